@@ -1,0 +1,269 @@
+"""What an adapter under test must look like: the protocols that its author implements, and where it is found.
+
+An adapter wraps one Hugging Face model and gives back a *subject*. What a subject can do beyond `forward` is a
+capability: an attribute with the capability's name, listed in `Subject.capabilities`. A check that needs one that
+is not listed is not applicable, and counted as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from verifier import plugins
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+GROUP = "verifier.adapters"
+DEFAULT = "bridge"
+
+Capability = Literal["hooks", "weights", "cache", "components", "modes"]
+CAPABILITIES: tuple[Capability, ...] = ("hooks", "weights", "cache", "components", "modes")
+
+Change = Literal["modules", "forwards", "hooks", "parameters", "buffers", "config", "attention", "mode"]
+# What wrapping may change in the model that it is given, by declaring it in `Subject.changes`.
+CHANGES: Mapping[Change, str] = {
+    "modules": "submodules are replaced or added",
+    "forwards": "forwards are patched on instances",
+    "hooks": "torch module hooks are registered",
+    "parameters": "parameters are replaced, or their values or requires_grad change",
+    "buffers": "buffers are replaced, or their values change",
+    "config": "the model's own config is edited",
+    "attention": "the model's attention implementation is switched",
+    "mode": "train or eval mode is switched",
+}
+
+
+class AdapterRefusal(Exception):
+    """An adapter's clear answer to a model that it cannot wrap: its message says what it cannot do, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a forward is called with; what is None is not passed on.
+
+    Attributes:
+        input_ids: `[batch, pos]`, int64; exactly one of this and `inputs_embeds` is given.
+        inputs_embeds: `[batch, pos, d_model]`, in the model's dtype.
+        attention_mask: `[batch, past + pos]`, int64, 1 for a token and 0 for padding.
+        position_ids: `[batch, pos]`, int64.
+        labels: `[batch, pos]`, int64, -100 where there is no loss; the model shifts them.
+        cache: what the `Output` of the forward before this one held.
+        use_cache: whether the output must hold a cache.
+    """
+
+    input_ids: Tensor | None = None
+    inputs_embeds: Tensor | None = None
+    attention_mask: Tensor | None = None
+    position_ids: Tensor | None = None
+    labels: Tensor | None = None
+    cache: Any = None
+    use_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a forward gives: logits `[batch, pos, d_vocab]`, the mean loss (a scalar) if labels came in, and the
+    cache, opaque to the harness, if it was asked for."""
+
+    logits: Tensor
+    loss: Tensor | None = None
+    cache: Any = None
+
+
+Edit = Callable[["Tensor"], "Tensor | None"]
+"""Reads a tensor at a hook point; what it returns, if not None, takes the tensor's place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookInfo:
+    """What an adapter says of one of its hook points.
+
+    Attributes:
+        own: its name in the adapter's own words.
+        alias_of: the key in `Hooks.names()` of the point that this one is another name of.
+        switch: what must be turned on before it fires, in the adapter's own words; None if it always fires.
+        axes: its axes where they are not the canonical ones of its name.
+    """
+
+    own: str
+    alias_of: str | None = None
+    switch: str | None = None
+    axes: tuple[str, ...] | None = None
+
+
+class Hooks(Protocol):
+    """Activations and their gradients, read and replaced."""
+
+    def names(self) -> Mapping[str, HookInfo]:
+        """Every hook point, by its canonical name where it has one and by its own elsewhere."""
+        ...
+
+    def switched(self, names: Set[str]) -> AbstractContextManager[None]:
+        """Inside it the gated ones among `names` fire too; after it all switches are as before."""
+        ...
+
+    def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> AbstractContextManager[None]:
+        """Inside it the edits run at their points: on values, and on the gradients with respect to them.
+
+        Entered before the forward; a backward edit runs whenever a backward pass goes through the forward's graph
+        while inside. Nothing of it is left after it, however it is left.
+        """
+        ...
+
+
+class ProjectionLike(Protocol):
+    """A linear map as `nn.Linear` lays it out: `weight [n_heads * d_head, d_model]`, `bias [n_heads * d_head]`."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitQKV:
+    """One layer's query, key and value projections, heads in order, key and value heads unexpanded."""
+
+    q: ProjectionLike
+    k: ProjectionLike
+    v: ProjectionLike
+
+
+class Weights(Protocol):
+    """Parameters in canonical names and shapes (`canonical.WEIGHTS`)."""
+
+    def split(self, layer: int) -> SplitQKV:
+        """The layer's projections, as the adapter's own forward applies them."""
+        ...
+
+    def canonical(self) -> Mapping[str, Tensor]:
+        """Every weight by canonical name: `blocks.0.attn.W_Q [head, d_model, d_head]`."""
+        ...
+
+    def restore(self, canonical: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Canonical weights back in Hugging Face's own names and shapes, as its state dict has them."""
+        ...
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """After a backward: the gradient of every canonical weight, in its canonical shape."""
+        ...
+
+    def processings(self) -> Mapping[str, Callable[[], Subject]]:
+        """The library's weight processings by name; each call gives a new subject with that one applied."""
+        ...
+
+
+class Cache(Protocol):
+    """Decoding with a key/value cache (`Inputs.cache`, `Output.cache`), and by itself."""
+
+    def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
+        """Greedy continuation with the cache, never stopped early: `[batch, pos + max_new_tokens]`."""
+        ...
+
+
+class Components(Protocol):
+    """The bridged parts, each of which can be run alone."""
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """By canonical component name (`canonical.COMPONENTS`), whatever of them the adapter has."""
+        ...
+
+    def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """The component's main output for the arguments with which HF calls the module in its place."""
+        ...
+
+
+class Modes(Protocol):
+    """What a torch module can be asked to be."""
+
+    def train(self, mode: bool) -> None:
+        """Training mode (dropouts act) or evaluation mode."""
+        ...
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
+        """Cast or move the subject in place."""
+        ...
+
+    def checkpointing(self, enabled: bool) -> None:
+        """Gradient checkpointing on or off."""
+        ...
+
+    def copy(self) -> Subject:
+        """A deep copy that shares nothing with the original."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """The subject's own state dict."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `state_dict` gave."""
+        ...
+
+
+@runtime_checkable
+class Subject(Protocol):
+    """A wrapped model: `capabilities` lists which of the attributes named in `CAPABILITIES` it has."""
+
+    capabilities: frozenset[str]
+    changes: frozenset[str]
+
+    def forward(self, inputs: Inputs) -> Output:
+        """One forward through the library's own code."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """The code under test."""
+
+    name: str
+    version: str
+
+    def wrap(self, model: nn.Module) -> Subject:
+        """Wrap a Hugging Face model, which is the adapter's from then on, to take apart as it likes.
+
+        Raises:
+            AdapterRefusal: the model is one that it cannot wrap.
+        """
+        ...
+
+
+def is_adapter(candidate: object) -> bool:
+    """Whether it has an adapter's attributes: `name`, `version` and a callable `wrap`."""
+    return isinstance(candidate, Adapter) and callable(candidate.wrap)
+
+
+def is_subject(candidate: object) -> bool:
+    """Whether it has a subject's attributes, of the right kinds."""
+    return (
+        isinstance(candidate, Subject)
+        and callable(candidate.forward)
+        and isinstance(candidate.capabilities, frozenset)
+        and isinstance(candidate.changes, frozenset)
+    )
+
+
+def load(reference: str) -> Adapter:
+    """The adapter of that registered name or `module:object`.
+
+    Raises:
+        UsageError: nothing has that name, or it is no adapter.
+        ImportFailed: it raised at import.
+    """
+    found: Adapter = plugins.load(reference, group=GROUP, kind="adapter", is_one=is_adapter)
+    return found
+
+
+def registered() -> tuple[str, ...]:
+    """The names of the installed adapters."""
+    return plugins.names(GROUP)

@@ -1,0 +1,103 @@
+"""The checks: what an adapter must satisfy, one module per area."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from verifier import plugins
+from verifier.adapter import Capability
+from verifier.errors import UsageError
+
+if TYPE_CHECKING:
+    from verifier.case import Case
+    from verifier.outcome import Finding
+
+GROUP = "verifier.checks"
+
+# In the order in which they run: what blocks others comes first.
+AREAS = ("reference", "build", "qkv", "forward")
+
+Applies = Literal["valid", "invalid", "always"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A property that an adapter must have.
+
+    Attributes:
+        id: `area.property`.
+        run: the function of a case; what it proves and what a failure means is in its docstring.
+        needs: capabilities without which it is not applicable.
+        applies: to cases that HF accepts, that it refuses, or to all.
+        subject: whether it looks at the adapter's subject; if so a failed build blocks it.
+    """
+
+    id: str
+    run: Callable[[Case], Finding]
+    needs: frozenset[Capability]
+    applies: Applies
+    subject: bool
+
+    @property
+    def area(self) -> str:
+        return self.id.partition(".")[0]
+
+    @property
+    def doc(self) -> str:
+        """What it proves and what a failure means."""
+        return " ".join((self.run.__doc__ or "").split())
+
+
+def check(
+    identity: str, *, needs: Sequence[Capability] = (), applies: Applies = "valid", subject: bool = True
+) -> Callable[[Callable[[Case], Finding]], Check]:
+    """Make a check of a function of a case."""
+
+    def decorate(function: Callable[[Case], Finding]) -> Check:
+        return Check(id=identity, run=function, needs=frozenset(needs), applies=applies, subject=subject)
+
+    return decorate
+
+
+def registered() -> tuple[Check, ...]:
+    """Every check, area by area, those of entry points last.
+
+    Raises:
+        ImportFailed: a third party's check raised at import.
+    """
+    found: dict[str, Check] = {}
+    for area in AREAS:
+        for value in vars(importlib.import_module(f"verifier.checks.{area}")).values():
+            if isinstance(value, Check):
+                found.setdefault(value.id, value)
+    for name in plugins.names(GROUP):
+        outside: Check = plugins.load(
+            name, group=GROUP, kind="check", is_one=lambda candidate: isinstance(candidate, Check)
+        )
+        found.setdefault(outside.id, outside)
+    return tuple(found.values())
+
+
+def select(patterns: Sequence[str]) -> tuple[Check, ...]:
+    """The checks whose id matches one of the globs (`qkv.*`, or an area alone: `qkv`); all where there is none.
+
+    Raises:
+        UsageError: a pattern matches no check.
+    """
+    known = registered()
+    if not patterns:
+        return known
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matching = {one.id for one in known if fnmatch.fnmatchcase(one.id, pattern) or one.area == pattern}
+        if not matching:
+            words = [*AREAS, *(one.id for one in known)]
+            raise UsageError(
+                f"no check matches {pattern!r}{plugins.nearest(pattern, words)}; `verifier list checks` names them"
+            )
+        chosen |= matching
+    return tuple(one for one in known if one.id in chosen)

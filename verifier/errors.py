@@ -1,0 +1,47 @@
+"""What can go wrong for a user, in one line each, and the exit status that it has."""
+
+from __future__ import annotations
+
+import enum
+
+
+class ExitStatus(enum.IntEnum):
+    """How a command ended; the only place where a number stands."""
+
+    CONFORMS = 0
+    DIFFERS = 1
+    USAGE = 2
+    BROKEN = 3
+    INCONCLUSIVE = 4
+    INTERRUPTED = 130
+
+
+class VerifierError(Exception):
+    """One line for a person: what is wrong, where, and what would be right."""
+
+    status = ExitStatus.BROKEN
+
+
+class UsageError(VerifierError):
+    """The command line, a name on it, or a file that it names is wrong."""
+
+    status = ExitStatus.USAGE
+
+
+class ImportFailed(VerifierError):
+    """Code from outside (an adapter, a family, a check) raised while it was imported or made."""
+
+    status = ExitStatus.BROKEN
+
+
+class Inconclusive(VerifierError):
+    """There is nothing that a verdict could rest on."""
+
+    status = ExitStatus.INCONCLUSIVE
+
+
+def one_line(error: BaseException, *, limit: int = 300) -> str:
+    """The exception as `Type: message` in one line of at most `limit` characters."""
+    text = " ".join(str(error).split())
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,105 @@
+"""What a check found: the verdict, its evidence, and what makes two failures the same bug."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.canonical import template_of
+
+
+class Verdict(enum.StrEnum):
+    """How a check ended on a case."""
+
+    PASS = "pass"
+    REDUCED = "reduced"
+    FAIL = "fail"
+    ERROR = "error"
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+    SKIP = "skip"
+    UPSTREAM = "upstream"
+
+    @property
+    def gates(self) -> bool:
+        """Whether it makes the adapter not conform."""
+        return self in (Verdict.FAIL, Verdict.ERROR, Verdict.CRASH, Verdict.TIMEOUT)
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether people are told of it one by one: what gates, and what is upstream."""
+        return self.gates or self is Verdict.UPSTREAM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check's function returns: an `Outcome` that does not know its check yet."""
+
+    verdict: Verdict = Verdict.PASS
+    measured: float | None = None
+    bound: float | None = None
+    where: str | None = None
+    message: str | None = None
+
+
+class NotApplicable(Exception):
+    """A check has nothing to look at in this case: its message says what is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A check's result on a case, in plain values.
+
+    Attributes:
+        check: id, `qkv.rows`.
+        verdict: how it ended.
+        measured: the error, as an rms in the units of the tensor, of the place that was judged worst.
+        bound: what `measured` may not exceed there.
+        where: the first place that differs, `blocks.0.attn.hook_q` or `forward: left padding`.
+        message: one line for people; for a skip its reason.
+        exception: the type's name, for an error.
+        site: `file:function` of the innermost frame in the adapter, for an error.
+        detail: more lines for people (a traceback, the last of stderr).
+        seconds: how long it took, with what it built first.
+    """
+
+    check: str
+    verdict: Verdict
+    measured: float | None = None
+    bound: float | None = None
+    where: str | None = None
+    message: str | None = None
+    exception: str | None = None
+    site: str | None = None
+    detail: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The bug's id, or None where there is none: no number, no line, no layer goes into it."""
+        if not self.verdict.is_finding:
+            return None
+        place = template_of(self.where) if self.where else None
+        return short_id([self.check, self.verdict, place, self.exception, self.site])
+
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read aloud and typed
+_ID_LENGTH = 8  # 40 bits: among ten thousand cases two collide once in twenty thousand runs
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def short_id(value: Any) -> str:
+    """A short hash of plain data, for people and files alike."""
+    number = int.from_bytes(hashlib.sha256(canonical_json(value).encode()).digest()[:8], "big")
+    letters = []
+    for _ in range(_ID_LENGTH):
+        number, digit = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[digit])
+    return "".join(letters)

@@ -1,0 +1,104 @@
+"""Finding what others wrote: by entry point, or by `module:object`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from verifier.errors import ImportFailed, UsageError, one_line
+
+
+def names(group: str) -> tuple[str, ...]:
+    """The names registered under an entry point group, sorted; imports nothing."""
+    return tuple(sorted({point.name for point in importlib.metadata.entry_points(group=group)}))
+
+
+def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """` (did you mean …?)` where something known is close, else an empty string."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]) -> Any:
+    """The object that `reference` names: a registered name, or `module:object`.
+
+    A class is made without arguments. The current folder is searched too, as `python -m` would.
+
+    Args:
+        reference: what the user wrote.
+        group: the entry point group, `verifier.adapters`.
+        kind: the word for people, `adapter`.
+        is_one: whether an object can serve as that kind.
+
+    Raises:
+        UsageError: nothing has that name, or the object is not of the kind.
+        ImportFailed: importing or making it raised.
+    """
+    found = _by_path(reference, kind) if ":" in reference else _by_name(reference, group, kind)
+    if isinstance(found, type):
+        try:
+            found = found()
+        except VERIFIER_ERRORS:
+            raise
+        except Exception as error:
+            raise ImportFailed(f"{kind} {reference!r} could not be made: {one_line(error)}") from error
+    if not is_one(found):
+        raise UsageError(f"{reference!r} is no {kind}: it is {_describe(found)}")
+    return found
+
+
+def _describe(found: object) -> str:
+    name = type(found).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _by_name(reference: str, group: str, kind: str) -> Any:
+    points = {point.name: point for point in importlib.metadata.entry_points(group=group)}
+    if reference not in points:
+        known = tuple(sorted(points))
+        listed = ", ".join(known) or "none is installed"
+        raise UsageError(
+            f"unknown {kind} {reference!r}{nearest(reference, known)}; registered: {listed}; "
+            f"or name one as module:object"
+        )
+    try:
+        return points[reference].load()
+    except VERIFIER_ERRORS:
+        raise
+    except Exception as error:
+        raise ImportFailed(f"{kind} {reference!r} raised at import: {one_line(error)}") from error
+
+
+def _by_path(reference: str, kind: str) -> Any:
+    module_name, _, path = reference.partition(":")
+    if not module_name or not path:
+        raise UsageError(f"{reference!r} is no module:object")
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except VERIFIER_ERRORS:
+        raise
+    except ModuleNotFoundError as error:
+        # Only the module that was asked for is the user's spelling; one that it needs is its own fault.
+        if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise UsageError(f"{kind} {reference!r}: there is no module {error.name!r} here or installed") from error
+        raise ImportFailed(f"{kind} {reference!r} raised at import: {one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ImportFailed(f"{kind} {reference!r} raised at import: {one_line(error)}") from error
+    found: Any = module
+    for part in path.split("."):
+        if not hasattr(found, part):
+            public = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            raise UsageError(f"{kind} {reference!r}: {module_name!r} has no {part!r}{nearest(part, public)}")
+        found = getattr(found, part)
+    return found
+
+
+VERIFIER_ERRORS = (UsageError, ImportFailed)

@@ -1,0 +1,80 @@
+"""A case as plain data: what crosses processes and files, and its id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from verifier.errors import UsageError
+from verifier.outcome import short_id
+
+WORKING_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseSpec:
+    """One config + weights seed + inputs, of a family; it names no adapter.
+
+    Attributes:
+        family: the family's reference, as on the command line.
+        config: flags and dims as HF's config names them.
+        valid: whether the family says that HF accepts it.
+        reason: why HF refuses it, where it does.
+        label: what it is called, where it is not of the flag matrix: a corner's or a preset's name.
+        seed: of the weights and the inputs.
+        batch: rows of the inputs.
+        length: positions of the inputs.
+        long: positions of the one long input.
+        dtypes: the working dtypes that precision is judged in.
+        device: where it runs.
+    """
+
+    family: str
+    config: Mapping[str, Any]
+    valid: bool = True
+    reason: str | None = None
+    label: str | None = None
+    seed: int = 0
+    batch: int = 5
+    length: int = 11
+    long: int = 131
+    dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
+    device: str = "cpu"
+
+    @property
+    def id(self) -> str:
+        """Short, and the same wherever the case is shown. What it is called and whether it is valid do not count."""
+        return short_id(
+            {key: value for key, value in self.to_json().items() if key not in ("label", "valid", "reason")}
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "family": self.family,
+            "config": dict(self.config),
+            "valid": self.valid,
+            "reason": self.reason,
+            "label": self.label,
+            "seed": self.seed,
+            "batch": self.batch,
+            "length": self.length,
+            "long": self.long,
+            "dtypes": list(self.dtypes),
+            "device": self.device,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CaseSpec:
+        """What `to_json` gave; other keys are left aside.
+
+        Raises:
+            UsageError: the family or the config is missing or of another type.
+        """
+        if not isinstance(data.get("family"), str) or not isinstance(data.get("config"), Mapping):
+            raise UsageError("a case needs a `family` (text) and a `config` (an object)")
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        if "dtypes" in known:
+            known["dtypes"] = tuple(known["dtypes"])
+        return cls(**known)
