@@ -1,0 +1,1 @@
+"""The model families: the only rooms of the harness that name one."""

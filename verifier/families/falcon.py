@@ -1,0 +1,180 @@
+"""Falcon: Hugging Face's `FalconForCausalLM`, where its activations are and how it splits its fused QKV.
+
+HF's sdpa path is the reference. For ALiBi its other path, `eager`, adds the position bias twice: once in the mask
+that `FalconModel.forward` builds with ALiBi in it, and once to the scores in `FalconAttention.forward`. The original
+Falcon-RW code has `softmax((scores + alibi) / sqrt(d_head) + mask)`: once, and scaled, which is what sdpa computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from verifier.canonical import Point, points
+from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks, refusal
+from verifier.family import Config, Projection, QKVRows
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from verifier.adapter import Edit
+    from verifier.taps import Taps
+
+
+class FalconFamily:
+    """The reference side of Falcon."""
+
+    name = "falcon"
+    architecture = "FalconForCausalLM"
+    reference_attention = "sdpa"
+    attentions = ("sdpa", "eager")
+
+    def flags(self) -> Mapping[str, Sequence[Any]]:
+        """Every flag and its values, the plainest first."""
+        return FLAGS
+
+    def dims(self) -> Config:
+        """Tiny dims, no two alike."""
+        return DIMS
+
+    def corners(self) -> Mapping[str, Config]:
+        """Other shapes, published traps, and what HF refuses."""
+        return CORNERS
+
+    def presets(self) -> Mapping[str, Config]:
+        """The published checkpoints at full width."""
+        return PRESETS
+
+    def dropouts(self) -> Config:
+        """Every dropout of the model, turned on."""
+        return DROPOUTS
+
+    def refusal(self, config: Config) -> str | None:
+        """Why HF refuses the config."""
+        return refusal(config)
+
+    def build(self, config: Config, *, dtype: torch.dtype, device: str, attention: str, seed: int) -> PreTrainedModel:
+        """HF's model with random weights."""
+        from transformers import FalconConfig, FalconForCausalLM
+
+        from verifier.reference import build
+
+        return build(
+            FalconForCausalLM, FalconConfig, config, dtype=dtype, device=device, attention=attention, seed=seed
+        )
+
+    def points(self, config: Config) -> Sequence[Point]:
+        """The hook points of a model of this config."""
+        blocks = Blocks.of(config)
+        kinds = ["hook_embed", "ln_final.hook_scale", "ln_final.hook_normalized"]
+        inner = ["hook_resid_pre", "ln1.hook_scale", "ln1.hook_normalized", "attn.hook_q", "attn.hook_k", "attn.hook_v"]
+        if not config.get("alibi"):
+            inner += ["attn.hook_rot_q", "attn.hook_rot_k"]
+        inner += ["attn.hook_attn_scores", "attn.hook_pattern", "attn.hook_z", "attn.hook_result", "hook_attn_out"]
+        if blocks.sequential:
+            inner += ["hook_resid_mid"]
+        if blocks.mlp_norm is not None:
+            inner += ["ln2.hook_scale", "ln2.hook_normalized"]
+        inner += ["mlp.hook_pre", "mlp.hook_post", "hook_mlp_out", "hook_resid_post"]
+        return points([*kinds, *(f"blocks.{{i}}.{name}" for name in inner)], config["num_hidden_layers"])
+
+    def taps(
+        self, model: Any, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
+    ) -> AbstractContextManager[Taps]:
+        """Read and edit the activations of an untouched model."""
+        from verifier import taps as at
+
+        config = model.config.to_dict()
+        chosen = [point.name for point in self.points(config)] if names is None else names
+        taps = at.Taps(chosen, edits or {})
+        return at.tapped(taps, lambda: list(self._sites(model, taps, Blocks.of(config))))
+
+    def _sites(self, model: Any, taps: Taps, blocks: Blocks) -> list[AbstractContextManager[Any]]:
+        from verifier import taps as at
+
+        transformer = model.transformer
+        sites: list[AbstractContextManager[Any]] = [at.module_output(taps, "hook_embed", transformer.word_embeddings)]
+        attentions = {}
+        for layer, block in enumerate(transformer.h):
+            here, attn = f"blocks.{layer}", block.self_attention
+            norm1 = getattr(block, blocks.attention_norm)
+            rows = self.qkv_rows(model, layer)
+            attentions[f"{here}.attn"] = (attn, rows.reads)
+            sites += [
+                at.module_input(taps, f"{here}.hook_resid_pre", block),
+                at.norm(taps, f"{here}.ln1", norm1, eps=norm1.eps, centred=True),
+                at.projections(taps, f"{here}.attn", model, rows),
+                at.output_projection(taps, f"{here}.attn", attn.dense, n_heads=attn.num_heads),
+                at.module_output(taps, f"{here}.hook_attn_out", attn),
+            ]
+            if blocks.mlp_norm is not None:
+                norm2 = getattr(block, blocks.mlp_norm)
+                if blocks.sequential:
+                    sites += [at.residual_mid(taps, f"{here}.hook_resid_mid", block=block, attention=attn, norm=norm2)]
+                sites += [at.norm(taps, f"{here}.ln2", norm2, eps=norm2.eps, centred=True)]
+            sites += [
+                at.module_output(taps, f"{here}.mlp.hook_pre", block.mlp.dense_h_to_4h),
+                at.module_input(taps, f"{here}.mlp.hook_post", block.mlp.dense_4h_to_h),
+                at.module_output(taps, f"{here}.hook_mlp_out", block.mlp),
+                at.module_output(taps, f"{here}.hook_resid_post", block),
+            ]
+        final = transformer.ln_f
+        return [
+            *sites,
+            at.norm(taps, "ln_final", final, eps=final.eps, centred=True),
+            at.attention(taps, attentions),
+        ]
+
+    def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
+        """Rows read off `FalconAttention._split_heads`, which is fed the fused row numbers themselves."""
+        import torch
+
+        path = f"transformer.h.{layer}.self_attention"
+        attention: Any = model.get_submodule(path)
+        fused = f"{path}.query_key_value"
+        numbers = torch.arange(attention.query_key_value.out_features).view(1, 1, -1)
+        q, k, v = (heads[0, 0] for heads in attention._split_heads(numbers))  # [head, d_head]
+        # HF gives keys and values once for each query head, or once for all: equal ones are one key/value head.
+        firsts: list[int] = []
+        reads = []
+        for head in range(q.shape[0]):
+            row = int(k[head if k.shape[0] > 1 else 0, 0])
+            if row not in firsts:
+                firsts.append(row)
+            reads.append(firsts.index(row))
+        first = [reads.index(group) for group in range(len(firsts))]
+        return QKVRows(
+            q=Projection(module=fused, rows=q.clone()),
+            k=Projection(module=fused, rows=k[first].clone()),
+            v=Projection(module=fused, rows=v[first].clone()),
+            reads=torch.tensor(reads),
+        )
+
+    def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        """HF's module for each canonical component."""
+        blocks = Blocks.of(model.config.to_dict())  # type: ignore[union-attr, operator]
+        transformer: Any = model.transformer
+        found: dict[str, nn.Module] = {
+            "embed": transformer.word_embeddings,
+            "rotary_emb": transformer.rotary_emb,
+            "ln_final": transformer.ln_f,
+            "unembed": model.lm_head,  # type: ignore[dict-item]
+        }
+        for layer, block in enumerate(transformer.h):
+            here = f"blocks.{layer}"
+            found |= {
+                here: block,
+                f"{here}.ln1": getattr(block, blocks.attention_norm),
+                f"{here}.attn": block.self_attention,
+                f"{here}.attn.qkv": block.self_attention.query_key_value,
+                f"{here}.attn.o": block.self_attention.dense,
+                f"{here}.mlp": block.mlp,
+                f"{here}.mlp.in": block.mlp.dense_h_to_4h,
+                f"{here}.mlp.out": block.mlp.dense_4h_to_h,
+            }
+            if blocks.mlp_norm is not None:
+                found[f"{here}.ln2"] = getattr(block, blocks.mlp_norm)
+        return found

@@ -1,0 +1,45 @@
+"""Random weights that show bugs: every parameter distinct, at a scale at which everything matters."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+# HF's initial biases of 0 and norm weights of 1 hide lost biases and swapped norms. A quarter is far from both, and
+# leaves a norm's weights of one sign.
+SPREAD = 0.25
+
+
+def generator(*key: object) -> torch.Generator:
+    """A generator that depends on the key alone, on no order of calls."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def draw(name: str, parameter: Tensor, seed: int) -> Tensor:
+    """A value for the parameter of that name, float64, on the CPU.
+
+    Matrices have the scale of their fan-in, so that activations stay near 1 in every width and attention is neither
+    uniform nor one-hot; norm weights are about 1, biases about 0.
+    """
+    noise = torch.randn(parameter.shape, generator=generator("weights", seed, name), dtype=torch.float64)
+    if parameter.ndim > 1:
+        scale: float = max(1, parameter.shape[-1]) ** -0.5
+        return noise * scale
+    return 1 + SPREAD * noise if name.endswith("weight") else SPREAD * noise
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, seed: int) -> None:
+    """Give every parameter a value drawn in float64 and rounded to its dtype; tied ones stay tied."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(draw(name, parameter, seed))
+
+
+@torch.no_grad()
+def round_to(model: nn.Module, dtype: torch.dtype) -> None:
+    """Round every parameter to what `dtype` can hold, keeping the parameters' own dtype."""
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(dtype))

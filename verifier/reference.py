@@ -1,0 +1,62 @@
+"""Building Hugging Face's model as it was asked for, and making sure that it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from verifier.adapter import Inputs, Output
+from verifier.errors import VerifierError
+from verifier.family import Config
+from verifier.random_weights import randomise
+
+
+def build(
+    model_class: type[PreTrainedModel],
+    config_class: type[Any],
+    config: Config,
+    *,
+    dtype: torch.dtype,
+    device: str,
+    attention: str,
+    seed: int,
+) -> PreTrainedModel:
+    """HF's model in evaluation mode, built in `dtype` and not cast to it, with random weights.
+
+    Built and cast differ: a cast rounds RoPE's inverse frequencies, which HF keeps in float32.
+
+    Raises:
+        VerifierError: HF gave a model of another dtype or attention implementation than was asked for.
+        Exception: whatever HF raises for a config that it refuses.
+    """
+    # HF writes into the config that it is given, so each model gets one of its own.
+    with torch.device(device):
+        model = model_class._from_config(config_class(**config), dtype=dtype, attn_implementation=attention)
+    # Matrices only: an activation with parameters (xIELU) keeps them in a dtype of its own.
+    in_effect = {parameter.dtype for parameter in model.parameters() if parameter.ndim > 1}
+    if in_effect != {dtype}:
+        raise VerifierError(f"asked HF for {dtype}, but the matrices are {sorted(map(str, in_effect))}")
+    if model.config._attn_implementation != attention:
+        raise VerifierError(f"asked HF for {attention} attention and got {model.config._attn_implementation}")
+    randomise(model, seed)
+    built: PreTrainedModel = model.eval()
+    return built
+
+
+def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
+    """One forward of HF's model on the inputs; `more` goes to HF as it is."""
+    given = {
+        "input_ids": inputs.input_ids,
+        "inputs_embeds": inputs.inputs_embeds,
+        "attention_mask": inputs.attention_mask,
+        "position_ids": inputs.position_ids,
+        "labels": inputs.labels,
+        "past_key_values": inputs.cache,
+    }
+    result = model(
+        **{name: value for name, value in given.items() if value is not None}, use_cache=inputs.use_cache, **more
+    )
+    return Output(logits=result.logits, loss=result.loss, cache=result.past_key_values if inputs.use_cache else None)

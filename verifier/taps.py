@@ -1,0 +1,316 @@
+"""Reading and replacing activations inside an untouched Hugging Face model.
+
+A tap stands where a tensor is some module's input or output, or goes into `scaled_dot_product_attention`. It keeps
+the original tensor, which is in the autograd graph, and hands a clone on, because a model may add in place into
+what a module gave it. What HF never materialises is recomputed from what it does (a norm's scale, attention
+scores, the pattern, a head's result), and only while it is asked for; the check `reference.taps` shows that the
+recomposition is the same function.
+
+A family's `taps` puts the sites of this module together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from verifier.adapter import Edit
+    from verifier.family import Projection, QKVRows
+
+
+class Taps:
+    """What one forward showed at the points that were asked for.
+
+    Invariant: `values[name]` is the tensor at the point before any edit, in canonical axes and in the graph, so
+    that `torch.autograd.grad` with respect to it is the gradient at the hook point.
+    """
+
+    def __init__(self, names: Collection[str], edits: Mapping[str, Edit]) -> None:
+        self.values: dict[str, Tensor] = {}
+        self._names = frozenset(names) | frozenset(edits)
+        self._edits = edits
+
+    def wants(self, *names: str) -> bool:
+        """Whether any of these points is read or edited."""
+        return not self._names.isdisjoint(names)
+
+    def edits(self, name: str) -> bool:
+        """Whether this point is edited."""
+        return name in self._edits
+
+    def visit(self, name: str, value: Tensor) -> Tensor:
+        """The tensor that goes on from the point: its edit, or a clone; untouched where nobody asked.
+
+        Raises:
+            RuntimeError: the point was already visited in this forward.
+        """
+        if name not in self._names:
+            return value
+        if name in self.values:
+            raise RuntimeError(f"{name} was visited twice in one forward")
+        self.values[name] = value
+        edited = self._edits[name](value) if name in self._edits else None
+        return value.clone() if edited is None else edited
+
+
+Site = contextlib.AbstractContextManager[None]
+
+
+@contextlib.contextmanager
+def _hook(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _on_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
+    """Replace the module's output, or the first of its outputs."""
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (change(output[0]), *output[1:])
+        return change(output)
+
+    return _hook(module.register_forward_hook(hook))
+
+
+def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
+    """Replace the module's first input, wherever it stands in the call."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    return _hook(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+
+def module_output(taps: Taps, name: str, module: nn.Module) -> Site:
+    """A point that is what a module gives."""
+    return _on_output(module, lambda value: taps.visit(name, value))
+
+
+def module_input(taps: Taps, name: str, module: nn.Module) -> Site:
+    """A point that is what a module is given."""
+    return _on_input(module, lambda value: taps.visit(name, value))
+
+
+def norm(
+    taps: Taps, prefix: str, module: nn.Module, *, eps: float, centred: bool, computed_in: torch.dtype | None = None
+) -> Site:
+    """`hook_scale` and `hook_normalized` of a layer norm (`centred`) or an RMS norm.
+
+    Args:
+        taps: where values go.
+        prefix: `blocks.0.ln1`.
+        module: HF's norm, with `weight [d_model]` and perhaps `bias [d_model]`.
+        eps: what it adds to the variance.
+        centred: whether it takes the mean off first.
+        computed_in: the dtype in which HF's code computes it, whatever the model's; None for the model's.
+    """
+    scale_name, normalized_name = f"{prefix}.hook_scale", f"{prefix}.hook_normalized"
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        if not taps.wants(scale_name, normalized_name):
+            return output
+        x: Tensor = args[0] if computed_in is None else args[0].to(computed_in)
+        x = x - x.mean(-1, keepdim=True) if centred else x
+        scale = taps.visit(scale_name, (x.pow(2).mean(-1, keepdim=True) + eps).sqrt())
+        normalized = taps.visit(normalized_name, (x / scale).to(args[0].dtype))
+        weight: Any = module.weight
+        result: Tensor = normalized * weight
+        bias = getattr(module, "bias", None)
+        return result if bias is None else result + bias
+
+    return _hook(module.register_forward_hook(hook))
+
+
+def projections(taps: Taps, prefix: str, model: nn.Module, rows: QKVRows) -> Site:
+    """`hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs, and edits scattered into them."""
+    stack = contextlib.ExitStack()
+    for letter in "qkv":
+        projection: Projection = getattr(rows, letter)
+        stack.enter_context(_projection(taps, f"{prefix}.hook_{letter}", model, projection))
+    return _all(stack)
+
+
+def _projection(taps: Taps, name: str, model: nn.Module, projection: Projection) -> Site:
+    index = projection.rows.flatten()
+
+    def change(fused: Tensor) -> Tensor:  # [batch, pos, rows of the module]
+        if not taps.wants(name):
+            return fused
+        heads = taps.visit(name, fused[..., index.to(fused.device)].unflatten(-1, projection.rows.shape))
+        return fused.index_copy(-1, index.to(fused.device), heads.flatten(-2))
+
+    return _on_output(model.get_submodule(projection.module), change)
+
+
+def _all(stack: contextlib.ExitStack) -> Site:
+    @contextlib.contextmanager
+    def site() -> Iterator[None]:
+        with stack:
+            yield
+
+    return site()
+
+
+def output_projection(taps: Taps, prefix: str, module: nn.Module, *, n_heads: int) -> Site:
+    """`hook_z`, the input of the attention's output projection, and `hook_result`, its product head by head."""
+    z_name, result_name = f"{prefix}.hook_z", f"{prefix}.hook_result"
+
+    def read_z(x: Tensor) -> Tensor:  # [batch, pos, head * d_head]
+        return taps.visit(z_name, x.unflatten(-1, (n_heads, -1))).flatten(-2) if taps.wants(z_name) else x
+
+    def recompose(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        if not taps.wants(result_name):
+            return output
+        z = args[0].unflatten(-1, (n_heads, -1))
+        matrix: Any = module.weight
+        weight = matrix.unflatten(-1, (n_heads, -1))  # [d_model, head, d_head]
+        result = taps.visit(result_name, torch.einsum("bphd,mhd->bphm", z, weight))
+        bias = getattr(module, "bias", None)
+        return result.sum(2) if bias is None else result.sum(2) + bias
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(_on_input(module, read_z))
+    stack.enter_context(_hook(module.register_forward_hook(recompose)))
+    return _all(stack)
+
+
+def residual_mid(taps: Taps, name: str, *, block: nn.Module, attention: nn.Module, norm: nn.Module) -> Site:
+    """The stream between attention and MLP of a sequential block: `resid_pre + attn_out`.
+
+    It is read where the MLP's norm gets it: that very tensor is what the block adds to at its end. It is edited
+    through the attention's output, because a norm's input alone would leave that end unedited.
+    """
+    stream: dict[str, Tensor] = {}
+
+    def remember(value: Tensor) -> Tensor:
+        stream["pre"] = value
+        return value
+
+    def edit(attn_out: Tensor) -> Tensor:
+        if not taps.edits(name):
+            return attn_out
+        return taps.visit(name, stream["pre"] + attn_out) - stream["pre"]
+
+    def read(value: Tensor) -> Tensor:
+        return value if taps.edits(name) else taps.visit(name, value)
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(_on_input(block, remember))
+    stack.enter_context(_on_output(attention, edit))
+    stack.enter_context(_on_input(norm, read))
+    return _all(stack)
+
+
+class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions beside it)
+    """Rotated queries and keys, scores and pattern, seen at the calls of `scaled_dot_product_attention`.
+
+    Both forms of the call are served: keys and values with one entry for each key/value head (`enable_gqa`, or
+    broadcast) and already expanded to one for each query head.
+    """
+
+    def __init__(self, taps: Taps, layers: Mapping[str, tuple[nn.Module, Tensor]]) -> None:
+        """Watch the attention modules.
+
+        Args:
+            taps: where values go.
+            layers: by prefix (`blocks.0.attn`): HF's attention module, and `reads [head]`, which key/value head
+                each query head reads.
+        """
+        super().__init__()
+        self._taps = taps
+        self._layers = layers
+        self._current: list[str] = []
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> attention:
+        for prefix, (module, _) in self._layers.items():
+            self._stack.enter_context(
+                _hook(module.register_forward_pre_hook(lambda *_, prefix=prefix: self._current.append(prefix)))
+            )
+            self._stack.enter_context(
+                _hook(module.register_forward_hook(lambda *_: self._current.pop() and None, always_call=True))
+            )
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)  # type: ignore[no-untyped-call]
+        self._stack.close()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention or not self._current:
+            return func(*args, **kwargs)
+        return self._attend(self._current[-1], *args, **kwargs)
+
+    def _attend(
+        self,
+        prefix: str,
+        query: Tensor,  # [batch, head, query, d_head]
+        key: Tensor,  # [batch, head or kv_head, key, d_head]
+        value: Tensor,  # [batch, head or kv_head, key, d_head]
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        taps = self._taps
+        names = [f"{prefix}.hook_{what}" for what in ("rot_q", "rot_k", "attn_scores", "pattern")]
+        if not taps.wants(*names):
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        reads = self._layers[prefix][1].to(query.device)
+        key, value = _unexpanded(key, reads), _unexpanded(value, reads)
+        if taps.wants(names[0]):
+            query = taps.visit(names[0], query.transpose(1, 2)).transpose(1, 2)
+        if taps.wants(names[1]):
+            past = key.shape[2] - query.shape[2]  # a cache's keys come first and were seen before
+            new = taps.visit(names[1], key[:, :, past:].transpose(1, 2)).transpose(1, 2)
+            key = torch.cat([key[:, :, :past], new], dim=2)
+        key, value = key[:, reads], value[:, reads]
+        if not taps.wants(*names[2:]):
+            return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)
+        scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, float("-inf"))
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        scores = taps.visit(names[2], scores)
+        # A row in which nothing may be seen is zero, as in torch's own kernels.
+        blind = (scores == float("-inf")).all(-1, keepdim=True)
+        pattern = taps.visit(names[3], scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0))
+        return F.dropout(pattern, dropout_p, training=dropout_p > 0) @ value
+
+
+def _unexpanded(heads: Tensor, reads: Tensor) -> Tensor:
+    """One entry for each key/value head, `[batch, kv_head, key, d_head]`, from that or from one for each query head."""
+    n_kv = int(reads.max()) + 1
+    if heads.shape[1] == n_kv:
+        return heads
+    first = torch.stack([(reads == group).nonzero()[0, 0] for group in range(n_kv)])
+    return heads[:, first]
+
+
+@contextlib.contextmanager
+def tapped(taps: Taps, sites: Callable[[], list[contextlib.AbstractContextManager[Any]]]) -> Iterator[Taps]:
+    """The taps, with the sites in place until the end, however it comes."""
+    with contextlib.ExitStack() as stack:
+        for site in sites():
+            stack.enter_context(site)
+        yield taps
