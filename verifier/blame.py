@@ -1,0 +1,54 @@
+"""Whose code raised: the innermost frame that is neither ours, nor torch's, nor Hugging Face's, nor Python's."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path, PurePath
+from types import TracebackType
+
+_OURS = f"{Path(__file__).parent}{os.sep}"
+_STDLIB = sysconfig.get_paths()["stdlib"]
+_NOT_ADAPTERS = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "huggingface_hub",
+    "einops",
+    "jaxtyping",
+    "beartype",
+    "typeguard",
+)
+_PARTS_SHOWN = 3  # enough of a path to find the file by, and the same on every machine
+
+
+def site_of(error: BaseException) -> str | None:
+    """`package/module.py:function` of the innermost frame in the adapter's code, or None where there is none."""
+    found = None
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if _is_adapters(code.co_filename):
+            found = f"{PurePath(*PurePath(code.co_filename).parts[-_PARTS_SHOWN:])}:{code.co_name}"
+        trace = trace.tb_next
+    return found
+
+
+def _is_adapters(filename: str) -> bool:
+    if filename.startswith(("<", _OURS)):
+        return False
+    for marker in ("site-packages", "dist-packages"):
+        _, found, inside = filename.partition(f"{marker}/")
+        if found:
+            return inside.split("/")[0] not in _NOT_ADAPTERS
+    return not filename.startswith(_STDLIB)
+
+
+_MOST_LINES = 60
+
+
+def in_full(error: BaseException) -> str:
+    """The traceback, its last lines where it is long."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return "\n".join(lines[-_MOST_LINES:])

@@ -1,0 +1,397 @@
+"""A live case: the reference, the subject and what both computed, each built once and only when asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from verifier import reference
+from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
+from verifier.blame import in_full, site_of
+from verifier.canonical import Point
+from verifier.errors import one_line
+from verifier.family import Family
+from verifier.numerics import Comparison, Judge, Noise, precision, rms, semantics, unit
+from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
+from verifier.perturbation import Perturbation
+from verifier.random_weights import round_to
+from verifier.scenarios import SCENARIOS, Scenario
+from verifier.spec import CaseSpec
+from verifier.surroundings import ModelState, Surroundings
+
+if TYPE_CHECKING:
+    from verifier.checks import Check
+
+SEMANTIC_DTYPE = "float64"
+SINGLE = "float32"
+# A tensor has enough elements for one perturbed run to give a steady rms; a scalar needs several runs.
+SCALAR_PERTURBATIONS = 4
+PERTURBATION_SEED = 20230317
+
+T = TypeVar("T")
+
+
+class Blocked(Exception):
+    """What a check rests on already failed, and is reported there: its message names the check."""
+
+
+class Wrapping:
+    """What happened when the adapter was given a model."""
+
+    def __init__(self, adapter: Adapter, model: nn.Module) -> None:
+        self.model = model
+        self.config_before = model.config.to_dict()  # type: ignore[union-attr, operator]
+        # Taken before the adapter may replace any of it.
+        self.tied = _tied(model)
+        self.surroundings = Surroundings(model)
+        self.state = ModelState(model)
+        self.subject: Subject | None = None
+        self.error: Exception | None = None
+        try:
+            self.subject = adapter.wrap(model)
+        except Exception as error:
+            self.error = error
+
+
+def _tied(model: Any) -> bool:
+    outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()
+    return outputs is not None and outputs.weight is inputs.weight
+
+
+class Case:
+    """One case under one adapter. What checks share is remembered here; a check keeps nothing."""
+
+    def __init__(self, spec: CaseSpec, family: Family, adapter: Adapter) -> None:
+        self.spec = spec
+        self.family = family
+        self.adapter = adapter
+        self._kept: dict[Hashable, Any] = {}
+        self._subjects: list[Subject] = []
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, or the exception that it raised, made at most once."""
+        if key not in self._kept:
+            try:
+                self._kept[key] = (make(), None)
+            except Exception as error:
+                self._kept[key] = (None, error)
+        value: T
+        value, raised = self._kept[key]
+        if raised is not None:
+            raise raised
+        return value
+
+    def close(self) -> None:
+        """Let go of every model."""
+        for subject in self._subjects:
+            with contextlib.suppress(Exception):  # `build.close` reports what closing raises
+                subject.close()
+        self._subjects.clear()
+        self._kept.clear()
+
+    # --- the reference -------------------------------------------------------------------------------------------
+
+    def build(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None, **config: Any) -> Any:
+        """A new model of HF's, with the case's weights; further config values on top of the case's."""
+        return self.family.build(
+            {**self.spec.config, **config},
+            dtype=getattr(torch, dtype),
+            device=self.spec.device,
+            attention=attention or self.family.reference_attention,
+            seed=self.spec.seed,
+        )
+
+    def reference(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Any:
+        """HF's model, untouched, in that dtype and with that attention implementation."""
+        attention = attention or self.family.reference_attention
+        return self._once(("reference", dtype, attention), lambda: self.build(dtype, attention=attention))
+
+    def truth(self, dtype: str) -> Any:
+        """HF's model in float64 with the weights that a model in `dtype` has."""
+        if dtype == SEMANTIC_DTYPE:
+            return self.reference()
+
+        def make() -> Any:
+            model = self.build()
+            round_to(model, getattr(torch, dtype))
+            return model
+
+        return self._once(("truth", dtype), make)
+
+    def scenario(self, name: str) -> Scenario:
+        """The inputs of that name."""
+
+        def make() -> Scenario:
+            vocab, d_model = self.reference().get_input_embeddings().weight.shape
+            return SCENARIOS[name](self.spec, vocab, d_model)
+
+        return self._once(("scenario", name), make)
+
+    def inputs(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Inputs:
+        """The inputs for a model in that dtype."""
+        return self.scenario(scenario).in_dtype(getattr(torch, dtype))
+
+    def expected(self, scenario: str, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Output:
+        """What HF's model in that dtype gives."""
+
+        def make() -> Output:
+            with torch.no_grad():
+                return reference.forward(self.reference(dtype, attention=attention), self.inputs(scenario, dtype))
+
+        return self._once(("expected", scenario, dtype, attention), make)
+
+    def true(self, scenario: str, dtype: str) -> Output:
+        """What float64 makes of the weights of a model in that dtype."""
+        if dtype == SEMANTIC_DTYPE:
+            return self.expected(scenario)
+
+        def make() -> Output:
+            with torch.no_grad():
+                return reference.forward(self.truth(dtype), self.inputs(scenario))
+
+        return self._once(("true", scenario, dtype), make)
+
+    def tapped(self, scenario: str) -> Mapping[str, Tensor]:
+        """HF's activations at every canonical point, in float64, and its `logits` under the taps."""
+
+        def make() -> Mapping[str, Tensor]:
+            model = self.reference()
+            with torch.no_grad(), self.family.taps(model) as taps:
+                logits = reference.forward(model, self.inputs(scenario)).logits
+            return {**taps.values, "logits": logits}
+
+        return self._once(("tapped", scenario), make)
+
+    @property
+    def points(self) -> Sequence[Point]:
+        """The canonical points that the family declares."""
+        return self.family.points(self.spec.config)
+
+    # --- noise ---------------------------------------------------------------------------------------------------
+
+    def noise(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Noise:
+        """The noise of HF's logits in that dtype, `[batch]`."""
+        return self._once(("noise", scenario, dtype), lambda: self._measure_noise(scenario, dtype))
+
+    def _measure_noise(self, scenario: str, dtype: str) -> Noise:
+        truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
+        inputs, working = self.inputs(scenario, dtype), getattr(torch, dtype)
+        with torch.no_grad(), Perturbation(working, PERTURBATION_SEED):
+            moved = reference.forward(self.reference(dtype), inputs).logits
+        own = (
+            torch.zeros(truth.shape[0], dtype=torch.float64, device=truth.device)
+            if dtype == SEMANTIC_DTYPE
+            else rms(self.expected(scenario, dtype).logits.double() - truth, real)
+        )
+        return Noise(own=own, perturbed=rms(moved.double() - truth, real), unit=unit(truth, working, real))
+
+    def point_noise(self, scenario: str) -> Mapping[str, Tensor]:
+        """The noise at every canonical point in float64, `[batch]`."""
+
+        def make() -> Mapping[str, Tensor]:
+            model, truth = self.reference(), self.tapped(scenario)
+            with torch.no_grad(), self.family.taps(model) as taps, Perturbation(torch.float64, PERTURBATION_SEED):
+                reference.forward(model, self.inputs(scenario))
+            found = {}
+            for point in self.points:
+                defined = self.defined(point.axes, scenario)
+                value = truth[point.name]
+                found[point.name] = Noise(
+                    own=torch.zeros(value.shape[0], dtype=torch.float64, device=value.device),
+                    perturbed=rms(taps.values[point.name] - value, defined),
+                    unit=unit(value, torch.float64, defined),
+                ).total
+            return found
+
+        return self._once(("point noise", scenario), make)
+
+    def loss_noise(self, dtype: str = SEMANTIC_DTYPE) -> Noise:
+        """The noise of HF's loss, `[1]`."""
+
+        def make() -> Noise:
+            truth = self.true("labels", dtype).loss
+            assert truth is not None
+            working, squares = getattr(torch, dtype), torch.zeros(1, dtype=torch.float64)
+            for run in range(SCALAR_PERTURBATIONS):
+                with torch.no_grad(), Perturbation(working, PERTURBATION_SEED + run):
+                    moved = reference.forward(self.reference(dtype), self.inputs("labels", dtype)).loss
+                assert moved is not None
+                squares += rms(moved.double() - truth).square().cpu()
+            own = rms((self.expected("labels", dtype).loss or truth).double() - truth)
+            return Noise(
+                own=own.cpu(), perturbed=(squares / SCALAR_PERTURBATIONS).sqrt(), unit=unit(truth, working).cpu()
+            )
+
+        return self._once(("loss noise", dtype), make)
+
+    def judge(self, scenario: str) -> Judge:
+        """Judges logits of a float64 run."""
+        return semantics(self.noise(scenario).total, lambda: self.noise(scenario, SINGLE).total)
+
+    def precision_judge(self, scenario: str, dtype: str) -> Judge:
+        """Judges logits of a run in a working dtype."""
+        return precision(self.noise(scenario, dtype).total)
+
+    def compare_logits(self, where: str, logits: object, scenario: str, *, truth: Tensor | None = None) -> Comparison:
+        """Judge logits `[batch, pos, d_vocab]` of a float64 run on the scenario's real tokens."""
+        chosen = self.scenario(scenario)
+        return self.judge(scenario).compare(
+            where,
+            logits,
+            self.expected(scenario).logits if truth is None else truth,
+            defined=chosen.real[..., None],
+            rows=chosen.rows,
+        )
+
+    def defined(self, axes: Sequence[str], scenario: str) -> Tensor:
+        """What is defined of a tensor with these axes, `[batch, …]` broadcasting to it: real tokens; of attention,
+        real queries' view of what they may see."""
+        real = self.scenario(scenario).real
+        if "query" not in axes:
+            return real.reshape(*real.shape, *[1] * (len(axes) - 2))
+        length = real.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
+        return (real[:, None, :, None] & real[:, None, None, :]) & causal
+
+    # --- the subject ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def wrapping(self) -> Wrapping:
+        """What happened when the adapter was given the case's model in float64."""
+        found = Wrapping(self.adapter, self.build())
+        if found.subject is not None:
+            self._subjects.append(found.subject)
+        return found
+
+    def subject(self, dtype: str = SEMANTIC_DTYPE) -> Subject:
+        """The wrapped model.
+
+        Raises:
+            Blocked: it could not be built, which `build.adapter` reports.
+        """
+        if dtype == SEMANTIC_DTYPE:
+            if self.wrapping.subject is None:
+                raise Blocked("build.adapter")
+            return self.wrapping.subject
+        return self._once(("subject", dtype), lambda: self.wrap(self.build(dtype)))
+
+    def wrap(self, model: nn.Module) -> Subject:
+        """A further subject, closed with the case.
+
+        Raises:
+            Blocked: the case's model itself could not be wrapped, which `build.adapter` reports.
+        """
+        if self.spec.valid:
+            self.subject()
+        subject = self.adapter.wrap(model)
+        self._subjects.append(subject)
+        return subject
+
+    def actual(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Output:
+        """What the subject gives.
+
+        Raises:
+            Blocked: it cannot even run on plain tokens, which `build.forward` reports.
+        """
+        if scenario != "plain":
+            self.require_forward()
+
+        def make() -> Output:
+            subject = self.subject(dtype)  # wrapped outside `no_grad`, as its users do
+            with torch.no_grad():
+                return subject.forward(self.inputs(scenario, dtype))
+
+        return self._once(("actual", scenario, dtype), make)
+
+    def require_forward(self) -> None:
+        """Make sure that the subject runs on plain tokens.
+
+        Raises:
+            Blocked: it does not.
+        """
+        try:
+            self.actual("plain")
+        except Blocked:
+            raise
+        except Exception as error:
+            raise Blocked("build.forward") from error
+
+    def activations(
+        self,
+        names: Sequence[str],
+        scenario: str,
+        *,
+        edits: Mapping[str, Edit] | None = None,
+        inputs: Inputs | None = None,
+    ) -> Mapping[str, Tensor]:
+        """What the subject's hooks show at these points (those of them that fire), and its `logits`."""
+        self.require_forward()
+        seen: dict[str, Tensor] = {}
+        hooks: Any = self.subject().hooks  # type: ignore[attr-defined]
+
+        def reading(name: str) -> Edit:
+            def read(value: Tensor) -> Tensor | None:
+                seen.setdefault(name, value.detach().clone())
+                return edits[name](value) if edits and name in edits else None
+
+            return read
+
+        wanted = {name: reading(name) for name in (*names, *(edits or {}))}
+        with torch.no_grad(), hooks.switched(frozenset(wanted)), hooks.hooked(wanted, {}):
+            output = self.subject().forward(inputs or self.inputs(scenario))
+        return {**seen, "logits": output.logits}
+
+
+def run_case(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Outcome]:
+    """Run the checks that apply to a case, in order; whatever goes wrong in one is its outcome.
+
+    Each check's time counts what it was the first to ask for.
+    """
+    case = Case(spec, family, adapter)
+    try:
+        for check in checks:
+            if check.applies == "always" or (check.applies == "valid") == spec.valid:
+                yield _run_check(case, check)
+    finally:
+        case.close()
+
+
+def _run_check(case: Case, check: Check) -> Outcome:
+    started = time.perf_counter()
+    finding, exception, site, detail = Finding(), None, None, None
+    try:
+        finding = _missing(case, check) or check.run(case)
+    except Blocked as blocked:
+        finding = Finding(verdict=Verdict.SKIP, message=f"blocked by {blocked}")
+    except NotApplicable as reason:
+        finding = Finding(verdict=Verdict.SKIP, message=f"not applicable: {reason}")
+    except Exception as error:
+        finding = Finding(verdict=Verdict.ERROR, message=one_line(error))
+        exception, site, detail = type(error).__name__, site_of(error), in_full(error)
+    return Outcome(
+        check=check.id,
+        verdict=finding.verdict,
+        measured=finding.measured,
+        bound=finding.bound,
+        where=finding.where,
+        message=finding.message,
+        exception=exception,
+        site=site,
+        detail=detail,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _missing(case: Case, check: Check) -> Finding | None:
+    if not check.subject or not check.needs:
+        return None
+    missing = sorted(check.needs - case.subject().capabilities)
+    if not missing:
+        return None
+    return Finding(verdict=Verdict.SKIP, message=f"not applicable: the adapter offers no {' and no '.join(missing)}")

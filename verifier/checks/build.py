@@ -1,0 +1,206 @@
+"""Wrapping a model: that it works, that it is refused where it must be, and what it leaves as it was."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, Inputs, is_subject
+from verifier.case import Case
+from verifier.checks import check
+from verifier.errors import one_line
+from verifier.outcome import Finding, NotApplicable, Verdict
+
+
+@check("build.adapter", subject=False)
+def adapter(case: Case) -> Finding:
+    """The adapter wraps a model of every config that HF accepts, and what it gives back is a subject.
+
+    A failure means that models of this config cannot be looked into at all. What rests on it is blocked: one
+    failure, not sixty.
+    """
+    error = case.wrapping.error
+    if isinstance(error, AdapterRefusal):
+        return Finding(
+            verdict=Verdict.FAIL, where="refused", message=f"it refuses a config that HF accepts: {one_line(error)}"
+        )
+    if error is not None:
+        raise error
+    subject = case.wrapping.subject
+    if not is_subject(subject):
+        return Finding(
+            verdict=Verdict.FAIL, where="subject", message=f"wrap gave a {type(subject).__name__}, no subject"
+        )
+    assert subject is not None
+    strange = subject.capabilities - set(CAPABILITIES) | subject.changes - CHANGES.keys()
+    if strange:
+        return Finding(verdict=Verdict.FAIL, where="subject", message=f"unknown capability or change {sorted(strange)}")
+    missing = [name for name in sorted(subject.capabilities) if not hasattr(subject, name)]
+    if missing:
+        return Finding(
+            verdict=Verdict.FAIL, where="subject", message=f"it lists {missing[0]!r} and has no such attribute"
+        )
+    return Finding()
+
+
+@check("build.forward")
+def forward(case: Case) -> Finding:
+    """The wrapped model runs on plain tokens and gives logits.
+
+    A failure means that it is built and cannot be used; what rests on it is blocked.
+    """
+    logits = case.actual("plain").logits
+    if not isinstance(logits, Tensor):
+        return Finding(
+            verdict=Verdict.FAIL, where="logits", message=f"they are a {type(logits).__name__}, not a tensor"
+        )
+    return Finding()
+
+
+@check("build.refusal", applies="invalid", subject=False)
+def refusal(case: Case) -> Finding:
+    """A model that HF can build but not run is refused when it is wrapped, with a clear error (`AdapterRefusal`).
+
+    A failure means that a broken config is found out late, in another module's words, or, worst, never: then the
+    adapter shows the activations of a model that does not exist.
+    """
+    try:
+        model = case.build()
+    except Exception as error:
+        raise NotApplicable(f"HF does not even build it: {one_line(error)}") from error
+    try:
+        subject = case.wrap(model)
+    except AdapterRefusal as error:
+        if str(error).strip():
+            return Finding()
+        return Finding(verdict=Verdict.FAIL, where="wrap", message="it refuses without a word of why")
+    except Exception as error:
+        return Finding(verdict=Verdict.FAIL, where="wrap", message=f"no clear refusal, but {one_line(error)}")
+    ids = torch.zeros(case.spec.batch, case.spec.length, dtype=torch.long, device=case.spec.device)
+    try:
+        with torch.no_grad():
+            subject.forward(Inputs(input_ids=ids))
+    except Exception as error:
+        return Finding(
+            verdict=Verdict.FAIL,
+            where="forward",
+            message=f"it wraps what HF refuses, and then raises {one_line(error)}",
+        )
+    return Finding(
+        verdict=Verdict.FAIL, where="runs", message=f"it wraps and runs a model that HF refuses: {case.spec.reason}"
+    )
+
+
+@check("build.surroundings")
+def surroundings(case: Case) -> Finding:
+    """Wrapping a model and running it leave HF's classes, their modules and torch's global settings as they were.
+
+    A failure means that an adapter patches what every other model in the process is made of.
+    """
+    case.require_forward()
+    changed = case.wrapping.surroundings.differences()
+    if not changed:
+        return Finding()
+    return Finding(verdict=Verdict.FAIL, where=changed[0], message=f"changed: {', '.join(changed[:5])}")
+
+
+@check("build.changes")
+def changes(case: Case) -> Finding:
+    """Of the model that it is given, wrapping and running change only what the adapter declares.
+
+    A failure means that something is changed in silence: a forward patched, a parameter replaced, a config edited.
+    """
+    case.require_forward()
+    found = case.wrapping.state.changes()
+    undeclared = sorted(found.keys() - case.subject().changes)
+    if not undeclared:
+        return Finding()
+    words = "; ".join(f"{CHANGES[kind]} ({found[kind]})" for kind in undeclared)
+    return Finding(verdict=Verdict.FAIL, where=undeclared[0], message=f"not declared: {words}")
+
+
+@check("build.config")
+def config(case: Case) -> Finding:
+    """The config object from which the caller built the model is not written into, unless the adapter declares it.
+
+    A failure means that the next model that the caller builds from it is another one.
+    """
+    given = copy.deepcopy(case.reference().config)
+    model = type(case.reference())(given)  # keeps `given` itself, as a caller's model does
+    before = {**given.to_dict(), "attn_implementation": given._attn_implementation}
+    subject = case.wrap(model.to(torch.float64).eval())
+    after = {**given.to_dict(), "attn_implementation": given._attn_implementation}
+    declared = {"attn_implementation"} if "attention" in subject.changes else set()
+    changed = sorted(
+        key for key in before.keys() | after.keys() if before.get(key) != after.get(key) and key not in declared
+    )
+    if not changed or "config" in subject.changes:
+        return Finding()
+    words = ", ".join(f"{key}: {before.get(key)!r} became {after.get(key)!r}" for key in changed)
+    return Finding(verdict=Verdict.FAIL, where=f"config.{changed[0]}", message=words)
+
+
+@check("build.close")
+def close(case: Case) -> Finding:
+    """A subject can be closed after it has run.
+
+    A failure means that what it holds on to cannot be let go of.
+    """
+    case.require_forward()
+    subject = case.wrap(case.build())
+    with torch.no_grad():
+        subject.forward(case.inputs("plain"))
+    subject.close()
+    return Finding()
+
+
+@check("build.parameters", needs=["components"])
+def parameters(case: Case) -> Finding:
+    """Every parameter of HF's model is reachable, value for value, from some canonical component of the subject.
+
+    A failure means that there is a part of the model that the adapter's users cannot see or edit by its name.
+    """
+    modules = case.subject().components.modules()  # type: ignore[attr-defined]
+    reachable = [one for name in sorted(modules) for one in modules[name].parameters()]
+    if not reachable:
+        return Finding(verdict=Verdict.FAIL, where="components", message="no component has a parameter")
+    known = torch.cat([one.detach().flatten().double() for one in reachable]).unique()
+    for name, parameter in case.reference().named_parameters():
+        wanted = parameter.detach().flatten().double()
+        found = known[torch.searchsorted(known, wanted).clamp(max=known.numel() - 1)] == wanted
+        if not bool(found.all()):
+            lost = int((~found).sum())
+            return Finding(
+                verdict=Verdict.FAIL,
+                where=_place(name),
+                message=f"{lost} of its {wanted.numel()} values are in no component",
+            )
+    return Finding()
+
+
+def _place(parameter: str) -> str:
+    """The parameter's name without the number of its layer, for fingerprints."""
+    return ".".join("{i}" if part.isdigit() else part for part in parameter.split("."))
+
+
+@check("build.tied", needs=["components"])
+def tied(case: Case) -> Finding:
+    """Embedding and unembedding share their weight in the subject exactly if they do in HF's model.
+
+    A failure means that an edit or a gradient of one of them reaches the other where it must not, or does not where
+    it must.
+    """
+    modules = case.subject().components.modules()  # type: ignore[attr-defined]
+    if not {"embed", "unembed"} <= modules.keys():
+        raise NotApplicable("the adapter has no component `embed` or no `unembed`")
+    memories = [
+        {one.untyped_storage().data_ptr() for one in modules[name].parameters() if one.ndim > 1}
+        for name in ("embed", "unembed")
+    ]
+    shared = bool(memories[0] & memories[1])
+    if shared == case.wrapping.tied:
+        return Finding()
+    words = ("HF ties them, the subject does not", "HF does not tie them, the subject does")[shared]
+    return Finding(verdict=Verdict.FAIL, where="unembed", message=words)

@@ -1,0 +1,275 @@
+"""What the wrapped model computes, called in every way in which Hugging Face's can be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verifier import reference
+from verifier.adapter import Inputs, Output
+from verifier.case import Case
+from verifier.checks import Check, check
+from verifier.numerics import Comparison, conclude, same, semantics
+from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.random_weights import generator
+from verifier.scenarios import PADDINGS, one_row
+from verifier.spec import WORKING_DTYPES
+
+
+def _concluded(case: Case, comparisons: Iterator[Comparison], scenario: str, actual: Callable[[], object]) -> Finding:
+    """The finding; a failure that follows one of HF's other paths says so."""
+    finding = conclude(comparisons)
+    if finding.verdict is not Verdict.FAIL:
+        return finding
+    for name in case.family.attentions:
+        if name == case.family.reference_attention:
+            continue
+        theirs = case.expected(scenario, attention=name).logits
+        if case.compare_logits("", theirs, scenario).verdict is not Verdict.FAIL:
+            continue  # that path agrees with the right one, so it explains nothing
+        if case.compare_logits("", actual(), scenario, truth=theirs).verdict is not Verdict.FAIL:
+            words = f"it agrees with HF's {name} attention, which disagrees with {case.family.reference_attention}"
+            return replace(finding, message=f"{finding.message}; {words}")
+    return finding
+
+
+def _logits(case: Case, scenario: str, where: str) -> Finding:
+    """Judge the subject's logits on one scenario."""
+
+    def actual() -> Tensor:
+        return case.actual(scenario).logits
+
+    return _concluded(case, iter([case.compare_logits(where, actual(), scenario)]), scenario, actual)
+
+
+@check("forward.logits")
+def logits(case: Case) -> Finding:
+    """The wrapped model's logits on plain tokens are HF's.
+
+    A failure means that the wrapped model is another model; whatever is read off it is of that one.
+    """
+    return _logits(case, "plain", "logits")
+
+
+@check("forward.lengths")
+def lengths(case: Case) -> Finding:
+    """The logits of a single token, and of a sequence longer than any dimension of the model, are HF's.
+
+    A failure means that the adapter is right only for some lengths: a position bias, a mask or a table ends early.
+    """
+    for scenario in ("one token", "long"):
+        finding = _logits(case, scenario, scenario)
+        if finding.verdict is not Verdict.PASS:
+            return finding
+    return finding
+
+
+def _padding(identity: str, row: str, what: str) -> Check:
+    def judge(case: Case) -> Finding:
+        number = PADDINGS.index(row)
+        chosen = case.scenario("padded")
+
+        def only(value: Tensor) -> Tensor:
+            return torch.where(
+                chosen.real[..., None] & (torch.arange(len(PADDINGS)) == number)[:, None, None], value, 0
+            )
+
+        def actual() -> object:
+            given = case.actual("padded").logits
+            return only(given) if isinstance(given, Tensor) and given.shape == truth.shape else given
+
+        truth = case.expected("padded").logits
+        judged = case.judge("padded").compare(
+            row, actual(), only(truth), defined=chosen.real[..., None], rows=chosen.rows
+        )
+        return _concluded(case, iter([judged]), "padded", lambda: case.actual("padded").logits)
+
+    judge.__doc__ = f"""The logits of the real tokens of a row with {what} are HF's.
+
+    A failure means that padding leaks into what is read of real tokens, or shifts their positions.
+    """
+    return check(identity)(judge)
+
+
+left_padding = _padding("forward.left_padding", "left padding", "padding on the left")
+right_padding = _padding("forward.right_padding", "right padding", "padding on the right")
+gaps = _padding("forward.gaps", "gaps", "masked tokens in the middle")
+mixed_padding = _padding("forward.mixed_padding", "left, right and gaps", "padding on both sides and in the middle")
+
+
+@check("forward.position_ids")
+def position_ids(case: Case) -> Finding:
+    """With position ids of the caller's, other ones in each row, the logits are HF's.
+
+    A failure means that the adapter makes up positions of its own.
+    """
+    return _logits(case, "position ids", "position ids")
+
+
+@check("forward.inputs_embeds")
+def inputs_embeds(case: Case) -> Finding:
+    """With embeddings in the place of tokens the logits are HF's.
+
+    A failure means that soft prompts and edited embeddings are not run through the same model.
+    """
+    return _logits(case, "inputs embeds", "inputs_embeds")
+
+
+@check("forward.loss")
+def loss(case: Case) -> Finding:
+    """The loss for labels, some of them to be ignored, is HF's, and the logits beside it too.
+
+    A failure means that attributions and gradients are taken of another loss.
+    """
+    truth = case.expected("labels").loss
+    assert truth is not None
+    judge = semantics(case.loss_noise().total, lambda: case.loss_noise("float32").total)
+    given = case.actual("labels")
+    if given.loss is None:
+        raise NotApplicable("the adapter gives no loss for labels")
+    return conclude(
+        [case.compare_logits("logits beside labels", given.logits, "labels"), judge.compare("loss", given.loss, truth)]
+    )
+
+
+@check("forward.patterns", needs=["hooks"])
+def patterns(case: Case) -> Finding:
+    """The attention patterns that the subject's hooks show are HF's, in every layer, padded and not.
+
+    A failure where the logits are right means that the shown pattern is not the one that was used.
+    """
+    names = [point.name for point in case.points if point.kind.template.endswith(".hook_pattern")]
+    offered = case.subject().hooks.names()  # type: ignore[attr-defined]
+    if not names or not set(names) <= offered.keys():
+        raise NotApplicable("there is no attention pattern to read")
+
+    def compare() -> Iterator[Comparison]:
+        for scenario in ("plain", "padded"):
+            seen, truth = case.activations(names, scenario), case.tapped(scenario)
+            noise = case.point_noise(scenario)
+            # Rows of real queries over all keys: what may not be seen must have got nothing.
+            real = case.scenario(scenario).real[:, None, :, None]
+            for name in names:
+                yield semantics(noise[name]).compare(
+                    name, seen.get(name), truth[name], defined=real, rows=case.scenario(scenario).rows
+                )
+
+    return conclude(compare())
+
+
+@check("forward.batch")
+def batch(case: Case) -> Finding:
+    """Each row of a batch, padded rows among them, gives alone what it gives in the batch.
+
+    A failure means that the rows of a batch see each other.
+    """
+    chosen = case.scenario("padded")
+    case.require_forward()
+    subject = case.subject()
+    with torch.no_grad():
+        alone = [subject.forward(one_row(chosen.inputs, row)).logits for row in range(len(chosen.rows))]
+    return conclude([case.compare_logits("rows alone", torch.cat(alone), "padded", truth=case.actual("padded").logits)])
+
+
+@check("forward.causality")
+def causality(case: Case) -> Finding:
+    """Other tokens at the end change nothing of the logits before them.
+
+    A failure means that a position sees what comes after it.
+    """
+    inputs = case.inputs("plain")
+    assert inputs.input_ids is not None
+    vocab = case.reference().get_input_embeddings().weight.shape[0]
+    start = case.spec.length // 2
+    ids = inputs.input_ids.clone()
+    ids[:, start:] = (ids[:, start:] + 1) % vocab
+    before = case.actual("plain").logits
+    with torch.no_grad():
+        after = case.subject().forward(Inputs(input_ids=ids)).logits
+    chosen = case.scenario("plain")
+    return conclude(
+        [case.judge("plain").compare("logits before the change", after[:, :start], before[:, :start], rows=chosen.rows)]
+    )
+
+
+@check("forward.twice")
+def twice(case: Case) -> Finding:
+    """A second forward on the same tokens, with others between, gives the same logits bit for bit.
+
+    A failure means that a forward leaves something behind.
+    """
+    first = case.actual("plain").logits
+    case.actual("one token")
+    with torch.no_grad():
+        second = case.subject().forward(case.inputs("plain")).logits
+    return conclude([same("logits", second, first)])
+
+
+def _in_training(case: Case, **dropouts: Any) -> Comparison:
+    """Both models in training mode, from one state of the random numbers."""
+    theirs, ours = case.build(**dropouts), case.wrap(case.build(**dropouts))
+    if "modes" not in ours.capabilities:
+        raise NotApplicable("the adapter offers no modes")
+    theirs.train()
+    ours.modes.train(True)  # type: ignore[attr-defined]
+    inputs = case.inputs("plain")
+
+    def run(forward: Callable[[Inputs], Output]) -> Tensor:
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(int(generator("dropout", case.spec.seed).initial_seed()) % 2**32)
+            return forward(inputs).logits
+
+    truth = run(lambda given: reference.forward(theirs, given))
+    return case.compare_logits("training mode", run(ours.forward), "plain", truth=truth)
+
+
+@check("forward.training", needs=["modes"])
+def training(case: Case) -> Finding:
+    """In training mode, with dropouts of zero, the logits are HF's in training mode.
+
+    A failure means that fine-tuning through the adapter trains another model.
+    """
+    return conclude([_in_training(case, **dict.fromkeys(case.family.dropouts(), 0.0))])
+
+
+@check("forward.dropout", needs=["modes"])
+def dropout(case: Case) -> Finding:
+    """In training mode, from one state of the random numbers, every dropout drops what HF's drops.
+
+    A failure means that a dropout is missing, has another rate, or stands elsewhere.
+    """
+    if not case.family.dropouts():
+        raise NotApplicable("the family has no dropouts")
+    return conclude([_in_training(case, **case.family.dropouts())])
+
+
+def _precision(dtype: str) -> Check:
+    def judge(case: Case) -> Finding:
+        if dtype not in case.spec.dtypes:
+            raise NotApplicable(f"{dtype} was not asked for")
+
+        def compare() -> Iterator[Comparison]:
+            for scenario in ("plain", "padded"):
+                chosen = case.scenario(scenario)
+                yield case.precision_judge(scenario, dtype).compare(
+                    f"{dtype}, {scenario}",
+                    case.actual(scenario, dtype).logits,
+                    case.true(scenario, dtype).logits,
+                    defined=chosen.real[..., None],
+                    rows=chosen.rows,
+                )
+
+        return conclude(compare())
+
+    judge.__doc__ = f"""In {dtype} the logits are as near to the float64 truth of the same weights as HF's own are.
+
+    A failure where the float64 run agrees means that the adapter loses precision that HF keeps.
+    """
+    return check(f"forward.{dtype}")(judge)
+
+
+float32, bfloat16, float16 = (_precision(dtype) for dtype in WORKING_DTYPES)

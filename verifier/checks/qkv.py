@@ -1,0 +1,196 @@
+"""The query, key and value projections: whether an adapter takes the fused weight apart as Hugging Face does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from verifier.adapter import Edit, Inputs, ProjectionLike
+from verifier.case import Case
+from verifier.checks import check
+from verifier.family import Projection, QKVRows
+from verifier.numerics import Comparison, conclude, same, semantics, stated, unit
+from verifier.outcome import Finding, NotApplicable
+from verifier.random_weights import generator
+
+
+def _layers(case: Case) -> range:
+    n_layers = len({point.layer for point in case.points if point.layer is not None})
+    if not n_layers:
+        raise NotApplicable("the model has no layers")
+    return range(n_layers)
+
+
+def _projections(case: Case, layer: int) -> Iterator[tuple[str, ProjectionLike, Projection]]:
+    """By place: what the adapter made of it, and where HF's rows are."""
+    split = case.subject().weights.split(layer)  # type: ignore[attr-defined]
+    rows = case.family.qkv_rows(case.reference(), layer)
+    for letter in "qkv":
+        yield f"blocks.{layer}.attn.{letter}", getattr(split, letter), getattr(rows, letter)
+
+
+def _fused(case: Case, projection: Projection) -> tuple[Tensor, Tensor | None]:
+    """HF's own rows of that projection: weight `[n * d_head, d_model]`, bias `[n * d_head]`."""
+    module = case.reference().get_submodule(projection.module)
+    index = projection.rows.flatten().to(module.weight.device)
+    bias = getattr(module, "bias", None)
+    return module.weight.detach()[index], None if bias is None else bias.detach()[index]
+
+
+@check("qkv.rows", needs=["weights"])
+def rows(case: Case) -> Finding:
+    """The split weights and biases are, bit for bit and head by head, the rows that HF's own split takes.
+
+    A failure means that heads, or queries, keys and values, are mixed up: every weight-based analysis and every
+    activation that is computed from them is of another model.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for layer in _layers(case):
+            for place, given, projection in _projections(case, layer):
+                weight, bias = _fused(case, projection)
+                yield same(f"{place}.weight", given.weight, weight)
+                if bias is not None:
+                    yield same(f"{place}.bias", given.bias, bias)
+                elif given.bias is not None and bool((given.bias != 0).any()):
+                    yield stated(f"{place}.bias", "there is one, and HF has none")
+
+    return conclude(compare())
+
+
+@check("qkv.projections", needs=["weights"])
+def projections(case: Case) -> Finding:
+    """The split projections, applied to a vector, give what HF's fused one gives at those rows.
+
+    A failure where `qkv.rows` passes means that a projection does not compute what its weights say.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for layer in _layers(case):
+            for place, given, projection in _projections(case, layer):
+                weight, _ = _fused(case, projection)
+                draw = torch.randn(
+                    case.spec.batch,
+                    case.spec.length,
+                    weight.shape[1],
+                    generator=generator("projections", case.spec.seed, place),
+                    dtype=torch.float64,
+                ).to(weight.device)
+                module = case.reference().get_submodule(projection.module)
+                with torch.no_grad():
+                    truth = module(draw)[..., projection.rows.flatten().to(weight.device)]
+                    # Rounding of a sum of d_model products: each is off by a unit of the whole at most.
+                    terms = draw.abs() @ weight.abs().T
+                    actual = given(draw)
+                yield semantics(unit(terms, torch.float64)).compare(place, actual, truth)
+
+    return conclude(compare())
+
+
+@check("qkv.heads", needs=["weights"])
+def heads(case: Case) -> Finding:
+    """Queries have as many heads as HF's model, keys and values as many as it has rows for: none expanded or lost.
+
+    A failure means that the number of key/value heads is wrong: grouped or multi-query attention is taken for
+    another kind.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for layer in _layers(case):
+            for place, given, projection in _projections(case, layer):
+                n_heads, d_head = projection.rows.shape
+                rows = given.weight.shape[0]
+                found = rows // d_head if rows % d_head == 0 else rows / d_head
+                wrong = f"{found} heads of {d_head}, not {n_heads}" if found != n_heads else None
+                yield stated(place, wrong)
+
+    return conclude(compare())
+
+
+@check("qkv.reads", needs=["hooks"])
+def reads(case: Case) -> Finding:
+    """Each query head reads the key/value head that it reads in HF's model.
+
+    Found by trying: every value of one key/value head is raised by one, and the heads whose `hook_z` rises by one
+    read it, because a pattern sums to one. A failure means that key/value heads are given to the wrong query heads.
+    """
+    names = case.subject().hooks.names()  # type: ignore[attr-defined]
+
+    def compare() -> Iterator[Comparison]:
+        for layer in _layers(case):
+            value_name, z_name = (f"blocks.{layer}.attn.hook_{what}" for what in ("v", "z"))
+            if not {value_name, z_name} <= names.keys():
+                raise NotApplicable(f"the adapter has no {value_name} or no {z_name}")
+            rows = case.family.qkv_rows(case.reference(), layer)
+            yield same(z_name, _read_by(case, value_name, z_name, rows), rows.reads)
+
+    return conclude(compare())
+
+
+def _read_by(case: Case, value_name: str, z_name: str, rows: QKVRows) -> Tensor:
+    """`[head]`: the key/value head that each of the subject's query heads reads, -1 for none or several."""
+    n_kv = rows.k.rows.shape[0]
+    ids = case.inputs("plain").input_ids
+    assert ids is not None
+    inputs = Inputs(input_ids=ids[:1].repeat(n_kv + 1, 1))  # row 0 as it is, row j + 1 with key/value head j raised
+
+    def raise_one_each(value: Tensor) -> Tensor:  # [batch, pos, kv_head, d_head]
+        raised = value.clone()
+        for head in range(min(n_kv, value.shape[2])):
+            raised[head + 1, :, head] += 1
+        return raised
+
+    edits: dict[str, Edit] = {value_name: raise_one_each}
+    seen = case.activations([z_name], "plain", edits=edits, inputs=inputs)
+    if z_name not in seen:
+        raise NotApplicable(f"{z_name} does not fire")
+    z = seen[z_name].double()  # [batch, pos, head, d_head]
+    risen = (z[1:] - z[:1]).mean((1, 3)).round() == 1  # [kv_head, head]
+    return torch.where(risen.sum(0) == 1, risen.double().argmax(0), -1).cpu()
+
+
+@check("qkv.placement", needs=["weights"])
+def placement(case: Case) -> Finding:
+    """The split weights have the dtype and the device of HF's.
+
+    A failure means that a model loses precision, or is torn apart, by being looked at.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for layer in _layers(case):
+            for place, given, projection in _projections(case, layer):
+                weight, _ = _fused(case, projection)
+                for name in ("dtype", "device"):
+                    found, wanted = getattr(given.weight, name), getattr(weight, name)
+                    yield stated(f"{place}.{name}", f"{found}, not {wanted}" if found != wanted else None)
+
+    return conclude(compare())
+
+
+@check("qkv.aliasing", needs=["weights"])
+def aliasing(case: Case) -> Finding:
+    """Writing into the query, key or value weight of a layer changes no other one, in this layer or another.
+
+    A failure means that an edit of one projection silently edits another.
+    """
+    kept = [(place, given.weight) for layer in _layers(case) for place, given, _ in _projections(case, layer)]
+    before = [weight.detach().clone() for _, weight in kept]
+
+    def compare() -> Iterator[Comparison]:
+        for number, (place, weight) in enumerate(kept):
+            with torch.no_grad():
+                weight.add_(1)
+            others = [other for at, other in enumerate(kept) if at != number]
+            untouched = [value for at, value in enumerate(before) if at != number]
+            changed = [
+                name
+                for (name, other), value in zip(others, untouched, strict=True)
+                if not torch.equal(other.detach(), value)
+            ]
+            with torch.no_grad():
+                weight.copy_(before[number])
+            yield stated(place, f"writing into it changes {changed[0]}" if changed else None)
+
+    return conclude(compare())

@@ -1,0 +1,212 @@
+"""Hugging Face against itself, and the family against Hugging Face: whether the reference can be relied on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verifier import reference
+from verifier.adapter import Inputs
+from verifier.case import Case
+from verifier.checks import check
+from verifier.errors import VerifierError, one_line
+from verifier.numerics import Comparison, conclude, steady
+from verifier.outcome import Finding, NotApplicable, Verdict
+
+
+def _upstream(comparison: Comparison) -> Comparison:
+    """HF's disagreement with itself is HF's, not the adapter's."""
+    return replace(comparison, verdict=Verdict.UPSTREAM) if comparison.verdict is Verdict.FAIL else comparison
+
+
+@check("reference.acceptance", applies="always", subject=False)
+def acceptance(case: Case) -> Finding:
+    """HF accepts the config, when it is built and in a forward, exactly if the family says so.
+
+    A failure means that the family's `refusal` is wrong for this config, and no other verdict on it can be trusted.
+    """
+    refused = None
+    try:
+        model = case.reference() if case.spec.valid else case.build()
+        inputs = case.inputs("plain") if case.spec.valid else _any_tokens(case, model)
+        with torch.no_grad():
+            reference.forward(model, inputs)
+    except VerifierError:
+        raise
+    except Exception as error:
+        refused = one_line(error)
+    if case.spec.valid and refused:
+        return Finding(verdict=Verdict.FAIL, where="accepted by the family", message=f"HF refuses it: {refused}")
+    if not case.spec.valid and not refused:
+        return Finding(
+            verdict=Verdict.FAIL,
+            where="refused by the family",
+            message=f"HF accepts it, but the family says: {case.spec.reason}",
+        )
+    return Finding()
+
+
+def _any_tokens(case: Case, model: Any) -> Inputs:
+    return Inputs(input_ids=torch.zeros(case.spec.batch, case.spec.length, dtype=torch.long, device=case.spec.device))
+
+
+@check("reference.attention", subject=False)
+def attention(case: Case) -> Finding:
+    """Every attention implementation of HF's gives the logits of the one that the family calls right.
+
+    Upstream means that HF computes two different functions from one config and one set of weights, depending on
+    `attn_implementation` alone; an adapter that follows the other path fails against this one.
+    """
+    others = [name for name in case.family.attentions if name != case.family.reference_attention]
+    if not others:
+        raise NotApplicable("HF has one attention implementation here")
+    return conclude(
+        _upstream(
+            case.compare_logits(
+                f"attn_implementation={name}, {scenario}",
+                case.expected(scenario, attention=name).logits,
+                scenario,
+            )
+        )
+        for name in others
+        for scenario in ("plain", "padded")
+    )
+
+
+@check("reference.attentions_on_request", subject=False)
+def attentions_on_request(case: Case) -> Finding:
+    """Asking HF for its attention patterns changes nothing of the logits.
+
+    Upstream means that `output_attentions=True` makes HF compute another function, so that patterns taken this way
+    are not those of the model that is used.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for scenario in ("plain", "padded"):
+            with torch.no_grad():
+                output = reference.forward(case.reference(), case.inputs(scenario), output_attentions=True)
+            yield _upstream(case.compare_logits(f"output_attentions=True, {scenario}", output.logits, scenario))
+
+    return conclude(compare())
+
+
+@check("reference.cache", subject=False)
+def cache(case: Case) -> Finding:
+    """HF's decoding with its cache, a first half at once and then token by token, gives the full forward's logits.
+
+    Upstream means that what HF generates is not what it computes when it is given the whole text.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for scenario in ("plain", "padded"):
+            yield _upstream(case.compare_logits(f"cached, {scenario}", _stepwise(case, scenario), scenario))
+
+    return conclude(compare())
+
+
+def _stepwise(case: Case, scenario: str) -> Tensor:
+    """HF's logits `[batch, pos, d_vocab]`, the second half of them one position at a time."""
+    inputs = case.inputs(scenario)
+    assert inputs.input_ids is not None
+    length = inputs.input_ids.shape[1]
+    pieces, past, start = [], None, 0
+    for end in range(max(1, length // 2), length + 1):
+        step = Inputs(
+            input_ids=inputs.input_ids[:, start:end],
+            attention_mask=None if inputs.attention_mask is None else inputs.attention_mask[:, :end],
+            cache=past,
+            use_cache=True,
+        )
+        with torch.no_grad():
+            output = reference.forward(case.reference(), step)
+        pieces.append(output.logits)
+        past, start = output.cache, end
+    return torch.cat(pieces, dim=1)
+
+
+@check("reference.taps", subject=False)
+def taps(case: Case) -> Finding:
+    """Reading every canonical activation leaves HF's logits as they are, and every point is there with its axes.
+
+    Some activations are recomputed, because HF never materialises them: this shows that the recomputation is the
+    same function. A failure means that the family's taps are wrong, and no activation can be judged.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for scenario in ("plain", "padded"):
+            seen = case.tapped(scenario)
+            for point in case.points:
+                problem = _out_of_shape(case, point.axes, seen.get(point.name))
+                if problem:
+                    yield Comparison(
+                        where=point.name, verdict=Verdict.FAIL, measured=float("inf"), bound=0.0, message=problem
+                    )
+            yield case.compare_logits(f"tapped, {scenario}", seen["logits"], scenario)
+
+    return conclude(compare())
+
+
+def _out_of_shape(case: Case, axes: tuple[str, ...], value: Tensor | None) -> str | None:
+    if value is None:
+        return "the taps never saw it"
+    if value.ndim != len(axes):
+        return f"it has {value.ndim} axes, not {', '.join(axes)}"
+    rows = case.reference().get_input_embeddings().weight.shape[1]
+    sizes = dict(zip(axes, value.shape, strict=True))
+    length = case.spec.length
+    for axis, wanted in (("pos", length), ("query", length), ("key", length), ("d_model", rows), ("1", 1)):
+        if axis in sizes and sizes[axis] != wanted:
+            return f"its {axis} axis is {sizes[axis]} long, not {wanted}"
+    return None
+
+
+@check("reference.config", subject=False)
+def config(case: Case) -> Finding:
+    """Building a model leaves the config that the caller gave as it was.
+
+    Upstream means that HF writes into it: two models built from one config object may differ from what was asked.
+    """
+    model = case.reference()
+    given = type(model.config)(**copy.deepcopy(dict(case.spec.config)))
+    given._attn_implementation = case.family.reference_attention
+    before = given.to_dict()
+    type(model)(given)
+    after = given.to_dict()
+    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    if not changed:
+        return Finding()
+    words = ", ".join(f"{key}: {before.get(key)!r} became {after.get(key)!r}" for key in changed)
+    return Finding(verdict=Verdict.UPSTREAM, where=f"config.{changed[0]}", message=words)
+
+
+@check("reference.seeds", subject=False)
+def seeds(case: Case) -> Finding:
+    """Two models of one seed are equal and share nothing; no two parameters of a model are alike.
+
+    A failure means that the family's `build` lets the reference and the subject see each other, or gives weights
+    that hide bugs; nothing that is compared with it is proved.
+    """
+    first, second = case.reference(), case.build()
+    for (name, one), (_, other) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        if not torch.equal(one, other):
+            return Finding(verdict=Verdict.FAIL, where=name, message="it differs between two models of one seed")
+        if one.numel() and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr():
+            return Finding(verdict=Verdict.FAIL, where=name, message="two models of one seed share its memory")
+        if one.numel() > 1 and one.unique().numel() == 1:
+            return Finding(verdict=Verdict.FAIL, where=name, message="all its values are the same")
+    return Finding()
+
+
+@check("reference.noise", subject=False)
+def noise(case: Case) -> Finding:
+    """The float64 reference is as steady as float64 is: rounding moves its logits by less than float32 could.
+
+    A failure means that the case is chaotic, its semantics cannot be judged in float64, and a green outcome of it
+    would say nothing.
+    """
+    return conclude([steady("logits", case.noise("plain").total, case.noise("plain", "float32").total)])

@@ -1,0 +1,118 @@
+"""Every flag combination as cases: the product of the family's flags, and its named corners."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from verifier.errors import UsageError
+from verifier.family import Config, Family
+from verifier.plugins import nearest
+from verifier.spec import WORKING_DTYPES, CaseSpec
+
+# The long input of a corner: beyond 256, from where on bfloat16 (ALiBi's positions) does not count exactly. It costs
+# the square of its length, so the product makes do with one that is longer than any dimension.
+_CORNER_LONG = 263
+# Inputs of a preset: as short as it gets, because its width is the point.
+_PRESET_INPUTS = {"batch": 2, "length": 7, "long": 33}
+
+
+def cases(
+    family: Family,
+    reference: str,
+    *,
+    seed: int = 0,
+    dtypes: Sequence[str] = WORKING_DTYPES,
+    device: str = "cpu",
+    where: Mapping[str, str] | None = None,
+    preset: str | None = None,
+) -> list[CaseSpec]:
+    """The cases of a run, valid and refused ones, in a fixed order.
+
+    Args:
+        family: whose flags, corners and presets they are.
+        reference: how a worker finds the family again.
+        seed: of weights and inputs.
+        dtypes: the working dtypes in which precision is judged.
+        device: where they run.
+        where: values that flags or dims must have, as text: `{"alibi": "true"}`.
+        preset: this published checkpoint instead of the matrix.
+
+    Raises:
+        UsageError: an unknown preset, flag or value.
+    """
+    wanted = {name: _value(text) for name, text in (where or {}).items()}
+    if preset is not None:
+        specs = [_preset(family, reference, preset, seed, dtypes, device)]
+    else:
+        specs = [
+            _case(family, reference, label, config, seed=seed, dtypes=tuple(dtypes), device=device)
+            for label, config in (*_product(family), *family.corners().items())
+        ]
+    _know(family, specs, wanted)
+    return [spec for spec in specs if all(_has(family, spec, name, value) for name, value in wanted.items())]
+
+
+def _product(family: Family) -> list[tuple[str | None, Config]]:
+    flags = family.flags()
+    return [(None, dict(zip(flags, values, strict=True))) for values in itertools.product(*flags.values())]
+
+
+def _case(family: Family, reference: str, label: str | None, config: Config, **rest: Any) -> CaseSpec:
+    full = {**family.dims(), **config}
+    reason = family.refusal(full)
+    inputs: dict[str, Any] = {} if label is None else {"long": _CORNER_LONG}
+    return CaseSpec(family=reference, config=full, valid=reason is None, reason=reason, label=label, **inputs, **rest)
+
+
+def _preset(family: Family, reference: str, name: str, seed: int, dtypes: Sequence[str], device: str) -> CaseSpec:
+    presets = family.presets()
+    if name not in presets:
+        known = ", ".join(presets) or "it has none"
+        raise UsageError(f"{family.name} has no preset {name!r}{nearest(name, tuple(presets))}; presets: {known}")
+    reason = family.refusal(presets[name])
+    return CaseSpec(
+        family=reference,
+        config=presets[name],
+        valid=reason is None,
+        reason=reason,
+        label=name,
+        seed=seed,
+        dtypes=tuple(dtypes),
+        device=device,
+        **_PRESET_INPUTS,
+    )
+
+
+_WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _plainest(family: Family, name: str) -> Any:
+    values = family.flags().get(name)
+    return values[0] if values else None
+
+
+def _has(family: Family, spec: CaseSpec, name: str, value: Any) -> bool:
+    found = spec.config[name] if name in spec.config else _plainest(family, name)
+    return type(found) is type(value) and bool(found == value)
+
+
+def _know(family: Family, specs: Sequence[CaseSpec], wanted: Mapping[str, Any]) -> None:
+    names = sorted({*family.flags(), *(name for spec in specs for name in spec.config)})
+    for name, value in wanted.items():
+        if name not in names:
+            raise UsageError(f"--where: {family.name} has no flag or dim {name!r}{nearest(name, names)}")
+        if not any(_has(family, spec, name, value) for spec in specs):
+            values = sorted({repr(spec.config.get(name, _plainest(family, name))) for spec in specs})
+            raise UsageError(f"--where: no case has {name}={value!r}; it is one of {', '.join(values)}")

@@ -1,0 +1,62 @@
+"""What rounding alone can do: a forward in which every operation's result is moved by one unit in the last place.
+
+The perturbation, exactly: inside `Perturbation(dtype, seed)` every operation that torch dispatches and that gives a
+floating tensor of `dtype` which is new, or written in place, has each element moved to the next number of that dtype
+above or below it in magnitude, by a fair coin from a generator with that seed. Zeros stay zero, and what is finite
+stays finite. Views are not results and are left alone, and so are tensors of other dtypes: what HF computes in
+float32 or bfloat16 in a float64 model (rotary tables, ALiBi) is part of the function, not of its rounding.
+
+Fused attention is taken apart (torch's math backend), so that its scores and its pattern are results too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# A floating number's bits, read as an integer of the same size, count its magnitude in units in the last place.
+_BITS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+}
+
+
+class Perturbation(TorchDispatchMode):
+    """Moves each result of `dtype` by a random unit in the last place."""
+
+    def __init__(self, dtype: torch.dtype, seed: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._dtype = dtype
+        self._generator = torch.Generator().manual_seed(seed)
+        self._backend: Any = None
+
+    def __enter__(self) -> Perturbation:
+        self._backend = sdpa_kernel(SDPBackend.MATH)
+        self._backend.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)  # type: ignore[no-untyped-call]
+        self._backend.__exit__(*exc)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.is_view:
+            return result
+        for one in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(one, Tensor) and one.dtype == self._dtype and one.numel():
+                self._move(one)
+        return result
+
+    def _move(self, tensor: Tensor) -> None:
+        bits = _BITS[self._dtype]
+        coins = torch.randint(0, 2, tensor.shape, generator=self._generator, dtype=bits).to(tensor.device)
+        moved = (tensor.contiguous().view(bits) + (2 * coins - 1)).view(self._dtype)
+        tensor.copy_(torch.where((tensor != 0) & moved.isfinite() & tensor.isfinite(), moved, tensor))

@@ -1,0 +1,131 @@
+"""The inputs that a case is tried on, by name: each a batch that shows one way of calling a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from verifier.adapter import Inputs
+from verifier.random_weights import generator
+from verifier.spec import CaseSpec
+
+NO_LABEL = -100  # what HF's losses ignore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """Inputs, and what of the outputs is defined.
+
+    Attributes:
+        inputs: embeddings in float64; `in_dtype` casts them.
+        real: `[batch, pos]`, true where a token stands; what padding rows give is nobody's business.
+        rows: what each row of the batch shows, for people.
+    """
+
+    inputs: Inputs
+    real: Tensor
+    rows: tuple[str, ...]
+
+    def in_dtype(self, dtype: torch.dtype) -> Inputs:
+        """The inputs for a model of that dtype."""
+        embeds = self.inputs.inputs_embeds
+        return self.inputs if embeds is None else replace(self.inputs, inputs_embeds=embeds.to(dtype))
+
+
+def one_row(inputs: Inputs, row: int) -> Inputs:
+    """A batch of that row alone."""
+
+    def pick(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value[row : row + 1]
+
+    return Inputs(
+        input_ids=pick(inputs.input_ids),
+        inputs_embeds=pick(inputs.inputs_embeds),
+        attention_mask=pick(inputs.attention_mask),
+        position_ids=pick(inputs.position_ids),
+        labels=pick(inputs.labels),
+    )
+
+
+def _tokens(spec: CaseSpec, vocab: int, batch: int, length: int, name: str) -> Tensor:
+    draw = torch.randint(0, vocab, (batch, length), generator=generator("inputs", spec.seed, name))
+    return draw.to(spec.device)
+
+
+def _scenario(inputs: Inputs, real: Tensor, rows: tuple[str, ...] | None = None) -> Scenario:
+    return Scenario(inputs=inputs, real=real, rows=rows or tuple(f"row {row}" for row in range(real.shape[0])))
+
+
+def _everything(ids: Tensor) -> Tensor:
+    return torch.ones(ids.shape, dtype=torch.bool, device=ids.device)
+
+
+def plain(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """Tokens and nothing else."""
+    ids = _tokens(spec, vocab, spec.batch, spec.length, "plain")
+    return _scenario(Inputs(input_ids=ids), _everything(ids))
+
+
+def one_token(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """A sequence shorter than anything: kernels take other paths for one query."""
+    ids = _tokens(spec, vocab, spec.batch, 1, "one token")
+    return _scenario(Inputs(input_ids=ids), _everything(ids))
+
+
+def long(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """A sequence longer than every other dimension of the matrix."""
+    ids = _tokens(spec, vocab, 1, spec.long, "long")
+    return _scenario(Inputs(input_ids=ids), _everything(ids))
+
+
+PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right and gaps")
+
+
+def padded(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """A row for each way of padding."""
+    ids = _tokens(spec, vocab, len(PADDINGS), spec.length, "padded")
+    mask = torch.ones_like(ids)
+    third = max(1, spec.length // 3)
+    mask[1, :third] = 0
+    mask[2, -third:] = 0
+    mask[3, third : 2 * third : 2] = 0
+    mask[4, : third - 1], mask[4, third + 1], mask[4, -1:] = 0, 0, 0
+    return _scenario(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), PADDINGS)
+
+
+def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """Positions that start anywhere and leave some out, other ones in each row."""
+    ids = _tokens(spec, vocab, spec.batch, spec.length, "position ids")
+    steps = torch.randint(1, 4, ids.shape, generator=generator("positions", spec.seed)).to(ids.device)
+    return _scenario(Inputs(input_ids=ids, position_ids=steps.cumsum(-1)), _everything(ids))
+
+
+def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """Embeddings that are no token's."""
+    shape = (spec.batch, spec.length, d_model)
+    draw = torch.randn(shape, generator=generator("embeds", spec.seed), dtype=torch.float64).to(spec.device)
+    # Representable in every working dtype, so that all of them are given the same.
+    draw = draw.to(torch.float16).to(torch.bfloat16).to(torch.float64)
+    return _scenario(Inputs(inputs_embeds=draw), torch.ones(shape[:2], dtype=torch.bool, device=draw.device))
+
+
+def labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """Labels, some of which are to be ignored."""
+    ids = _tokens(spec, vocab, spec.batch, spec.length, "labels")
+    wanted = ids.clone()
+    wanted[:, : max(1, spec.length // 4)] = NO_LABEL
+    return _scenario(Inputs(input_ids=ids, labels=wanted), _everything(ids))
+
+
+SCENARIOS: Mapping[str, Callable[[CaseSpec, int, int], Scenario]] = {
+    "plain": plain,
+    "one token": one_token,
+    "long": long,
+    "padded": padded,
+    "position ids": position_ids,
+    "inputs embeds": inputs_embeds,
+    "labels": labels,
+}

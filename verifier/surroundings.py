@@ -1,0 +1,146 @@
+"""What stands around a model and must not change when it is wrapped: HF's classes, modules, config, torch's state;
+and what of the model itself did change."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from verifier.adapter import Change
+
+# Names that Python and torch fill in by themselves as code runs.
+_SELF_FILLED = frozenset(
+    {"__warningregistry__", "__annotations__", "__annotate__", "__abstractmethods__", "_abc_impl", "__builtins__"}
+)
+
+
+def _contents(value: Any) -> Any:
+    """A registry's contents by identity, so that what is put into it shows; any other thing's identity."""
+    if type(value) is dict:
+        return ("dict", tuple((id(key) if not isinstance(key, str) else key, id(one)) for key, one in value.items()))
+    if type(value) in (list, set, frozenset, tuple):
+        return (type(value).__name__, tuple(id(one) for one in value))
+    return id(value)
+
+
+class Surroundings:
+    """A snapshot of what is outside a model: the classes it is made of, their modules, torch's global state."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Take it.
+
+        Args:
+            model: whose classes are watched, with their bases and the Hugging Face modules that define them.
+        """
+        classes = {base for module in model.modules() for base in type(module).__mro__ if base is not object}
+        modules = {one.__module__ for one in classes if one.__module__.partition(".")[0] == "transformers"}
+        self._watched: dict[str, Any] = {f"class {one.__module__}.{one.__qualname__}": one for one in classes}
+        self._watched |= {f"module {name}": sys.modules[name] for name in modules if name in sys.modules}
+        # What was seen is held too, so that no identity is given out again while the snapshot lives.
+        self._held = [dict(vars(one)) for one in self._watched.values()]
+        self._seen = self._look()
+
+    def _look(self) -> dict[str, Any]:
+        seen = {
+            f"{label}: {name}": _contents(value)
+            for label, one in self._watched.items()
+            for name, value in vars(one).items()
+            if name not in _SELF_FILLED
+        }
+        return seen | _torch_state()
+
+    def differences(self) -> list[str]:
+        """What is no longer as it was, by name."""
+        now = self._look()
+        return sorted(key for key in self._seen.keys() | now.keys() if self._seen.get(key) != now.get(key))
+
+
+def _torch_state() -> dict[str, Any]:
+    return {
+        "torch: default dtype": torch.get_default_dtype(),
+        "torch: gradients enabled": torch.is_grad_enabled(),
+        "torch: deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "torch: anomaly detection": torch.is_anomaly_enabled(),
+        "torch: scaled_dot_product_attention": id(torch.nn.functional.scaled_dot_product_attention),
+    }
+
+
+class ModelState:
+    """A snapshot of a model that an adapter is about to be given."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._modules = {name: id(module) for name, module in model.named_modules()}
+        self._held = list(model.modules())
+        self._forwards = {id(module): module.__dict__.get("forward") for module in self._held}
+        self._hooks = {id(module): _hook_counts(module) for module in self._held}
+        self._modes = {id(module): module.training for module in self._held}
+        self._parameters = [
+            (name, one, one.detach().clone(), one.requires_grad) for name, one in model.named_parameters()
+        ]
+        self._buffers = [(name, one, one.detach().clone()) for name, one in model.named_buffers()]
+        self._config, self._attention = _config_of(model)
+
+    def changes(self) -> dict[Change, str]:
+        """What is not as it was, each kind with its first place."""
+        model = self._model
+        found: dict[Change, str] = {}
+
+        def note(kind: Change, place: str) -> None:
+            found.setdefault(kind, place)
+
+        names = {name: id(module) for name, module in model.named_modules()}
+        for name in self._modules.keys() | names.keys():
+            if self._modules.get(name) != names.get(name):
+                note("modules", name)
+        for module in self._held:
+            label = type(module).__name__
+            if module.__dict__.get("forward") is not self._forwards[id(module)]:
+                note("forwards", label)
+            if _hook_counts(module) != self._hooks[id(module)]:
+                note("hooks", label)
+            if module.training != self._modes[id(module)]:
+                note("mode", label)
+        for name, parameter, value, required in self._parameters:
+            if parameter.requires_grad != required or not _unchanged(parameter, value):
+                note("parameters", name)
+        for name, buffer, value in self._buffers:
+            if not _unchanged(buffer, value):
+                note("buffers", name)
+        for kind, before in (("parameters", self._parameters), ("buffers", self._buffers)):
+            kept = {id(one) for one in (*model.parameters(), *model.buffers())}
+            for name, one, *_ in before:
+                if id(one) not in kept:
+                    note(kind, name)  # type: ignore[arg-type]
+        config, attention = _config_of(model)
+        if config != self._config:
+            note(
+                "config",
+                next(key for key in config.keys() | self._config.keys() if config.get(key) != self._config.get(key)),
+            )
+        if attention != self._attention:
+            note("attention", f"{self._attention} became {attention}")
+        return found
+
+
+def _hook_counts(module: nn.Module) -> tuple[int, ...]:
+    return (
+        len(module._forward_hooks),
+        len(module._forward_pre_hooks),
+        len(module._backward_hooks),
+        len(module._backward_pre_hooks),
+    )
+
+
+def _unchanged(tensor: Tensor, value: Tensor) -> bool:
+    return tensor.dtype == value.dtype and tensor.shape == value.shape and torch.equal(tensor.detach(), value)
+
+
+def _config_of(model: nn.Module) -> tuple[dict[str, Any], str | None]:
+    config: Any = getattr(model, "config", None)
+    if config is None:
+        return {}, None
+    return config.to_dict(), getattr(config, "_attn_implementation", None)
