@@ -1,0 +1,180 @@
+"""Adapters that wrap wrongly, refuse wrongly, or change what they must not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output
+from verifier.family import Family
+from verifier.faults.mutants import Breaks, Delegate, Fault, in_adapter
+
+
+class _Wrapping(Delegate):
+    """An adapter whose `wrap` is another function of the right adapter and the model."""
+
+    def __init__(self, original: Adapter, wrap: Callable[[Adapter, nn.Module], Any]) -> None:
+        super().__init__(original)
+        self.name, self.version = original.name, original.version
+        self._wrap = wrap
+
+    def wrap(self, model: nn.Module) -> Any:
+        return self._wrap(self.original, model)
+
+
+def _in_wrap(wrap: Callable[[Adapter, nn.Module], Any]) -> Callable[[Family, Adapter], tuple[Family, Adapter]]:
+    return lambda family, adapter: (family, _Wrapping(adapter, wrap))
+
+
+def _raise(error: Exception) -> Any:
+    raise error
+
+
+class _Anything:
+    """Stands for a model that HF refuses, and answers all the same."""
+
+    capabilities: frozenset[str] = frozenset()
+    changes: frozenset[str] = frozenset()
+
+    def forward(self, inputs: Inputs) -> Output:
+        assert inputs.input_ids is not None
+        return Output(logits=torch.zeros(*inputs.input_ids.shape, 2))
+
+    def close(self) -> None: ...
+
+
+def _accepts_anything(adapter: Adapter, model: nn.Module) -> Any:
+    try:
+        return adapter.wrap(model)
+    except AdapterRefusal:
+        return _Anything()
+
+
+def _patches_class(model: nn.Module) -> Breaks:
+    patched = type(model)
+    patched.patched_by_adapter = True  # type: ignore[attr-defined]
+
+    def undo() -> None:
+        if "patched_by_adapter" in vars(patched):
+            del patched.patched_by_adapter  # type: ignore[attr-defined]
+
+    return Breaks(close=undo)
+
+
+def _patches_forward(model: nn.Module) -> None:
+    forward = model.forward
+    model.forward = lambda *args, **kwargs: forward(*args, **kwargs)
+
+
+def _freezes(model: nn.Module) -> None:
+    next(model.parameters()).requires_grad_(False)
+
+
+def _leaves_hook(model: nn.Module) -> None:
+    model.register_forward_hook(lambda *_: None)
+
+
+def _edits_config(model: nn.Module) -> None:
+    model.config.use_cache = not model.config.use_cache  # type: ignore[union-attr]
+
+
+def _without(part: str) -> Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]]:
+    def change(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        # Blocks hold everything in them; the part is out of reach only if they are gone too.
+        return {name: module for name, module in modules.items() if name != part and not _is_block(name)}
+
+    return change
+
+
+def _is_block(name: str) -> bool:
+    return name.count(".") == 1 and name.startswith("blocks.")
+
+
+def _copied_unembedding(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+    return {**modules, "unembed": copy.deepcopy(modules["unembed"])} if "unembed" in modules else modules
+
+
+FAULTS = (
+    Fault(
+        name="wrap-raises",
+        what="wrapping raises",
+        caught_by=["build.adapter"],
+        plant=_in_wrap(lambda _adapter, _model: _raise(KeyError("blocks"))),
+    ),
+    Fault(
+        name="refuses-valid",
+        what="a config that HF accepts is refused",
+        caught_by=["build.adapter"],
+        plant=_in_wrap(lambda _adapter, _model: _raise(AdapterRefusal("not this one"))),
+    ),
+    Fault(
+        name="no-subject",
+        what="wrapping gives the model back",
+        caught_by=["build.adapter"],
+        plant=_in_wrap(lambda _adapter, model: model),
+    ),
+    Fault(
+        name="forward-raises",
+        what="the wrapped model cannot run",
+        caught_by=["build.forward"],
+        plant=in_adapter(Breaks(forward=lambda _subject, _inputs: _raise(IndexError("head")))),
+    ),
+    Fault(
+        name="refuses-nothing",
+        what="a model that HF refuses is wrapped, and gives activations",
+        caught_by=["build.refusal"],
+        plant=_in_wrap(_accepts_anything),
+    ),
+    Fault(
+        name="class-patched",
+        what="HF's class is patched, for every model in the process",
+        caught_by=["build.surroundings"],
+        plant=in_adapter(_patches_class),
+    ),
+    Fault(
+        name="forward-patched",
+        what="a forward is patched in silence",
+        caught_by=["build.changes"],
+        plant=in_adapter(Breaks(model=_patches_forward)),
+    ),
+    Fault(
+        name="parameter-frozen",
+        what="a parameter no longer takes a gradient, in silence",
+        caught_by=["build.changes"],
+        plant=in_adapter(Breaks(model=_freezes)),
+    ),
+    Fault(
+        name="hook-left",
+        what="a module hook is left on HF's model, in silence",
+        caught_by=["build.changes"],
+        plant=in_adapter(Breaks(model=_leaves_hook)),
+    ),
+    Fault(
+        name="config-edited",
+        what="the caller's config is written into",
+        caught_by=["build.config", "build.changes"],
+        plant=in_adapter(Breaks(model=_edits_config)),
+    ),
+    Fault(
+        name="close-raises",
+        what="a subject cannot be closed",
+        caught_by=["build.close"],
+        plant=in_adapter(Breaks(close=lambda: _raise(RuntimeError("still in use")))),
+    ),
+    Fault(
+        name="parameters-unreachable",
+        what="the final norm is in no component",
+        caught_by=["build.parameters"],
+        plant=in_adapter(Breaks(modules=_without("ln_final"))),
+    ),
+    Fault(
+        name="untied",
+        what="the unembedding is a copy of what HF ties to the embedding",
+        caught_by=["build.tied"],
+        plant=in_adapter(Breaks(modules=_copied_unembedding)),
+    ),
+)

@@ -1,0 +1,293 @@
+"""Adapters that compute something else, always or only in one way of calling them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from verifier.adapter import Inputs, Output, Subject
+from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter
+
+WINDOW = 64  # positions that the shortsighted mutant remembers
+
+
+def _scaled(output: Output) -> Output:
+    return replace(output, logits=output.logits * (1 + SLIGHTLY))
+
+
+def _when(condition: Callable[[Inputs], bool]) -> Breaks:
+    """Slightly off, for some inputs only."""
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return _scaled(output) if condition(inputs) else output
+
+    return Breaks(forward=forward)
+
+
+def _with_inputs(change: Callable[[Inputs], Inputs]) -> Breaks:
+    """Right, of other inputs."""
+    return Breaks(forward=lambda subject, inputs: subject.forward(change(inputs)))
+
+
+def _with_mask(change: Callable[[Tensor], Tensor | None]) -> Breaks:
+    def masked(inputs: Inputs) -> Inputs:
+        return (
+            inputs if inputs.attention_mask is None else replace(inputs, attention_mask=change(inputs.attention_mask))
+        )
+
+    return _with_inputs(masked)
+
+
+def _without_gaps(mask: Tensor) -> Tensor:
+    """Everything from the first token to the last is taken for real."""
+    started = mask.cumsum(-1) > 0
+    unfinished = mask.flip(-1).cumsum(-1).flip(-1) > 0
+    return (started & unfinished).to(mask.dtype)
+
+
+def _one_side_only(mask: Tensor) -> Tensor:
+    """A row that is padded on the right is not looked at for padding on the left."""
+    padded_right = mask[:, -1:] == 0
+    before_first = mask.cumsum(-1) == 0
+    return torch.where(padded_right & before_first, torch.ones_like(mask), mask)
+
+
+def _shortsighted(scores: Tensor) -> Tensor:  # [batch, head, query, key]
+    lowest = torch.finfo(scores.dtype).min
+    far = torch.ones_like(scores, dtype=torch.bool).tril(-WINDOW)
+    return scores.masked_fill(far, lowest)
+
+
+def _leaky(scores: Tensor) -> Tensor:  # [batch, head, query, key]
+    """The mask is off by one: each query sees the next key too."""
+    length = scores.shape[-1]
+    if length < 2:
+        return scores
+    here = torch.arange(length - 1)
+    changed = scores.clone()
+    changed[..., here, here + 1] = scores[..., here, here]
+    return changed
+
+
+def _unshifted_loss(subject: Subject, inputs: Inputs) -> Output:
+    output = subject.forward(inputs)
+    if inputs.labels is None:
+        return output
+    return replace(output, loss=F.cross_entropy(output.logits.flatten(0, 1), inputs.labels.flatten()))
+
+
+def _first_row_for_all(mask: Tensor) -> Tensor:
+    """The batch is given the mask of its last row."""
+    return mask[-1:].expand_as(mask)
+
+
+def _drifting() -> Breaks:
+    calls: list[Inputs] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        calls.append(inputs)
+        output = subject.forward(inputs)
+        return _scaled(output) if len(calls) > 1 else output
+
+    return Breaks(forward=forward)
+
+
+def _training(dropping: bool) -> Breaks:
+    """In training mode it drops of its own accord, or it never enters training mode."""
+    mode = {"training": False}
+
+    def train(subject: Subject, on: bool) -> None:
+        mode["training"] = on
+        if dropping:
+            subject.modes.train(on)  # type: ignore[attr-defined]
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        if not dropping:
+            return output
+        return replace(output, logits=F.dropout(output.logits, 0.1, training=mode["training"]))
+
+    return Breaks(train=train, forward=forward)
+
+
+def _rounded_to(coarse: torch.dtype, only_in: torch.dtype) -> Breaks:
+    """Every activation goes through a coarser dtype, in models of one dtype."""
+
+    def through(value: Tensor) -> Tensor:
+        return value.to(coarse).to(value.dtype) if value.dtype == only_in else value
+
+    points = ("hook_resid_pre", "hook_normalized", "hook_q", "hook_k", "hook_v", "hook_z", "hook_post", "hook_mlp_out")
+    return Breaks(edits=dict.fromkeys((f"{name}" for name in points), through))
+
+
+def _halved_scale(scores: Tensor) -> Tensor:
+    """The scale of the scores is lost: they are twice as large, where they can be seen."""
+    return torch.where(scores > torch.finfo(scores.dtype).min / 4, scores * 2, scores)
+
+
+def _drop_one_bias(model: nn.Module) -> None:
+    """The last bias of the last block is forgotten."""
+    biases = [value for name, value in model.named_parameters() if name.endswith("bias") and ".ln" not in name]
+    with torch.no_grad():
+        if biases:
+            biases[0].zero_()
+
+
+def _forget_norm_bias(model: nn.Module) -> None:
+    """A norm loses its bias."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm) and module.bias is not None:
+                module.bias.zero_()
+                return
+
+
+def _causal_only(inputs: Inputs) -> Inputs:
+    return replace(inputs, attention_mask=None)
+
+
+FAULTS = (
+    Fault(
+        name="logits-scaled",
+        what="the logits are off by one in ten thousand",
+        caught_by=["forward.logits"],
+        plant=in_adapter(_when(lambda _inputs: True)),
+    ),
+    Fault(
+        name="scores-doubled",
+        what="the scale of the attention scores is wrong",
+        caught_by=["forward.logits", "forward.patterns"],
+        plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _halved_scale})),
+    ),
+    Fault(
+        name="bias-dropped",
+        what="a linear layer has lost its bias",
+        caught_by=["forward.logits"],
+        plant=in_adapter(Breaks(model=_drop_one_bias)),
+    ),
+    Fault(
+        name="norm-bias-dropped",
+        what="a norm has lost its bias",
+        caught_by=["forward.logits"],
+        plant=in_adapter(Breaks(model=_forget_norm_bias)),
+    ),
+    Fault(
+        name="shortsighted",
+        what=f"attention ends after {WINDOW} positions",
+        caught_by=["forward.lengths"],
+        plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _shortsighted})),
+    ),
+    Fault(
+        name="one-token-wrong",
+        what="a single token goes through another path, slightly off",
+        caught_by=["forward.lengths"],
+        plant=in_adapter(_when(lambda inputs: inputs.input_ids is not None and inputs.input_ids.shape[1] == 1)),
+    ),
+    Fault(
+        name="mask-ignored",
+        what="the attention mask is not passed on",
+        caught_by=["forward.left_padding", "forward.gaps", "forward.mixed_padding"],
+        plant=in_adapter(_with_inputs(_causal_only)),
+    ),
+    Fault(
+        name="mask-flipped",
+        what="padding is looked for on the wrong side",
+        caught_by=["forward.right_padding", "forward.left_padding"],
+        plant=in_adapter(_with_mask(lambda mask: mask.flip(-1))),
+    ),
+    Fault(
+        name="mask-gaps-filled",
+        what="only the ends of the mask are looked at",
+        caught_by=["forward.gaps"],
+        plant=in_adapter(_with_mask(_without_gaps)),
+    ),
+    Fault(
+        name="mask-one-side",
+        what="a row that is padded on both sides is masked on one",
+        caught_by=["forward.mixed_padding"],
+        plant=in_adapter(_with_mask(_one_side_only)),
+    ),
+    Fault(
+        name="mask-of-one-row",
+        what="every row of a batch gets one row's mask",
+        caught_by=["forward.batch"],
+        plant=in_adapter(_with_mask(_first_row_for_all)),
+    ),
+    Fault(
+        name="position-ids-ignored",
+        what="the caller's position ids are not passed on",
+        caught_by=["forward.position_ids"],
+        plant=in_adapter(_with_inputs(lambda inputs: replace(inputs, position_ids=None))),
+    ),
+    Fault(
+        name="embeds-scaled",
+        what="embeddings of the caller's are slightly scaled",
+        caught_by=["forward.inputs_embeds"],
+        plant=in_adapter(_when(lambda inputs: inputs.inputs_embeds is not None)),
+    ),
+    Fault(
+        name="loss-unshifted",
+        what="the loss compares each token with itself",
+        caught_by=["forward.loss"],
+        plant=in_adapter(Breaks(forward=_unshifted_loss)),
+    ),
+    Fault(
+        name="pattern-transposed",
+        what="the pattern is shown with queries and keys exchanged",
+        caught_by=["forward.patterns"],
+        plant=in_adapter(Breaks(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})),
+    ),
+    Fault(
+        name="pattern-heads-permuted",
+        what="the pattern is shown with its heads in another order",
+        caught_by=["forward.patterns"],
+        plant=in_adapter(Breaks(shows={"attn.hook_pattern": lambda pattern: pattern.flip(1)})),
+    ),
+    Fault(
+        name="mask-off-by-one",
+        what="each position sees the next one",
+        caught_by=["forward.causality", "forward.logits"],
+        plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _leaky})),
+    ),
+    Fault(
+        name="second-call-wrong",
+        what="it is right only the first time",
+        caught_by=["forward.twice"],
+        plant=in_adapter(lambda _model: _drifting()),
+    ),
+    Fault(
+        name="dropout-of-its-own",
+        what="in training mode it drops what HF does not",
+        caught_by=["forward.training", "forward.dropout"],
+        plant=in_adapter(lambda _model: _training(dropping=True)),
+    ),
+    Fault(
+        name="dropouts-missing",
+        what="training mode does not reach the dropouts",
+        caught_by=["forward.dropout"],
+        plant=in_adapter(lambda _model: _training(dropping=False)),
+    ),
+    Fault(
+        name="single-in-half",
+        what="a float32 model is computed in bfloat16",
+        caught_by=["forward.float32"],
+        plant=in_adapter(_rounded_to(torch.bfloat16, torch.float32)),
+    ),
+    Fault(
+        name="bfloat16-in-eight-bits",
+        what="wrong only in bfloat16: activations go through eight bits",
+        caught_by=["forward.bfloat16"],
+        plant=in_adapter(_rounded_to(torch.float8_e4m3fn, torch.bfloat16)),
+    ),
+    Fault(
+        name="float16-in-bfloat16",
+        what="wrong only in float16: activations go through bfloat16",
+        caught_by=["forward.float16"],
+        plant=in_adapter(_rounded_to(torch.bfloat16, torch.float16)),
+    ),
+)

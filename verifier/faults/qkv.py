@@ -1,0 +1,183 @@
+"""Adapters that take the query, key and value projections apart wrongly."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from verifier.adapter import Adapter, SplitQKV
+from verifier.family import Family
+from verifier.faults.mutants import SLIGHTLY, Breaks, Delegate, Fault, MutantAdapter, in_adapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """A projection as a fault left it."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+def _mapped(split: SplitQKV, **changes: Callable[[Any], Any]) -> SplitQKV:
+    return replace(split, **{letter: change(getattr(split, letter)) for letter, change in changes.items()})
+
+
+def _contiguous(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
+    """Take the fused rows as all queries, then all keys, then all values, whatever the layout."""
+
+    def breaks(model: Any) -> Breaks:
+        def change(split: SplitQKV, layer: int) -> SplitQKV:
+            rows = family.qkv_rows(model_of[0], layer)
+            fused = model_of[0].get_submodule(rows.q.module)
+            sizes = [getattr(rows, letter).rows.numel() for letter in "qkv"]
+            weights = fused.weight.detach().split(sizes)
+            biases = [None] * 3 if fused.bias is None else fused.bias.detach().split(sizes)
+            return SplitQKV(
+                **{letter: _Rows(weight=w, bias=b) for letter, w, b in zip("qkv", weights, biases, strict=True)}  # type: ignore[arg-type]
+            )
+
+        # The adapter may take the model apart, so the rows are read off a copy.
+        model_of = [copy.deepcopy(model)]
+        return Breaks(split=change)
+
+    return family, MutantAdapter(adapter, breaks)
+
+
+def _heads_reversed(projection: Any) -> _Rows:
+    return _Rows(
+        weight=projection.weight.detach().flip(0),
+        bias=None if projection.bias is None else projection.bias.detach().flip(0),
+    )
+
+
+def _copied(projection: Any) -> _Rows:
+    bias = None if projection.bias is None else projection.bias.detach().clone()
+    return _Rows(weight=projection.weight.detach().clone(), bias=bias)
+
+
+def _without_bias(projection: Any) -> _Rows:
+    return _Rows(weight=projection.weight, bias=None)
+
+
+def _expanded(split: SplitQKV, _layer: int) -> SplitQKV:
+    """Give every query head a copy of its key and value rows."""
+
+    def expand(projection: Any) -> _Rows:
+        times = split.q.weight.shape[0] // projection.weight.shape[0]
+        return _Rows(
+            weight=projection.weight.repeat(times, 1),
+            bias=None if projection.bias is None else projection.bias.repeat(times),
+        )
+
+    return _mapped(split, k=expand, v=expand)
+
+
+class _Scaled(Delegate):
+    def __call__(self, x: Tensor) -> Tensor:
+        result: Tensor = self.original(x) * (1 + SLIGHTLY)
+        return result
+
+
+def _layer_forgotten() -> Breaks:
+    """The split is remembered without its layer."""
+    first: list[SplitQKV] = []
+
+    def change(split: SplitQKV, _layer: int) -> SplitQKV:
+        if not first:
+            first.append(_mapped(split, q=_copied, k=_copied, v=_copied))
+        return first[0]
+
+    return Breaks(split=change)
+
+
+def _tiled(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
+    """Query head h reads key/value head h modulo their number, as if they were tiled and not repeated."""
+
+    def breaks(model: nn.Module) -> Breaks:
+        reads = family.qkv_rows(model, 0).reads if family.points(model.config.to_dict())[1:3] else None  # type: ignore[union-attr, operator]
+        if reads is None:
+            return Breaks()
+        n_kv, n_heads = int(reads.max()) + 1, len(reads)
+        slots = torch.tensor([(head % n_kv) * (n_heads // n_kv) + head // n_kv for head in range(n_heads)])
+        return Breaks(
+            edits={
+                "attn.hook_q": lambda q: q[:, :, slots.argsort()],
+                "attn.hook_z": lambda z: z[:, :, slots],
+            }
+        )
+
+    return family, MutantAdapter(adapter, breaks)
+
+
+FAULTS = (
+    Fault(
+        name="split-contiguous",
+        what="the fused weight is cut into all queries, all keys, all values, whatever its layout",
+        caught_by=["qkv.rows", "qkv.projections"],
+        plant=_contiguous,
+    ),
+    Fault(
+        name="split-heads-reversed",
+        what="the heads of the query projection come in another order",
+        caught_by=["qkv.rows", "qkv.projections"],
+        plant=in_adapter(Breaks(split=lambda split, _layer: _mapped(split, q=_heads_reversed))),
+    ),
+    Fault(
+        name="split-k-v-swapped",
+        what="keys and values are taken for each other",
+        caught_by=["qkv.rows", "qkv.projections"],
+        plant=in_adapter(Breaks(split=lambda split, _layer: replace(split, k=split.v, v=split.k))),
+    ),
+    Fault(
+        name="split-bias-lost",
+        what="the value projection has lost its bias",
+        caught_by=["qkv.rows", "qkv.projections"],
+        plant=in_adapter(Breaks(split=lambda split, _layer: _mapped(split, v=_without_bias))),
+    ),
+    Fault(
+        name="split-computes-otherwise",
+        what="a projection holds the right weights and computes something else",
+        caught_by=["qkv.projections"],
+        plant=in_adapter(Breaks(split=lambda split, _layer: _mapped(split, k=_Scaled))),
+    ),
+    Fault(
+        name="split-kv-expanded",
+        what="keys and values have a head for each query head",
+        caught_by=["qkv.heads", "qkv.rows"],
+        plant=in_adapter(Breaks(split=_expanded)),
+    ),
+    Fault(
+        name="kv-tiled",
+        what="key/value heads are tiled over the query heads instead of repeated",
+        caught_by=["qkv.reads", "forward.logits"],
+        plant=_tiled,
+    ),
+    Fault(
+        name="split-downcast",
+        what="the split weights are float32 in a float64 model",
+        caught_by=["qkv.placement", "qkv.rows"],
+        plant=in_adapter(
+            Breaks(
+                split=lambda split, _layer: _mapped(
+                    split,
+                    q=lambda one: _Rows(weight=one.weight.float(), bias=None if one.bias is None else one.bias.float()),
+                )
+            )
+        ),
+    ),
+    Fault(
+        name="split-layer-forgotten",
+        what="every layer is given the first layer's split",
+        caught_by=["qkv.aliasing", "qkv.rows"],
+        plant=in_adapter(lambda _model: _layer_forgotten()),
+    ),
+)

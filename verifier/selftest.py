@@ -1,0 +1,133 @@
+"""The proof that a green run means something: faults are planted, and each check is seen to catch its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from verifier import adapter as adapters
+from verifier import checks, family, matrix
+from verifier.adapter import Adapter
+from verifier.errors import ExitStatus
+from verifier.family import Family
+from verifier.outcome import Outcome, Verdict
+from verifier.spec import CaseSpec
+
+# A fault is tried on case after case until it is caught: most show in the first, some need a rare meeting of flags,
+# or one of the corners, which come after these.
+MOST_VALID = 16
+MOST_REFUSED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """What became of one fault under one check.
+
+    Attributes:
+        fault: its name.
+        what: what is wrong, in a sentence.
+        check: the check that must catch it; None for a check that has no fault, whose id is then `fault`.
+        outcome: how it was caught; None where it survived or could not be tried.
+        case: on which case.
+        tried: how many cases it was tried on, the one that caught it included.
+        unable: why it could not be tried, where no case let the check run.
+    """
+
+    fault: str
+    what: str
+    check: str
+    outcome: Outcome | None = None
+    case: CaseSpec | None = None
+    tried: int = 0
+    unable: str | None = None
+
+    @property
+    def survived(self) -> bool:
+        """Whether the check had its chance and saw nothing."""
+        return self.outcome is None and self.unable is None
+
+
+def trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
+    """A few cases in which every two values of every two flags meet soon: valid ones, then refused ones.
+
+    Greedy: each next case has the most pairs that none before it had. Deterministic.
+    """
+    valid = [spec for spec in specs if spec.valid]
+    chosen: list[CaseSpec] = []
+    seen: set[tuple[object, ...]] = set()
+
+    def pairs(spec: CaseSpec) -> set[tuple[object, ...]]:
+        items = [(name, repr(value)) for name, value in sorted(spec.config.items())]
+        return set(itertools.combinations(items, 2))
+
+    while valid and len(chosen) < MOST_VALID:
+        best = max(valid, key=lambda spec: len(pairs(spec) - seen))
+        if not pairs(best) - seen:
+            break
+        seen |= pairs(best)
+        chosen.append(best)
+        valid.remove(best)
+    chosen += [spec for spec in valid if spec.label is not None]
+    refused = [spec for spec in specs if not spec.valid]
+    reasons = {spec.reason: spec for spec in reversed(refused)}
+    return [*chosen, *list(reasons.values())[-MOST_REFUSED:]]
+
+
+def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iterator[Kill]:
+    """Plant every fault of the family in the adapter, and let each check that must catch it look.
+
+    A check catches a fault if it finds nothing in the right adapter on that case, and something in the broken one.
+    A check that no fault is for is given as a survivor of its own.
+    """
+    from verifier import faults
+
+    right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
+    known = {check.id: check for check in checks.registered()}
+    cases = trials(matrix.cases(right_family, family_reference, seed=seed))
+    clean: dict[tuple[str, str], Outcome | None] = {}
+
+    def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
+        from verifier.case import run_case
+
+        reason = who.refusal(spec.config)
+        seen = replace(spec, valid=reason is None, reason=reason)
+        return next(run_case(seen, who, wrapped, [known[identity]]), None)
+
+    for fault in faults.of(right_family):
+        broken = fault.plant(right_family, right_adapter)
+        for identity in fault.caught_by:
+            kill = Kill(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")
+            tried = 0
+            for spec in cases:
+                key = (spec.id, identity)
+                if key not in clean:
+                    clean[key] = outcome_of(spec, right_family, right_adapter, identity)
+                before = clean[key]
+                # None: the check does not apply to the right adapter's case; the broken family may make it apply.
+                if before is not None and before.verdict is not Verdict.PASS:
+                    if before.verdict is Verdict.SKIP and not tried:
+                        kill = replace(kill, unable=before.message)
+                    continue
+                outcome = outcome_of(spec, *broken, identity)
+                if outcome is None:
+                    continue
+                tried += 1
+                kill = replace(kill, tried=tried, unable=None)
+                if outcome.verdict.is_finding:
+                    kill = replace(kill, outcome=outcome, case=spec)
+                    break
+            yield kill
+    covered = {identity for fault in faults.of(right_family) for identity in fault.caught_by}
+    for identity in known:
+        if identity not in covered:
+            yield Kill(fault="none", what="no fault is planted for this check", check=identity)
+
+
+def main(family_reference: str, adapter_reference: str, seed: int = 0) -> ExitStatus:
+    """Run it and print the kill table; a survivor makes it inconclusive."""
+    from verifier.report.kills import show
+
+    kills = list(run(family_reference, adapter_reference, seed=seed))
+    show(kills, family_reference, adapter_reference)
+    return ExitStatus.INCONCLUSIVE if any(kill.survived for kill in kills) or not kills else ExitStatus.CONFORMS
