@@ -117,10 +117,17 @@ class Hooks(Protocol):
 
 
 class ProjectionLike(Protocol):
-    """A linear map as `nn.Linear` lays it out: `weight [n_heads * d_head, d_model]`, `bias [n_heads * d_head]`."""
+    """A linear map as `nn.Linear` lays it out."""
 
-    weight: Tensor
-    bias: Tensor | None
+    @property
+    def weight(self) -> Tensor:
+        """`[n_heads * d_head, d_model]`."""
+        ...
+
+    @property
+    def bias(self) -> Tensor | None:
+        """`[n_heads * d_head]`, or None."""
+        ...
 
     def __call__(self, x: Tensor, /) -> Tensor: ...
 

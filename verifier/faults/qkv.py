@@ -42,7 +42,7 @@ def _contiguous(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
             weights = fused.weight.detach().split(sizes)
             biases = [None] * 3 if fused.bias is None else fused.bias.detach().split(sizes)
             return SplitQKV(
-                **{letter: _Rows(weight=w, bias=b) for letter, w, b in zip("qkv", weights, biases, strict=True)}  # type: ignore[arg-type]
+                **{letter: _Rows(weight=w, bias=b) for letter, w, b in zip("qkv", weights, biases, strict=True)}
             )
 
         # The adapter may take the model apart, so the rows are read off a copy.

@@ -1,0 +1,92 @@
+"""What the bridge must know of a model: where each canonical component is in it, and how its blocks are wired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from verifier_bridge.qkv import QKVLayout
+
+Rotate = Callable[..., tuple[Tensor, Tensor]]
+"""`rotate(q, k, cos, sin, unsqueeze_dim=…)`: queries and keys turned by their positions."""
+
+AlibiBias = Callable[[Tensor, int, Any], Tensor]
+"""`alibi(mask [batch, key], n_heads, dtype)`: the bias `[batch * head, 1, key]`, unscaled."""
+
+LinearArithmetic = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""`linear(x, weight, bias)`: a product as the model's own linear modules compute it."""
+
+UNNAMED = ("blocks.{i}.mlp.act",)
+"""What a description says of a model that is no component by itself, but a part of one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSpec:
+    """How the blocks work, all alike.
+
+    Attributes:
+        layout: of the fused queries, keys and values.
+        parallel: whether attention and MLP both read the block's input.
+        rotate: applies rotary positions; None if the model has none.
+        alibi: builds the attention's position bias; None if the model has none.
+        linear: arithmetic of the linear modules.
+        pattern_dropout: probability with which entries of the attention pattern are dropped in training.
+        attn_dropout: the same for the attention's output, in sequential blocks.
+        out_dropout: the same for what is added to the residual stream last.
+    """
+
+    layout: QKVLayout
+    parallel: bool
+    rotate: Rotate | None
+    alibi: AlibiBias | None
+    linear: LinearArithmetic
+    pattern_dropout: float
+    attn_dropout: float
+    out_dropout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A model, described.
+
+    Attributes:
+        paths: canonical component template (`blocks.{i}.attn.o`) → path of the Hugging Face module;
+            those in `UNNAMED` too.
+        n_layers: number of blocks.
+        causal: whether a position sees only itself and those before it.
+        block: None where there are no blocks.
+    """
+
+    paths: Mapping[str, str]
+    n_layers: int
+    causal: bool
+    block: BlockSpec | None
+
+    def components(self) -> Iterator[tuple[str, str]]:
+        """Every canonical component with its module's path, layers written out."""
+        for template, path in self.paths.items():
+            if template in UNNAMED:
+                continue
+            if "{i}" not in template:
+                yield template, path
+                continue
+            for layer in range(self.n_layers):
+                yield at_layer(template, layer), at_layer(path, layer)
+
+    def has(self, template: str) -> bool:
+        """Whether there is such a component."""
+        return template in self.paths
+
+    def module(self, model: nn.Module, template: str, layer: int | None = None) -> nn.Module:
+        """The Hugging Face module that is this component."""
+        path = self.paths[template]
+        return model.get_submodule(path if layer is None else at_layer(path, layer))
+
+
+def at_layer(template: str, layer: int) -> str:
+    """`blocks.{i}.attn` → `blocks.3.attn`."""
+    return template.replace("{i}", str(layer))

@@ -1,0 +1,218 @@
+"""The bridge, offered to the harness: its protocols, and nothing that the library does not do by itself."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from verifier.adapter import (
+    CAPABILITIES,
+    AdapterRefusal,
+    Edit,
+    HookInfo,
+    Inputs,
+    Output,
+    ProjectionLike,
+    SplitQKV,
+    Subject,
+)
+from verifier_bridge.bridge import Bridge
+from verifier_bridge.components import BridgedLinear, SplitProjection
+from verifier_bridge.errors import BridgeError, BridgeRefusal, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Set
+    from contextlib import AbstractContextManager
+
+    import torch
+    from torch import Tensor, nn
+
+    from verifier_bridge.qkv import Part
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("adapter-verifier")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+class BridgeAdapter:
+    """The adapter `bridge`."""
+
+    name = "bridge"
+    version = _version()
+
+    def wrap(self, model: nn.Module) -> BridgeSubject:
+        """Bridge the model, which stays as it is.
+
+        Raises:
+            AdapterRefusal: it cannot be bridged.
+        """
+        try:
+            return BridgeSubject(Bridge(model))
+        except BridgeRefusal as refusal:
+            raise AdapterRefusal(str(refusal)) from refusal
+
+
+class BridgeSubject:
+    """A bridged model."""
+
+    capabilities: frozenset[str] = frozenset(CAPABILITIES)
+    changes: frozenset[str] = frozenset()
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge: Bridge | None = bridge
+
+    @property
+    def bridge(self) -> Bridge:
+        """The bridge itself.
+
+        Raises:
+            BridgeError: the subject was closed.
+        """
+        if self._bridge is None:
+            raise BridgeError("this subject was closed; wrap the model again")
+        return self._bridge
+
+    def forward(self, inputs: Inputs) -> Output:
+        """One forward through the bridge's own code."""
+        output = self.bridge(
+            inputs.input_ids,
+            inputs_embeds=inputs.inputs_embeds,
+            attention_mask=inputs.attention_mask,
+            position_ids=inputs.position_ids,
+            labels=inputs.labels,
+            cache=inputs.cache,
+            use_cache=inputs.use_cache,
+        )
+        return Output(logits=output.logits, loss=output.loss, cache=output.cache)
+
+    def close(self) -> None:
+        """Remove every hook and let go of the model."""
+        if self._bridge is not None:
+            self._bridge.reset_hooks()
+        self._bridge = None
+
+    @property
+    def hooks(self) -> BridgeHooks:
+        return BridgeHooks(bridge=self.bridge)
+
+    @property
+    def weights(self) -> BridgeWeights:
+        return BridgeWeights(bridge=self.bridge)
+
+    @property
+    def cache(self) -> BridgeCache:
+        return BridgeCache(bridge=self.bridge)
+
+    @property
+    def components(self) -> BridgeComponents:
+        return BridgeComponents(bridge=self.bridge)
+
+    @property
+    def modes(self) -> BridgeModes:
+        return BridgeModes(bridge=self.bridge)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeHooks:
+    """Hook points: the bridge's names are the canonical ones, and none is another's alias."""
+
+    bridge: Bridge
+
+    def names(self) -> Mapping[str, HookInfo]:
+        return {name: HookInfo(own=name, switch=point.switch) for name, point in self.bridge.hook_points.items()}
+
+    def switched(self, names: Set[str]) -> AbstractContextManager[None]:
+        return self.bridge.switched(names)
+
+    def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> AbstractContextManager[None]:
+        return self.bridge.hooked(forward, backward)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeWeights:
+    """Parameters in canonical names and shapes."""
+
+    bridge: Bridge
+
+    def split(self, layer: int) -> SplitQKV:
+        spec = self.bridge.architecture.block
+        if spec is None or not 0 <= layer < len(self.bridge.blocks):
+            raise BridgeError(f"there is no layer {layer}: the model has {len(self.bridge.blocks)}")
+        fused = cast("BridgedLinear", self.bridge.get_submodule(f"blocks.{layer}.attn.qkv"))
+
+        def projection(part: Part) -> ProjectionLike:
+            # Its weight is a copy of the fused one as it is now: read, not assigned to.
+            return SplitProjection(fused, layout=spec.layout, part=part, linear=spec.linear)
+
+        return SplitQKV(q=projection("q"), k=projection("k"), v=projection("v"))
+
+    def canonical(self) -> Mapping[str, Tensor]:
+        return self.bridge.canonical_weights()
+
+    def restore(self, canonical: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return self.bridge.weight_map().to_hugging_face(canonical)
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        return self.bridge.canonical_gradients()
+
+    def processings(self) -> Mapping[str, Callable[[], Subject]]:
+        """None: the bridge keeps every weight as it is."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeCache:
+    """Decoding with the bridge's own cache."""
+
+    bridge: Bridge
+
+    def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
+        return self.bridge.generate(input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeComponents:
+    """The bridged parts, which take what Hugging Face's modules in their places take."""
+
+    bridge: Bridge
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return self.bridge.components()
+
+    def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        parts = self.bridge.components()
+        if name not in parts:
+            raise BridgeError(unknown_name("component", name, parts))
+        out = parts[name](*args, **kwargs)
+        main: Tensor = out[0] if isinstance(out, tuple) else out
+        return main
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeModes:
+    """What a torch module can be asked to be."""
+
+    bridge: Bridge
+
+    def train(self, mode: bool) -> None:
+        self.bridge.train(mode)
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
+        self.bridge.to(device=device, dtype=dtype)
+
+    def checkpointing(self, enabled: bool) -> None:
+        self.bridge.gradient_checkpointing = enabled
+
+    def copy(self) -> BridgeSubject:
+        return BridgeSubject(copy.deepcopy(self.bridge))
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        return self.bridge.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.bridge.load_state_dict(state)
