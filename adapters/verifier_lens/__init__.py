@@ -1,0 +1,9 @@
+"""`transformer-lens`: the installed TransformerLens under test, through the verifier's adapter protocol.
+
+It reports what TransformerLens gives, and mends nothing: no shape is fixed, no bug worked around, no exception
+caught. Importing this package imports neither torch nor TransformerLens; wrapping a model does.
+"""
+
+from verifier_lens.installed import LensAdapter
+
+__all__ = ["LensAdapter"]

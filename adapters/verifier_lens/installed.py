@@ -1,0 +1,59 @@
+"""The adapter: which TransformerLens is installed, which architectures it has, and a model of one of them wrapped."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from typing import TYPE_CHECKING
+
+from verifier.adapter import AdapterRefusal
+from verifier.errors import ImportFailed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from verifier_lens.subject import LensSubject
+
+MODULE = "transformer_lens"
+INSTALL = 'pip install "adapter-verifier[lens]"'
+
+
+def installed_version() -> str:
+    """The installed TransformerLens' version, read without importing it.
+
+    Raises:
+        ImportFailed: it is not installed.
+    """
+    missing = f"TransformerLens is not installed: {INSTALL}"
+    if importlib.util.find_spec(MODULE) is None:
+        raise ImportFailed(missing)
+    try:
+        return importlib.metadata.version(MODULE)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ImportFailed(f"{missing} (a module {MODULE!r} is found, but it belongs to no installation)") from error
+
+
+class LensAdapter:
+    """TransformerLens' TransformerBridge, for any architecture in TransformerLens' registry.
+
+    Raises:
+        ImportFailed: TransformerLens is not installed.
+    """
+
+    name = "transformer-lens"
+
+    def __init__(self) -> None:
+        self.version = installed_version()
+
+    def wrap(self, model: nn.Module) -> LensSubject:
+        """Build a TransformerBridge around the model, in place.
+
+        Raises:
+            AdapterRefusal: TransformerLens has no adapter for the model's architecture.
+        """
+        from verifier_lens import subject
+
+        architecture = type(model).__name__
+        if architecture not in subject.architectures():
+            raise AdapterRefusal(f"TransformerLens {self.version} has no adapter for the architecture {architecture!r}")
+        return subject.wrap(model)

@@ -1,0 +1,124 @@
+"""The subject: one TransformerBridge, called as TransformerLens' documentation tells its users to."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+from verifier.adapter import Change, Inputs, Output
+from verifier_lens.components import LensComponents
+from verifier_lens.generation import LensCache
+from verifier_lens.hooks import LensHooks
+from verifier_lens.modes import LensModes
+from verifier_lens.weights import LensWeights
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from torch import Tensor, nn
+    from transformer_lens.model_bridge import TransformerBridge
+
+# "Modifies it in place: bridge components replace its submodules, and adapter.prepare_model may switch it to eager
+# attention or patch forwards and buffers" (build_bridge_from_module); bridge blocks and split attentions register
+# module hooks of their own on what they put in (BlockBridge, JointQKVAttentionBridge).
+CHANGES: frozenset[Change] = frozenset({"modules", "forwards", "buffers", "attention", "hooks"})
+
+
+def architectures() -> Set[str]:
+    """The names of Hugging Face's classes that TransformerLens has an adapter for, those of its plugins included."""
+    ArchitectureAdapterFactory.discover_entry_points()
+    return ArchitectureAdapterFactory._adapters.keys()  # its public table lacks what was registered later
+
+
+def wrap(model: nn.Module) -> LensSubject:
+    """A subject around the model, which TransformerLens takes apart."""
+    source = structure(model)
+    return LensSubject(build(model), source)
+
+
+def build(model: nn.Module) -> TransformerBridge:
+    """TransformerLens' bridge around the model, which it modifies."""
+    return build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
+
+
+def structure(model: nn.Module) -> nn.Module:
+    """A copy of the model's modules and config that shares its parameters and buffers.
+
+    A bridge cannot be taken back apart, and TransformerLens tells its users to build a fresh one for another weight
+    processing. This is what a fresh one is built from, at no memory of its own.
+    """
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return copy.deepcopy(model, shared)
+
+
+class LensSubject:
+    """A wrapped model.
+
+    `source` is the model as it was given: the same tensors in modules that no bridge has touched.
+    """
+
+    changes: frozenset[str] = CHANGES
+
+    def __init__(self, bridge: TransformerBridge, source: nn.Module) -> None:
+        self.bridge = bridge
+        self.source = source
+        self.hooks = LensHooks(bridge)
+        self.weights = LensWeights(bridge, self._processed)
+        self.cache = LensCache(bridge)
+        self.components = LensComponents(bridge)
+        self.modes = LensModes(bridge, self._copied)
+        capabilities = {"hooks", "weights", "components", "modes"}
+        # An adapter of TransformerLens says so itself where its models cannot be decoded with a key/value cache.
+        if bridge.adapter.supports_generation and bridge.adapter.supports_kv_cache:
+            capabilities.add("cache")
+        self.capabilities: frozenset[str] = frozenset(capabilities)
+
+    def forward(self, inputs: Inputs) -> Output:
+        """One forward of the bridge.
+
+        Ids and embeddings are both the bridge's first argument (it tells them apart by their dtype), the mask, the
+        positions and the cache its keyword arguments. With labels the loss is the bridge's own
+        (`return_type="both"`): it shifts them, leaves out -100, and leaves out what the attention mask hides.
+
+        Raises:
+            NotImplementedError: labels with a cache asked for; the bridge gives back one of the two.
+        """
+        main = inputs.inputs_embeds if inputs.input_ids is None else inputs.input_ids
+        passed: dict[str, Tensor | None] = {
+            "attention_mask": inputs.attention_mask,
+            "position_ids": inputs.position_ids,
+            "past_key_values": inputs.cache,
+            "labels": inputs.labels,
+        }
+        arguments: dict[str, Any] = {name: value for name, value in passed.items() if value is not None}
+        if inputs.labels is not None and inputs.use_cache:
+            raise NotImplementedError("TransformerBridge.forward gives back the loss or the cache, not both")
+        if inputs.labels is not None:
+            logits, loss = self.bridge(main, return_type="both", **arguments)
+            return Output(logits=logits, loss=loss)
+        if inputs.use_cache:
+            logits, cache = self.bridge(main, return_type="logits_and_cache", use_cache=True, **arguments)
+            return Output(logits=logits, cache=cache)
+        return Output(logits=self.bridge(main, return_type="logits", **arguments))
+
+    def close(self) -> None:
+        """Let the bridge release what it holds, and let go of the bridge."""
+        self.bridge.close()
+        for name in ("bridge", "source", "hooks", "weights", "cache", "components", "modes"):
+            delattr(self, name)
+
+    def _processed(self, **flags: bool) -> LensSubject:
+        fresh = copy.deepcopy(self.source)
+        source = structure(fresh)
+        bridge = build(fresh)
+        bridge.enable_compatibility_mode(disable_warnings=True, **flags)
+        # Only now: compatibility mode makes the registry of hook points anew.
+        return LensSubject(bridge, source)
+
+    def _copied(self) -> LensSubject:
+        # In one go, so that what the two share here they share in the copy.
+        return LensSubject(*copy.deepcopy((self.bridge, self.source)))
