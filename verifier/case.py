@@ -17,7 +17,7 @@ from verifier.blame import in_full, site_of
 from verifier.canonical import Point
 from verifier.errors import one_line
 from verifier.family import Family
-from verifier.numerics import Comparison, Judge, Noise, precision, rms, semantics, unit
+from verifier.numerics import Comparison, Judge, Noise, mean_square_root, precision, rms, semantics, unit
 from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
 from verifier.perturbation import Perturbation
 from verifier.random_weights import round_to
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 SEMANTIC_DTYPE = "float64"
 SINGLE = "float32"
-# A tensor has enough elements for one perturbed run to give a steady rms; a scalar needs several runs.
-SCALAR_PERTURBATIONS = 4
+# Perturbed runs whose rms is taken. A tensor's thousands of elements make one run's steady enough in float64, where
+# right and wrong are far apart; in a working dtype they are not, and a scalar is one element.
+SEMANTIC_PERTURBATIONS = 1
+PRECISION_PERTURBATIONS = 2
+SCALAR_PERTURBATIONS = 3
 PERTURBATION_SEED = 20230317
 
 T = TypeVar("T")
@@ -48,7 +51,7 @@ class Wrapping:
         self.model = model
         self.config_before = model.config.to_dict()  # type: ignore[union-attr, operator]
         # Taken before the adapter may replace any of it.
-        self.tied = _tied(model)
+        self.tied = reference.is_tied(model)
         self.surroundings = Surroundings(model)
         self.state = ModelState(model)
         self.subject: Subject | None = None
@@ -57,11 +60,6 @@ class Wrapping:
             self.subject = adapter.wrap(model)
         except Exception as error:
             self.error = error
-
-
-def _tied(model: Any) -> bool:
-    outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()
-    return outputs is not None and outputs.weight is inputs.weight
 
 
 class Case:
@@ -175,68 +173,63 @@ class Case:
 
     # --- noise ---------------------------------------------------------------------------------------------------
 
-    def noise(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Noise:
-        """The noise of HF's logits in that dtype, `[batch]`."""
-        return self._once(("noise", scenario, dtype), lambda: self._measure_noise(scenario, dtype))
+    def noise(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> float:
+        """The noise of HF's logits in that dtype."""
+        return self._once(("noise", scenario, dtype), lambda: self._measure_noise(scenario, dtype).total)
 
     def _measure_noise(self, scenario: str, dtype: str) -> Noise:
         truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
-        inputs, working = self.inputs(scenario, dtype), getattr(torch, dtype)
-        with torch.no_grad(), Perturbation(working, PERTURBATION_SEED):
-            moved = reference.forward(self.reference(dtype), inputs).logits
-        own = (
-            torch.zeros(truth.shape[0], dtype=torch.float64, device=truth.device)
-            if dtype == SEMANTIC_DTYPE
-            else rms(self.expected(scenario, dtype).logits.double() - truth, real)
-        )
-        return Noise(own=own, perturbed=rms(moved.double() - truth, real), unit=unit(truth, working, real))
+        working = getattr(torch, dtype)
+        runs = SEMANTIC_PERTURBATIONS if dtype == SEMANTIC_DTYPE else PRECISION_PERTURBATIONS
+        moved = [rms(self._perturbed(scenario, dtype, run).logits.double() - truth, real) for run in range(runs)]
+        own = 0.0 if dtype == SEMANTIC_DTYPE else rms(self.expected(scenario, dtype).logits.double() - truth, real)
+        return Noise(own=own, perturbed=mean_square_root(moved), unit=unit(truth, working, real))
 
-    def point_noise(self, scenario: str) -> Mapping[str, Tensor]:
-        """The noise at every canonical point in float64, `[batch]`."""
+    def _perturbed(self, scenario: str, dtype: str, run: int) -> Output:
+        model, inputs = self.reference(dtype), self.inputs(scenario, dtype)
+        with torch.no_grad(), Perturbation(getattr(torch, dtype), PERTURBATION_SEED + run):
+            return reference.forward(model, inputs)
 
-        def make() -> Mapping[str, Tensor]:
+    def point_noise(self, scenario: str) -> Mapping[str, float]:
+        """The noise at every canonical point in float64."""
+
+        def make() -> Mapping[str, float]:
             model, truth = self.reference(), self.tapped(scenario)
             with torch.no_grad(), self.family.taps(model) as taps, Perturbation(torch.float64, PERTURBATION_SEED):
                 reference.forward(model, self.inputs(scenario))
             found = {}
             for point in self.points:
-                defined = self.defined(point.axes, scenario)
-                value = truth[point.name]
-                found[point.name] = Noise(
-                    own=torch.zeros(value.shape[0], dtype=torch.float64, device=value.device),
-                    perturbed=rms(taps.values[point.name] - value, defined),
-                    unit=unit(value, torch.float64, defined),
-                ).total
+                defined, value = self.defined(point.axes, scenario), truth[point.name]
+                moved = rms(taps.values[point.name] - value, defined)
+                found[point.name] = Noise(own=0.0, perturbed=moved, unit=unit(value, torch.float64, defined)).total
             return found
 
         return self._once(("point noise", scenario), make)
 
-    def loss_noise(self, dtype: str = SEMANTIC_DTYPE) -> Noise:
-        """The noise of HF's loss, `[1]`."""
+    def loss_noise(self, dtype: str = SEMANTIC_DTYPE) -> float:
+        """The noise of HF's loss."""
 
-        def make() -> Noise:
-            truth = self.true("labels", dtype).loss
+        def make() -> float:
+            truth, own = self.true("labels", dtype).loss, self.expected("labels", dtype).loss
             assert truth is not None
-            working, squares = getattr(torch, dtype), torch.zeros(1, dtype=torch.float64)
-            for run in range(SCALAR_PERTURBATIONS):
-                with torch.no_grad(), Perturbation(working, PERTURBATION_SEED + run):
-                    moved = reference.forward(self.reference(dtype), self.inputs("labels", dtype)).loss
-                assert moved is not None
-                squares += rms(moved.double() - truth).square().cpu()
-            own = rms((self.expected("labels", dtype).loss or truth).double() - truth)
+            assert own is not None
+            losses = [self._perturbed("labels", dtype, run).loss for run in range(SCALAR_PERTURBATIONS)]
+            moved = [rms(loss.double() - truth) for loss in losses if loss is not None]
             return Noise(
-                own=own.cpu(), perturbed=(squares / SCALAR_PERTURBATIONS).sqrt(), unit=unit(truth, working).cpu()
-            )
+                own=rms(own.double() - truth),
+                perturbed=mean_square_root(moved),
+                unit=unit(truth, getattr(torch, dtype)),
+            ).total
 
         return self._once(("loss noise", dtype), make)
 
     def judge(self, scenario: str) -> Judge:
         """Judges logits of a float64 run."""
-        return semantics(self.noise(scenario).total, lambda: self.noise(scenario, SINGLE).total)
+        return semantics(self.noise(scenario), lambda: self.noise(scenario, SINGLE))
 
     def precision_judge(self, scenario: str, dtype: str) -> Judge:
         """Judges logits of a run in a working dtype."""
-        return precision(self.noise(scenario, dtype).total)
+        return precision(self.noise(scenario, dtype))
 
     def compare_logits(self, where: str, logits: object, scenario: str, *, truth: Tensor | None = None) -> Comparison:
         """Judge logits `[batch, pos, d_vocab]` of a float64 run on the scenario's real tokens."""

@@ -1,7 +1,7 @@
 """How two tensors are judged; the only place with a bound.
 
-No bound here is absolute. An error is an rms over what is defined of a tensor, for each row of the batch, and it is
-held against the noise of the reference itself at that place. In a float64 run (*semantics*) the noise is the
+No bound here is absolute. An error is an rms over what is defined of a tensor, and it is held against the noise of
+the reference itself at that place. In a float64 run (*semantics*) the noise is the
 reference's error when every result is moved by a unit in the last place (`perturbation`); in a working dtype
 (*precision*) HF's own error in that dtype counts too. The dtype's unit is always part of it, so that a lucky zero
 does not fail a right adapter. The three are combined as the root of their squares.
@@ -9,6 +9,7 @@ does not fail a right adapter. The three are combined as the root of their squar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from verifier.outcome import Finding, NotApplicable, Verdict
 
 # How many times the noise an adapter may be off in a float64 run. A right one is off by 0.3 to 1 (other orders of
 # summation, unfused attention); the smallest wrong one that we know, float32 rounding somewhere, by some 10^5.
-SEMANTICS_MARGIN = 4.0
+SEMANTICS_MARGIN = 16.0
 # How many times the noise in a working dtype. The perturbation, of a whole unit after every operation, is already
 # several times what rounding does: a right adapter has a fifth of it.
 PRECISION_MARGIN = 1.0
@@ -27,7 +28,7 @@ PRECISION_MARGIN = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """The reference's noise at one place, an rms for each row of the batch, `[batch]` (or a scalar's, `[1]`).
+    """The reference's noise at one place, each part an rms in the tensor's own units.
 
     Attributes:
         own: its error in that dtype; zero in float64, which is the truth.
@@ -35,36 +36,36 @@ class Noise:
         unit: the dtype's unit at the tensor's scale.
     """
 
-    own: Tensor
-    perturbed: Tensor
-    unit: Tensor
+    own: float
+    perturbed: float
+    unit: float
 
     @property
-    def total(self) -> Tensor:
-        """The root of the squares, `[batch]`."""
-        return (self.own.square() + self.perturbed.square() + self.unit.square()).sqrt()
+    def total(self) -> float:
+        """The root of the squares."""
+        return math.hypot(self.own, self.perturbed, self.unit)
 
 
-def rms(values: Tensor, defined: Tensor | None = None) -> Tensor:
-    """The root mean square in each row, `[batch]`, over what is defined; of a scalar, `[1]`.
+def rms(values: Tensor, defined: Tensor | None = None) -> float:
+    """The root mean square over what is defined; 0 where nothing is.
 
     Args:
         values: `[batch, …]`, or a scalar.
-        defined: broadcasts to `values`; None where everything is. A row with nothing defined is 0.
+        defined: broadcasts to `values`; None where everything is.
     """
-    values = values.to(torch.float64)
-    if values.ndim == 0:
-        return values.abs().reshape(1)
-    squares = values.square()
-    if defined is None:
-        return squares.flatten(1).mean(-1) ** 0.5
-    defined = defined.expand_as(squares)
-    count = defined.flatten(1).sum(-1)
-    return (squares.masked_fill(~defined, 0.0).flatten(1).sum(-1) / count.clamp(min=1)) ** 0.5
+    squares = values.detach().to(torch.float64).square()
+    if defined is not None:
+        squares = squares[defined.expand_as(squares)]
+    return math.sqrt(float(squares.mean())) if squares.numel() else 0.0
 
 
-def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> Tensor:
-    """The dtype's unit at the tensor's scale, `[batch]`."""
+def mean_square_root(errors: Sequence[float]) -> float:
+    """The rms of several runs' rms."""
+    return math.sqrt(sum(error**2 for error in errors) / len(errors))
+
+
+def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> float:
+    """The dtype's unit at the tensor's scale."""
     return rms(truth, defined) * torch.finfo(dtype).eps
 
 
@@ -84,7 +85,7 @@ class Comparison:
         return self.measured / self.bound if self.bound else float("inf") if self.measured else 0.0
 
 
-Bound = Callable[[], Tensor]
+Bound = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +93,13 @@ class Judge:
     """Holds errors against noise.
 
     Attributes:
-        noise: `[batch]`, of the run's own dtype.
+        noise: of the run's own dtype.
         margin: how many times it.
         reduced: the noise of float32, for what agrees only so far; asked for when it is needed. None in a precision
             run, where there is nothing between right and wrong.
     """
 
-    noise: Tensor
+    noise: float
     margin: float
     reduced: Bound | None = field(default=None, repr=False)
 
@@ -111,57 +112,71 @@ class Judge:
         defined: Tensor | None = None,
         rows: Sequence[str] = (),
     ) -> Comparison:
-        """Judge what the adapter gave at one place; the worst row of the batch speaks for it.
+        """Judge what the adapter gave at one place.
 
         Args:
             where: the place, for people and fingerprints.
             actual: what the adapter gave.
             truth: what it must be.
             defined: broadcasts to `truth`; what is not defined is not compared.
-            rows: what each row shows; the worst one's goes into the message.
+            rows: what each row of the batch shows; the worst one's goes into the message.
         """
         wrong = _unfit(actual, truth)
         if wrong is not None:
-            return Comparison(where=where, verdict=Verdict.FAIL, measured=float("inf"), bound=0.0, message=wrong)
+            return Comparison(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
         assert isinstance(actual, Tensor)
         difference = actual.detach().to(truth.device, torch.float64) - truth.to(torch.float64)
-        error = rms(difference.nan_to_num(nan=float("inf")), defined)
-        bound = self.margin * self.noise
-        if self.reduced is not None and bool((error > bound).any()):
-            wide = torch.maximum(self.margin * self.reduced(), bound)
-            verdict = Verdict.FAIL if bool((error > wide).any()) else Verdict.REDUCED
+        difference = difference.nan_to_num(nan=math.inf)
+        error, bound = rms(difference, defined), self.margin * self.noise
+        if error <= bound:
+            verdict = Verdict.PASS
+        elif self.reduced is not None and error <= self.margin * self.reduced():
+            verdict = Verdict.REDUCED
         else:
-            verdict = Verdict.FAIL if bool((error > bound).any()) else Verdict.PASS
-        worst = int((error / bound.clamp(min=torch.finfo(torch.float64).tiny)).argmax())
+            verdict = Verdict.FAIL
         return Comparison(
             where=where,
             verdict=verdict,
-            measured=float(error[worst]),
-            bound=float(bound[worst]),
-            message=_in_words(verdict, float(error[worst]), float(bound[worst]), rows, worst),
+            measured=error,
+            bound=bound,
+            message=None if verdict is Verdict.PASS else _in_words(error, bound, _worst_row(difference, defined, rows)),
         )
 
 
-def semantics(noise: Tensor, single: Bound | None = None) -> Judge:
+def _worst_row(difference: Tensor, defined: Tensor | None, rows: Sequence[str]) -> str | None:
+    if not rows:
+        return None
+    shown = None if defined is None else defined.expand_as(difference)
+    errors = [rms(row, None if shown is None else shown[number]) for number, row in enumerate(difference)]
+    return rows[max(range(len(errors)), key=errors.__getitem__)]
+
+
+def semantics(noise: float, single: Bound | None = None) -> Judge:
     """Judges a float64 run.
 
     Args:
-        noise: the reference's noise in float64, `[batch]`.
+        noise: the reference's noise in float64.
         single: its noise in float32; where it is not measured, the float64 noise in float32's units.
     """
     units = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
     return Judge(noise=noise, margin=SEMANTICS_MARGIN, reduced=single or (lambda: noise * units))
 
 
-def precision(noise: Tensor) -> Judge:
-    """Judges a run in a working dtype by HF's noise in it, `[batch]`."""
+def precision(noise: float) -> Judge:
+    """Judges a run in a working dtype by HF's noise in it."""
     return Judge(noise=noise, margin=PRECISION_MARGIN)
 
 
-def steady(where: str, double: Tensor, single: Tensor) -> Comparison:
-    """Whether what passes in float64, by this noise `[batch]`, is less than what float32 alone explains."""
-    zero = torch.zeros_like(double)[:, None]
-    return Judge(noise=single, margin=1.0).compare(where, SEMANTICS_MARGIN * double[:, None], zero)
+def steady(where: str, double: float, single: float) -> Comparison:
+    """Whether what passes in float64, by this noise, is less than what float32 alone explains."""
+    measured = SEMANTICS_MARGIN * double
+    return Comparison(
+        where=where,
+        verdict=Verdict.PASS if measured <= single else Verdict.FAIL,
+        measured=measured,
+        bound=single,
+        message=None if measured <= single else f"the reference moves by {double:.1e} (rms) in float64",
+    )
 
 
 def _unfit(actual: object, truth: Tensor) -> str | None:
@@ -172,13 +187,11 @@ def _unfit(actual: object, truth: Tensor) -> str | None:
     return None
 
 
-def _in_words(verdict: Verdict, measured: float, bound: float, rows: Sequence[str], worst: int) -> str | None:
-    if verdict is Verdict.PASS:
-        return None
-    row = f" in {rows[worst]}" if rows else ""
-    if measured == float("inf"):
-        return f"not finite{row}"
-    return f"off by {measured:.1e} (rms){row}; right is within {bound:.1e}"
+def _in_words(error: float, bound: float, row: str | None) -> str:
+    where = f", most in {row}" if row else ""
+    return (
+        f"not finite{where}" if error == math.inf else f"off by {error:.1e} (rms){where}; right is within {bound:.1e}"
+    )
 
 
 def same(where: str, actual: object, truth: Tensor) -> Comparison:

@@ -56,7 +56,13 @@ class Perturbation(TorchDispatchMode):
         return result
 
     def _move(self, tensor: Tensor) -> None:
-        bits = _BITS[self._dtype]
-        coins = torch.randint(0, 2, tensor.shape, generator=self._generator, dtype=bits).to(tensor.device)
-        moved = (tensor.contiguous().view(bits) + (2 * coins - 1)).view(self._dtype)
-        tensor.copy_(torch.where((tensor != 0) & moved.isfinite() & tensor.isfinite(), moved, tensor))
+        size = tensor.numel()
+        coins = self._coins(size).to(tensor.device).view(tensor.shape)
+        # The largest finite number stays too: the one above it is none.
+        movable = (tensor.abs() < torch.finfo(self._dtype).max) & (tensor != 0)
+        tensor.view(_BITS[self._dtype]).add_(coins * movable)
+
+    def _coins(self, size: int) -> Tensor:
+        """So many of -1 and 1, in the integers that the bits are read as."""
+        bytes_ = torch.randint(0, 2, (size,), generator=self._generator, dtype=torch.int8)
+        return bytes_.mul_(2).sub_(1).to(_BITS[self._dtype])

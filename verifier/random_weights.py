@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 # HF's initial biases of 0 and norm weights of 1 hide lost biases and swapped norms. A quarter is far from both, and
 # leaves a norm's weights of one sign.
 SPREAD = 0.25
+SMALL = 2**17  # elements; what is remembered stays below a gigabyte
 
 
 def generator(*key: object) -> torch.Generator:
@@ -18,15 +21,24 @@ def generator(*key: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def draw(name: str, parameter: Tensor, seed: int) -> Tensor:
-    """A value for the parameter of that name, float64, on the CPU.
+@functools.lru_cache(maxsize=1024)  # a case builds its model in every dtype, from the same draws
+def _small_draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    return _draw(name, shape, seed)
+
+
+def draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """A value for the parameter of that name and shape, float64, on the CPU; not to be written into.
 
     Matrices have the scale of their fan-in, so that activations stay near 1 in every width and attention is neither
     uniform nor one-hot; norm weights are about 1, biases about 0.
     """
-    noise = torch.randn(parameter.shape, generator=generator("weights", seed, name), dtype=torch.float64)
-    if parameter.ndim > 1:
-        scale: float = max(1, parameter.shape[-1]) ** -0.5
+    return (_small_draw if math.prod(shape) <= SMALL else _draw)(name, shape, seed)
+
+
+def _draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    noise = torch.randn(shape, generator=generator("weights", seed, name), dtype=torch.float64)
+    if len(shape) > 1:
+        scale: float = max(1, shape[-1]) ** -0.5
         return noise * scale
     return 1 + SPREAD * noise if name.endswith("weight") else SPREAD * noise
 
@@ -35,7 +47,7 @@ def draw(name: str, parameter: Tensor, seed: int) -> Tensor:
 def randomise(model: nn.Module, seed: int) -> None:
     """Give every parameter a value drawn in float64 and rounded to its dtype; tied ones stay tied."""
     for name, parameter in model.named_parameters():
-        parameter.copy_(draw(name, parameter, seed))
+        parameter.copy_(draw(name, tuple(parameter.shape), seed))
 
 
 @torch.no_grad()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from verifier.adapter import Inputs, Output
 from verifier.errors import VerifierError
@@ -33,17 +35,27 @@ def build(
         Exception: whatever HF raises for a config that it refuses.
     """
     # HF writes into the config that it is given, so each model gets one of its own.
-    with torch.device(device):
+    # Its initial weights are never seen, so they are not drawn. That leaves out tying, too.
+    with no_init_weights(), contextlib.nullcontext() if device == "cpu" else torch.device(device):
         model = model_class._from_config(config_class(**config), dtype=dtype, attn_implementation=attention)
+    model.tie_weights()
     # Matrices only: an activation with parameters (xIELU) keeps them in a dtype of its own.
     in_effect = {parameter.dtype for parameter in model.parameters() if parameter.ndim > 1}
     if in_effect != {dtype}:
         raise VerifierError(f"asked HF for {dtype}, but the matrices are {sorted(map(str, in_effect))}")
     if model.config._attn_implementation != attention:
         raise VerifierError(f"asked HF for {attention} attention and got {model.config._attn_implementation}")
+    if is_tied(model) != bool(model.config.tie_word_embeddings):
+        raise VerifierError(f"asked HF for tie_word_embeddings={not is_tied(model)} and got the opposite")
     randomise(model, seed)
     built: PreTrainedModel = model.eval()
     return built
+
+
+def is_tied(model: Any) -> bool:
+    """Whether embedding and unembedding are one parameter."""
+    outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()
+    return outputs is not None and outputs.weight is inputs.weight
 
 
 def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:

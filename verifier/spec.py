@@ -38,7 +38,7 @@ class CaseSpec:
     seed: int = 0
     batch: int = 5
     length: int = 11
-    long: int = 131
+    long: int = 97
     dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
     device: str = "cpu"
 

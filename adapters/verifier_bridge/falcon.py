@@ -93,7 +93,8 @@ def _block_refusal(config: Any) -> str | None:
                 "num_ln_in_parallel_attn=2 without new_decoder_architecture builds ln_attn and ln_mlp and then looks "
                 "for input_layernorm; set 1 or None"
             )
-        if not config.multi_query and kv_heads != heads:
+        # -1 is accepted as HF accepts it: it reshapes the keys to so many heads, and a reshape infers -1.
+        if not config.multi_query and kv_heads not in (heads, -1):
             return (
                 f"num_kv_heads={kv_heads} with neither multi_query nor new_decoder_architecture: the fused projection "
                 f"has a key for each of the {heads} heads; set num_kv_heads={heads} or None"

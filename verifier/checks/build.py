@@ -163,7 +163,7 @@ def parameters(case: Case) -> Finding:
     A failure means that there is a part of the model that the adapter's users cannot see or edit by its name.
     """
     modules = case.subject().components.modules()  # type: ignore[attr-defined]
-    reachable = [one for name in sorted(modules) for one in modules[name].parameters()]
+    reachable = list({id(one): one for name in sorted(modules) for one in modules[name].parameters()}.values())
     if not reachable:
         return Finding(verdict=Verdict.FAIL, where="components", message="no component has a parameter")
     known = torch.cat([one.detach().flatten().double() for one in reachable]).unique()

@@ -16,34 +16,43 @@ from verifier.checks import Check, check
 from verifier.numerics import Comparison, conclude, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.random_weights import generator
-from verifier.scenarios import PADDINGS, one_row
+from verifier.scenarios import one_row
 from verifier.spec import WORKING_DTYPES
 
 
-def _concluded(case: Case, comparisons: Iterator[Comparison], scenario: str, actual: Callable[[], object]) -> Finding:
-    """The finding; a failure that follows one of HF's other paths says so."""
-    finding = conclude(comparisons)
+Compare = Callable[[object, Tensor], Comparison]
+"""Judges logits against true ones on a scenario, or on a row of it."""
+
+
+def _concluded(case: Case, scenario: str, compare: Compare) -> Finding:
+    """Judge the subject's logits on a scenario; a failure that follows one of HF's other paths says so."""
+    actual, truth = case.actual(scenario).logits, case.expected(scenario).logits
+    finding = conclude([compare(actual, truth)])
     if finding.verdict is not Verdict.FAIL:
         return finding
     for name in case.family.attentions:
         if name == case.family.reference_attention:
             continue
         theirs = case.expected(scenario, attention=name).logits
-        if case.compare_logits("", theirs, scenario).verdict is not Verdict.FAIL:
+        if compare(theirs, truth).verdict is not Verdict.FAIL:
             continue  # that path agrees with the right one, so it explains nothing
-        if case.compare_logits("", actual(), scenario, truth=theirs).verdict is not Verdict.FAIL:
+        if compare(*_without_shared_nans(actual, theirs)).verdict is not Verdict.FAIL:
             words = f"it agrees with HF's {name} attention, which disagrees with {case.family.reference_attention}"
             return replace(finding, message=f"{finding.message}; {words}")
     return finding
 
 
+def _without_shared_nans(actual: object, other: Tensor) -> tuple[object, Tensor]:
+    """Both with 0 where neither has a number: there they do not differ from each other."""
+    if not isinstance(actual, Tensor) or actual.shape != other.shape:
+        return actual, other
+    shared = actual.isnan() & other.isnan()
+    return actual.masked_fill(shared, 0.0), other.masked_fill(shared, 0.0)
+
+
 def _logits(case: Case, scenario: str, where: str) -> Finding:
     """Judge the subject's logits on one scenario."""
-
-    def actual() -> Tensor:
-        return case.actual(scenario).logits
-
-    return _concluded(case, iter([case.compare_logits(where, actual(), scenario)]), scenario, actual)
+    return _concluded(case, scenario, lambda actual, truth: case.compare_logits(where, actual, scenario, truth=truth))
 
 
 @check("forward.logits")
@@ -61,38 +70,41 @@ def lengths(case: Case) -> Finding:
 
     A failure means that the adapter is right only for some lengths: a position bias, a mask or a table ends early.
     """
-    for scenario in ("one token", "long"):
-        finding = _logits(case, scenario, scenario)
-        if finding.verdict is not Verdict.PASS:
-            return finding
-    return finding
+    findings = [_logits(case, scenario, scenario) for scenario in ("one token", "long")]
+    worst = (one for verdict in (Verdict.FAIL, Verdict.REDUCED) for one in findings if one.verdict is verdict)
+    return next(worst, findings[-1])
 
 
 def _padding(identity: str, row: str, what: str) -> Check:
     def judge(case: Case) -> Finding:
-        number = PADDINGS.index(row)
         chosen = case.scenario("padded")
+        here = torch.tensor([name == row for name in chosen.rows], device=chosen.real.device)
+        defined = (chosen.real & here[:, None])[..., None]
 
-        def only(value: Tensor) -> Tensor:
-            return torch.where(
-                chosen.real[..., None] & (torch.arange(len(PADDINGS)) == number)[:, None, None], value, 0
-            )
+        def compare(actual: object, truth: Tensor) -> Comparison:
+            return case.judge("padded").compare(row, actual, truth, defined=defined)
 
-        def actual() -> object:
-            given = case.actual("padded").logits
-            return only(given) if isinstance(given, Tensor) and given.shape == truth.shape else given
-
-        truth = case.expected("padded").logits
-        judged = case.judge("padded").compare(
-            row, actual(), only(truth), defined=chosen.real[..., None], rows=chosen.rows
-        )
-        return _concluded(case, iter([judged]), "padded", lambda: case.actual("padded").logits)
+        finding = _concluded(case, "padded", compare)
+        if finding.verdict is Verdict.FAIL and _counts_otherwise(case, compare):
+            words = "given HF's position ids (0, 1, 2, … whatever the mask) it agrees: it counts positions of its own"
+            return replace(finding, message=f"{finding.message}; {words}")
+        return finding
 
     judge.__doc__ = f"""The logits of the real tokens of a row with {what} are HF's.
 
     A failure means that padding leaks into what is read of real tokens, or shifts their positions.
     """
     return check(identity)(judge)
+
+
+def _counts_otherwise(case: Case, compare: Compare) -> bool:
+    """Whether the subject is right once it is told the positions that HF's forward counts by itself."""
+    inputs = case.inputs("padded")
+    assert inputs.input_ids is not None
+    counted = torch.arange(inputs.input_ids.shape[1], device=inputs.input_ids.device).expand_as(inputs.input_ids)
+    with torch.no_grad():
+        told = case.subject().forward(replace(inputs, position_ids=counted)).logits
+    return compare(told, case.expected("padded").logits).verdict is not Verdict.FAIL
 
 
 left_padding = _padding("forward.left_padding", "left padding", "padding on the left")
@@ -127,18 +139,18 @@ def loss(case: Case) -> Finding:
     """
     truth = case.expected("labels").loss
     assert truth is not None
-    judge = semantics(case.loss_noise().total, lambda: case.loss_noise("float32").total)
+    judge = semantics(case.loss_noise(), lambda: case.loss_noise("float32"))
     given = case.actual("labels")
     if given.loss is None:
         raise NotApplicable("the adapter gives no loss for labels")
     return conclude(
-        [case.compare_logits("logits beside labels", given.logits, "labels"), judge.compare("loss", given.loss, truth)]
+        [case.compare_logits("logits beside labels", given.logits, "plain"), judge.compare("loss", given.loss, truth)]
     )
 
 
 @check("forward.patterns", needs=["hooks"])
 def patterns(case: Case) -> Finding:
-    """The attention patterns that the subject's hooks show are HF's, in every layer, padded and not.
+    """The attention patterns that the subject's hooks show are HF's, in every layer, in padded rows and not.
 
     A failure where the logits are right means that the shown pattern is not the one that was used.
     """
@@ -148,15 +160,13 @@ def patterns(case: Case) -> Finding:
         raise NotApplicable("there is no attention pattern to read")
 
     def compare() -> Iterator[Comparison]:
-        for scenario in ("plain", "padded"):
-            seen, truth = case.activations(names, scenario), case.tapped(scenario)
-            noise = case.point_noise(scenario)
-            # Rows of real queries over all keys: what may not be seen must have got nothing.
-            real = case.scenario(scenario).real[:, None, :, None]
-            for name in names:
-                yield semantics(noise[name]).compare(
-                    name, seen.get(name), truth[name], defined=real, rows=case.scenario(scenario).rows
-                )
+        seen, truth, noise = case.activations(names, "padded"), case.tapped("padded"), case.point_noise("padded")
+        # Rows of real queries over all keys: what may not be seen must have got nothing.
+        real = case.scenario("padded").real[:, None, :, None]
+        for name in names:
+            yield semantics(noise[name]).compare(
+                name, seen.get(name), truth[name], defined=real, rows=case.scenario("padded").rows
+            )
 
     return conclude(compare())
 
@@ -172,7 +182,9 @@ def batch(case: Case) -> Finding:
     subject = case.subject()
     with torch.no_grad():
         alone = [subject.forward(one_row(chosen.inputs, row)).logits for row in range(len(chosen.rows))]
-    return conclude([case.compare_logits("rows alone", torch.cat(alone), "padded", truth=case.actual("padded").logits)])
+    # That a row is not finite at all is found by the checks of its padding.
+    given, truth = _without_shared_nans(torch.cat(alone), case.actual("padded").logits)
+    return conclude([case.compare_logits("rows alone", given, "padded", truth=truth)])
 
 
 @check("forward.causality")

@@ -28,9 +28,9 @@ DIMS: Config = {
     "hidden_size": 72,
     "num_attention_heads": 12,
     "num_hidden_layers": 2,
-    "ffn_hidden_size": 100,
-    "vocab_size": 113,
-    "max_position_embeddings": 96,
+    "ffn_hidden_size": 80,
+    "vocab_size": 89,
+    "max_position_embeddings": 64,
 }
 
 DROPOUTS: Config = {"hidden_dropout": 0.2, "attention_dropout": 0.3}
