@@ -1,0 +1,174 @@
+"""`verifier run` as a user runs it: what it shows, keeps, and ends with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from user_adapters import FEW, verdicts
+
+from verifier import record
+from verifier.outcome import Verdict
+
+
+def test_a_right_adapter_conforms(verifier, tmp_path):
+    ended = verifier(
+        "run", "falcon", "--adapter", "mine:Right", "--where", FEW, "--only", "build.a*", "--out", tmp_path
+    )
+    assert ended.status == 0
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right: CONFORMS"
+    assert verdicts(tmp_path, "build.adapter") == {Verdict.PASS: 4}
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_record_says_what_was_run(verifier, tmp_path):
+    verifier(
+        *("run", "falcon", "--adapter", "mine:Right", "--where", FEW, "--only", "build.adapter", "--seed", 5),
+        *("--dtype", "float32", "--workers", 1, "--out", tmp_path),
+    )
+    lines = [json.loads(line) for line in (tmp_path / "record.jsonl").read_text().splitlines()]
+    run, *middle, end = lines
+    assert (run["kind"], run["schema"]) == ("run", 1)
+    assert (run["family"], run["adapter"], run["adapter_name"], run["adapter_version"]) == (
+        "falcon",
+        "mine:Right",
+        "right",
+        "1.0",
+    )
+    assert {"python", "torch", "transformers", "hypothesis"} <= run["versions"].keys()
+    assert run["seed"] == 5
+    assert run["flags"]["alibi"] == [False, True]
+    assert run["asked"] == {"only": ["build.adapter"], "where": [FEW], "dtype": ["float32"], "device": "cpu"}
+    assert [line["kind"] for line in middle] == ["case", "outcome"] * 4
+    assert {"config", "valid", "seed", "dtypes", "batch", "length"} <= middle[0].keys()
+    assert (end["counts"], end["exit"], end["stop"]) == ({"pass": 4}, 0, "complete")
+
+
+def test_one_seed_gives_one_record_however_many_workers(verifier, tmp_path):
+    for workers in (1, 3):
+        verifier(
+            *("run", "falcon", "--adapter", "mine:Silent", "--where", FEW, "--only", "build", "--only", "*.logits"),
+            *("--workers", workers, "--out", tmp_path / str(workers)),
+        )
+    first, second = (tmp_path / workers / record.FILE for workers in ("1", "3"))
+    assert record.same(first, second)
+    assert sum(entry.outcome.verdict.gates for entry in record.read(first).entries) > 0
+
+
+def test_an_adapter_whose_wrap_raises_fails_each_case_by_itself(verifier, tmp_path):
+    ended = verifier("run", "falcon", "--adapter", "mine:Raises", "--where", FEW, "--only", "build", "--out", tmp_path)
+    assert ended.status == 1
+    assert verdicts(tmp_path, "build.adapter") == {Verdict.ERROR: 4}
+    assert verdicts(tmp_path, "build.forward") == {Verdict.SKIP: 4}
+    assert "RuntimeError: cannot \\x1b[31mwrap\\x1b[0m <b>this</b>" in ended.out
+    assert "Traceback" not in ended.out + ended.err
+    assert "1 bug in 4 cases" in ended.out.splitlines()[-1]
+    assert "<b>this</b>" not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("adapter", "how"), [("Segfaults", "SIGSEGV"), ("Quits", "exit status 7")])
+def test_a_crash_costs_its_case_only(verifier, tmp_path, adapter, how):
+    ended = verifier(
+        *("run", "falcon", "--adapter", f"mine:{adapter}", "--where", FEW, "--only", "reference.acceptance"),
+        *("--only", "build", "--workers", 2, "--out", tmp_path),
+    )
+    assert ended.status == 1
+    assert verdicts(tmp_path, "reference.acceptance") == {Verdict.PASS: 4}
+    assert verdicts(tmp_path, "build.adapter") == {Verdict.PASS: 2, Verdict.CRASH: 2}
+    assert verdicts(tmp_path, "build.forward") == {Verdict.PASS: 2, Verdict.SKIP: 2}
+    crashes = [entry.outcome for entry in record.read(tmp_path).entries if entry.outcome.verdict is Verdict.CRASH]
+    assert all(how in outcome.message for outcome in crashes)
+    assert all(("wrap" if adapter == "Segfaults" else "goodbye, cruel config") in outcome.detail for outcome in crashes)
+
+
+def test_an_adapter_that_ends_the_process_at_import_is_told_in_one_line(verifier, in_folder, tmp_path):
+    (in_folder / "quits.py").write_text("import os; os._exit(7)")
+    ended = verifier("run", "falcon", "--adapter", "quits:Adapter", "--out", tmp_path)
+    assert ended.status == 3
+    assert ended.line == ("verifier: adapter 'quits:Adapter' ended the process at import: it ended with exit status 7")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_that_raises_at_import_is_told_in_one_line_and_leaves_the_others_alone(
+    verifier, in_folder, tmp_path
+):
+    (in_folder / "late.py").write_text("raise RuntimeError('not today')")
+    narrow = ("--where", FEW, "--only", "build.adapter", "--out", tmp_path)
+    ended = verifier("run", "falcon", "--adapter", "late:Adapter", "--adapter", "mine:Right", *narrow)
+    assert ended.status == 3
+    assert "verifier: adapter 'late:Adapter' raised at import: RuntimeError: not today" in ended.err.splitlines()
+    assert "Traceback" not in ended.err
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right: CONFORMS"
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")) == [
+        "falcon-mine-Right/record.jsonl",
+        "falcon-mine-Right/report.html",
+    ]
+
+
+def test_where_nothing_is_left_nothing_is_claimed(verifier, tmp_path):
+    ended = verifier(
+        "run", "falcon", "--adapter", "mine:Right", "--where", FEW, "--only", "build.refusal", "--out", tmp_path
+    )
+    assert ended.status == 4
+    assert "INCONCLUSIVE: nothing ran" in ended.out.splitlines()[-1]
+
+
+def test_flags_that_no_case_has_together_are_inconclusive(verifier, tmp_path):
+    ended = verifier("run", "falcon", "--where", "hidden_size=12,num_kv_heads=24", "--out", tmp_path)
+    assert ended.status == 4
+    assert "no case of 'falcon'" in ended.line
+
+
+def test_the_configured_adapter_is_the_default(verifier, in_folder, tmp_path, monkeypatch):
+    (in_folder / "pyproject.toml").write_text('[tool.verifier]\nadapter = "mine:Right"\n')
+    try:
+        ended = verifier("run", "falcon", "--where", FEW, "--only", "build.adapter", "--out", tmp_path)
+        listed = verifier("list", "adapters")
+    finally:
+        (in_folder / "pyproject.toml").unlink()
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right: CONFORMS"
+    assert "mine:Right\n" in listed.out
+
+
+def test_the_command_itself_does_not_import_torch(folder, tmp_path):
+    script = (
+        "import sys\nfrom verifier.cli import main\nstatus = main(sys.argv[1:])\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\nsys.exit(status)"
+    )
+    arguments = ["run", "falcon", "--adapter", "mine:Right", "--where", FEW, "--only", "build.adapter"]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--out", str(tmp_path)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_reader_that_goes_away_is_no_noise(started):
+    process = started("list", "hooks")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 130
+
+
+@pytest.mark.parametrize(("kind", "name"), [("families", "falcon"), ("adapters", "bridge"), ("presets", "falcon-40b")])
+def test_what_there_is_is_listed(verifier, kind, name):
+    ended = verifier("list", kind)
+    assert ended.status == 0
+    assert name in ended.out.splitlines()
+
+
+def test_checks_are_listed_with_what_they_prove(verifier):
+    lines = verifier("list", "checks").out.splitlines()
+    assert len(lines[lines.index("build.adapter") + 1].split()) > 5
+
+
+def test_hooks_are_listed_for_one_family_or_all(verifier):
+    every, falcon = verifier("list", "hooks"), verifier("list", "hooks", "falcon")
+    assert "blocks.{i}.attn.hook_q [batch, pos, head, d_head]" in falcon.out.splitlines()
+    assert "hook_pre_linear" in every.out
+    assert "hook_pre_linear" not in falcon.out  # Falcon's MLP has no gate

@@ -1,0 +1,104 @@
+"""A wrong command line: one line that says what would be right, status 2, and no time lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "transformers", "hypothesis", "rich", "jinja2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rnu", "falcon"], "unknown command 'rnu' (did you mean 'run'?)"),
+        (["run"], "Missing argument 'FAMILY'"),
+        (["run", "falcno"], "unknown family 'falcno' (did you mean 'falcon'?)"),
+        (["run", "falcon", "--adapter", "brigde"], "unknown adapter 'brigde' (did you mean 'bridge'?)"),
+        (["run", "falcon", "--adapter", "mein:Right"], "no module 'mein'"),
+        (["run", "falcon", "--adapter", "mine:"], "'mine:' is no module:object"),
+        (["run", "falcon", "--only", "bulid", "--adapter", "mine:Right"], "'bulid' (did you mean 'build'?)"),
+        (["run", "falcon", "--adapter", "mine:Wright"], "'mine' has no 'Wright' (did you mean 'Right'?)"),
+        (["run", "falcon", "--adapter", "mine:Unnamed"], "'mine:Unnamed' is no adapter: it is an Unnamed"),
+        (["run", "falcon", "--adapter", "mine:os"], "'mine:os' is no adapter: it is a module"),
+        (["run", "falcon", "--where", "alibbi=true"], "no flag or dim 'alibbi' (did you mean 'alibi'?)"),
+        (["run", "falcon", "--where", "alibi=perhaps"], "no case has alibi='perhaps'"),
+        (["run", "falcon", "--where", "alibi"], "'alibi' is not flag=value"),
+        (["run", "falcon", "--where", "alibi=true", "--where", "alibi=false"], "names 'alibi' twice"),
+        (["run", "falcon", "--preset", "falcon-40a"], "no preset 'falcon-40a' (did you mean 'falcon-40b'?)"),
+        (["run", "falcon", "--dtype", "bfloat61"], "(did you mean 'bfloat16'?)"),
+        (["run", "falcon", "--devise", "cpu"], "--device"),
+        (
+            ["run", "falcon", "--device", "cpuu", "--workers", "1", "--adapter", "mine:Right"],
+            "device 'cpuu' cannot be used here",
+        ),
+        (["run", "falcon", "--workers", "0"], "Invalid value for '--workers'"),
+        (["run", "falcon", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["run", "falcon", "--out", "mine.py"], "cannot write a record into 'mine.py'"),
+        (["run", "falcon", "--out", "mine.py/below"], "cannot write a record into 'mine.py/below'"),
+        (["repro", "aaaaaaaa"], "there is no record under reports/ here"),
+        (["repro", "aaaaaaaa", "nowhere"], "cannot read the record 'nowhere'"),
+        (["report", "mine.py"], "mine.py line 1: not JSON"),
+        (["report"], "Missing argument 'RECORD…'"),
+        (["selftest", "falcno"], "falcno"),
+        (["list", "hoks"], "(did you mean 'hooks'?)"),
+        (["list", "adapters", "falcon"], "`list adapters` takes no family"),
+        (["list", "presets", "falcno"], "(did you mean 'falcon'?)"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(verifier, arguments, said):
+    ended = verifier(*arguments)
+    assert ended.status == 2
+    assert ended.line.startswith("verifier: ")
+    assert said in ended.line
+    assert ended.out == ""
+
+
+def test_a_file_that_is_in_the_way_of_the_record_is_kept(verifier, tmp_path):
+    (tmp_path / "record.jsonl").write_text('{"kind": "shopping list"}\n')
+    ended = verifier("run", "falcon", "--adapter", "mine:Right", "--out", tmp_path)
+    assert ended.status == 2
+    assert "is in the way" in ended.line
+    assert (tmp_path / "record.jsonl").read_text() == '{"kind": "shopping list"}\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["record.jsonl"]
+
+
+def test_without_a_command_there_is_help(verifier):
+    ended = verifier()
+    assert ended.status == 2
+    assert "Commands:" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ('adaptor = "mine:Right"', "unknown key 'adaptor' (did you mean 'adapter'?)"),
+        ("adapter = 3", "`adapter` in [tool.verifier] is no text"),
+        ('adapter = "mine:Right', "cannot be read"),
+    ],
+)
+def test_a_wrong_configuration_is_told_with_its_file(verifier, tmp_path, monkeypatch, section, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(f"[tool.verifier]\n{section}\n")
+    ended = verifier("run", "falcon")
+    assert ended.status == 2
+    assert str(tmp_path / "pyproject.toml") in ended.line
+    assert said in ended.line
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "--help"], ["run"], ["run", "falcno"]])
+def test_nothing_heavy_is_imported_to_help_or_to_refuse(tmp_path: Path, arguments):
+    script = (
+        "import json, sys\nfrom verifier.cli import main\nmain(sys.argv[1:])\n"
+        f"print(json.dumps([name for name in {HEAVY} if name in sys.modules]), file=sys.stderr)"
+    )
+    # `run falcno` has come as far as the commands, which print with rich.
+    allowed = {"rich", "jinja2"} if arguments == ["run", "falcno"] else set()
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert set(json.loads(ended.stderr.splitlines()[-1])) <= allowed

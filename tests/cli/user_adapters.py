@@ -1,0 +1,74 @@
+"""The adapters in the user's folder, a few cases to run them on, and what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from verifier import record
+
+ADAPTERS = '''
+import ctypes, os, signal, time
+from verifier import reference
+
+class Subject:
+    capabilities = frozenset()
+    changes = frozenset()
+    def __init__(self, model):
+        self.model = model
+    def forward(self, inputs):
+        return reference.forward(self.model, inputs)
+    def close(self):
+        pass
+
+class Right:
+    """Shows HF's own model: what has no weights, hooks or components to be wrong about."""
+    name = "right"
+    version = "1.0"
+    def wrap(self, model):
+        return Subject(model)
+
+class Silent(Right):
+    """Its models give zeros."""
+    def wrap(self, model):
+        model.lm_head.weight.data.zero_()
+        return Subject(model)
+
+class Raises(Right):
+    def wrap(self, model):
+        raise RuntimeError("cannot \\x1b[31mwrap\\x1b[0m <b>this</b>")
+
+class Segfaults(Right):
+    def wrap(self, model):
+        if model.config.bias:
+            ctypes.string_at(0)
+        return Subject(model)
+
+class Quits(Right):
+    def wrap(self, model):
+        if model.config.bias:
+            print("goodbye, cruel config", flush=True)
+            os._exit(7)
+        return Subject(model)
+
+class Sleeps(Right):
+    def wrap(self, model):
+        if model.config.bias:
+            time.sleep(60)
+        return Subject(model)
+
+class Unnamed:
+    def wrap(self, model):
+        return Subject(model)
+'''
+
+# Four valid cases, parallel and sequential, with a bias and without; the corners are elsewhere.
+FEW = "alibi=true,new_decoder_architecture=false,multi_query=true,num_ln_in_parallel_attn=1,num_kv_heads=none"
+
+
+def verdicts(place: Path, check: str) -> dict[str, int]:
+    """How often the check had which verdict in the record there."""
+    found: dict[str, int] = {}
+    for entry in record.read(place).entries:
+        if entry.outcome.check == check:
+            found[entry.outcome.verdict] = found.get(entry.outcome.verdict, 0) + 1
+    return found

@@ -1,0 +1,140 @@
+"""The coordinator's events: whole, in order within a case, and true when a worker dies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from verifier import family, matrix
+from verifier.engine import events
+from verifier.engine.plan import Plan, applicable
+from verifier.engine.run import run
+from verifier.errors import ImportFailed
+from verifier.outcome import Verdict
+
+SOURCE = '''
+import os, threading, time
+from verifier import reference
+
+class Subject:
+    capabilities = changes = frozenset()
+    def __init__(self, model):
+        self.model = model
+    def forward(self, inputs):
+        return reference.forward(self.model, inputs)
+    def close(self):
+        pass
+
+class Right:
+    name, version = "right", "1"
+    def wrap(self, model):
+        return Subject(model)
+
+class Quits(Right):
+    def wrap(self, model):
+        os._exit(3)
+
+class QuitsLate(Right):
+    """Dies when the case is over."""
+    def wrap(self, model):
+        subject = Subject(model)
+        subject.close = lambda: os._exit(3)
+        return subject
+
+class Exits(Right):
+    def wrap(self, model):
+        raise SystemExit("as if it were a script")
+
+class QuitsOnce:
+    name, version = "quits", "1"
+    def __init__(self):
+        os._exit(9)
+'''
+ONLY = ("reference.acceptance", "build.adapter", "build.refusal")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engine")
+    (folder / "subjects.py").write_text(SOURCE)
+    before = list(sys.path)
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path[:] = before
+
+
+@pytest.fixture
+def plan(place):
+    def make(adapter: str, *, count: int = 3, only: tuple[str, ...] = ONLY, refused: bool = False) -> Plan:
+        specs = matrix.cases(family.load("falcon"), "falcon")
+        chosen = [spec for spec in specs if spec.valid][:count] + [spec for spec in specs if not spec.valid][:refused]
+        return Plan(family="falcon", adapter=f"subjects:{adapter}", specs=tuple(chosen), only=only)
+
+    return make
+
+
+def test_every_case_begins_has_its_outcomes_in_order_and_ends(plan):
+    wanted = plan("Right", refused=True)
+    seen = list(run(wanted, workers=2))
+    assert isinstance(seen[0], events.RunStarted)
+    assert isinstance(seen[-1], events.RunFinished)
+    assert seen[-1].stop is events.Stop.COMPLETE
+    for spec in wanted.specs:
+        own = [
+            event for event in seen if getattr(event, "case", None) == spec.id or getattr(event, "spec", None) == spec
+        ]
+        assert isinstance(own[0], events.CaseStarted)
+        assert tuple(event.outcome.check for event in own[1:-1]) == applicable(spec, seen[0].checks)
+        assert isinstance(own[-1], events.CaseFinished)
+    assert seen[0].expected == sum(isinstance(event, events.OutcomeReady) for event in seen)
+
+
+def test_a_case_that_no_check_looks_at_is_told_of_without_a_worker(plan):
+    wanted = plan("Quits", only=("build.refusal",))
+    seen = list(run(wanted, workers=1))
+    assert Counter(type(event).__name__ for event in seen) == {
+        "RunStarted": 1,
+        "CaseStarted": 3,
+        "CaseFinished": 3,
+        "RunFinished": 1,
+    }
+
+
+@pytest.mark.parametrize("adapter", ["Quits", "Exits"])
+def test_each_death_costs_one_case_and_names_the_check(plan, adapter):
+    wanted = plan(adapter)
+    seen = list(run(wanted, workers=2))
+    outcomes = [event.outcome for event in seen if isinstance(event, events.OutcomeReady)]
+    assert Counter((outcome.check, outcome.verdict) for outcome in outcomes) == {
+        ("reference.acceptance", Verdict.PASS): 3,
+        ("build.adapter", Verdict.CRASH): 3,
+    }
+    assert sum(isinstance(event, events.WorkerLost) for event in seen) == 3
+    assert len({outcome.fingerprint for outcome in outcomes if outcome.fingerprint}) == 1
+
+
+def test_a_death_after_the_last_check_is_no_pass(plan):
+    seen = list(run(plan("QuitsLate", count=1), workers=1))
+    last = [event.outcome for event in seen if isinstance(event, events.OutcomeReady)][-1]
+    assert (last.check, last.verdict) == ("build.adapter", Verdict.CRASH)
+
+
+def test_an_adapter_that_cannot_be_made_is_named(plan):
+    with pytest.raises(ImportFailed, match=r"adapter 'subjects:QuitsOnce' ended the process at import.*exit status 9"):
+        list(run(plan("QuitsOnce"), workers=2))
+
+
+def test_a_script_without_a_guard_can_run_a_plan(place):
+    script = (
+        "from verifier import family, matrix\n"
+        "from verifier.engine.plan import Plan\n"
+        "from verifier.engine.run import run\n"
+        "spec = next(spec for spec in matrix.cases(family.load('falcon'), 'falcon') if spec.valid)\n"
+        "plan = Plan(family='falcon', adapter='subjects:Right', specs=(spec,), only=('build.adapter',))\n"
+        "print([event.outcome.verdict.value for event in run(plan, workers=1) if hasattr(event, 'outcome')])\n"
+    )
+    ended = subprocess.run([sys.executable, "-"], input=script, cwd=place, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "['pass']\n"), ended.stderr

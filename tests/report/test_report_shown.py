@@ -1,0 +1,201 @@
+"""What is shown, in the terminal and on the page: everything that matters, and nothing that a text could do."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from html.parser import HTMLParser
+
+import pytest
+from made_records import outcome, specs
+
+from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady
+from verifier.outcome import Verdict
+from verifier.report import html, terminal, text
+from verifier.report.console import QuietConsole
+from verifier.report.progress import Meter
+from verifier.report.summary import summarise
+
+HOSTILE = "<script>alert(1)</script> \x1b]0;title\x07\x1b[2J [bold]rich[/bold] {{ 7*7 }} \u202eevil \ud800 &amp;"
+
+
+def _hostile(spec, check):
+    if check == "qkv.rows" and spec.config["bias"]:
+        return outcome(
+            check,
+            Verdict.ERROR,
+            where=HOSTILE,
+            message=HOSTILE + "x" * 1_000_000,
+            exception=HOSTILE,
+            site=HOSTILE,
+            detail=HOSTILE * 1_000,
+        )
+    if check == "forward.logits":
+        return outcome(check, Verdict.SKIP, message=HOSTILE)
+    return None
+
+
+@pytest.fixture
+def hostile(make):
+    cases = specs(lambda config: config["kv_heads"] == 4)
+    return summarise(make(cases, _hostile, adapter=HOSTILE, adapter_name=HOSTILE, asked={"only": [HOSTILE]}))
+
+
+def _shown(summary, width=140):
+    console = QuietConsole(file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False)
+    terminal.show(summary, console)
+    terminal.show_verdict(summary, console)
+    return console.file.getvalue()
+
+
+class _Page(HTMLParser):
+    """Collects tags, ids and links, and sees that tags are closed in order."""
+
+    VOID = ("meta", "wbr", "br", "hr")
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.ids, self.links, self.open = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.links += [value for name, value in attrs if name == "href"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_hostile_text_is_text_in_the_terminal(hostile):
+    shown = _shown(hostile)
+    assert "<script>alert(1)</script> \\x1b]0;title" in shown
+    assert "[bold]rich[/bold]" in shown
+    assert not set(shown) & set("\x1b\x07\u202e\ud800")
+    assert len(shown) < 20_000
+
+
+def test_hostile_text_is_text_on_the_page(hostile):
+    page = html.render([hostile])
+    page.encode()
+    parsed = _Page(page)
+    assert parsed.open == []
+    assert "script" not in {tag for tag, _ in parsed.tags}
+    assert not set(page) & set("\x1b\x07\u202e")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{ 7*7 }}" in page
+    assert len(page) < 60_000
+
+
+def test_the_page_is_one_file_that_loads_nothing(hostile):
+    parsed = _Page(html.render([hostile, hostile]))
+    assert all(link.startswith("#") for link in parsed.links)
+    assert set(parsed.links) <= {f"#{identity}" for identity in parsed.ids}
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert not any({"src", "onclick", "style"} & attributes.keys() for _, attributes in parsed.tags)
+
+
+def test_headers_of_tables_have_a_scope(hostile):
+    assert all("scope" in attributes for tag, attributes in _Page(html.render([hostile])).tags if tag == "th")
+
+
+def test_the_page_shows_verdicts_by_word_and_shape(make):
+    verdicts = itertools.cycle(verdict for verdict in Verdict)
+    found = summarise(make(specs(), lambda spec, check: outcome(check, next(verdicts), where="x", message="y")))
+    page = html.render([found])
+    for verdict in Verdict:
+        assert text.VERDICT_WORDS[verdict] in page
+        assert html.SHAPES[verdict] in page
+    assert len(set(html.SHAPES.values())) == len(set(text.VERDICT_WORDS.values())) == len(Verdict)
+
+
+def test_the_page_of_a_run_where_nothing_ran_says_so(make):
+    page = html.render([summarise(make([]))])
+    assert "INCONCLUSIVE" in page
+    assert "No case that HF accepts was run." in page
+
+
+def _fails(spec, check):
+    if check == "qkv.rows" and spec.config["kv_heads"] == 4:
+        return outcome(
+            check, Verdict.FAIL, where="blocks.0.attn.hook_q", message="off by much", measured=0.5, bound=1e-14
+        )
+    if check == "reference.acceptance" and spec.config["alibi"]:
+        return outcome(check, Verdict.UPSTREAM, where="eager", message="HF against HF")
+    return None
+
+
+@pytest.mark.parametrize("width", [70, 140])
+def test_the_terminal_says_what_and_where_and_how_to_see_it(make, width):
+    found = summarise(make(specs(), _fails))
+    shown = _shown(found, width)
+    [finding] = found.findings
+    for needed in (
+        "FAIL 1",
+        "qkv.rows  FAIL  4 of 12 cases",
+        "blocks.0.attn.hook_q",
+        "0.5 against a bound of 1e-14",
+        "kv_heads=4",
+        f"verifier repro {finding.fingerprint}",
+        "Upstream",
+        "U1",
+    ):
+        assert needed in shown
+    assert shown.splitlines()[-1].startswith("toy × mine:Adapter: DOES NOT CONFORM (1 bug in 4 cases")
+    assert max(map(len, shown.splitlines()[:-1])) <= width  # the last one is for searching a log
+
+
+def test_a_narrow_terminal_describes_combinations_in_words(make):
+    found = summarise(make(specs(), _fails))
+    assert "kv_heads=none|1" in _shown(found, 70)
+    assert "none|1" in _shown(found, 140)
+    assert "kv_heads=none|1" not in _shown(found, 140)
+
+
+def test_many_bugs_are_cut_in_the_terminal_and_whole_on_the_page(make):
+    numbers = itertools.count()
+    found = summarise(make(specs(), lambda spec, check: outcome(check, Verdict.FAIL, where=f"place {next(numbers)}")))
+    more = len(found.findings) - terminal.MAX_FINDINGS
+    assert more > 0
+    assert f"and {more} more in the report" in _shown(found)
+    assert html.render([found]).count('class="finding"') == len(found.findings)
+
+
+@pytest.mark.parametrize(
+    ("one", "spelt"),
+    [(None, "none"), (True, "true"), (False, "false"), (4, "4"), (["a", "b"], "a,b"), ("x" * 99, "x" * 79 + "…")],
+)
+def test_values_are_spelt_as_the_command_line_takes_them(one, spelt):
+    assert text.value(one) == spelt
+
+
+@pytest.mark.parametrize(("seconds", "spelt"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (48.4, "48 s"), (200, "3 min 20 s")])
+def test_durations_are_short(seconds, spelt):
+    assert text.duration(seconds) == spelt
+
+
+def test_plain_progress_is_a_line_every_few_seconds(monkeypatch):
+    clock = itertools.count(0, 2.0)
+    monkeypatch.setattr("verifier.report.progress.time.monotonic", lambda: next(clock))
+    console = QuietConsole(file=io.StringIO(), width=100, force_terminal=False)
+    [spec] = specs()[:1]
+    with Meter(console, title="toy × mine", cases=40) as meter:
+        for _ in range(10):
+            meter.note(CaseStarted(spec=spec))
+            meter.note(OutcomeReady(case=spec.id, outcome=outcome("a.b", Verdict.FAIL, where="x")))
+            meter.note(CaseFinished(case=spec.id, seconds=0.1))
+    first, *lines = console.file.getvalue().splitlines()
+    assert first == "toy × mine: loading, then 40 cases"
+    assert 2 <= len(lines) < 10
+    assert all("of 40 cases" in line and "1 bug" in line for line in lines)
+
+
+def test_progress_on_a_terminal_is_a_bar_that_goes_away():
+    console = QuietConsole(file=io.StringIO(), width=100, force_terminal=True)
+    with Meter(console, title="toy × mine", cases=2) as meter:
+        meter.note(CaseFinished(case="abc", seconds=0.1))
+    shown = console.file.getvalue()
+    assert "1/2" in shown
+    assert shown.endswith("\x1b[2K")

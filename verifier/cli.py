@@ -1,0 +1,246 @@
+"""The command line: parsing, hints, and what each kind of failure ends with. What commands do is in `commands/`.
+
+Everything heavy is imported inside the commands, so that `--help` and a wrong command line cost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from verifier.errors import ExitStatus, VerifierError, one_line
+from verifier.plugins import nearest
+from verifier.spec import WORKING_DTYPES
+
+TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
+LISTS = ("families", "adapters", "checks", "hooks", "presets")
+
+_EPILOG = """\b
+Exit status: 0 conforms, 1 does not, 2 the command line or a file is wrong,
+3 the harness, or the adapter at its import, failed, 4 nothing ran,
+130 interrupted."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """What the options say of the command as a whole."""
+
+    traceback: bool
+
+
+class _Commands(click.Group):
+    """A group that knows what was meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            raise click.UsageError(
+                f"unknown command {name!r}{nearest(name, known)}; there are {', '.join(known)}", ctx=ctx
+            )
+        return super().resolve_command(ctx, args)
+
+
+class _OneOf(click.Choice[str]):
+    """A choice whose error names the nearest one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        known = [str(choice) for choice in self.choices]
+        if value not in known:
+            self.fail(f"{value!r} is none of {', '.join(known)}{nearest(str(value), known)}", param, ctx)
+        return str(value)
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _shows_traceback(function: Function) -> Function:
+    """`--traceback`, which every command takes."""
+
+    def note(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        session = context.find_object(_Session)
+        if session is not None and value:
+            session.traceback = True
+
+    option = click.option(
+        "--traceback",
+        is_flag=True,
+        expose_value=False,
+        callback=note,
+        help=f"Show the Python traceback of an internal error ({TRACEBACK_VARIABLE}=1 does too).",
+    )
+    return option(function)
+
+
+_adapter = click.option("--adapter", metavar="NAME|MODULE:OBJECT", help="Another adapter than the default one.")
+_seed = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of weights and inputs."
+)
+
+
+@click.group(
+    cls=_Commands,
+    no_args_is_help=False,
+    invoke_without_command=True,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="adapter-verifier", prog_name="verifier")
+@click.pass_context
+def cli(context: click.Context) -> ExitStatus | None:
+    """Check that an adapter shows what the Hugging Face model computes, for every config of a model family."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        return ExitStatus.USAGE
+    return None
+
+
+@cli.command("run", epilog=_EPILOG)
+@click.argument("family")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME|MODULE:OBJECT",
+    help="The adapter under test; may be given more than once. Default: `adapter` in [tool.verifier] of "
+    "pyproject.toml, else `bridge`.",
+)
+@click.option("--only", multiple=True, metavar="GLOB", help="Checks to run, `qkv.*`; may be given more than once.")
+@click.option(
+    "--where", multiple=True, metavar="FLAG=VALUE,…", help="Cases to run, `alibi=true,num_kv_heads=4`; may be repeated."
+)
+@click.option("--preset", metavar="NAME", help="A published checkpoint's shape instead of the flag matrix.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=_OneOf(WORKING_DTYPES),
+    help="A dtype that precision is judged in; may be repeated. Default: all.",
+)
+@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@_seed
+@click.option("--workers", type=click.IntRange(1), help="Processes. Default: the usable cores.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: reports/FAMILY-ADAPTER.")
+@_shows_traceback
+def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
+    """Run every flag combination of FAMILY through every check."""
+    from verifier.commands.run import RunOptions, run
+
+    return run(RunOptions(dtypes=dtypes or WORKING_DTYPES, **options))
+
+
+@cli.command("repro", epilog=_EPILOG)
+@click.argument("identity", metavar="ID")
+@click.argument("record", required=False, type=click.Path(path_type=Path))
+@_adapter
+@_shows_traceback
+def _repro(identity: str, record: Path | None, adapter: str | None) -> ExitStatus:
+    """Run one case again: ID is a case's, or a failure's fingerprint.
+
+    RECORD is a record.jsonl or its folder; without it, the newest record under reports/ that knows the ID.
+    """
+    from verifier.commands.repro import repro
+
+    return repro(identity, record, adapter)
+
+
+@cli.command("report")
+@click.argument("records", metavar="RECORD…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Default: beside the record."
+)
+@_shows_traceback
+def _report(records: tuple[Path, ...], out: Path | None) -> ExitStatus:
+    """Write the HTML report of one RECORD or several."""
+    from verifier.commands.report import report
+
+    return report(records, out)
+
+
+@cli.command("selftest", epilog=_EPILOG)
+@click.argument("family")
+@_adapter
+@_seed
+@_shows_traceback
+def _selftest(family: str, adapter: str | None, seed: int) -> ExitStatus:
+    """Plant a fault for each check of FAMILY, and show that it is seen."""
+    from verifier.commands.selftest import selftest
+
+    return selftest(family, adapter, seed)
+
+
+@cli.command("list")
+@click.argument("kind", type=_OneOf(LISTS), metavar="|".join(LISTS))
+@click.argument("family", required=False)
+@_shows_traceback
+def _list(kind: str, family: str | None) -> ExitStatus:
+    """Name what there is; hooks and presets of FAMILY alone, if it is given."""
+    from verifier.commands.listing import listing
+
+    return listing(kind, family)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and end every failure in one line and its status."""
+    session = _Session(traceback=os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"))
+    try:
+        status = _invoke(list(sys.argv[1:] if arguments is None else arguments), session)
+        sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        status = ended.exit_code
+    except click.ClickException as error:
+        status = _say(error.format_message(), ExitStatus.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        status = _say("interrupted", ExitStatus.INTERRUPTED)
+    except BrokenPipeError:
+        status = _close_quietly()
+    except VerifierError as error:
+        if session.traceback and error.status is ExitStatus.BROKEN:
+            _show_traceback(error)
+        status = _say(str(error), error.status)
+    except Exception as error:
+        if session.traceback:
+            _show_traceback(error)
+            status = _say(one_line(error), ExitStatus.BROKEN)
+        else:
+            hint = "--traceback shows where"
+            status = _say(f"internal error: {one_line(error)} ({hint})", ExitStatus.BROKEN)
+    return int(status)
+
+
+def _invoke(arguments: list[str], session: _Session) -> int:
+    # Not `cli.main`: it would end the process itself when a pipe is closed.
+    with cli.make_context("verifier", arguments, obj=session) as context:
+        status = cli.invoke(context)
+        return ExitStatus.CONFORMS if status is None else int(status)
+
+
+def _say(message: str, status: ExitStatus) -> ExitStatus:
+    text = " ".join(message.split())
+    print(f"verifier: {text}", file=sys.stderr)
+    return status
+
+
+def _show_traceback(error: Exception) -> None:
+    """That of the process in which it showed, where it was a worker."""
+    traceback.print_exception(error)
+    detail = getattr(error, "detail", None)
+    if detail:
+        print(detail, file=sys.stderr)
+
+
+def _close_quietly() -> ExitStatus:
+    """Whoever read the output has gone; without this the interpreter would complain at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return ExitStatus.INTERRUPTED

@@ -1,0 +1,98 @@
+"""`verifier list`: what there is, by name, with what it means."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from verifier import adapter, canonical, configuration, family, matrix
+from verifier.errors import ExitStatus, UsageError
+from verifier.report import text
+
+_OF_A_FAMILY = ("hooks", "presets")
+
+
+def listing(kind: str, family_reference: str | None) -> ExitStatus:
+    """Print them: a line for each name, its meaning indented under it.
+
+    Raises:
+        UsageError: the family is unknown, or the kind has none.
+    """
+    if family_reference is not None and kind not in _OF_A_FAMILY:
+        raise UsageError(f"`list {kind}` takes no family; {' and '.join(_OF_A_FAMILY)} do")
+    makers = {"families": _families, "adapters": _adapters, "checks": _checks}
+    if kind in makers:
+        lines = makers[kind]()
+    elif kind == "hooks":
+        lines = _hooks(family_reference)
+    else:
+        lines = _presets(family_reference)
+    _print(lines)
+    return ExitStatus.CONFORMS
+
+
+Named = tuple[str, str]  # a name and its meaning
+
+
+def _families() -> Iterator[Named]:
+    for name in family.registered():
+        found = family.load(name)
+        flags = "; ".join(f"{flag}: {_values(values)}" for flag, values in found.flags().items())
+        yield name, f"{found.architecture}. {flags}"
+
+
+def _adapters() -> Iterator[Named]:
+    chosen = configuration.read(Path.cwd()).adapter
+    for point in sorted(importlib.metadata.entry_points(group=adapter.GROUP), key=lambda one: one.name):
+        origin = f", from {point.dist.name} {point.dist.version}" if point.dist else ""
+        default = " (the default here)" if point.name == chosen else ""
+        yield point.name, f"{point.value}{origin}{default}"
+    if ":" in chosen:
+        yield chosen, "configured here (the default here)"
+
+
+def _checks() -> Iterator[Named]:
+    from verifier.checks import registered  # imports torch
+
+    for check in registered():
+        yield check.id, check.doc
+
+
+def _hooks(reference: str | None) -> Iterator[Named]:
+    had = None if reference is None else _templates(family.load(reference), reference)
+    for kind in canonical.KINDS:
+        if had is None or kind.template in had:
+            yield f"{kind.template} [{', '.join(kind.axes)}]", kind.meaning
+
+
+def _templates(found: family.Family, reference: str) -> set[str]:
+    """Every kind of hook point that some flag combination has."""
+    specs = matrix.cases(found, reference, seed=0, dtypes=(), device="cpu")
+    return {point.kind.template for spec in specs if spec.valid for point in found.points(spec.config)}
+
+
+def _presets(reference: str | None) -> Iterator[Named]:
+    for name in (reference,) if reference is not None else family.registered():
+        for preset, config in family.load(name).presets().items():
+            yield preset, f"{name}: {text.config(config)}"
+
+
+def _values(values: Iterable[Any]) -> str:
+    return " or ".join(text.value(one) for one in values)
+
+
+def _print(lines: Iterable[Named]) -> None:
+    # A log keeps a meaning on one line, so that it can be searched.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for name, meaning in lines:
+        print(name)
+        print(
+            textwrap.fill(meaning, width, initial_indent="    ", subsequent_indent="    ")
+            if width
+            else f"    {meaning}"
+        )

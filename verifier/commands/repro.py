@@ -1,0 +1,143 @@
+"""`verifier repro`: one case again, with everything that its checks have to say."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from verifier import record
+from verifier.commands.run import REPORTS, require_adapter
+from verifier.engine.events import OutcomeReady, RunFinished, RunStarted, Stop
+from verifier.engine.plan import Plan
+from verifier.engine.run import run as run_plan
+from verifier.errors import ExitStatus, UsageError
+from verifier.outcome import Verdict
+from verifier.report import console, terminal, text
+from verifier.report.summary import difference, exit_status, smallest
+from verifier.spec import CaseSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What an id stands for.
+
+    Attributes:
+        record: where it was found.
+        spec: the case; for a fingerprint the smallest of its cases.
+        checks: those to run: of a case all that it had, of a fingerprint its own.
+        fingerprint: the id, if it is one.
+    """
+
+    record: record.Record
+    spec: CaseSpec
+    checks: tuple[str, ...]
+    fingerprint: str | None
+
+
+def repro(identity: str, path: Path | None, adapter: str | None) -> ExitStatus:
+    """Run the case of that id, or the smallest case of that fingerprint, again.
+
+    Raises:
+        UsageError: no record knows the id.
+        VerifierError: the harness, or code from outside at its import, failed.
+    """
+    found = find(identity, path)
+    reference = adapter or found.record.run.adapter
+    require_adapter(reference)
+    plan = Plan(
+        family=found.spec.family,
+        adapter=reference,
+        specs=(found.spec,),
+        only=found.checks,
+        device=found.spec.device,
+    )
+    out = console.standard_output()
+    _show_case(found, reference, out)
+    verdicts: dict[str, Verdict] = {}
+    again = False
+    for event in run_plan(plan, workers=1):
+        match event:
+            case RunStarted(adapter_name=name, adapter_version=version):
+                out.print(Text(f"adapter  {text.line(name)} {text.line(version)}"))
+            case OutcomeReady(outcome=outcome):
+                terminal.show_outcome(outcome, out)
+                verdicts[outcome.check] = outcome.verdict
+                again |= found.fingerprint is not None and outcome.fingerprint == found.fingerprint
+            case RunFinished(stop=Stop.INTERRUPTED):
+                return ExitStatus.INTERRUPTED
+            case _:
+                pass
+    return _conclude(verdicts, again, found, out)
+
+
+def find(identity: str, path: Path | None) -> Found:
+    """The case or fingerprint of that id in a record; without one in the newest record that knows it.
+
+    Raises:
+        UsageError: nothing has that id, or the record cannot be read.
+    """
+    known: list[str] = []
+    looked = 0
+    for one in _records(path):
+        looked += 1
+        found = _in(one, identity)
+        if found is not None:
+            return found
+        known += [*one.cases, *(entry.fingerprint for entry in one.entries if entry.fingerprint)]
+    if not looked:
+        raise UsageError(f"there is no record under {REPORTS}/ here: name one, or run `verifier run` first")
+    close = difflib.get_close_matches(identity, dict.fromkeys(known), n=3, cutoff=0.5)
+    hint = f"; near it: {', '.join(close)}" if close else ""
+    place = str(path) if path else text.plural(looked, "record") + f" under {REPORTS}/"
+    raise UsageError(f"no case and no fingerprint {identity!r} in {place}{hint}")
+
+
+def _records(path: Path | None) -> Iterator[record.Record]:
+    if path is not None:
+        yield record.read(path)
+        return
+    files = sorted(REPORTS.glob(f"*/{record.FILE}"), key=lambda file: (-file.stat().st_mtime, file))
+    for file in files:
+        try:
+            yield record.read(file)
+        except UsageError as error:
+            # Another run's broken record must not keep this id from being found.
+            print(f"verifier: left aside: {error}", file=sys.stderr)
+
+
+def _in(one: record.Record, identity: str) -> Found | None:
+    if identity in one.cases:
+        checks = tuple(entry.outcome.check for entry in one.entries if entry.case == identity)
+        return Found(record=one, spec=one.cases[identity], checks=checks, fingerprint=None)
+    failing = [entry for entry in one.entries if entry.fingerprint == identity]
+    if not failing:
+        return None
+    spec = smallest((one.cases[entry.case] for entry in failing), one.run)
+    return Found(record=one, spec=spec, checks=(failing[0].outcome.check,), fingerprint=identity)
+
+
+def _show_case(found: Found, reference: str, out: Console) -> None:
+    spec = found.spec
+    label = f", {text.line(spec.label)}" if spec.label else ""
+    out.print(Text(f"case {spec.id} of {found.record.run.family} × {reference}{label}", style="bold"))
+    out.print(Text(f"config   {text.config(difference(spec.config, found.record.run)) or 'the plainest one'}"))
+    out.print(Text(f"inputs   seed {spec.seed}, {spec.batch} × {spec.length} tokens on {spec.device}"))
+    if not spec.valid:
+        out.print(Text(f"refused  {text.line(spec.reason)}"))
+
+
+def _conclude(verdicts: dict[str, Verdict], again: bool, found: Found, out: Console) -> ExitStatus:
+    counts = {verdict: list(verdicts.values()).count(verdict) for verdict in verdicts.values()}
+    status = ExitStatus.DIFFERS if again else exit_status(counts)
+    said = {
+        ExitStatus.DIFFERS: "it still fails" if again or not found.fingerprint else "it fails, in another way",
+        ExitStatus.CONFORMS: "it does not fail here",
+    }
+    out.print(Text(said.get(status, "nothing ran"), style="bold"))
+    return status

@@ -1,0 +1,23 @@
+"""`verifier selftest`: planted faults, and whether each check sees its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from verifier import configuration
+from verifier.commands.run import require_adapter
+from verifier.errors import ExitStatus
+
+
+def selftest(family: str, adapter: str | None, seed: int) -> ExitStatus:
+    """Plant the faults and print the kill table.
+
+    Raises:
+        UsageError: the family or the adapter is not what it should be.
+    """
+    reference = adapter or configuration.read(Path.cwd()).adapter
+    require_adapter(reference)
+    from verifier.selftest import main  # imports torch
+
+    status: ExitStatus = main(family, reference, seed)
+    return status

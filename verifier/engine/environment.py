@@ -1,0 +1,37 @@
+"""What a result depends on beside the code: versions, read without importing anything, and the cores to be had."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from verifier import adapter
+
+_DISTRIBUTIONS = ("adapter-verifier", "torch", "transformers", "hypothesis", "numpy")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def versions(adapter_reference: str) -> dict[str, str]:
+    """Name → version of Python, of what every result depends on, and of the adapter's distribution if it has one."""
+    found = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    for point in importlib.metadata.entry_points(group=adapter.GROUP, name=adapter_reference):
+        if point.dist is not None:
+            found[point.dist.name] = point.dist.version
+    return found
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: its affinity, and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

@@ -1,0 +1,91 @@
+"""What happens during a run, as frozen plain values: the engine speaks in these and knows no printer."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from verifier.outcome import Outcome
+from verifier.spec import CaseSpec
+
+
+class Stop(enum.StrEnum):
+    """Why a run ended."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckInfo:
+    """A check without its function: what the plan, the record and the reports need of it."""
+
+    id: str
+    doc: str
+    applies: str
+
+    @property
+    def area(self) -> str:
+        return self.id.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """The workers have loaded everything; cases follow.
+
+    Attributes:
+        adapter_name: what the adapter calls itself.
+        adapter_version: as the adapter says.
+        checks: those selected, in the order in which they run.
+        expected: how many outcomes the whole run gives.
+        workers: how many processes.
+    """
+
+    adapter_name: str
+    adapter_version: str
+    checks: tuple[CheckInfo, ...]
+    expected: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseStarted:
+    """A worker has taken the case."""
+
+    spec: CaseSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeReady:
+    """A check has ended on the case of that id."""
+
+    case: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFinished:
+    """Every outcome of the case is there."""
+
+    case: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLost:
+    """A worker process died; its case's outcomes have been made up for before this event."""
+
+    case: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished:
+    """Nothing more comes."""
+
+    stop: Stop
+    seconds: float
+
+
+Event = RunStarted | CaseStarted | OutcomeReady | CaseFinished | WorkerLost | RunFinished

@@ -1,0 +1,47 @@
+"""What is to be run: which cases, and which checks on each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from verifier.engine.events import CheckInfo
+from verifier.spec import CaseSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Plain data from which a worker can load what it needs by itself.
+
+    Attributes:
+        family: reference, as on the command line.
+        adapter: reference, as on the command line.
+        specs: the cases, each id once.
+        only: globs that select checks; all where there is none.
+        device: where tensors live.
+    """
+
+    family: str
+    adapter: str
+    specs: tuple[CaseSpec, ...]
+    only: tuple[str, ...] = ()
+    device: str = "cpu"
+
+
+def distinct(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:
+    """The specs without those whose id came before: the same case under another name is run once."""
+    first: dict[str, CaseSpec] = {}
+    for spec in specs:
+        first.setdefault(spec.id, spec)
+    return tuple(first.values())
+
+
+def applicable(spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
+    """The ids of the checks that run on the case, in their order; capabilities are known only once it is built."""
+    kind = "valid" if spec.valid else "invalid"
+    return tuple(check.id for check in checks if check.applies in ("always", kind))
+
+
+def expected(specs: Iterable[CaseSpec], checks: Sequence[CheckInfo]) -> int:
+    """How many outcomes the cases give."""
+    return sum(len(applicable(spec, checks)) for spec in specs)

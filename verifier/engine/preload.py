@@ -1,0 +1,52 @@
+"""Imported by the forkserver alone: what every worker needs is imported once, here, before the first fork.
+
+Python's own preloading (up to 3.13 at least) swallows import errors, dies of any other exception, and knows nothing
+of entries that were put into `sys.path`; so the forkserver preloads this module only, and what is to be imported
+comes in an environment variable. A module that fails here fails again in the worker, which reports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+VARIABLE = "VERIFIER_PRELOAD"
+
+
+def spell(modules: Sequence[str], attributes: Sequence[tuple[str, str]], folders: Sequence[str]) -> str:
+    """The variable's value: modules, lazily imported attributes of modules, and what is first on `sys.path`."""
+    return json.dumps([list(modules), [list(pair) for pair in attributes], list(folders)])
+
+
+def preload(spelt: str) -> None:
+    """Import what `spell` spelt; what fails is left to the workers."""
+    modules, attributes, folders = json.loads(spelt)
+    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
+    _silence()
+    for module in modules:
+        # Code from outside may raise anything at import, SystemExit included; the worker sees it again and says so.
+        with contextlib.suppress(BaseException):
+            importlib.import_module(module)
+    for module, attribute in attributes:
+        with contextlib.suppress(BaseException):
+            getattr(importlib.import_module(module), attribute)
+    # What is here now stays: without this each worker's first collection would copy every page.
+    gc.collect()
+    gc.freeze()
+
+
+def _silence() -> None:
+    """Imports must not write into a progress bar; a worker repeats them where they fail, with its output kept."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+if VARIABLE in os.environ:
+    preload(os.environ.pop(VARIABLE))

@@ -1,0 +1,113 @@
+"""The process that worker processes are forked from, with the heavy modules imported once."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+import types
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from multiprocessing.context import ForkServerContext, SpawnContext
+
+from verifier import adapter, family
+from verifier.checks import AREAS
+from verifier.engine import preload
+from verifier.engine.plan import Plan
+
+# What every case needs, whatever the family and the adapter. `hypothesis` is not among them: the matrix has no use.
+HEAVY = ("torch", "transformers", "verifier.cli", "verifier.case", "verifier.taps", "verifier.numerics")
+
+_running: list[str] = []  # what the running forkserver was told to preload; Python has one forkserver a process
+
+
+def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnContext:
+    """Where the plan's workers come from; the forkserver is started, and not waited for.
+
+    Args:
+        plan: what is to be run.
+        outside: whether the family's and the adapter's modules are preloaded too; an adapter that kills the process
+            at import would kill the forkserver.
+    """
+    if plan.device != "cpu":
+        # Importing code may have asked the driver for its devices, and a driver does not survive a fork.
+        return multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")
+    modules = [*HEAVY, *(f"verifier.checks.{area}" for area in AREAS)]
+    attributes = []
+    if outside:
+        modules += [_module(plan.family, family.GROUP), _module(plan.adapter, adapter.GROUP)]
+        attributes = _modelling(plan.family)
+    wanted = preload.spell(modules, attributes, [os.getcwd() if entry == "" else entry for entry in sys.path])
+    if _running != [wanted]:
+        discard()
+        server.set_forkserver_preload([preload.__name__])
+        _start(wanted)
+        _running[:] = [wanted]
+    return server
+
+
+def discard() -> None:
+    """End the running forkserver, if there is one: the next workers come from a fresh one.
+
+    An adapter under test may patch what it imports, so two adapters share no forkserver.
+    """
+    _running.clear()
+    # Python has no public way to end it. Where the attribute is gone the old one goes on, with nothing preloaded
+    # for the next adapter, whose workers then import for themselves.
+    pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            if hasattr(os, "waitid"):  # so that the next start finds it dead; it is reaped there
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """What is started inside inherits a mask that keeps Ctrl-C, which goes to the whole group, from it."""
+    resource_tracker.ensure_running()  # it unblocks the signal in this process when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def main_hidden() -> Iterator[None]:
+    """A process that is started inside does not run the caller's main script again.
+
+    `multiprocessing` has every child import it, for objects that are pickled by reference to it; workers get none.
+    So a script needs no `if __name__ == "__main__"`, and a prompt, a notebook or standard input will do.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _start(wanted: str) -> None:
+    os.environ[preload.VARIABLE] = wanted
+    try:
+        with interrupts_held():
+            multiprocessing.forkserver.ensure_running()
+    finally:
+        del os.environ[preload.VARIABLE]
+
+
+def _module(reference: str, group: str) -> str:
+    if ":" in reference:
+        return reference.partition(":")[0]
+    return next(iter(importlib.metadata.entry_points(group=group, name=reference))).module
+
+
+def _modelling(reference: str) -> list[tuple[str, str]]:
+    """What makes transformers import the family's modelling file: asking it for the family's class."""
+    return [("transformers", family.load(reference).architecture)]

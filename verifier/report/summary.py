@@ -1,0 +1,258 @@
+"""What a record amounts to: verdict, matrix, bugs. Pure, and the same for terminal and page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.errors import ExitStatus
+from verifier.outcome import Verdict
+from verifier.record import Entry, Record, RunLine
+from verifier.report.rows import Cell, Row, rows, same_value
+from verifier.spec import CaseSpec
+
+# Of several verdicts in one cell of the matrix the first is shown. A skip says less than anything that ran.
+_WORST_FIRST = (
+    Verdict.CRASH,
+    Verdict.TIMEOUT,
+    Verdict.ERROR,
+    Verdict.FAIL,
+    Verdict.UPSTREAM,
+    Verdict.REDUCED,
+    Verdict.PASS,
+    Verdict.SKIP,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One bug: every failure with one fingerprint.
+
+    Attributes:
+        number: `1` in the matrix and the list; `U1` for an upstream one.
+        fingerprint: what `repro` takes.
+        entry: the failure on the smallest case.
+        smallest: that case.
+        differs: what its config has that the plainest has not.
+        cases: the ids of all its cases.
+        ran: on how many cases the check gave anything but a skip.
+        proves: what the check proves, and what a failure means.
+        reproduce: the command line.
+    """
+
+    number: str
+    fingerprint: str
+    entry: Entry
+    smallest: CaseSpec
+    differs: Mapping[str, Any]
+    cases: tuple[str, ...]
+    ran: int
+    proves: str
+    reproduce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """A sentence and how many outcomes it is true of, by check."""
+
+    text: str
+    count: int
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Everything that a report shows.
+
+    Attributes:
+        run: what was run.
+        status: the exit status that the record stands for.
+        counts: outcomes by verdict.
+        valid: cases that HF accepts.
+        refused: cases that HF refuses.
+        areas: those that ran, in order.
+        rows: the matrix; refused combinations whose refusal is as it should be are not in it.
+        refusals: why HF refuses the refused ones, and how many.
+        findings: the adapter's bugs.
+        upstream: Hugging Face's.
+        reduced: where the adapter agrees to float32 rounding only.
+        skips: why checks did not run.
+        unrun: how many planned cases never came to be run.
+        seconds: of the whole run; None where it was cut off.
+        notes: of the record's reader.
+    """
+
+    run: RunLine
+    status: ExitStatus
+    counts: Mapping[Verdict, int]
+    valid: int
+    refused: int
+    areas: tuple[str, ...]
+    rows: tuple[Row, ...]
+    refusals: tuple[Tally, ...]
+    findings: tuple[Finding, ...]
+    upstream: tuple[Finding, ...]
+    reduced: tuple[Tally, ...]
+    skips: tuple[Tally, ...]
+    unrun: int
+    seconds: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def failing_cases(self) -> int:
+        """How many cases have a finding against the adapter."""
+        return len({case for finding in self.findings for case in finding.cases})
+
+
+def exit_status(counts: Mapping[Verdict, int]) -> ExitStatus:
+    """What a run that came to its end says: a green one needs something that ran."""
+    if any(number and verdict.gates for verdict, number in counts.items()):
+        return ExitStatus.DIFFERS
+    if not any(number for verdict, number in counts.items() if verdict is not Verdict.SKIP):
+        return ExitStatus.INCONCLUSIVE
+    return ExitStatus.CONFORMS
+
+
+def summarise(record: Record) -> Summary:
+    """The record's summary."""
+    counts = Counter(entry.outcome.verdict for entry in record.entries)
+    order = {check["id"]: place for place, check in enumerate(record.run.checks)}
+    ours = _findings(record, order, upstream=False)
+    theirs = _findings(record, order, upstream=True)
+    cells = _cells(record, (*ours, *theirs))
+    areas = _areas(record, order)
+    specs = record.cases.values()
+    quiet = {
+        spec.id
+        for spec in specs
+        if not spec.valid and not any(cell.verdict and cell.verdict.is_finding for cell in cells[spec.id].values())
+    }
+    return Summary(
+        run=record.run,
+        status=_status(record, counts),
+        counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
+        valid=sum(spec.valid for spec in specs),
+        refused=sum(not spec.valid for spec in specs),
+        areas=areas,
+        rows=rows(record, cells, areas, quiet),
+        refusals=_tallies((spec.reason or "no reason given", None) for spec in specs if spec.id in quiet),
+        findings=ours,
+        upstream=theirs,
+        reduced=_tallies(
+            (entry.outcome.check, entry.outcome.check)
+            for entry in record.entries
+            if entry.outcome.verdict is Verdict.REDUCED
+        ),
+        skips=_tallies(
+            (entry.outcome.message or "no reason given", entry.outcome.check)
+            for entry in record.entries
+            if entry.outcome.verdict is Verdict.SKIP
+        ),
+        unrun=max(0, sum(record.run.planned.values()) - len(record.cases)),
+        seconds=record.end.seconds if record.end else None,
+        notes=record.notes,
+    )
+
+
+def plainest(run: RunLine) -> dict[str, Any]:
+    """The config that others are described by their difference from."""
+    return {**run.dims, **{name: values[0] for name, values in run.flags.items()}}
+
+
+def difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
+    """What the config has that the plainest one has not."""
+    plain = plainest(run)
+    return {name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)}
+
+
+def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
+    """The one that is easiest to think about: of the flag matrix if one is, whose dims are all the same; then with
+    the fewest flags that are not plainest, then with the smallest dims."""
+
+    def size(spec: CaseSpec) -> tuple[bool, int, float, str]:
+        strange = sum(not same_value(spec.config.get(name, values[0]), values[0]) for name, values in run.flags.items())
+        dims = [
+            value
+            for name, value in spec.config.items()
+            if name not in run.flags and isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        return spec.label is not None, strange, float(sum(dims)), spec.id
+
+    return min(specs, key=size)
+
+
+def _status(record: Record, counts: Mapping[Verdict, int]) -> ExitStatus:
+    if record.end is None or record.end.stop == "interrupted":
+        return ExitStatus.INTERRUPTED
+    if record.end.stop == "broken":
+        return ExitStatus.BROKEN
+    return exit_status(counts)
+
+
+def _findings(record: Record, order: Mapping[str, int], *, upstream: bool) -> tuple[Finding, ...]:
+    by_print: dict[str, dict[str, Entry]] = {}
+    ran: Counter[str] = Counter()
+    for entry in record.entries:
+        verdict = entry.outcome.verdict
+        ran[entry.outcome.check] += verdict is not Verdict.SKIP
+        if entry.fingerprint and (verdict is Verdict.UPSTREAM if upstream else verdict.gates):
+            by_print.setdefault(entry.fingerprint, {})[entry.case] = entry
+    docs = {check["id"]: check.get("doc", "") for check in record.run.checks}
+    found = []
+    for fingerprint, entries in by_print.items():
+        spec = smallest((record.cases[case] for case in entries), record.run)
+        check = entries[spec.id].outcome.check
+        found.append((order.get(check, len(order)), -len(entries), fingerprint, spec, entries))
+    found.sort(key=lambda one: one[:3])
+    where = f" {record.run.out}" if record.run.out else ""
+    return tuple(
+        Finding(
+            number=f"U{number}" if upstream else str(number),
+            fingerprint=fingerprint,
+            entry=entries[spec.id],
+            smallest=spec,
+            differs=difference(spec.config, record.run),
+            cases=tuple(sorted(entries)),
+            ran=ran[entries[spec.id].outcome.check],
+            proves=docs.get(entries[spec.id].outcome.check, ""),
+            reproduce=f"verifier repro {fingerprint}{where}",
+        )
+        for number, (_, _, fingerprint, spec, entries) in enumerate(found, start=1)
+    )
+
+
+def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:
+    seen = {entry.outcome.check for entry in record.entries}
+    ordered = sorted(seen, key=lambda check: (order.get(check, len(order)), check))
+    return tuple(dict.fromkeys(check.partition(".")[0] for check in ordered))
+
+
+def _cells(record: Record, findings: Sequence[Finding]) -> dict[str, dict[str, Cell]]:
+    """Case → area → cell."""
+    numbers = {finding.fingerprint: finding.number for finding in findings}
+    verdicts: dict[tuple[str, str], set[Verdict]] = {}
+    hit: dict[tuple[str, str], set[str]] = {}
+    for entry in record.entries:
+        place = entry.case, entry.outcome.check.partition(".")[0]
+        verdicts.setdefault(place, set()).add(entry.outcome.verdict)
+        if entry.fingerprint in numbers:
+            hit.setdefault(place, set()).add(numbers[entry.fingerprint])
+    cells: dict[str, dict[str, Cell]] = {case: {} for case in record.cases}
+    for (case, area), found in verdicts.items():
+        worst = next(verdict for verdict in _WORST_FIRST if verdict in found)
+        named = tuple(sorted(hit.get((case, area), ()), key=lambda number: (number[0] == "U", len(number), number)))
+        cells[case][area] = Cell(verdict=worst, findings=named)
+    return cells
+
+
+def _tallies(pairs: Iterable[tuple[str, str | None]]) -> tuple[Tally, ...]:
+    """Equal texts counted together with the checks beside them, the most frequent first."""
+    counts: Counter[str] = Counter()
+    checks: dict[str, set[str]] = {}
+    for text, check in pairs:
+        counts[text] += 1
+        checks.setdefault(text, set()).update([check] if check else [])
+    ordered = sorted(counts, key=lambda text: (-counts[text], text))
+    return tuple(Tally(text=text, count=counts[text], checks=tuple(sorted(checks[text]))) for text in ordered)

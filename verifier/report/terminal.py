@@ -1,0 +1,223 @@
+"""A summary in the terminal: matrix, bugs with the line that reproduces each, and the verdict last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from verifier.errors import ExitStatus
+from verifier.outcome import Outcome, Verdict
+from verifier.report import text
+from verifier.report.rows import Cell, Row
+from verifier.report.summary import Finding, Summary, Tally
+
+# More is read in the report, not in a terminal.
+MAX_FINDINGS = 20
+MAX_ROWS = 60
+MAX_TALLIES = 8
+MAX_NAMES = 4
+
+_STYLES: Mapping[Verdict, str] = {
+    Verdict.PASS: "green",
+    Verdict.REDUCED: "cyan",
+    Verdict.FAIL: "bold red",
+    Verdict.ERROR: "bold red",
+    Verdict.CRASH: "bold magenta",
+    Verdict.TIMEOUT: "bold magenta",
+    Verdict.SKIP: "dim",
+    Verdict.UPSTREAM: "yellow",
+}
+_STATUS_STYLES: Mapping[ExitStatus, str] = {ExitStatus.CONFORMS: "bold green", ExitStatus.DIFFERS: "bold red"}
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Everything but the verdict, which `show_verdict` says last."""
+    _show_matrix(summary, console)
+    _show_tallies(summary.refusals, "Refused by HF, and as they should be", "case", console)
+    _show_findings(summary.findings, "Failures", console)
+    _show_findings(
+        summary.upstream, "Upstream: Hugging Face disagrees with itself; the adapter is not to blame", console
+    )
+    _show_tallies(summary.reduced, "Agrees to float32 rounding only", "outcome", console)
+    _show_tallies(summary.skips, "Did not run", "check run", console)
+    for note in summary.notes:
+        console.print(Text(f"Note: {text.line(note)}", style="yellow"))
+
+
+def show_verdict(summary: Summary, console: Console) -> None:
+    """Counts, and the verdict with what it rests on."""
+    counts = [f"{number:,} {text.VERDICT_WORDS[verdict].lower()}" for verdict, number in summary.counts.items()]
+    time = "" if summary.seconds is None else f", {text.duration(summary.seconds)}"
+    console.print(
+        Text(
+            f"{text.plural(summary.valid, 'valid case')}, {summary.refused:,} refused by HF, "
+            f"{text.plural(len(summary.run.checks), 'check')}: {', '.join(counts) or 'nothing ran'}"
+            f"{time}, seed {summary.run.seed}"
+        )
+    )
+    line = Text(text.line(f"{summary.run.family} × {summary.run.adapter}: "), style="bold")
+    line.append(" ")
+    line.append(text.STATUS_WORDS[summary.status], style=_STATUS_STYLES.get(summary.status, "bold yellow"))
+    if reason := reasons(summary):
+        line.append(f" ({reason})")
+    console.print(line, soft_wrap=True)  # one line, whatever the width: it is what a log is searched for
+
+
+def reasons(summary: Summary) -> str:
+    """What the verdict rests on, in a few words."""
+    said = []
+    if summary.findings:
+        said.append(f"{text.plural(len(summary.findings), 'bug')} in {text.plural(summary.failing_cases, 'case')}")
+    if summary.upstream:
+        said.append(text.plural(len(summary.upstream), "upstream finding"))
+    if summary.unrun:
+        said.append(f"{text.plural(summary.unrun, 'case')} never run")
+    return ", ".join(said)
+
+
+def show_outcome(outcome: Outcome, console: Console) -> None:
+    """One check's result with its evidence, as `repro` shows it."""
+    line = Text(f"{text.VERDICT_WORDS[outcome.verdict]:>8}", style=_STYLES[outcome.verdict])
+    line.append(f"  {text.line(outcome.check)}", style="default")
+    if outcome.measured is not None:
+        line.append(f"  {_against_bound(outcome)}", style="dim")
+    console.print(line)
+    if outcome.verdict.is_finding or outcome.verdict is Verdict.REDUCED:
+        _show_fields({"where": outcome.where, "said": text.said(outcome), "in": outcome.site}, console)
+    elif outcome.message:
+        _show_fields({"": outcome.message}, console)
+    if outcome.verdict.gates and outcome.detail:
+        console.print(Padding(Text(text.detail(outcome.detail), style="dim"), (0, 0, 0, 10), expand=False))
+
+
+def _show_matrix(summary: Summary, console: Console) -> None:
+    if summary.rows:
+        flags = list(summary.run.flags)
+        rows = summary.rows[:MAX_ROWS]
+        table = _matrix(rows, flags, summary.areas, wide=True)
+        if console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width:
+            table = _matrix(rows, flags, summary.areas, wide=False)
+        console.print(table)
+        if len(summary.rows) > MAX_ROWS:
+            console.print(f"  … and {text.plural(len(summary.rows) - MAX_ROWS, 'more row')} in the report")
+    console.print()
+
+
+def _matrix(rows: Sequence[Row], flags: Sequence[str], areas: Sequence[str], *, wide: bool) -> Table:
+    """One row for combinations that fared alike; `*` is any value, and `-` that no check of the area applies."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    if wide:
+        for name in flags:
+            table.add_column(text.line(name, 60).replace("_", "_\n"), no_wrap=True)
+    else:
+        table.add_column("combination")
+    table.add_column("cases", justify="right", no_wrap=True)
+    for area in areas:
+        table.add_column(text.line(area, 20), no_wrap=True)
+    for row in rows:
+        if row.labels:
+            described = [Text(_labels(row.labels), style="italic"), *([Text("")] * (len(flags) - 1 if wide else 0))]
+        elif wide:
+            described = [Text(_values(row.flags[name])) for name in flags]
+        else:
+            described = [Text(_in_words(row))]
+        count = f"{len(row.cases)}" + ("" if row.valid else " refused")
+        table.add_row(*described, count, *(_cell(row.cells.get(area)) for area in areas))
+    return table
+
+
+def _in_words(row: Row) -> str:
+    """Only the flags that matter."""
+    said = [f"{name}={_values(values)}" for name, values in row.flags.items() if values is not None]
+    return " ".join(said) or "every combination"
+
+
+def _labels(labels: Sequence[str]) -> str:
+    """The first of them, and how many more."""
+    first = text.line(labels[0], 22)
+    return first if len(labels) == 1 else f"{first} +{len(labels) - 1}"
+
+
+def _values(values: tuple[Any, ...] | None) -> str:
+    return "*" if values is None else "|".join(text.value(one) for one in values)
+
+
+def _cell(cell: Cell | None) -> Text:
+    if cell is None or cell.verdict is None:
+        return Text("-", style="dim")
+    return Text(" ".join([text.VERDICT_WORDS[cell.verdict], _numbers(cell.findings)]).strip(), _STYLES[cell.verdict])
+
+
+def _numbers(findings: Sequence[str], most: int = 4) -> str:
+    return ",".join(findings[:most]) + ("…" if len(findings) > most else "")
+
+
+def _show_findings(findings: Sequence[Finding], title: str, console: Console) -> None:
+    if not findings:
+        return
+    console.print(Text(title, style="bold underline"))
+    for finding in findings[:MAX_FINDINGS]:
+        outcome = finding.entry.outcome
+        head = Text(f"{finding.number:>3}  ", style="bold")
+        head.append(text.line(outcome.check), style="bold")
+        head.append(f"  {text.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[outcome.verdict])
+        head.append(f"  {len(finding.cases)} of {text.plural(finding.ran, 'case')}")
+        console.print(head)
+        _show_fields(
+            {
+                "where": outcome.where,
+                "measured": _against_bound(outcome) or None,
+                "said": text.said(outcome),
+                "in": outcome.site,
+                "smallest": text.config(finding.differs) or "the plainest config",
+                "reproduce": finding.reproduce,
+            },
+            console,
+        )
+    if len(findings) > MAX_FINDINGS:
+        console.print(f"     … and {len(findings) - MAX_FINDINGS} more in the report")
+    console.print()
+
+
+def _against_bound(outcome: Outcome) -> str:
+    if outcome.measured is None:
+        return ""
+    bound = "" if outcome.bound is None else f" against a bound of {text.number(outcome.bound)}"
+    return f"{text.number(outcome.measured)}{bound}"
+
+
+def _show_fields(values: Mapping[str, str | None], console: Console) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in values.items():
+        if value:
+            grid.add_row(name, Text(text.line(value)))
+    console.print(Padding(grid, (0, 0, 0, 5), expand=False))
+
+
+def _few(checks: Sequence[str]) -> str:
+    """Their names, or how many they are."""
+    return text.line(", ".join(checks)) if len(checks) <= MAX_NAMES else text.plural(len(checks), "check")
+
+
+def _show_tallies(tallies: Sequence[Tally], title: str, word: str, console: Console) -> None:
+    if not tallies:
+        return
+    total = sum(tally.count for tally in tallies)
+    console.print(Text(f"{title}: {text.plural(total, word)}", style="bold"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", no_wrap=True)
+    for tally in tallies[:MAX_TALLIES]:
+        checks = f" ({_few(tally.checks)})" if set(tally.checks) - {tally.text} else ""
+        grid.add_row(f"{tally.count:,}", Text(text.line(tally.text, 160) + checks))
+    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    if len(tallies) > MAX_TALLIES:
+        console.print(f"          … and {len(tallies) - MAX_TALLIES} more in the report")
+    console.print()

@@ -1,0 +1,100 @@
+"""How values and texts from outside are spelt for people: on one line, cut to size, and harmless."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from verifier.errors import ExitStatus
+from verifier.outcome import Outcome, Verdict
+
+LINE_LIMIT = 400
+DETAIL_LIMIT = 6_000
+
+# Control characters but newline and tab, lone surrogates, and the marks that reorder text on a screen.
+_HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+VERDICT_WORDS: Mapping[Verdict, str] = {
+    Verdict.PASS: "ok",
+    Verdict.REDUCED: "reduced",
+    Verdict.FAIL: "FAIL",
+    Verdict.ERROR: "ERROR",
+    Verdict.CRASH: "CRASH",
+    Verdict.TIMEOUT: "TIMEOUT",
+    Verdict.SKIP: "n/a",
+    Verdict.UPSTREAM: "upstream",
+}
+STATUS_WORDS: Mapping[ExitStatus, str] = {
+    ExitStatus.CONFORMS: "CONFORMS",
+    ExitStatus.DIFFERS: "DOES NOT CONFORM",
+    ExitStatus.USAGE: "NOT RUN",
+    ExitStatus.BROKEN: "BROKEN OFF",
+    ExitStatus.INCONCLUSIVE: "INCONCLUSIVE: nothing ran",
+    ExitStatus.INTERRUPTED: "INTERRUPTED",
+}
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal or a browser might obey written out: an escape becomes `\\x1b`."""
+    return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+
+
+def line(text: str | None, limit: int = LINE_LIMIT) -> str:
+    """The text on one line of at most `limit` characters."""
+    one = visible(" ".join((text or "")[: 4 * limit].split()))
+    return one if len(one) <= limit else one[: limit - 1] + "…"
+
+
+def detail(text: str | None, limit: int = DETAIL_LIMIT) -> str:
+    """The end of a longer text, where a traceback says what happened."""
+    kept = (text or "")[-limit:]
+    left_out = len(text or "") - len(kept)
+    return (f"… {left_out:,} characters left out …\n" if left_out else "") + visible(kept).strip("\n")
+
+
+def value(one: Any) -> str:
+    """A flag's or dim's value as `--where` takes it: `true`, `none`, `4`."""
+    if one is None:
+        return "none"
+    if isinstance(one, bool):
+        return "true" if one else "false"
+    if isinstance(one, list | tuple):
+        return ",".join(value(item) for item in one)
+    return line(str(one), 80)
+
+
+def config(values: Mapping[str, Any]) -> str:
+    """`alibi=true num_kv_heads=4`."""
+    return " ".join(f"{line(name, 80)}={value(one)}" for name, one in values.items())
+
+
+def said(outcome: Outcome) -> str | None:
+    """What it said: the message, with the exception's type before it where it does not name that itself."""
+    message, exception = outcome.message, outcome.exception
+    if exception is None or exception in (message or ""):
+        return message or exception
+    return f"{exception}: {message}" if message else exception
+
+
+def number(measured: float | None) -> str:
+    """An error or a bound: three digits are more than anyone reads."""
+    return "" if measured is None else f"{measured:.3g}"
+
+
+def plural(count: int, word: str, words: str | None = None) -> str:
+    """`1 case`, `1,200 cases`."""
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`8.4 s`, `48 s`, `3 min 20 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def versions(found: Mapping[str, str], names: Sequence[str] = ()) -> str:
+    """`transformers 5.23.0 · torch 2.13.0`."""
+    return " · ".join(f"{name} {found[name]}" for name in (names or found) if name in found)
