@@ -35,6 +35,9 @@ SINGLE = "float32"
 SEMANTIC_PERTURBATIONS = 1
 PRECISION_PERTURBATIONS = 2
 SCALAR_PERTURBATIONS = 3
+# Bytes of parameters from which on a case keeps no more copies than the check at hand needs.
+LARGE_MODEL = 2**28
+_MODELS = ("reference", "truth", "subject")
 PERTURBATION_SEED = 20230317
 
 T = TypeVar("T")
@@ -85,11 +88,25 @@ class Case:
             raise raised
         return value
 
+    def trim(self) -> None:
+        """Between two checks, let go of a large model's copies: all but the reference and what was computed.
+
+        Tiny ones are kept, because building them again costs more than they do.
+        """
+        kept = ("reference", SEMANTIC_DTYPE, self.family.reference_attention)
+        if kept not in self._kept or not _is_large(self.reference()):
+            return
+        for key in [key for key in self._kept if isinstance(key, tuple) and key[0] in _MODELS and key != kept]:
+            del self._kept[key]
+        wrapped = self.__dict__.get("wrapping")
+        for subject in [one for one in self._subjects if wrapped is None or one is not wrapped.subject]:
+            self._subjects.remove(subject)
+            _close(subject)
+
     def close(self) -> None:
         """Let go of every model."""
         for subject in self._subjects:
-            with contextlib.suppress(Exception):  # `build.close` reports what closing raises
-                subject.close()
+            _close(subject)
         self._subjects.clear()
         self._kept.clear()
 
@@ -242,6 +259,30 @@ class Case:
             rows=chosen.rows,
         )
 
+    def agreeing_rows(self, scenario: str) -> Tensor:
+        """`[batch]`: where the subject's float64 logits are HF's. What is judged further is judged there only: a
+        difference is told once.
+
+        Raises:
+            NotApplicable: nowhere.
+        """
+
+        def make() -> Tensor:
+            real, judge = self.scenario(scenario).real, self.judge(scenario)
+            truth, logits = self.expected(scenario).logits, self.actual(scenario).logits
+            agreeing = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+            for row in range(len(real)):
+                here = torch.zeros_like(real)
+                here[row] = real[row]
+                judged = judge.compare(scenario, logits, truth, defined=here[..., None])
+                agreeing[row] = judged.verdict is not Verdict.FAIL
+            return agreeing
+
+        rows: Tensor = self._once(("agreeing rows", scenario), make)
+        if not rows.any():
+            raise NotApplicable("the logits differ already")
+        return rows
+
     def defined(self, axes: Sequence[str], scenario: str) -> Tensor:
         """What is defined of a tensor with these axes, `[batch, …]` broadcasting to it: real tokens; of attention,
         real queries' view of what they may see."""
@@ -292,9 +333,14 @@ class Case:
         Raises:
             Blocked: it cannot even run on plain tokens, which `build.forward` reports.
         """
-        if scenario != "plain":
-            self.require_forward()
+        self.require_forward()
+        return self._run_subject(scenario, dtype)
 
+    def first_forward(self) -> Output:
+        """What the subject gives on plain tokens, or what it raises."""
+        return self._run_subject("plain", SEMANTIC_DTYPE)
+
+    def _run_subject(self, scenario: str, dtype: str) -> Output:
         def make() -> Output:
             subject = self.subject(dtype)  # wrapped outside `no_grad`, as its users do
             with torch.no_grad():
@@ -309,7 +355,7 @@ class Case:
             Blocked: it does not.
         """
         try:
-            self.actual("plain")
+            self.first_forward()
         except Blocked:
             raise
         except Exception as error:
@@ -341,6 +387,15 @@ class Case:
         return {**seen, "logits": output.logits}
 
 
+def _is_large(model: nn.Module) -> bool:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) > LARGE_MODEL
+
+
+def _close(subject: Subject) -> None:
+    with contextlib.suppress(Exception):  # `build.close` reports what closing raises
+        subject.close()
+
+
 def run_case(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Outcome]:
     """Run the checks that apply to a case, in order; whatever goes wrong in one is its outcome.
 
@@ -351,6 +406,7 @@ def run_case(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[
         for check in checks:
             if check.applies == "always" or (check.applies == "valid") == spec.valid:
                 yield _run_check(case, check)
+                case.trim()
     finally:
         case.close()
 

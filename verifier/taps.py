@@ -123,8 +123,11 @@ def norm(
             return output
         x: Tensor = args[0] if computed_in is None else args[0].to(computed_in)
         x = x - x.mean(-1, keepdim=True) if centred else x
-        scale = taps.visit(scale_name, (x.pow(2).mean(-1, keepdim=True) + eps).sqrt())
-        normalized = taps.visit(normalized_name, (x / scale).to(args[0].dtype))
+        # HF's RMS norms multiply by the inverse. Where they take it in float32, only that very number gives back
+        # their output; so the scale is its inverse in float64, which loses nothing on the way back.
+        inverse = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+        scale = taps.visit(scale_name, inverse.to(torch.float64).reciprocal())
+        normalized = taps.visit(normalized_name, (x * scale.reciprocal().to(x.dtype)).to(args[0].dtype))
         weight: Any = module.weight
         result: Tensor = normalized * weight
         bias = getattr(module, "bias", None)
@@ -216,8 +219,9 @@ def residual_mid(taps: Taps, name: str, *, block: nn.Module, attention: nn.Modul
 class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions beside it)
     """Rotated queries and keys, scores and pattern, seen at the calls of `scaled_dot_product_attention`.
 
-    Both forms of the call are served: keys and values with one entry for each key/value head (`enable_gqa`, or
-    broadcast) and already expanded to one for each query head.
+    Every form of the call is served: keys and values with one entry for each key/value head (`enable_gqa`, or
+    broadcast), already expanded to one for each query head, or, for a lone query, the query heads that read one
+    key/value head laid out as so many queries (HF's `pack_gqa`).
     """
 
     def __init__(self, taps: Taps, layers: Mapping[str, tuple[nn.Module, Tensor]]) -> None:
@@ -274,6 +278,13 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
                 query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
             )
         reads = self._layers[prefix][1].to(query.device)
+        if query.shape[1] != len(reads):
+            packed = query.shape[:3]  # [batch, kv_head, head of that kv_head]
+            query = query.reshape(query.shape[0], len(reads), 1, -1)
+            if attn_mask is not None and attn_mask.shape[1] != 1:
+                attn_mask = attn_mask.reshape(attn_mask.shape[0], len(reads), 1, -1)
+            mixed = self._attend(prefix, query, key, value, attn_mask, dropout_p, is_causal, scale)
+            return mixed.reshape(*packed, -1)
         key, value = _unexpanded(key, reads), _unexpanded(value, reads)
         if taps.wants(names[0]):
             query = taps.visit(names[0], query.transpose(1, 2)).transpose(1, 2)

@@ -51,7 +51,7 @@ def forward(case: Case) -> Finding:
 
     A failure means that it is built and cannot be used; what rests on it is blocked.
     """
-    logits = case.actual("plain").logits
+    logits = case.first_forward().logits
     if not isinstance(logits, Tensor):
         return Finding(
             verdict=Verdict.FAIL, where="logits", message=f"they are a {type(logits).__name__}, not a tensor"
@@ -69,7 +69,7 @@ def refusal(case: Case) -> Finding:
     try:
         model = case.build()
     except Exception as error:
-        raise NotApplicable(f"HF does not even build it: {one_line(error)}") from error
+        raise NotApplicable("HF does not even build it") from error
     try:
         subject = case.wrap(model)
     except AdapterRefusal as error:
@@ -166,10 +166,15 @@ def parameters(case: Case) -> Finding:
     reachable = list({id(one): one for name in sorted(modules) for one in modules[name].parameters()}.values())
     if not reachable:
         return Finding(verdict=Verdict.FAIL, where="components", message="no component has a parameter")
-    known = torch.cat([one.detach().flatten().double() for one in reachable]).unique()
+    scattered = None
     for name, parameter in case.reference().named_parameters():
+        # A parameter is most often there as it is; only one that is not is looked for value by value.
+        if any(torch.equal(parameter, one) for one in reachable if one.shape == parameter.shape):
+            continue
+        if scattered is None:
+            scattered = torch.cat([one.detach().flatten().double() for one in reachable]).sort().values
         wanted = parameter.detach().flatten().double()
-        found = known[torch.searchsorted(known, wanted).clamp(max=known.numel() - 1)] == wanted
+        found = scattered[torch.searchsorted(scattered, wanted).clamp(max=scattered.numel() - 1)] == wanted
         if not bool(found.all()):
             lost = int((~found).sum())
             return Finding(

@@ -19,7 +19,6 @@ from verifier.random_weights import generator
 from verifier.scenarios import one_row
 from verifier.spec import WORKING_DTYPES
 
-
 Compare = Callable[[object, Tensor], Comparison]
 """Judges logits against true ones on a scenario, or on a row of it."""
 
@@ -137,6 +136,7 @@ def loss(case: Case) -> Finding:
 
     A failure means that attributions and gradients are taken of another loss.
     """
+    case.agreeing_rows("plain")
     truth = case.expected("labels").loss
     assert truth is not None
     judge = semantics(case.loss_noise(), lambda: case.loss_noise("float32"))
@@ -160,9 +160,10 @@ def patterns(case: Case) -> Finding:
         raise NotApplicable("there is no attention pattern to read")
 
     def compare() -> Iterator[Comparison]:
+        rows = case.agreeing_rows("padded")
         seen, truth, noise = case.activations(names, "padded"), case.tapped("padded"), case.point_noise("padded")
         # Rows of real queries over all keys: what may not be seen must have got nothing.
-        real = case.scenario("padded").real[:, None, :, None]
+        real = (case.scenario("padded").real & rows[:, None])[:, None, :, None]
         for name in names:
             yield semantics(noise[name]).compare(
                 name, seen.get(name), truth[name], defined=real, rows=case.scenario("padded").rows
@@ -223,6 +224,7 @@ def twice(case: Case) -> Finding:
 
 def _in_training(case: Case, **dropouts: Any) -> Comparison:
     """Both models in training mode, from one state of the random numbers."""
+    case.agreeing_rows("plain")
     theirs, ours = case.build(**dropouts), case.wrap(case.build(**dropouts))
     if "modes" not in ours.capabilities:
         raise NotApplicable("the adapter offers no modes")
@@ -266,12 +268,12 @@ def _precision(dtype: str) -> Check:
 
         def compare() -> Iterator[Comparison]:
             for scenario in ("plain", "padded"):
-                chosen = case.scenario(scenario)
+                chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
                 yield case.precision_judge(scenario, dtype).compare(
                     f"{dtype}, {scenario}",
                     case.actual(scenario, dtype).logits,
                     case.true(scenario, dtype).logits,
-                    defined=chosen.real[..., None],
+                    defined=(chosen.real & agreeing[:, None])[..., None],
                     rows=chosen.rows,
                 )
 
@@ -279,7 +281,7 @@ def _precision(dtype: str) -> Check:
 
     judge.__doc__ = f"""In {dtype} the logits are as near to the float64 truth of the same weights as HF's own are.
 
-    A failure where the float64 run agrees means that the adapter loses precision that HF keeps.
+    Judged where the float64 run agrees. A failure means that the adapter loses precision that HF keeps.
     """
     return check(f"forward.{dtype}")(judge)
 

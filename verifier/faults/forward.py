@@ -161,7 +161,7 @@ FAULTS = (
     Fault(
         name="scores-doubled",
         what="the scale of the attention scores is wrong",
-        caught_by=["forward.logits", "forward.patterns"],
+        caught_by=["forward.logits"],
         plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _halved_scale})),
     ),
     Fault(
