@@ -114,12 +114,14 @@ class Case:
 
     def build(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None, **config: Any) -> Any:
         """A new model of HF's, with the case's weights; further config values on top of the case's."""
+        loaded = {} if self.spec.checkpoint is None else {"checkpoint": self.spec.checkpoint}
         return self.family.build(
             {**self.spec.config, **config},
             dtype=getattr(torch, dtype),
             device=self.spec.device,
             attention=attention or self.family.reference_attention,
             seed=self.spec.seed,
+            **loaded,
         )
 
     def reference(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Any:

@@ -119,6 +119,7 @@ def cli(context: click.Context) -> ExitStatus | None:
     "--where", multiple=True, metavar="FLAG=VALUE,…", help="Cases to run, `alibi=true,num_kv_heads=4`; may be repeated."
 )
 @click.option("--preset", metavar="NAME", help="A published checkpoint's shape instead of the flag matrix.")
+@click.option("--checkpoint", metavar="DIR", help="The model in this folder instead of the flag matrix.")
 @click.option(
     "--dtype",
     "dtypes",
@@ -183,7 +184,7 @@ def _selftest(family: str, adapter: str | None, seed: int) -> ExitStatus:
 @click.argument("family", required=False)
 @_shows_traceback
 def _list(kind: str, family: str | None) -> ExitStatus:
-    """Name what there is; hooks and presets of FAMILY alone, if it is given."""
+    """Name what there is, of FAMILY alone if given."""
     from verifier.commands.listing import listing
 
     return listing(kind, family)

@@ -89,10 +89,20 @@ class Family(Protocol):
         """Why HF refuses the config, in words, or None where it accepts it. No torch."""
         ...
 
-    def build(self, config: Config, *, dtype: torch.dtype, device: str, attention: str, seed: int) -> PreTrainedModel:
-        """HF's own model in evaluation mode, built in its dtype and not cast to it, with random weights.
+    def build(
+        self,
+        config: Config,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        attention: str,
+        seed: int,
+        checkpoint: str | None = None,
+    ) -> PreTrainedModel:
+        """HF's own model in evaluation mode, built in its dtype and not cast to it.
 
-        Two calls with one seed give equal weights (up to rounding to the dtype) and share nothing.
+        Its weights are random, or those of the folder `checkpoint`. Two calls with one seed give equal weights (up
+        to rounding to the dtype) and share nothing.
         """
         ...
 

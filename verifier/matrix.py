@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from verifier.errors import UsageError
@@ -16,7 +17,7 @@ from verifier.spec import WORKING_DTYPES, CaseSpec
 # the square of its length, so the product makes do with one that is longer than any dimension.
 _CORNER_LONG = 263
 # Inputs of a preset: as short as it gets, because its width is the point.
-_PRESET_INPUTS = {"batch": 2, "length": 7, "long": 33}
+_PRESET_INPUTS: Mapping[str, Any] = {"batch": 2, "length": 7, "long": 33}
 
 
 def cases(
@@ -28,6 +29,7 @@ def cases(
     device: str = "cpu",
     where: Mapping[str, str] | None = None,
     preset: str | None = None,
+    checkpoint: str | None = None,
 ) -> list[CaseSpec]:
     """The cases of a run, valid and refused ones, in a fixed order.
 
@@ -38,13 +40,16 @@ def cases(
         dtypes: the working dtypes in which precision is judged.
         device: where they run.
         where: values that flags or dims must have, as text: `{"alibi": "true"}`.
-        preset: this published checkpoint instead of the matrix.
+        preset: this published checkpoint's shape instead of the matrix.
+        checkpoint: the model in this folder instead of the matrix.
 
     Raises:
         UsageError: an unknown preset, flag or value.
     """
     wanted = {name: _value(text) for name, text in (where or {}).items()}
-    if preset is not None:
+    if checkpoint is not None:
+        specs = [_checkpoint(family, reference, checkpoint, seed, dtypes, device)]
+    elif preset is not None:
         specs = [_preset(family, reference, preset, seed, dtypes, device)]
     else:
         specs = [
@@ -82,6 +87,37 @@ def _preset(family: Family, reference: str, name: str, seed: int, dtypes: Sequen
         seed=seed,
         dtypes=tuple(dtypes),
         device=device,
+        **_PRESET_INPUTS,
+    )
+
+
+# What HF writes into a `config.json` beside the model's own fields.
+_NOT_FIELDS = frozenset({"architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "auto_map"})
+
+
+def _checkpoint(family: Family, reference: str, folder: str, seed: int, dtypes: Sequence[str], device: str) -> CaseSpec:
+    path = Path(folder).expanduser().resolve()
+    try:
+        written = json.loads((path / "config.json").read_text())
+    except OSError as error:
+        raise UsageError(f"--checkpoint {folder!r}: there is no config.json to read ({error.strerror})") from error
+    except ValueError as error:
+        raise UsageError(f"--checkpoint {folder!r}: its config.json is not JSON") from error
+    architectures = written.get("architectures") if isinstance(written, dict) else None
+    if not isinstance(architectures, list) or family.architecture not in architectures:
+        raise UsageError(f"--checkpoint {folder!r}: it holds {architectures}, not {family.architecture}")
+    config = {name: value for name, value in written.items() if name not in _NOT_FIELDS and not name.startswith("_")}
+    reason = family.refusal(config)
+    return CaseSpec(
+        family=reference,
+        config=config,
+        valid=reason is None,
+        reason=reason,
+        label=path.name,
+        seed=seed,
+        dtypes=tuple(dtypes),
+        device=device,
+        checkpoint=str(path),
         **_PRESET_INPUTS,
     )
 

@@ -25,19 +25,27 @@ def build(
     device: str,
     attention: str,
     seed: int,
+    checkpoint: str | None = None,
 ) -> PreTrainedModel:
-    """HF's model in evaluation mode, built in `dtype` and not cast to it, with random weights.
+    """HF's model in evaluation mode, built in `dtype` and not cast to it, with random weights or a checkpoint's.
 
     Built and cast differ: a cast rounds RoPE's inverse frequencies, which HF keeps in float32.
 
     Raises:
         VerifierError: HF gave a model of another dtype or attention implementation than was asked for.
-        Exception: whatever HF raises for a config that it refuses.
+        Exception: whatever HF raises for a config that it refuses, or a folder that holds no such model.
     """
     # HF writes into the config that it is given, so each model gets one of its own.
-    # Its initial weights are never seen, so they are not drawn. That leaves out tying, too.
-    with no_init_weights(), contextlib.nullcontext() if device == "cpu" else torch.device(device):
-        model = model_class._from_config(config_class(**config), dtype=dtype, attn_implementation=attention)
+    given = config_class(**config)
+    if checkpoint is not None:
+        loaded: Any = model_class.from_pretrained(
+            checkpoint, config=given, dtype=dtype, attn_implementation=attention, local_files_only=True
+        )
+        model = loaded.to(device)
+    else:
+        # Its initial weights are never seen, so they are not drawn. That leaves out tying, too.
+        with no_init_weights(), contextlib.nullcontext() if device == "cpu" else torch.device(device):
+            model = model_class._from_config(given, dtype=dtype, attn_implementation=attention)
     model.tie_weights()
     # Matrices only: an activation with parameters (xIELU) keeps them in a dtype of its own.
     in_effect = {parameter.dtype for parameter in model.parameters() if parameter.ndim > 1}
@@ -47,7 +55,8 @@ def build(
         raise VerifierError(f"asked HF for {attention} attention and got {model.config._attn_implementation}")
     if is_tied(model) != bool(model.config.tie_word_embeddings):
         raise VerifierError(f"asked HF for tie_word_embeddings={not is_tied(model)} and got the opposite")
-    randomise(model, seed)
+    if checkpoint is None:
+        randomise(model, seed)
     built: PreTrainedModel = model.eval()
     return built
 

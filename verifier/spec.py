@@ -28,6 +28,7 @@ class CaseSpec:
         long: positions of the one long input.
         dtypes: the working dtypes that precision is judged in.
         device: where it runs.
+        checkpoint: the folder whose weights it has, or None for random ones.
     """
 
     family: str
@@ -41,12 +42,17 @@ class CaseSpec:
     long: int = 97
     dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
     device: str = "cpu"
+    checkpoint: str | None = None
 
     @property
     def id(self) -> str:
         """Short, and the same wherever the case is shown. What it is called and whether it is valid do not count."""
         return short_id(
-            {key: value for key, value in self.to_json().items() if key not in ("label", "valid", "reason")}
+            {
+                key: value
+                for key, value in self.to_json().items()
+                if key not in ("label", "valid", "reason") and not (key == "checkpoint" and value is None)
+            }
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -63,6 +69,7 @@ class CaseSpec:
             "long": self.long,
             "dtypes": list(self.dtypes),
             "device": self.device,
+            "checkpoint": self.checkpoint,
         }
 
     @classmethod

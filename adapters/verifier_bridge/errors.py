@@ -13,7 +13,7 @@ class BridgeError(ValueError):
     """One line: what is wrong, where, and what would be right."""
 
 
-class BridgeRefusal(BridgeError):  # noqa: N818 (it is an answer, not a failure)
+class BridgeRefusal(BridgeError):
     """The model is one that cannot be bridged, and why."""
 
 

@@ -44,6 +44,7 @@ class RunOptions:
     only: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     preset: str | None = None
+    checkpoint: str | None = None
     dtypes: tuple[str, ...] = ()
     device: str = "cpu"
     seed: int = 0
@@ -59,6 +60,8 @@ def run(options: RunOptions) -> ExitStatus:
         Inconclusive: no case is like that.
         VerifierError: the harness, or code from outside at its import, failed.
     """
+    if options.preset is not None and options.checkpoint is not None:
+        raise UsageError("--preset and --checkpoint both say which model to run: give one of them")
     references = options.adapters or (configuration.read(Path.cwd()).adapter,)
     for reference in references:
         require_adapter(reference)
@@ -132,6 +135,7 @@ def _cases(options: RunOptions) -> tuple[CaseSpec, ...]:
             device=options.device,
             where=parse_where(options.where),
             preset=options.preset,
+            checkpoint=options.checkpoint,
         )
     )
     if not chosen:
@@ -198,6 +202,7 @@ def _run_line(plan: Plan, options: RunOptions, folder: Path, event: RunStarted) 
         "only": list(options.only),
         "where": list(options.where),
         "preset": options.preset,
+        "checkpoint": options.checkpoint,
         "dtype": list(options.dtypes),
         "device": options.device,
     }

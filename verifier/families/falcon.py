@@ -56,14 +56,30 @@ class FalconFamily:
         """Why HF refuses the config."""
         return refusal(config)
 
-    def build(self, config: Config, *, dtype: torch.dtype, device: str, attention: str, seed: int) -> PreTrainedModel:
-        """HF's model with random weights."""
+    def build(
+        self,
+        config: Config,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        attention: str,
+        seed: int,
+        checkpoint: str | None = None,
+    ) -> PreTrainedModel:
+        """HF's model with random weights, or a checkpoint's."""
         from transformers import FalconConfig, FalconForCausalLM
 
         from verifier.reference import build
 
         return build(
-            FalconForCausalLM, FalconConfig, config, dtype=dtype, device=device, attention=attention, seed=seed
+            FalconForCausalLM,
+            FalconConfig,
+            config,
+            dtype=dtype,
+            device=device,
+            attention=attention,
+            seed=seed,
+            checkpoint=checkpoint,
         )
 
     def points(self, config: Config) -> Sequence[Point]:

@@ -90,8 +90,8 @@ CORNERS: Mapping[str, Config] = {
 }
 
 # The published sizes in full, but for what does not change a layer: one of them is left, and a small vocabulary. In
-# float64 a layer of falcon-7b is 1.7 GB, of falcon-40b 5.5 GB, of falcon-180B 18 GB, and a check holds up to four. Sources: the checkpoints' config files; falcon-11B, 180B and rw-7b from derived
-# pages that agree.
+# float64 a layer of falcon-7b is 1.7 GB, of falcon-40b 5.5 GB, of falcon-180B 18 GB, and a check holds up to four.
+# Sources: the checkpoints' config files; falcon-11B, 180B and rw-7b from derived pages that agree.
 _PRESET_VOCABULARY = 1021
 _PUBLISHED: Mapping[str, Config] = {
         "falcon-7b": {

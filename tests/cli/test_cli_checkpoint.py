@@ -1,0 +1,69 @@
+"""A real checkpoint in a folder, as a researcher has one: here one that the test saves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from verifier.families.falcon import FalconFamily
+from verifier.families.falcon_configs import DIMS
+
+CONFIG = {**DIMS, "new_decoder_architecture": True, "num_kv_heads": 4, "bias": True}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = FalconFamily().build(CONFIG, dtype=torch.float32, device="cpu", attention="sdpa", seed=3)
+    folder = tmp_path_factory.mktemp("checkpoints") / "falcon-small"
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_the_matrix_is_replaced_by_the_checkpoint(checkpoint: Path, tmp_path: Path, verifier: Any) -> None:
+    ended = verifier("run", "falcon", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--workers", "1")
+    assert ended.status == 0, ended.err
+    lines = [json.loads(line) for line in (tmp_path / "out" / "record.jsonl").read_text().splitlines()]
+    (case,) = [line for line in lines if line["kind"] == "case"]
+    assert case["checkpoint"] == str(checkpoint)
+    assert case["label"] == "falcon-small"
+    verdicts = {line["verdict"] for line in lines if line["kind"] == "outcome"}
+    assert verdicts <= {"pass", "upstream"}
+
+
+def test_its_weights_are_the_ones_in_the_folder(checkpoint: Path) -> None:
+    saved = FalconFamily().build(CONFIG, dtype=torch.float32, device="cpu", attention="sdpa", seed=3)
+    loaded = FalconFamily().build(
+        CONFIG, dtype=torch.float64, device="cpu", attention="sdpa", seed=0, checkpoint=str(checkpoint)
+    )
+    for (name, theirs), ours in zip(saved.named_parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(theirs.double(), ours), name
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (None, "no config.json"),
+        ("{", "not JSON"),
+        ('{"architectures": ["GPT2LMHeadModel"]}', "not FalconForCausalLM"),
+    ],
+)
+def test_a_folder_without_such_a_model_is_a_usage_error(
+    written: str | None, words: str, tmp_path: Path, verifier: Any
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if written is not None:
+        (folder / "config.json").write_text(written)
+    ended = verifier("run", "falcon", "--checkpoint", folder)
+    assert ended.status == 2
+    assert words in ended.line
+
+
+def test_preset_and_checkpoint_exclude_each_other(verifier: Any) -> None:
+    ended = verifier("run", "falcon", "--preset", "falcon-7b", "--checkpoint", ".")
+    assert ended.status == 2
+    assert "--preset and --checkpoint" in ended.line
