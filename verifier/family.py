@@ -60,10 +60,14 @@ class Family(Protocol):
         attentions: every implementation of HF's that runs here, the reference one included.
     """
 
-    name: str
-    architecture: str
-    reference_attention: str
-    attentions: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def reference_attention(self) -> str: ...
+    @property
+    def attentions(self) -> tuple[str, ...]: ...
 
     def flags(self) -> Mapping[str, Sequence[Any]]:
         """Every flag and its values; the matrix is their product. The first value is the flag's plainest. No torch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import Any
 
 import torch
@@ -35,8 +36,8 @@ def build(
         VerifierError: HF gave a model of another dtype or attention implementation than was asked for.
         Exception: whatever HF raises for a config that it refuses, or a folder that holds no such model.
     """
-    # HF writes into the config that it is given, so each model gets one of its own.
-    given = config_class(**config)
+    # HF writes into the config that it is given, and into the dicts in it, so each model gets one of its own.
+    given = config_class(**copy.deepcopy(dict(config)))
     if checkpoint is not None:
         loaded: Any = model_class.from_pretrained(
             checkpoint, config=given, dtype=dtype, attn_implementation=attention, local_files_only=True

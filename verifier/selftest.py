@@ -14,6 +14,7 @@ from verifier.family import Family
 from verifier.outcome import Outcome, Verdict
 from verifier.spec import CaseSpec
 
+_CLEAN = (Verdict.PASS, Verdict.REDUCED)
 # A fault is tried on case after case until it is caught: most show in the first, some need a rare meeting of flags,
 # or one of the corners, which come after these.
 MOST_VALID = 16
@@ -98,23 +99,25 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
         broken = fault.plant(right_family, right_adapter)
         for identity in fault.caught_by:
             kill = Kill(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")
-            tried = 0
             for spec in cases:
                 key = (spec.id, identity)
                 if key not in clean:
                     clean[key] = outcome_of(spec, right_family, right_adapter, identity)
                 before = clean[key]
                 # None: the check does not apply to the right adapter's case; the broken family may make it apply.
-                if before is not None and before.verdict is not Verdict.PASS:
-                    if before.verdict is Verdict.SKIP and not tried:
+                if before is not None and before.verdict not in _CLEAN:
+                    if not kill.tried and before.verdict is Verdict.SKIP:
                         kill = replace(kill, unable=before.message)
                     continue
                 outcome = outcome_of(spec, *broken, identity)
                 if outcome is None:
                     continue
-                tried += 1
-                kill = replace(kill, tried=tried, unable=None)
-                if outcome.verdict.is_finding:
+                if outcome.verdict is Verdict.SKIP:  # nothing in this model could be wrong like that
+                    if not kill.tried:
+                        kill = replace(kill, unable=outcome.message)
+                    continue
+                kill = replace(kill, tried=kill.tried + 1, unable=None)
+                if outcome.verdict.is_finding and (fault.raises or outcome.verdict is not Verdict.ERROR):
                     kill = replace(kill, outcome=outcome, case=spec)
                     break
             yield kill

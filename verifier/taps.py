@@ -64,11 +64,22 @@ Site = contextlib.AbstractContextManager[None]
 
 
 @contextlib.contextmanager
-def _hook(handle: Any) -> Iterator[None]:
+def _hook(register: Callable[[], Any]) -> Iterator[None]:
+    """A module hook that is there from entering to leaving, and not before."""
+    handle = register()
     try:
         yield
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def _together(*sites: Site) -> Iterator[None]:
+    """Several sites as one, entered in order."""
+    with contextlib.ExitStack() as stack:
+        for site in sites:
+            stack.enter_context(site)
+        yield
 
 
 def _on_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
@@ -79,7 +90,7 @@ def _on_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
             return (change(output[0]), *output[1:])
         return change(output)
 
-    return _hook(module.register_forward_hook(hook))
+    return _hook(lambda: module.register_forward_hook(hook))
 
 
 def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
@@ -90,7 +101,7 @@ def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
             return (change(args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
-    return _hook(module.register_forward_pre_hook(hook, with_kwargs=True))
+    return _hook(lambda: module.register_forward_pre_hook(hook, with_kwargs=True))
 
 
 def module_output(taps: Taps, name: str, module: nn.Module) -> Site:
@@ -133,16 +144,12 @@ def norm(
         bias = getattr(module, "bias", None)
         return result if bias is None else result + bias
 
-    return _hook(module.register_forward_hook(hook))
+    return _hook(lambda: module.register_forward_hook(hook))
 
 
 def projections(taps: Taps, prefix: str, model: nn.Module, rows: QKVRows) -> Site:
     """`hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs, and edits scattered into them."""
-    stack = contextlib.ExitStack()
-    for letter in "qkv":
-        projection: Projection = getattr(rows, letter)
-        stack.enter_context(_projection(taps, f"{prefix}.hook_{letter}", model, projection))
-    return _all(stack)
+    return _together(*(_projection(taps, f"{prefix}.hook_{letter}", model, getattr(rows, letter)) for letter in "qkv"))
 
 
 def _projection(taps: Taps, name: str, model: nn.Module, projection: Projection) -> Site:
@@ -155,15 +162,6 @@ def _projection(taps: Taps, name: str, model: nn.Module, projection: Projection)
         return fused.index_copy(-1, index.to(fused.device), heads.flatten(-2))
 
     return _on_output(model.get_submodule(projection.module), change)
-
-
-def _all(stack: contextlib.ExitStack) -> Site:
-    @contextlib.contextmanager
-    def site() -> Iterator[None]:
-        with stack:
-            yield
-
-    return site()
 
 
 def output_projection(taps: Taps, prefix: str, module: nn.Module, *, n_heads: int) -> Site:
@@ -183,10 +181,7 @@ def output_projection(taps: Taps, prefix: str, module: nn.Module, *, n_heads: in
         bias = getattr(module, "bias", None)
         return result.sum(2) if bias is None else result.sum(2) + bias
 
-    stack = contextlib.ExitStack()
-    stack.enter_context(_on_input(module, read_z))
-    stack.enter_context(_hook(module.register_forward_hook(recompose)))
-    return _all(stack)
+    return _together(_on_input(module, read_z), _hook(lambda: module.register_forward_hook(recompose)))
 
 
 def residual_mid(taps: Taps, name: str, *, block: nn.Module, attention: nn.Module, norm: nn.Module) -> Site:
@@ -209,11 +204,7 @@ def residual_mid(taps: Taps, name: str, *, block: nn.Module, attention: nn.Modul
     def read(value: Tensor) -> Tensor:
         return value if taps.edits(name) else taps.visit(name, value)
 
-    stack = contextlib.ExitStack()
-    stack.enter_context(_on_input(block, remember))
-    stack.enter_context(_on_output(attention, edit))
-    stack.enter_context(_on_input(norm, read))
-    return _all(stack)
+    return _together(_on_input(block, remember), _on_output(attention, edit), _on_input(norm, read))
 
 
 class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions beside it)
@@ -240,18 +231,27 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
 
     def __enter__(self) -> attention:
         for prefix, (module, _) in self._layers.items():
-            self._stack.enter_context(
-                _hook(module.register_forward_pre_hook(lambda *_, prefix=prefix: self._current.append(prefix)))
-            )
-            self._stack.enter_context(
-                _hook(module.register_forward_hook(lambda *_: self._current.pop() and None, always_call=True))
-            )
+            self._stack.enter_context(self._marked(module, prefix))
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exc: object) -> None:
         super().__exit__(*exc)  # type: ignore[no-untyped-call]
         self._stack.close()
+
+    def _marked(self, module: nn.Module, prefix: str) -> Site:
+        """Whose calls of the kernel are whose: the innermost attention module that is running makes them."""
+
+        def begin(*_: Any) -> None:
+            self._current.append(prefix)
+
+        def end(*_: Any) -> None:
+            self._current.pop()
+
+        return _together(
+            _hook(lambda: module.register_forward_pre_hook(begin)),
+            _hook(lambda: module.register_forward_hook(end, always_call=True)),
+        )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

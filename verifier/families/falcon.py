@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from verifier.adapter import Edit
+    from verifier.faults.mutants import Fault
     from verifier.taps import Taps
 
 
@@ -51,6 +52,12 @@ class FalconFamily:
     def dropouts(self) -> Config:
         """Every dropout of the model, turned on."""
         return DROPOUTS
+
+    def faults(self) -> tuple[Fault, ...]:
+        """The planted faults that only Falcon can have."""
+        from verifier.families.falcon_faults import FAULTS
+
+        return FAULTS
 
     def refusal(self, config: Config) -> str | None:
         """Why HF refuses the config."""

@@ -104,6 +104,7 @@ FAULTS = (
         what="wrapping raises",
         caught_by=["build.adapter"],
         plant=_in_wrap(lambda _adapter, _model: _raise(KeyError("blocks"))),
+        raises=True,
     ),
     Fault(
         name="refuses-valid",
@@ -122,6 +123,7 @@ FAULTS = (
         what="the wrapped model cannot run",
         caught_by=["build.forward"],
         plant=in_adapter(Breaks(forward=lambda _subject, _inputs: _raise(IndexError("head")))),
+        raises=True,
     ),
     Fault(
         name="refuses-nothing",
@@ -164,6 +166,7 @@ FAULTS = (
         what="a subject cannot be closed",
         caught_by=["build.close"],
         plant=in_adapter(Breaks(close=lambda: _raise(RuntimeError("still in use")))),
+        raises=True,
     ),
     Fault(
         name="parameters-unreachable",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Inputs, Output, Subject
 from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter
+from verifier.outcome import NotApplicable
 
 WINDOW = 64  # positions that the shortsighted mutant remembers
 
@@ -131,20 +132,22 @@ def _halved_scale(scores: Tensor) -> Tensor:
 
 
 def _drop_one_bias(model: nn.Module) -> None:
-    """The last bias of the last block is forgotten."""
-    biases = [value for name, value in model.named_parameters() if name.endswith("bias") and ".ln" not in name]
-    with torch.no_grad():
-        if biases:
-            biases[0].zero_()
+    """A linear layer loses its bias."""
+    _lose_bias(model, nn.Linear)
 
 
 def _forget_norm_bias(model: nn.Module) -> None:
     """A norm loses its bias."""
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.LayerNorm) and module.bias is not None:
-                module.bias.zero_()
-                return
+    _lose_bias(model, nn.LayerNorm)
+
+
+@torch.no_grad()
+def _lose_bias(model: nn.Module, kind: type[nn.Module]) -> None:
+    for module in model.modules():
+        if isinstance(module, kind) and isinstance(module.bias, nn.Parameter):
+            module.bias.zero_()
+            return
+    raise NotApplicable(f"no {kind.__name__} has a bias")
 
 
 def _causal_only(inputs: Inputs) -> Inputs:

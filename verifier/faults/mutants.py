@@ -208,13 +208,16 @@ class Fault:
         name: short, for the kill table.
         what: what is wrong, in a sentence.
         caught_by: every one of these must catch it, on some case.
-        plant: makes a family and an adapter wrong; whichever it leaves alone it gives back.
+        raises: whether raising is how it shows; elsewhere an exception proves nothing.
+        plant: makes a family and an adapter wrong; whichever it leaves alone it gives back. Where a model has nothing
+            that could be wrong like this, wrapping it raises `NotApplicable`.
     """
 
     name: str
     what: str
     caught_by: Sequence[str]
     plant: Plant
+    raises: bool = False
 
 
 def in_adapter(breaks: Breaks | Callable[[nn.Module], Breaks]) -> Plant:

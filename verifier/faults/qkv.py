@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from verifier.adapter import Adapter, SplitQKV
 from verifier.family import Family
 from verifier.faults.mutants import SLIGHTLY, Breaks, Delegate, Fault, MutantAdapter, in_adapter
+from verifier.outcome import NotApplicable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ def _contiguous(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
     def breaks(model: Any) -> Breaks:
         def change(split: SplitQKV, layer: int) -> SplitQKV:
             rows = family.qkv_rows(model_of[0], layer)
+            if rows.q.module != rows.k.module:
+                raise NotApplicable("nothing is fused")
             fused = model_of[0].get_submodule(rows.q.module)
             sizes = [getattr(rows, letter).rows.numel() for letter in "qkv"]
             weights = fused.weight.detach().split(sizes)

@@ -1,0 +1,109 @@
+"""Wrong Falcons: faults that only this family can have."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from verifier.faults.mutants import Breaks, Fault, in_adapter
+from verifier.outcome import NotApplicable
+
+
+def exact_slopes(n_heads: int) -> Tensor:
+    """ALiBi's slopes in float64, `[head]`.
+
+    A geometric series over the largest power of two of heads, and every other member of the next finer one for the
+    heads that are left (Press, Smith and Lewis 2022; HF's `build_alibi_tensor`).
+    """
+    whole = 2 ** math.floor(math.log2(n_heads))
+
+    def series(heads: int, count: int, step: int) -> list[float]:
+        return [2.0 ** (-8.0 / heads * (1 + step * number)) for number in range(count)]
+
+    return torch.tensor(series(whole, whole, 1) + series(2 * whole, n_heads - whole, 2), dtype=torch.float64)
+
+
+def _alibi_unrounded(model: Any) -> Breaks:
+    if not model.config.alibi:
+        raise NotApplicable("there is no ALiBi")
+    from transformers.models.falcon.modeling_falcon import build_alibi_tensor
+
+    n_heads = model.config.num_attention_heads
+    d_head = model.config.hidden_size // n_heads
+
+    def edit(scores: Tensor) -> Tensor:  # [batch, head, query, key]
+        keys = scores.shape[-1]
+        rounded = build_alibi_tensor(torch.ones(1, keys, dtype=torch.long), n_heads, scores.dtype)[None, :, 0]
+        exact = (exact_slopes(n_heads)[:, None] * torch.arange(keys)).to(scores.dtype)
+        return scores + ((exact - rounded) / math.sqrt(d_head))[:, :, None]
+
+    return Breaks(edits={"attn.hook_attn_scores": edit})
+
+
+@torch.no_grad()
+def _swap_norms(model: Any) -> None:
+    for block in model.transformer.h:
+        if not hasattr(block, "ln_mlp"):
+            raise NotApplicable("there is one norm")
+        for one, other in zip(block.ln_attn.parameters(), block.ln_mlp.parameters(), strict=True):
+            kept = one.clone()
+            one.copy_(other)
+            other.copy_(kept)
+
+
+def _other_activation(model: Any) -> None:
+    for block in model.transformer.h:
+        if model.config.activation != "gelu":
+            raise NotApplicable("its activation is another one")
+        block.mlp.act = nn.GELU(approximate="tanh")
+
+
+def _other_epsilon(model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps *= 10
+
+
+def _other_theta(model: Any) -> None:
+    if model.config.alibi or not len(model.transformer.h):
+        raise NotApplicable("there are no rotary positions")
+    rotary = model.transformer.rotary_emb
+    rotary.inv_freq = rotary.inv_freq.square()
+    rotary.original_inv_freq = rotary.inv_freq
+
+
+FAULTS = (
+    Fault(
+        name="alibi-unrounded",
+        what="ALiBi in full precision, where HF passes it through bfloat16",
+        caught_by=["forward.logits"],
+        plant=in_adapter(_alibi_unrounded),
+    ),
+    Fault(
+        name="norms-swapped",
+        what="the norms of attention and MLP are taken for each other",
+        caught_by=["forward.logits"],
+        plant=in_adapter(Breaks(model=_swap_norms)),
+    ),
+    Fault(
+        name="gelu-approximated",
+        what="the tanh form of gelu for the exact one",
+        caught_by=["forward.logits"],
+        plant=in_adapter(Breaks(model=_other_activation)),
+    ),
+    Fault(
+        name="epsilon-wrong",
+        what="the layer norms' epsilon is ten times as large",
+        caught_by=["forward.logits"],
+        plant=in_adapter(Breaks(model=_other_epsilon)),
+    ),
+    Fault(
+        name="theta-wrong",
+        what="rotary frequencies of another base",
+        caught_by=["forward.logits", "forward.position_ids"],
+        plant=in_adapter(Breaks(model=_other_theta)),
+    ),
+)
