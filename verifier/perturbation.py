@@ -11,6 +11,7 @@ Fused attention is taken apart (torch's math backend), so that its scores and it
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class Perturbation(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._dtype = dtype
         self._generator = torch.Generator().manual_seed(seed)
+        self._next = int(torch.randint(0, POOL // 2, (), generator=self._generator))
         self._backend: Any = None
 
     def __enter__(self) -> Perturbation:
@@ -64,5 +66,24 @@ class Perturbation(TorchDispatchMode):
 
     def _coins(self, size: int) -> Tensor:
         """So many of -1 and 1, in the integers that the bits are read as."""
-        bytes_ = torch.randint(0, 2, (size,), generator=self._generator, dtype=torch.int8)
-        return bytes_.mul_(2).sub_(1).to(_BITS[self._dtype])
+        pool = _pool(_BITS[self._dtype])
+        if size > POOL // 2:
+            return _tossed(size, self._generator).to(pool.dtype)
+        if self._next + size > POOL:
+            self._next = int(torch.randint(0, POOL // 2, (), generator=self._generator))
+        self._next += size
+        return pool[self._next - size : self._next]
+
+
+# Coins are tossed once and dealt from a random place on: tossing anew for each of the thousand small results of a
+# forward costs more than the forward.
+POOL = 2**20
+
+
+def _tossed(size: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, (size,), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
+
+
+@functools.cache
+def _pool(bits: torch.dtype) -> Tensor:
+    return _tossed(POOL, torch.Generator().manual_seed(0)).to(bits)

@@ -15,7 +15,7 @@ def evidence(outcome: Outcome) -> str:
     if outcome.exception is not None:
         return f"{outcome.verdict}: {outcome.exception}"
     if outcome.measured is not None and outcome.bound and outcome.measured != float("inf"):
-        return f"{outcome.verdict}: {outcome.measured / outcome.bound:.0e} × the bound"
+        return f"{outcome.verdict}: {outcome.measured / outcome.bound:.2g} × the bound"
     return f"{outcome.verdict}: {outcome.where or outcome.message}"
 
 
