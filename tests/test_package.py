@@ -59,7 +59,7 @@ def _normal(name: str) -> str:
 
 @pytest.mark.parametrize("group", ["verifier.families", "verifier.adapters"])
 def test_every_entry_point_loads(group: str) -> None:
-    points = {name for name in PROJECT["entry-points"][group]}
+    points = set(PROJECT["entry-points"][group])
     found = {point.name: point for point in importlib.metadata.entry_points(group=group)}
     assert points <= found.keys()
     for name in points:

@@ -131,10 +131,8 @@ def points(templates: Sequence[str], n_layers: int) -> tuple[Point, ...]:
 
 
 def template_of(name: str) -> str:
-    """`blocks.3.attn.hook_q` → `blocks.{i}.attn.hook_q`; a name outside the blocks stays as it is."""
-    head, _, rest = name.partition(".")
-    layer, _, tail = rest.partition(".")
-    return f"{head}.{{i}}.{tail}" if head == "blocks" and layer.isdigit() and tail else name
+    """`blocks.3.attn.hook_q` → `blocks.{i}.attn.hook_q`, HF's `h.3.mlp` → `h.{i}.mlp`: the place in any layer."""
+    return ".".join("{i}" if part.isdigit() else part for part in name.split("."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,19 +9,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verifier import reference
-from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
+from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
 from verifier.blame import in_full, site_of
 from verifier.canonical import Point
 from verifier.errors import one_line
 from verifier.family import Family
-from verifier.numerics import Comparison, Judge, Noise, mean_square_root, precision, rms, semantics, unit
+from verifier.numerics import Comparison, Judge, Noise, precision, rms, semantics, unit
 from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
 from verifier.perturbation import Perturbation
-from verifier.random_weights import round_to
-from verifier.scenarios import SCENARIOS, Scenario
+from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario
 from verifier.spec import CaseSpec
 from verifier.surroundings import ModelState, Surroundings
 
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
 SEMANTIC_DTYPE = "float64"
 SINGLE = "float32"
-# Perturbed runs whose rms is taken. A tensor's thousands of elements make one run's steady enough in float64, where
-# right and wrong are far apart; in a working dtype they are not, and a scalar is one element.
-SEMANTIC_PERTURBATIONS = 1
-PRECISION_PERTURBATIONS = 2
-SCALAR_PERTURBATIONS = 3
 # Bytes of parameters from which on a case keeps no more copies than the check at hand needs.
 LARGE_MODEL = 2**28
 _MODELS = ("reference", "truth", "subject")
@@ -94,7 +89,8 @@ class Case:
         Tiny ones are kept, because building them again costs more than they do.
         """
         kept = ("reference", SEMANTIC_DTYPE, self.family.reference_attention)
-        if kept not in self._kept or not _is_large(self.reference()):
+        model, _ = self._kept.get(kept, (None, None))
+        if model is None or not _is_large(model):
             return
         for key in [key for key in self._kept if isinstance(key, tuple) and key[0] in _MODELS and key != kept]:
             del self._kept[key]
@@ -130,16 +126,16 @@ class Case:
         return self._once(("reference", dtype, attention), lambda: self.build(dtype, attention=attention))
 
     def truth(self, dtype: str) -> Any:
-        """HF's model in float64 with the weights that a model in `dtype` has."""
+        """HF's model in float64 with the weights that a model in `dtype` has; until it is asked for another dtype."""
         if dtype == SEMANTIC_DTYPE:
             return self.reference()
 
-        def make() -> Any:
-            model = self.build()
-            round_to(model, getattr(torch, dtype))
-            return model
-
-        return self._once(("truth", dtype), make)
+        # One model serves every dtype in turn, with the reference's weights rounded anew.
+        model = self._once(("truth",), self.build)
+        with torch.no_grad():
+            for rounded, exact in zip(model.parameters(), self.reference().parameters(), strict=True):
+                rounded.copy_(exact.to(getattr(torch, dtype)))
+        return model
 
     def scenario(self, name: str) -> Scenario:
         """The inputs of that name."""
@@ -199,14 +195,14 @@ class Case:
     def _measure_noise(self, scenario: str, dtype: str) -> Noise:
         truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
         working = getattr(torch, dtype)
-        runs = SEMANTIC_PERTURBATIONS if dtype == SEMANTIC_DTYPE else PRECISION_PERTURBATIONS
-        moved = [rms(self._perturbed(scenario, dtype, run).logits.double() - truth, real) for run in range(runs)]
+        # A tensor's thousands of elements make the rms of one run steady: it varies by a few parts in a hundred.
+        moved = rms(self._perturbed(scenario, dtype).logits.double() - truth, real)
         own = 0.0 if dtype == SEMANTIC_DTYPE else rms(self.expected(scenario, dtype).logits.double() - truth, real)
-        return Noise(own=own, perturbed=mean_square_root(moved), unit=unit(truth, working, real))
+        return Noise(own=own, perturbed=moved, unit=unit(truth, working, real))
 
-    def _perturbed(self, scenario: str, dtype: str, run: int) -> Output:
+    def _perturbed(self, scenario: str, dtype: str) -> Output:
         model, inputs = self.reference(dtype), self.inputs(scenario, dtype)
-        with torch.no_grad(), Perturbation(getattr(torch, dtype), PERTURBATION_SEED + run):
+        with torch.no_grad(), Perturbation(getattr(torch, dtype), PERTURBATION_SEED):
             return reference.forward(model, inputs)
 
     def point_noise(self, scenario: str) -> Mapping[str, float]:
@@ -226,18 +222,19 @@ class Case:
         return self._once(("point noise", scenario), make)
 
     def loss_noise(self, dtype: str = SEMANTIC_DTYPE) -> float:
-        """The noise of HF's loss."""
+        """The noise of HF's loss: of a mean over tokens, so at most the rms of what each token's loss moves by."""
 
         def make() -> float:
-            truth, own = self.true("labels", dtype).loss, self.expected("labels", dtype).loss
-            assert truth is not None
-            assert own is not None
-            losses = [self._perturbed("labels", dtype, run).loss for run in range(SCALAR_PERTURBATIONS)]
-            moved = [rms(loss.double() - truth) for loss in losses if loss is not None]
+            truth, own = self.true("labels", dtype), self.expected("labels", dtype)
+            wanted = self.inputs("labels").labels
+            assert truth.loss is not None
+            assert own.loss is not None
+            assert wanted is not None
+            moved = _token_losses(self._perturbed("labels", dtype).logits, wanted) - _token_losses(truth.logits, wanted)
             return Noise(
-                own=rms(own.double() - truth),
-                perturbed=mean_square_root(moved),
-                unit=unit(truth, getattr(torch, dtype)),
+                own=rms(own.loss.double() - truth.loss),
+                perturbed=rms(moved),
+                unit=unit(truth.loss, getattr(torch, dtype)),
             ).total
 
         return self._once(("loss noise", dtype), make)
@@ -298,9 +295,14 @@ class Case:
     # --- the subject ---------------------------------------------------------------------------------------------
 
     @cached_property
+    def given(self) -> Any:
+        """The model that the adapter is given: untouched until `wrapping`."""
+        return self.build()
+
+    @cached_property
     def wrapping(self) -> Wrapping:
         """What happened when the adapter was given the case's model in float64."""
-        found = Wrapping(self.adapter, self.build())
+        found = Wrapping(self.adapter, self.given)
         if found.subject is not None:
             self._subjects.append(found.subject)
         return found
@@ -312,8 +314,9 @@ class Case:
             Blocked: it could not be built, which `build.adapter` reports.
         """
         if dtype == SEMANTIC_DTYPE:
-            if self.wrapping.subject is None:
+            if not is_subject(self.wrapping.subject):
                 raise Blocked("build.adapter")
+            assert self.wrapping.subject is not None
             return self.wrapping.subject
         return self._once(("subject", dtype), lambda: self.wrap(self.build(dtype)))
 
@@ -387,6 +390,13 @@ class Case:
         with torch.no_grad(), hooks.switched(frozenset(wanted)), hooks.hooked(wanted, {}):
             output = self.subject().forward(inputs or self.inputs(scenario))
         return {**seen, "logits": output.logits}
+
+
+def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of each token that has a label, in float64: that of the next token, as HF's causal loss shifts them."""
+    shifted = labels[:, 1:].flatten()
+    losses = F.cross_entropy(logits[:, :-1].double().flatten(0, 1), shifted, reduction="none", ignore_index=NO_LABEL)
+    return losses[shifted != NO_LABEL]
 
 
 def _is_large(model: nn.Module) -> bool:

@@ -140,6 +140,8 @@ def _plainest(family: Family, name: str) -> Any:
 
 
 def _has(family: Family, spec: CaseSpec, name: str, value: Any) -> bool:
+    if name not in spec.config and name not in family.flags():
+        return False  # HF's default, which only HF knows
     found = spec.config[name] if name in spec.config else _plainest(family, name)
     return type(found) is type(value) and bool(found == value)
 

@@ -59,11 +59,6 @@ def rms(values: Tensor, defined: Tensor | None = None) -> float:
     return math.sqrt(float(squares.mean())) if squares.numel() else 0.0
 
 
-def mean_square_root(errors: Sequence[float]) -> float:
-    """The rms of several runs' rms."""
-    return math.sqrt(sum(error**2 for error in errors) / len(errors))
-
-
 def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> float:
     """The dtype's unit at the tensor's scale."""
     return rms(truth, defined) * torch.finfo(dtype).eps
@@ -195,17 +190,25 @@ def _in_words(error: float, bound: float, row: str | None) -> str:
 
 
 def same(where: str, actual: object, truth: Tensor) -> Comparison:
-    """Bit for bit: shape, dtype and every value (two NaNs are the same)."""
+    """Bit for bit: shape, dtype and every value."""
     wrong = _unfit(actual, truth)
     if wrong is None:
         assert isinstance(actual, Tensor)
         given = actual.detach().to(truth.device)
         if given.dtype != truth.dtype:
             wrong = f"its dtype is {given.dtype}, not {truth.dtype}"
-        elif not torch.equal(given.nan_to_num(), truth.detach().nan_to_num()):
-            differing = int((given != truth).sum())
-            wrong = f"{differing} of {truth.numel()} values differ"
+        else:
+            # Read as integers, so that a NaN equals itself and nothing else, and -0 is not 0.
+            differing = int((_bits(given) != _bits(truth.detach())).sum())
+            wrong = f"{differing} of {truth.numel()} values differ" if differing else None
     return stated(where, wrong)
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(_INTEGERS[tensor.element_size()]) if tensor.is_floating_point() else tensor
 
 
 def stated(where: str, wrong: str | None) -> Comparison:

@@ -28,6 +28,10 @@ _BITS = {
 }
 
 
+# Views that their schema does not call so: their memory is the result of the operation before.
+_HIDDEN_VIEWS = (torch.ops.aten._unsafe_view.default,)
+
+
 class Perturbation(TorchDispatchMode):
     """Moves each result of `dtype` by a random unit in the last place."""
 
@@ -50,7 +54,7 @@ class Perturbation(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func.is_view:
+        if func.is_view or func in _HIDDEN_VIEWS:
             return result
         for one in result if isinstance(result, tuple | list) else (result,):
             if isinstance(one, Tensor) and one.dtype == self._dtype and one.numel():

@@ -48,10 +48,3 @@ def randomise(model: nn.Module, seed: int) -> None:
     """Give every parameter a value drawn in float64 and rounded to its dtype; tied ones stay tied."""
     for name, parameter in model.named_parameters():
         parameter.copy_(draw(name, tuple(parameter.shape), seed))
-
-
-@torch.no_grad()
-def round_to(model: nn.Module, dtype: torch.dtype) -> None:
-    """Round every parameter to what `dtype` can hold, keeping the parameters' own dtype."""
-    for parameter in model.parameters():
-        parameter.copy_(parameter.to(dtype))

@@ -4,6 +4,7 @@ and what of the model itself did change."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,11 +20,18 @@ _SELF_FILLED = frozenset(
 
 def _contents(value: Any) -> Any:
     """A registry's contents by identity, so that what is put into it shows; any other thing's identity."""
-    if type(value) is dict:
-        return ("dict", tuple((id(key) if not isinstance(key, str) else key, id(one)) for key, one in value.items()))
+    if isinstance(value, dict):
+        return _entries(value)
     if type(value) in (list, set, frozenset, tuple):
         return (type(value).__name__, tuple(id(one) for one in value))
+    if isinstance(value, Mapping):  # a registry class of HF's, which keeps its entries in dicts of its own
+        return (id(value), *(_entries(one) for one in vars(value).values() if isinstance(one, dict)))
     return id(value)
+
+
+def _entries(registry: dict[Any, Any]) -> Any:
+    # `dict.items`, because a registry may make its entries when they are asked for.
+    return tuple((key if isinstance(key, str) else id(key), id(one)) for key, one in dict.items(registry))
 
 
 class Surroundings:
@@ -36,7 +44,10 @@ class Surroundings:
             model: whose classes are watched, with their bases and the Hugging Face modules that define them.
         """
         classes = {base for module in model.modules() for base in type(module).__mro__ if base is not object}
-        modules = {one.__module__ for one in classes if one.__module__.partition(".")[0] == "transformers"}
+        modules = {one.__module__ for one in classes if _is_hf(one.__module__)}
+        # What they use of HF's other modules lives there: the registries of activations and attention functions.
+        used = [value for name in modules if name in sys.modules for value in vars(sys.modules[name]).values()]
+        modules |= {str(value.__module__) for value in used if _is_hf(getattr(value, "__module__", None))}
         self._watched: dict[str, Any] = {f"class {one.__module__}.{one.__qualname__}": one for one in classes}
         self._watched |= {f"module {name}": sys.modules[name] for name in modules if name in sys.modules}
         # What was seen is held too, so that no identity is given out again while the snapshot lives.
@@ -58,6 +69,10 @@ class Surroundings:
         return sorted(key for key in self._seen.keys() | now.keys() if self._seen.get(key) != now.get(key))
 
 
+def _is_hf(module: object) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] == "transformers"
+
+
 def _torch_state() -> dict[str, Any]:
     return {
         "torch: default dtype": torch.get_default_dtype(),
@@ -73,7 +88,7 @@ class ModelState:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._modules = {name: id(module) for name, module in model.named_modules()}
+        self._modules = {name: (id(module), type(module)) for name, module in model.named_modules()}
         self._held = list(model.modules())
         self._forwards = {id(module): module.__dict__.get("forward") for module in self._held}
         self._hooks = {id(module): _hook_counts(module) for module in self._held}
@@ -92,8 +107,8 @@ class ModelState:
         def note(kind: Change, place: str) -> None:
             found.setdefault(kind, place)
 
-        names = {name: id(module) for name, module in model.named_modules()}
-        for name in self._modules.keys() | names.keys():
+        names = {name: (id(module), type(module)) for name, module in model.named_modules()}
+        for name in sorted(self._modules.keys() | names.keys()):
             if self._modules.get(name) != names.get(name):
                 note("modules", name)
         for module in self._held:
@@ -117,10 +132,10 @@ class ModelState:
                     note(kind, name)  # type: ignore[arg-type]
         config, attention = _config_of(model)
         if config != self._config:
-            note(
-                "config",
-                next(key for key in config.keys() | self._config.keys() if config.get(key) != self._config.get(key)),
+            edited = sorted(
+                key for key in config.keys() | self._config.keys() if config.get(key) != self._config.get(key)
             )
+            note("config", edited[0])
         if attention != self._attention:
             note("attention", f"{self._attention} became {attention}")
         return found

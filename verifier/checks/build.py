@@ -179,15 +179,10 @@ def parameters(case: Case) -> Finding:
             lost = int((~found).sum())
             return Finding(
                 verdict=Verdict.FAIL,
-                where=_place(name),
+                where=name,
                 message=f"{lost} of its {wanted.numel()} values are in no component",
             )
     return Finding()
-
-
-def _place(parameter: str) -> str:
-    """The parameter's name without the number of its layer, for fingerprints."""
-    return ".".join("{i}" if part.isdigit() else part for part in parameter.split("."))
 
 
 @check("build.tied", needs=["components"])

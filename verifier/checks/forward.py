@@ -101,8 +101,11 @@ def _counts_otherwise(case: Case, compare: Compare) -> bool:
     inputs = case.inputs("padded")
     assert inputs.input_ids is not None
     counted = torch.arange(inputs.input_ids.shape[1], device=inputs.input_ids.device).expand_as(inputs.input_ids)
-    with torch.no_grad():
-        told = case.subject().forward(replace(inputs, position_ids=counted)).logits
+    try:
+        with torch.no_grad():
+            told = case.subject().forward(replace(inputs, position_ids=counted)).logits
+    except Exception:  # what cannot be tried explains nothing; `forward.position_ids` reports it
+        return False
     return compare(told, case.expected("padded").logits).verdict is not Verdict.FAIL
 
 
@@ -267,15 +270,15 @@ def _precision(dtype: str) -> Check:
             raise NotApplicable(f"{dtype} was not asked for")
 
         def compare() -> Iterator[Comparison]:
-            for scenario in ("plain", "padded"):
-                chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
-                yield case.precision_judge(scenario, dtype).compare(
-                    f"{dtype}, {scenario}",
-                    case.actual(scenario, dtype).logits,
-                    case.true(scenario, dtype).logits,
-                    defined=(chosen.real & agreeing[:, None])[..., None],
-                    rows=chosen.rows,
-                )
+            # Its first row is not padded; in the others a mask's lowest number may overflow.
+            chosen, agreeing = case.scenario("padded"), case.agreeing_rows("padded")
+            yield case.precision_judge("padded", dtype).compare(
+                dtype,
+                case.actual("padded", dtype).logits,
+                case.true("padded", dtype).logits,
+                defined=(chosen.real & agreeing[:, None])[..., None],
+                rows=chosen.rows,
+            )
 
         return conclude(compare())
 

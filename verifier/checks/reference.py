@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -186,19 +186,34 @@ def config(case: Case) -> Finding:
 
 @check("reference.seeds", subject=False)
 def seeds(case: Case) -> Finding:
-    """Two models of one seed are equal and share nothing; no parameter of a random one is uniform.
+    """The model that the adapter is given equals the reference and shares nothing with it; random weights are distinct.
 
     A failure means that the family's `build` lets the reference and the subject see each other, or gives weights
-    that hide bugs; nothing that is compared with it is proved.
+    that hide bugs (uniform ones, or two alike); nothing that is compared with it is proved.
     """
-    first, second = case.reference(), case.build()
-    for (name, one), (_, other) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+    theirs, ours = dict(case.reference().named_parameters()), dict(case.given.named_parameters())
+    if theirs.keys() != ours.keys():
+        return Finding(verdict=Verdict.FAIL, where="parameters", message="two models of one seed have other ones")
+    for name, one in theirs.items():
+        other = ours[name]
         if not torch.equal(one, other):
             return Finding(verdict=Verdict.FAIL, where=name, message="it differs between two models of one seed")
         if one.numel() and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr():
             return Finding(verdict=Verdict.FAIL, where=name, message="two models of one seed share its memory")
-        if case.spec.checkpoint is None and one.numel() > 1 and bool((one == one.flatten()[0]).all()):
+    return Finding() if case.spec.checkpoint is not None else _distinct(theirs)
+
+
+def _distinct(parameters: Mapping[str, Tensor]) -> Finding:
+    seen: dict[torch.Size, list[tuple[str, Tensor]]] = {}
+    for name, one in parameters.items():
+        if one.numel() < 2:
+            continue
+        if bool((one == one.flatten()[0]).all()):
             return Finding(verdict=Verdict.FAIL, where=name, message="all its values are the same")
+        for other, value in seen.get(one.shape, []):
+            if torch.equal(one, value):
+                return Finding(verdict=Verdict.FAIL, where=name, message=f"it equals {other}")
+        seen.setdefault(one.shape, []).append((name, one))
     return Finding()
 
 

@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from verifier.canonical import Point, points
-from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks, refusal
+from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
+from verifier.families.falcon_refusals import refusal
 from verifier.family import Config, Projection, QKVRows
 
 if TYPE_CHECKING:

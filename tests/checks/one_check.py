@@ -1,0 +1,29 @@
+"""What the tests of checks are given: a way of running one check, and of making the right adapter wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from falcons import KINDS
+from torch import nn
+
+from verifier.faults.mutants import Breaks, MutantAdapter
+from verifier.outcome import Outcome
+
+DEFAULT = KINDS["two-norms-grouped-rope"]
+
+
+class Judge(Protocol):
+    """Runs one check on one case; what is not said is right."""
+
+    def __call__(
+        self, check: str, *, adapter: Any = None, family: Any = None, config: Mapping[str, Any] = DEFAULT, **more: Any
+    ) -> Outcome: ...
+
+
+Broken = Callable[[Breaks | Callable[[nn.Module], Breaks]], MutantAdapter]
+"""Makes the right adapter wrong in one thing."""
+
+AmongAll = Callable[[str], Mapping[str, Outcome]]
+"""What every check says of the right adapter, on one case of the spread."""
