@@ -18,7 +18,6 @@ from verifier.numerics import (
     Comparison,
     Noise,
     conclude,
-    mean_square_root,
     precision,
     rms,
     same,
@@ -78,10 +77,6 @@ def test_the_rms_of_a_scalar_is_its_size() -> None:
 
 def test_an_rms_of_small_dtypes_does_not_overflow() -> None:
     assert rms(torch.full((1, 8), 300.0, dtype=torch.float16)) == 300.0
-
-
-def test_the_rms_of_runs_is_theirs_together() -> None:
-    assert mean_square_root([3.0, 4.0, 0.0, 0.0]) == 2.5
 
 
 def test_a_unit_is_the_dtypes_at_the_tensors_scale() -> None:

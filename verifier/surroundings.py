@@ -25,7 +25,8 @@ def _contents(value: Any) -> Any:
     if type(value) in (list, set, frozenset, tuple):
         return (type(value).__name__, tuple(id(one) for one in value))
     if isinstance(value, Mapping):  # a registry class of HF's, which keeps its entries in dicts of its own
-        return (id(value), *(_entries(one) for one in vars(value).values() if isinstance(one, dict)))
+        kept = [*vars(value).values(), *vars(type(value)).values()]
+        return (id(value), *(_entries(one) for one in kept if isinstance(one, dict)))
     return id(value)
 
 
@@ -55,12 +56,13 @@ class Surroundings:
         self._seen = self._look()
 
     def _look(self) -> dict[str, Any]:
-        seen = {
-            f"{label}: {name}": _contents(value)
-            for label, one in self._watched.items()
-            for name, value in vars(one).items()
-            if name not in _SELF_FILLED
-        }
+        seen: dict[str, Any] = {}
+        looked_into: set[int] = set()  # a registry that several modules import is looked into at the first
+        for label, one in sorted(self._watched.items()):
+            for name, value in vars(one).items():
+                if name not in _SELF_FILLED:
+                    seen[f"{label}: {name}"] = id(value) if id(value) in looked_into else _contents(value)
+                    looked_into.add(id(value))
         return seen | _torch_state()
 
     def differences(self) -> list[str]:
@@ -88,9 +90,10 @@ class ModelState:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._modules = {name: (id(module), type(module)) for name, module in model.named_modules()}
+        self._modules = {name: id(module) for name, module in model.named_modules()}
         self._held = list(model.modules())
-        self._forwards = {id(module): module.__dict__.get("forward") for module in self._held}
+        # A module of another class is one with another forward.
+        self._forwards = {id(module): (type(module), module.__dict__.get("forward")) for module in self._held}
         self._hooks = {id(module): _hook_counts(module) for module in self._held}
         self._modes = {id(module): module.training for module in self._held}
         self._parameters = [
@@ -107,13 +110,14 @@ class ModelState:
         def note(kind: Change, place: str) -> None:
             found.setdefault(kind, place)
 
-        names = {name: (id(module), type(module)) for name, module in model.named_modules()}
+        names = {name: id(module) for name, module in model.named_modules()}
         for name in sorted(self._modules.keys() | names.keys()):
             if self._modules.get(name) != names.get(name):
                 note("modules", name)
         for module in self._held:
-            label = type(module).__name__
-            if module.__dict__.get("forward") is not self._forwards[id(module)]:
+            original, forward = self._forwards[id(module)]
+            label = original.__name__
+            if type(module) is not original or module.__dict__.get("forward") is not forward:
                 note("forwards", label)
             if _hook_counts(module) != self._hooks[id(module)]:
                 note("hooks", label)

@@ -235,8 +235,8 @@ def without(*words: str) -> Breaks:
     ("words", "where"),
     [
         (("ln_final",), "transformer.ln_f.weight"),
-        (("ln2",), "transformer.h.{i}.ln_mlp.weight"),
-        (("attn.o", ".attn"), "transformer.h.{i}.self_attention.query_key_value.weight"),
+        (("ln2",), "transformer.h.0.ln_mlp.weight"),
+        (("attn.o", ".attn"), "transformer.h.0.self_attention.query_key_value.weight"),
     ],
     ids=["ln_final", "ln2", "attn"],
 )
