@@ -14,11 +14,12 @@ from torch import nn
 
 from verifier import checks, reference
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output
-from verifier.case import Case, run_case
+from verifier.case import Case
 from verifier.checks import Check, check
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate
 from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
+from verifier.trial import run_case
 
 SPEC = spec(KINDS["sequential-own-keys-alibi"])
 
@@ -128,7 +129,7 @@ def test_what_raised_once_is_not_tried_again(counting: Any) -> None:
 
 
 def test_reference_and_subject_are_two_models_of_one_seed(case: Case) -> None:
-    mine, theirs = case.wrapping.model, case.reference()
+    mine, theirs = case.given, case.reference()
     assert isinstance(mine, nn.Module)
     assert mine is not theirs
     for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,19 +13,14 @@ from torch import Tensor, nn
 
 from verifier import reference
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
-from verifier.blame import in_full, site_of
 from verifier.canonical import Point
-from verifier.errors import one_line
 from verifier.family import Family
 from verifier.numerics import Comparison, Judge, Noise, precision, rms, semantics, unit
-from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
+from verifier.outcome import NotApplicable, Verdict
 from verifier.perturbation import Perturbation
 from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario
 from verifier.spec import CaseSpec
-from verifier.surroundings import ModelState, Surroundings
-
-if TYPE_CHECKING:
-    from verifier.checks import Check
+from verifier.wrapping import Wrapping
 
 SEMANTIC_DTYPE = "float64"
 SINGLE = "float32"
@@ -40,24 +34,6 @@ T = TypeVar("T")
 
 class Blocked(Exception):
     """What a check rests on already failed, and is reported there: its message names the check."""
-
-
-class Wrapping:
-    """What happened when the adapter was given a model."""
-
-    def __init__(self, adapter: Adapter, model: nn.Module) -> None:
-        self.model = model
-        self.config_before = model.config.to_dict()  # type: ignore[union-attr, operator]
-        # Taken before the adapter may replace any of it.
-        self.tied = reference.is_tied(model)
-        self.surroundings = Surroundings(model)
-        self.state = ModelState(model)
-        self.subject: Subject | None = None
-        self.error: Exception | None = None
-        try:
-            self.subject = adapter.wrap(model)
-        except Exception as error:
-            self.error = error
 
 
 class Case:
@@ -406,53 +382,3 @@ def _is_large(model: nn.Module) -> bool:
 def _close(subject: Subject) -> None:
     with contextlib.suppress(Exception):  # `build.close` reports what closing raises
         subject.close()
-
-
-def run_case(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Outcome]:
-    """Run the checks that apply to a case, in order; whatever goes wrong in one is its outcome.
-
-    Each check's time counts what it was the first to ask for.
-    """
-    case = Case(spec, family, adapter)
-    try:
-        for check in checks:
-            if check.applies == "always" or (check.applies == "valid") == spec.valid:
-                yield _run_check(case, check)
-                case.trim()
-    finally:
-        case.close()
-
-
-def _run_check(case: Case, check: Check) -> Outcome:
-    started = time.perf_counter()
-    finding, exception, site, detail = Finding(), None, None, None
-    try:
-        finding = _missing(case, check) or check.run(case)
-    except Blocked as blocked:
-        finding = Finding(verdict=Verdict.SKIP, message=f"blocked by {blocked}")
-    except NotApplicable as reason:
-        finding = Finding(verdict=Verdict.SKIP, message=f"not applicable: {reason}")
-    except Exception as error:
-        finding = Finding(verdict=Verdict.ERROR, message=one_line(error))
-        exception, site, detail = type(error).__name__, site_of(error), in_full(error)
-    return Outcome(
-        check=check.id,
-        verdict=finding.verdict,
-        measured=finding.measured,
-        bound=finding.bound,
-        where=finding.where,
-        message=finding.message,
-        exception=exception,
-        site=site,
-        detail=detail,
-        seconds=time.perf_counter() - started,
-    )
-
-
-def _missing(case: Case, check: Check) -> Finding | None:
-    if not check.subject or not check.needs:
-        return None
-    missing = sorted(check.needs - case.subject().capabilities)
-    if not missing:
-        return None
-    return Finding(verdict=Verdict.SKIP, message=f"not applicable: the adapter offers no {' and no '.join(missing)}")

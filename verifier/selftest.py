@@ -89,7 +89,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     clean: dict[tuple[str, str], Outcome | None] = {}
 
     def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
-        from verifier.case import run_case
+        from verifier.trial import run_case
 
         reason = who.refusal(spec.config)
         seen = replace(spec, valid=reason is None, reason=reason)

@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 
-from verifier import case
+from verifier import trial
 from verifier.engine import preload, worker
 from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, bounded
 from verifier.errors import ExitStatus
@@ -78,7 +78,7 @@ def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
         yield Outcome(check="a.b", verdict=Verdict.PASS)
         raise LookupError("the harness lost its way")
 
-    monkeypatch.setattr(case, "run_case", run_case)
+    monkeypatch.setattr(trial, "run_case", run_case)
     here, there = multiprocessing.Pipe()
     spec = CaseSpec(family="toy", config={})
     worker._run(there, spec, None, None, ())

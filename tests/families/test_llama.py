@@ -24,9 +24,9 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 import verifier
 from verifier import checks, family, faults, matrix, reference
 from verifier.adapter import Inputs
-from verifier.case import run_case
 from verifier.outcome import Outcome, Verdict
 from verifier.spec import CaseSpec
+from verifier.trial import run_case
 
 REFERENCE = "llama_family:LlamaFamily"
 HERE = Path(__file__).parent

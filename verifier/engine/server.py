@@ -20,7 +20,15 @@ from verifier.engine import preload
 from verifier.engine.plan import Plan
 
 # What every case needs, whatever the family and the adapter. `hypothesis` is not among them: the matrix has no use.
-HEAVY = ("torch", "transformers", "verifier.cli", "verifier.case", "verifier.taps", "verifier.numerics")
+HEAVY = (
+    "torch",
+    "transformers",
+    "verifier.cli",
+    "verifier.case",
+    "verifier.trial",
+    "verifier.taps",
+    "verifier.numerics",
+)
 
 _running: list[str] = []  # what the running forkserver was told to preload; Python has one forkserver a process
 

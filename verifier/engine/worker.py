@@ -112,7 +112,7 @@ def work(pipe: connection.Connection, orders: Orders) -> None:
 def _run(
     pipe: connection.Connection, spec: CaseSpec, family: Family, adapter: Adapter, checks: tuple[Check, ...]
 ) -> None:
-    from verifier.case import run_case
+    from verifier.trial import run_case
 
     began = time.perf_counter()
     try:

@@ -1,0 +1,25 @@
+"""The moment in which an adapter is given a model: what it gave back, and what stood there before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from verifier import reference
+from verifier.adapter import Adapter, Subject
+from verifier.surroundings import ModelState, Surroundings
+
+
+class Wrapping:
+    """What happened when the adapter was given a model."""
+
+    def __init__(self, adapter: Adapter, model: Any) -> None:
+        # Taken before the adapter may replace any of it.
+        self.tied = reference.is_tied(model)
+        self.surroundings = Surroundings(model)
+        self.state = ModelState(model)
+        self.subject: Subject | None = None
+        self.error: Exception | None = None
+        try:
+            self.subject = adapter.wrap(model)
+        except Exception as error:
+            self.error = error
