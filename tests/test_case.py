@@ -13,12 +13,13 @@ from falcons import KINDS, REFUSED, spec
 from torch import nn
 
 from verifier import checks, reference
-from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output
+from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
 from verifier.case import Case
 from verifier.checks import Check, check
 from verifier.families.falcon import FalconFamily
-from verifier.faults.mutants import Delegate
+from verifier.faults.mutants import Breaks, Delegate, MutantSubject
 from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
+from verifier.surroundings import remember
 from verifier.trial import run_case
 
 SPEC = spec(KINDS["sequential-own-keys-alibi"])
@@ -310,3 +311,70 @@ def test_a_check_alone_says_what_it_says_among_all(falcon: FalconFamily, bridge:
     assert len(together) > 30
     for found in (alone, backwards):
         assert [replace(one, seconds=0.0) for one in found] == [replace(one, seconds=0.0) for one in together]
+
+
+class Excuses(Wraps):
+    """An adapter that says of itself that nothing can be judged."""
+
+    def wrap(self, model: nn.Module) -> Subject:
+        raise NotApplicable("sorry")
+
+
+class ExcusesLater(Wraps):
+    def wrap(self, model: nn.Module) -> Subject:
+        return Excusing(super().wrap(model), Breaks())
+
+
+class Excusing(MutantSubject):
+    def forward(self, inputs: Inputs) -> Output:
+        raise NotApplicable("sorry")
+
+
+@pytest.mark.parametrize(("adapter", "identity"), [(Excuses(), "build.adapter"), (ExcusesLater(), "build.forward")])
+def test_an_adapter_cannot_excuse_itself(falcon: FalconFamily, adapter: Adapter, identity: str) -> None:
+    found = outcomes(falcon, adapter)
+    assert found[identity].verdict is Verdict.ERROR
+    assert "sorry" in (found[identity].message or "")
+
+
+class PatchesAtImport(Wraps):
+    """Changes what the reference is made of too, once, and for good."""
+
+    def wrap(self, model: Any) -> Subject:
+        forward = type(model.transformer.h[0].mlp).forward
+        if not hasattr(forward, "wrong"):
+
+            def wrong(self: Any, x: torch.Tensor) -> torch.Tensor:
+                return 1.5 * forward(self, x)
+
+            wrong.wrong = True  # type: ignore[attr-defined]
+            type(model.transformer.h[0].mlp).forward = wrong
+        return super().wrap(model)
+
+
+def test_what_changes_the_reference_too_is_green_nowhere(falcon: FalconFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.falcon.modeling_falcon import FalconMLP
+
+    remember(falcon)
+    monkeypatch.setattr(FalconMLP, "forward", FalconMLP.forward)  # put back at the end
+    for _ in range(2):
+        found = outcomes(falcon, PatchesAtImport())
+        assert found["build.surroundings"].verdict is Verdict.FAIL
+        assert found["forward.logits"].verdict is Verdict.SKIP
+        assert "build.surroundings" in (found["forward.logits"].message or "")
+
+
+def test_a_subject_that_writes_into_its_inputs_cannot_bend_the_truth(falcon: FalconFamily) -> None:
+    class Writes(MutantSubject):
+        def forward(self, inputs: Inputs) -> Output:
+            if inputs.inputs_embeds is not None:
+                inputs.inputs_embeds.mul_(1.5)
+            return super().forward(inputs)
+
+    class Adapts(Wraps):
+        def wrap(self, model: nn.Module) -> Subject:
+            return Writes(super().wrap(model), Breaks())
+
+    found = {name: one.verdict for name, one in outcomes(falcon, Adapts()).items()}
+    assert found["forward.inputs_embeds"] is Verdict.FAIL
+    assert found["forward.inputs"] is Verdict.FAIL

@@ -67,12 +67,19 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a forward gives: logits `[batch, pos, d_vocab]`, the mean loss (a scalar) if labels came in, and the
-    cache, opaque to the harness, if it was asked for."""
+    """What a forward gives.
+
+    Attributes:
+        logits: `[batch, pos, d_vocab]`.
+        loss: the mean loss, a scalar, if labels came in.
+        cache: opaque to the harness, if it was asked for.
+        attentions: the patterns `[batch, head, query, key]`, a layer each, if HF was asked for them.
+    """
 
     logits: Tensor
     loss: Tensor | None = None
     cache: Any = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 Edit = Callable[["Tensor"], "Tensor | None"]
@@ -267,7 +274,9 @@ def load(reference: str) -> Adapter:
         UsageError: nothing has that name, or it is no adapter.
         ImportFailed: it raised at import.
     """
-    found: Adapter = plugins.load(reference, group=GROUP, kind="adapter", is_one=is_adapter)
+    found: Adapter = plugins.load(
+        reference, group=GROUP, kind="adapter", is_one=is_adapter, needs=plugins.members(Adapter)
+    )
     return found
 
 

@@ -45,6 +45,17 @@ def _is_adapters(filename: str) -> bool:
     return not filename.startswith(_STDLIB)
 
 
+def through_hugging_face(error: BaseException) -> bool:
+    """Whether it came out of Hugging Face's code, and not only out of a family's or ours."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        if any(f"/{name}/" in PurePath(trace.tb_frame.f_code.co_filename).as_posix() for name in _HUGGING_FACE):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+_HUGGING_FACE = ("transformers", "huggingface_hub")
 _MOST_LINES = 60
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -16,10 +17,11 @@ from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
 from verifier.canonical import Point
 from verifier.family import Family
 from verifier.numerics import Comparison, Judge, Noise, precision, rms, semantics, unit
-from verifier.outcome import NotApplicable, Verdict
+from verifier.outcome import Verdict
 from verifier.perturbation import Perturbation
-from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario
+from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario, copied
 from verifier.spec import CaseSpec
+from verifier.surroundings import changed_since_first
 from verifier.wrapping import Wrapping
 
 SEMANTIC_DTYPE = "float64"
@@ -58,6 +60,16 @@ class Case:
         if raised is not None:
             raise raised
         return value
+
+    def went_through_subject(self, error: BaseException) -> bool:
+        """Whether the exception came out of a method of the adapter or of one of its subjects."""
+        theirs = {id(self.adapter), *map(id, self._subjects)}
+        trace = error.__traceback__
+        while trace is not None:
+            if id(trace.tb_frame.f_locals.get("self")) in theirs:
+                return True
+            trace = trace.tb_next
+        return False
 
     def trim(self) -> None:
         """Between two checks, let go of a large model's copies: all but the reference and what was computed.
@@ -109,8 +121,8 @@ class Case:
         # One model serves every dtype in turn, with the reference's weights rounded anew.
         model = self._once(("truth",), self.build)
         with torch.no_grad():
-            for rounded, exact in zip(model.parameters(), self.reference().parameters(), strict=True):
-                rounded.copy_(exact.to(getattr(torch, dtype)))
+            for rounded, working in zip(model.parameters(), self.reference(dtype).parameters(), strict=True):
+                rounded.copy_(working)
         return model
 
     def scenario(self, name: str) -> Scenario:
@@ -123,8 +135,8 @@ class Case:
         return self._once(("scenario", name), make)
 
     def inputs(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Inputs:
-        """The inputs for a model in that dtype."""
-        return self.scenario(scenario).in_dtype(getattr(torch, dtype))
+        """The inputs for a model in that dtype: fresh tensors each time, because a subject may write into its own."""
+        return copied(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
 
     def expected(self, scenario: str, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Output:
         """What HF's model in that dtype gives."""
@@ -239,7 +251,7 @@ class Case:
         difference is told once.
 
         Raises:
-            NotApplicable: nowhere.
+            Blocked: nowhere.
         """
 
         def make() -> Tensor:
@@ -255,7 +267,7 @@ class Case:
 
         rows: Tensor = self._once(("agreeing rows", scenario), make)
         if not rows.any():
-            raise NotApplicable("the logits differ already")
+            raise Blocked("the logits, which differ already")
         return rows
 
     def defined(self, axes: Sequence[str], scenario: str) -> Tensor:
@@ -276,6 +288,18 @@ class Case:
         return self.build()
 
     @cached_property
+    def contamination(self) -> list[str]:
+        """What of HF's own code is not as it was before any adapter, once this model is wrapped: the reference is
+        made of it too, so nothing that is compared proves anything."""
+        _ = self.wrapping
+        return changed_since_first(self.family)
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the adapter has had it."""
+        return "wrapping" in self.__dict__
+
+    @cached_property
     def wrapping(self) -> Wrapping:
         """What happened when the adapter was given the case's model in float64."""
         found = Wrapping(self.adapter, self.given)
@@ -287,12 +311,15 @@ class Case:
         """The wrapped model.
 
         Raises:
-            Blocked: it could not be built, which `build.adapter` reports.
+            Blocked: it could not be built, which `build.adapter` reports, or HF's own code was changed, which
+                `build.surroundings` does.
         """
         if dtype == SEMANTIC_DTYPE:
             if not is_subject(self.wrapping.subject):
                 raise Blocked("build.adapter")
             assert self.wrapping.subject is not None
+            if self.contamination:
+                raise Blocked("build.surroundings")
             return self.wrapping.subject
         return self._once(("subject", dtype), lambda: self.wrap(self.build(dtype)))
 
@@ -325,7 +352,7 @@ class Case:
         def make() -> Output:
             subject = self.subject(dtype)  # wrapped outside `no_grad`, as its users do
             with torch.no_grad():
-                return subject.forward(self.inputs(scenario, dtype))
+                return _kept(subject.forward(self.inputs(scenario, dtype)))
 
         return self._once(("actual", scenario, dtype), make)
 
@@ -366,6 +393,15 @@ class Case:
         with torch.no_grad(), hooks.switched(frozenset(wanted)), hooks.hooked(wanted, {}):
             output = self.subject().forward(inputs or self.inputs(scenario))
         return {**seen, "logits": output.logits}
+
+
+def _kept(output: Output) -> Output:
+    """What can be remembered: the subject may give the same memory again, with other values."""
+
+    def own(value: Any) -> Any:
+        return value.detach().clone() if isinstance(value, Tensor) else value
+
+    return replace(output, logits=own(output.logits), loss=own(output.loss))
 
 
 def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:

@@ -115,7 +115,14 @@ class Judge:
             truth: what it must be.
             defined: broadcasts to `truth`; what is not defined is not compared.
             rows: what each row of the batch shows; the worst one's goes into the message.
+
+        Raises:
+            NotApplicable: nothing is defined, or the reference itself is not finite.
         """
+        if not math.isfinite(self.noise):
+            raise NotApplicable("HF's own result is not finite here")
+        if defined is not None and not bool(defined.any()):
+            raise NotApplicable("nothing is defined here")
         wrong = _unfit(actual, truth)
         if wrong is not None:
             return Comparison(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)

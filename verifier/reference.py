@@ -81,4 +81,9 @@ def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
     result = model(
         **{name: value for name, value in given.items() if value is not None}, use_cache=inputs.use_cache, **more
     )
-    return Output(logits=result.logits, loss=result.loss, cache=result.past_key_values if inputs.use_cache else None)
+    return Output(
+        logits=result.logits,
+        loss=result.loss,
+        cache=result.past_key_values if inputs.use_cache else None,
+        attentions=result.attentions,
+    )

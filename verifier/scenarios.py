@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,19 +36,23 @@ class Scenario:
         return self.inputs if embeds is None else replace(self.inputs, inputs_embeds=embeds.to(dtype))
 
 
+def copied(inputs: Inputs) -> Inputs:
+    """The same in memory of its own."""
+    return _each(inputs, lambda value: value.clone())
+
+
 def one_row(inputs: Inputs, row: int) -> Inputs:
     """A batch of that row alone."""
+    return _each(inputs, lambda value: value[row : row + 1].clone())
 
-    def pick(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value[row : row + 1]
 
-    return Inputs(
-        input_ids=pick(inputs.input_ids),
-        inputs_embeds=pick(inputs.inputs_embeds),
-        attention_mask=pick(inputs.attention_mask),
-        position_ids=pick(inputs.position_ids),
-        labels=pick(inputs.labels),
-    )
+def _each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    changed: dict[str, Any] = {
+        name: change(value)
+        for name in ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "labels")
+        if (value := getattr(inputs, name)) is not None
+    }
+    return replace(inputs, **changed)
 
 
 def _tokens(spec: CaseSpec, vocab: int, batch: int, length: int, name: str) -> Tensor:
@@ -110,13 +115,23 @@ def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
     )
 
 
+def padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """What generation from a padded batch passes: a mask, and positions that count its tokens."""
+    chosen = padded(spec, vocab, d_model)
+    assert chosen.inputs.attention_mask is not None
+    counted = (chosen.inputs.attention_mask.cumsum(-1) - 1).clamp(min=0)
+    return replace(chosen, inputs=replace(chosen.inputs, position_ids=counted))
+
+
 def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
-    """Embeddings that are no token's."""
+    """Embeddings that are no token's, each row after the first with more padding on the left."""
     shape = (spec.batch, spec.length, d_model)
     draw = torch.randn(shape, generator=generator("embeds", spec.seed), dtype=torch.float64).to(spec.device)
     # Representable in every working dtype, so that all of them are given the same.
     draw = draw.to(torch.float16).to(torch.bfloat16).to(torch.float64)
-    return _scenario(Inputs(inputs_embeds=draw), torch.ones(shape[:2], dtype=torch.bool, device=draw.device))
+    padding = torch.arange(spec.batch, device=draw.device).clamp(max=spec.length - 1)
+    mask = (torch.arange(spec.length, device=draw.device) >= padding[:, None]).long()
+    return _scenario(Inputs(inputs_embeds=draw, attention_mask=mask), mask.bool())
 
 
 def labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
@@ -133,6 +148,7 @@ SCENARIOS: Mapping[str, Callable[[CaseSpec, int, int], Scenario]] = {
     "long": long,
     "padded": padded,
     "position ids": position_ids,
+    "padded position ids": padded_position_ids,
     "inputs embeds": inputs_embeds,
     "labels": labels,
 }

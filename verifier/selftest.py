@@ -11,7 +11,7 @@ from verifier import checks, family, matrix
 from verifier.adapter import Adapter
 from verifier.errors import ExitStatus
 from verifier.family import Family
-from verifier.outcome import Outcome, Verdict
+from verifier.outcome import NotApplicable, Outcome, Verdict
 from verifier.spec import CaseSpec
 
 _CLEAN = (Verdict.PASS, Verdict.REDUCED)
@@ -79,18 +79,20 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     """Plant every fault of the family in the adapter, and let each check that must catch it look.
 
     A check catches a fault if it finds nothing in the right adapter on that case, and something in the broken one.
-    A check that no fault is for is given as a survivor of its own.
+    A check that was not seen to catch any fault is given as a survivor of its own, unless the adapter lacks what it
+    needs.
     """
     from verifier import faults
+    from verifier.trial import MISSING, run_case
 
     right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
     known = {check.id: check for check in checks.registered()}
     cases = trials(matrix.cases(right_family, family_reference, seed=seed))
     clean: dict[tuple[str, str], Outcome | None] = {}
+    caught: set[str] = set()
+    inapplicable: set[str] = set()  # to this adapter, which lacks a capability
 
     def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
-        from verifier.trial import run_case
-
         reason = who.refusal(spec.config)
         seen = replace(spec, valid=reason is None, reason=reason)
         return next(run_case(seen, who, wrapped, [known[identity]]), None)
@@ -112,7 +114,8 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
                 outcome = outcome_of(spec, *broken, identity)
                 if outcome is None:
                     continue
-                if outcome.verdict is Verdict.SKIP:  # nothing in this model could be wrong like that
+                # Nothing in this model could be wrong like that.
+                if outcome.verdict is Verdict.SKIP or outcome.exception == NotApplicable.__name__:
                     if not kill.tried:
                         kill = replace(kill, unable=outcome.message)
                     continue
@@ -120,11 +123,14 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
                 if outcome.verdict.is_finding and (fault.raises or outcome.verdict is not Verdict.ERROR):
                     kill = replace(kill, outcome=outcome, case=spec)
                     break
+            if kill.outcome is not None:
+                caught.add(identity)
+            elif kill.unable is not None and kill.unable.startswith(MISSING):
+                inapplicable.add(identity)
             yield kill
-    covered = {identity for fault in faults.of(right_family) for identity in fault.caught_by}
     for identity in known:
-        if identity not in covered:
-            yield Kill(fault="none", what="no fault is planted for this check", check=identity)
+        if identity not in caught and identity not in inapplicable:
+            yield Kill(fault="none", what="no fault of this check could be caught", check=identity)
 
 
 def main(family_reference: str, adapter_reference: str, seed: int = 0) -> ExitStatus:

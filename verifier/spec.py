@@ -10,6 +10,7 @@ from verifier.errors import UsageError
 from verifier.outcome import short_id
 
 WORKING_DTYPES = ("float32", "bfloat16", "float16")
+SHORTEST = 6  # positions in which every way of padding leaves a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,13 @@ class CaseSpec:
     dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
     device: str = "cpu"
     checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.length < SHORTEST or self.long < 1:
+            raise UsageError(
+                f"a case needs batch ≥ 1, length ≥ {SHORTEST} (padding on both sides and in the middle) and long ≥ 1, "
+                f"not {self.batch}, {self.length} and {self.long}"
+            )
 
     @property
     def id(self) -> str:

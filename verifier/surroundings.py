@@ -3,6 +3,7 @@ and what of the model itself did change."""
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from verifier.adapter import Change
+from verifier.family import Family
 
 # Names that Python and torch fill in by themselves as code runs.
 _SELF_FILLED = frozenset(
@@ -32,7 +34,15 @@ def _contents(value: Any) -> Any:
 
 def _entries(registry: dict[Any, Any]) -> Any:
     # `dict.items`, because a registry may make its entries when they are asked for.
-    return tuple((key if isinstance(key, str) else id(key), id(one)) for key, one in dict.items(registry))
+    return frozenset((key if isinstance(key, str) else id(key), id(one)) for key, one in dict.items(registry))
+
+
+def _still_in(before: Any, now: Any) -> bool:
+    if isinstance(before, frozenset) and isinstance(now, frozenset):
+        return before <= now
+    if isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now):
+        return all(_still_in(one, other) for one, other in zip(before, now, strict=True))
+    return bool(before == now)
 
 
 class Surroundings:
@@ -69,6 +79,49 @@ class Surroundings:
         """What is no longer as it was, by name."""
         now = self._look()
         return sorted(key for key in self._seen.keys() | now.keys() if self._seen.get(key) != now.get(key))
+
+    def changes(self) -> list[str]:
+        """What of it does something else now, by name: not what was only added to a module or a registry.
+
+        HF itself notes each class that it meets in registries of its own.
+        """
+        now = self._look()
+        added = {key for key in now.keys() - self._seen.keys() if key.startswith("module ")}
+        return sorted(
+            key for key in (self._seen.keys() | now.keys()) - added if not _still_in(self._seen.get(key), now.get(key))
+        )
+
+
+_AT_FIRST: dict[str, Surroundings | None] = {}
+
+
+def remember(family: Family) -> None:
+    """Note how the family's classes are now, before an adapter is imported; a second call changes nothing.
+
+    An adapter that patches them at its import, or for the next case, changes the reference as much as the subject,
+    and then the two agree. Of a family that cannot build its plainest model nothing is noted: `reference.acceptance`
+    reports that.
+    """
+    if family.name in _AT_FIRST:
+        return
+    try:
+        model = family.build(
+            family.dims(), dtype=torch.float32, device="cpu", attention=family.reference_attention, seed=0
+        )
+        # What HF itself fills in when it first draws weights and first runs is filled in.
+        type(model)(copy.deepcopy(model.config))
+        with torch.no_grad():
+            model(input_ids=torch.zeros(1, 2, dtype=torch.long))
+    except Exception:
+        _AT_FIRST[family.name] = None
+        return
+    _AT_FIRST[family.name] = Surroundings(model)
+
+
+def changed_since_first(family: Family) -> list[str]:
+    """What of it is no longer as it was, by name."""
+    first = _AT_FIRST.get(family.name)
+    return [] if first is None else first.changes()
 
 
 def _is_hf(module: object) -> bool:

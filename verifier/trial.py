@@ -13,6 +13,9 @@ from verifier.errors import one_line
 from verifier.family import Family
 from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
 from verifier.spec import CaseSpec
+from verifier.surroundings import remember
+
+MISSING = "not applicable: the adapter offers no"
 
 
 def run_case(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Outcome]:
@@ -20,6 +23,7 @@ def run_case(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[
 
     Each check's time counts what it was the first to ask for.
     """
+    remember(family)
     case = Case(spec, family, adapter)
     try:
         for check in checks:
@@ -35,13 +39,25 @@ def _run_check(case: Case, check: Check) -> Outcome:
     finding, exception, site, detail = Finding(), None, None, None
     try:
         finding = _missing(case, check) or check.run(case)
-    except Blocked as blocked:
-        finding = Finding(verdict=Verdict.SKIP, message=f"blocked by {blocked}")
-    except NotApplicable as reason:
-        finding = Finding(verdict=Verdict.SKIP, message=f"not applicable: {reason}")
     except Exception as error:
+        # These two are the checks' own words: an adapter cannot excuse itself with them.
+        if isinstance(error, Blocked | NotApplicable) and not case.went_through_subject(error):
+            why = "blocked by" if isinstance(error, Blocked) else "not applicable:"
+            return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why} {error}"), started)
         finding = Finding(verdict=Verdict.ERROR, message=one_line(error))
         exception, site, detail = type(error).__name__, site_of(error), in_full(error)
+    return _outcome(check, finding, started, exception=exception, site=site, detail=detail)
+
+
+def _outcome(
+    check: Check,
+    finding: Finding,
+    started: float,
+    *,
+    exception: str | None = None,
+    site: str | None = None,
+    detail: str | None = None,
+) -> Outcome:
     return Outcome(
         check=check.id,
         verdict=finding.verdict,
@@ -62,4 +78,4 @@ def _missing(case: Case, check: Check) -> Finding | None:
     missing = sorted(check.needs - case.subject().capabilities)
     if not missing:
         return None
-    return Finding(verdict=Verdict.SKIP, message=f"not applicable: the adapter offers no {' and no '.join(missing)}")
+    return Finding(verdict=Verdict.SKIP, message=f"{MISSING} {' and no '.join(missing)}")

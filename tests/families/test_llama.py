@@ -296,6 +296,9 @@ FOUND = {  # on every config that HF accepts and that has layers
     ("forward.left_padding", Verdict.FAIL),
     ("forward.gaps", Verdict.FAIL),
     ("forward.mixed_padding", Verdict.FAIL),
+    # As under left padding, which is in these too.
+    ("forward.padded_position_ids", Verdict.FAIL),
+    ("forward.inputs_embeds", Verdict.FAIL),
 }
 # It takes the softmax in float32 whatever the model's dtype: what rests on it is right to that only.
 REDUCED = {
@@ -303,7 +306,7 @@ REDUCED = {
     "forward.lengths",
     "forward.right_padding",
     "forward.position_ids",
-    "forward.inputs_embeds",
+    "forward.gradients",
     "forward.loss",
     "forward.patterns",
     "forward.training",

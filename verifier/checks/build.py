@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, Inputs, is_subject
+from verifier.blame import through_hugging_face
 from verifier.case import Case
 from verifier.checks import check
 from verifier.errors import one_line
@@ -69,6 +70,8 @@ def refusal(case: Case) -> Finding:
     try:
         model = case.build()
     except Exception as error:
+        if not through_hugging_face(error):
+            raise
         raise NotApplicable("HF does not even build it") from error
     try:
         subject = case.wrap(model)
@@ -78,6 +81,8 @@ def refusal(case: Case) -> Finding:
         return Finding(verdict=Verdict.FAIL, where="wrap", message="it refuses without a word of why")
     except Exception as error:
         return Finding(verdict=Verdict.FAIL, where="wrap", message=f"no clear refusal, but {one_line(error)}")
+    if not is_subject(subject):
+        return Finding(verdict=Verdict.FAIL, where="wrap", message=f"no refusal, but a {type(subject).__name__}")
     ids = torch.zeros(case.spec.batch, case.spec.length, dtype=torch.long, device=case.spec.device)
     try:
         with torch.no_grad():
@@ -99,8 +104,10 @@ def surroundings(case: Case) -> Finding:
 
     A failure means that an adapter patches what every other model in the process is made of.
     """
-    case.require_forward()
-    changed = case.wrapping.surroundings.differences()
+    changed = case.contamination
+    if not changed:
+        case.require_forward()
+        changed = case.wrapping.surroundings.differences()
     if not changed:
         return Finding()
     return Finding(verdict=Verdict.FAIL, where=changed[0], message=f"changed: {', '.join(changed[:5])}")

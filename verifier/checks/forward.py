@@ -25,14 +25,17 @@ Compare = Callable[[object, Tensor], Comparison]
 
 def _concluded(case: Case, scenario: str, compare: Compare) -> Finding:
     """Judge the subject's logits on a scenario; a failure that follows one of HF's other paths says so."""
-    actual, truth = case.actual(scenario).logits, case.expected(scenario).logits
+    truth, actual = case.expected(scenario).logits, case.actual(scenario).logits
     finding = conclude([compare(actual, truth)])
     if finding.verdict is not Verdict.FAIL:
         return finding
     for name in case.family.attentions:
         if name == case.family.reference_attention:
             continue
-        theirs = case.expected(scenario, attention=name).logits
+        try:
+            theirs = case.expected(scenario, attention=name).logits
+        except Exception:  # a path that raises explains nothing; `reference.attention` reports it
+            continue
         if compare(theirs, truth).verdict is not Verdict.FAIL:
             continue  # that path agrees with the right one, so it explains nothing
         if compare(*_without_shared_nans(actual, theirs)).verdict is not Verdict.FAIL:
@@ -124,9 +127,18 @@ def position_ids(case: Case) -> Finding:
     return _logits(case, "position ids", "position ids")
 
 
+@check("forward.padded_position_ids")
+def padded_position_ids(case: Case) -> Finding:
+    """With a mask and positions that count its tokens, as generation from a padded batch passes them, they are HF's.
+
+    A failure means that one of the two is forgotten when the other is given.
+    """
+    return _logits(case, "padded position ids", "position ids beside padding")
+
+
 @check("forward.inputs_embeds")
 def inputs_embeds(case: Case) -> Finding:
-    """With embeddings in the place of tokens the logits are HF's.
+    """With embeddings in the place of tokens, padded on the left, the logits are HF's.
 
     A failure means that soft prompts and edited embeddings are not run through the same model.
     """
@@ -144,8 +156,6 @@ def loss(case: Case) -> Finding:
     assert truth is not None
     judge = semantics(case.loss_noise(), lambda: case.loss_noise("float32"))
     given = case.actual("labels")
-    if given.loss is None:
-        raise NotApplicable("the adapter gives no loss for labels")
     return conclude(
         [case.compare_logits("logits beside labels", given.logits, "plain"), judge.compare("loss", given.loss, truth)]
     )
@@ -212,6 +222,38 @@ def causality(case: Case) -> Finding:
     )
 
 
+@check("forward.gradients")
+def gradients(case: Case) -> Finding:
+    """With gradients enabled, as they are unless somebody turns them off, the logits are the same.
+
+    A failure means that the model that is differentiated is not the one that is read.
+    """
+    case.agreeing_rows("plain")
+    with torch.enable_grad():
+        logits = case.subject().forward(case.inputs("plain")).logits
+    return conclude([case.compare_logits("logits with gradients enabled", logits, "plain")])
+
+
+@check("forward.inputs")
+def inputs_kept(case: Case) -> Finding:
+    """A forward writes into none of the tensors that it is given.
+
+    A failure means that the caller's tokens, mask, positions or embeddings are others afterwards.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for scenario in ("plain", "padded position ids", "inputs embeds", "labels"):
+            given, before = case.inputs(scenario), case.inputs(scenario)
+            case.require_forward()
+            with torch.no_grad():
+                case.subject().forward(given)
+            for name in ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "labels"):
+                if getattr(before, name) is not None:
+                    yield same(f"{name}, {scenario}", getattr(given, name), getattr(before, name))
+
+    return conclude(compare())
+
+
 @check("forward.twice")
 def twice(case: Case) -> Finding:
     """A second forward on the same tokens, with others between, gives the same logits bit for bit.
@@ -270,15 +312,16 @@ def _precision(dtype: str) -> Check:
             raise NotApplicable(f"{dtype} was not asked for")
 
         def compare() -> Iterator[Comparison]:
-            # Its first row is not padded; in the others a mask's lowest number may overflow.
-            chosen, agreeing = case.scenario("padded"), case.agreeing_rows("padded")
-            yield case.precision_judge("padded", dtype).compare(
-                dtype,
-                case.actual("padded", dtype).logits,
-                case.true("padded", dtype).logits,
-                defined=(chosen.real & agreeing[:, None])[..., None],
-                rows=chosen.rows,
-            )
+            # Without a mask, and with one, whose lowest number may overflow.
+            for scenario in ("plain", "padded"):
+                chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
+                yield case.precision_judge(scenario, dtype).compare(
+                    f"{dtype}, {scenario}",
+                    case.actual(scenario, dtype).logits,
+                    case.true(scenario, dtype).logits,
+                    defined=(chosen.real & agreeing[:, None])[..., None],
+                    rows=chosen.rows,
+                )
 
         return conclude(compare())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from verifier import reference
 from verifier.adapter import Inputs
+from verifier.blame import through_hugging_face
 from verifier.case import Case
 from verifier.checks import check
-from verifier.errors import VerifierError, one_line
-from verifier.numerics import Comparison, conclude, steady
+from verifier.errors import one_line
+from verifier.numerics import Comparison, conclude, semantics, stated, steady
 from verifier.outcome import Finding, NotApplicable, Verdict
 
 
@@ -36,9 +38,9 @@ def acceptance(case: Case) -> Finding:
         inputs = case.inputs("plain") if case.spec.valid else _any_tokens(case, model)
         with torch.no_grad():
             reference.forward(model, inputs)
-    except VerifierError:
-        raise
     except Exception as error:
+        if not through_hugging_face(error):
+            raise
         refused = one_line(error)
     if case.spec.valid and refused:
         return Finding(verdict=Verdict.FAIL, where="accepted by the family", message=f"HF refuses it: {refused}")
@@ -55,6 +57,17 @@ def _any_tokens(case: Case, model: Any) -> Inputs:
     return Inputs(input_ids=torch.zeros(case.spec.batch, case.spec.length, dtype=torch.long, device=case.spec.device))
 
 
+def _held_against(case: Case, where: str, scenario: str, run: Callable[[], Tensor]) -> Comparison:
+    """Another path of HF's, judged; that it raises is a finding about HF too."""
+    try:
+        logits = run()
+    except Exception as error:
+        if not through_hugging_face(error):
+            raise
+        return replace(stated(where, f"it raises {one_line(error)}"), verdict=Verdict.UPSTREAM)
+    return _upstream(case.compare_logits(where, logits, scenario))
+
+
 @check("reference.attention", subject=False)
 def attention(case: Case) -> Finding:
     """Every attention implementation of HF's gives the logits of the one that the family calls right.
@@ -65,14 +78,12 @@ def attention(case: Case) -> Finding:
     others = [name for name in case.family.attentions if name != case.family.reference_attention]
     if not others:
         raise NotApplicable("HF has one attention implementation here")
+
+    def run(name: str, scenario: str) -> Callable[[], Tensor]:
+        return lambda: case.expected(scenario, attention=name).logits
+
     return conclude(
-        _upstream(
-            case.compare_logits(
-                f"attn_implementation={name}, {scenario}",
-                case.expected(scenario, attention=name).logits,
-                scenario,
-            )
-        )
+        _held_against(case, f"attn_implementation={name}, {scenario}", scenario, run(name, scenario))
         for name in others
         for scenario in ("plain", "padded")
     )
@@ -80,17 +91,32 @@ def attention(case: Case) -> Finding:
 
 @check("reference.attentions_on_request", subject=False)
 def attentions_on_request(case: Case) -> Finding:
-    """Asking HF for its attention patterns changes nothing of the logits.
+    """Asking HF for its attention patterns changes nothing of the logits, and what it gives are its patterns.
 
     Upstream means that `output_attentions=True` makes HF compute another function, so that patterns taken this way
     are not those of the model that is used.
     """
+    patterns = [point.name for point in case.points if point.kind.template.endswith(".hook_pattern")]
+    given: dict[str, tuple[Tensor, ...]] = {}
+
+    def run(scenario: str) -> Tensor:
+        with torch.no_grad():
+            output = reference.forward(case.reference(), case.inputs(scenario), output_attentions=True)
+        given[scenario] = output.attentions or ()
+        return output.logits
 
     def compare() -> Iterator[Comparison]:
         for scenario in ("plain", "padded"):
-            with torch.no_grad():
-                output = reference.forward(case.reference(), case.inputs(scenario), output_attentions=True)
-            yield _upstream(case.compare_logits(f"output_attentions=True, {scenario}", output.logits, scenario))
+            yield _held_against(case, f"output_attentions=True, {scenario}", scenario, functools.partial(run, scenario))
+        real = case.scenario("padded").real[:, None, :, None]
+        truth, noise = case.tapped("padded"), case.point_noise("padded")
+        shown = given.get("padded", ())
+        if shown and len(shown) != len(patterns):
+            yield _upstream(stated("attentions", f"HF gives {len(shown)} patterns of {len(patterns)} layers"))
+            return
+        # Where HF gives none (it says so in its documents) there is nothing to mistake for a pattern.
+        for name, pattern in zip(patterns, shown, strict=bool(shown)):
+            yield _upstream(semantics(noise[name]).compare(f"attentions, {name}", pattern, truth[name], defined=real))
 
     return conclude(compare())
 
@@ -102,11 +128,12 @@ def cache(case: Case) -> Finding:
     Upstream means that what HF generates is not what it computes when it is given the whole text.
     """
 
-    def compare() -> Iterator[Comparison]:
-        for scenario in ("plain", "padded"):
-            yield _upstream(case.compare_logits(f"cached, {scenario}", _stepwise(case, scenario), scenario))
+    def run(scenario: str) -> Callable[[], Tensor]:
+        return lambda: _stepwise(case, scenario)
 
-    return conclude(compare())
+    return conclude(
+        _held_against(case, f"cached, {scenario}", scenario, run(scenario)) for scenario in ("plain", "padded")
+    )
 
 
 def _stepwise(case: Case, scenario: str) -> Tensor:
@@ -141,7 +168,7 @@ def taps(case: Case) -> Finding:
         for scenario in ("plain", "padded"):
             seen = case.tapped(scenario)
             for point in case.points:
-                problem = _out_of_shape(case, point.axes, seen.get(point.name))
+                problem = _out_of_shape(case, point.axes, seen.get(point.name), rotated=".hook_rot_" in point.name)
                 if problem:
                     yield Comparison(
                         where=point.name, verdict=Verdict.FAIL, measured=float("inf"), bound=0.0, message=problem
@@ -151,18 +178,28 @@ def taps(case: Case) -> Finding:
     return conclude(compare())
 
 
-def _out_of_shape(case: Case, axes: tuple[str, ...], value: Tensor | None) -> str | None:
+def _out_of_shape(case: Case, axes: tuple[str, ...], value: Tensor | None, *, rotated: bool) -> str | None:
     if value is None:
         return "the taps never saw it"
     if value.ndim != len(axes):
         return f"it has {value.ndim} axes, not {', '.join(axes)}"
-    rows = case.reference().get_input_embeddings().weight.shape[1]
     sizes = dict(zip(axes, value.shape, strict=True))
-    length = case.spec.length
-    for axis, wanted in (("pos", length), ("query", length), ("key", length), ("d_model", rows), ("1", 1)):
-        if axis in sizes and sizes[axis] != wanted:
+    for axis, wanted in _sizes(case, rotated=rotated).items():
+        if sizes.get(axis, wanted) != wanted:
             return f"its {axis} axis is {sizes[axis]} long, not {wanted}"
     return None
+
+
+def _sizes(case: Case, *, rotated: bool) -> dict[str, int]:
+    """How long each axis is; a rotated head may be wider than its weights (HF broadcasts a head dim of one)."""
+    length, d_model = case.spec.length, case.reference().get_input_embeddings().weight.shape[1]
+    sizes = {"pos": length, "query": length, "key": length, "d_model": d_model, "1": 1}
+    if any(point.layer is not None for point in case.points):
+        rows = case.family.qkv_rows(case.reference(), 0)
+        sizes |= {"head": rows.q.rows.shape[0], "kv_head": rows.k.rows.shape[0]}
+        if not rotated:
+            sizes["d_head"] = rows.q.rows.shape[1]
+    return sizes
 
 
 @check("reference.config", subject=False)
@@ -191,7 +228,8 @@ def seeds(case: Case) -> Finding:
     A failure means that the family's `build` lets the reference and the subject see each other, or gives weights
     that hide bugs (uniform ones, or two alike); nothing that is compared with it is proved.
     """
-    theirs, ours = dict(case.reference().named_parameters()), dict(case.given.named_parameters())
+    second = case.build() if case.is_wrapped else case.given
+    theirs, ours = dict(case.reference().named_parameters()), dict(second.named_parameters())
     if theirs.keys() != ours.keys():
         return Finding(verdict=Verdict.FAIL, where="parameters", message="two models of one seed have other ones")
     for name, one in theirs.items():

@@ -136,18 +136,33 @@ def _load(pipe: connection.Connection, orders: Orders) -> tuple[Family, Adapter,
     import torch
 
     from verifier import adapter, checks, family
+    from verifier.surroundings import remember
 
     torch.set_num_threads(1)  # the cores are shared out by process
     selected = checks.select(orders.only)
     pipe.send(Loading(what=f"family {orders.family!r}"))
     reference = _guarded(f"family {orders.family!r}", lambda: family.load(orders.family))
+    remember(reference)
     pipe.send(Loading(what=f"adapter {orders.adapter!r}"))
     subject = _guarded(f"adapter {orders.adapter!r}", lambda: adapter.load(orders.adapter))
-    try:
-        torch.empty(1, device=orders.device)
-    except Exception as error:
-        raise UsageError(f"device {orders.device!r} cannot be used here: {one_line(error)}") from error
+    _require_device(orders.device)
     return reference, subject, selected
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    refused = f"device {name!r} cannot be used here"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(refused) from error  # torch would name every type that was ever thought of
+    if device.type == "meta":
+        raise UsageError(f"{refused}: it holds no values")
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:
+        raise UsageError(f"{refused}: {one_line(error)}") from error
 
 
 def _guarded(what: str, load: Callable[[], Loaded]) -> Loaded:

@@ -116,6 +116,14 @@ def _training(dropping: bool) -> Breaks:
     return Breaks(train=train, forward=forward)
 
 
+def _overwrites(subject: Subject, inputs: Inputs) -> Output:
+    """The mask of the caller's is written into."""
+    output = subject.forward(inputs)
+    if inputs.attention_mask is not None:
+        inputs.attention_mask.fill_(1)
+    return output
+
+
 def _rounded_to(coarse: torch.dtype, only_in: torch.dtype) -> Breaks:
     """Every activation goes through a coarser dtype, in models of one dtype."""
 
@@ -226,6 +234,42 @@ FAULTS = (
         what="the caller's position ids are not passed on",
         caught_by=["forward.position_ids"],
         plant=in_adapter(_with_inputs(lambda inputs: replace(inputs, position_ids=None))),
+    ),
+    Fault(
+        name="position-ids-or-mask",
+        what="position ids are not passed on where there is padding",
+        caught_by=["forward.padded_position_ids"],
+        plant=in_adapter(
+            _with_inputs(
+                lambda inputs: (
+                    inputs
+                    if inputs.attention_mask is None or bool(inputs.attention_mask.all())
+                    else replace(inputs, position_ids=None)
+                )
+            )
+        ),
+    ),
+    Fault(
+        name="embeds-or-mask",
+        what="the mask is not passed on beside embeddings",
+        caught_by=["forward.inputs_embeds"],
+        plant=in_adapter(
+            _with_inputs(
+                lambda inputs: inputs if inputs.inputs_embeds is None else replace(inputs, attention_mask=None)
+            )
+        ),
+    ),
+    Fault(
+        name="gradients-change-it",
+        what="with gradients enabled it goes through another path, slightly off",
+        caught_by=["forward.gradients"],
+        plant=in_adapter(_when(lambda _inputs: torch.is_grad_enabled())),
+    ),
+    Fault(
+        name="inputs-overwritten",
+        what="the caller's mask is written into",
+        caught_by=["forward.inputs"],
+        plant=in_adapter(Breaks(forward=_overwrites)),
     ),
     Fault(
         name="embeds-scaled",

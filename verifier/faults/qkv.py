@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from verifier.adapter import Adapter, SplitQKV
 from verifier.family import Family
@@ -105,8 +105,9 @@ def _layer_forgotten() -> Breaks:
 def _tiled(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
     """Query head h reads key/value head h modulo their number, as if they were tiled and not repeated."""
 
-    def breaks(model: nn.Module) -> Breaks:
-        reads = family.qkv_rows(model, 0).reads if family.points(model.config.to_dict())[1:3] else None  # type: ignore[union-attr, operator]
+    def breaks(model: Any) -> Breaks:
+        layers = [point for point in family.points(model.config.to_dict()) if point.layer is not None]
+        reads = family.qkv_rows(model, 0).reads if layers else None
         if reads is None:
             return Breaks()
         n_kv, n_heads = int(reads.max()) + 1, len(reads)
