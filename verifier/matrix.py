@@ -134,6 +134,11 @@ def _value(text: str) -> Any:
         return text
 
 
+def _word(value: Any) -> str:
+    """As it is typed."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
 def _plainest(family: Family, name: str) -> Any:
     values = family.flags().get(name)
     return values[0] if values else None
@@ -152,5 +157,5 @@ def _know(family: Family, specs: Sequence[CaseSpec], wanted: Mapping[str, Any]) 
         if name not in names:
             raise UsageError(f"--where: {family.name} has no flag or dim {name!r}{nearest(name, names)}")
         if not any(_has(family, spec, name, value) for spec in specs):
-            values = sorted({repr(spec.config.get(name, _plainest(family, name))) for spec in specs})
-            raise UsageError(f"--where: no case has {name}={value!r}; it is one of {', '.join(values)}")
+            values = sorted({_word(spec.config.get(name, _plainest(family, name))) for spec in specs})
+            raise UsageError(f"--where: no case has {name}={_word(value)}; it is one of {', '.join(values)}")

@@ -259,12 +259,12 @@ def test_an_edited_value_is_not_found(judge: Judge, broken: Broken) -> None:
         return modules
 
     found = judge("build.parameters", adapter=broken(Breaks(modules=edit)))
-    assert (found.where, found.message) == ("transformer.ln_f.weight", "1 of its 24 values are in no component")
+    assert (found.where, found.message) == ("ln_final", "it lacks 1 of the 24 values of HF's weight")
 
 
 def test_components_without_parameters_fail(judge: Judge, broken: Broken) -> None:
     found = judge("build.parameters", adapter=broken(Breaks(modules=lambda _modules: {})))
-    assert (found.verdict, found.message) == (Verdict.FAIL, "no component has a parameter")
+    assert (found.verdict, found.message) == (Verdict.FAIL, "no canonical component has a parameter")
 
 
 @pytest.mark.parametrize(

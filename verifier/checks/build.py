@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, Inputs, is_subject
 from verifier.blame import through_hugging_face
+from verifier.canonical import COMPONENTS, template_of
 from verifier.case import Case
 from verifier.checks import check
 from verifier.errors import one_line
@@ -165,31 +167,43 @@ def close(case: Case) -> Finding:
 
 @check("build.parameters", needs=["components"])
 def parameters(case: Case) -> Finding:
-    """Every parameter of HF's model is reachable, value for value, from some canonical component of the subject.
+    """Every parameter of HF's model is reachable, value for value, from the canonical component that it belongs to.
 
-    A failure means that there is a part of the model that the adapter's users cannot see or edit by its name.
+    A failure means that there is a part of the model that the adapter's users cannot see or edit by its name, or that
+    they find another part's there.
     """
     modules = case.subject().components.modules()  # type: ignore[attr-defined]
-    reachable = list({id(one): one for name in sorted(modules) for one in modules[name].parameters()}.values())
-    if not reachable:
-        return Finding(verdict=Verdict.FAIL, where="components", message="no component has a parameter")
+    modules = {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
+    if not any(True for module in modules.values() for _ in module.parameters()):
+        return Finding(verdict=Verdict.FAIL, where="components", message="no canonical component has a parameter")
+    theirs = case.family.components(case.reference())
+    for name in sorted(theirs.keys() & modules.keys(), key=len, reverse=True):  # what is inside first
+        lost = _lost(theirs[name], [modules[name]])
+        if lost is not None:
+            return Finding(verdict=Verdict.FAIL, where=name, message=f"it lacks {lost[1]} of HF's {lost[0]}")
+    lost = _lost(case.reference(), list(modules.values()))
+    if lost is None:
+        return Finding()
+    return Finding(verdict=Verdict.FAIL, where=lost[0], message=f"{lost[1]} are in no component")
+
+
+def _lost(original: nn.Module, modules: Sequence[nn.Module]) -> tuple[str, str] | None:
+    """The first of the original's parameters that is not in the modules, and how much of it."""
+    reachable = list({id(one): one for module in modules for one in module.parameters()}.values())
     scattered = None
-    for name, parameter in case.reference().named_parameters():
+    for name, parameter in original.named_parameters():
         # A parameter is most often there as it is; only one that is not is looked for value by value.
         if any(torch.equal(parameter, one) for one in reachable if one.shape == parameter.shape):
             continue
+        if not reachable:
+            return name, f"all of the {parameter.numel()} values"
         if scattered is None:
             scattered = torch.cat([one.detach().flatten().double() for one in reachable]).sort().values
         wanted = parameter.detach().flatten().double()
         found = scattered[torch.searchsorted(scattered, wanted).clamp(max=scattered.numel() - 1)] == wanted
         if not bool(found.all()):
-            lost = int((~found).sum())
-            return Finding(
-                verdict=Verdict.FAIL,
-                where=name,
-                message=f"{lost} of its {wanted.numel()} values are in no component",
-            )
-    return Finding()
+            return name, f"{int((~found).sum())} of the {wanted.numel()} values"
+    return None
 
 
 @check("build.tied", needs=["components"])

@@ -12,6 +12,7 @@ from torch import nn
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output
 from verifier.family import Family
 from verifier.faults.mutants import Breaks, Delegate, Fault, in_adapter
+from verifier.outcome import NotApplicable
 
 
 class _Wrapping(Delegate):
@@ -86,6 +87,15 @@ def _without(part: str) -> Callable[[Mapping[str, nn.Module]], Mapping[str, nn.M
     def change(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
         # Blocks hold everything in them; the part is out of reach only if they are gone too.
         return {name: module for name, module in modules.items() if name != part and not _is_block(name)}
+
+    return change
+
+
+def _exchanged(one: str, other: str) -> Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]]:
+    def change(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        if not {one, other} <= modules.keys():
+            raise NotApplicable(f"there is no {one} or no {other}")
+        return {**modules, one: modules[other], other: modules[one]}
 
     return change
 
@@ -173,6 +183,12 @@ FAULTS = (
         what="the final norm is in no component",
         caught_by=["build.parameters"],
         plant=in_adapter(Breaks(modules=_without("ln_final"))),
+    ),
+    Fault(
+        name="components-exchanged",
+        what="the final norm is found under the name of the first block's",
+        caught_by=["build.parameters"],
+        plant=in_adapter(Breaks(modules=_exchanged("ln_final", "blocks.0.ln1"))),
     ),
     Fault(
         name="untied",
