@@ -1,0 +1,35 @@
+"""The README's example of an adapter is run, and does what the README says of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from verifier import checks, family, matrix
+from verifier.outcome import Verdict
+from verifier.trial import run_case
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def example() -> Any:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    return namespace["MyAdapter"]()
+
+
+def test_it_computes_what_hugging_face_computes() -> None:
+    falcon, adapter = family.load("falcon"), example()
+    valid = [spec for spec in matrix.cases(falcon, "falcon") if spec.valid][::60]
+    outcomes = [one for spec in valid for one in run_case(spec, falcon, adapter, checks.select([]))]
+    assert [one for one in outcomes if one.verdict.gates] == []
+    assert any(one.check == "forward.logits" and one.verdict is Verdict.PASS for one in outcomes)
+
+
+def test_it_does_not_refuse_what_hugging_face_refuses() -> None:
+    falcon, adapter = family.load("falcon"), example()
+    refused = next(spec for spec in matrix.cases(falcon, "falcon") if not spec.valid)
+    (outcome,) = run_case(refused, falcon, adapter, checks.select(["build.refusal"]))
+    assert (outcome.verdict, outcome.where) == (Verdict.FAIL, "forward")
