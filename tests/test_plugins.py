@@ -79,6 +79,25 @@ def test_each_registered_family_is_one(name):
     assert family.load(name).name == name
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("class Thing:\n    def wrap(self): ...", "it has no `name` and no `version`"),
+        ("class Thing:\n    name = version = 'x'", "it has no `wrap`"),
+        ("import os as Thing", "it is a module"),
+        ("Thing = 3", "it is an int"),
+    ],
+)
+def test_what_an_adapter_lacks_is_named(tmp_path, monkeypatch, source, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lacking", raising=False)
+    (tmp_path / "lacking.py").write_text(source)
+    with pytest.raises(UsageError, match=f"'lacking:Thing' is no adapter: {said}$"):
+        adapter.load("lacking:Thing")
+    sys.modules.pop("lacking", None)
+
+
 def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(UsageError, match=r"unknown adapter 'brid' \(did you mean 'bridge'\?\); registered: bridge"):
         adapter.load("brid")

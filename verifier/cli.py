@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that `--help` and a wrong c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ import click
 
 from verifier.errors import ExitStatus, VerifierError, one_line
 from verifier.plugins import nearest
+from verifier.report import pipe
 from verifier.spec import WORKING_DTYPES
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
@@ -24,8 +26,8 @@ LISTS = ("families", "adapters", "checks", "hooks", "presets")
 
 _EPILOG = """\b
 Exit status: 0 conforms, 1 does not, 2 the command line or a file is wrong,
-3 the harness, or the adapter at its import, failed, 4 nothing ran,
-130 interrupted."""
+3 the harness, or the adapter at its import, failed,
+4 nothing ran, or a planted fault survived, 130 interrupted."""
 
 
 @dataclass(slots=True)
@@ -114,7 +116,12 @@ def cli(context: click.Context) -> ExitStatus | None:
     help="The adapter under test; may be given more than once. Default: `adapter` in [tool.verifier] of "
     "pyproject.toml, else `bridge`.",
 )
-@click.option("--only", multiple=True, metavar="GLOB", help="Checks to run, `qkv.*`; may be given more than once.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Checks to run: `qkv.*`, or an area alone, `qkv`; may be given more than once.",
+)
 @click.option(
     "--where", multiple=True, metavar="FLAG=VALUE,…", help="Cases to run, `alibi=true,num_kv_heads=4`; may be repeated."
 )
@@ -130,7 +137,13 @@ def cli(context: click.Context) -> ExitStatus | None:
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @_seed
 @click.option("--workers", type=click.IntRange(1), help="Processes. Default: the usable cores.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: reports/FAMILY-ADAPTER.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where record and report go; of several adapters each gets DIR/FAMILY-ADAPTER. "
+    "Default: reports/FAMILY-ADAPTER.",
+)
 @_shows_traceback
 def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
     """Run every flag combination of FAMILY through every check."""
@@ -193,9 +206,18 @@ def _list(kind: str, family: str | None) -> ExitStatus:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and end every failure in one line and its status."""
     session = _Session(traceback=os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"))
+    status = int(ExitStatus.CONFORMS)  # of a command that only shows something, and whose reader has seen enough
     try:
-        status = _invoke(list(sys.argv[1:] if arguments is None else arguments), session)
+        status = _answer(list(sys.argv[1:] if arguments is None else arguments), session)
         sys.stdout.flush()
+    except BrokenPipeError:
+        pipe.discard(sys.stdout)
+    return status
+
+
+def _answer(arguments: list[str], session: _Session) -> int:
+    try:
+        status = _invoke(arguments, session)
     except click.exceptions.Exit as ended:
         status = ended.exit_code
     except click.ClickException as error:
@@ -203,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         status = _say("interrupted", ExitStatus.INTERRUPTED)
     except BrokenPipeError:
-        status = _close_quietly()
+        raise
     except VerifierError as error:
         if session.traceback and error.status is ExitStatus.BROKEN:
             _show_traceback(error)
@@ -227,7 +249,8 @@ def _invoke(arguments: list[str], session: _Session) -> int:
 
 def _say(message: str, status: ExitStatus) -> ExitStatus:
     text = " ".join(message.split())
-    print(f"verifier: {text}", file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):  # nobody is there to be told; the status still says it
+        print(f"verifier: {text}", file=sys.stderr)
     return status
 
 
@@ -237,11 +260,3 @@ def _show_traceback(error: Exception) -> None:
     detail = getattr(error, "detail", None)
     if detail:
         print(detail, file=sys.stderr)
-
-
-def _close_quietly() -> ExitStatus:
-    """Whoever read the output has gone; without this the interpreter would complain at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-    return ExitStatus.INTERRUPTED

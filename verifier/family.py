@@ -141,7 +141,7 @@ def load(reference: str) -> Family:
         UsageError: nothing has that name, or it is no family.
         ImportFailed: it raised at import.
     """
-    found: Family = plugins.load(reference, group=GROUP, kind="family", is_one=is_family)
+    found: Family = plugins.load(reference, group=GROUP, kind="family", is_one=is_family, needs=plugins.members(Family))
     return found
 
 

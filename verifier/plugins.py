@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import inspect
 import os
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from verifier.errors import ImportFailed, UsageError, one_line
@@ -24,7 +26,7 @@ def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]) -> Any:
+def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool], needs: tuple[str, ...] = ()) -> Any:
     """The object that `reference` names: a registered name, or `module:object`.
 
     A class is made without arguments. The current folder is searched too, as `python -m` would.
@@ -34,6 +36,7 @@ def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]
         group: the entry point group, `verifier.adapters`.
         kind: the word for people, `adapter`.
         is_one: whether an object can serve as that kind.
+        needs: the attributes that every one of them has, to say which are missing.
 
     Raises:
         UsageError: nothing has that name, or the object is not of the kind.
@@ -48,13 +51,23 @@ def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]
         except Exception as error:
             raise ImportFailed(f"{kind} {reference!r} could not be made: {one_line(error)}") from error
     if not is_one(found):
-        raise UsageError(f"{reference!r} is no {kind}: it is {_describe(found)}")
+        raise UsageError(f"{reference!r} is no {kind}: it {_fault(found, needs)}")
     return found
 
 
-def _describe(found: object) -> str:
+def members(protocol: type) -> tuple[str, ...]:
+    """The public attributes that a protocol asks for, in the order in which it names them."""
+    named = [*inspect.get_annotations(protocol), *vars(protocol)]
+    return tuple(dict.fromkeys(name for name in named if not name.startswith("_")))
+
+
+def _fault(found: object, needs: tuple[str, ...]) -> str:
+    """What keeps an object from being of the kind: the few attributes that it lacks, else what it is."""
+    missing = [f"no `{name}`" for name in needs if not hasattr(found, name)]
+    if not isinstance(found, ModuleType) and 0 < len(missing) < len(needs):
+        return f"has {', '.join(missing[:-1])}{' and ' if missing[1:] else ''}{missing[-1]}"
     name = type(found).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return f"is {'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _by_name(reference: str, group: str, kind: str) -> Any:

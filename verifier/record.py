@@ -55,7 +55,6 @@ class RunLine:
         planned: how many `valid` and `refused` cases.
         asked: the options that narrowed the run, as the user wrote them.
         workers: processes.
-        out: the folder, where it was not the default one.
     """
 
     family: str
@@ -71,7 +70,6 @@ class RunLine:
     planned: Mapping[str, int]
     asked: Mapping[str, Any]
     workers: int
-    out: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +121,19 @@ class Writer:
     Raises:
         UsageError: the folder cannot be made or written, or what has the record's name is no record.
         VerifierError: the disk is full; what was written before stays readable.
+
+    Attributes:
+        path: the record.
+        verdicts: those written so far, by case and check.
+        valid: the ids of the cases written so far that HF accepts.
+        ended: whether its last line is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self._fresh = folder / f".{FILE}.{os.getpid()}"
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
+        self.verdicts: dict[tuple[str, str], Verdict] = {}
+        self.valid: set[str] = set()
         self.ended = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +154,7 @@ class Writer:
     @property
     def counts(self) -> dict[Verdict, int]:
         """How many outcomes of each verdict so far."""
-        return dict(Counter(self._verdicts.values()))
+        return dict(Counter(self.verdicts.values()))
 
     def run(self, line: RunLine) -> None:
         """The first line; with it the record takes its place."""
@@ -158,13 +163,15 @@ class Writer:
 
     def case(self, spec: CaseSpec) -> None:
         self._append({"kind": "case", "case": spec.id, **spec.to_json()})
+        if spec.valid:
+            self.valid.add(spec.id)
 
     def outcome(self, case: str, outcome: Outcome) -> None:
         values = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
         values["fingerprint"] = outcome.fingerprint
         values = {name: value for name, value in values.items() if value is not None}
         self._append({"kind": "outcome", "case": case, **values})
-        self._verdicts[case, outcome.check] = outcome.verdict
+        self.verdicts[case, outcome.check] = outcome.verdict
 
     def end(self, *, status: ExitStatus, stop: str, seconds: float) -> None:
         counts = {str(verdict): number for verdict, number in sorted(self.counts.items())}
@@ -295,7 +302,6 @@ def _run_line(path: Path, data: Mapping[str, Any]) -> RunLine:
         "planned": dict,
         "asked": dict,
         "workers": int,
-        "out": (str, type(None)),
     }
     with _located(path, 1):
         values = {name: _take(data, name, kind) for name, kind in kinds.items()}

@@ -83,14 +83,16 @@ class Surroundings:
     def changes(self) -> list[str]:
         """What of it does something else now, by name: not what was only added to a module or a registry.
 
-        HF itself notes each class that it meets in registries of its own.
+        HF itself notes each class that it meets in registries of its own, and fills caches that were None.
         """
         now = self._look()
-        added = {key for key in now.keys() - self._seen.keys() if key.startswith("module ")}
+        added = {key for key in now if key.startswith("module ") and self._seen.get(key, _NOTHING) == _NOTHING}
         return sorted(
             key for key in (self._seen.keys() | now.keys()) - added if not _still_in(self._seen.get(key), now.get(key))
         )
 
+
+_NOTHING = id(None)
 
 _AT_FIRST: dict[str, Surroundings | None] = {}
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
+
 import pytest
 from user_adapters import FEW
 
 from verifier import record
+from verifier.commands.repro import _conclude
+from verifier.errors import ExitStatus
 from verifier.outcome import Verdict
+from verifier.report.console import QuietConsole
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +47,11 @@ def test_a_case_that_was_mended_passes(verifier, failing):
 
 
 def test_without_a_record_the_newest_one_that_knows_the_id_is_taken(verifier, failing, in_folder):
-    target = in_folder / "reports" / "falcon-mine-Quits"
-    target.mkdir(parents=True)
-    (target / record.FILE).write_bytes((failing / record.FILE).read_bytes())
+    places = [in_folder / "reports" / name for name in ("older", "newer")]
+    for time, target in enumerate(places):
+        target.mkdir(parents=True)
+        (target / record.FILE).write_bytes((failing / record.FILE).read_bytes())
+        os.utime(target / record.FILE, (time, time))
     broken = in_folder / "reports" / "broken"
     broken.mkdir()
     (broken / record.FILE).write_text("nonsense\n")
@@ -51,14 +59,22 @@ def test_without_a_record_the_newest_one_that_knows_the_id_is_taken(verifier, fa
         ended = verifier("repro", _entry(failing, Verdict.PASS).case)
         unknown = verifier("repro", "x" + _entry(failing, Verdict.CRASH).fingerprint[1:])
     finally:
-        for path in (target, broken):
+        for path in (*places, broken):
             (path / record.FILE).unlink()
             path.rmdir()
         (in_folder / "reports").rmdir()
     assert ended.status == 0
+    assert "record   reports/newer, the newest of 2 that know this id\n" in ended.out
     assert "left aside" in ended.err
     assert unknown.status == 2
     assert _entry(failing, Verdict.CRASH).fingerprint in unknown.err
+
+
+def test_what_is_upstream_is_not_held_against_the_adapter():
+    shown = io.StringIO()
+    status = _conclude([Verdict.UPSTREAM, Verdict.SKIP], again=False, out=QuietConsole(file=shown, width=100))
+    assert status is ExitStatus.CONFORMS
+    assert shown.getvalue() == "Hugging Face still disagrees with itself; the adapter is not to blame\n"
 
 
 def test_the_page_is_the_same_for_the_same_record(verifier, failing, tmp_path):

@@ -18,7 +18,7 @@ def test_a_right_adapter_conforms(verifier, tmp_path):
         "run", "falcon", "--adapter", "mine:Right", "--where", FEW, "--only", "build.a*", "--out", tmp_path
     )
     assert ended.status == 0
-    assert ended.out.splitlines()[-1] == "falcon × mine:Right: CONFORMS"
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS"
     assert verdicts(tmp_path, "build.adapter") == {Verdict.PASS: 4}
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
 
@@ -100,7 +100,7 @@ def test_an_adapter_that_raises_at_import_is_told_in_one_line_and_leaves_the_oth
     assert ended.status == 3
     assert "verifier: adapter 'late:Adapter' raised at import: RuntimeError: not today" in ended.err.splitlines()
     assert "Traceback" not in ended.err
-    assert ended.out.splitlines()[-1] == "falcon × mine:Right: CONFORMS"
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS"
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")) == [
         "falcon-mine-Right/record.jsonl",
         "falcon-mine-Right/report.html",
@@ -112,7 +112,13 @@ def test_where_nothing_is_left_nothing_is_claimed(verifier, tmp_path):
         "run", "falcon", "--adapter", "mine:Right", "--where", FEW, "--only", "build.refusal", "--out", tmp_path
     )
     assert ended.status == 4
-    assert "INCONCLUSIVE: nothing ran" in ended.out.splitlines()[-1]
+    assert "INCONCLUSIVE (no check that looks at the adapter ran: " in ended.out.splitlines()[-1]
+
+
+def test_refused_cases_alone_are_inconclusive(verifier, tmp_path):
+    ended = verifier("run", "falcon", "--adapter", "mine:Right", "--where", "num_kv_heads=5", "--out", tmp_path)
+    assert ended.status in (1, 4)  # 1 where the adapter wraps what HF refuses
+    assert "CONFORMS" not in ended.out.splitlines()[-1].replace("NOT CONFORM", "")
 
 
 def test_flags_that_no_case_has_together_are_inconclusive(verifier, tmp_path):
@@ -128,7 +134,7 @@ def test_the_configured_adapter_is_the_default(verifier, in_folder, tmp_path, mo
         listed = verifier("list", "adapters")
     finally:
         (in_folder / "pyproject.toml").unlink()
-    assert ended.out.splitlines()[-1] == "falcon × mine:Right: CONFORMS"
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS"
     assert "mine:Right\n" in listed.out
 
 
@@ -148,11 +154,22 @@ def test_the_command_itself_does_not_import_torch(folder, tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_reader_that_goes_away_is_no_noise(started):
-    process = started("list", "hooks")
+@pytest.mark.parametrize("arguments", [["list", "hooks"], ["--help"]])
+def test_a_reader_that_goes_away_is_no_noise(started, arguments):
+    process = started(*arguments)
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait() == 130
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize(("adapter", "status"), [("Right", 0), ("Raises", 1)])
+def test_a_run_whose_reader_goes_away_ends_with_its_verdict(started, tmp_path, adapter, status):
+    narrow = ("--where", FEW, "--only", "build.adapter", "--out", tmp_path)
+    process = started("run", "falcon", "--adapter", f"mine:{adapter}", *narrow)
+    process.stdout.close()
+    assert "Error" not in process.stderr.read()
+    assert process.wait() == status
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.mark.parametrize(("kind", "name"), [("families", "falcon"), ("adapters", "bridge"), ("presets", "falcon-40b")])

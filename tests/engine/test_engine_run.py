@@ -103,10 +103,14 @@ def test_a_case_that_no_check_looks_at_is_told_of_without_a_worker(plan):
     }
 
 
-@pytest.mark.parametrize("adapter", ["Quits", "Exits"])
-def test_each_death_costs_one_case_and_names_the_check(plan, adapter):
-    wanted = plan(adapter)
-    seen = list(run(wanted, workers=2))
+def test_a_wrap_that_raises_system_exit_ends_no_process(plan):
+    seen = list(run(plan("Exits"), workers=2))
+    assert not any(isinstance(event, events.WorkerLost) for event in seen)
+    assert any(isinstance(event, events.OutcomeReady) and event.outcome.verdict is Verdict.ERROR for event in seen)
+
+
+def test_each_death_costs_one_case_and_names_the_check(plan):
+    seen = list(run(plan("Quits"), workers=2))
     outcomes = [event.outcome for event in seen if isinstance(event, events.OutcomeReady)]
     assert Counter((outcome.check, outcome.verdict) for outcome in outcomes) == {
         ("reference.acceptance", Verdict.PASS): 3,

@@ -50,7 +50,7 @@ def make(tmp_path: Path) -> Callable[..., record.Record]:
                     if check == "reference.acceptance" or (check == "build.refusal") != spec.valid:
                         writer.outcome(spec.id, fails(spec, check) or outcome(check))
             if stop is not None:
-                status = ExitStatus.INTERRUPTED if stop == "interrupted" else exit_status(writer.counts)
+                status = ExitStatus.INTERRUPTED if stop == "interrupted" else exit_status(writer.valid, writer.verdicts)
                 writer.end(status=status, stop=stop, seconds=12.5)
         return record.read(tmp_path)
 

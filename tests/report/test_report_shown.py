@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from made_records import outcome, specs
+from made_records import FLAGS, outcome, specs
 
+from verifier import family
 from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady
 from verifier.outcome import Verdict
-from verifier.report import html, terminal, text
+from verifier.report import html, kills, terminal, text
 from verifier.report.console import QuietConsole
 from verifier.report.progress import Meter
 from verifier.report.summary import summarise
+from verifier.selftest import Kill
+from verifier.spec import CaseSpec
+
+FALCON = family.load("falcon")
 
 HOSTILE = "<script>alert(1)</script> \x1b]0;title\x07\x1b[2J [bold]rich[/bold] {{ 7*7 }} \u202eevil \ud800 &amp;"
 
@@ -143,15 +150,81 @@ def test_the_terminal_says_what_and_where_and_how_to_see_it(make, width):
         "U1",
     ):
         assert needed in shown
-    assert shown.splitlines()[-1].startswith("toy × mine:Adapter: DOES NOT CONFORM (1 bug in 4 cases")
+    assert shown.splitlines()[-1].startswith("toy × mine:Adapter (mine 1): DOES NOT CONFORM (1 bug in 4 cases")
     assert max(map(len, shown.splitlines()[:-1])) <= width  # the last one is for searching a log
 
 
+def _many_flags(make):
+    """Too many for a column each on a narrow terminal."""
+    more = {f"another_{number}": [0] for number in range(6)}
+    cases = [replace(spec, config={**spec.config, **dict.fromkeys(more, 0)}) for spec in specs()]
+    return summarise(make(cases, _fails, flags={**FLAGS, **more}))
+
+
 def test_a_narrow_terminal_describes_combinations_in_words(make):
-    found = summarise(make(specs(), _fails))
+    found = _many_flags(make)
     assert "kv_heads=none|1" in _shown(found, 70)
     assert "none|1" in _shown(found, 140)
     assert "kv_heads=none|1" not in _shown(found, 140)
+
+
+def test_a_log_has_no_padding(make):
+    shown = _shown(summarise(make(specs(lambda config: config["bias"]), _fails)))
+    assert not [line for line in shown.splitlines() if line != line.rstrip()]
+    assert "\n\n\n" not in shown
+
+
+def test_what_stands_for_every_value_is_explained(make):
+    found = _many_flags(make)
+    assert "* is every value that occurs in that row's cases" in _shown(found, 140)
+    assert "not named takes every value that occurs in that row's cases" in " ".join(_shown(found, 70).split())
+    assert "“any” is every value that occurs in that row's cases" in html.render([found])
+
+
+@pytest.mark.parametrize(("count", "more"), [(3, 0), (20, 12)])
+def test_reasons_for_refusals_are_all_on_the_page_and_few_in_the_terminal(make, count, more):
+    cases = [
+        CaseSpec(family="toy", config={"hidden_size": number}, valid=False, reason=f"reason {number}.")
+        for number in range(count)
+    ]
+    found = summarise(make(cases))
+    shown = _shown(found)
+    assert f"Refused by HF: {count} cases" in shown
+    assert len(re.findall(r"reason \d+\.", shown)) == count - more
+    assert (f"and {more} more in the report" in shown) == bool(more)
+    assert all(f"reason {number}." in html.render([found]) for number in range(count))
+
+
+@pytest.mark.parametrize(("verdict", "title"), [(Verdict.CRASH, "What the process said"), (Verdict.ERROR, "Traceback")])
+def test_detail_is_called_what_it_is(make, verdict, title):
+    found = summarise(make(specs()[:1], lambda spec, check: outcome(check, verdict, where="x", detail="here")))
+    assert f"<summary>{title}</summary>" in html.render([found])
+
+
+def test_backticks_are_code_on_the_page_and_what_they_hold_stays_text():
+    assert text.marked("`<b>` & more") == "<code>&lt;b&gt;</code> &amp; more"
+
+
+def test_a_crash_says_once_how_the_process_ended():
+    crash = outcome("a.b", Verdict.CRASH, message="the process ended with exit status 7", exception="exit 7")
+    assert text.said(crash) == "the process ended with exit status 7"
+
+
+def test_the_kill_table_of_a_log_is_a_line_a_row(capsys):
+    plain = CaseSpec(family="falcon", config={**FALCON.dims(), **{k: v[0] for k, v in FALCON.flags().items()}})
+    other = CaseSpec(family="falcon", config={**plain.config, "bias": True})
+    caught = outcome("qkv.rows", Verdict.FAIL, where="a place with a name that is rather long " * 4)
+    found = [
+        Kill(fault="one", what="x", check="qkv.rows", outcome=caught, case=other),
+        Kill(fault="two", what="y", check="qkv.rows", outcome=caught, case=plain),
+        Kill(fault="three", what="z", check="qkv.rows", tried=3),
+    ]
+    kills.show(found, "falcon", "mine")
+    _, _, one, two, three, _ = capsys.readouterr().out.splitlines()
+    assert one.startswith("one")
+    assert one.endswith("  bias=true")
+    assert two.endswith("  the plainest")
+    assert re.search(r"SURVIVED +z; tried on 3 cases$", three)
 
 
 def test_many_bugs_are_cut_in_the_terminal_and_whole_on_the_page(make):
@@ -177,7 +250,7 @@ def test_durations_are_short(seconds, spelt):
 
 
 def test_plain_progress_is_a_line_every_few_seconds(monkeypatch):
-    clock = itertools.count(0, 2.0)
+    clock = itertools.count(0, 1.0)
     monkeypatch.setattr("verifier.report.progress.time.monotonic", lambda: next(clock))
     console = QuietConsole(file=io.StringIO(), width=100, force_terminal=False)
     [spec] = specs()[:1]
@@ -190,6 +263,14 @@ def test_plain_progress_is_a_line_every_few_seconds(monkeypatch):
     assert first == "toy × mine: loading, then 40 cases"
     assert 2 <= len(lines) < 10
     assert all("of 40 cases" in line and "1 bug" in line for line in lines)
+
+
+def test_plain_progress_ends_with_the_last_case():
+    console = QuietConsole(file=io.StringIO(), width=100, force_terminal=False)
+    with Meter(console, title="toy × mine", cases=2) as meter:
+        for case in ("a", "b"):
+            meter.note(CaseFinished(case=case, seconds=0.1))
+    assert "2 of 2 cases" in console.file.getvalue().splitlines()[-1]
 
 
 def test_progress_on_a_terminal_is_a_bar_that_goes_away():

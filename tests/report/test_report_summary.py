@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from made_records import CHECKS, outcome, specs
@@ -13,26 +14,40 @@ from verifier.report.summary import exit_status, smallest, summarise
 
 
 @pytest.mark.parametrize(
-    ("counts", "status"),
+    ("verdicts", "status"),
     [
-        ({}, ExitStatus.INCONCLUSIVE),
-        ({Verdict.SKIP: 9}, ExitStatus.INCONCLUSIVE),
-        ({Verdict.PASS: 1, Verdict.SKIP: 9}, ExitStatus.CONFORMS),
-        ({Verdict.REDUCED: 1}, ExitStatus.CONFORMS),
-        ({Verdict.UPSTREAM: 1}, ExitStatus.CONFORMS),
-        ({Verdict.PASS: 9, Verdict.FAIL: 1}, ExitStatus.DIFFERS),
-        ({Verdict.ERROR: 1}, ExitStatus.DIFFERS),
-        ({Verdict.CRASH: 1}, ExitStatus.DIFFERS),
-        ({Verdict.TIMEOUT: 1}, ExitStatus.DIFFERS),
-        ({Verdict.PASS: 9, Verdict.FAIL: 0}, ExitStatus.CONFORMS),
+        ([], ExitStatus.INCONCLUSIVE),
+        ([Verdict.SKIP, Verdict.SKIP], ExitStatus.INCONCLUSIVE),
+        ([Verdict.PASS, Verdict.SKIP], ExitStatus.CONFORMS),
+        ([Verdict.REDUCED], ExitStatus.CONFORMS),
+        ([Verdict.UPSTREAM], ExitStatus.CONFORMS),
+        ([Verdict.PASS, Verdict.FAIL], ExitStatus.DIFFERS),
+        ([Verdict.ERROR], ExitStatus.DIFFERS),
+        ([Verdict.CRASH], ExitStatus.DIFFERS),
+        ([Verdict.TIMEOUT], ExitStatus.DIFFERS),
     ],
 )
-def test_the_exit_status_follows_the_verdicts(counts, status):
-    assert exit_status(counts) is status
+def test_the_exit_status_follows_the_verdicts(verdicts, status):
+    assert exit_status({"a"}, {("a", f"qkv.{number}"): one for number, one in enumerate(verdicts)}) is status
+
+
+@pytest.mark.parametrize(
+    ("case", "check", "verdict", "status"),
+    [
+        ("valid", "reference.acceptance", Verdict.PASS, ExitStatus.INCONCLUSIVE),
+        ("refused", "build.refusal", Verdict.PASS, ExitStatus.INCONCLUSIVE),
+        ("refused", "build.refusal", Verdict.FAIL, ExitStatus.DIFFERS),
+        ("valid", "build.adapter", Verdict.PASS, ExitStatus.CONFORMS),
+    ],
+)
+def test_a_green_run_needs_a_check_that_looked_at_the_adapter_on_a_valid_case(case, check, verdict, status):
+    assert exit_status({"valid"}, {(case, check): verdict}) is status
 
 
 def test_each_verdict_is_in_the_table():
-    decided = {verdict for verdict in Verdict if exit_status({verdict: 1}) is not ExitStatus.INCONCLUSIVE}
+    decided = {
+        verdict for verdict in Verdict if exit_status({"a"}, {("a", "b.c"): verdict}) is not ExitStatus.INCONCLUSIVE
+    }
     assert decided == set(Verdict) - {Verdict.SKIP}
 
 
@@ -58,13 +73,27 @@ def test_failures_with_one_fingerprint_are_one_bug_with_its_smallest_case(make):
     assert finding.differs == {"bias": True}
     assert finding.entry.outcome.where == "blocks.0.attn.hook_q"
     assert finding.proves == "What qkv.rows proves."
-    assert finding.reproduce == f"verifier repro {finding.fingerprint}"
     assert found.failing_cases == 6
 
 
-def test_the_line_that_reproduces_names_a_record_that_is_elsewhere(make):
-    [finding] = summarise(make(specs(), _rows_fail, out="build/here")).findings
-    assert finding.reproduce == f"verifier repro {finding.fingerprint} build/here"
+def test_the_line_that_reproduces_names_the_records_folder(make):
+    moved = replace(make(specs(), _rows_fail), path=Path("reports/my falcon/record.jsonl"))
+    [finding] = summarise(moved).findings
+    assert finding.reproduce == f"verifier repro {finding.fingerprint} 'reports/my falcon'"
+
+
+def test_a_run_of_refused_cases_alone_says_that_it_is_hollow(make):
+    found = summarise(make(specs(lambda config: True)))
+    assert (found.status, found.hollow) == (ExitStatus.INCONCLUSIVE, "no valid case was selected")
+
+
+def test_a_run_in_which_nothing_looked_at_the_adapter_says_why(make):
+    def skips(spec, check):
+        return None if check == "reference.acceptance" else outcome(check, Verdict.SKIP, message="no weights offered")
+
+    found = summarise(make(specs(), skips))
+    assert found.status is ExitStatus.INCONCLUSIVE
+    assert found.hollow == "no check that looks at the adapter ran: no weights offered"
 
 
 def test_upstream_findings_stand_apart(make):
@@ -105,7 +134,7 @@ def test_a_narrowed_run_does_not_claim_what_it_did_not_run(make):
     assert [(row.flags["alibi"], row.flags["bias"]) for row in rows] == [((True,), None)]
 
 
-def test_refused_cases_that_are_refused_as_they_should_be_are_one_line(make):
+def test_refused_cases_are_counted_by_reason(make):
     found = summarise(make(specs(lambda config: config["kv_heads"] == 4)))
     assert (found.valid, found.refused) == (8, 4)
     assert [(tally.text, tally.count) for tally in found.refusals] == [("HF says no", 4)]
@@ -118,11 +147,11 @@ def test_a_refused_case_with_a_failure_has_a_row(make):
 
     found = summarise(make(specs(lambda config: config["kv_heads"] == 4), fails))
     assert [(row.valid, len(row.cases)) for row in found.rows] == [(True, 8), (False, 2)]
-    assert [tally.count for tally in found.refusals] == [2]
+    assert [tally.count for tally in found.refusals] == [4]
 
 
 def test_named_cases_share_rows_apart_from_the_matrix(make):
-    corners = [replace(spec, label=f"corner-{number}", length=5) for number, spec in enumerate(specs()[:3])]
+    corners = [replace(spec, label=f"corner-{number}", length=9) for number, spec in enumerate(specs()[:3])]
     [matrix, named] = summarise(make(specs() + corners)).rows
     assert (matrix.labels, len(matrix.cases)) == ((), 12)
     assert (named.labels, named.flags) == (("corner-0", "corner-1", "corner-2"), {})

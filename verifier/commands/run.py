@@ -17,7 +17,7 @@ from verifier.engine.events import CaseStarted, Event, OutcomeReady, RunFinished
 from verifier.engine.plan import Plan, distinct
 from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
-from verifier.report import console, html, summary, terminal
+from verifier.report import console, html, pipe, summary, terminal
 from verifier.report.progress import Meter
 from verifier.spec import CaseSpec
 
@@ -154,22 +154,26 @@ def _run_one(options: RunOptions, reference: str, specs: tuple[CaseSpec, ...], f
     plan = Plan(family=options.family, adapter=reference, specs=specs, only=options.only, device=options.device)
     title = f"{options.family} × {reference}"
     with record.Writer(folder) as writer:
-        with Meter(console.standard_error(), title=title, cases=len(specs)) as meter:
-            started = _drive(plan, options, folder, writer, meter)
+        try:
+            with Meter(console.standard_error(), title=title, cases=len(specs)) as meter:
+                started = _drive(plan, options, writer, meter)
+        except BrokenPipeError:
+            pipe.discard(sys.stderr)
+            started = writer.ended  # the record says whether the run came to its end before
         if not started:
             print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)
             return ExitStatus.INTERRUPTED
     return _show(writer.path, folder)
 
 
-def _drive(plan: Plan, options: RunOptions, folder: Path, writer: record.Writer, meter: Meter) -> bool:
+def _drive(plan: Plan, options: RunOptions, writer: record.Writer, meter: Meter) -> bool:
     """Run the plan into the record; whether it came to its first case."""
     started = False
     try:
         for event in _events(plan, options):
             match event:
                 case RunStarted():
-                    writer.run(_run_line(plan, options, folder, event))
+                    writer.run(_run_line(plan, options, event))
                     started = True
                 case CaseStarted(spec=spec):
                     writer.case(spec)
@@ -178,7 +182,11 @@ def _drive(plan: Plan, options: RunOptions, folder: Path, writer: record.Writer,
                 case RunFinished(stop=stop, seconds=seconds):
                     if started:
                         interrupted = stop is Stop.INTERRUPTED
-                        status = ExitStatus.INTERRUPTED if interrupted else summary.exit_status(writer.counts)
+                        status = (
+                            ExitStatus.INTERRUPTED
+                            if interrupted
+                            else summary.exit_status(writer.valid, writer.verdicts)
+                        )
                         writer.end(status=status, stop=stop, seconds=seconds)
             meter.note(event)
     except (KeyboardInterrupt, BrokenPipeError):
@@ -196,7 +204,7 @@ def _events(plan: Plan, options: RunOptions) -> Iterator[Event]:
     return run_plan(plan, workers=options.workers or usable_cores())
 
 
-def _run_line(plan: Plan, options: RunOptions, folder: Path, event: RunStarted) -> record.RunLine:
+def _run_line(plan: Plan, options: RunOptions, event: RunStarted) -> record.RunLine:
     reference = family.load(options.family)
     asked = {
         "only": list(options.only),
@@ -223,7 +231,6 @@ def _run_line(plan: Plan, options: RunOptions, folder: Path, event: RunStarted) 
         },
         asked={name: value for name, value in asked.items() if value},
         workers=event.workers,
-        out=None if folder.parent == REPORTS else str(folder),
     )
 
 
@@ -232,7 +239,11 @@ def _show(path: Path, folder: Path) -> ExitStatus:
     page = folder / REPORT_FILE
     html.write([found], page)
     out = console.standard_output()
-    terminal.show(found, out)
-    out.print(f"record  {path}\nreport  {page}", soft_wrap=True)
-    terminal.show_verdict(found, out)
+    try:
+        terminal.show(found, out)
+        out.print(f"record  {path}\nreport  {page}", soft_wrap=True)
+        terminal.show_verdict(found, out)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pipe.discard(sys.stdout)  # whoever read it has seen enough; all of it is in the report
     return found.status

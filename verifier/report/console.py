@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from typing import Any
 
 from rich.console import Console
 
@@ -10,8 +12,23 @@ from rich.console import Console
 LOG_WIDTH = 120
 
 
+_PADDING = re.compile(r"[ \t]+$", re.MULTILINE)
+
+
 class QuietConsole(Console):
-    """A console whose broken pipe is an exception; rich itself would end the process with status 1."""
+    """A console whose broken pipe is an exception; rich itself would end the process with status 1.
+
+    Where it is no terminal, no line ends in the blanks with which rich fills tables up.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        if self.is_terminal:
+            super().print(*objects, **options)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        self.file.write(_PADDING.sub("", captured.get()))
+        self.file.flush()
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

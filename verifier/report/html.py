@@ -41,11 +41,13 @@ def render(summaries: Sequence[Summary]) -> str:
         "config": text.config,
         "value": text.value,
         "number": text.number,
+        "marked": text.marked,
         "said": text.said,
         "duration": text.duration,
     }
     environment.globals |= {
         "plural": text.plural,
+        "crash": Verdict.CRASH,
         "reasons": terminal.reasons,
         "words": text.VERDICT_WORDS,
         "statuses": text.STATUS_WORDS,

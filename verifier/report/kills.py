@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from verifier import family as families
+from verifier.report import pipe, text
+from verifier.report.console import standard_output
+from verifier.report.rows import same_value
 
 if TYPE_CHECKING:
     from verifier.outcome import Outcome
     from verifier.selftest import Kill
+
+_COLUMNS = ("fault", "must be caught by", "", "how", "case")
 
 
 def evidence(outcome: Outcome) -> str:
@@ -20,27 +31,50 @@ def evidence(outcome: Outcome) -> str:
 
 
 def show(kills: Sequence[Kill], family: str, adapter: str) -> None:
-    """Print the table and its sum."""
-    from rich.console import Console
-    from rich.table import Table
+    """Print the table and its sum; a row is one line where it is no terminal, to be searched."""
+    found = families.load(family)
+    plain = {**found.dims(), **{name: values[0] for name, values in found.flags().items()}}
+    try:
+        _show(standard_output(), kills, f"planted faults, {family} × {adapter}", plain)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pipe.discard(sys.stdout)  # whoever read it has seen enough, and the status says the rest
 
-    console = Console()
-    table = Table(title=f"planted faults, {family} × {adapter}", title_justify="left")
-    for name in ("fault", "must be caught by", "", "how", "case"):
-        table.add_column(name, overflow="fold")
-    for kill in kills:
-        if kill.outcome is not None and kill.case is not None:
-            row = ("caught", evidence(kill.outcome), kill.case.id)
-        elif kill.unable is not None:
-            row = ("not tried", kill.unable, "")
-        else:
-            row = ("SURVIVED", f"{kill.what}; tried on {kill.tried} cases", "")
-        table.add_row(kill.fault, kill.check, *row)
-    console.print(table)
+
+def _show(console: Console, kills: Sequence[Kill], title: str, plain: Mapping[str, Any]) -> None:
+    rows = [_row(kill, plain) for kill in kills]
+    if console.is_terminal:
+        table = Table(title=title, title_justify="left")
+        for name in _COLUMNS:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    else:
+        console.print(title)
+        widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+        for row in (_COLUMNS, *rows):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            console.print("  ".join(cells), soft_wrap=True)
     caught = sum(kill.outcome is not None for kill in kills)
     survived = sum(kill.survived for kill in kills)
     faults = {kill.fault for kill in kills}
     console.print(
         f"{len(faults)} faults, {len(kills)} pairs of fault and check: {caught} caught, {survived} survived, "
-        f"{len(kills) - caught - survived} not tried"
+        f"{len(kills) - caught - survived} not tried",
+        soft_wrap=True,
     )
+
+
+def _row(kill: Kill, plain: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    if kill.outcome is not None and kill.case is not None:
+        config = kill.case.config
+        differs = {
+            name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)
+        }
+        ended = ("caught", evidence(kill.outcome), text.config(differs) or "the plainest")
+    elif kill.unable is not None:
+        ended = ("not tried", kill.unable, "")
+    else:
+        ended = ("SURVIVED", f"{kill.what}; tried on {kill.tried} cases", "")
+    return kill.fault, kill.check, ended[0], text.line(ended[1]), ended[2]

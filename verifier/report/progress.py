@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""How far a run is: a bar on a terminal, a plain line every few seconds and at the end elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Meter:
         self._console = console
         self._cases = cases
         self._title = title
-        self._finished = 0
+        self._finished = self._said = 0
         self._bugs: set[str] = set()
         self._began = self._spoken = time.monotonic()
         self._bar: Progress | None = None
@@ -54,6 +54,8 @@ class Meter:
     ) -> None:
         if self._bar:
             self._bar.stop()
+        elif kind is None and self._finished > self._said:
+            self._say()
 
     def note(self, event: Event) -> None:
         """Take the event in, and show it if it is time."""
@@ -69,9 +71,13 @@ class Meter:
         if self._bar:
             self._bar.update(self._task, completed=self._finished, state=self._state())
         elif time.monotonic() - self._spoken >= PLAIN_SECONDS:
-            self._spoken = time.monotonic()
-            line = f"{self._title}: {self._finished:,} of {text.plural(self._cases, 'case')}, {self._state()}"
-            self._console.print(line, markup=False)
+            self._say()
+
+    def _say(self) -> None:
+        self._spoken = time.monotonic()
+        self._said = self._finished
+        line = f"{self._title}: {self._finished:,} of {text.plural(self._cases, 'case')}, {self._state()}"
+        self._console.print(line, markup=False)
 
     def _state(self) -> str:
         passed = time.monotonic() - self._began

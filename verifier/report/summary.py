@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ class Summary:
         refused: cases that HF refuses.
         areas: those that ran, in order.
         rows: the matrix; refused combinations whose refusal is as it should be are not in it.
-        refusals: why HF refuses the refused ones, and how many.
+        refusals: why HF refuses the refused ones, and how many, whatever the adapter did with them.
         findings: the adapter's bugs.
         upstream: Hugging Face's.
         reduced: where the adapter agrees to float32 rounding only.
@@ -82,6 +83,7 @@ class Summary:
         unrun: how many planned cases never came to be run.
         seconds: of the whole run; None where it was cut off.
         notes: of the record's reader.
+        hollow: why no verdict can rest on what ran; None where one can.
     """
 
     run: RunLine
@@ -99,6 +101,7 @@ class Summary:
     unrun: int
     seconds: float | None
     notes: tuple[str, ...]
+    hollow: str | None
 
     @property
     def failing_cases(self) -> int:
@@ -106,13 +109,43 @@ class Summary:
         return len({case for finding in self.findings for case in finding.cases})
 
 
-def exit_status(counts: Mapping[Verdict, int]) -> ExitStatus:
-    """What a run that came to its end says: a green one needs something that ran."""
-    if any(number and verdict.gates for verdict, number in counts.items()):
+# Its checks look at Hugging Face alone, so no verdict on an adapter can rest on them.
+_NOT_ABOUT_THE_ADAPTER = "reference"
+
+
+def exit_status(valid: Set[str], verdicts: Mapping[tuple[str, str], Verdict]) -> ExitStatus:
+    """What a run that came to its end says: a green one needs a check that looked at the adapter on a valid case.
+
+    Args:
+        valid: the ids of the cases that HF accepts.
+        verdicts: by case and check.
+    """
+    if any(verdict.gates for verdict in verdicts.values()):
         return ExitStatus.DIFFERS
-    if not any(number for verdict, number in counts.items() if verdict is not Verdict.SKIP):
-        return ExitStatus.INCONCLUSIVE
-    return ExitStatus.CONFORMS
+    looked = any(
+        case in valid and verdict is not Verdict.SKIP and _about_the_adapter(check)
+        for (case, check), verdict in verdicts.items()
+    )
+    return ExitStatus.CONFORMS if looked else ExitStatus.INCONCLUSIVE
+
+
+def _about_the_adapter(check: str) -> bool:
+    return check.partition(".")[0] != _NOT_ABOUT_THE_ADAPTER
+
+
+def _hollow(record: Record) -> str:
+    """Why no check looked at the adapter on a valid case."""
+    if not any(spec.valid for spec in record.cases.values()):
+        return "no valid case was selected"
+    reasons = _tallies(
+        (entry.outcome.message or "no reason given", None)
+        for entry in record.entries
+        if entry.outcome.verdict is Verdict.SKIP
+        and record.cases[entry.case].valid
+        and _about_the_adapter(entry.outcome.check)
+    )
+    commonest = reasons[0].text if reasons else "none was selected for a valid case"
+    return f"no check that looks at the adapter ran: {commonest}"
 
 
 def summarise(record: Record) -> Summary:
@@ -129,15 +162,16 @@ def summarise(record: Record) -> Summary:
         for spec in specs
         if not spec.valid and not any(cell.verdict and cell.verdict.is_finding for cell in cells[spec.id].values())
     }
+    status = _status(record)
     return Summary(
         run=record.run,
-        status=_status(record, counts),
+        status=status,
         counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
         valid=sum(spec.valid for spec in specs),
         refused=sum(not spec.valid for spec in specs),
         areas=areas,
         rows=rows(record, cells, areas, quiet),
-        refusals=_tallies((spec.reason or "no reason given", None) for spec in specs if spec.id in quiet),
+        refusals=_tallies((spec.reason or "no reason given", None) for spec in specs if not spec.valid),
         findings=ours,
         upstream=theirs,
         reduced=_tallies(
@@ -153,6 +187,7 @@ def summarise(record: Record) -> Summary:
         unrun=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
         notes=record.notes,
+        hollow=_hollow(record) if status is ExitStatus.INCONCLUSIVE else None,
     )
 
 
@@ -183,12 +218,13 @@ def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
     return min(specs, key=size)
 
 
-def _status(record: Record, counts: Mapping[Verdict, int]) -> ExitStatus:
+def _status(record: Record) -> ExitStatus:
     if record.end is None or record.end.stop == "interrupted":
         return ExitStatus.INTERRUPTED
     if record.end.stop == "broken":
         return ExitStatus.BROKEN
-    return exit_status(counts)
+    valid = {spec.id for spec in record.cases.values() if spec.valid}
+    return exit_status(valid, {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries})
 
 
 def _findings(record: Record, order: Mapping[str, int], *, upstream: bool) -> tuple[Finding, ...]:
@@ -206,7 +242,7 @@ def _findings(record: Record, order: Mapping[str, int], *, upstream: bool) -> tu
         check = entries[spec.id].outcome.check
         found.append((order.get(check, len(order)), -len(entries), fingerprint, spec, entries))
     found.sort(key=lambda one: one[:3])
-    where = f" {record.run.out}" if record.run.out else ""
+    where = shlex.quote(str(record.path.parent))  # adapters share fingerprints, so the id alone does not say which
     return tuple(
         Finding(
             number=f"U{number}" if upstream else str(number),
@@ -217,7 +253,7 @@ def _findings(record: Record, order: Mapping[str, int], *, upstream: bool) -> tu
             cases=tuple(sorted(entries)),
             ran=ran[entries[spec.id].outcome.check],
             proves=docs.get(entries[spec.id].outcome.check, ""),
-            reproduce=f"verifier repro {fingerprint}{where}",
+            reproduce=f"verifier repro {fingerprint} {where}",
         )
         for number, (_, _, fingerprint, spec, entries) in enumerate(found, start=1)
     )

@@ -39,7 +39,7 @@ _STATUS_STYLES: Mapping[ExitStatus, str] = {ExitStatus.CONFORMS: "bold green", E
 def show(summary: Summary, console: Console) -> None:
     """Everything but the verdict, which `show_verdict` says last."""
     _show_matrix(summary, console)
-    _show_tallies(summary.refusals, "Refused by HF, and as they should be", "case", console)
+    _show_tallies(summary.refusals, "Refused by HF", "case", console)
     _show_findings(summary.findings, "Failures", console)
     _show_findings(
         summary.upstream, "Upstream: Hugging Face disagrees with itself; the adapter is not to blame", console
@@ -61,8 +61,9 @@ def show_verdict(summary: Summary, console: Console) -> None:
             f"{time}, seed {summary.run.seed}"
         )
     )
-    line = Text(text.line(f"{summary.run.family} × {summary.run.adapter}: "), style="bold")
-    line.append(" ")
+    run = summary.run
+    adapter = text.subject(run.adapter, run.adapter_name, run.adapter_version)
+    line = Text(f"{text.line(run.family)} × {adapter}: ", style="bold")
     line.append(text.STATUS_WORDS[summary.status], style=_STATUS_STYLES.get(summary.status, "bold yellow"))
     if reason := reasons(summary):
         line.append(f" ({reason})")
@@ -71,7 +72,7 @@ def show_verdict(summary: Summary, console: Console) -> None:
 
 def reasons(summary: Summary) -> str:
     """What the verdict rests on, in a few words."""
-    said = []
+    said = [text.line(summary.hollow)] if summary.hollow else []
     if summary.findings:
         said.append(f"{text.plural(len(summary.findings), 'bug')} in {text.plural(summary.failing_cases, 'case')}")
     if summary.upstream:
@@ -101,17 +102,24 @@ def _show_matrix(summary: Summary, console: Console) -> None:
         flags = list(summary.run.flags)
         rows = summary.rows[:MAX_ROWS]
         table = _matrix(rows, flags, summary.areas, wide=True)
-        if console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width:
+        wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width
+        if not wide:
             table = _matrix(rows, flags, summary.areas, wide=False)
         console.print(table)
+        if any(None in row.flags.values() for row in rows):
+            mark = "  * is" if wide else "  A flag that is not named takes"
+            console.print(f"{mark} every value that occurs in that row's cases.")
         if len(summary.rows) > MAX_ROWS:
             console.print(f"  … and {text.plural(len(summary.rows) - MAX_ROWS, 'more row')} in the report")
-    console.print()
+        console.print()
 
 
 def _matrix(rows: Sequence[Row], flags: Sequence[str], areas: Sequence[str], *, wide: bool) -> Table:
-    """One row for combinations that fared alike; `*` is any value, and `-` that no check of the area applies."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    """One row for combinations that fared alike.
+
+    `*` is every value that its cases have, and `-` that no check of the area applies.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     if wide:
         for name in flags:
             table.add_column(text.line(name, 60).replace("_", "_\n"), no_wrap=True)

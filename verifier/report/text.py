@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from verifier.errors import ExitStatus
 from verifier.outcome import Outcome, Verdict
 
@@ -14,6 +16,8 @@ DETAIL_LIMIT = 6_000
 
 # Control characters but newline and tab, lone surrogates, and the marks that reorder text on a screen.
 _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+_CODE = re.compile("`([^`]+)`")
 
 VERDICT_WORDS: Mapping[Verdict, str] = {
     Verdict.PASS: "ok",
@@ -30,7 +34,7 @@ STATUS_WORDS: Mapping[ExitStatus, str] = {
     ExitStatus.DIFFERS: "DOES NOT CONFORM",
     ExitStatus.USAGE: "NOT RUN",
     ExitStatus.BROKEN: "BROKEN OFF",
-    ExitStatus.INCONCLUSIVE: "INCONCLUSIVE: nothing ran",
+    ExitStatus.INCONCLUSIVE: "INCONCLUSIVE",
     ExitStatus.INTERRUPTED: "INTERRUPTED",
 }
 
@@ -70,11 +74,26 @@ def config(values: Mapping[str, Any]) -> str:
 
 
 def said(outcome: Outcome) -> str | None:
-    """What it said: the message, with the exception's type before it where it does not name that itself."""
+    """What it said: the message, with the exception's type before it where it does not name that itself.
+
+    Of a crash the message alone, which is the harness's own and says how the process ended.
+    """
     message, exception = outcome.message, outcome.exception
+    if outcome.verdict is Verdict.CRASH:
+        return message or exception
     if exception is None or exception in (message or ""):
         return message or exception
     return f"{exception}: {message}" if message else exception
+
+
+def marked(text: str | None, limit: int = LINE_LIMIT) -> Markup:
+    """The text for a page, with what stands between backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(line(text, limit)))))
+
+
+def subject(adapter: str, name: str, version: str) -> str:
+    """`mine:Adapter (mine 1.0)`: what was asked for, and what that calls itself where it is something else."""
+    return line(adapter) if adapter == name else f"{line(adapter)} ({line(name, 60)} {line(version, 60)})"
 
 
 def number(measured: float | None) -> str:
