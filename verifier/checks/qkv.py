@@ -173,24 +173,27 @@ def placement(case: Case) -> Finding:
 def aliasing(case: Case) -> Finding:
     """Writing into the query, key or value weight of a layer changes no other one, in this layer or another.
 
-    A failure means that an edit of one projection silently edits another.
+    Both what was given before and what is given when it is asked for again are looked at. A failure means that an
+    edit of one projection silently edits another.
     """
-    kept = [(place, given.weight) for layer in _layers(case) for place, given, _ in _projections(case, layer)]
-    before = [weight.detach().clone() for _, weight in kept]
+    layers = _layers(case)
+
+    def weights() -> dict[str, Tensor]:
+        return {place: given.weight for layer in layers for place, given, _ in _projections(case, layer)}
+
+    kept = weights()
+    before = {place: weight.detach().clone() for place, weight in kept.items()}
 
     def compare() -> Iterator[Comparison]:
-        for number, (place, weight) in enumerate(kept):
-            with torch.no_grad():
-                weight.add_(1)
-            others = [other for at, other in enumerate(kept) if at != number]
-            untouched = [value for at, value in enumerate(before) if at != number]
-            changed = [
-                name
-                for (name, other), value in zip(others, untouched, strict=True)
-                if not torch.equal(other.detach(), value)
-            ]
-            with torch.no_grad():
-                weight.copy_(before[number])
+        for place, weight in kept.items():
+            try:
+                with torch.no_grad():
+                    weight.add_(1)
+                seen = [(name, other) for given in (kept, weights()) for name, other in given.items() if name != place]
+                changed = [name for name, other in seen if not torch.equal(other.detach(), before[name])]
+            finally:
+                with torch.no_grad():
+                    weight.copy_(before[place])
             yield stated(place, f"writing into it changes {changed[0]}" if changed else None)
 
     return conclude(compare())
