@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from verifier.adapter import Change
 from verifier.family import Family
@@ -137,6 +138,12 @@ def _torch_state() -> dict[str, Any]:
         "torch: deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "torch: anomaly detection": torch.is_anomaly_enabled(),
         "torch: scaled_dot_product_attention": id(torch.nn.functional.scaled_dot_product_attention),
+        "torch: float32 matmul precision": torch.get_float32_matmul_precision(),
+        "torch: module hooks for all": tuple(
+            len(getattr(torch_module, name))
+            for name in sorted(vars(torch_module))
+            if name.startswith("_global_") and isinstance(getattr(torch_module, name), dict)
+        ),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from verifier import checks
 from verifier.adapter import ProjectionLike, SplitQKV
-from verifier.faults.mutants import Breaks
+from verifier.faults.mutants import Breaks, Delegate
 from verifier.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "qkv"]
@@ -118,8 +119,8 @@ def test_key_value_heads_are_counted(
 @pytest.mark.parametrize(
     ("change", "name", "said"),
     [
-        (lambda weight: weight.float(), "dtype", "torch.float32, not torch.float64"),
-        (lambda weight: weight.to("meta"), "device", "meta, not cpu"),
+        (lambda weight: weight.float(), "dtype", "torch.float32 in a float64 model, not torch.float64"),
+        (lambda weight: weight.to("meta"), "device", "meta in a float64 model, not cpu"),
     ],
     ids=["dtype", "device"],
 )
@@ -127,7 +128,32 @@ def test_weights_elsewhere_or_of_another_dtype_are_found(
     judge: Judge, broken: Broken, change: Callable[[Tensor], Tensor], name: str, said: str
 ) -> None:
     found = judge("qkv.placement", adapter=broken(only(1, "v", lambda one: replace(one, weight=change(one.weight)))))
-    assert (found.verdict, found.where, found.message) == (Verdict.FAIL, f"blocks.1.attn.v.{name}", said)
+    assert (found.verdict, found.where) == (Verdict.FAIL, f"blocks.1.attn.v.weight.{name}")
+    assert (found.message or "").startswith(said)
+
+
+def test_a_split_that_is_right_in_float64_only_is_found(judge: Judge, broken: Broken) -> None:
+    def in_single(one: Any) -> Any:
+        return one if one.weight.dtype == torch.float64 else replace(one, weight=one.weight.float())
+
+    found = judge("qkv.placement", adapter=broken(only(0, "q", in_single)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.q.weight.dtype")
+    assert "in a bfloat16 model" in (found.message or "")
+
+
+def test_a_point_that_takes_a_hook_and_never_fires_is_a_failure(judge: Judge, broken: Broken) -> None:
+    class Silent(Delegate):
+        def hooked(self, forward: Any, backward: Any) -> Any:
+            return self.original.hooked({k: v for k, v in forward.items() if "hook_z" not in k}, backward)
+
+    class Quiet(Delegate):
+        def wrap(self, model: Any) -> Any:
+            subject = self.original.wrap(model)
+            subject.hooks = Silent(subject.hooks)
+            return subject
+
+    found = judge("qkv.reads", adapter=Quiet(broken(Breaks())))
+    assert (found.verdict, found.message) == (Verdict.FAIL, "it takes a hook and does not fire (1 more places)")
 
 
 def test_projections_that_share_memory_are_found(judge: Judge, broken: Broken) -> None:

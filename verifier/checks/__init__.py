@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from verifier import plugins
 from verifier.adapter import Capability
-from verifier.errors import UsageError
+from verifier.errors import ImportFailed, UsageError
 
 if TYPE_CHECKING:
     from verifier.case import Case
@@ -78,7 +78,9 @@ def registered() -> tuple[Check, ...]:
         outside: Check = plugins.load(
             name, group=GROUP, kind="check", is_one=lambda candidate: isinstance(candidate, Check)
         )
-        found.setdefault(outside.id, outside)
+        if outside.id in found:
+            raise ImportFailed(f"check {name!r} has the id {outside.id!r}, which another one has")
+        found[outside.id] = outside
     return tuple(found.values())
 
 

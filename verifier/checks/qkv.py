@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, ProjectionLike
-from verifier.case import Case
+from verifier.case import SEMANTIC_DTYPE, Case
 from verifier.checks import check
-from verifier.family import Projection, QKVRows
+from verifier.family import Projection
 from verifier.numerics import Comparison, conclude, same, semantics, stated, unit
 from verifier.outcome import Finding, NotApplicable
 from verifier.random_weights import generator
@@ -23,17 +23,19 @@ def _layers(case: Case) -> range:
     return range(n_layers)
 
 
-def _projections(case: Case, layer: int) -> Iterator[tuple[str, ProjectionLike, Projection]]:
+def _projections(
+    case: Case, layer: int, dtype: str = SEMANTIC_DTYPE
+) -> Iterator[tuple[str, ProjectionLike, Projection]]:
     """By place: what the adapter made of it, and where HF's rows are."""
-    split = case.subject().weights.split(layer)  # type: ignore[attr-defined]
+    split = case.subject(dtype).weights.split(layer)  # type: ignore[attr-defined]
     rows = case.family.qkv_rows(case.reference(), layer)
     for letter in "qkv":
         yield f"blocks.{layer}.attn.{letter}", getattr(split, letter), getattr(rows, letter)
 
 
-def _fused(case: Case, projection: Projection) -> tuple[Tensor, Tensor | None]:
+def _fused(case: Case, projection: Projection, dtype: str = SEMANTIC_DTYPE) -> tuple[Tensor, Tensor | None]:
     """HF's own rows of that projection: weight `[n * d_head, d_model]`, bias `[n * d_head]`."""
-    module = case.reference().get_submodule(projection.module)
+    module = case.reference(dtype).get_submodule(projection.module)
     index = projection.rows.flatten().to(module.weight.device)
     bias = getattr(module, "bias", None)
     return module.weight.detach()[index], None if bias is None else bias.detach()[index]
@@ -124,17 +126,18 @@ def reads(case: Case) -> Finding:
             if not {value_name, z_name} <= names.keys():
                 raise NotApplicable(f"the adapter has no {value_name} or no {z_name}")
             rows = case.family.qkv_rows(case.reference(), layer)
-            yield same(z_name, _read_by(case, value_name, z_name, rows), rows.reads)
+            z = _z_with_values_raised(case, value_name, z_name, n_kv=rows.k.rows.shape[0])
+            problem = _no_heads(z, n_heads=rows.q.rows.shape[0])
+            yield stated(z_name, problem) if problem or z is None else same(z_name, _read_by(z), rows.reads)
 
     return conclude(compare())
 
 
-def _read_by(case: Case, value_name: str, z_name: str, rows: QKVRows) -> Tensor:
-    """`[head]`: the key/value head that each of the subject's query heads reads, -1 for none or several."""
-    n_kv = rows.k.rows.shape[0]
+def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int) -> Tensor | None:
+    """`hook_z` `[kv_head + 1, pos, head, d_head]`: row 0 as it is, row j + 1 with key/value head j raised by one."""
     ids = case.inputs("plain").input_ids
     assert ids is not None
-    inputs = Inputs(input_ids=ids[:1].repeat(n_kv + 1, 1))  # row 0 as it is, row j + 1 with key/value head j raised
+    inputs = Inputs(input_ids=ids[:1].repeat(n_kv + 1, 1))
 
     def raise_one_each(value: Tensor) -> Tensor:  # [batch, pos, kv_head, d_head]
         raised = value.clone()
@@ -143,28 +146,42 @@ def _read_by(case: Case, value_name: str, z_name: str, rows: QKVRows) -> Tensor:
         return raised
 
     edits: dict[str, Edit] = {value_name: raise_one_each}
-    seen = case.activations([z_name], "plain", edits=edits, inputs=inputs)
-    if z_name not in seen:
-        raise NotApplicable(f"{z_name} does not fire")
-    z = seen[z_name].double()  # [batch, pos, head, d_head]
-    risen = (z[1:] - z[:1]).mean((1, 3)).round() == 1  # [kv_head, head]
+    return case.activations([z_name], "plain", edits=edits, inputs=inputs).get(z_name)
+
+
+def _no_heads(z: Tensor | None, *, n_heads: int) -> str | None:
+    if z is None:
+        return "it takes a hook and does not fire"
+    if z.ndim != 4 or z.shape[2] != n_heads:
+        return f"its shape is {list(z.shape)}, not [batch, pos, {n_heads}, d_head]"
+    return None
+
+
+def _read_by(z: Tensor) -> Tensor:
+    """`[head]`: the key/value head that each of the subject's query heads reads, -1 for none or several."""
+    risen = (z[1:].double() - z[:1].double()).mean((1, 3)).round() == 1  # [kv_head, head]
     return torch.where(risen.sum(0) == 1, risen.double().argmax(0), -1).cpu()
 
 
 @check("qkv.placement", needs=["weights"])
 def placement(case: Case) -> Finding:
-    """The split weights have the dtype and the device of HF's.
+    """The split weights and biases have the dtype and the device of HF's, in every dtype that is looked at.
 
     A failure means that a model loses precision, or is torn apart, by being looked at.
     """
 
     def compare() -> Iterator[Comparison]:
-        for layer in _layers(case):
-            for place, given, projection in _projections(case, layer):
-                weight, _ = _fused(case, projection)
-                for name in ("dtype", "device"):
-                    found, wanted = getattr(given.weight, name), getattr(weight, name)
-                    yield stated(f"{place}.{name}", f"{found}, not {wanted}" if found != wanted else None)
+        for dtype in (SEMANTIC_DTYPE, *case.spec.dtypes):
+            for layer in _layers(case):
+                for place, given, projection in _projections(case, layer, dtype):
+                    weight, bias = _fused(case, projection, dtype)
+                    for part, ours, theirs in (("weight", given.weight, weight), ("bias", given.bias, bias)):
+                        if ours is None or theirs is None:
+                            continue  # `qkv.rows` says so
+                        for name in ("dtype", "device"):
+                            found, wanted = getattr(ours, name), getattr(theirs, name)
+                            wrong = f"{found} in a {dtype} model, not {wanted}" if found != wanted else None
+                            yield stated(f"{place}.{part}.{name}", wrong)
 
     return conclude(compare())
 

@@ -21,7 +21,9 @@ class _Family(Delegate):
         self._change = change
 
     def build(self, config: Config, **how: Any) -> Any:
-        return self._change(self.original.build(config, **how), how["attention"])
+        model = self.original.build(config, **how)
+        model.reference_attention = self.original.reference_attention
+        return self._change(model, how["attention"])
 
 
 def _in_models(change: Callable[[Any, str], Any]) -> Callable[[Family, Adapter], tuple[Family, Adapter]]:
@@ -51,7 +53,7 @@ def _change_output(when: Callable[[dict[str, Any]], bool]) -> Callable[[Any, str
 
 def _other_path(model: Any, attention: str) -> Any:
     with torch.no_grad():
-        if attention == "eager":
+        if attention != model.reference_attention:
             for parameter in model.parameters():
                 parameter.mul_(1 + SLIGHTLY)
     return model
