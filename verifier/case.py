@@ -138,6 +138,11 @@ class Case:
         """The inputs for a model in that dtype: fresh tensors each time, because a subject may write into its own."""
         return copied(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
 
+    def any_tokens(self) -> Inputs:
+        """Inputs for a model that may not have been built before: the token that every vocabulary has."""
+        ids = torch.zeros(self.spec.batch, self.spec.length, dtype=torch.long, device=self.spec.device)
+        return Inputs(input_ids=ids)
+
     def expected(self, scenario: str, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Output:
         """What HF's model in that dtype gives."""
 

@@ -197,14 +197,16 @@ class ModelState:
                 if id(one) not in kept:
                     note(kind, name)  # type: ignore[arg-type]
         config, attention = _config_of(model)
-        if config != self._config:
-            edited = sorted(
-                key for key in config.keys() | self._config.keys() if config.get(key) != self._config.get(key)
-            )
-            note("config", edited[0])
+        for key in edited_keys(self._config, config):
+            note("config", key)
         if attention != self._attention:
             note("attention", f"{self._attention} became {attention}")
         return found
+
+
+def edited_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The fields of a config that are not what they were, sorted."""
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
 def _hook_counts(module: nn.Module) -> tuple[int, ...]:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, Inputs, is_subject
+from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, is_subject
 from verifier.blame import through_hugging_face
 from verifier.canonical import COMPONENTS, template_of
 from verifier.case import Case
 from verifier.checks import check
+from verifier.checks.configs import written_into
 from verifier.errors import one_line
 from verifier.outcome import Finding, NotApplicable, Verdict
 
@@ -85,10 +86,9 @@ def refusal(case: Case) -> Finding:
         return Finding(verdict=Verdict.FAIL, where="wrap", message=f"no clear refusal, but {one_line(error)}")
     if not is_subject(subject):
         return Finding(verdict=Verdict.FAIL, where="wrap", message=f"no refusal, but a {type(subject).__name__}")
-    ids = torch.zeros(case.spec.batch, case.spec.length, dtype=torch.long, device=case.spec.device)
     try:
         with torch.no_grad():
-            subject.forward(Inputs(input_ids=ids))
+            subject.forward(case.any_tokens())
     except Exception as error:
         return Finding(
             verdict=Verdict.FAIL,
@@ -141,14 +141,10 @@ def config(case: Case) -> Finding:
     before = {**given.to_dict(), "attn_implementation": given._attn_implementation}
     subject = case.wrap(model.to(torch.float64).eval())
     after = {**given.to_dict(), "attn_implementation": given._attn_implementation}
-    declared = {"attn_implementation"} if "attention" in subject.changes else set()
-    changed = sorted(
-        key for key in before.keys() | after.keys() if before.get(key) != after.get(key) and key not in declared
-    )
-    if not changed or "config" in subject.changes:
+    if "config" in subject.changes:
         return Finding()
-    words = ", ".join(f"{key}: {before.get(key)!r} became {after.get(key)!r}" for key in changed)
-    return Finding(verdict=Verdict.FAIL, where=f"config.{changed[0]}", message=words)
+    declared = {"attn_implementation"} if "attention" in subject.changes else set()
+    return written_into(before, after, verdict=Verdict.FAIL, declared=declared) or Finding()
 
 
 @check("build.close")

@@ -6,7 +6,6 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +13,10 @@ from torch import Tensor
 from verifier import reference
 from verifier.adapter import Inputs
 from verifier.blame import through_hugging_face
+from verifier.canonical import Point
 from verifier.case import Case
 from verifier.checks import check
+from verifier.checks.configs import written_into
 from verifier.errors import one_line
 from verifier.numerics import Comparison, conclude, semantics, stated, steady
 from verifier.outcome import Finding, NotApplicable, Verdict
@@ -35,7 +36,7 @@ def acceptance(case: Case) -> Finding:
     refused = None
     try:
         model = case.reference() if case.spec.valid else case.build()
-        inputs = case.inputs("plain") if case.spec.valid else _any_tokens(case, model)
+        inputs = case.inputs("plain") if case.spec.valid else case.any_tokens()
         with torch.no_grad():
             reference.forward(model, inputs)
     except Exception as error:
@@ -51,10 +52,6 @@ def acceptance(case: Case) -> Finding:
             message=f"HF accepts it, but the family says: {case.spec.reason}",
         )
     return Finding()
-
-
-def _any_tokens(case: Case, model: Any) -> Inputs:
-    return Inputs(input_ids=torch.zeros(case.spec.batch, case.spec.length, dtype=torch.long, device=case.spec.device))
 
 
 def _held_against(case: Case, where: str, scenario: str, run: Callable[[], Tensor]) -> Comparison:
@@ -165,10 +162,11 @@ def taps(case: Case) -> Finding:
     """
 
     def compare() -> Iterator[Comparison]:
+        sizes = _sizes(case)
         for scenario in ("plain", "padded"):
             seen = case.tapped(scenario)
             for point in case.points:
-                problem = _out_of_shape(case, point.axes, seen.get(point.name), rotated=".hook_rot_" in point.name)
+                problem = _out_of_shape(point, seen.get(point.name), sizes)
                 if problem:
                     yield Comparison(
                         where=point.name, verdict=Verdict.FAIL, measured=float("inf"), bound=0.0, message=problem
@@ -178,27 +176,28 @@ def taps(case: Case) -> Finding:
     return conclude(compare())
 
 
-def _out_of_shape(case: Case, axes: tuple[str, ...], value: Tensor | None, *, rotated: bool) -> str | None:
+def _out_of_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) -> str | None:
     if value is None:
         return "the taps never saw it"
-    if value.ndim != len(axes):
-        return f"it has {value.ndim} axes, not {', '.join(axes)}"
-    sizes = dict(zip(axes, value.shape, strict=True))
-    for axis, wanted in _sizes(case, rotated=rotated).items():
-        if sizes.get(axis, wanted) != wanted:
-            return f"its {axis} axis is {sizes[axis]} long, not {wanted}"
+    if value.ndim != len(point.axes):
+        return f"it has {value.ndim} axes, not {', '.join(point.axes)}"
+    found = dict(zip(point.axes, value.shape, strict=True))
+    if ".hook_rot_" in point.name:
+        found.pop("d_head", None)  # may be wider than its weights: HF broadcasts a head dim of one
+    for axis, wanted in sizes.items():
+        if found.get(axis, wanted) != wanted:
+            return f"its {axis} axis is {found[axis]} long, not {wanted}"
     return None
 
 
-def _sizes(case: Case, *, rotated: bool) -> dict[str, int]:
-    """How long each axis is; a rotated head may be wider than its weights (HF broadcasts a head dim of one)."""
+def _sizes(case: Case) -> dict[str, int]:
+    """How long each axis is, where the case and the split say so."""
     length, d_model = case.spec.length, case.reference().get_input_embeddings().weight.shape[1]
     sizes = {"pos": length, "query": length, "key": length, "d_model": d_model, "1": 1}
     if any(point.layer is not None for point in case.points):
         rows = case.family.qkv_rows(case.reference(), 0)
-        sizes |= {"head": rows.q.rows.shape[0], "kv_head": rows.k.rows.shape[0]}
-        if not rotated:
-            sizes["d_head"] = rows.q.rows.shape[1]
+        n_heads, d_head = rows.q.rows.shape
+        sizes |= {"head": n_heads, "kv_head": rows.k.rows.shape[0], "d_head": d_head}
     return sizes
 
 
@@ -214,11 +213,7 @@ def config(case: Case) -> Finding:
     before = given.to_dict()
     type(model)(given)
     after = given.to_dict()
-    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    if not changed:
-        return Finding()
-    words = ", ".join(f"{key}: {before.get(key)!r} became {after.get(key)!r}" for key in changed)
-    return Finding(verdict=Verdict.UPSTREAM, where=f"config.{changed[0]}", message=words)
+    return written_into(before, after, verdict=Verdict.UPSTREAM) or Finding()
 
 
 @check("reference.seeds", subject=False)
