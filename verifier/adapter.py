@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 GROUP = "verifier.adapters"
 DEFAULT = "bridge"
 
-Capability = Literal["hooks", "weights", "cache", "components", "modes"]
-CAPABILITIES: tuple[Capability, ...] = ("hooks", "weights", "cache", "components", "modes")
+Capability = Literal["hooks", "weights", "restore", "processings", "cache", "components", "modes"]
+CAPABILITIES: tuple[Capability, ...] = ("hooks", "weights", "restore", "processings", "cache", "components", "modes")
 
 Change = Literal["modules", "forwards", "hooks", "parameters", "buffers", "config", "attention", "mode"]
 # What wrapping may change in the model that it is given, by declaring it in `Subject.changes`.
@@ -159,16 +159,34 @@ class Weights(Protocol):
         """Every weight by canonical name: `blocks.0.attn.W_Q [head, d_model, d_head]`."""
         ...
 
-    def restore(self, canonical: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Canonical weights back in Hugging Face's own names and shapes, as its state dict has them."""
-        ...
-
     def gradients(self) -> Mapping[str, Tensor]:
         """After a backward: the gradient of every canonical weight, in its canonical shape."""
         ...
 
-    def processings(self) -> Mapping[str, Callable[[], Subject]]:
-        """The library's weight processings by name; each call gives a new subject with that one applied."""
+
+class Restore(Protocol):
+    """The way back from canonical weights; the attribute `restore` itself is called."""
+
+    def __call__(self, canonical: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
+        """Canonical weights in Hugging Face's own names and shapes, as its state dict has them."""
+        ...
+
+
+LOGITS, LOG_PROBABILITIES = "logits", "log-probabilities"
+
+
+class Processings(Protocol):
+    """What a library does to weights before they are looked at: norms folded, matrices centred, biases moved."""
+
+    def promises(self) -> Mapping[str, frozenset[str]]:
+        """What each processing, by the library's own name for it, promises to keep as it is in HF's model.
+
+        `LOGITS`, `LOG_PROBABILITIES`, and templates of canonical hook points (`blocks.{i}.attn.hook_pattern`).
+        """
+        ...
+
+    def apply(self, names: Set[str]) -> Subject:
+        """A new subject of the same model with all of these applied, and no other one; this one stays as it is."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,22 @@ def cases(
             for label, config in (*_product(family), *family.corners().items())
         ]
     _know(family, specs, wanted)
-    return [spec for spec in specs if all(_has(family, spec, name, value) for name, value in wanted.items())]
+    chosen = [spec for spec in specs if all(_has(family, spec, name, value) for name, value in wanted.items())]
+    return chosen if preset or checkpoint else _some_thorough(family, chosen)
+
+
+def _some_thorough(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
+    """The same, of which the first and the last of each kind of model (the hook points that it has) are thorough.
+
+    The first is the plainest of its kind, the last has most flags away from that.
+    """
+    ends: dict[frozenset[str], list[int]] = {}
+    for number, spec in enumerate(specs):
+        if spec.valid and spec.label is None:
+            kind = frozenset(point.kind.template for point in family.points(spec.config))
+            ends.setdefault(kind, []).append(number)
+    thorough = {number for numbers in ends.values() for number in (numbers[0], numbers[-1])}
+    return [replace(spec, thorough=number in thorough) for number, spec in enumerate(specs)]
 
 
 def _product(family: Family) -> list[tuple[str | None, Config]]:

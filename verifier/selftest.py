@@ -94,7 +94,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
 
     def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
         reason = who.refusal(spec.config)
-        seen = replace(spec, valid=reason is None, reason=reason)
+        seen = replace(spec, valid=reason is None, reason=reason, thorough=True)
         return next(run_case(seen, who, wrapped, [known[identity]]), None)
 
     for fault in faults.of(right_family):

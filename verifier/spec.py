@@ -30,6 +30,7 @@ class CaseSpec:
         dtypes: the working dtypes that precision is judged in.
         device: where it runs.
         checkpoint: the folder whose weights it has, or None for random ones.
+        thorough: whether the checks that are too dear for every case run on it too.
     """
 
     family: str
@@ -44,6 +45,7 @@ class CaseSpec:
     dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
     device: str = "cpu"
     checkpoint: str | None = None
+    thorough: bool = False
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.length < SHORTEST or self.long < 1:
@@ -54,12 +56,15 @@ class CaseSpec:
 
     @property
     def id(self) -> str:
-        """Short, and the same wherever the case is shown. What it is called and whether it is valid do not count."""
+        """Short, and the same wherever the case is shown.
+
+        What it is called, whether it is valid and how much of it is looked at do not count.
+        """
         return short_id(
             {
                 key: value
                 for key, value in self.to_json().items()
-                if key not in ("label", "valid", "reason") and not (key == "checkpoint" and value is None)
+                if key not in ("label", "valid", "reason", "thorough") and not (key == "checkpoint" and value is None)
             }
         )
 
@@ -78,6 +83,7 @@ class CaseSpec:
             "dtypes": list(self.dtypes),
             "device": self.device,
             "checkpoint": self.checkpoint,
+            "thorough": self.thorough,
         }
 
     @classmethod

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from verifier.adapter import Adapter
 from verifier.blame import in_full, site_of
 from verifier.case import Blocked, Case
-from verifier.checks import Check
+from verifier.checks import Check, applies_to
 from verifier.errors import one_line
 from verifier.family import Family
 from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
@@ -27,7 +27,7 @@ def run_case(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[
     case = Case(spec, family, adapter)
     try:
         for check in checks:
-            if check.applies == "always" or (check.applies == "valid") == spec.valid:
+            if applies_to(check.applies, spec):
                 yield _run_check(case, check)
                 case.trim()
     finally:

@@ -15,13 +15,37 @@ from verifier.errors import ImportFailed, UsageError
 if TYPE_CHECKING:
     from verifier.case import Case
     from verifier.outcome import Finding
+    from verifier.spec import CaseSpec
 
 GROUP = "verifier.checks"
 
 # In the order in which they run: what blocks others comes first.
-AREAS = ("reference", "build", "qkv", "forward")
+AREAS = (
+    "reference",
+    "build",
+    "qkv",
+    "weights",
+    "hooks",
+    "intervene",
+    "backward",
+    "forward",
+    "cache",
+    "state",
+    "component",
+)
 
-Applies = Literal["valid", "invalid", "always"]
+Applies = Literal["valid", "invalid", "always", "thorough"]
+
+
+def applies_to(applies: str, spec: CaseSpec) -> bool:
+    """Whether a check that applies so (`Applies`) runs on the case."""
+    match applies:
+        case "always":
+            return True
+        case "thorough":
+            return spec.valid and spec.thorough
+        case _:
+            return (applies == "valid") == spec.valid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +56,8 @@ class Check:
         id: `area.property`.
         run: the function of a case; what it proves and what a failure means is in its docstring.
         needs: capabilities without which it is not applicable.
-        applies: to cases that HF accepts, that it refuses, or to all.
+        applies: to cases that HF accepts, that it refuses, to all, or, because it is dear, to those of the accepted
+            ones that are looked at thoroughly: a few for each kind of block.
         subject: whether it looks at the adapter's subject; if so a failed build blocks it.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from verifier.checks import applies_to
 from verifier.engine.events import CheckInfo
 from verifier.spec import CaseSpec
 
@@ -38,8 +39,7 @@ def distinct(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:
 
 def applicable(spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
     """The ids of the checks that run on the case, in their order; capabilities are known only once it is built."""
-    kind = "valid" if spec.valid else "invalid"
-    return tuple(check.id for check in checks if check.applies in ("always", kind))
+    return tuple(check.id for check in checks if applies_to(check.applies, spec))
 
 
 def expected(specs: Iterable[CaseSpec], checks: Sequence[CheckInfo]) -> int:

@@ -7,10 +7,34 @@ Faults that only one family can have are that family's own: its `faults`, where 
 from __future__ import annotations
 
 from verifier.family import Family
-from verifier.faults import build, forward, qkv, reference
+from verifier.faults import (
+    backward,
+    build,
+    cache,
+    component,
+    forward,
+    hooks,
+    intervene,
+    qkv,
+    reference,
+    state,
+    weights,
+)
 from verifier.faults.mutants import Fault
 
-GENERIC = (*reference.FAULTS, *build.FAULTS, *qkv.FAULTS, *forward.FAULTS)
+GENERIC = (
+    *reference.FAULTS,
+    *build.FAULTS,
+    *qkv.FAULTS,
+    *weights.FAULTS,
+    *hooks.FAULTS,
+    *intervene.FAULTS,
+    *backward.FAULTS,
+    *forward.FAULTS,
+    *cache.FAULTS,
+    *state.FAULTS,
+    *component.FAULTS,
+)
 
 
 def of(family: Family) -> tuple[Fault, ...]:

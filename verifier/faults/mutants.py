@@ -6,13 +6,14 @@ A mutant delegates to what it breaks, so it can be planted in any adapter: it ne
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from verifier.adapter import Adapter, Edit, HookInfo, Inputs, Output, SplitQKV, Subject
+from verifier.adapter import Adapter, Capability, Edit, HookInfo, Inputs, Output, SplitQKV, Subject
 from verifier.family import Family
 
 # A relative error that no plot would show, and beyond what float32 rounding explains (which is `reduced`, no failure).
@@ -45,6 +46,7 @@ class Breaks:
         modules: changes what `components.modules()` gives.
         train: stands in the place of `modes.train`.
         close: runs when the subject is closed.
+        parts: by capability: makes a wrong one, of the right subject and the right one (`replacing`).
     """
 
     model: Callable[[nn.Module], None] | None = None
@@ -55,6 +57,25 @@ class Breaks:
     modules: Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]] | None = None
     train: Callable[[Subject, bool], None] | None = None
     close: Callable[[], None] | None = None
+    parts: Mapping[Capability, Callable[[Subject, Any], Any]] = field(default_factory=dict)
+
+
+class _Replacing(Delegate):
+    """A capability, some of whose methods are others."""
+
+    def __init__(self, original: Any, methods: Mapping[str, Callable[..., Any]]) -> None:
+        super().__init__(original)
+        self._methods = methods
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._methods:
+            return functools.partial(self._methods[name], self.original)
+        return super().__getattr__(name)
+
+
+def replacing(**methods: Callable[..., Any]) -> Callable[[Subject, Any], Any]:
+    """A capability with these methods in the place of its own; each gets the right capability before its arguments."""
+    return lambda _subject, part: _Replacing(part, methods)
 
 
 class _Hooks(Delegate):
@@ -167,6 +188,9 @@ class MutantSubject(Delegate):
             self.components = _Components(original.components, breaks.modules)  # type: ignore[attr-defined]
         if breaks.train and "modes" in original.capabilities:
             self.modes = _Modes(original, breaks.train)
+        for capability, break_part in breaks.parts.items():
+            if capability in original.capabilities:
+                setattr(self, capability, break_part(original, getattr(self, capability)))
 
     def forward(self, inputs: Inputs) -> Output:
         with self.hooks.acting() if hasattr(self, "hooks") else contextlib.nullcontext():

@@ -1,0 +1,3 @@
+"""Interventions: that an edit at a hook point does to the logits what the same edit does in Hugging Face's model."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Canonical weights: whether what an adapter shows as the model's weights is the model."""
+
+from __future__ import annotations
