@@ -1,0 +1,105 @@
+"""Hugging Face's own parameters, and their gradients, in canonical names and shapes: what an adapter's must be.
+
+Which module is which component, and which row of a projection is which head's query, key or value, is the family's
+word; here they are only put into the canonical order of axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from verifier.family import Family, Projection
+
+Value = Callable[[nn.Parameter], Tensor | None]
+"""What is wanted of a parameter, in its own shape: itself, or its gradient; None where it has none."""
+
+
+def canonical_of(family: Family, model: nn.Module, value: Value) -> dict[str, Tensor]:
+    """By canonical name: what `value` gives of HF's parameters, in canonical shapes, in causal order.
+
+    What is missing in the model, or of which `value` is None, is left out. Tied weights appear under both of their
+    names, each with the whole of it.
+    """
+    return {name: tensor for name, tensor in _each(family, model, value) if tensor is not None}
+
+
+def canonical_weights(family: Family, model: nn.Module) -> dict[str, Tensor]:
+    """HF's parameters in canonical names and shapes."""
+    return canonical_of(family, model, lambda parameter: parameter.detach())
+
+
+def canonical_gradients(family: Family, model: nn.Module) -> dict[str, Tensor]:
+    """The gradients of HF's parameters in canonical names and shapes; what has none is left out."""
+    return canonical_of(family, model, lambda parameter: parameter.grad)
+
+
+def n_layers_of(family: Family, model: nn.Module) -> int:
+    """How many blocks the model has."""
+    blocks = {name.split(".")[1] for name in family.components(model) if name.startswith("blocks.")}
+    return len(blocks)
+
+
+def _each(family: Family, model: nn.Module, value: Value) -> Iterator[tuple[str, Tensor | None]]:
+    components = family.components(model)
+
+    def vector(owner: str, name: str = "bias") -> Tensor | None:
+        return _of(components.get(owner), name, value)
+
+    def matrix(owner: str) -> Tensor | None:  # [d_in, d_out]
+        return _matrix(components.get(owner), value)
+
+    yield "embed.W_E", vector("embed", "weight")
+    for layer in range(n_layers_of(family, model)):
+        here = f"blocks.{layer}"
+        rows = family.qkv_rows(model, layer)
+        n_heads, d_head = rows.q.rows.shape
+        out = matrix(f"{here}.attn.o")
+        yield f"{here}.ln1.w", vector(f"{here}.ln1", "weight")
+        yield f"{here}.ln1.b", vector(f"{here}.ln1")
+        for letter in "qkv":
+            weight, bias = _heads(model, getattr(rows, letter), value)
+            yield f"{here}.attn.W_{letter.upper()}", weight
+            yield f"{here}.attn.b_{letter.upper()}", bias
+        # [head * d_head, d_model] → [head, d_head, d_model]
+        yield f"{here}.attn.W_O", None if out is None else out.unflatten(0, (n_heads, d_head))
+        yield f"{here}.attn.b_O", vector(f"{here}.attn.o")
+        yield f"{here}.ln2.w", vector(f"{here}.ln2", "weight")
+        yield f"{here}.ln2.b", vector(f"{here}.ln2")
+        yield f"{here}.mlp.W_in", matrix(f"{here}.mlp.in")
+        yield f"{here}.mlp.W_gate", matrix(f"{here}.mlp.gate")
+        yield f"{here}.mlp.b_in", vector(f"{here}.mlp.in")
+        yield f"{here}.mlp.W_out", matrix(f"{here}.mlp.out")
+        yield f"{here}.mlp.b_out", vector(f"{here}.mlp.out")
+    yield "ln_final.w", vector("ln_final", "weight")
+    yield "ln_final.b", vector("ln_final")
+    yield "unembed.W_U", matrix("unembed")
+    yield "unembed.b_U", vector("unembed")
+
+
+def _of(module: Any, name: str, value: Value) -> Tensor | None:
+    parameter = getattr(module, name, None)
+    return None if parameter is None else value(parameter)
+
+
+def _matrix(module: Any, value: Value) -> Tensor | None:
+    """`[d_in, d_out]`, whichever of them HF's linear module keeps first."""
+    input_first = isinstance(module, Conv1D)
+    weight = _of(module, "weight", value)
+    return weight if weight is None or input_first else weight.T
+
+
+def _heads(model: nn.Module, projection: Projection, value: Value) -> tuple[Tensor | None, Tensor | None]:
+    """Weight `[head, d_model, d_head]` and bias `[head, d_head]`."""
+    module = model.get_submodule(projection.module)
+    matrix, bias = _matrix(module, value), _of(module, "bias", value)
+    rows = projection.rows
+
+    def gathered(tensor: Tensor) -> Tensor:  # [..., rows of the module] → [..., head, d_head]
+        return tensor.index_select(-1, rows.flatten().to(tensor.device)).unflatten(-1, rows.shape)
+
+    weight = None if matrix is None else gathered(matrix).movedim(1, 0)  # [d_model, head, d_head] → heads first
+    return weight, None if bias is None else gathered(bias)
