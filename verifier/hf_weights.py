@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -87,9 +88,8 @@ def _of(module: Any, name: str, value: Value) -> Tensor | None:
 
 def _matrix(module: Any, value: Value) -> Tensor | None:
     """`[d_in, d_out]`, whichever of them HF's linear module keeps first."""
-    input_first = isinstance(module, Conv1D)
     weight = _of(module, "weight", value)
-    return weight if weight is None or input_first else weight.T
+    return weight if weight is None or isinstance(module, Conv1D) else weight.T
 
 
 def _heads(model: nn.Module, projection: Projection, value: Value) -> tuple[Tensor | None, Tensor | None]:
@@ -99,7 +99,7 @@ def _heads(model: nn.Module, projection: Projection, value: Value) -> tuple[Tens
     rows = projection.rows
 
     def gathered(tensor: Tensor) -> Tensor:  # [..., rows of the module] → [..., head, d_head]
-        return tensor.index_select(-1, rows.flatten().to(tensor.device)).unflatten(-1, rows.shape)
+        return torch.unflatten(tensor[..., rows.flatten().to(tensor.device)], -1, rows.shape)
 
     weight = None if matrix is None else gathered(matrix).movedim(1, 0)  # [d_model, head, d_head] → heads first
     return weight, None if bias is None else gathered(bias)
