@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from verifier_bridge import generation, masks
+from verifier_bridge import generation, masks, processing
 from verifier_bridge.block import BridgedBlock
 from verifier_bridge.components import BridgedEmbedding, BridgedNorm, BridgedRotaryEmbedding, BridgedUnembedding
 from verifier_bridge.errors import BridgeRefusal, HookError, InputError, unknown_name
@@ -25,7 +25,7 @@ from verifier_bridge.replay import checkpointed
 from verifier_bridge.weights import WeightMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from verifier_bridge.architecture import BlockSpec
 
@@ -300,6 +300,18 @@ class Bridge(nn.Module):
         """Copies of the gradients of those that have one; a tied parameter's stands under both of its names."""
         named = self._model.named_parameters(remove_duplicate=False)
         return self.weight_map().to_canonical({name: one.grad for name, one in named if one.grad is not None})
+
+    def processings(self) -> dict[str, processing.Processing]:
+        """What can be done to this model's weights without changing what it computes, by name."""
+        return processing.available(self)
+
+    def processed(self, names: Collection[str]) -> Bridge:
+        """A bridge of a model of its own with all of these done to its weights; this one stays as it is.
+
+        Raises:
+            BridgeError: there is no such processing, or it cannot be done to this model, and why.
+        """
+        return Bridge(processing.processed(self, names))
 
     # A torch module's own, which must reach the model's containers too
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from verifier.adapter import (
     CAPABILITIES,
+    LOG_PROBABILITIES,
+    LOGITS,
     AdapterRefusal,
     Edit,
     HookInfo,
@@ -16,14 +18,14 @@ from verifier.adapter import (
     Output,
     ProjectionLike,
     SplitQKV,
-    Subject,
 )
+from verifier.canonical import template_of
 from verifier_bridge.bridge import Bridge
 from verifier_bridge.components import BridgedLinear, SplitProjection
 from verifier_bridge.errors import BridgeError, BridgeRefusal, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Set
+    from collections.abc import Mapping, Set
     from contextlib import AbstractContextManager
 
     import torch
@@ -105,6 +107,14 @@ class BridgeSubject:
         return BridgeWeights(bridge=self.bridge)
 
     @property
+    def processings(self) -> BridgeProcessings:
+        return BridgeProcessings(bridge=self.bridge)
+
+    def restore(self, canonical: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
+        """Any weights of a model like this one, back in Hugging Face's names and shapes."""
+        return self.bridge.weight_map().to_hugging_face(canonical)
+
+    @property
     def cache(self) -> BridgeCache:
         return BridgeCache(bridge=self.bridge)
 
@@ -154,15 +164,26 @@ class BridgeWeights:
     def canonical(self) -> Mapping[str, Tensor]:
         return self.bridge.canonical_weights()
 
-    def restore(self, canonical: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return self.bridge.weight_map().to_hugging_face(canonical)
-
     def gradients(self) -> Mapping[str, Tensor]:
         return self.bridge.canonical_gradients()
 
-    def processings(self) -> Mapping[str, Callable[[], Subject]]:
-        """None: the bridge keeps every weight as it is."""
-        return {}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeProcessings:
+    """What the bridge can do to this model's weights."""
+
+    bridge: Bridge
+
+    def promises(self) -> Mapping[str, frozenset[str]]:
+        """Everything is kept but what the processing says that it moves."""
+        points = {template_of(name) for name in self.bridge.hook_points} | {LOGITS, LOG_PROBABILITIES}
+        return {
+            name: frozenset(point for point in points if not point.endswith(tuple(one.moves)))
+            for name, one in self.bridge.processings().items()
+        }
+
+    def apply(self, names: Set[str]) -> BridgeSubject:
+        return BridgeSubject(self.bridge.processed(names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

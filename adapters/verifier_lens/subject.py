@@ -14,10 +14,11 @@ from verifier_lens.components import LensComponents
 from verifier_lens.generation import LensCache
 from verifier_lens.hooks import LensHooks
 from verifier_lens.modes import LensModes
+from verifier_lens.processing import LensProcessings
 from verifier_lens.weights import LensWeights
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Mapping, Set
 
     from torch import Tensor, nn
     from transformer_lens.model_bridge import TransformerBridge
@@ -67,7 +68,8 @@ class LensSubject:
         self.bridge = bridge
         self.source = source
         self.hooks = LensHooks(bridge)
-        self.weights = LensWeights(bridge, self._processed)
+        self.weights = LensWeights(bridge)
+        self.processings = LensProcessings(bridge, self._processed)
         self.cache = LensCache(bridge)
         self.components = LensComponents(bridge)
         self.modes = LensModes(bridge, self._copied)
@@ -75,6 +77,9 @@ class LensSubject:
         # An adapter of TransformerLens says so itself where its models cannot be decoded with a key/value cache.
         if bridge.adapter.supports_generation and bridge.adapter.supports_kv_cache:
             capabilities.add("cache")
+        # And where its compatibility mode, through which weights are processed, is known to be wrong.
+        if bridge.adapter.supports_compatibility_mode:
+            capabilities.add("processings")
         self.capabilities: frozenset[str] = frozenset(capabilities)
 
     def forward(self, inputs: Inputs) -> Output:
@@ -108,10 +113,10 @@ class LensSubject:
     def close(self) -> None:
         """Let the bridge release what it holds, and let go of the bridge."""
         self.bridge.close()
-        for name in ("bridge", "source", "hooks", "weights", "cache", "components", "modes"):
+        for name in ("bridge", "source", "hooks", "weights", "processings", "cache", "components", "modes"):
             delattr(self, name)
 
-    def _processed(self, **flags: bool) -> LensSubject:
+    def _processed(self, flags: Mapping[str, bool]) -> LensSubject:
         fresh = copy.deepcopy(self.source)
         source = structure(fresh)
         bridge = build(fresh)

@@ -1,10 +1,12 @@
-"""Weights: TransformerLens' split projections, its canonical accessors, and its weight processings."""
+"""Weights: TransformerLens' split projections and its canonical accessors.
+
+There is no way back (`restore`): its conversions revert an attention's q, k, v and o to its own split projections, and
+nothing joins those to Hugging Face's fused ones or names them as it does.
+"""
 
 from __future__ import annotations
 
-import inspect
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,28 +15,17 @@ from verifier.canonical import WEIGHTS
 from verifier_lens.components import components
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
-
-    from verifier.adapter import Subject
-
-WHOLE = "enable_compatibility_mode"
-
-
-class Process(Protocol):
-    """Makes a subject of the model as it was given, with these processings applied; all the default ones without."""
-
-    def __call__(self, **flags: bool) -> Subject: ...
 
 
 class LensWeights:
     """The weights of one bridge."""
 
-    def __init__(self, bridge: TransformerBridge, processed: Process) -> None:
+    def __init__(self, bridge: TransformerBridge) -> None:
         self._bridge = bridge
-        self._processed = processed
 
     def split(self, layer: int) -> SplitQKV:
         """The linear modules inside the attention's `q`, `k` and `v` components."""
@@ -58,17 +49,6 @@ class LensWeights:
                     found[f"{place}.{accessor}"] = value
         return found
 
-    def restore(self, canonical: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """TransformerLens has no way back.
-
-        Raises:
-            NotImplementedError: always. Its conversions revert an attention's q, k, v and o to its own split
-                projections, and nothing joins those to Hugging Face's fused ones or names them as it does.
-        """
-        raise NotImplementedError(
-            "TransformerLens converts canonical weights to Hugging Face's names and shapes nowhere"
-        )
-
     def gradients(self) -> Mapping[str, Tensor]:
         """Gradients of the bridge's parameters in the shapes that the accessors give; what has none is left out."""
         with torch.enable_grad():
@@ -76,17 +56,6 @@ class LensWeights:
             leaves = [leaf for leaf in self._bridge.parameters() if leaf.grad is not None]
             pushed = {name: push_forward(weight, leaves) for name, weight in weights.items()}
         return {name: gradient for name, gradient in pushed.items() if gradient is not None}
-
-    def processings(self) -> Mapping[str, Callable[[], Subject]]:
-        """Each flag of `process_weights` alone, through `enable_compatibility_mode`; and all of its default ones."""
-        if not self._bridge.adapter.supports_compatibility_mode:
-            return {}
-        parameters = inspect.signature(self._bridge.process_weights).parameters.values()
-        flags = [one.name for one in parameters if isinstance(one.default, bool) and one.name != "verbose"]
-        alone: dict[str, Callable[[], Subject]] = {
-            flag: partial(self._processed, **{other: other == flag for other in flags}) for flag in flags
-        }
-        return {**alone, WHOLE: self._processed}
 
 
 def push_forward(weight: Tensor, leaves: Sequence[Tensor]) -> Tensor | None:

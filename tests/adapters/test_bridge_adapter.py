@@ -86,7 +86,22 @@ def test_what_is_not_there_is_named() -> None:
         subject.components.run("blocks.0.attn.O", (), {})
     with pytest.raises(BridgeError, match="there is no layer 2: the model has 2"):
         subject.weights.split(2)
-    assert subject.weights.processings() == {}
+
+
+def test_the_way_back_takes_any_weights_of_such_a_model() -> None:
+    subject, other = BridgeAdapter().wrap(build(**KINDS["40b"])), build(**KINDS["40b"], seed=3)
+    restored = subject.restore(BridgeAdapter().wrap(other).weights.canonical())
+    theirs = other.state_dict()
+    assert restored.keys() == theirs.keys()
+    assert all(torch.equal(restored[name], value) for name, value in theirs.items())
+
+
+def test_a_processed_subject_is_a_whole_one_of_its_own() -> None:
+    subject = BridgeAdapter().wrap(build(**KINDS["40b"]))
+    twin = subject.processings.apply({"centre_unembed"})
+    subject.close()
+    assert isinstance(twin, adapter.Subject)
+    assert float(twin.forward(Inputs(input_ids=tokens())).logits.detach().mean(-1).abs().max()) < 1e-14
 
 
 def test_a_closed_subject_says_so() -> None:

@@ -24,8 +24,9 @@ from transformers import (
     LlamaForCausalLM,
 )
 from verifier_lens import LensAdapter
+from verifier_lens.processing import WHOLE
 
-from verifier.adapter import CHANGES, AdapterRefusal, Inputs, Subject, is_adapter
+from verifier.adapter import CHANGES, LOG_PROBABILITIES, LOGITS, AdapterRefusal, Inputs, Subject, is_adapter
 from verifier.canonical import KINDS, template_of
 
 if TYPE_CHECKING:
@@ -372,8 +373,8 @@ def test_gradients_are_hfs_in_canonical_shape(name: str) -> None:
 
 def test_there_is_no_way_back_to_hf() -> None:
     subject, _ = both("llama")
-    with pytest.raises(NotImplementedError, match="Hugging Face"):
-        subject.weights.restore(subject.weights.canonical())
+    assert "restore" not in subject.capabilities
+    assert not hasattr(subject, "restore")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -381,17 +382,42 @@ def test_each_processing_is_a_subject_of_its_own(name: str) -> None:
     subject, _ = both(name)
     before = subject.forward(Inputs(input_ids=ids())).logits
     given = {key: weight.detach().clone() for key, weight in subject.weights.canonical().items()}
-    makers = subject.weights.processings()
-    assert {"fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"} <= set(makers)
-    folded = makers["fold_ln"]()
+    apply = subject.processings.apply
+    folded = apply({"fold_ln"})
     # TransformerLens processes weights in float32 whatever their dtype.
     assert_close(folded.forward(Inputs(input_ids=ids())).logits, before, rtol=0, atol=1e-4)
     assert_close(folded.weights.canonical()["ln_final.w"], torch.ones(D_MODEL, dtype=torch.float64))  # type: ignore[attr-defined]
-    whole = makers["enable_compatibility_mode"]().forward(Inputs(input_ids=ids())).logits
+    whole = apply({WHOLE}).forward(Inputs(input_ids=ids())).logits
     assert_close(whole.log_softmax(-1), before.log_softmax(-1), rtol=0, atol=1e-4)
     assert whole.mean(-1).abs().max() < 1e-4 < before.mean(-1).abs().max()
     assert_close(subject.forward(Inputs(input_ids=ids())).logits, before, rtol=0, atol=0)
     assert all(torch.equal(weight, given[key]) for key, weight in subject.weights.canonical().items())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_processings_are_applied_as_they_are_named_and_no_other(name: str) -> None:
+    subject, _ = both(name)
+    plain = subject.weights.canonical()
+    centred = subject.processings.apply({"center_unembed", "center_writing_weights"})
+    weights = centred.weights.canonical()  # type: ignore[attr-defined]
+    assert_close(weights["ln_final.w"], plain["ln_final.w"], rtol=0, atol=1e-6)
+    # Only a layer norm takes the mean off what it reads.
+    assert (weights["embed.W_E"].mean(-1).abs().max() < 1e-6) == (name != "llama")
+    assert weights["unembed.W_U"].mean(-1).abs().max() < 1e-6
+    with pytest.raises(KeyError, match="fold_norms"):
+        subject.processings.apply({"fold_norms"})
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_promises_are_what_the_documentation_promises(name: str) -> None:
+    subject, _ = both(name)
+    promises = subject.processings.promises()
+    flags = {"fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"}
+    assert flags | {WHOLE} <= promises.keys()
+    # "You can't refactor the QK circuit when using rotary embeddings."
+    assert ("refactor_factored_attn_matrices" in promises) == (name == "gpt2")
+    assert all(LOG_PROBABILITIES in kept for kept in promises.values())
+    assert {key for key, kept in promises.items() if LOGITS not in kept} == {"center_unembed", WHOLE}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -435,7 +461,7 @@ def test_a_copy_is_independent() -> None:
         for parameter in subject.bridge.parameters():
             parameter.zero_()
     assert_close(twin.forward(Inputs(input_ids=ids())).logits, before, rtol=0, atol=0)
-    processed = twin.weights.processings()["fold_value_biases"]()  # type: ignore[attr-defined]
+    processed = twin.processings.apply({"fold_value_biases"})  # type: ignore[attr-defined]
     assert_close(processed.forward(Inputs(input_ids=ids())).logits, before, rtol=0, atol=1e-4)
 
 

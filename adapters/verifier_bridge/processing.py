@@ -1,0 +1,207 @@
+"""What can be done to weights without changing what the model computes: norms folded, matrices centred, biases moved.
+
+Each is arithmetic on canonical weights, in the weights' own dtype or float32 if that is wider. A model that has been
+processed is another one: a copy, untied, with weights of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from verifier_bridge.components import BridgedNorm, computed_in
+from verifier_bridge.errors import BridgeError, unknown_name
+from verifier_bridge.weights import WeightMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from verifier_bridge.bridge import Bridge
+
+Canonical = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processing:
+    """One way of processing weights.
+
+    Attributes:
+        process: changes the canonical weights, which are wide already.
+        obstacle: why it cannot be done to this model, or None.
+        moves: what it changes: the ends of names of hook points, and `logits` and `log-probabilities`.
+    """
+
+    process: Callable[[Bridge, Canonical], None]
+    obstacle: Callable[[Bridge, Mapping[str, Tensor]], str | None]
+    moves: frozenset[str] = field(default=frozenset())
+
+
+def available(bridge: Bridge) -> dict[str, Processing]:
+    """Those that can be done to the model, by name."""
+    weights = bridge.canonical_weights()
+    return {name: one for name, one in PROCESSINGS.items() if one.obstacle(bridge, weights) is None}
+
+
+def processed(bridge: Bridge, names: Collection[str]) -> nn.Module:
+    """A Hugging Face model like the bridge's with all of these done to its weights.
+
+    Raises:
+        BridgeError: there is no such processing, or it cannot be done to this model, and why.
+    """
+    weights = bridge.canonical_weights()
+    for name in names:
+        if name not in PROCESSINGS:
+            raise BridgeError(unknown_name("processing", name, PROCESSINGS))
+        reason = PROCESSINGS[name].obstacle(bridge, weights)
+        if reason is not None:
+            raise BridgeError(f"{name} cannot be done here: {reason}")
+    wide = {name: weight.to(computed_in(weight.dtype)) for name, weight in weights.items()}
+    for name, one in PROCESSINGS.items():  # in their order: what moves weights first, what centres them last
+        if name in names:
+            one.process(bridge, wide)
+    model = _untied(bridge)
+    narrow = {name: weight.to(weights[name].dtype) for name, weight in wide.items()}
+    model.load_state_dict(WeightMap(bridge.architecture, model.state_dict()).to_hugging_face(narrow))
+    return model
+
+
+def _untied(bridge: Bridge) -> nn.Module:
+    """A copy of the model whose unembedding is a parameter of its own: it no longer has to be the embedding."""
+    model = copy.deepcopy(bridge.model)
+    embed, unembed = (bridge.architecture.module(model, name) for name in ("embed", "unembed"))
+    if unembed.weight is embed.weight:
+        unembed.register_parameter("weight", nn.Parameter(embed.get_parameter("weight").detach().clone()))
+        config: Any = model.config
+        config.tie_word_embeddings = False
+    return model
+
+
+def _norms(bridge: Bridge) -> Iterator[tuple[str, BridgedNorm, tuple[str, ...]]]:
+    """Every norm by name, and the matrices that read it: `W_Q`'s bias is `b_Q`, and so on."""
+    for layer, block in enumerate(bridge.blocks):
+        attention = tuple(f"blocks.{layer}.attn.W_{letter}" for letter in "QKV")
+        mlp = (f"blocks.{layer}.mlp.W_in",)
+        one_for_both = (
+            block.ln2 is None and bridge.architecture.block is not None and bridge.architecture.block.parallel
+        )
+        yield f"blocks.{layer}.ln1", block.ln1, (*attention, *mlp) if one_for_both else attention  # type: ignore[misc]
+        if block.ln2 is not None:
+            yield f"blocks.{layer}.ln2", block.ln2, mlp  # type: ignore[misc]
+    yield "ln_final", bridge.ln_final, ("unembed.W_U",)
+
+
+def _bias_of(matrix: str) -> str:
+    owner, _, name = matrix.rpartition(".")
+    return f"{owner}.b{name.removeprefix('W')}"
+
+
+def _fold_norms(bridge: Bridge, weights: Canonical) -> None:
+    """`(x · w + b) W = x (w W) + b W`: the norm's weight goes into what reads it, and its bias into their biases.
+
+    Where a reader has no bias, the norm keeps one, `b / w`: `(x + b / w) (w W)` is the same.
+    """
+    for norm, _, readers in _norms(bridge):
+        if f"{norm}.w" not in weights:
+            continue
+        scale, shift = weights[f"{norm}.w"], weights.get(f"{norm}.b")
+        movable = shift is not None and all(_bias_of(reader) in weights for reader in readers)
+        for reader in readers:  # [head, d_model, d_head] or [d_model, d_out]
+            if shift is not None and movable:
+                weights[_bias_of(reader)] = weights[_bias_of(reader)] + shift @ weights[reader]
+            weights[reader] = weights[reader] * scale[:, None]
+        weights[f"{norm}.w"] = torch.ones_like(scale)
+        if shift is not None:
+            weights[f"{norm}.b"] = torch.zeros_like(shift) if movable else shift / scale
+
+
+def _unfoldable(bridge: Bridge, weights: Mapping[str, Tensor]) -> str | None:
+    for norm, _, readers in _norms(bridge):
+        biased = f"{norm}.b" in weights and not all(_bias_of(reader) in weights for reader in readers)
+        if biased and not bool(weights[f"{norm}.w"].all()):
+            return f"{norm} has a weight of 0, and a bias that no bias after it can take"
+    return None
+
+
+def _fold_value_biases(bridge: Bridge, weights: Canonical) -> None:
+    """A pattern sums to one, so a value's bias adds the same to `z` everywhere: the output's bias takes it."""
+    for layer in range(len(bridge.blocks)):
+        here = f"blocks.{layer}.attn"
+        values, out = weights[f"{here}.b_V"], weights[f"{here}.W_O"]  # [kv_head, d_head], [head, d_head, d_model]
+        each = values.repeat_interleave(out.shape[0] // values.shape[0], dim=0)  # [head, d_head]
+        weights[f"{here}.b_O"] = weights[f"{here}.b_O"] + torch.einsum("hd,hdm->m", each, out)
+        weights[f"{here}.b_V"] = torch.zeros_like(values)
+
+
+def _no_value_biases(bridge: Bridge, weights: Mapping[str, Tensor]) -> str | None:
+    if not len(bridge.blocks):
+        return "there are no blocks"
+    for layer in range(len(bridge.blocks)):
+        for bias in ("b_V", "b_O"):
+            if f"blocks.{layer}.attn.{bias}" not in weights:
+                return f"there is no blocks.{layer}.attn.{bias}"
+    return None
+
+
+_WRITING = ("W_E", "W_O", "b_O", "W_out", "b_out")
+
+
+def _centre_writing_weights(_bridge: Bridge, weights: Canonical) -> None:
+    """What the residual stream's mean is nobody can see, because every reader takes it off first."""
+    for name, weight in weights.items():
+        if name.rpartition(".")[2] in _WRITING:  # [..., d_model]
+            weights[name] = weight - weight.mean(-1, keepdim=True)
+
+
+def _mean_is_seen(bridge: Bridge, _weights: Mapping[str, Tensor]) -> str | None:
+    for name, norm, _ in _norms(bridge):
+        if not norm.centres:
+            return f"{name} does not take the mean off what it reads"
+    if any(block.ln2 is None for block in bridge.blocks) and not _parallel(bridge):
+        return "the MLP reads the residual stream without a norm"
+    return None
+
+
+def _parallel(bridge: Bridge) -> bool:
+    return bridge.architecture.block is not None and bridge.architecture.block.parallel
+
+
+def _centre_unembed(_bridge: Bridge, weights: Canonical) -> None:
+    """What is added to every logit alike the softmax does not see."""
+    for name in ("unembed.W_U", "unembed.b_U"):  # [..., d_vocab]
+        if name in weights:
+            weights[name] = weights[name] - weights[name].mean(-1, keepdim=True)
+
+
+def _never(_bridge: Bridge, _weights: Mapping[str, Tensor]) -> None:
+    return None
+
+
+PROCESSINGS: Mapping[str, Processing] = {
+    "fold_norms": Processing(process=_fold_norms, obstacle=_unfoldable),
+    "fold_value_biases": Processing(
+        process=_fold_value_biases,
+        obstacle=_no_value_biases,
+        # In training it holds only as long as no entry of a pattern is dropped.
+        moves=frozenset({"attn.hook_v", "attn.hook_z", "attn.hook_result"}),
+    ),
+    "centre_writing_weights": Processing(
+        process=_centre_writing_weights,
+        obstacle=_mean_is_seen,
+        moves=frozenset(
+            {
+                "hook_embed",
+                "hook_resid_pre",
+                "attn.hook_result",
+                "hook_attn_out",
+                "hook_resid_mid",
+                "hook_mlp_out",
+                "hook_resid_post",
+            }
+        ),
+    ),
+    "centre_unembed": Processing(process=_centre_unembed, obstacle=_never, moves=frozenset({"logits"})),
+}
