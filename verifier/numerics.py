@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -62,6 +62,16 @@ def rms(values: Tensor, defined: Tensor | None = None) -> float:
 def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> float:
     """The dtype's unit at the tensor's scale."""
     return rms(truth, defined) * torch.finfo(dtype).eps
+
+
+def moved_rows(values: Tensor, base: Tensor, noise: float) -> Tensor:
+    """`[row]`: in which rows of a float64 run the values `[row, …]` are not those of `base`, which broadcasts to them.
+
+    What is equal is so although it may be no number (a masked score is minus infinity). That a change is there must be
+    as sure as that a difference is one, so the margin is the same.
+    """
+    difference = (values - base).masked_fill(values == base, 0.0).nan_to_num(nan=math.inf)
+    return difference.square().flatten(1).mean(1).sqrt() > SEMANTICS_MARGIN * noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +153,35 @@ class Judge:
             bound=bound,
             message=None if verdict is Verdict.PASS else _in_words(error, bound, _worst_row(difference, defined, rows)),
         )
+
+    def compare_choices(self, where: str, actual: Tensor, truth: Tensor, logits: Tensor) -> Comparison:
+        """Judge greedily chosen tokens by how far behind HF's own choice HF's logits put them.
+
+        A tie within the noise may go either way. After the first token of a row that differs the row is another text,
+        and not compared.
+
+        Args:
+            where: the place, for people and fingerprints.
+            actual: the adapter's `[batch, step]`.
+            truth: HF's `[batch, step]`.
+            logits: `[batch, step, d_vocab]`, by which HF chose.
+        """
+        differs = actual != truth
+        first = differs & (differs.cumsum(1) == 1)
+        inside = (actual >= 0) & (actual < logits.shape[-1])
+        scores, tokens = logits.to(torch.float64), actual.masked_fill(~inside, 0)
+        given = scores.gather(-1, tokens[..., None])[..., 0].masked_fill(~inside, -math.inf)
+        behind = (scores.gather(-1, truth[..., None])[..., 0] - given).masked_fill(~first, 0.0)
+        found = self.compare(where, behind.amax(), torch.zeros((), dtype=torch.float64))
+        if found.verdict is Verdict.PASS:
+            return found
+        row, step = divmod(int(behind.argmax()), truth.shape[1])
+        words = (
+            f"{int(differs.any(1).sum())} of {len(truth)} rows go on otherwise: in row {row} the new token {step} is "
+            f"{int(actual[row, step])}, not {int(truth[row, step])}, which HF's logits put ahead by "
+            f"{float(behind.amax()):.1e}"
+        )
+        return replace(found, message=words)
 
 
 def _worst_row(difference: Tensor, defined: Tensor | None, rows: Sequence[str]) -> str | None:

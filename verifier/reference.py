@@ -7,8 +7,8 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from verifier.adapter import Inputs, Output
@@ -87,3 +87,31 @@ def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
         cache=result.past_key_values if inputs.use_cache else None,
         attentions=result.attentions,
     )
+
+
+def greedy(
+    model: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """HF's greedy continuation with its cache, which no token ends early.
+
+    Returns:
+        The prompt with what follows it, `[batch, pos + max_new_tokens]`, and the logits by which each new token was
+        chosen, `[batch, max_new_tokens, d_vocab]`.
+    """
+    kept = model.generation_config
+    # A plain one: what a checkpoint wishes (a token that ends it, a penalty) is not the model's. Without a padding
+    # token HF takes no token of the prompt for padding.
+    model.generation_config = GenerationConfig()
+    try:
+        generated = model.generate(
+            input_ids,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            use_cache=True,
+            return_dict_in_generate=True,
+            output_logits=True,
+            **({} if attention_mask is None else {"attention_mask": attention_mask}),
+        )
+    finally:
+        model.generation_config = kept
+    return generated.sequences, torch.stack(generated.logits, dim=1)

@@ -1,3 +1,326 @@
 """Decoding with a key/value cache: that it gives what one forward over the whole text gives."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from verifier import reference
+from verifier.adapter import Inputs, Output
+from verifier.canonical import Point
+from verifier.case import Blocked, Case
+from verifier.checks import check
+from verifier.numerics import Comparison, conclude, same, semantics, stated
+from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.scenarios import one_row
+
+GREEDY_STEPS = 8
+PADDED_STEPS = 4  # positions of padded rows are counted wrongly from the first step on, or never
+
+Run = Callable[[Inputs], Output]
+Place = tuple[str, Tensor]
+"""What is compared under one name: `[batch, pos]`."""
+
+
+def _piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
+    """The tokens from `start` to `end`, as they follow on what is cached: the mask covers the past too."""
+    assert inputs.input_ids is not None
+    return Inputs(
+        input_ids=inputs.input_ids[:, start:end].clone(),
+        attention_mask=None if inputs.attention_mask is None else inputs.attention_mask[:, :end].clone(),
+        position_ids=None if inputs.position_ids is None else inputs.position_ids[:, start:end].clone(),
+        cache=cache,
+        use_cache=True,
+    )
+
+
+def _step(run: Run, inputs: Inputs) -> Output:
+    """One forward, from which decoding can go on.
+
+    Raises:
+        Blocked: it gave no cache, which `cache.given` reports.
+    """
+    with torch.no_grad():
+        output = run(inputs)
+    if output.cache is None:
+        raise Blocked("cache.given")
+    return replace(output, logits=output.logits.clone())  # the next forward may write into the same memory
+
+
+def _in_pieces(run: Run, inputs: Inputs, ends: Sequence[int]) -> Tensor:
+    """Logits `[batch, pos, d_vocab]` of a text that is given piece by piece, each with the cache of those before."""
+    pieces, cache, start = [], None, 0
+    for end in ends:
+        output = _step(run, _piece(inputs, start, end, cache))
+        pieces.append(output.logits)
+        cache, start = output.cache, end
+    return torch.cat(pieces, dim=1)
+
+
+def _judged(
+    case: Case, scenario: str, decode: Callable[[Run], Tensor], run: Run, places: Sequence[Place]
+) -> Iterator[Comparison]:
+    """Hold what is decoded against HF's one forward, where the subject's own one forward agrees with that.
+
+    Raises:
+        Blocked: wherever it differs it is what HF's own decoding gives, which `reference.cache` reports.
+    """
+    chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
+    truth, judge = case.expected(scenario).logits, case.judge(scenario)
+    ours, theirs, looked, excused = decode(run), None, False, False
+    for where, rows in places:
+        defined = (chosen.real & rows & agreeing[:, None])[..., None]
+        if not bool(defined.any()):
+            continue
+        found = judge.compare(where, ours, truth, defined=defined, rows=chosen.rows)
+        if found.verdict is Verdict.FAIL:
+            theirs = _decoded_by_hf(case, decode) if theirs is None else theirs
+            upstream = judge.compare(where, theirs, truth, defined=defined).verdict is Verdict.FAIL
+            if upstream and judge.compare(where, ours, theirs, defined=defined).verdict is not Verdict.FAIL:
+                excused = True
+                continue
+        looked = True
+        yield found
+    if excused and not looked:
+        raise Blocked("reference.cache: HF's own decoding differs from its one forward, and the subject decodes so")
+
+
+def _decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> Tensor:
+    return decode(lambda inputs: reference.forward(case.reference(), inputs))
+
+
+def _pieces(case: Case, scenario: str, ends: Sequence[int], places: Sequence[Place]) -> Finding:
+    """Judge the subject's decoding in these pieces."""
+
+    def decode(run: Run) -> Tensor:
+        return _in_pieces(run, case.inputs(scenario), ends)
+
+    case.agreeing_rows(scenario)  # before anything is decoded by what is wrong already
+    return conclude(_judged(case, scenario, decode, case.subject().forward, places))
+
+
+def _in_turn(case: Case, scenario: str, ends: Sequence[int], names: Sequence[str]) -> list[Place]:
+    """A place for each piece, in the order in which they are decoded; the last name is that of all the rest."""
+    real = case.scenario(scenario).real
+    position = torch.arange(real.shape[1], device=real.device).expand_as(real)
+    starts = [0, *ends[: len(names) - 1]]
+    stops = [*ends[: len(names) - 1], ends[-1]]
+    return [
+        (name, (position >= start) & (position < stop)) for name, start, stop in zip(names, starts, stops, strict=True)
+    ]
+
+
+def _by_row(case: Case, scenario: str) -> list[Place]:
+    """A place for each way of padding."""
+    chosen = case.scenario(scenario)
+    numbers = torch.arange(len(chosen.rows), device=chosen.real.device)
+    return [(name, (numbers == row)[:, None].expand_as(chosen.real)) for row, name in enumerate(chosen.rows)]
+
+
+@check("cache.given", needs=["cache"])
+def given(case: Case) -> Finding:
+    """A forward that is asked for its cache gives one, and the logits that it gives without.
+
+    A failure means that keeping keys and values changes what is computed, or that nothing can be decoded at all.
+    """
+    case.agreeing_rows("plain")
+    with torch.no_grad():
+        output = case.subject().forward(replace(case.inputs("plain"), use_cache=True))
+    return conclude(
+        [
+            stated("cache", None if output.cache is not None else "it was asked for, and there is none"),
+            case.compare_logits("logits beside the cache", output.logits, "plain"),
+        ]
+    )
+
+
+@check("cache.stepwise", needs=["cache"])
+def stepwise(case: Case) -> Finding:
+    """A prompt at once and then token by token gives the logits of one forward over the whole text.
+
+    A failure means that what is decoded is not what is read: positions, the mask or the cached keys are off by what
+    is cached.
+    """
+    length = case.spec.length
+    ends = [length - 4, length - 3, length - 2, length - 1, length]
+    names = ["the prompt", "the first step", "later steps"]
+    return _pieces(case, "plain", ends, _in_turn(case, "plain", ends, names))
+
+
+@check("cache.chunks", needs=["cache"])
+def chunks(case: Case) -> Finding:
+    """A text in uneven chunks, and a token at its end, gives the logits of one forward over the whole text.
+
+    A failure means that several tokens after a cache see each other, or what is cached, wrongly.
+    """
+    length = case.spec.length
+    ends = [2, length - 3, length - 1, length]
+    names = ["the first chunk", "the second chunk", "later chunks"]
+    return _pieces(case, "plain", ends, _in_turn(case, "plain", ends, names))
+
+
+@check("cache.padding", needs=["cache"])
+def padding(case: Case) -> Finding:
+    """Rows with padding on the left, on the right and in the middle, decoded under a growing mask, give HF's logits.
+
+    A failure means that padding which is cached leaks into what comes after it, or shifts its positions.
+    """
+    length = case.spec.length
+    return _pieces(case, "padded", [length - 4, length - 1, length], _by_row(case, "padded"))
+
+
+@check("cache.position_ids", needs=["cache"])
+def position_ids(case: Case) -> Finding:
+    """With positions of the caller's, which start anywhere and leave some out, decoding gives HF's logits.
+
+    A failure means that the positions of new tokens are counted from the cache's length, whatever the caller says.
+    """
+    length = case.spec.length
+    ends = [length - 3, length - 1, length]
+    names = ["the prompt", "the first step", "later steps"]
+    return _pieces(case, "position ids", ends, _in_turn(case, "position ids", ends, names))
+
+
+@check("cache.padded_position_ids", needs=["cache"])
+def padded_position_ids(case: Case) -> Finding:
+    """With a mask and positions that count its tokens, as generation from a padded batch passes them, it gives HF's.
+
+    A failure means that with a cache one of the two is forgotten when the other is given.
+    """
+    length, scenario = case.spec.length, "padded position ids"
+    return _pieces(case, scenario, [length - 4, length - 1, length], _by_row(case, scenario))
+
+
+@check("cache.batch", needs=["cache"], applies="thorough")
+def batch(case: Case) -> Finding:
+    """Each row of a padded batch, decoded alone with a cache of its own, gives HF's logits of that row.
+
+    A failure means that rows share a cache, or that a batch of one goes another way.
+    """
+    length, count = case.spec.length, len(case.scenario("padded").rows)
+
+    def alone(run: Run) -> Tensor:
+        inputs = case.inputs("padded")
+        ends = [length - 4, length - 1, length]
+        return torch.cat([_in_pieces(run, one_row(inputs, row), ends) for row in range(count)])
+
+    return conclude(_judged(case, "padded", alone, case.subject().forward, _by_row(case, "padded")))
+
+
+@check("cache.apart", needs=["cache"])
+def apart(case: Case) -> Finding:
+    """Two texts that are decoded in turns, each with its own cache, give what each gives in one forward.
+
+    A failure means that a cache is kept where every forward finds it, and not in what the caller holds.
+    """
+    length = case.spec.length
+    if case.spec.batch < 2:
+        raise NotApplicable("a batch of one is no second text")
+    case.agreeing_rows("plain")
+    inputs = case.inputs("plain")
+    assert inputs.input_ids is not None
+    # The second text is the first one's rows in another order, so that HF has answered for both.
+    texts = [inputs, replace(inputs, input_ids=inputs.input_ids.flip(0))]
+    truths = [case.expected("plain").logits, case.expected("plain").logits.flip(0)]
+    run = case.subject().forward
+    prompts = [_step(run, _piece(text, 0, length - 2, None)) for text in texts]
+    rest = [
+        _step(run, _piece(text, length - 2, length, prompt.cache)) for text, prompt in zip(texts, prompts, strict=True)
+    ]
+    judge = case.judge("plain")
+    return conclude(
+        judge.compare(where, torch.cat([first.logits, then.logits], dim=1), truth)
+        for where, first, then, truth in zip(("the first text", "the second text"), prompts, rest, truths, strict=True)
+    )
+
+
+@check("cache.hooks", needs=["cache", "hooks"])
+def hooks(case: Case) -> Finding:
+    """With a cache, every hook point shows the new tokens alone, with the values of one forward over the whole text.
+
+    Scores and patterns are of the new queries over all keys. A failure means that what is read while a text is
+    generated is not of the token that it is said to be of.
+    """
+    offered = case.subject().hooks.names()  # type: ignore[attr-defined]
+    points = [one for one in case.points if one.name in offered and offered[one.name].switch is None]
+    if not points:
+        raise NotApplicable("there is no canonical hook point that needs no switch")
+    rows = case.agreeing_rows("plain")
+    length, inputs, names = case.spec.length, case.inputs("plain"), [one.name for one in points]
+    truth, noise = case.tapped("plain"), case.point_noise("plain")
+    past = length - 2
+    prompt = _step(case.subject().forward, _piece(inputs, 0, past, None))
+    seen = case.activations(names, "plain", inputs=_piece(inputs, past, length, prompt.cache))
+
+    def compare(point: Point, shown: object, start: int) -> Comparison:
+        defined = case.defined(point.axes, "plain") & rows.reshape(-1, *[1] * (len(point.axes) - 1))
+        new, visible = (_from(point, one, start) for one in (truth[point.name], defined.expand_as(truth[point.name])))
+        return semantics(noise[point.name]).compare(
+            point.name, shown, new, defined=visible, rows=case.scenario("plain").rows
+        )
+
+    found = {point: compare(point, seen.get(point.name), past) for point in points}
+    wrong = [point for point in points if found[point].verdict is Verdict.FAIL]
+    if wrong:
+        # What a point shows without a cache too is not told here.
+        whole = case.activations([one.name for one in wrong], "plain")
+        for point in wrong:
+            if compare(point, whole.get(point.name), 0).verdict is Verdict.FAIL:
+                del found[point]
+        if not found:
+            raise Blocked("hooks.values")
+    return conclude(found.values())
+
+
+def _from(point: Point, value: Tensor, start: int) -> Tensor:
+    """The part of an activation that belongs to the positions from `start` on; keys are all there."""
+    axis = point.axes.index("query" if "query" in point.axes else "pos")
+    return value.narrow(axis, start, value.shape[axis] - start)
+
+
+def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
+    """Judge the subject's greedy continuation of the plain tokens under a mask."""
+    prompt = case.inputs("plain").input_ids
+    assert prompt is not None
+    theirs, logits = reference.greedy(case.reference(), prompt, max_new_tokens=steps, attention_mask=mask)
+    ours = case.subject().cache.generate(  # type: ignore[attr-defined]
+        prompt.clone(), max_new_tokens=steps, attention_mask=None if mask is None else mask.clone()
+    )
+    length = prompt.shape[1]
+    if not isinstance(ours, Tensor) or ours.shape != theirs.shape:
+        return conclude([same(place, ours, theirs)])
+    return conclude(
+        [
+            same(f"{place}: the prompt", ours[:, :length], prompt),
+            case.judge("plain").compare_choices(place, ours[:, length:], theirs[:, length:], logits),
+        ]
+    )
+
+
+@check("cache.greedy", needs=["cache"])
+def greedy(case: Case) -> Finding:
+    """Greedy generation gives the tokens that HF's `generate` gives.
+
+    Where HF's own two best are nearer than its noise either may come. A failure means that texts which the adapter
+    generates are not the model's.
+    """
+    case.agreeing_rows("plain")
+    return _greedy(case, GREEDY_STEPS, None, "tokens")
+
+
+@check("cache.greedy_padded", needs=["cache"])
+def greedy_padded(case: Case) -> Finding:
+    """Greedy generation from a batch with padding on the left gives the tokens that HF's `generate` gives.
+
+    A failure means that a shorter prompt is continued otherwise beside a longer one than HF continues it.
+    """
+    case.agreeing_rows("plain")
+    if not bool(case.agreeing_rows("padded position ids")[:2].all()):  # no padding, and padding on the left
+        raise Blocked("forward.padded_position_ids")
+    length = case.spec.length
+    padding = torch.arange(case.spec.batch, device=case.spec.device).clamp(max=length - 1)
+    mask = (torch.arange(length, device=padding.device) >= padding[:, None]).long()
+    return _greedy(case, PADDED_STEPS, mask, "tokens beside padding")

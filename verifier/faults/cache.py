@@ -2,6 +2,275 @@
 
 from __future__ import annotations
 
-from verifier.faults.mutants import Fault
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-FAULTS: tuple[Fault, ...] = ()
+import torch
+from torch import Tensor
+
+from verifier.adapter import Inputs, Output, Subject
+from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, replacing
+
+REMEMBERED = 3  # positions that the forgetful mutant keeps
+
+
+def _scaled(output: Output) -> Output:
+    return replace(output, logits=output.logits * (1 + SLIGHTLY))
+
+
+def _with_cache(change: Callable[[Inputs], Inputs]) -> Breaks:
+    """Right, of other inputs wherever there is a cache."""
+    return Breaks(forward=lambda subject, inputs: subject.forward(inputs if inputs.cache is None else change(inputs)))
+
+
+def _recomputed(change: Callable[[Inputs, int], Inputs] = lambda whole, _past: whole) -> Breaks:
+    """The cache is the text so far, which is run again with what is new; so it can be wrong about the past.
+
+    `change` gets the whole text and how much of it is past.
+    """
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if inputs.cache is None and not inputs.use_cache:
+            return subject.forward(inputs)
+        whole, past = _joined(inputs.cache, inputs)
+        output = subject.forward(whole if not past else change(whole, past))
+        return replace(output, logits=output.logits[:, past:], cache=whole if inputs.use_cache else None)
+
+    return Breaks(forward=forward)
+
+
+def _joined(past: Inputs | None, new: Inputs) -> tuple[Inputs, int]:
+    """The text of both, to be run at once, and how many positions the first one has. A mask covers both already."""
+    assert new.input_ids is not None
+    ids, positions = new.input_ids, new.position_ids
+    length = 0
+    if past is not None:
+        assert past.input_ids is not None
+        length = past.input_ids.shape[1]
+        ids = torch.cat([past.input_ids, ids], dim=1)
+        if positions is not None and past.position_ids is not None:
+            positions = torch.cat([past.position_ids, positions], dim=1)
+    return Inputs(input_ids=ids, attention_mask=new.attention_mask, position_ids=positions), length
+
+
+def _masked(whole: Inputs, start: int, stop: int, value: int) -> Inputs:
+    assert whole.input_ids is not None
+    mask = torch.ones_like(whole.input_ids) if whole.attention_mask is None else whole.attention_mask.clone()
+    mask[:, start:stop] = value
+    return replace(whole, attention_mask=mask)
+
+
+def _first_rows_past(whole: Inputs, past: int) -> Inputs:
+    """Every row goes on from what the first one cached."""
+    assert whole.input_ids is not None
+    ids = whole.input_ids.clone()
+    ids[:, :past] = ids[:1, :past]
+    return replace(whole, input_ids=ids)
+
+
+def _positions(whole: Inputs, past: int, shift: int) -> Inputs:
+    """New tokens stand `shift` places further on than they do."""
+    assert whole.input_ids is not None
+    if whole.position_ids is not None:
+        return whole
+    counted = torch.arange(whole.input_ids.shape[1], device=whole.input_ids.device).expand_as(whole.input_ids).clone()
+    counted[:, past:] += shift
+    # A mask, because without one HF takes positions that jump for texts packed into one row.
+    return replace(_masked(whole, 0, 0, 1), position_ids=counted)
+
+
+def _newest() -> Breaks:
+    """The subject goes on from the newest cache that it made, whichever it is given."""
+    newest: list[Any] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs if inputs.cache is None else replace(inputs, cache=newest[-1]))
+        newest.append(output.cache)
+        return output
+
+    return Breaks(forward=forward)
+
+
+def _second_time_wrong() -> Breaks:
+    """Right with the first cache that it is given."""
+    calls: list[Inputs] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        if inputs.cache is None:
+            return output
+        calls.append(inputs)
+        return _scaled(output) if len(calls) > 1 else output
+
+    return Breaks(forward=forward)
+
+
+def _alone_without_mask(inputs: Inputs) -> Inputs:
+    """A lone row is taken to have no padding."""
+    alone = inputs.input_ids is not None and inputs.input_ids.shape[0] == 1
+    return replace(inputs, attention_mask=None) if alone else inputs
+
+
+def _leaky(scores: Tensor) -> Tensor:  # [batch, head, query, key]
+    """Of several new tokens each sees the next one too."""
+    queries, keys = scores.shape[-2:]
+    if queries in (1, keys):
+        return scores
+    here = torch.arange(queries - 1)
+    changed = scores.clone()
+    changed[..., here, keys - queries + here + 1] = scores[..., here, keys - queries + here]
+    return changed
+
+
+def _beside_cache(subject: Subject, inputs: Inputs) -> Output:
+    output = subject.forward(inputs)
+    return _scaled(output) if inputs.use_cache and inputs.cache is None else output
+
+
+def _never_given(subject: Subject, inputs: Inputs) -> Output:
+    return replace(subject.forward(inputs), cache=None)
+
+
+def _generating(generate: Callable[..., Tensor]) -> Breaks:
+    return Breaks(parts={"cache": replacing(generate=generate)})
+
+
+def _without_mask(
+    cache: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
+) -> Tensor:
+    tokens: Tensor = cache.generate(input_ids, max_new_tokens=max_new_tokens)
+    return tokens
+
+
+def _from_the_last_but_one(
+    cache: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
+) -> Tensor:
+    """The first new token is chosen by the logits before the prompt's last token, which it replaces."""
+    mask = None if attention_mask is None else attention_mask[:, :-1]
+    tokens: Tensor = cache.generate(input_ids[:, :-1], max_new_tokens=max_new_tokens, attention_mask=mask)
+    return torch.cat([input_ids, tokens[:, input_ids.shape[1] - 1 :]], dim=1)
+
+
+def _stopping(cache: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
+    """The token that the first row begins with ends every row, and what follows it is filled up."""
+    tokens: Tensor = cache.generate(input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask).clone()
+    new = tokens[:, input_ids.shape[1] :]
+    end = new[0, 0]
+    ended = (new == end).cumsum(1) > 0
+    new[ended] = end
+    return tokens
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="cache-not-given",
+        what="a cache is asked for, and none is given",
+        caught_by=["cache.given"],
+        plant=in_adapter(Breaks(forward=_never_given)),
+    ),
+    Fault(
+        name="cache-changes-logits",
+        what="where a cache is kept the forward goes another way, slightly off",
+        caught_by=["cache.given"],
+        plant=in_adapter(Breaks(forward=_beside_cache)),
+    ),
+    Fault(
+        name="cache-positions-off-by-one",
+        what="the positions of tokens after a cache are off by one",
+        caught_by=["cache.stepwise", "cache.chunks", "cache.apart"],
+        plant=in_adapter(_recomputed(lambda whole, past: _positions(whole, past, 1))),
+    ),
+    Fault(
+        name="cache-positions-from-zero",
+        what="tokens after a cache are counted from zero again",
+        caught_by=["cache.stepwise", "cache.chunks"],
+        plant=in_adapter(_recomputed(lambda whole, past: _positions(whole, past, -past))),
+    ),
+    Fault(
+        name="cache-forgets",
+        what=f"only the last {REMEMBERED} positions of the past are seen",
+        caught_by=["cache.stepwise", "cache.chunks"],
+        plant=in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - REMEMBERED), 0))),
+    ),
+    Fault(
+        name="cache-rows-shared",
+        what="every row of a batch goes on from the first one's cache",
+        caught_by=["cache.stepwise", "cache.padding"],
+        plant=in_adapter(_recomputed(_first_rows_past)),
+    ),
+    Fault(
+        name="cache-mask-of-the-past-forgotten",
+        what="padding that is cached is seen as if it were tokens",
+        caught_by=["cache.padding", "cache.padded_position_ids", "cache.batch"],
+        plant=in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, past, 1))),
+    ),
+    Fault(
+        name="cache-lone-row-unmasked",
+        what="a row alone is decoded without its mask",
+        caught_by=["cache.batch"],
+        plant=in_adapter(_with_cache(_alone_without_mask)),
+    ),
+    Fault(
+        name="cache-position-ids-ignored",
+        what="with a cache the caller's position ids are not passed on",
+        caught_by=["cache.position_ids", "cache.padded_position_ids"],
+        plant=in_adapter(_with_cache(lambda inputs: replace(inputs, position_ids=None))),
+    ),
+    Fault(
+        name="cache-position-ids-or-mask",
+        what="with a cache the mask is not passed on beside position ids",
+        caught_by=["cache.padded_position_ids"],
+        plant=in_adapter(
+            _with_cache(lambda inputs: inputs if inputs.position_ids is None else replace(inputs, attention_mask=None))
+        ),
+    ),
+    Fault(
+        name="cache-newest-only",
+        what="the newest cache is gone on from, whichever is given",
+        caught_by=["cache.apart"],
+        plant=in_adapter(lambda _model: _newest()),
+    ),
+    Fault(
+        name="cache-second-step-wrong",
+        what="it is right only with the first cache that it is given",
+        caught_by=["cache.stepwise"],
+        plant=in_adapter(lambda _model: _second_time_wrong()),
+    ),
+    Fault(
+        name="cache-chunk-looks-ahead",
+        what="of several tokens after a cache each sees the next one",
+        caught_by=["cache.chunks"],
+        plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _leaky})),
+    ),
+    Fault(
+        name="cache-hooks-whole-text",
+        what="with a cache hooks are shown the whole text again",
+        caught_by=["cache.hooks"],
+        plant=in_adapter(_recomputed()),
+    ),
+    Fault(
+        name="cache-pattern-of-new-keys",
+        what="with a cache the pattern is shown over the new keys only",
+        caught_by=["cache.hooks"],
+        plant=in_adapter(Breaks(shows={"attn.hook_pattern": lambda pattern: pattern[..., -pattern.shape[-2] :]})),
+    ),
+    Fault(
+        name="greedy-from-the-last-but-one",
+        what="the first new token is chosen by the logits of the token before the last",
+        caught_by=["cache.greedy", "cache.greedy_padded"],
+        plant=in_adapter(_generating(_from_the_last_but_one)),
+    ),
+    Fault(
+        name="greedy-stops-early",
+        what="a token ends the continuation, although none may",
+        caught_by=["cache.greedy"],
+        plant=in_adapter(_generating(_stopping)),
+    ),
+    Fault(
+        name="greedy-ignores-mask",
+        what="generation takes padding for tokens",
+        caught_by=["cache.greedy_padded"],
+        plant=in_adapter(_generating(_without_mask)),
+    ),
+)
