@@ -12,24 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verifier import reference
+from verifier import reference, traces
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
 from verifier.canonical import Point
 from verifier.family import Family
 from verifier.numerics import Comparison, Judge, Noise, precision, rms, semantics, unit
 from verifier.outcome import Verdict
-from verifier.perturbation import Perturbation
+from verifier.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario, copied
-from verifier.spec import CaseSpec
+from verifier.spec import SEMANTIC_DTYPE, SINGLE, CaseSpec
 from verifier.surroundings import changed_since_first
 from verifier.wrapping import Wrapping
 
-SEMANTIC_DTYPE = "float64"
-SINGLE = "float32"
 # Bytes of parameters from which on a case keeps no more copies than the check at hand needs.
 LARGE_MODEL = 2**28
 _MODELS = ("reference", "truth", "subject")
-PERTURBATION_SEED = 20230317
 
 T = TypeVar("T")
 
@@ -48,7 +45,7 @@ class Case:
         self._kept: dict[Hashable, Any] = {}
         self._subjects: list[Subject] = []
 
-    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, or the exception that it raised, made at most once."""
         if key not in self._kept:
             try:
@@ -111,7 +108,7 @@ class Case:
     def reference(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Any:
         """HF's model, untouched, in that dtype and with that attention implementation."""
         attention = attention or self.family.reference_attention
-        return self._once(("reference", dtype, attention), lambda: self.build(dtype, attention=attention))
+        return self.once(("reference", dtype, attention), lambda: self.build(dtype, attention=attention))
 
     def truth(self, dtype: str) -> Any:
         """HF's model in float64 with the weights that a model in `dtype` has; until it is asked for another dtype."""
@@ -119,7 +116,7 @@ class Case:
             return self.reference()
 
         # One model serves every dtype in turn, with the reference's weights rounded anew.
-        model = self._once(("truth",), self.build)
+        model = self.once(("truth",), self.build)
         with torch.no_grad():
             for rounded, working in zip(model.parameters(), self.reference(dtype).parameters(), strict=True):
                 rounded.copy_(working)
@@ -132,7 +129,7 @@ class Case:
             vocab, d_model = self.reference().get_input_embeddings().weight.shape
             return SCENARIOS[name](self.spec, vocab, d_model)
 
-        return self._once(("scenario", name), make)
+        return self.once(("scenario", name), make)
 
     def inputs(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Inputs:
         """The inputs for a model in that dtype: fresh tensors each time, because a subject may write into its own."""
@@ -150,7 +147,7 @@ class Case:
             with torch.no_grad():
                 return reference.forward(self.reference(dtype, attention=attention), self.inputs(scenario, dtype))
 
-        return self._once(("expected", scenario, dtype, attention), make)
+        return self.once(("expected", scenario, dtype, attention), make)
 
     def true(self, scenario: str, dtype: str) -> Output:
         """What float64 makes of the weights of a model in that dtype."""
@@ -161,18 +158,11 @@ class Case:
             with torch.no_grad():
                 return reference.forward(self.truth(dtype), self.inputs(scenario))
 
-        return self._once(("true", scenario, dtype), make)
+        return self.once(("true", scenario, dtype), make)
 
     def tapped(self, scenario: str) -> Mapping[str, Tensor]:
         """HF's activations at every canonical point, in float64, and its `logits` under the taps."""
-
-        def make() -> Mapping[str, Tensor]:
-            model = self.reference()
-            with torch.no_grad(), self.family.taps(model) as taps:
-                logits = reference.forward(model, self.inputs(scenario)).logits
-            return {**taps.values, "logits": logits}
-
-        return self._once(("tapped", scenario), make)
+        return traces.theirs(self, scenario).values
 
     @property
     def points(self) -> Sequence[Point]:
@@ -183,7 +173,7 @@ class Case:
 
     def noise(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> float:
         """The noise of HF's logits in that dtype."""
-        return self._once(("noise", scenario, dtype), lambda: self._measure_noise(scenario, dtype).total)
+        return self.once(("noise", scenario, dtype), lambda: self._measure_noise(scenario, dtype).total)
 
     def _measure_noise(self, scenario: str, dtype: str) -> Noise:
         truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
@@ -200,19 +190,7 @@ class Case:
 
     def point_noise(self, scenario: str) -> Mapping[str, float]:
         """The noise at every canonical point in float64."""
-
-        def make() -> Mapping[str, float]:
-            model, truth = self.reference(), self.tapped(scenario)
-            with torch.no_grad(), self.family.taps(model) as taps, Perturbation(torch.float64, PERTURBATION_SEED):
-                reference.forward(model, self.inputs(scenario))
-            found = {}
-            for point in self.points:
-                defined, value = self.defined(point.axes, scenario), truth[point.name]
-                moved = rms(taps.values[point.name] - value, defined)
-                found[point.name] = Noise(own=0.0, perturbed=moved, unit=unit(value, torch.float64, defined)).total
-            return found
-
-        return self._once(("point noise", scenario), make)
+        return traces.noise(self, scenario).values
 
     def loss_noise(self, dtype: str = SEMANTIC_DTYPE) -> float:
         """The noise of HF's loss: of a mean over tokens, so at most the rms of what each token's loss moves by."""
@@ -230,7 +208,7 @@ class Case:
                 unit=unit(truth.loss, getattr(torch, dtype)),
             ).total
 
-        return self._once(("loss noise", dtype), make)
+        return self.once(("loss noise", dtype), make)
 
     def judge(self, scenario: str) -> Judge:
         """Judges logits of a float64 run."""
@@ -270,7 +248,7 @@ class Case:
                 agreeing[row] = judged.verdict is not Verdict.FAIL
             return agreeing
 
-        rows: Tensor = self._once(("agreeing rows", scenario), make)
+        rows: Tensor = self.once(("agreeing rows", scenario), make)
         if not rows.any():
             raise Blocked("the logits, which differ already")
         return rows
@@ -326,7 +304,7 @@ class Case:
             if self.contamination:
                 raise Blocked("build.surroundings")
             return self.wrapping.subject
-        return self._once(("subject", dtype), lambda: self.wrap(self.build(dtype)))
+        return self.once(("subject", dtype), lambda: self.wrap(self.build(dtype)))
 
     def wrap(self, model: nn.Module) -> Subject:
         """A further subject, closed with the case.
@@ -359,7 +337,7 @@ class Case:
             with torch.no_grad():
                 return _kept(subject.forward(self.inputs(scenario, dtype)))
 
-        return self._once(("actual", scenario, dtype), make)
+        return self.once(("actual", scenario, dtype), make)
 
     def require_forward(self) -> None:
         """Make sure that the subject runs on plain tokens.

@@ -21,6 +21,8 @@ from verifier.outcome import Finding, NotApplicable, Verdict
 # How many times the noise an adapter may be off in a float64 run. A right one is off by 0.3 to 1 (other orders of
 # summation, unfused attention); the smallest wrong one that we know, float32 rounding somewhere, by some 10^5.
 SEMANTICS_MARGIN = 16.0
+# A unit of float32, in units of float64.
+_SINGLE_UNITS = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
 # How many times the noise in a working dtype. The perturbation, of a whole unit after every operation, is already
 # several times what rounding does: a right adapter has a fifth of it.
 PRECISION_MARGIN = 1.0
@@ -62,6 +64,18 @@ def rms(values: Tensor, defined: Tensor | None = None) -> float:
 def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> float:
     """The dtype's unit at the tensor's scale."""
     return rms(truth, defined) * torch.finfo(dtype).eps
+
+
+def row_noise(truth: Tensor, single: Tensor) -> Tensor:
+    """`[row]`: the float64 noise of each row, from what float32 made of the same computation, `[row, …]` both.
+
+    It is float32's own error, weights rounded too, in float64's units. Where hundreds of rows are judged at once it
+    stands for the perturbation, which costs many times as much, and sees the same: a row whose edit makes everything
+    after it ill-conditioned is noisier in both.
+    """
+    error = (single.double() - truth).square().flatten(1).mean(1).sqrt() / _SINGLE_UNITS
+    scale = truth.square().flatten(1).mean(1).sqrt() * torch.finfo(torch.float64).eps
+    return torch.hypot(error, scale)
 
 
 def moved_rows(values: Tensor, base: Tensor, noise: float) -> Tensor:
@@ -199,8 +213,7 @@ def semantics(noise: float, single: Bound | None = None) -> Judge:
         noise: the reference's noise in float64.
         single: its noise in float32; where it is not measured, the float64 noise in float32's units.
     """
-    units = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
-    return Judge(noise=noise, margin=SEMANTICS_MARGIN, reduced=single or (lambda: noise * units))
+    return Judge(noise=noise, margin=SEMANTICS_MARGIN, reduced=single or (lambda: noise * _SINGLE_UNITS))
 
 
 def precision(noise: float) -> Judge:

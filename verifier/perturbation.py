@@ -28,6 +28,8 @@ _BITS = {
 }
 
 
+PERTURBATION_SEED = 20230317  # any: it is fixed so that a case is judged in the same way each time
+
 # Views that their schema does not call so: their memory is the result of the operation before.
 _HIDDEN_VIEWS = (torch.ops.aten._unsafe_view.default,)
 
@@ -62,26 +64,32 @@ class Perturbation(TorchDispatchMode):
         return result
 
     def _move(self, tensor: Tensor) -> None:
-        size = tensor.numel()
-        coins = self._coins(size).to(tensor.device).view(tensor.shape)
-        # The largest finite number stays too: the one above it is none.
+        start, size = self._deal(tensor.numel())
+        coins = _pool() if size <= POOL // 2 else _tossed(size, self._generator)
+        factors = _factors(self._dtype) if size <= POOL // 2 else _away(coins, self._dtype)
+        mine = slice(start, start + size)
+        farther = tensor * factors[mine].view(tensor.shape).to(tensor.device)
+        if farther.sum().isfinite():  # one pass, which every number that is none shows in
+            torch.nextafter(tensor, farther, out=tensor)
+            return
+        # Something is masked, or about to overflow: the largest finite number stays too, as the one above it is none.
         movable = (tensor.abs() < torch.finfo(self._dtype).max) & (tensor != 0)
-        tensor.view(_BITS[self._dtype]).add_(coins * movable)
+        steps = coins[mine].to(tensor.device, _BITS[self._dtype]).view(tensor.shape)
+        tensor.view(_BITS[self._dtype]).add_(steps * movable)
 
-    def _coins(self, size: int) -> Tensor:
-        """So many of -1 and 1, in the integers that the bits are read as."""
-        pool = _pool(_BITS[self._dtype])
+    def _deal(self, size: int) -> tuple[int, int]:
+        """Where in the pool the coins of a tensor are; one that is too large for it has coins of its own, from 0 on."""
         if size > POOL // 2:
-            return _tossed(size, self._generator).to(pool.dtype)
+            return 0, size
         if self._next + size > POOL:
             self._next = int(torch.randint(0, POOL // 2, (), generator=self._generator))
         self._next += size
-        return pool[self._next - size : self._next]
+        return self._next - size, size
 
 
 # Coins are tossed once and dealt from a random place on: tossing anew for each of the thousand small results of a
 # forward costs more than the forward.
-POOL = 2**20
+POOL = 2**21
 
 
 def _tossed(size: int, generator: torch.Generator) -> Tensor:
@@ -89,5 +97,15 @@ def _tossed(size: int, generator: torch.Generator) -> Tensor:
 
 
 @functools.cache
-def _pool(bits: torch.dtype) -> Tensor:
-    return _tossed(POOL, torch.Generator().manual_seed(0)).to(bits)
+def _pool() -> Tensor:
+    return _tossed(POOL, torch.Generator().manual_seed(0))
+
+
+@functools.cache
+def _factors(dtype: torch.dtype) -> Tensor:
+    return _away(_pool(), dtype)
+
+
+def _away(coins: Tensor, dtype: torch.dtype) -> Tensor:
+    """What leads away from zero where the coin is 1, and nearer to it where it is -1, when a number is multiplied."""
+    return (1 + coins.double() * torch.finfo(dtype).eps).to(dtype)

@@ -75,6 +75,11 @@ def trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     return [*chosen, *list(reasons.values())[-MOST_REFUSED:]]
 
 
+def _not_applicable(outcome: Outcome) -> bool:
+    """Whether the right adapter has nothing that could be wrong; a fault may give it that (an alias, a switch)."""
+    return outcome.verdict is Verdict.SKIP and (outcome.message or "").startswith("not applicable")
+
+
 def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iterator[Kill]:
     """Plant every fault of the family in the adapter, and let each check that must catch it look.
 
@@ -107,7 +112,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
                     clean[key] = outcome_of(spec, right_family, right_adapter, identity)
                 before = clean[key]
                 # None: the check does not apply to the right adapter's case; the broken family may make it apply.
-                if before is not None and before.verdict not in _CLEAN:
+                if before is not None and before.verdict not in _CLEAN and not _not_applicable(before):
                     if not kill.tried and before.verdict is Verdict.SKIP:
                         kill = replace(kill, unable=before.message)
                     continue

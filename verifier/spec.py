@@ -9,6 +9,7 @@ from typing import Any
 from verifier.errors import UsageError
 from verifier.outcome import short_id
 
+SEMANTIC_DTYPE, SINGLE = "float64", "float32"  # what semantics are judged in, and what only `reduced` agrees to
 WORKING_DTYPES = ("float32", "bfloat16", "float16")
 SHORTEST = 6  # positions in which every way of padding leaves a token
 

@@ -1,3 +1,330 @@
 """Hook points: that they are there, fire, and show Hugging Face's activations."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from verifier import experiments, places, precedence, traces
+from verifier.adapter import Edit
+from verifier.canonical import KINDS, template_of
+from verifier.case import Case
+from verifier.checks import check
+from verifier.numerics import Comparison, conclude, same, stated
+from verifier.outcome import Finding, NotApplicable, Verdict
+
+_CANONICAL = frozenset(kind.template for kind in KINDS)
+
+
+@check("hooks.present", needs=["hooks"])
+def present(case: Case) -> Finding:
+    """Every canonical hook point of the model is there, in every layer.
+
+    A failure means that an activation which the model has cannot be read or edited by its name.
+    """
+    names = traces.offered(case)
+    missing = [point.name for point in case.points if point.name not in names]
+    if not missing:
+        return Finding()
+    words = f"{len(missing)} of {len(case.points)} are missing: {traces.by_template(missing)}"
+    return Finding(verdict=Verdict.FAIL, where=missing[0], message=words)
+
+
+@check("hooks.absent", needs=["hooks"])
+def absent(case: Case) -> Finding:
+    """No canonical hook point is there that a model of this config does not have.
+
+    A failure means that a name promises an activation that does not exist: a stream between attention and MLP in a
+    parallel block, a second norm where there is one.
+    """
+    has = {point.name for point in case.points}
+    canonical = [name for name in traces.offered(case) if template_of(name) in _CANONICAL]
+    wrong = [name for name in canonical if name not in has]
+    if not wrong:
+        return Finding()
+    return Finding(
+        verdict=Verdict.FAIL, where=wrong[0], message=f"the model has no such activation: {traces.by_template(wrong)}"
+    )
+
+
+def _all_firings(case: Case) -> Mapping[str, int]:
+    """How often each point of the subject's own list fired in the one forward in which it was hooked."""
+    fired: Counter[str] = Counter()
+    for switch in traces.by_switch(case, traces.offered(case)):
+        fired.update(traces.shown(case, "plain", switch).fired)
+    return fired
+
+
+@check("hooks.fires", needs=["hooks"])
+def fires(case: Case) -> Finding:
+    """Every point that takes a hook fires in a forward, gated ones with their switch on; canonical ones exactly once.
+
+    The adapter's own points and its aliases are looked at too. A failure means that a hook is taken and nothing
+    comes of it, or that it is called several times with what is not the whole activation.
+    """
+    fired, canonical = _all_firings(case), {point.name for point in case.points}
+    silent = [name for name in traces.offered(case) if not fired[name]]
+    if silent:
+        # The canonical ones first: those are what people hook.
+        first = min(silent, key=lambda name: name not in canonical)
+        words = f"it takes a hook and never fires; silent: {traces.by_template([first, *silent])}"
+        return Finding(verdict=Verdict.FAIL, where=first, message=words)
+    several = [name for name in canonical if fired[name] > 1]
+    if several:
+        first = min(several)
+        return Finding(verdict=Verdict.FAIL, where=first, message=f"it fires {fired[first]} times in one forward")
+    return Finding()
+
+
+@check("hooks.order", needs=["hooks"])
+def order(case: Case) -> Finding:
+    """The canonical points fire in causal order: none before one that its value depends on in HF's model.
+
+    A failure means that an edit comes too late to be seen at a point that it must reach.
+    """
+    before = experiments.precedence_of(case)
+    for switch in traces.by_switch(case, [point.name for point in traces.shared_points(case)]):
+        fired = [name for name in traces.shown(case, "plain", switch).fired if name in before]
+        early = precedence.out_of_order(before, fired)
+        if early:
+            return Finding(verdict=Verdict.FAIL, where=early[0], message=f"it fires before {early[1]}")
+    return Finding()
+
+
+@check("hooks.axes", needs=["hooks"])
+def axes(case: Case) -> Finding:
+    """Every canonical point has its canonical axes, or says in which order it has them; each as long as in HF's model.
+
+    A failure means that what is read by head, position or dimension is another one.
+    """
+    values, truth, infos = traces.all_values(case, "plain"), traces.theirs(case, "plain").values, traces.offered(case)
+
+    def compare() -> Iterator[Comparison]:
+        for point in traces.shared_points(case):
+            given = infos[point.name].axes
+            if given is not None and sorted(given) != sorted(point.axes):
+                yield stated(point.name, f"its axes are {', '.join(given)}, not {', '.join(point.axes)}")
+            elif point.name in values:
+                found, wanted = list(values[point.name].shape), list(truth[point.name].shape)
+                wrong = f"[{', '.join(point.axes)}] is {found}, not {wanted}" if found != wanted else None
+                yield stated(point.name, wrong)
+
+    return conclude(compare())
+
+
+@check("hooks.values", needs=["hooks"])
+def values(case: Case) -> Finding:
+    """What every canonical point shows is HF's activation there, with and without padding.
+
+    Judged where the logits agree. A failure means plausible activations that are not the model's; the place is the
+    first in causal order.
+    """
+
+    def compare(scenario: str) -> list[Comparison]:
+        rows = case.agreeing_rows(scenario)
+        return places.explained(case, places.judged(case, scenario, traces.all_values(case, scenario), rows=rows))
+
+    return conclude([*compare("plain"), *compare("padded")])
+
+
+@check("hooks.aliases", needs=["hooks"])
+def aliases(case: Case) -> Finding:
+    """A point that is said to be another name of one shows the same there, bit for bit.
+
+    A failure means that two activations go by the name of one.
+    """
+    infos = traces.offered(case)
+    aliased = {name: info.alias_of for name, info in infos.items() if info.alias_of is not None}
+    if not aliased:
+        raise NotApplicable("no hook point has a second name")
+
+    def compare() -> Iterator[Comparison]:
+        for name, target in aliased.items():
+            if target not in infos:
+                yield stated(name, f"it is said to be {target}, which is no hook point")
+                continue
+            mine = traces.shown(case, "plain", infos[name].switch).values
+            theirs = traces.shown(case, "plain", infos[target].switch).values
+            if name in mine and target in theirs:  # `hooks.fires` looks for silent ones
+                yield same(name, mine[name], theirs[target])
+
+    return conclude(compare())
+
+
+@check("hooks.identity", needs=["hooks"])
+def identity(case: Case) -> Finding:
+    """Hooks that read, or give back what they were given, change no bit of the logits.
+
+    A failure means that the model that is looked at is not the one that is run.
+    """
+    before = case.actual("plain").logits
+    subject, inputs = case.subject(), case.inputs("plain")
+    ungated = [name for name, info in traces.offered(case).items() if info.switch is None]
+
+    def run(edit: Edit) -> Tensor:
+        with torch.no_grad(), traces.hooked(case, subject, forward=dict.fromkeys(ungated, edit)):
+            return subject.forward(inputs).logits
+
+    return conclude(
+        [
+            same("read", traces.shown(case, "plain").logits, before),
+            same("given back", run(lambda value: value), before),
+            same("given back as a copy", run(lambda value: value.clone()), before),
+        ]
+    )
+
+
+@check("hooks.switches", needs=["hooks"])
+def switches(case: Case) -> Finding:
+    """What turns gated points on changes nothing but rounding of the logits, and is off again afterwards.
+
+    A failure means that looking at a gated activation makes another model of it, or that the switch stays on.
+    """
+    gates = [switch for switch in traces.by_switch(case, traces.offered(case)) if switch is not None]
+    if not gates:
+        raise NotApplicable("no hook point has a switch")
+
+    def compare() -> Iterator[Comparison]:
+        for switch in gates:
+            # Held against the subject's own logits: whether those are right is told elsewhere.
+            logits, before = traces.shown(case, "plain", switch).logits, case.actual("plain").logits
+            yield case.compare_logits(f"{switch} on", logits, "plain", truth=before)
+        with torch.no_grad():
+            after = case.subject().forward(case.inputs("plain")).logits
+        yield same("switched off again", after, case.actual("plain").logits)
+
+    return conclude(compare())
+
+
+@check("hooks.kept", needs=["hooks"])
+def kept(case: Case) -> Finding:
+    """A tensor that a hook was shown is not written into afterwards, by this forward or by the next.
+
+    A failure means that what was kept of a forward, as every cache of activations does, is not what was there.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        for switch in traces.by_switch(case, [point.name for point in traces.shared_points(case)]):
+            seen = traces.shown(case, "plain", switch)
+            with torch.no_grad():
+                case.subject().forward(case.inputs("one token"))
+            for point in case.points:
+                if point.name in seen.values:
+                    now = seen.kept[point.name]
+                    order = traces.order_of_axes(traces.offered(case)[point.name].axes, point.axes)
+                    now = now if order is None else now.permute(order)
+                    yield same(point.name, now, seen.values[point.name])
+
+    return conclude(compare())
+
+
+@check("hooks.twice", needs=["hooks"])
+def twice(case: Case) -> Finding:
+    """A second forward on the same tokens shows the same at every canonical point, bit for bit.
+
+    A failure means that something of a forward stays behind at a hook point.
+    """
+    names = [point.name for point in traces.shared_points(case) if traces.offered(case)[point.name].switch is None]
+    first = traces.shown(case, "plain").values
+    second = traces.observe(case, case.subject(), names, case.inputs("plain")).values
+    return conclude(same(name, second.get(name), first[name]) for name in names if name in first)
+
+
+class _OnPurpose(Exception):
+    """What a hook of these checks raises."""
+
+
+@check("hooks.removed", needs=["hooks"])
+def removed(case: Case) -> Finding:
+    """After hooks are removed none fires and the logits are as before, bit for bit; those around them stay.
+
+    A failure means that an experiment acts on in the next one, or ends the one that it stands in.
+    """
+    case.require_forward()
+    subject, fired = case.subject(), Counter[str]()
+    names = [point.name for point in traces.shared_points(case)]
+    ungated = [name for name in names if traces.offered(case)[name].switch is None]
+    if not ungated:
+        raise NotApplicable("every hook point has a switch")
+
+    def note(what: str, change: bool) -> Edit:
+        def edit(value: Tensor) -> Tensor | None:
+            fired[what] += 1
+            return value * 2 if change else None
+
+        return edit
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return subject.forward(case.inputs("plain")).logits
+
+    before = case.actual("plain").logits
+    with traces.hooked(case, subject, forward=dict.fromkeys(ungated, note("outer", change=False))):
+        with traces.hooked(case, subject, forward=dict.fromkeys(ungated, note("inner", change=True))):
+            run()
+        inner, outer = fired["inner"], fired["outer"]
+        between = run()
+        stayed = fired["outer"] > outer
+    left = fired["outer"]
+    after = run()
+    return conclude(
+        [
+            stated("fires", None if inner else "no hook fired, so none can be seen to be removed"),
+            stated("inner hooks", "they fire after they were removed" if fired["inner"] > inner else None),
+            stated("outer hooks", None if stayed else "they are gone once hooks inside them were removed"),
+            stated("all hooks", "they fire after they were removed" if fired["outer"] > left else None),
+            same("logits after inner hooks", between, before),
+            same("logits", after, before),
+        ]
+    )
+
+
+@check("hooks.exception", needs=["hooks"])
+def exception(case: Case) -> Finding:
+    """An exception inside a hook comes out, and leaves nothing behind: no hook, no switch, no bit of the logits.
+
+    A failure means that one mistake in a notebook makes every later result another model's.
+    """
+    before, subject = case.actual("plain").logits, case.subject()
+    fired: list[str] = []
+
+    def raising(value: Tensor) -> Tensor | None:
+        raise _OnPurpose
+
+    def noting(name: str) -> Edit:
+        def note(value: Tensor) -> None:
+            fired.append(name)
+
+        return note
+
+    def compare() -> Iterator[Comparison]:
+        for names in traces.by_switch(case, [point.name for point in traces.shared_points(case)]).values():
+            edits: dict[str, Edit] = {name: noting(name) for name in names}
+            edits[names[-1]] = raising
+            came_out = False
+            try:
+                with torch.no_grad(), traces.hooked(case, subject, forward=edits):
+                    subject.forward(case.inputs("plain"))
+            except Exception as error:  # as it is, or as the cause of the library's own
+                came_out = _is_or_follows(error)
+                if not came_out:
+                    raise
+            yield stated(names[-1], None if came_out else "an exception inside its hook does not come out")
+            fired.clear()
+            with torch.no_grad():
+                after = subject.forward(case.inputs("plain")).logits
+            yield stated(names[0], f"{fired[0]} still fires after an exception" if fired else None)
+            yield same("logits after an exception", after, before)
+
+    return conclude(compare())
+
+
+def _is_or_follows(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, _OnPurpose):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

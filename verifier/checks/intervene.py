@@ -1,3 +1,154 @@
 """Interventions: that an edit at a hook point does to the logits what the same edit does in Hugging Face's model."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from verifier import experiments, places
+from verifier.adapter import Edit, Inputs, Subject
+from verifier.canonical import Point
+from verifier.case import Blocked, Case
+from verifier.checks import Check, check
+from verifier.errors import one_line
+from verifier.experiments import Experiment, Intervention, Kind
+from verifier.numerics import Comparison, conclude, semantics
+from verifier.outcome import Finding, Verdict
+from verifier.traces import hooked
+
+
+def _logits(case: Case, subject: Subject, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+    with torch.no_grad(), hooked(case, subject, forward=edits):
+        return subject.forward(Inputs(input_ids=ids)).logits
+
+
+def _given(case: Case) -> Mapping[int, Tensor]:
+    """By row: the subject's logits with every edit at the points that agree without one."""
+    case.agreeing_rows("plain")
+
+    def make() -> Mapping[int, Tensor]:
+        subject = case.subject()
+        return experiments.in_subject(
+            case, places.agreeing_points(case), lambda ids, edits: _logits(case, subject, ids, edits)
+        )
+
+    return case.once(("interventions in the subject",), make)
+
+
+def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Comparison:
+    where = f"{one.point.name}, {one.extent}" if one.extent != "everywhere" else one.point.name
+    judge = semantics(float(experiment.noise[one.row]))
+    made = judge.compare(where, given[one.row], experiment.logits[one.row])
+    if made.verdict is not Verdict.FAIL:
+        return made
+    unedited = semantics(float(experiment.noise[0])).compare(where, given[one.row], experiment.logits[0])
+    said = "the edit changes nothing" if unedited.verdict is not Verdict.FAIL else f"after the edit {made.message}"
+    return replace(made, message=said)
+
+
+def _first_of_each_point(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """A point at which several edits go wrong is told of once, by the first."""
+    failing: set[str] = set()
+    kept = []
+    for one in comparisons:
+        point = one.where.partition(",")[0]
+        if one.verdict is Verdict.FAIL:
+            if point in failing:
+                continue
+            failing.add(point)
+        kept.append(one)
+    return kept
+
+
+def _intervention(kind: Kind, what: str, meaning: str) -> Check:
+    def run(case: Case) -> Finding:
+        experiment, given = experiments.of(case), _given(case)
+        # Nothing is proved by an edit that does nothing in HF's model either.
+        acting = [one for one in experiment.interventions if one.kind == kind and bool(experiment.acts[one.row])]
+        made = [_judged(experiment, given, one) for one in acting if one.row in given]
+        return conclude(_first_of_each_point(made))
+
+    run.__doc__ = f"""{what}, everywhere and in one head at one position, has HF's effect on the logits at every point.
+
+    The same edit is made in HF's model through its taps. A failure means that {meaning}.
+    """
+    return check(f"intervene.{kind}", needs=["hooks"])(run)
+
+
+replaced = _intervention(
+    "replace", "A random activation in the place of the model's", "what an edit is said to cause is not what it causes"
+)
+added = _intervention(
+    "add", "A random vector added to an activation", "steering acts on another model, or twice, or not at all"
+)
+zeroed = _intervention("zero", "An activation set to zero", "ablations say which parts matter in a model that is not")
+swapped = _intervention(
+    "swap", "The activation of another prompt in the place of its own", "patching between prompts finds other circuits"
+)
+
+
+@check("intervene.rows", needs=["hooks"])
+def rows(case: Case) -> Finding:
+    """Edits in some rows of a batch change nothing in the others.
+
+    A failure means that an experiment on one prompt is seen by another one.
+    """
+    experiment, given = experiments.of(case), _given(case)
+    names = ("the prompt itself", "the prompt that it is swapped with")
+    return conclude(
+        semantics(float(experiment.noise[row])).compare(name, given[row], experiment.logits[row])
+        for row, name in enumerate(names)
+    )
+
+
+@check("intervene.in_place", needs=["hooks"])
+def in_place(case: Case) -> Finding:
+    """An edit that a hook writes into the tensor that it is given, and gives back, has the effect of one on a copy.
+
+    With gradients enabled, and taken. A failure means that the commonest way of writing a hook
+    (`z[:, :, head] = 0; return z`) does something else, or that autograd refuses what it wrote into.
+    """
+    case.agreeing_rows("plain")
+    experiment, points = experiments.of(case), places.agreeing_points(case)
+    try:
+        given = _in_place(case, points)
+    except Exception as error:
+        return _culprit(case, points) or _unlocated(error)
+
+    def compare() -> Iterator[Comparison]:
+        for one in experiment.interventions:
+            if one.kind == "replace" and one.row in given and bool(experiment.acts[one.row]):
+                yield _judged(experiment, given, one)
+
+    return conclude(_first_of_each_point(list(compare())))
+
+
+def _in_place(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
+    subject = case.subject()
+
+    def run(ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+        with torch.enable_grad(), hooked(case, subject, forward=edits):
+            logits = subject.forward(Inputs(input_ids=ids)).logits
+            logits.sum().backward()
+        return logits.detach()
+
+    return experiments.in_subject(case, points, run, in_place=True)
+
+
+def _culprit(case: Case, points: Sequence[Point]) -> Finding | None:
+    for point in points:
+        try:
+            _in_place(case, [point])
+        except Exception as error:
+            return Finding(verdict=Verdict.FAIL, where=point.name, message=f"an edit in place raises {one_line(error)}")
+    return None
+
+
+def _unlocated(error: Exception) -> Finding:
+    if isinstance(error, Blocked):
+        raise error
+    words = f"edits in place at all points together raise {one_line(error)}, at none of them alone"
+    return Finding(verdict=Verdict.FAIL, where="all points together", message=words)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, ProjectionLike
-from verifier.case import SEMANTIC_DTYPE, Case
+from verifier.case import Case
 from verifier.checks import check
 from verifier.family import Projection
 from verifier.numerics import Comparison, conclude, same, semantics, stated, unit
 from verifier.outcome import Finding, NotApplicable
 from verifier.random_weights import generator
+from verifier.spec import SEMANTIC_DTYPE
 
 
 def _layers(case: Case) -> range:

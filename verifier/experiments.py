@@ -1,0 +1,273 @@
+"""Interventions: many edits in one batch, a row each, made alike in Hugging Face's model and in the subject.
+
+Row 0 and row 1 are two prompts in which nothing is edited. Every other row is the first prompt with one edit at one
+point: a random replacement, an addition, an ablation to zero, or the second prompt's activation in the place of its
+own; of the whole tensor, or of one head at one position. So a whole model's interventions cost one forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from verifier import reference, traces
+from verifier.adapter import Edit, Inputs
+from verifier.canonical import RESULT, SCALE, Point
+from verifier.numerics import moved_rows, rms, row_noise
+from verifier.precedence import Before, read_off
+from verifier.random_weights import generator
+from verifier.spec import SEMANTIC_DTYPE, SINGLE
+
+if TYPE_CHECKING:
+    from verifier.case import Case
+
+Kind = Literal["replace", "add", "zero", "swap"]
+KINDS: tuple[Kind, ...] = ("replace", "add", "zero", "swap")
+Extent = Literal["everywhere", "one head and position"]
+EXTENTS: tuple[Extent, ...] = ("everywhere", "one head and position")
+
+UNEDITED = 2  # rows: the prompt, and the one that it is swapped with
+POSITIONS = 5  # enough for a spot in the middle; what it costs is theirs times hundreds of rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervention:
+    """One row: what is done there, and where."""
+
+    point: Point
+    kind: Kind
+    extent: Extent
+    row: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a point's rows become: `value * keep + put`, and where `swap`, the second prompt's value.
+
+    Each is `[row, …]`, of the rows from `first` on.
+    """
+
+    first: int
+    keep: Tensor
+    put: Tensor
+    swap: Tensor
+
+    def edit(self, in_place: bool = False) -> Edit:
+        """As an edit of a whole batch."""
+
+        def act(value: Tensor) -> Tensor:
+            last = self.first + self.keep.shape[0]
+            changed = self.changed(value[self.first : last], value[1])
+            if in_place:
+                value[self.first : last] = changed
+                return value
+            return torch.cat([value[: self.first], changed, value[last:]])
+
+        return act
+
+    def changed(self, rows: Tensor, second: Tensor) -> Tensor:
+        """What these rows become."""
+        made = rows * self.keep.to(rows.dtype) + self.put.to(rows.dtype)
+        return torch.where(self.swap, second.expand_as(made), made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Every intervention of a case, and what came of it in Hugging Face's model.
+
+    Attributes:
+        interventions: in the order of their rows.
+        changes: by point.
+        ids: `[row, pos]`.
+        logits: `[row, pos, d_vocab]`: HF's.
+        noise: `[row]`: of HF's logits there.
+        acts: `[row]`: whether HF's logits are others than without the edit.
+    """
+
+    interventions: tuple[Intervention, ...]
+    changes: Mapping[str, Change]
+    ids: Tensor
+    logits: Tensor
+    noise: Tensor
+    acts: Tensor
+
+
+def of(case: Case) -> Experiment:
+    """The case's experiment, run once in HF's model."""
+    return case.once(("experiment",), lambda: _run(case))
+
+
+def _run(case: Case) -> Experiment:
+    interventions, changes = _plan(case)
+    ids = prompts(case, UNEDITED + len(interventions))
+    logits, noise = _edited(case, ids, interventions, changes)
+    return Experiment(
+        interventions=interventions,
+        changes=changes,
+        ids=ids,
+        logits=logits,
+        noise=noise,
+        acts=moved_rows(logits, logits[:1], float(noise[0])),
+    )
+
+
+def _edited(
+    case: Case, ids: Tensor, interventions: Sequence[Intervention], changes: Mapping[str, Change]
+) -> tuple[Tensor, Tensor]:
+    """HF's logits `[row, pos, d_vocab]`, and their noise `[row]`.
+
+    The points whose tensors are larger than all others have a batch of their own, which is small.
+    """
+    logits: Tensor | None = None
+    noise = torch.zeros(len(ids), dtype=torch.float64)
+    wide = {one.point.name for one in interventions if one.point.axes == RESULT}
+    for names in (changes.keys() - wide, wide):
+        rows, edits = batch(changes, [name for name in changes if name in names])
+        true, rough = (_with_edits(case, dtype, ids[rows], edits) for dtype in (SEMANTIC_DTYPE, SINGLE))
+        if logits is None:
+            logits = true.new_zeros(len(ids), *true.shape[1:])
+        logits[rows] = true
+        noise[rows] = row_noise(true, rough)
+    assert logits is not None
+    return logits, noise
+
+
+def _with_edits(case: Case, dtype: str, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+    model = case.reference(dtype)
+    with torch.no_grad(), case.family.taps(model, names=[], edits=edits):
+        return reference.forward(model, Inputs(input_ids=ids)).logits
+
+
+def batch(
+    changes: Mapping[str, Change], names: Iterable[str], *, in_place: bool = False
+) -> tuple[list[int], dict[str, Edit]]:
+    """The rows of the unedited prompts and of these points' interventions, and the edits for a batch of just those."""
+    rows, edits = list(range(UNEDITED)), {}
+    for name in names:
+        change = changes[name]
+        edits[name] = replace(change, first=len(rows)).edit(in_place)
+        rows += range(change.first, change.first + len(change.keep))
+    return rows, edits
+
+
+def precedence_of(case: Case) -> Before:
+    """Which point of HF's model depends on which."""
+    return case.once(("precedence",), lambda: _precedence(case))
+
+
+def _precedence(case: Case) -> Before:
+    interventions, changes = _plan(case)
+    added = [one for one in interventions if one.kind == "add" and one.extent == "everywhere"]
+    edits, rows = {}, {}
+    for row, one in enumerate(added, start=UNEDITED):
+        change, name = changes[one.point.name], one.point.name
+        here = slice(one.row - change.first, one.row - change.first + 1)
+        alone = Change(first=row, keep=change.keep[here], put=change.put[here], swap=change.swap[here])
+        edits[name], rows[name] = alone.edit(), row
+    model, ids = case.reference(), prompts(case, UNEDITED + len(added))
+    with torch.no_grad(), case.family.taps(model, edits=edits) as taps:
+        reference.forward(model, Inputs(input_ids=ids))
+    return read_off(taps.values, traces.noise(case, "plain").values, rows)
+
+
+def prompts(case: Case, rows: int) -> Tensor:
+    """`[rows, pos]`: the case's first prompt in every row but the second one, which has another."""
+    ids = case.inputs("plain").input_ids
+    assert ids is not None
+    first, second = ids[0, :POSITIONS], ids[-1, :POSITIONS].clone()
+    second[0] = (first[0] + 1) % case.reference().get_input_embeddings().weight.shape[0]  # even in a batch of one
+    return torch.stack([first, second, *[first] * (rows - UNEDITED)])
+
+
+def _plan(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
+    return case.once(("interventions",), lambda: _planned(case))
+
+
+def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
+    values = traces.theirs(case, "plain").values
+    interventions: list[Intervention] = []
+    changes = {}
+    for point in case.points:
+        first = UNEDITED + len(interventions)
+        mine = [
+            Intervention(point=point, kind=kind, extent=extent, row=first + number)
+            for number, (kind, extent) in enumerate(
+                (kind, extent) for kind in KINDS for extent in EXTENTS if kind != "zero" or point.axes != SCALE
+            )
+        ]
+        interventions += mine
+        changes[point.name] = _change(case, point, values[point.name], mine)
+    return tuple(interventions), changes
+
+
+def _change(case: Case, point: Point, value: Tensor, rows: Sequence[Intervention]) -> Change:
+    shape = _cut(value, point).shape[1:]
+    draw = torch.randn((len(rows), *shape), generator=generator("edits", case.spec.seed, point.name)).double()
+    draw = draw.to(value.device)
+    if point.axes == SCALE:
+        draw = draw.exp()  # it is divided by
+    draw = draw * rms(value, case.defined(point.axes, "plain"))
+    where = torch.stack([region(point, shape, one.extent, value.device) for one in rows])
+
+    def kinds(*wanted: Kind) -> Tensor:
+        chosen = torch.tensor([one.kind in wanted for one in rows], device=value.device)
+        return chosen.reshape(-1, *[1] * len(shape)) & where
+
+    return Change(
+        first=rows[0].row,
+        keep=(~kinds("replace", "zero", "swap")).double(),
+        put=draw * kinds("replace", "add"),
+        swap=kinds("swap"),
+    )
+
+
+def _cut(value: Tensor, point: Point) -> Tensor:
+    """A value of a longer run as long as the experiment's."""
+    for axis, name in enumerate(point.axes):
+        if name in ("pos", "query", "key"):
+            value = value.narrow(axis, 0, min(POSITIONS, value.shape[axis]))
+    return value
+
+
+def region(point: Point, shape: Sequence[int], extent: Extent, device: torch.device) -> Tensor:
+    """Where a row's edit acts, of the row's shape: of attention, only what a query may see."""
+    where = torch.ones(tuple(shape), dtype=torch.bool, device=device)
+    if "query" in point.axes:
+        where = where.tril()
+    if extent == "everywhere":
+        return where
+    for axis, name in enumerate(point.axes[1:]):
+        if name in ("head", "kv_head", "pos", "query"):
+            # The last head, so that one head too few shows; a position in the middle, so that later ones see it.
+            chosen = shape[axis] - 1 if "head" in name else shape[axis] // 2
+            here = torch.zeros(shape[axis], dtype=torch.bool, device=device)
+            here[chosen] = True
+            where = where & here.reshape(-1, *[1] * (len(shape) - axis - 1))
+    return where
+
+
+def in_subject(
+    case: Case, points: Iterable[Point], run: Callable[[Tensor, Mapping[str, Edit]], Tensor], *, in_place: bool = False
+) -> dict[int, Tensor]:
+    """What the subject gives in the rows of these points, one forward for each switch.
+
+    Args:
+        case: whose experiment it is.
+        points: those whose rows are wanted.
+        run: gives the logits for ids and edits.
+        in_place: whether the edits write into what they are given.
+
+    Returns:
+        By row: logits `[pos, d_vocab]`; the unedited row 0 among them, as the first group of points gives it.
+    """
+    experiment, found = of(case), dict[int, Tensor]()
+    for names in traces.by_switch(case, [point.name for point in points]).values():
+        rows, edits = batch(experiment.changes, names, in_place=in_place)
+        logits = run(experiment.ids[rows], edits)
+        for place, row in enumerate(rows):
+            found.setdefault(row, logits[place])
+    return found
