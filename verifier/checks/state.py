@@ -1,3 +1,325 @@
-"""What a subject holds: that subjects, copies and modes do not see each other, and that nothing is left behind."""
+"""What a subject keeps: nothing of another one's, and of its own everything that it was told to keep and no more."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verifier import reference
+from verifier.adapter import CHANGES, Subject
+from verifier.case import Blocked, Case
+from verifier.checks import check
+from verifier.checks.build import AFTER_ONE_FORWARD
+from verifier.checks.lifetimes import exercise, live_and_die, live_tensors
+from verifier.checks.subjects import (
+    copied,
+    copy_of_twin,
+    held,
+    logits_of,
+    open_points,
+    other,
+    steady,
+    twin,
+    written_into,
+)
+from verifier.numerics import Comparison, Noise, conclude, precision, rms, same, stated
+from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.spec import SINGLE
+from verifier.surroundings import ModelState, Surroundings
+
+WARM_UP, MANY = 2, 4  # subjects that may fill what is filled once, and those after which nothing may have grown
+
+
+@check("state.interleaved")
+def interleaved(case: Case) -> Finding:
+    """Two models of one config and different weights, wrapped and run in turns, each give their own logits.
+
+    A failure means that a wrapped model answers with the weights of another one in the same process.
+    """
+    first = steady(case)
+    second = other(case)
+    theirs = logits_of(case, second.subject)
+    return conclude(
+        [
+            second.compare("the second model", theirs),
+            same("the first model, after the second", logits_of(case, case.subject()), first),
+            same("the second model, after the first", logits_of(case, second.subject), theirs),
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _doubling(case: Case, subject: Subject, fired: list[str]) -> Iterator[None]:
+    """Edits at all of the subject's hook points that need no switch; those that run are noted."""
+
+    def editing(name: str) -> Callable[[Tensor], Tensor]:
+        def edit(value: Tensor) -> Tensor:
+            fired.append(name)
+            return value * 2
+
+        return edit
+
+    points = open_points(case, subject)
+    if not points:
+        raise NotApplicable("there is no canonical hook point that needs no switch")
+    with subject.hooks.hooked({name: editing(name) for name in points}, {}):  # type: ignore[attr-defined]
+        yield
+
+
+def _bystander(case: Case, where: str, hooked: Subject, others: Mapping[str, Subject]) -> Iterator[Comparison]:
+    """Hooks on one subject neither run in the others nor change what they give."""
+    before = {name: logits_of(case, one) for name, one in others.items()}
+    fired: list[str] = []
+    with _doubling(case, hooked, fired):
+        for name, one in others.items():
+            during = logits_of(case, one)
+            more = f" and {len(fired) - 1} more" if len(fired) > 1 else ""
+            yield stated(f"{where}, {name}", f"the hook at {fired[0]}{more} runs in it too" if fired else None)
+            yield same(f"{where}, {name}: logits", during, before[name])
+            fired.clear()
+
+
+@check("state.hooks", needs=["hooks"], applies="thorough")
+def hooks(case: Case) -> Finding:
+    """Hooks on one subject neither run in another one nor change it, be its weights others or the same.
+
+    A failure means that an intervention on one model is one on every model that is loaded.
+    """
+    steady(case)
+    beside = {"another model beside it": other(case).subject, "its twin beside it": twin(case)}
+    return conclude(
+        [
+            *_bystander(case, "hooks on a model", case.subject(), beside),
+            *_bystander(case, "hooks on a twin", twin(case), {"the model beside it": case.subject()}),
+        ]
+    )
+
+
+@check("state.copy", needs=["modes"])
+def copy(case: Case) -> Finding:
+    """A copy gives the original's logits bit for bit, and so does the original beside it.
+
+    A failure means that what is tried on a copy is not tried on the model.
+    """
+    steady(case)
+    before = logits_of(case, twin(case))
+    mine = copy_of_twin(case)
+    return conclude(
+        [
+            same("the copy", logits_of(case, mine), before),
+            same("the original, beside its copy", logits_of(case, twin(case)), before),
+        ]
+    )
+
+
+@check("state.copy_hooks", needs=["modes", "hooks"], applies="thorough")
+def copy_hooks(case: Case) -> Finding:
+    """Hooks on a model do not run in a copy that is taken meanwhile, nor a copy's hooks in the model.
+
+    A failure means that a clean copy is not clean: it is edited by hooks that nobody put on it, or can take off.
+    """
+    steady(case)
+    original = twin(case)
+    before = logits_of(case, original)
+    fired: list[str] = []
+    with contextlib.ExitStack() as closing:
+        with _doubling(case, original, fired):
+            mine = closing.enter_context(copied(original))
+            during = logits_of(case, mine)
+        words = f"the original's hook at {fired[0]} runs in it" if fired else None
+        found = [stated("a copy of a hooked model", words), same("a copy of a hooked model: logits", during, before)]
+        found += _bystander(case, "hooks on a copy", mine, {"the original beside it": original})
+    return conclude([*found, same("the original, after its copy is closed", logits_of(case, original), before)])
+
+
+@check("state.copy_weights", needs=["modes"], applies="thorough")
+def copy_weights(case: Case) -> Finding:
+    """A copy shares no memory with the original; writing into every weight of the one changes nothing of the other.
+
+    A failure means that training or ablating a copy trains or ablates the model.
+    """
+    steady(case)
+    original, mine = twin(case), copy_of_twin(case)
+    before, first = logits_of(case, original), logits_of(case, mine)
+    ours, its = held(original), held(mine)
+    memories = {one.untyped_storage().data_ptr(): name for name, one in ours.items()}
+    found = [
+        stated(f"the copy's {name}", f"it is in the memory of the original's {theirs}")
+        for name, one in its.items()
+        if (theirs := memories.get(one.untyped_storage().data_ptr())) is not None
+    ]
+    with written_into(ours):
+        changed = logits_of(case, original)
+        found.append(same("the copy, when the original is written into", logits_of(case, mine), first))
+    if torch.equal(changed, before):
+        raise NotApplicable("nothing of what it gives out as its weights is what it computes with")
+    with written_into(its):
+        found.append(same("the original, when the copy is written into", logits_of(case, original), before))
+    return conclude(found)
+
+
+@check("state.state_dict", needs=["modes"])
+def state_dict(case: Case) -> Finding:
+    """Another model's state dict makes a model that other one; its own, loaded back, makes it what it was bit for bit.
+
+    A failure means that a checkpoint which is saved and loaded through the adapter is not the model that was saved.
+    """
+    steady(case)
+    mine, second = twin(case), other(case)
+    if second.compare("", logits_of(case, second.subject)).verdict is Verdict.FAIL:
+        raise Blocked("state.interleaved")
+    before, weights = logits_of(case, mine), _shown(mine)
+    modes: Any = mine.modes  # type: ignore[attr-defined]
+    kept = {name: one.detach().clone() for name, one in modes.state_dict().items()}
+    modes.load_state_dict(dict(second.subject.modes.state_dict()))  # type: ignore[attr-defined]
+    found = [
+        second.compare("another model's state loaded", logits_of(case, mine)),
+        *_all_same("another model's state loaded", _shown(mine), _shown(second.subject)),
+    ]
+    modes.load_state_dict(kept)
+    found += [
+        same("its own state loaded back", logits_of(case, mine), before),
+        *_all_same("its own state loaded back", _shown(mine), weights),
+    ]
+    return conclude(found)
+
+
+def _shown(subject: Subject) -> dict[str, Tensor]:
+    """Every weight as it is shown now: canonical ones, and what state dict and components hold."""
+    given: dict[str, Tensor] = {}
+    if "weights" in subject.capabilities:
+        given |= subject.weights.canonical()  # type: ignore[attr-defined]
+    return {name: one.detach().clone() for name, one in (given | held(subject)).items()}
+
+
+def _all_same(where: str, actual: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[Comparison]:
+    return [same(f"{where}: {name}", actual.get(name), one) for name, one in wanted.items()]
+
+
+@check("state.to", needs=["modes"])
+def to(case: Case) -> Finding:
+    """Cast to float32 a subject is as near to the truth as HF's model cast to float32, and so are its hooks' dtypes.
+
+    On another device than the CPU it is moved to the CPU then, and gives the same there. A failure means that a cast
+    or a move leaves something behind: a table, a split weight, a buffer.
+    """
+    steady(case)
+    single = getattr(torch, SINGLE)
+    subject, inputs = case.wrap(case.build()), case.inputs("plain")
+    subject.modes.to(dtype=single)  # type: ignore[attr-defined]
+    truth, rows = case.true("plain", SINGLE).logits, case.agreeing_rows("plain")[:, None, None]
+    logits, judge = logits_of(case, subject), case.precision_judge("plain", SINGLE)
+    if judge.compare("logits", logits, truth, defined=rows).verdict is Verdict.FAIL:
+        with torch.no_grad():
+            cast = reference.forward(case.build().to(single), inputs).logits
+        # What the cast itself costs HF, beside what float32 does.
+        own = rms(cast.double() - truth, rows)
+        judge = precision(Noise(own=own, perturbed=case.noise("plain", SINGLE), unit=0.0).total)
+    judged = judge.compare("logits", logits, truth, defined=rows)
+    if judged.verdict is Verdict.FAIL:
+        built = case.actual("plain", SINGLE).logits
+        if judge.compare("logits", built, truth, defined=rows).verdict is Verdict.FAIL:
+            raise Blocked("forward.float32")
+    found = [stated("logits: dtype", None if logits.dtype == single else f"{logits.dtype} after a cast to {single}")]
+    found += [*_hook_dtypes(case, subject, single), judged]
+    if case.spec.device != "cpu":
+        subject.modes.to(device="cpu")  # type: ignore[attr-defined]
+        with torch.no_grad():
+            moved = subject.forward(replace(inputs, input_ids=torch.as_tensor(inputs.input_ids).cpu())).logits
+        found.append(stated("logits: device", None if moved.device.type == "cpu" else f"on {moved.device}, not cpu"))
+        found.append(judge.compare("logits on the CPU", moved, truth, defined=rows))
+    return conclude(found)
+
+
+def _hook_dtypes(case: Case, subject: Subject, wanted: torch.dtype) -> Iterator[Comparison]:
+    """Whether what the hooks show has the dtype that it has where the model is built in it."""
+    after = _dtypes(case, subject)
+    others = [name for name, dtype in after.items() if dtype != wanted]
+    built = _dtypes(case, case.subject(SINGLE)) if others else {}
+    for name, dtype in after.items():
+        odd = name in others and built.get(name) != dtype
+        yield stated(f"{name}: dtype", f"{dtype} after a cast to {wanted}" if odd else None)
+
+
+def _dtypes(case: Case, subject: Subject) -> dict[str, torch.dtype]:
+    seen: dict[str, torch.dtype] = {}
+
+    def reading(name: str) -> Callable[[Tensor], None]:
+        return lambda value: seen.update({name: value.dtype})
+
+    points = open_points(case, subject)
+    if points:
+        with subject.hooks.hooked({name: reading(name) for name in points}, {}):  # type: ignore[attr-defined]
+            logits_of(case, subject)
+    return seen
+
+
+@check("state.eval", needs=["modes"])
+def evaluation(case: Case) -> Finding:
+    """After training mode, in which every dropout of the model's may act, evaluation gives what it gave before.
+
+    A failure means that a model that was trained for a while is not the one that is evaluated.
+    """
+    steady(case)
+    subject = twin(case)
+    before = logits_of(case, subject)
+    modes: Any = subject.modes  # type: ignore[attr-defined]
+    modes.train(True)
+    with torch.random.fork_rng():
+        logits_of(case, subject)
+    modes.train(False)
+    return conclude([same("after training mode", logits_of(case, subject), before)])
+
+
+@check("state.changes", applies="thorough")
+def changes(case: Case) -> Finding:
+    """After all that it offers was used (hooks, edits, switches, a cache, a backward, training mode) the model, HF's
+    classes and the weights are as they were after the first forward, but for what the adapter declares.
+
+    A failure means that looking at a model changes it.
+    """
+    steady(case)
+    already = case.once(AFTER_ONE_FORWARD, case.wrapping.surroundings.differences)
+    model = case.build()
+    state = ModelState(model)
+    subject = case.wrap(model)
+    before, weights = logits_of(case, subject), _shown(subject)
+    known = {*state.changes(), *subject.changes}
+    exercise(case, subject)
+    around = [one for one in case.wrapping.surroundings.differences() if one not in already]
+    found = [
+        stated(kind, f"not declared: {CHANGES[kind]} ({place})")
+        for kind, place in state.changes().items()
+        if kind not in known
+    ]
+    found += [stated(one, "it is another one now") for one in around]
+    found += _all_same("weights", _shown(subject), weights)
+    return conclude([*found, same("logits", logits_of(case, subject), before)])
+
+
+@check("state.memory", applies="thorough")
+def memory(case: Case) -> Finding:
+    """Of many subjects that were wrapped, used, closed and dropped no model and no tensor stays, and no hook on HF.
+
+    A failure means that a loop over models runs out of memory, or that each of them runs slower than the one before.
+    """
+    steady(case)
+    for _ in range(WARM_UP):
+        live_and_die(case)
+    around, tensors = Surroundings(case.reference()), live_tensors()
+    watched = [live_and_die(case) for _ in range(MANY)]
+    more = live_tensors() - tensors
+    alive = sum(one() is not None for one in watched)
+    changed = around.differences()
+    return conclude(
+        [
+            stated("surroundings", f"changed: {', '.join(changed[:5])}" if changed else None),
+            stated("models", f"{alive} of {MANY} are still there after they were dropped" if alive else None),
+            stated("tensors", f"there are {more} more after {MANY} more models" if more > 0 else None),
+        ]
+    )

@@ -1,7 +1,391 @@
-"""Adapters that hold on to what they should not, or share what must be apart."""
+"""Adapters that share with others what is one model's, or lose, move or keep what they must not."""
 
 from __future__ import annotations
 
-from verifier.faults.mutants import Fault
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-FAULTS: tuple[Fault, ...] = ()
+import torch
+from torch import Tensor, nn
+
+from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
+from verifier.family import Family
+from verifier.faults.mutants import (
+    SLIGHTLY,
+    Breaks,
+    Delegate,
+    Fault,
+    MutantAdapter,
+    MutantSubject,
+    in_adapter,
+    replacing,
+)
+from verifier.outcome import NotApplicable
+
+Change = Callable[[Any], None]
+
+
+class _Newest(Delegate):
+    """An adapter that keeps the model in the class: whichever subject is asked, the newest answers."""
+
+    def __init__(self, original: Adapter) -> None:
+        super().__init__(original)
+        self.name, self.version = original.name, original.version
+        self._newest: list[Subject] = []
+
+    def wrap(self, model: nn.Module) -> Subject:
+        subject = self.original.wrap(model)
+        self._newest[:] = [subject]
+        return MutantSubject(subject, Breaks(forward=lambda _subject, inputs: self._newest[0].forward(inputs)))
+
+
+class _KeepingModels(Delegate):
+    """An adapter with a registry of every model that it was ever given."""
+
+    def __init__(self, original: Adapter) -> None:
+        super().__init__(original)
+        self.name, self.version = original.name, original.version
+        self._known: list[nn.Module] = []
+
+    def wrap(self, model: nn.Module) -> Subject:
+        self._known.append(model)
+        subject: Subject = self.original.wrap(model)
+        return subject
+
+
+def _instead(adapter: Callable[[Adapter], Any]) -> Callable[[Family, Adapter], tuple[Family, Adapter]]:
+    return lambda family, original: (family, adapter(original))
+
+
+def _keeping_logits(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
+    """Every forward's logits are kept, for good."""
+    kept: list[Tensor] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        kept.append(output.logits.detach())
+        return output
+
+    return family, MutantAdapter(adapter, lambda _model: Breaks(forward=forward))
+
+
+def _hooks_for_all(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
+    """Hooks are attached by name in a registry of the process, which every subject looks into."""
+    everybody: list[Any] = []
+
+    def breaks(_model: nn.Module) -> Breaks:
+        mine: list[Any] = []
+
+        @contextlib.contextmanager
+        def hooked(_hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+            with contextlib.ExitStack() as stack:
+                for one in everybody:
+                    stack.enter_context(one.hooked(forward, backward))
+                yield
+
+        def join(_subject: Subject, hooks: Any) -> Any:
+            mine.append(hooks)
+            everybody.append(hooks)
+            return replacing(hooked=hooked)(_subject, hooks)
+
+        def leave() -> None:
+            everybody[:] = [one for one in everybody if not any(one is other for other in mine)]
+
+        return Breaks(parts={"hooks": join}, close=leave)
+
+    return family, MutantAdapter(adapter, breaks)
+
+
+def _copying(copy: Callable[[Subject, Any], Subject]) -> Breaks:
+    """Another copy, of the right subject and its right modes."""
+    return Breaks(
+        parts={"modes": lambda subject, modes: replacing(copy=lambda right: copy(subject, right))(subject, modes)}
+    )
+
+
+def _through_single(_subject: Subject, modes: Any) -> Subject:
+    """The copy was kept in single precision on the way."""
+    made: Subject = modes.copy()
+    for dtype in (torch.float32, torch.float64):
+        made.modes.to(dtype=dtype)  # type: ignore[attr-defined]
+    return made
+
+
+def _sharing(part: str) -> Callable[[Subject, Any], Subject]:
+    """The copy is deep but for one component, whose parameters are the original's."""
+
+    def copy(subject: Subject, modes: Any) -> Subject:
+        made: Subject = modes.copy()
+        ours, its = (one.components.modules() for one in (subject, made))  # type: ignore[attr-defined]
+        if part not in ours or part not in its:
+            raise NotApplicable(f"there is no {part}")
+        for mine, other in zip(ours[part].parameters(), its[part].parameters(), strict=True):
+            other.data = mine.data
+        return made
+
+    return copy
+
+
+def _copied_with_hooks() -> Breaks:
+    """What is attached when a copy is taken stays attached in it."""
+    attached: list[Mapping[str, Edit]] = []
+
+    @contextlib.contextmanager
+    def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+        attached.append(forward)
+        try:
+            with hooks.hooked(forward, backward):
+                yield
+        finally:
+            attached.pop()
+
+    def copy(modes: Any) -> Subject:
+        made: Subject = modes.copy()
+        theirs = dict(attached[-1]) if attached else {}
+
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            with subject.hooks.hooked(theirs, {}):  # type: ignore[attr-defined]
+                return subject.forward(inputs)
+
+        return MutantSubject(made, Breaks(forward=forward))
+
+    return Breaks(parts={"hooks": replacing(hooked=hooked), "modes": replacing(copy=copy)})
+
+
+def _state_lacks_a_vector() -> Breaks:
+    """The state dict lacks the first parameter of one axis, and loading does not mind."""
+
+    def state_dict(modes: Any) -> dict[str, Tensor]:
+        state = dict(modes.state_dict())
+        lost = next((name for name, one in state.items() if one.ndim == 1 and one.is_floating_point()), None)
+        return {name: one for name, one in state.items() if name != lost}
+
+    def load(modes: Any, state: Mapping[str, Tensor]) -> None:
+        modes.load_state_dict({**modes.state_dict(), **state})
+
+    return Breaks(parts={"modes": replacing(state_dict=state_dict, load_state_dict=load)})
+
+
+def _loads_nothing(_modes: Any, _state: Mapping[str, Tensor]) -> None: ...
+
+
+def _shows_old_weights() -> Breaks:
+    """Canonical weights are worked out once, and not again when others are loaded."""
+
+    def remembering(_subject: Subject, weights: Any) -> Any:
+        first: list[Mapping[str, Tensor]] = []
+
+        def canonical(right: Any) -> Mapping[str, Tensor]:
+            if not first:
+                first.append({name: one.detach().clone() for name, one in right.canonical().items()})
+            return first[0]
+
+        return replacing(canonical=canonical)(_subject, weights)
+
+    return Breaks(parts={"weights": remembering})
+
+
+def _casting(through: torch.dtype | None) -> Breaks:
+    """A cast goes through another dtype, or is not done."""
+
+    def to(modes: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> None:
+        if through is not None and dtype is not None:
+            modes.to(dtype=through)
+            modes.to(dtype=dtype)
+        modes.to(device=device)
+
+    return Breaks(parts={"modes": replacing(to=to)})
+
+
+def _forgets_a_buffer(model: nn.Module) -> Breaks:
+    """A buffer of the final norm keeps the dtype in which the model was wrapped, and so does what comes after it."""
+    dtype = next(model.parameters()).dtype
+    return Breaks(shows={"ln_final.hook_normalized": lambda value: value.to(dtype)})
+
+
+def _stays_in_training() -> Breaks:
+    """Training mode is entered and not left."""
+
+    def train(subject: Subject, mode: bool) -> None:
+        if mode:
+            subject.modes.train(True)  # type: ignore[attr-defined]
+
+    return Breaks(train=train)
+
+
+def _around_hooks(change: Change) -> Callable[[nn.Module], Breaks]:
+    """What hooking a model leaves behind in it."""
+
+    def breaks(model: nn.Module) -> Breaks:
+        @contextlib.contextmanager
+        def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+            with hooks.hooked(forward, backward):
+                yield
+            change(model)
+
+        return Breaks(parts={"hooks": replacing(hooked=hooked)})
+
+    return breaks
+
+
+def _with_cache(change: Change) -> Callable[[nn.Module], Breaks]:
+    """What decoding leaves behind in a model."""
+
+    def breaks(model: nn.Module) -> Breaks:
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            if inputs.cache is not None:
+                change(model)
+            return subject.forward(inputs)
+
+        return Breaks(forward=forward)
+
+    return breaks
+
+
+@torch.no_grad()
+def _moves_weights(model: nn.Module) -> None:
+    next(model.parameters()).mul_(1 + SLIGHTLY)
+
+
+def _freezes(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+
+def _leaves_hook(model: nn.Module) -> None:
+    model.register_forward_hook(lambda *_: None)
+
+
+def _class_patched(model: nn.Module) -> Breaks:
+    """HF's class is written into when a model is differentiated, and mended when it is closed."""
+    patched: Any = type(model)
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if torch.is_grad_enabled():
+            patched.differentiated = True
+        return subject.forward(inputs)
+
+    def mend() -> None:
+        if "differentiated" in vars(patched):
+            del patched.differentiated
+
+    return Breaks(forward=forward, close=mend)
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="newest-model-answers",
+        what="the wrapped model is kept in the class: the newest answers for all",
+        caught_by=["state.interleaved"],
+        plant=_instead(_Newest),
+    ),
+    Fault(
+        name="hooks-for-all",
+        what="a hook that is put on one model acts on every model",
+        caught_by=["state.hooks"],
+        plant=_hooks_for_all,
+    ),
+    Fault(
+        name="copy-through-single",
+        what="a copy has gone through single precision",
+        caught_by=["state.copy"],
+        plant=in_adapter(_copying(_through_single)),
+    ),
+    Fault(
+        name="copy-is-the-original",
+        what="a copy is a new subject around the same model",
+        caught_by=["state.copy_weights"],
+        plant=in_adapter(_copying(lambda subject, _modes: MutantSubject(subject, Breaks()))),
+    ),
+    Fault(
+        name="copy-shares-a-norm",
+        what="a copy is deep, but for the final norm",
+        caught_by=["state.copy_weights"],
+        plant=in_adapter(_copying(_sharing("ln_final"))),
+    ),
+    Fault(
+        name="copy-keeps-hooks",
+        what="a copy keeps the hooks that were on the original, for good",
+        caught_by=["state.copy_hooks"],
+        plant=in_adapter(lambda _model: _copied_with_hooks()),
+    ),
+    Fault(
+        name="state-lacks-a-vector",
+        what="the state dict lacks a bias or a norm's weight",
+        caught_by=["state.state_dict"],
+        plant=in_adapter(_state_lacks_a_vector()),
+    ),
+    Fault(
+        name="state-not-loaded",
+        what="a state dict is taken and not loaded",
+        caught_by=["state.state_dict"],
+        plant=in_adapter(Breaks(parts={"modes": replacing(load_state_dict=_loads_nothing)})),
+    ),
+    Fault(
+        name="state-loaded-old-weights-shown",
+        what="after a state dict is loaded the weights of before are shown",
+        caught_by=["state.state_dict"],
+        plant=in_adapter(lambda _model: _shows_old_weights()),
+    ),
+    Fault(
+        name="to-through-half",
+        what="a cast goes through half precision",
+        caught_by=["state.to"],
+        plant=in_adapter(_casting(torch.bfloat16)),
+    ),
+    Fault(
+        name="to-ignored",
+        what="a cast is not done",
+        caught_by=["state.to"],
+        plant=in_adapter(_casting(None)),
+    ),
+    Fault(
+        name="to-forgets-a-buffer",
+        what="a cast leaves a buffer as it was, and what is read after it has its dtype",
+        caught_by=["state.to"],
+        plant=in_adapter(_forgets_a_buffer),
+    ),
+    Fault(
+        name="training-not-left",
+        what="evaluation mode does not reach the dropouts",
+        caught_by=["state.eval"],
+        plant=in_adapter(_stays_in_training()),
+    ),
+    Fault(
+        name="hooks-move-weights",
+        what="hooking a model writes into its weights, slightly",
+        caught_by=["state.changes"],
+        plant=in_adapter(_around_hooks(_moves_weights)),
+    ),
+    Fault(
+        name="hooks-left",
+        what="a module hook stays on HF's model when hooks are taken off",
+        caught_by=["state.changes"],
+        plant=in_adapter(_around_hooks(_leaves_hook)),
+    ),
+    Fault(
+        name="cache-freezes",
+        what="decoding freezes the parameters",
+        caught_by=["state.changes"],
+        plant=in_adapter(_with_cache(_freezes)),
+    ),
+    Fault(
+        name="backward-patches-class",
+        what="HF's class is written into when a model is differentiated",
+        caught_by=["state.changes"],
+        plant=in_adapter(_class_patched),
+    ),
+    Fault(
+        name="models-kept",
+        what="the adapter keeps every model that it was given",
+        caught_by=["state.memory"],
+        plant=_instead(_KeepingModels),
+    ),
+    Fault(
+        name="logits-kept",
+        what="every forward's logits are kept for good",
+        caught_by=["state.memory"],
+        plant=_keeping_logits,
+    ),
+)

@@ -1,0 +1,470 @@
+"""The checks of what a subject keeps: each says whose it is and where it is kept, and lets a right adapter alone."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from falcons import KINDS, SPREAD
+from one_check import AmongAll, Broken, Judge
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from verifier import checks
+from verifier.adapter import Inputs, Output, Subject
+from verifier.faults.mutants import Breaks, Delegate, MutantSubject, replacing
+from verifier.outcome import Verdict
+
+ALL = [one for one in checks.registered() if one.area == "state"]
+IDS = [one.id for one in ALL]
+THOROUGH = [one.id for one in ALL if one.applies == "thorough"]
+ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"]
+
+
+@pytest.mark.parametrize("check", [one for one in IDS if one not in THOROUGH])
+@pytest.mark.parametrize("kind", SPREAD)
+def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
+    assert among_all(kind)[check].verdict is Verdict.PASS, among_all(kind)[check]
+
+
+@pytest.mark.parametrize("check", THOROUGH)
+@pytest.mark.parametrize("config", [ROPE, ALIBI, SPREAD["no-layers"]], ids=["rope", "alibi", "no-layers"])
+def test_a_right_adapter_passes_thoroughly(judge: Judge, check: str, config: Any) -> None:
+    found = judge(check, config=config, thorough=True)
+    assert found.verdict is Verdict.PASS, found
+
+
+@pytest.mark.parametrize("check", IDS)
+def test_its_documentation_says_what_a_failure_means(check: str) -> None:
+    (found,) = checks.select([check])
+    assert "A failure" in found.doc
+
+
+@pytest.mark.parametrize("check", IDS)
+def test_wrong_logits_are_not_told_again(judge: Judge, broken: Broken, check: str) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return replace(output, logits=output.logits * 1.01)
+
+    found = judge(check, adapter=broken(Breaks(forward=forward)), thorough=True)
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by the logits, which differ already")
+
+
+@pytest.mark.parametrize("check", IDS)
+def test_a_subject_that_is_right_once_is_not_told_again(judge: Judge, broken: Broken, check: str) -> None:
+    def drifting(_model: nn.Module) -> Breaks:
+        calls: list[int] = []
+
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            calls.append(1)
+            output = subject.forward(inputs)
+            return replace(output, logits=output.logits * len(calls))
+
+        return Breaks(forward=forward)
+
+    found = judge(check, adapter=broken(drifting), thorough=True)
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.twice")
+
+
+# --- beside others ---------------------------------------------------------------------------------------------------
+
+
+class Sharing(Delegate):
+    """An adapter whose later subjects answer by the first one's model, or the first by the newest one's."""
+
+    def __init__(self, original: Any, which: int) -> None:
+        super().__init__(original)
+        self.name, self.version = original.name, original.version
+        self.which = which
+        self.made: list[Subject] = []
+
+    def wrap(self, model: Any) -> Any:
+        self.made.append(self.original.wrap(model))
+        return MutantSubject(
+            self.made[-1], Breaks(forward=lambda _subject, inputs: self.made[self.which].forward(inputs))
+        )
+
+
+@pytest.mark.parametrize(
+    ("which", "place"), [(0, "the second model"), (-1, "the first model, after the second")], ids=["first", "newest"]
+)
+def test_the_model_that_another_one_answers_for_is_named(judge: Judge, bridge: Any, which: int, place: str) -> None:
+    found = judge("state.interleaved", adapter=Sharing(bridge, which))
+    assert (found.verdict, found.where) == (Verdict.FAIL, place)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(2e-15, Verdict.PASS), (5e-15, Verdict.PASS), (1e-8, Verdict.REDUCED)],
+    ids=["unit", "noise", "single"],
+)
+def test_another_models_noise_is_measured_where_its_unit_does_not_explain_it(
+    judge: Judge, broken: Broken, factor: float, verdict: Verdict
+) -> None:
+    def nudged(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return replace(output, logits=output.logits * (1 + factor))
+
+    assert judge("state.interleaved", adapter=broken(Breaks(forward=nudged))).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("hooked", "reached", "place"),
+    [
+        (0, 1, "hooks on a model, another model beside it"),
+        (0, 2, "hooks on a model, its twin beside it"),
+        (2, 0, "hooks on a twin, the model beside it"),
+    ],
+)
+def test_the_bystander_that_a_hook_reaches_is_named(
+    judge: Judge, bridge: Any, hooked: int, reached: int, place: str
+) -> None:
+    made: list[Any] = []
+
+    class Reaching(Delegate):
+        def wrap(self, model: Any) -> Any:
+            mine = len(made)
+            made.append(self.original.wrap(model))
+
+            @contextlib.contextmanager
+            def attach(hooks: Any, forward: Any, backward: Any) -> Iterator[None]:
+                with contextlib.ExitStack() as stack:
+                    stack.enter_context(hooks.hooked(forward, backward))
+                    if mine == hooked:
+                        stack.enter_context(made[reached].hooks.hooked(forward, backward))
+                    yield
+
+            return MutantSubject(made[mine], Breaks(parts={"hooks": replacing(hooked=attach)}))
+
+    found = judge("state.hooks", adapter=Reaching(bridge), thorough=True)
+    assert (found.verdict, found.where) == (Verdict.FAIL, place)
+    assert "runs in it too" in (found.message or "")
+
+
+# --- copies ----------------------------------------------------------------------------------------------------------
+
+
+def copying(change: Callable[[Subject, Subject], Any]) -> Breaks:
+    """A copy that something was done to, beside the original."""
+
+    def broken(subject: Subject, modes: Any) -> Any:
+        def copied(right: Any) -> Any:
+            made = right.copy()
+            return change(subject, made) or made
+
+        return replacing(copy=copied)(subject, modes)
+
+    return Breaks(parts={"modes": broken})
+
+
+def test_a_copy_that_is_off_by_a_bit_is_found(judge: Judge, broken: Broken) -> None:
+    def nudge(_original: Any, made: Any) -> None:
+        weight = made.components.modules()["ln_final"].original.weight.data
+        weight.copy_(torch.nextafter(weight, torch.tensor(9.0, dtype=torch.float64)))
+
+    found = judge("state.copy", adapter=broken(copying(nudge)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "the copy")
+
+
+def test_the_memory_that_a_copy_shares_is_named(judge: Judge, broken: Broken) -> None:
+    def share(original: Any, made: Any) -> None:
+        theirs = original.components.modules()["blocks.1.ln2"].original
+        made.components.modules()["blocks.1.ln2"].original.bias.data = theirs.bias.data
+
+    found = judge("state.copy_weights", adapter=broken(copying(share)), thorough=True)
+    assert (found.verdict, found.where) == (Verdict.FAIL, "the copy's blocks.1.ln2.original.bias")
+    assert (found.message or "").startswith("it is in the memory of the original's blocks.1.ln2: original.bias")
+
+
+@pytest.mark.parametrize(
+    ("follows", "place"),
+    [
+        ("copy", "the copy, when the original is written into"),
+        ("original", "the original, when the copy is written into"),
+    ],
+)
+def test_what_is_shared_outside_of_the_weights_is_found(judge: Judge, broken: Broken, follows: str, place: str) -> None:
+    def listening(_model: nn.Module) -> Breaks:
+        heard: list[Subject] = []
+
+        def total(subject: Any) -> Tensor:
+            return sum((one.double().sum() for one in subject.modes.state_dict().values()), torch.tensor(0.0))
+
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            output = subject.forward(inputs)
+            if follows == "copy" or not heard:
+                return output
+            return replace(output, logits=output.logits + (total(heard[0]) - heard_first[0]))
+
+        heard_first: list[Tensor] = []
+
+        def listen(original: Any, made: Any) -> Any:
+            if follows == "original":
+                heard.append(made)
+                heard_first.append(total(made))
+                return None
+            before = total(original)
+
+            def follow(subject: Subject, inputs: Inputs) -> Output:
+                output = subject.forward(inputs)
+                return replace(output, logits=output.logits + (total(original) - before))
+
+            return MutantSubject(made, Breaks(forward=follow))
+
+        return replace(copying(listen), forward=forward)
+
+    found = judge("state.copy_weights", adapter=broken(listening), thorough=True)
+    assert (found.verdict, found.where) == (Verdict.FAIL, place)
+
+
+def test_weights_that_are_not_what_it_computes_with_prove_nothing(judge: Judge, broken: Broken) -> None:
+    breaks = Breaks(
+        parts={
+            "modes": replacing(
+                state_dict=lambda modes: {name: one.clone() for name, one in modes.state_dict().items()}
+            ),
+            "components": replacing(modules=lambda _components: {}),
+        }
+    )
+    found = judge("state.copy_weights", adapter=broken(breaks), thorough=True)
+    assert (found.verdict, found.message) == (
+        Verdict.SKIP,
+        "not applicable: nothing of what it gives out as its weights is what it computes with",
+    )
+
+
+def test_weights_are_left_as_they_were(judge: Judge, broken: Broken) -> None:
+    kept: list[tuple[nn.Module, dict[str, Tensor]]] = []
+
+    def remember(model: nn.Module) -> Breaks:
+        kept.append((model, {name: one.clone() for name, one in model.state_dict().items()}))
+        return Breaks()
+
+    assert judge("state.copy_weights", adapter=broken(remember), thorough=True).verdict is Verdict.PASS
+    assert len(kept) > 1
+    assert all(torch.equal(one, before[name]) for model, before in kept for name, one in model.state_dict().items())
+
+
+def test_a_hook_of_a_copy_that_runs_in_the_original_is_found(judge: Judge, broken: Broken) -> None:
+    def reach(original: Any, made: Any) -> Any:
+        @contextlib.contextmanager
+        def hooked(hooks: Any, forward: Any, backward: Any) -> Iterator[None]:
+            with hooks.hooked(forward, backward), original.hooks.hooked(forward, backward):
+                yield
+
+        return MutantSubject(made, Breaks(parts={"hooks": replacing(hooked=hooked)}))
+
+    found = judge("state.copy_hooks", adapter=broken(copying(reach)), thorough=True)
+    assert (found.verdict, found.where) == (Verdict.FAIL, "hooks on a copy, the original beside it")
+
+
+# --- state dicts, casts and modes ------------------------------------------------------------------------------------
+
+
+def modes(**methods: Callable[..., Any]) -> Breaks:
+    return Breaks(parts={"modes": replacing(**methods)})
+
+
+@pytest.mark.parametrize("lost", ["ln_final.original.bias", "blocks.1.attn.qkv.original.bias"])
+def test_a_lost_parameter_is_found(judge: Judge, broken: Broken, lost: str) -> None:
+    def without(right: Any) -> Any:
+        return {name: one for name, one in right.state_dict().items() if name != lost}
+
+    def load(right: Any, state: Any) -> None:
+        right.load_state_dict({**right.state_dict(), **state})
+
+    found = judge("state.state_dict", adapter=broken(modes(state_dict=without, load_state_dict=load)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "another model's state loaded")
+
+
+def test_what_is_not_loaded_back_is_found(judge: Judge, broken: Broken) -> None:
+    loaded: list[int] = []
+
+    def once(right: Any, state: Any) -> None:
+        loaded.append(1)
+        if len(loaded) == 1:
+            right.load_state_dict(state)
+
+    found = judge("state.state_dict", adapter=broken(modes(load_state_dict=once)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "its own state loaded back")
+
+
+def test_a_component_that_shows_old_weights_is_found(judge: Judge, broken: Broken) -> None:
+    def stale(_subject: Subject, components: Any) -> Any:
+        first: dict[str, nn.Module] = {}
+
+        def modules(right: Any) -> Any:
+            now = right.modules()
+            first.setdefault("unembed", copy.deepcopy(now["unembed"]))
+            return {**now, **first}
+
+        return replacing(modules=modules)(_subject, components)
+
+    found = judge("state.state_dict", adapter=broken(Breaks(parts={"components": stale})))
+    assert (found.verdict, found.where) == (
+        Verdict.FAIL,
+        "another model's state loaded: unembed: original.weight",
+    )
+
+
+@pytest.mark.parametrize("through", [torch.bfloat16, torch.float16])
+def test_a_cast_through_half_is_found(judge: Judge, broken: Broken, through: torch.dtype) -> None:
+    def to(right: Any, *, dtype: Any = None, device: Any = None) -> None:
+        right.to(dtype=through)
+        right.to(dtype=dtype)
+
+    found = judge("state.to", adapter=broken(modes(to=to)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "logits")
+
+
+def test_a_float32_model_that_is_wrong_when_it_is_built_so_is_told_elsewhere(judge: Judge, broken: Broken) -> None:
+    def rough(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        if output.logits.dtype != torch.float32:
+            return output
+        return replace(output, logits=output.logits.bfloat16().float())
+
+    found = judge("state.to", adapter=broken(Breaks(forward=rough)))
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float32")
+
+
+def test_a_dtype_that_a_built_model_shows_too_is_not_the_casts(judge: Judge, broken: Broken) -> None:
+    double = Breaks(shows={"attn.hook_pattern": lambda value: value.double()})
+    assert judge("state.to", adapter=broken(double)).verdict is Verdict.PASS
+
+
+def test_a_dropout_that_stays_on_is_found(judge: Judge, broken: Broken) -> None:
+    def train(subject: Subject, mode: bool) -> None:
+        subject.modes.train(mode)  # type: ignore[attr-defined]
+        subject.components.modules()["blocks.1"].train(True)  # type: ignore[attr-defined]
+
+    found = judge("state.eval", adapter=broken(Breaks(train=train)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "after training mode")
+
+
+# --- what is left ----------------------------------------------------------------------------------------------------
+
+
+def in_forward(condition: Callable[[Inputs], bool], change: Callable[[Any], None]) -> Callable[[nn.Module], Breaks]:
+    """Something is done to the model in some forwards."""
+
+    def breaks(model: nn.Module) -> Breaks:
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            if condition(inputs):
+                change(model)
+            return subject.forward(inputs)
+
+        return Breaks(forward=forward)
+
+    return breaks
+
+
+def moves(model: Any) -> None:
+    model.transformer.ln_f.weight.data[0] += 1e-3
+
+
+@pytest.mark.parametrize(
+    ("condition", "change", "place"),
+    [
+        (lambda _: torch.is_grad_enabled(), moves, "parameters"),
+        (lambda one: one.cache is not None, moves, "parameters"),
+        (lambda one: one.use_cache, lambda model: model.register_buffer("seen", torch.ones(1)), None),
+        (lambda one: one.use_cache, lambda model: model.register_forward_hook(lambda *_: None), "hooks"),
+        (lambda _: torch.is_grad_enabled(), lambda model: setattr(model.config, "use_cache", False), "config"),
+    ],
+    ids=["backward", "cache", "buffer", "hook", "config"],
+)
+def test_what_using_it_changes_is_named(
+    judge: Judge, broken: Broken, condition: Any, change: Any, place: str | None
+) -> None:
+    found = judge("state.changes", adapter=broken(in_forward(condition, change)), thorough=True)
+    # A buffer that is added is no change of what was there.
+    assert (found.verdict, found.where) == ((Verdict.PASS, None) if place is None else (Verdict.FAIL, place))
+
+
+def test_what_the_first_forward_changes_is_told_elsewhere(judge: Judge, broken: Broken) -> None:
+    hook = in_forward(lambda _: True, lambda model: model.register_forward_hook(lambda *_: None))
+    assert judge("build.changes", adapter=broken(hook)).verdict is Verdict.FAIL
+    assert judge("state.changes", adapter=broken(hook), thorough=True).verdict is Verdict.PASS
+
+
+def test_what_is_declared_may_change(judge: Judge, bridge: Any) -> None:
+    class Declared(Delegate):
+        def wrap(self, model: Any) -> Any:
+            breaks = in_forward(lambda one: one.use_cache, lambda one: one.register_forward_hook(lambda *_: None))
+            subject = MutantSubject(self.original.wrap(model), breaks(model))
+            subject.changes = frozenset({"hooks"})
+            return subject
+
+    assert judge("state.changes", adapter=Declared(bridge), thorough=True).verdict is Verdict.PASS
+
+
+def test_a_weight_that_moves_where_parameters_may_change_is_found(judge: Judge, bridge: Any) -> None:
+    class Declared(Delegate):
+        def wrap(self, model: Any) -> Any:
+            breaks = in_forward(lambda one: one.use_cache, moves)
+            subject = MutantSubject(self.original.wrap(model), breaks(model))
+            subject.changes = frozenset({"parameters"})
+            return subject
+
+    found = judge("state.changes", adapter=Declared(bridge), thorough=True)
+    assert (found.verdict, found.where) == (Verdict.FAIL, "weights: ln_final.w")
+
+
+class Keeping(Delegate):
+    """An adapter that keeps something of each subject, and lets go of it when it is dropped itself."""
+
+    def __init__(self, original: Any, keep: Callable[[Any, list[Any]], None]) -> None:
+        super().__init__(original)
+        self.name, self.version = original.name, original.version
+        self.kept: list[Any] = []
+        self.keep = keep
+
+    def wrap(self, model: Any) -> Any:
+        subject = self.original.wrap(model)
+        self.keep(model, self.kept)
+        return subject
+
+
+@pytest.mark.parametrize(
+    ("keep", "place", "said"),
+    [
+        (lambda model, kept: kept.append(model), "models", "4 of 4 are still there after they were dropped"),
+        (lambda model, kept: kept.append(model.lm_head.weight), "tensors", "there are 4 more after 4 more models"),
+        (lambda model, kept: kept.append(torch.ones(1)), "tensors", "there are 4 more after 4 more models"),
+    ],
+    ids=["model", "weight", "tensor"],
+)
+def test_what_is_kept_of_dropped_subjects_is_counted(
+    judge: Judge, bridge: Any, keep: Any, place: str, said: str
+) -> None:
+    found = judge("state.memory", adapter=Keeping(bridge, keep), thorough=True)
+    assert (found.verdict, found.where) == (Verdict.FAIL, place)
+    assert (found.message or "").startswith(said)
+
+
+def test_what_is_kept_of_the_newest_only_does_not_grow(judge: Judge, bridge: Any) -> None:
+    def newest(model: Any, kept: list[Any]) -> None:
+        kept[:] = [torch.ones(1)]
+
+    assert judge("state.memory", adapter=Keeping(bridge, newest), thorough=True).verdict is Verdict.PASS
+
+
+def test_a_hook_for_all_modules_that_stays_is_found(judge: Judge, broken: Broken) -> None:
+    left: list[Any] = []
+
+    def leave() -> None:
+        left.append(torch_module.register_module_forward_hook(lambda *_: None))
+
+    try:
+        found = judge("state.memory", adapter=broken(Breaks(close=leave)), thorough=True)
+    finally:
+        for handle in left:
+            handle.remove()
+    assert (found.verdict, found.where) == (Verdict.FAIL, "surroundings")
+    assert "torch: module hooks for all" in (found.message or "")

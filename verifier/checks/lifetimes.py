@@ -1,0 +1,83 @@
+"""A subject's whole life: built, asked for everything that it offers, closed, dropped; and what is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verifier.adapter import Subject
+from verifier.case import Case
+from verifier.checks.subjects import open_points
+
+
+def exercise(case: Case, subject: Subject) -> None:
+    """Have everything done once that the subject offers: read, switch, edit, differentiate, decode, train, evaluate."""
+    inputs = case.inputs("plain")
+    assert inputs.input_ids is not None
+    with torch.no_grad(), _reading(case, subject):
+        subject.forward(inputs)
+    with torch.enable_grad(), _editing(case, subject):
+        subject.forward(inputs).logits.sum().backward()
+    if "cache" in subject.capabilities:
+        half = case.spec.length // 2
+        with torch.no_grad():
+            prompt = subject.forward(replace(inputs, input_ids=inputs.input_ids[:, :half], use_cache=True))
+            if prompt.cache is not None:
+                subject.forward(replace(inputs, input_ids=inputs.input_ids[:, half:], cache=prompt.cache))
+        subject.cache.generate(inputs.input_ids, max_new_tokens=2)  # type: ignore[attr-defined]
+    if "modes" in subject.capabilities:
+        for mode in (True, False):
+            subject.modes.train(mode)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _reading(case: Case, subject: Subject) -> Iterator[None]:
+    """Every canonical point is read, with its switch turned on where it has one."""
+    if "hooks" not in subject.capabilities:
+        yield
+        return
+    hooks: Any = subject.hooks  # type: ignore[attr-defined]
+    names = frozenset(one.name for one in case.points) & hooks.names().keys()
+    with hooks.switched(names), hooks.hooked(dict.fromkeys(names, _read), {}):
+        yield
+
+
+@contextlib.contextmanager
+def _editing(case: Case, subject: Subject) -> Iterator[None]:
+    """The first canonical point is edited."""
+    points = open_points(case, subject)
+    if not points:
+        yield
+        return
+    with subject.hooks.hooked({points[0]: _doubled}, {}):  # type: ignore[attr-defined]
+        yield
+
+
+def _read(_value: Tensor) -> None: ...
+
+
+def _doubled(value: Tensor) -> Tensor:
+    return value * 2
+
+
+def live_and_die(case: Case) -> weakref.ref[Any]:
+    """A subject that nobody keeps; what is given back is whether its model is still there."""
+    model = case.build()
+    subject = case.adapter.wrap(model)
+    exercise(case, subject)
+    subject.close()
+    return weakref.ref(model)
+
+
+def live_tensors() -> int:
+    """How many tensors there are in the process, when all that can go has gone."""
+    gc.collect()
+    # By the type alone: asking some objects of torch for their class warns.
+    return sum(issubclass(type(one), Tensor) for one in gc.get_objects())

@@ -1,0 +1,152 @@
+"""Further subjects of a case, beside the one that every check looks at: of other weights, of the same, and copies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from verifier import reference
+from verifier.adapter import Subject
+from verifier.case import Blocked, Case
+from verifier.numerics import Comparison, Noise, rms, same, semantics, unit
+from verifier.outcome import Verdict
+from verifier.perturbation import PERTURBATION_SEED, Perturbation
+from verifier.random_weights import randomise
+
+
+def logits_of(case: Case, subject: Subject) -> Tensor:
+    """What a subject of the case gives on plain tokens, in float64 and in memory of its own."""
+    with torch.no_grad():
+        return subject.forward(case.inputs("plain")).logits.clone()
+
+
+def steady(case: Case) -> Tensor:
+    """The subject's logits on plain tokens, which are HF's somewhere, and which it gives again.
+
+    Raises:
+        Blocked: they are not, which other checks report.
+    """
+    case.agreeing_rows("plain")
+    first = case.actual("plain").logits
+
+    def again() -> bool:
+        return same("logits", logits_of(case, case.subject()), first).verdict is Verdict.PASS
+
+    if not case.once(("steady",), again):
+        raise Blocked("forward.twice")
+    return first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """A subject of the same config and other weights.
+
+    Attributes:
+        subject: the wrapped model.
+        truth: what HF made of it on plain tokens, before it was wrapped.
+        noise: of that truth; measured when it is asked for.
+    """
+
+    subject: Subject
+    truth: Tensor
+    noise: Callable[[], float]
+
+    def compare(self, where: str, logits: Tensor) -> Comparison:
+        """Judge logits on plain tokens that must be this model's."""
+        # The unit is part of the noise: what is within it alone needs no measuring.
+        nearest = semantics(unit(self.truth, torch.float64)).compare(where, logits, self.truth)
+        if nearest.verdict is Verdict.PASS:
+            return nearest
+        return semantics(self.noise()).compare(where, logits, self.truth)
+
+
+def other(case: Case) -> Other:
+    """The subject of other weights, wrapped beside the case's own."""
+
+    def another() -> Any:
+        model = case.build()
+        randomise(model, case.spec.seed + 1)
+        return model
+
+    def noise_of(truth: Tensor) -> float:
+        with torch.no_grad(), Perturbation(torch.float64, PERTURBATION_SEED):
+            moved = reference.forward(another(), case.inputs("plain")).logits
+        return Noise(own=0.0, perturbed=rms(moved - truth), unit=unit(truth, torch.float64)).total
+
+    def make() -> Other:
+        model = another()
+        with torch.no_grad():
+            truth = reference.forward(model, case.inputs("plain")).logits
+        return Other(
+            subject=case.wrap(model),
+            truth=truth,
+            noise=lambda: case.once(("noise", "other weights"), lambda: noise_of(truth)),
+        )
+
+    case.subject()
+    found: Other = case.once(("subject", "other weights"), make)
+    return found
+
+
+def twin(case: Case) -> Subject:
+    """A subject of the same weights, whose dropouts act in training."""
+    case.subject()
+    found: Subject = case.once(("subject", "twin"), lambda: case.wrap(case.build(**case.family.dropouts())))
+    return found
+
+
+def copy_of_twin(case: Case) -> Subject:
+    """A copy of the twin by its own means."""
+    found: Subject = case.once(("subject", "copy"), lambda: case.keep(twin(case).modes.copy()))  # type: ignore[attr-defined]
+    return found
+
+
+@contextlib.contextmanager
+def copied(subject: Subject) -> Iterator[Subject]:
+    """A copy by the subject's own means, closed at the end."""
+    copy: Subject = subject.modes.copy()  # type: ignore[attr-defined]
+    try:
+        yield copy
+    finally:
+        copy.close()
+
+
+def open_points(case: Case, subject: Subject) -> list[str]:
+    """The canonical hook points of a subject that need no switch, in causal order; none where it has no hooks."""
+    if "hooks" not in subject.capabilities:
+        return []
+    offered = subject.hooks.names()  # type: ignore[attr-defined]
+    return [one.name for one in case.points if one.name in offered and offered[one.name].switch is None]
+
+
+def held(subject: Subject) -> dict[str, Tensor]:
+    """Every floating tensor that a subject is made of, by name: of its state dict, and of its components."""
+    found: dict[str, Tensor] = {}
+    modules: Mapping[str, nn.Module] = {}
+    if "modes" in subject.capabilities:
+        found |= subject.modes.state_dict()  # type: ignore[attr-defined]
+    if "components" in subject.capabilities:
+        modules = subject.components.modules()  # type: ignore[attr-defined]
+    for name, module in modules.items():
+        for kind in (module.named_parameters, module.named_buffers):
+            found |= {f"{name}: {inner}": one for inner, one in kind()}
+    return {name: one.detach() for name, one in found.items() if one.is_floating_point() and one.numel()}
+
+
+@contextlib.contextmanager
+def written_into(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside it every value is another one; after it all are as before."""
+    kept = [(one, one.clone()) for one in tensors.values()]
+    with torch.no_grad():
+        for one, _ in kept:
+            one.add_(1)
+        try:
+            yield
+        finally:
+            for one, value in reversed(kept):  # what is seen under two names was written into twice
+                one.copy_(value)
