@@ -16,7 +16,7 @@ from verifier import reference, traces
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
 from verifier.canonical import Point
 from verifier.family import Family
-from verifier.numerics import Comparison, Judge, Noise, precision, rms, semantics, unit
+from verifier.numerics import Comparison, Judge, Noise, position_noise, precision, rms, semantics, unit
 from verifier.outcome import Verdict
 from verifier.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario, copied
@@ -173,15 +173,40 @@ class Case:
 
     def noise(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> float:
         """The noise of HF's logits in that dtype."""
-        return self.once(("noise", scenario, dtype), lambda: self._measure_noise(scenario, dtype).total)
 
-    def _measure_noise(self, scenario: str, dtype: str) -> Noise:
-        truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
-        working = getattr(torch, dtype)
-        # A tensor's thousands of elements make the rms of one run steady: it varies by a few parts in a hundred.
-        moved = rms(self._perturbed(scenario, dtype).logits.double() - truth, real)
-        own = 0.0 if dtype == SEMANTIC_DTYPE else rms(self.expected(scenario, dtype).logits.double() - truth, real)
-        return Noise(own=own, perturbed=moved, unit=unit(truth, working, real))
+        def make() -> float:
+            own, moved = self._errors(scenario, dtype)
+            truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
+            # A tensor's thousands of elements make the rms of one run steady: it varies by a few parts in a hundred.
+            return Noise(
+                own=0.0 if own is None else rms(own, real),
+                perturbed=rms(moved, real),
+                unit=unit(truth, getattr(torch, dtype), real),
+            ).total
+
+        return self.once(("noise", scenario, dtype), make)
+
+    def noise_by_position(self, scenario: str, dtype: str) -> Tensor:
+        """`[pos]`: the same at each position, but nowhere less than it is over all."""
+
+        def make() -> Tensor:
+            return position_noise(
+                [error for error in self._errors(scenario, dtype) if error is not None],
+                self.scenario(scenario).real[..., None],
+                least=self.noise(scenario, dtype),
+            )
+
+        return self.once(("noise by position", scenario, dtype), make)
+
+    def _errors(self, scenario: str, dtype: str) -> tuple[Tensor | None, Tensor]:
+        """What HF's logits are off by in that dtype, `[batch, pos, d_vocab]`; and with every result moved by a unit."""
+
+        def make() -> tuple[Tensor | None, Tensor]:
+            truth = self.true(scenario, dtype).logits
+            moved = self._perturbed(scenario, dtype).logits.double() - truth
+            return None if dtype == SEMANTIC_DTYPE else self.expected(scenario, dtype).logits.double() - truth, moved
+
+        return self.once(("errors", scenario, dtype), make)
 
     def _perturbed(self, scenario: str, dtype: str) -> Output:
         model, inputs = self.reference(dtype), self.inputs(scenario, dtype)
@@ -314,7 +339,10 @@ class Case:
         """
         if self.spec.valid:
             self.subject()
-        subject = self.adapter.wrap(model)
+        return self.keep(self.adapter.wrap(model))
+
+    def keep(self, subject: Subject) -> Subject:
+        """The same subject, closed with the case."""
         self._subjects.append(subject)
         return subject
 

@@ -200,11 +200,12 @@ def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]
             )
         ]
         interventions += mine
-        changes[point.name] = _change(case, point, values[point.name], mine)
+        changes[point.name] = change_of(case, point, values[point.name], mine)
     return tuple(interventions), changes
 
 
-def _change(case: Case, point: Point, value: Tensor, rows: Sequence[Intervention]) -> Change:
+def change_of(case: Case, point: Point, value: Tensor, rows: Sequence[Intervention]) -> Change:
+    """What these rows do at a point whose tensor is like `value` (its activation, or the gradient there)."""
     shape = _cut(value, point).shape[1:]
     draw = torch.randn((len(rows), *shape), generator=generator("edits", case.spec.seed, point.name)).double()
     draw = draw.to(value.device)

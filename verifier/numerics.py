@@ -26,6 +26,10 @@ _SINGLE_UNITS = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
 # How many times the noise in a working dtype. The perturbation, of a whole unit after every operation, is already
 # several times what rounding does: a right adapter has a fifth of it.
 PRECISION_MARGIN = 1.0
+# A noise that was measured once, on few numbers, is known less well, and so is the error that is held against it: on n
+# numbers each wanders by a part in the root of 2n. The bound grows by this many parts in the root of n, four of its
+# deviations: by a hundredth for a matrix, by a third for a vector of 72, and twofold for a bias of six.
+FEW = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +118,14 @@ class Judge:
     Attributes:
         noise: of the run's own dtype.
         margin: how many times it.
+        few: by how much more where few numbers are compared: this over the root of how many they are.
         reduced: the noise of float32, for what agrees only so far; asked for when it is needed. None in a precision
             run, where there is nothing between right and wrong.
     """
 
     noise: float
     margin: float
+    few: float = 0.0
     reduced: Bound | None = field(default=None, repr=False)
 
     def compare(
@@ -153,7 +159,8 @@ class Judge:
         assert isinstance(actual, Tensor)
         difference = actual.detach().to(truth.device, torch.float64) - truth.to(torch.float64)
         difference = difference.nan_to_num(nan=math.inf)
-        error, bound = rms(difference, defined), self.margin * self.noise
+        count = difference.numel() if defined is None else int(defined.expand_as(difference).sum())
+        error, bound = rms(difference, defined), self.margin * self.noise * (1 + self.few / math.sqrt(max(1, count)))
         if error <= bound:
             verdict = Verdict.PASS
         elif self.reduced is not None and error <= self.margin * self.reduced():
@@ -218,7 +225,62 @@ def semantics(noise: float, single: Bound | None = None) -> Judge:
 
 def precision(noise: float) -> Judge:
     """Judges a run in a working dtype by HF's noise in it."""
-    return Judge(noise=noise, margin=PRECISION_MARGIN)
+    return Judge(noise=noise, margin=PRECISION_MARGIN, few=FEW)
+
+
+def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> Tensor:
+    """`[pos]`: the noise of logits at each position, over the rows in which a token stands there.
+
+    Args:
+        errors: the reference's own and under the perturbation, `[batch, pos, d_vocab]` each.
+        real: `[batch, pos, 1]`, true where a token stands.
+        least: the noise over all positions: that of one position is measured on few numbers, and may be luckily small.
+    """
+    squares = sum((error.double().square() for error in errors), torch.zeros(()))
+    assert isinstance(squares, Tensor)
+    shown = real.expand_as(squares)
+    summed = squares.masked_fill(~shown, 0.0).sum((0, 2))
+    return (summed / shown.sum((0, 2)).clamp(min=1)).sqrt().clamp(min=least)
+
+
+def at_every_position(
+    where: str, actual: object, truth: Tensor, noise: Tensor, *, defined: Tensor, width: int
+) -> Comparison:
+    """Judge logits in a working dtype position by position: one wrong one is lost in the rms over all of them.
+
+    Args:
+        where: the place, for people and fingerprints.
+        actual: `[batch, pos, d_vocab]`, what the adapter gave.
+        truth: what they must be.
+        noise: `[pos]`.
+        defined: `[batch, pos, 1]`, which are compared.
+        width: of the stream that the logits are read from: how many numbers a row of them really is.
+
+    Raises:
+        NotApplicable: nothing is defined.
+    """
+    wrong = _unfit(actual, truth)
+    if wrong is not None:
+        return Comparison(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
+    rows = defined.sum((0, 2))  # [pos]
+    if not bool(rows.any()):
+        raise NotApplicable("nothing is defined here")
+    assert isinstance(actual, Tensor)
+    difference = (actual.detach().to(truth.device, torch.float64) - truth.double()).nan_to_num(nan=math.inf)
+    errors = difference.square().mean(2, keepdim=True).masked_fill(~defined, 0.0).sum((0, 2)) / rows.clamp(min=1)
+    # The worst of k positions wanders farther than one of them: by another root of 2 log k deviations.
+    few = FEW + math.sqrt(2 * math.log(len(rows)))
+    bounds = PRECISION_MARGIN * noise * (1 + few / (rows.clamp(min=1) * min(width, truth.shape[2])).sqrt())
+    ratios = (errors.sqrt() / bounds).masked_fill(rows == 0, 0.0)
+    worst = int(ratios.argmax())
+    error, bound = float(errors[worst].sqrt()), float(bounds[worst])
+    return Comparison(
+        where=where,
+        verdict=Verdict.PASS if error <= bound else Verdict.FAIL,
+        measured=error,
+        bound=bound,
+        message=None if error <= bound else _in_words(error, bound, f"position {worst}"),
+    )
 
 
 def steady(where: str, double: float, single: float) -> Comparison:
@@ -274,6 +336,46 @@ def stated(where: str, wrong: str | None) -> Comparison:
     """What is either so or not: `wrong` says how it is not."""
     verdict = Verdict.PASS if wrong is None else Verdict.FAIL
     return Comparison(where=where, verdict=verdict, measured=0.0 if wrong is None else 1.0, bound=0.0, message=wrong)
+
+
+def differentiable(where: str, function: Callable[[Tensor], Tensor], at: Tensor, *, seed: int) -> Comparison:
+    """Whether what autograd says of a function there is what finite differences say, in one random direction.
+
+    As `torch.autograd.gradcheck` in its fast mode has it, but held against the differences' own error: twice the step
+    tells what the step costs, and rounding costs what float64's unit is over the step.
+
+    Args:
+        where: the place, for people and fingerprints.
+        function: of a float64 tensor, giving one.
+        at: where it is looked at.
+        seed: of the directions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    start = at.detach().clone().requires_grad_()
+    value = function(start)
+    along, to = (torch.randn(one.shape, generator=generator, dtype=torch.float64).to(one.device) for one in (value, at))
+    said = 0.0
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, start, along, allow_unused=True)
+        said = 0.0 if gradient is None else float((gradient * to).sum())
+
+    def slope(step: float) -> float:
+        moved = function(at + step * to) - function(at - step * to)
+        return float((moved.detach() * along).sum()) / (2 * step)
+
+    eps = torch.finfo(torch.float64).eps
+    step = eps ** (1 / 3) * rms(at)  # where both errors are about the same
+    found = slope(step)
+    noise = math.hypot(found - slope(2 * step), rms(value) * eps * math.sqrt(value.numel()) / step)
+    error, bound = abs(said - found), SEMANTICS_MARGIN * noise
+    wrong = None if error <= bound else f"its gradient is {said:.6g} in a direction in which its slope is {found:.6g}"
+    return Comparison(
+        where=where,
+        verdict=Verdict.PASS if wrong is None else Verdict.FAIL,
+        measured=error,
+        bound=bound,
+        message=wrong,
+    )
 
 
 _WORST_FIRST = (Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED)

@@ -17,6 +17,7 @@ from torch import Tensor
 from verifier import reference
 from verifier.adapter import Edit, HookInfo, Inputs, Subject
 from verifier.canonical import Point, template_of
+from verifier.hf_weights import canonical_of
 from verifier.numerics import Noise, rms, unit
 from verifier.outcome import NotApplicable
 from verifier.perturbation import PERTURBATION_SEED, Perturbation
@@ -33,12 +34,12 @@ class Reference:
     Attributes:
         values: by point, and `logits`.
         gradients: by point: of the cotangent's product with the logits (`cotangent`).
-        parameters: the same of every parameter of HF's, by name; a tied one's stands under its first name.
+        weights: the same of HF's parameters, by canonical name and in canonical shape.
     """
 
     values: Mapping[str, Tensor]
     gradients: Mapping[str, Tensor]
-    parameters: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
 
 
 def cotangent(case: Case, scenario: str, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -67,14 +68,23 @@ def _tapped(case: Case, scenario: str) -> Reference:
     model = case.reference()
     with torch.enable_grad(), case.family.taps(model) as taps:
         logits = reference.forward(model, case.inputs(scenario)).logits
-    named = dict(model.named_parameters())
-    gradients = differentiate(logits, cotangent(case, scenario), [*taps.values.values(), *named.values()])
-    inner = dict(zip(taps.values, gradients, strict=False))
+    gradients, weights = gradients_of(case, model, logits, scenario, taps.values)
     return Reference(
         values={**{name: value.detach() for name, value in taps.values.items()}, "logits": logits.detach()},
-        gradients=inner,
-        parameters=dict(zip(named, gradients[len(inner) :], strict=True)),
+        gradients=gradients,
+        weights=weights,
     )
+
+
+def gradients_of(
+    case: Case, model: Any, logits: Tensor, scenario: str, at: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """By point, and by canonical weight."""
+    parameters = list(model.parameters())
+    found = differentiate(logits, cotangent(case, scenario), [*at.values(), *parameters])
+    of_parameters = {id(one): grad for one, grad in zip(parameters, found[len(at) :], strict=True)}
+    weights = canonical_of(case.family, model, lambda parameter: of_parameters[id(parameter)])
+    return dict(zip(at, found, strict=False)), weights
 
 
 def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
@@ -85,11 +95,11 @@ def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[T
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointNoise:
-    """The reference's noise in float64, by point, and of the gradients of its parameters, by name."""
+    """The reference's noise in float64: the same three, each with one number for a tensor."""
 
     values: Mapping[str, float]
     gradients: Mapping[str, float]
-    parameters: Mapping[str, float]
+    weights: Mapping[str, float]
 
 
 def noise(case: Case, scenario: str) -> PointNoise:
@@ -99,21 +109,25 @@ def noise(case: Case, scenario: str) -> PointNoise:
 
 def _moved(case: Case, scenario: str) -> PointNoise:
     model, truth = case.reference(), theirs(case, scenario)
-    named = dict(model.named_parameters())
     with torch.enable_grad(), case.family.taps(model) as taps, Perturbation(torch.float64, PERTURBATION_SEED):
         logits = reference.forward(model, case.inputs(scenario)).logits
-        gradients = differentiate(logits, cotangent(case, scenario), [*taps.values.values(), *named.values()])
-
-    def total(moved: Tensor, true: Tensor, defined: Tensor | None = None) -> float:
-        return Noise(own=0.0, perturbed=rms(moved - true, defined), unit=unit(true, torch.float64, defined)).total
-
+        gradients, weights = gradients_of(case, model, logits, scenario, taps.values)
     defined = {point.name: case.defined(point.axes, scenario) for point in case.points}
-    inner = dict(zip(taps.values, gradients, strict=False))
-    outer = dict(zip(named, gradients[len(inner) :], strict=True))
+
+    def total(moved: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> dict[str, float]:
+        return {
+            name: Noise(
+                own=0.0,
+                perturbed=rms(value - true[name], defined.get(name)),
+                unit=unit(true[name], torch.float64, defined.get(name)),
+            ).total
+            for name, value in moved.items()
+        }
+
     return PointNoise(
-        values={name: total(value, truth.values[name], defined[name]) for name, value in taps.values.items()},
-        gradients={name: total(value, truth.gradients[name], defined[name]) for name, value in inner.items()},
-        parameters={name: total(value, truth.parameters[name]) for name, value in outer.items()},
+        values=total(taps.values, truth.values),
+        gradients=total(gradients, truth.gradients),
+        weights=total(weights, truth.weights),
     )
 
 
@@ -286,6 +300,17 @@ def shown(case: Case, scenario: str, switch: str | None = None) -> Seen:
         return observe(case, case.subject(), names, case.inputs(scenario))
 
     return case.once(("shown", scenario, switch), make)
+
+
+def felt(case: Case, scenario: str, switch: str | None = None) -> Seen:
+    """What the subject's canonical points with that switch show of a forward and a backward."""
+
+    def make() -> Seen:
+        case.require_forward()
+        names = [point.name for point in shared_points(case) if offered(case)[point.name].switch == switch]
+        return observe(case, case.subject(), names, case.inputs(scenario), along=cotangent(case, scenario))
+
+    return case.once(("felt", scenario, switch), make)
 
 
 def all_values(case: Case, scenario: str) -> Mapping[str, Tensor]:

@@ -1,3 +1,316 @@
 """Gradients: at hook points and of parameters, read and replaced."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verifier import gradient_experiments, places, traces, working_gradients
+from verifier.adapter import Edit, Inputs, Subject
+from verifier.canonical import Point
+from verifier.case import Blocked, Case
+from verifier.checks import Check, check
+from verifier.errors import one_line
+from verifier.experiments import prompts
+from verifier.numerics import Comparison, conclude, differentiable, precision, same, semantics, stated
+from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.spec import WORKING_DTYPES
+
+
+def _points(case: Case) -> list[Point]:
+    """The points that are asked for gradients: those whose values are right, in a model whose logits are."""
+    case.agreeing_rows("plain")
+    return places.agreeing_points(case)
+
+
+def _together(case: Case, scenario: str) -> tuple[dict[str, Tensor], Counter[str]]:
+    """The gradients at all points, taken together, and how often each was shown one."""
+    gradients: dict[str, Tensor] = {}
+    shown: Counter[str] = Counter()
+    for switch, names in traces.by_switch(case, [point.name for point in _points(case)]).items():
+        seen = traces.felt(case, scenario, switch)
+        gradients |= {name: seen.gradients[name] for name in names if name in seen.gradients}
+        shown.update(name for name in seen.felt if name in names)
+    return gradients, shown
+
+
+def _alone(case: Case, point: Point) -> traces.Seen:
+    """A forward and a backward with a reader of this point's gradient, and no other hook."""
+    along = traces.cotangent(case, "plain")
+    return traces.observe(case, case.subject(), [], case.inputs("plain"), along=along, gradients_of=[point.name])
+
+
+def _culprit(case: Case, points: Iterable[Point], run: Callable[[Point], object], error: Exception) -> Finding:
+    """An error of autograd's, with the hook point that raises it: the first that does so alone."""
+    if isinstance(error, Blocked | NotApplicable):
+        raise error
+    for point in points:
+        try:
+            run(point)
+        except Exception as raised:
+            words = f"a backward hook there raises {one_line(raised)}"
+            return Finding(verdict=Verdict.FAIL, where=point.name, message=words)
+    words = f"backward hooks at all points together raise {one_line(error)}, at none of them alone"
+    return Finding(verdict=Verdict.FAIL, where="all points together", message=words)
+
+
+@check("backward.hooks", needs=["hooks"])
+def hooks(case: Case) -> Finding:
+    """With a backward hook on every point at once, the gradient at each is HF's, and each is shown it once.
+
+    HF's gradients are taken of its tapped activations, with no hook of any module. The loss is a random weighting of
+    the logits of real tokens, with and without padding. A failure means that attribution and gradient-based patching
+    are of another model; the place is the first one on the way back from the logits.
+    """
+    points = _points(case)
+    try:
+        found = {scenario: _together(case, scenario) for scenario in ("plain", "padded")}
+    except Exception as error:
+        return _culprit(case, points, lambda point: _alone(case, point), error)
+
+    def compare() -> Iterator[Comparison]:
+        for scenario, (gradients, shown) in found.items():
+            for point in reversed(points):
+                if shown[point.name] != 1:
+                    words = f"its backward hook fires {shown[point.name]} times" if shown[point.name] else "no gradient"
+                    yield stated(point.name, f"{words} in one backward")
+            rows = case.agreeing_rows(scenario)
+            made = places.judged(case, scenario, gradients, of="gradients", points=points, rows=rows)
+            yield from reversed(places.explained(case, made, backwards=True))
+
+    return conclude(compare())
+
+
+@check("backward.alone", needs=["hooks"], applies="thorough")
+def alone(case: Case) -> Finding:
+    """A backward hook on each point alone, with none elsewhere, gets HF's gradient too.
+
+    Run for a few models of each kind of block. A failure means that a gradient is right only while other hooks are
+    there.
+    """
+    points = _points(case)
+    gradients: dict[str, Tensor] = {}
+    for point in points:
+        try:
+            gradients |= _alone(case, point).gradients
+        except Exception as error:
+            return _culprit(case, [point], lambda one: _alone(case, one), error)
+    missing = [stated(one.name, "no gradient") for one in reversed(points) if one.name not in gradients]
+    made = places.judged(case, "plain", gradients, of="gradients", points=points)
+    return conclude([*missing, *reversed(places.explained(case, made, backwards=True))])
+
+
+def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
+    """One forward and backward that leaves gradients in the parameters, with every hook there is, or none."""
+    names = [point.name for point in traces.shared_points(case)] if hooked else []
+    edits: dict[str, Edit] = {
+        name: lambda value: value.clone() for name in names if traces.offered(case)[name].switch is None
+    }
+    with torch.enable_grad(), traces.hooked(case, subject, forward=edits, backward=edits):
+        logits = subject.forward(case.inputs("plain")).logits
+        logits.backward(traces.cotangent(case, "plain").to(logits))
+    return logits.detach()
+
+
+def _weight_gradients(case: Case, subject: Subject, where: str = "{}") -> list[Comparison]:
+    """The gradients that a backward left in the parameters, judged by canonical name."""
+    truth, noise = traces.theirs(case, "plain").weights, traces.noise(case, "plain").weights
+    given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
+    return [
+        semantics(noise[name]).compare(where.format(name), given[name], true)
+        if name in given
+        else stated(where.format(name), "it has no gradient")
+        for name, true in truth.items()
+    ]
+
+
+@check("backward.parameters", needs=["weights"])
+def parameters(case: Case) -> Finding:
+    """The gradient that a backward leaves in each weight is HF's, the fused one's compared through the split.
+
+    With no hook, and with hooks on every point that hand on copies of values and gradients. A failure means that what
+    is trained or attributed to through the adapter is another model's.
+    """
+    case.agreeing_rows("plain")
+    bare = case.wrap(case.build())
+    _backward(case, bare)
+    without = _weight_gradients(case, bare)
+    if "hooks" not in bare.capabilities or any(one.verdict is Verdict.FAIL for one in without):
+        return conclude(without)
+    looked_at = case.wrap(case.build())
+    _backward(case, looked_at, hooked=True)
+    return conclude([*without, *_weight_gradients(case, looked_at, "{}, hooked")])
+
+
+@check("backward.identity", needs=["hooks"])
+def identity(case: Case) -> Finding:
+    """Hooks that read gradients change no bit of the logits, and none of the gradients that others read.
+
+    A failure means that what makes hooks safe (clones, patched forwards) makes another model.
+    """
+    points = _points(case)
+    try:
+        seen = traces.felt(case, "plain")
+    except Exception as error:
+        return _culprit(case, points, lambda point: _alone(case, point), error)
+    with torch.enable_grad():
+        bare = case.subject().forward(case.inputs("plain")).logits
+    made = [same("logits", seen.logits, bare.detach())]
+    readable = [one for one in points if one.name in seen.gradients]
+    if readable:
+        first = readable[0]  # all gradients flow to it, so what others do shows there
+        judge = semantics(traces.noise(case, "plain").gradients[first.name])
+        lone = _alone(case, first).gradients.get(first.name)
+        made.append(judge.compare(first.name, lone, seen.gradients[first.name]))
+    return conclude(made)
+
+
+@check("backward.replace", needs=["hooks"])
+def replaced(case: Case) -> Finding:
+    """A gradient that a backward hook replaces, everywhere or in one head at one position, has HF's effect upstream.
+
+    Seen at the model's first point. A failure means that stopping or editing gradients at a hook does something else,
+    or nothing.
+    """
+    points = _points(case)
+    experiment = gradient_experiments.of(case)
+    first = experiment.seen_at
+    if first not in points:
+        raise NotApplicable(f"the adapter does not show HF's {first.name}, at which replaced gradients are seen")
+    try:
+        given = _replaced(case, points)
+    except Exception as error:
+        return _culprit(case, points[1:], lambda point: _replaced(case, [point]), error)
+
+    def compare() -> Iterator[Comparison]:
+        failing: set[str] = set()
+        for one in experiment.interventions:
+            name = one.point.name
+            if one.row not in given or name in failing or not bool(experiment.acts[one.row]):
+                continue
+            made = semantics(float(experiment.noise[one.row])).compare(
+                name, given[one.row], experiment.gradients[one.row]
+            )
+            if made.verdict is Verdict.FAIL:
+                failing.add(name)
+                bare = semantics(float(experiment.noise[0])).compare(name, given[one.row], experiment.gradients[0])
+                said = "replacing its gradient changes nothing" if bare.verdict is not Verdict.FAIL else made.message
+                made = replace(made, message=f"{said} ({one.kind}, {one.extent}; seen at {first.name})")
+            yield made
+
+    return conclude(compare())
+
+
+def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
+    subject, first = case.subject(), gradient_experiments.of(case).seen_at
+
+    def run(ids: Tensor, along: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+        seen: list[Tensor] = []
+
+        def read(gradient: Tensor) -> None:
+            seen.append(gradient.detach().clone())
+
+        with torch.enable_grad(), traces.hooked(case, subject, backward={**edits, first.name: read}):
+            subject.forward(Inputs(input_ids=ids)).logits.backward(along)
+        return seen[0] if seen else torch.zeros(0)
+
+    return gradient_experiments.in_subject(case, points, run)
+
+
+@check("backward.checkpointing", needs=["modes", "hooks"])
+def checkpointing(case: Case) -> Finding:
+    """Under gradient checkpointing in training mode the gradients at hook points and of weights are HF's.
+
+    The reference never checkpoints. A failure means that what is recomputed is not what was computed, with hooks in
+    it or because of them.
+    """
+    points = _points(case)
+    no_dropouts: dict[str, Any] = dict.fromkeys(case.family.dropouts(), 0.0)
+    subject = case.wrap(case.build(**no_dropouts))
+    subject.modes.train(True)  # type: ignore[attr-defined]
+    subject.modes.checkpointing(True)  # type: ignore[attr-defined]
+    ungated = [point for point in points if traces.offered(case)[point.name].switch is None]
+
+    def run(chosen: Sequence[Point]) -> traces.Seen:
+        names = [point.name for point in chosen]
+        return traces.observe(
+            case, subject, names, case.inputs("plain"), along=traces.cotangent(case, "plain"), gradients_of=names
+        )
+
+    try:
+        seen = run(ungated)
+    except Exception as error:
+        return _culprit(case, ungated, lambda point: run([point]), error)
+    made = [case.compare_logits("logits", seen.logits, "plain")]
+    made += [stated(one.name, "no gradient") for one in reversed(ungated) if one.name not in seen.gradients]
+    made += reversed(places.judged(case, "plain", seen.gradients, of="gradients", points=ungated))
+    if "weights" in subject.capabilities:
+        made += _weight_gradients(case, subject)
+    return conclude(made)
+
+
+@check("backward.gradcheck", needs=["hooks"], applies="thorough")
+def gradcheck(case: Case) -> Finding:
+    """What autograd says of the subject is what moving its first activation a little does to its logits.
+
+    With hooks on every point that hand on copies of values and gradients, by finite differences in a random direction
+    (a gradcheck in its fast mode). A failure means that the graph that is differentiated is not the function
+    that is computed.
+    """
+    points = _points(case)
+    first = points[0]
+    subject, ids = case.subject(), prompts(case, 2)
+    others = [one.name for one in points[1:] if traces.offered(case)[one.name].switch is None]
+    edits: dict[str, Edit] = {name: lambda value: value.clone() for name in others}
+
+    def logits(start: Tensor) -> Tensor:
+        with traces.hooked(case, subject, forward={**edits, first.name: lambda _: start}, backward=edits):
+            return subject.forward(Inputs(input_ids=ids)).logits
+
+    with torch.no_grad():
+        seen = traces.observe(case, subject, [first.name], Inputs(input_ids=ids))
+    with torch.enable_grad():
+        return conclude([differentiable(first.name, logits, seen.values[first.name], seed=case.spec.seed)])
+
+
+def _precision(dtype: str) -> Check:
+    def judge(case: Case) -> Finding:
+        if dtype not in case.spec.dtypes:
+            raise NotApplicable(f"{dtype} was not asked for")
+        case.agreeing_rows("plain")
+        theirs, subject = working_gradients.of(case, dtype), case.subject(dtype)
+        first = case.points[0].name
+        along = traces.cotangent(case, working_gradients.SCENARIO)
+        can_hook = "hooks" in subject.capabilities and first in traces.offered(case)
+        names = [first] if can_hook and traces.offered(case)[first].switch is None else []
+        inputs = case.inputs(working_gradients.SCENARIO, dtype)
+        if names:
+            given = traces.observe(case, subject, names, inputs, along=along).gradients
+        else:
+            logits = subject.forward(inputs).logits
+            logits.backward(along.to(logits))
+            given = {}
+        given = {**given, **subject.weights.gradients()}  # type: ignore[attr-defined]
+
+        def compare() -> Iterator[Comparison]:
+            for name, true in theirs.truth.items():
+                if name in given:  # a gradient that is not there at all is told by `backward.parameters`
+                    made = precision(theirs.noise[name]).compare(name, given[name], true)
+                    yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
+
+        return conclude(compare())
+
+    judge.__doc__ = f"""In {dtype} gradients are as near to those of the same weights in float64 as HF's own are.
+
+    Of every weight, and at the model's first point. A failure means that the adapter's backward loses precision that
+    HF's keeps.
+    """
+    return check(f"backward.{dtype}", needs=["weights"])(judge)
+
+
+float32, bfloat16, float16 = (_precision(dtype) for dtype in WORKING_DTYPES)

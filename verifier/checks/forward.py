@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier import reference
+from verifier import places, reference
 from verifier.adapter import Inputs, Output
 from verifier.case import Case
 from verifier.checks import Check, check
-from verifier.numerics import Comparison, conclude, same, semantics
+from verifier.numerics import Comparison, at_every_position, conclude, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.random_weights import generator
 from verifier.scenarios import one_row
@@ -23,12 +23,19 @@ Compare = Callable[[object, Tensor], Comparison]
 """Judges logits against true ones on a scenario, or on a row of it."""
 
 
-def _concluded(case: Case, scenario: str, compare: Compare) -> Finding:
-    """Judge the subject's logits on a scenario; a failure that follows one of HF's other paths says so."""
+def _concluded(case: Case, scenario: str, compare: Compare, rows: Tensor | None = None) -> Finding:
+    """Judge the subject's logits on a scenario, or on some rows of it.
+
+    A failure says at which hook point it starts, and whether it follows one of HF's other paths.
+    """
     truth, actual = case.expected(scenario).logits, case.actual(scenario).logits
     finding = conclude([compare(actual, truth)])
     if finding.verdict is not Verdict.FAIL:
         return finding
+    start = places.start(case, scenario, rows)
+    if start is not None:
+        words = f"{finding.where}: {finding.message}; it starts at {start.where}: {start.message}"
+        finding = replace(finding, where=start.where, message=words)
     for name in case.family.attentions:
         if name == case.family.reference_attention:
             continue
@@ -86,7 +93,7 @@ def _padding(identity: str, row: str, what: str) -> Check:
         def compare(actual: object, truth: Tensor) -> Comparison:
             return case.judge("padded").compare(row, actual, truth, defined=defined)
 
-        finding = _concluded(case, "padded", compare)
+        finding = _concluded(case, "padded", compare, here)
         if finding.verdict is Verdict.FAIL and _counts_otherwise(case, compare):
             words = "given HF's position ids (0, 1, 2, … whatever the mask) it agrees: it counts positions of its own"
             return replace(finding, message=f"{finding.message}; {words}")
@@ -311,22 +318,31 @@ def _precision(dtype: str) -> Check:
         if dtype not in case.spec.dtypes:
             raise NotApplicable(f"{dtype} was not asked for")
 
+        width = case.reference().get_input_embeddings().weight.shape[1]
+
         def compare() -> Iterator[Comparison]:
-            # Without a mask, and with one, whose lowest number may overflow.
-            for scenario in ("plain", "padded"):
+            # Without a mask, and with one, whose lowest number may overflow; and far from the first position.
+            for scenario in ("plain", "padded", "long"):
                 chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
+                given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
+                defined = (chosen.real & agreeing[:, None])[..., None]
                 yield case.precision_judge(scenario, dtype).compare(
-                    f"{dtype}, {scenario}",
-                    case.actual(scenario, dtype).logits,
-                    case.true(scenario, dtype).logits,
-                    defined=(chosen.real & agreeing[:, None])[..., None],
-                    rows=chosen.rows,
+                    f"{dtype}, {scenario}", given, truth, defined=defined, rows=chosen.rows
+                )
+                yield at_every_position(
+                    f"{dtype}, {scenario}, one position",
+                    given,
+                    truth,
+                    case.noise_by_position(scenario, dtype),
+                    defined=defined,
+                    width=width,
                 )
 
         return conclude(compare())
 
     judge.__doc__ = f"""In {dtype} the logits are as near to the float64 truth of the same weights as HF's own are.
 
+    Over all positions and at each, with and without padding, short and long.
     Judged where the float64 run agrees. A failure means that the adapter loses precision that HF keeps.
     """
     return check(f"forward.{dtype}")(judge)

@@ -1,0 +1,142 @@
+"""Replaced gradients: many in one backward, a row each, made alike in Hugging Face's model and in the subject.
+
+As in `experiments`, each row of a batch has one edit at one point, here of the gradient that comes back to it; what
+it does is seen at the first point of the model, to which all gradients flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from verifier import experiments, reference, traces
+from verifier.adapter import Edit, Inputs
+from verifier.canonical import RESULT, Point
+from verifier.experiments import UNEDITED, Change, Extent, Intervention, Kind, batch, prompts
+from verifier.numerics import moved_rows, row_noise
+from verifier.random_weights import generator
+from verifier.spec import SEMANTIC_DTYPE, SINGLE
+
+if TYPE_CHECKING:
+    from verifier.case import Case
+
+ROWS: tuple[tuple[Kind, Extent], ...] = (
+    ("replace", "everywhere"),
+    ("replace", "one head and position"),
+    ("zero", "everywhere"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientExperiment:
+    """Every replaced gradient of a case, and what came of it in Hugging Face's model.
+
+    Attributes:
+        seen_at: the point at which it shows, the model's first.
+        interventions: in the order of their rows.
+        changes: by point, of gradients.
+        ids: `[row, pos]`.
+        along: `[row, pos, d_vocab]`: what the logits are multiplied with to be differentiated.
+        gradients: `[row, pos, d_model]`: HF's at `seen_at`.
+        noise: `[row]`: of those.
+        acts: `[row]`: whether they are others than without the edit.
+    """
+
+    seen_at: Point
+    interventions: tuple[Intervention, ...]
+    changes: Mapping[str, Change]
+    ids: Tensor
+    along: Tensor
+    gradients: Tensor
+    noise: Tensor
+    acts: Tensor
+
+
+def of(case: Case) -> GradientExperiment:
+    """The case's experiment, run once in HF's model."""
+    return case.once(("gradient experiment",), lambda: _run(case))
+
+
+def _run(case: Case) -> GradientExperiment:
+    seen_at, *others = case.points
+    interventions: list[Intervention] = []
+    changes = {}
+    like = traces.theirs(case, "plain").gradients
+    for point in others:
+        mine = [
+            Intervention(point=point, kind=kind, extent=extent, row=UNEDITED + len(interventions) + number)
+            for number, (kind, extent) in enumerate(ROWS)
+        ]
+        interventions += mine
+        changes[point.name] = experiments.change_of(case, point, like[point.name], mine)
+    ids = prompts(case, UNEDITED + len(interventions))
+    vocab = case.reference().get_input_embeddings().weight.shape[0]
+    along = torch.randn(
+        1, ids.shape[1], vocab, generator=generator("replaced gradients", case.spec.seed), dtype=torch.float64
+    )
+    along = along.to(ids.device).expand(len(ids), -1, -1)
+    gradients: Tensor | None = None
+    noise = torch.zeros(len(ids), dtype=torch.float64)
+    wide = {point.name for point in others if point.axes == RESULT}
+    for names in (changes.keys() - wide, wide):
+        rows, edits = batch(changes, [name for name in changes if name in names])
+        true, rough = (
+            _in_hf(case, dtype, seen_at, ids[rows], along[rows], edits) for dtype in (SEMANTIC_DTYPE, SINGLE)
+        )
+        if gradients is None:
+            gradients = true.new_zeros(len(ids), *true.shape[1:])
+        gradients[rows] = true
+        noise[rows] = row_noise(true, rough)
+    assert gradients is not None
+    return GradientExperiment(
+        seen_at=seen_at,
+        interventions=tuple(interventions),
+        changes=changes,
+        ids=ids,
+        along=along,
+        gradients=gradients,
+        noise=noise,
+        acts=moved_rows(gradients, gradients[:1], float(noise[0])),
+    )
+
+
+def _in_hf(case: Case, dtype: str, seen_at: Point, ids: Tensor, along: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+    """HF's gradients at the first point, with those at the others replaced on their way to it."""
+
+    def replacing(edit: Edit) -> Edit:
+        def act(value: Tensor) -> Tensor:
+            handed_on = value.clone()
+            handed_on.register_hook(edit)
+            return handed_on
+
+        return act
+
+    model = case.reference(dtype)
+    there = {name: replacing(edit) for name, edit in edits.items()}
+    with torch.enable_grad(), case.family.taps(model, names=[seen_at.name], edits=there) as taps:
+        logits = reference.forward(model, Inputs(input_ids=ids)).logits
+    (found,) = traces.differentiate(logits, along, [taps.values[seen_at.name]])
+    return found
+
+
+def in_subject(
+    case: Case, points: Iterable[Point], run: Callable[[Tensor, Tensor, Mapping[str, Edit]], Tensor]
+) -> dict[int, Tensor]:
+    """By row: what the subject gives, one backward for each switch.
+
+    Args:
+        case: whose experiment it is.
+        points: those whose rows are wanted.
+        run: gives the gradients at the first point for ids, a cotangent, and edits of gradients.
+    """
+    experiment, found = of(case), dict[int, Tensor]()
+    for names in traces.by_switch(case, [one.name for one in points if one.name in experiment.changes]).values():
+        rows, edits = batch(experiment.changes, names)
+        gradients = run(experiment.ids[rows], experiment.along[rows], edits)
+        for place, row in enumerate(rows):
+            found.setdefault(row, gradients[place])
+    return found

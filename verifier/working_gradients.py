@@ -1,0 +1,69 @@
+"""Gradients in a working dtype: what they must be, and how noisy Hugging Face's own are there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from verifier import reference, traces
+from verifier.numerics import Noise, rms, unit
+from verifier.perturbation import PERTURBATION_SEED, Perturbation
+from verifier.spec import SEMANTIC_DTYPE
+
+if TYPE_CHECKING:
+    from verifier.case import Case
+
+SCENARIO = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkingGradients:
+    """By canonical weight, and of the model's first point by its name.
+
+    Attributes:
+        truth: in float64, of the weights that a model in that dtype has.
+        noise: of HF's own in that dtype.
+    """
+
+    truth: Mapping[str, Tensor]
+    noise: Mapping[str, float]
+
+
+def of(case: Case, dtype: str) -> WorkingGradients:
+    """What HF's gradients are in that dtype."""
+    return case.once(("working gradients", dtype), lambda: _measured(case, dtype))
+
+
+def _measured(case: Case, dtype: str) -> WorkingGradients:
+    working = getattr(torch, dtype)
+    truth = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
+    own = _run(case, case.reference(dtype), dtype)
+    moved = _run(case, case.reference(dtype), dtype, Perturbation(working, PERTURBATION_SEED))
+    noise = {
+        name: Noise(
+            own=rms(own[name].double() - true),
+            perturbed=rms(moved[name].double() - true),
+            unit=unit(true, working),
+        ).total
+        for name, true in truth.items()
+    }
+    return WorkingGradients(truth=truth, noise=noise)
+
+
+def _run(
+    case: Case, model: Any, dtype: str, around: contextlib.AbstractContextManager[Any] | None = None
+) -> dict[str, Tensor]:
+    first = case.points[0].name
+    with (
+        torch.enable_grad(),
+        case.family.taps(model, names=[first]) as taps,
+        around or contextlib.nullcontext(),
+    ):
+        logits = reference.forward(model, case.inputs(SCENARIO, dtype)).logits
+        at, weights = traces.gradients_of(case, model, logits, SCENARIO, taps.values)
+    return {**at, **weights}
