@@ -177,7 +177,7 @@ def test_the_memory_that_a_copy_shares_is_named(judge: Judge, broken: Broken) ->
         made.components.modules()["blocks.1.ln2"].original.bias.data = theirs.bias.data
 
     found = judge("state.copy_weights", adapter=broken(copying(share)), thorough=True)
-    assert (found.verdict, found.where) == (Verdict.FAIL, "the copy's blocks.1.ln2.original.bias")
+    assert (found.verdict, found.where) == (Verdict.FAIL, "the copy's blocks.1.ln2: original.bias")
     assert (found.message or "").startswith("it is in the memory of the original's blocks.1.ln2: original.bias")
 
 

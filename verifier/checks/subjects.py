@@ -125,17 +125,21 @@ def open_points(case: Case, subject: Subject) -> list[str]:
 
 
 def held(subject: Subject) -> dict[str, Tensor]:
-    """Every floating tensor that a subject is made of, by name: of its state dict, and of its components."""
-    found: dict[str, Tensor] = {}
-    modules: Mapping[str, nn.Module] = {}
-    if "modes" in subject.capabilities:
-        found |= subject.modes.state_dict()  # type: ignore[attr-defined]
+    """Every floating tensor that a subject is made of, once: by the innermost component that holds it, or else by its
+    name in the state dict."""
+    named: list[tuple[str, Tensor]] = []
     if "components" in subject.capabilities:
-        modules = subject.components.modules()  # type: ignore[attr-defined]
-    for name, module in modules.items():
-        for kind in (module.named_parameters, module.named_buffers):
-            found |= {f"{name}: {inner}": one for inner, one in kind()}
-    return {name: one.detach() for name, one in found.items() if one.is_floating_point() and one.numel()}
+        modules: Mapping[str, nn.Module] = subject.components.modules()  # type: ignore[attr-defined]
+        for name in sorted(modules, key=lambda name: (-name.count("."), name)):
+            inside = [*modules[name].named_parameters(), *modules[name].named_buffers()]
+            named += [(f"{name}: {inner}", one) for inner, one in inside]
+    if "modes" in subject.capabilities:
+        named += subject.modes.state_dict().items()  # type: ignore[attr-defined]
+    found: dict[tuple[object, ...], tuple[str, Tensor]] = {}
+    for name, one in named:
+        if one.is_floating_point() and one.numel():
+            found.setdefault((one.data_ptr(), one.shape, one.stride()), (name, one.detach()))
+    return dict(found.values())
 
 
 @contextlib.contextmanager
