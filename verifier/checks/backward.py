@@ -125,7 +125,7 @@ def _weight_gradients(case: Case, subject: Subject, where: str = "{}") -> list[C
         semantics(noise[name]).compare(where.format(name), given[name], true)
         if name in given
         else stated(where.format(name), "it has no gradient")
-        for name, true in truth.items()
+        for name, true in reversed(list(truth.items()))  # as gradients come
     ]
 
 
@@ -298,7 +298,7 @@ def _precision(dtype: str) -> Check:
         given = {**given, **subject.weights.gradients()}  # type: ignore[attr-defined]
 
         def compare() -> Iterator[Comparison]:
-            for name, true in theirs.truth.items():
+            for name, true in reversed(list(theirs.truth.items())):
                 if name in given:  # a gradient that is not there at all is told by `backward.parameters`
                     made = precision(theirs.noise[name]).compare(name, given[name], true)
                     yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)

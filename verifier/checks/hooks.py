@@ -195,8 +195,28 @@ def switches(case: Case) -> Finding:
         with torch.no_grad():
             after = case.subject().forward(case.inputs("plain")).logits
         yield same("switched off again", after, case.actual("plain").logits)
+        yield stated("switched off again", _still_on(case))
 
     return conclude(compare())
+
+
+def _still_on(case: Case) -> str | None:
+    """Whether a gated point fires although nothing turned it on."""
+    gated = [name for name, info in traces.offered(case).items() if info.switch is not None]
+    fired: list[str] = []
+
+    def noting(name: str) -> Edit:
+        def note(value: Tensor) -> None:
+            fired.append(name)
+
+        return note
+
+    try:
+        with torch.no_grad(), traces.hooks_of(case.subject()).hooked({name: noting(name) for name in gated}, {}):
+            case.subject().forward(case.inputs("plain"))
+    except Exception:  # to refuse a hook at a point that is off is as good as never to call it
+        return None
+    return f"{fired[0]} fires although its switch is off" if fired else None
 
 
 @check("hooks.kept", needs=["hooks"])
@@ -304,27 +324,33 @@ def exception(case: Case) -> Finding:
         for names in traces.by_switch(case, [point.name for point in traces.shared_points(case)]).values():
             edits: dict[str, Edit] = {name: noting(name) for name in names}
             edits[names[-1]] = raising
-            came_out = False
-            try:
-                with torch.no_grad(), traces.hooked(case, subject, forward=edits):
-                    subject.forward(case.inputs("plain"))
-            except Exception as error:  # as it is, or as the cause of the library's own
-                came_out = _is_or_follows(error)
-                if not came_out:
-                    raise
-            yield stated(names[-1], None if came_out else "an exception inside its hook does not come out")
+            with torch.no_grad(), _Caught() as caught, traces.hooked(case, subject, forward=edits):
+                subject.forward(case.inputs("plain"))
+            yield stated(names[-1], None if caught.any else "an exception inside its hook does not come out")
             fired.clear()
-            with torch.no_grad():
+            after = None
+            with torch.no_grad(), _Caught() as again:
                 after = subject.forward(case.inputs("plain")).logits
-            yield stated(names[0], f"{fired[0]} still fires after an exception" if fired else None)
-            yield same("logits after an exception", after, before)
+            still = names[-1] if again.any else next(iter(fired), None)
+            yield stated(names[-1], f"after an exception {still} still fires" if still else None)
+            if not again.any:
+                yield same("logits after an exception", after, before)
 
     return conclude(compare())
 
 
-def _is_or_follows(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, _OnPurpose):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+class _Caught:
+    """Catches what a hook raised on purpose, as it is or as the cause of an exception of the library's own."""
+
+    any = False
+
+    def __enter__(self) -> _Caught:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        while error is not None:
+            if isinstance(error, _OnPurpose):
+                self.any = True
+                return True
+            error = error.__cause__ or error.__context__
+        return False

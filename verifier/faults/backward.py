@@ -2,6 +2,216 @@
 
 from __future__ import annotations
 
-from verifier.faults.mutants import Fault
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-FAULTS: tuple[Fault, ...] = ()
+import torch
+from torch import Tensor
+
+from verifier.adapter import Edit, Inputs, Output, Subject
+from verifier.faults.altered_hooks import altered, at, shown_as
+from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, replacing
+
+
+class _Gradient(torch.autograd.Function):
+    """The identity, whose gradient is changed."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.change = change
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.change(gradients[0]), None
+
+
+def _with_gradient(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def act(value: Tensor) -> Tensor:
+        changed: Tensor = _Gradient.apply(value, change)  # type: ignore[no-untyped-call]
+        return changed
+
+    return act
+
+
+def _scaled(gradient: Tensor) -> Tensor:
+    return gradient * (1 + SLIGHTLY)
+
+
+def _lost(_edit: Edit) -> Edit:
+    return lambda _gradient: None
+
+
+def _twice(edit: Edit) -> Edit:
+    def act(gradient: Tensor) -> Tensor | None:
+        edit(gradient)
+        return edit(gradient)
+
+    return act
+
+
+def _raises(_edit: Edit) -> Edit:
+    """What torch says where a module's backward hook meets an in-place addition."""
+
+    def act(_gradient: Tensor) -> Tensor:
+        raise RuntimeError(
+            "Output 0 of BackwardHookFunctionBackward is a view and is being modified inplace. This view was created "
+            "inside a custom Function (or because an input was returned as-is)"
+        )
+
+    return act
+
+
+def _reading_scales(edit: Edit) -> Edit:
+    """A gradient that is only read goes on slightly scaled."""
+
+    def act(gradient: Tensor) -> Tensor:
+        edited = edit(gradient)
+        return gradient * (1 + SLIGHTLY) if edited is None else edited
+
+    return act
+
+
+def _only_read(edit: Edit) -> Edit:
+    def act(gradient: Tensor) -> None:
+        edit(gradient)
+
+    return act
+
+
+def _hooked_forward_needed() -> Breaks:
+    """A backward hook is attached only where a hook of values is."""
+
+    def hooked(hooks: Any, forward: Any, backward: Any) -> Any:
+        return hooks.hooked(forward, {name: edit for name, edit in backward.items() if name in forward})
+
+    return Breaks(parts={"hooks": replacing(hooked=hooked)})
+
+
+def _checkpoints_wrongly() -> Breaks:
+    """Where it checkpoints, what is recomputed has another gradient."""
+    on = {"checkpointing": False}
+
+    def checkpointing(modes: Any, enabled: bool) -> None:
+        on["checkpointing"] = enabled
+        modes.checkpointing(enabled)
+
+    act = _with_gradient(lambda gradient: gradient * 2 if on["checkpointing"] else gradient)
+    return Breaks(edits={"mlp.hook_pre": act}, parts={"modes": replacing(checkpointing=checkpointing)})
+
+
+def _weights_of_hooked() -> Breaks:
+    """With hooks in place a weight's gradient is that of a copy."""
+
+    def forward(name: str, edit: Edit) -> Edit:
+        def act(value: Tensor) -> Tensor | None:
+            edited = edit(value)
+            return None if edited is None else _with_gradient(_scaled)(edited)
+
+        return act
+
+    return altered(forward=at("ln_final.hook_normalized", lambda edit: forward("", edit)))
+
+
+def _cut_under_gradients(subject: Subject, inputs: Inputs) -> Output:
+    output = subject.forward(inputs)
+    return output if not torch.is_grad_enabled() else replace(output, logits=_with_gradient(_scaled)(output.logits))
+
+
+def _rounded(coarse: torch.dtype, only_in: torch.dtype) -> Breaks:
+    """Gradients go through a coarser dtype, in models of one dtype."""
+
+    def change(gradient: Tensor) -> Tensor:
+        return gradient.to(coarse).to(gradient.dtype) if gradient.dtype == only_in else gradient
+
+    points = ("hook_resid_pre", "hook_normalized", "hook_q", "hook_k", "hook_v", "hook_z", "hook_pre", "hook_post")
+    return Breaks(edits=dict.fromkeys((*points, "hook_attn_out", "hook_mlp_out"), _with_gradient(change)))
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="gradient-detached",
+        what="the MLP's hidden units are cut off from the graph",
+        caught_by=["backward.hooks", "backward.parameters", "backward.gradcheck"],
+        plant=in_adapter(Breaks(edits={"mlp.hook_post": lambda value: value.detach()})),
+    ),
+    Fault(
+        name="gradient-doubled",
+        what="a backward hook at hook_attn_out is shown twice the gradient",
+        caught_by=["backward.hooks", "backward.alone"],
+        plant=in_adapter(altered(backward=at("hook_attn_out", shown_as(lambda gradient: gradient * 2)))),
+    ),
+    Fault(
+        name="gradient-shown-twice",
+        what="a backward hook at hook_resid_post is called twice",
+        caught_by=["backward.hooks"],
+        plant=in_adapter(altered(backward=at("hook_resid_post", _twice))),
+    ),
+    Fault(
+        name="gradient-never-shown",
+        what="a backward hook at hook_pattern is taken and never called",
+        caught_by=["backward.hooks", "backward.alone"],
+        plant=in_adapter(altered(backward=at("attn.hook_pattern", _lost))),
+    ),
+    Fault(
+        name="backward-in-place",
+        what="autograd refuses a backward hook at hook_mlp_out, a view that is added to in place",
+        caught_by=["backward.hooks", "backward.alone"],
+        plant=in_adapter(altered(backward=at("hook_mlp_out", _raises))),
+    ),
+    Fault(
+        name="backward-alone-silent",
+        what="a backward hook is called only where a forward hook is attached too",
+        caught_by=["backward.alone"],
+        plant=in_adapter(_hooked_forward_needed()),
+    ),
+    Fault(
+        name="gradient-reading-scales",
+        what="a gradient that a hook only reads goes on slightly scaled",
+        caught_by=["backward.identity"],
+        plant=in_adapter(altered(backward=at("hook_resid_post", _reading_scales))),
+    ),
+    Fault(
+        name="gradient-edit-ignored",
+        what="what a backward hook gives back is dropped",
+        caught_by=["backward.replace"],
+        plant=in_adapter(altered(backward=at("attn.hook_z", _only_read))),
+    ),
+    Fault(
+        name="weight-gradient-scaled",
+        what="with gradients enabled the logits' own gradient is slightly scaled",
+        caught_by=["backward.parameters", "backward.gradcheck"],
+        plant=in_adapter(Breaks(forward=_cut_under_gradients)),
+    ),
+    Fault(
+        name="weight-gradient-of-hooked",
+        what="with hooks in place the gradients of weights are slightly scaled",
+        caught_by=["backward.parameters"],
+        plant=in_adapter(_weights_of_hooked()),
+    ),
+    Fault(
+        name="checkpoint-recomputes-otherwise",
+        what="under gradient checkpointing the MLP's gradient is doubled",
+        caught_by=["backward.checkpointing"],
+        plant=in_adapter(lambda _model: _checkpoints_wrongly()),
+    ),
+    Fault(
+        name="gradient-single-in-half",
+        what="gradients of a float32 model go through bfloat16",
+        caught_by=["backward.float32"],
+        plant=in_adapter(_rounded(torch.bfloat16, torch.float32)),
+    ),
+    Fault(
+        name="gradient-bfloat16-in-eight-bits",
+        what="gradients go through eight bits, in bfloat16 alone",
+        caught_by=["backward.bfloat16"],
+        plant=in_adapter(_rounded(torch.float8_e4m3fn, torch.bfloat16)),
+    ),
+    Fault(
+        name="gradient-float16-in-bfloat16",
+        what="gradients go through bfloat16, in float16 alone",
+        caught_by=["backward.float16"],
+        plant=in_adapter(_rounded(torch.bfloat16, torch.float16)),
+    ),
+)

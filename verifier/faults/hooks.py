@@ -2,6 +2,384 @@
 
 from __future__ import annotations
 
-from verifier.faults.mutants import Fault
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
-FAULTS: tuple[Fault, ...] = ()
+import torch
+from torch import Tensor
+
+from verifier.adapter import Adapter, Edit, HookInfo, Inputs, Output, Subject
+from verifier.canonical import KINDS
+from verifier.family import Family
+from verifier.faults.altered_hooks import altered, at, kept_open, shown_as
+from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, in_adapter, replacing
+from verifier.outcome import NotApplicable
+
+Names = dict[str, HookInfo]
+
+
+def _ending(names: Names, end: str) -> list[str]:
+    found = [name for name in names if name.endswith(end)]
+    if not found:
+        raise NotApplicable(f"there is no {end}")
+    return found
+
+
+def _forgotten(names: Names) -> Names:
+    """The last layer's `hook_z` is not in the list."""
+    del names[_ending(names, "attn.hook_z")[-1]]
+    return names
+
+
+def _too_many(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
+    """A canonical point that this model lacks is offered, as another name of what comes before it."""
+
+    def breaks(model: Any) -> Breaks:
+        points = family.points(model.config.to_dict())
+        inner = [point for point in points if point.layer == 0]
+        has = {point.kind.template for point in points}
+        lacks = next((kind for kind in KINDS if kind.in_block and kind.template not in has), None)
+        if lacks is None or not inner:
+            raise NotApplicable("no canonical point is lacking")
+        extra, target = lacks.at(0), inner[0].name
+        return altered(
+            names=lambda names: {**names, extra: HookInfo(own=extra)},
+            target=lambda name: target if name == extra else name,
+        )
+
+    return family, MutantAdapter(adapter, breaks)
+
+
+def _once_more(edit: Edit) -> Edit:
+    def act(value: Tensor) -> Tensor | None:
+        first = edit(value)
+        second = edit(value if first is None else first)
+        return first if second is None else second
+
+    return act
+
+
+def _read_late() -> Breaks:
+    """What a block is given is shown when the block is done."""
+    waiting: dict[str, tuple[Edit, Tensor]] = {}
+
+    def forward(name: str, edit: Edit) -> Edit:
+        if name.endswith("hook_resid_pre"):
+            later = name.replace("resid_pre", "resid_post")
+
+            def wait(value: Tensor) -> None:
+                waiting[later] = (edit, value)
+
+            return wait
+
+        def act(value: Tensor) -> Tensor | None:
+            held = waiting.pop(name, None)
+            if held is not None:
+                held[0](held[1])
+            return edit(value)
+
+        return act
+
+    return altered(forward=forward)
+
+
+def _after_rotary(name: str) -> str:
+    return name.replace("hook_q", "hook_rot_q") if name.endswith("attn.hook_q") else name
+
+
+def _rotated(model: Any) -> Breaks:
+    def names(given: Names) -> Names:
+        _ending(given, "attn.hook_rot_q")
+        return given
+
+    return altered(names=names, target=_after_rotary)
+
+
+def _only_padded() -> Breaks:
+    """Keys are shown shifted where there is padding."""
+    padded = {"now": False}
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        mask = inputs.attention_mask
+        padded["now"] = mask is not None and not bool(mask.all())
+        return subject.forward(inputs)
+
+    def show(value: Tensor) -> Tensor:
+        return value.roll(1, 1) if padded["now"] else value
+
+    return replace(altered(forward=at("attn.hook_k", shown_as(show))), forward=forward)
+
+
+def _given_back_rounded(edit: Edit) -> Edit:
+    """What a hook leaves alone goes through float32 on its way."""
+
+    def act(value: Tensor) -> Tensor:
+        edited = edit(value)
+        return (value if edited is None else edited).float().to(value.dtype)
+
+    return act
+
+
+def _switch_changes(subject: Subject, hooks: Any) -> Any:
+    on = {"now": False}
+
+    @contextlib.contextmanager
+    def switched(_hooks: Any, names: Any) -> Iterator[None]:
+        on["now"] = bool(names)
+        with hooks.switched(names):
+            yield
+        on["now"] = False
+
+    def hooked(_hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
+        def slightly(edit: Edit | None) -> Edit:
+            def act(value: Tensor) -> Tensor:
+                edited = None if edit is None else edit(value)
+                return (value if edited is None else edited) * (1 + SLIGHTLY)
+
+            return act
+
+        if not on["now"]:
+            return hooks.hooked(forward, backward)
+        (last,) = [name for name in hooks.names() if name == "ln_final.hook_normalized"]
+        return hooks.hooked({**forward, last: slightly(forward.get(last))}, backward)
+
+    return replacing(switched=switched, hooked=hooked)(subject, hooks)
+
+
+def _written_into() -> Breaks:
+    """What was shown at the MLP's output is added to in place, once the block goes on."""
+    shown: list[Tensor] = []
+
+    def remember(edit: Edit) -> Edit:
+        def act(value: Tensor) -> Tensor:
+            handed_on = value.clone()
+            edited = edit(value)
+            shown.append(value)
+            return handed_on if edited is None else edited
+
+        return act
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        with torch.no_grad():
+            for value in shown:
+                value.detach().add_(1)
+        shown.clear()
+        return output
+
+    return replace(altered(forward=at("hook_mlp_out", remember)), forward=forward)
+
+
+def _drifting() -> Breaks:
+    calls = {"n": 0}
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        calls["n"] += 1
+        return subject.forward(inputs)
+
+    def show(value: Tensor) -> Tensor:
+        return value * (1 + SLIGHTLY * calls["n"])
+
+    return replace(altered(forward=at("attn.hook_z", shown_as(show))), forward=forward)
+
+
+def _never_removed(hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
+    return kept_open(hooked(forward, backward))
+
+
+def _all_removed() -> Breaks:
+    """Leaving any context removes every hook that there is."""
+    removed: list[bool] = [False]
+    depth = {"now": 0}
+
+    def while_there(edit: Edit) -> Edit:
+        return lambda value: None if removed[0] else edit(value)
+
+    @contextlib.contextmanager
+    def hooked(right: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+        depth["now"] += 1
+        try:
+            with right({name: while_there(edit) for name, edit in forward.items()}, backward):
+                yield
+        finally:
+            depth["now"] -= 1
+            removed[0] = depth["now"] > 0
+
+    return altered(hooked=hooked)
+
+
+def _left_by_exceptions(right: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
+    """Removed at the end, which an exception does not come to."""
+    return kept_open(right(forward, backward), only_after_exceptions=True)
+
+
+def _swallowing(_name: str, edit: Edit) -> Edit:
+    def act(value: Tensor) -> Tensor | None:
+        try:
+            return edit(value)
+        except Exception:
+            return None
+
+    return act
+
+
+def _wrong_alias(names: Names) -> Names:
+    (first,) = _ending(names, "blocks.0.hook_resid_pre")
+    return {**names, "blocks.0.hook_in": HookInfo(own="hook_in", alias_of=first)}
+
+
+def _transposed(value: Tensor) -> Tensor:
+    return value.transpose(1, 2)
+
+
+def _shows(end: str, change: Callable[[Tensor], Tensor]) -> Breaks:
+    return altered(forward=at(end, shown_as(change)))
+
+
+def _nowhere(end: str) -> Callable[[str], str | None]:
+    return lambda name: None if name.endswith(end) else name
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="hook-missing",
+        what="the last layer has no hook_z",
+        caught_by=["hooks.present"],
+        plant=in_adapter(altered(names=_forgotten)),
+    ),
+    Fault(
+        name="hook-that-cannot-be",
+        what="a canonical point is offered that the model does not have, as another name of one that it has",
+        caught_by=["hooks.absent"],
+        plant=_too_many,
+    ),
+    Fault(
+        name="hook-silent",
+        what="a hook at mlp.hook_post is taken and never fires",
+        caught_by=["hooks.fires"],
+        plant=in_adapter(altered(target=_nowhere("mlp.hook_post"))),
+    ),
+    Fault(
+        name="hook-twice",
+        what="a hook at hook_resid_post is called twice",
+        caught_by=["hooks.fires", "intervene.add"],
+        plant=in_adapter(altered(forward=at("hook_resid_post", _once_more))),
+    ),
+    Fault(
+        name="hook-late",
+        what="a block's input is shown when the block is done",
+        caught_by=["hooks.order", "intervene.replace"],
+        plant=in_adapter(lambda _model: _read_late()),
+    ),
+    Fault(
+        name="hook-axes-exchanged",
+        what="the pattern is shown with heads and queries exchanged",
+        caught_by=["hooks.axes"],
+        plant=in_adapter(_shows("attn.hook_pattern", _transposed)),
+    ),
+    Fault(
+        name="hook-heads-flat",
+        what="hook_z is shown with its heads beside each other",
+        caught_by=["hooks.axes"],
+        plant=in_adapter(_shows("attn.hook_z", lambda value: value.flatten(2))),
+    ),
+    Fault(
+        name="q-after-rotary",
+        what="hook_q is after rotary",
+        caught_by=["hooks.values"],
+        plant=in_adapter(_rotated),
+    ),
+    Fault(
+        name="one-hook-heads-permuted",
+        what="the heads of hook_z come in another order, and in no other hook",
+        caught_by=["hooks.values"],
+        plant=in_adapter(_shows("attn.hook_z", lambda value: value.roll(1, 2))),
+    ),
+    Fault(
+        name="scale-inverted",
+        what="hook_scale is what a norm multiplies by",
+        caught_by=["hooks.values"],
+        plant=in_adapter(_shows("hook_scale", lambda value: 1 / value)),
+    ),
+    Fault(
+        name="scores-unscaled",
+        what="the scores are shown before they are scaled",
+        caught_by=["hooks.values"],
+        plant=in_adapter(_shows("attn.hook_attn_scores", lambda value: value * 2)),
+    ),
+    Fault(
+        name="keys-shifted-by-padding",
+        what="with padding, and only then, hook_k is a position late",
+        caught_by=["hooks.values"],
+        plant=in_adapter(lambda _model: _only_padded()),
+    ),
+    Fault(
+        name="hook-rounds",
+        what="what passes a hook goes through float32",
+        caught_by=["hooks.identity"],
+        plant=in_adapter(altered(forward=at("hook_resid_pre", _given_back_rounded))),
+    ),
+    Fault(
+        name="switch-changes-it",
+        what="turning a gated point on scales the logits slightly",
+        caught_by=["hooks.switches"],
+        plant=in_adapter(Breaks(parts={"hooks": _switch_changes})),
+    ),
+    Fault(
+        name="switch-stays-on",
+        what="what turns gated points on never turns them off",
+        caught_by=["hooks.switches"],
+        plant=in_adapter(
+            Breaks(parts={"hooks": replacing(switched=lambda hooks, names: kept_open(hooks.switched(names)))})
+        ),
+    ),
+    Fault(
+        name="shown-and-written-into",
+        what="what a hook saw of the MLP's output is added to in place afterwards",
+        caught_by=["hooks.kept"],
+        plant=in_adapter(lambda _model: _written_into()),
+    ),
+    Fault(
+        name="hook-drifts",
+        what="hook_z is right only the first time",
+        caught_by=["hooks.twice"],
+        plant=in_adapter(lambda _model: _drifting()),
+    ),
+    Fault(
+        name="hook-never-removed",
+        what="hooks stay after they were removed",
+        caught_by=["hooks.removed"],
+        plant=in_adapter(altered(hooked=_never_removed)),
+    ),
+    Fault(
+        name="hooks-all-removed",
+        what="removing hooks removes those of others too",
+        caught_by=["hooks.removed"],
+        plant=in_adapter(lambda _model: _all_removed()),
+    ),
+    Fault(
+        name="hook-left-by-exception",
+        what="an exception inside a hook leaves the hooks attached",
+        caught_by=["hooks.exception"],
+        plant=in_adapter(altered(hooked=_left_by_exceptions)),
+    ),
+    Fault(
+        name="hook-swallows",
+        what="an exception inside a hook is swallowed",
+        caught_by=["hooks.exception"],
+        plant=in_adapter(altered(forward=_swallowing)),
+    ),
+    Fault(
+        name="alias-of-another",
+        what="a second name for a block's input is its output",
+        caught_by=["hooks.aliases"],
+        plant=in_adapter(
+            altered(
+                names=_wrong_alias,
+                target=lambda name: name.replace("hook_in", "hook_resid_post") if name.endswith(".hook_in") else name,
+            )
+        ),
+    ),
+)
