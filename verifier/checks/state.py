@@ -15,7 +15,7 @@ from verifier.adapter import CHANGES, Subject
 from verifier.case import Blocked, Case
 from verifier.checks import check
 from verifier.checks.build import AFTER_ONE_FORWARD
-from verifier.checks.lifetimes import exercise, live_and_die, live_tensors
+from verifier.checks.lifetimes import apart_from_all_before, exercise, live_and_die, live_tensors
 from verifier.checks.subjects import (
     copied,
     copy_of_twin,
@@ -309,11 +309,13 @@ def memory(case: Case) -> Finding:
     A failure means that a loop over models runs out of memory, or that each of them runs slower than the one before.
     """
     steady(case)
-    for _ in range(WARM_UP):
-        live_and_die(case)
-    around, tensors = Surroundings(case.reference()), live_tensors()
-    watched = [live_and_die(case) for _ in range(MANY)]
-    more = live_tensors() - tensors
+    around = Surroundings(case.reference())
+    with apart_from_all_before():
+        for _ in range(WARM_UP):
+            live_and_die(case)
+        tensors = live_tensors()
+        watched = [live_and_die(case) for _ in range(MANY)]
+        more = live_tensors() - tensors
     alive = sum(one() is not None for one in watched)
     changed = around.differences()
     return conclude(
