@@ -1,3 +1,175 @@
-"""Components: that each bridged part alone computes what Hugging Face's module in its place does."""
+"""The bridged components: whether each, run alone, is Hugging Face's module in its place."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from verifier import alone
+from verifier.canonical import COMPONENTS, template_of
+from verifier.case import Blocked, Case
+from verifier.checks import Check, check
+from verifier.checks.canonical_weights import given, theirs
+from verifier.checks.qkv import split_agrees
+from verifier.numerics import Comparison, conclude, semantics, stated
+from verifier.outcome import Finding, NotApplicable, Verdict
+
+_SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
+
+
+def _offered(case: Case) -> Mapping[str, nn.Module]:
+    """The canonical components that the adapter has."""
+
+    def make() -> Mapping[str, nn.Module]:
+        modules = case.subject().components.modules()  # type: ignore[attr-defined]
+        return {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
+
+    return case.once(("offered components",), make)
+
+
+@check("component.names", needs=["components"])
+def names(case: Case) -> Finding:
+    """Every module of HF's that has parameters and a canonical name can be had by that name.
+
+    What lies in no component at all `build.parameters` reports, and what is no canonical weight either
+    `weights.names`. A failure means that a part of the model is only to
+    be found inside another one.
+    """
+
+    def compare() -> Iterator[Comparison]:
+        offered = _offered(case)
+        for name, module in case.family.components(case.reference()).items():
+            if not any(True for _ in module.parameters()):
+                continue
+            owners = (name.rsplit(".", cut)[0] for cut in range(1, name.count(".") + 1))
+            holder = next((owner for owner in owners if owner in offered), None)
+            if name in offered or (holder is not None and not _weights_lack(case, name)):
+                wrong = f"there is no such component, and HF's module has parameters; they are inside {holder}"
+                yield stated(name, None if name in offered else wrong)
+
+    made = list(compare())
+    if not made:
+        raise Blocked("build.parameters or weights.names")
+    return conclude(made)
+
+
+def _weights_lack(case: Case, name: str) -> bool:
+    """Whether the component's weights are missing among the canonical ones too."""
+    if "weights" not in case.subject().capabilities:
+        return False
+    ours = given(case)
+    return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in theirs(case))
+
+
+def _judged(case: Case, name: str) -> Comparison:
+    """What the adapter's component gives, run alone as HF calls its module, or what it raises."""
+
+    def make() -> Comparison:
+        lone = alone.alone(case, name)
+        args, kwargs = lone.call.fresh()
+        with torch.no_grad():
+            output = case.subject().components.run(name, args, kwargs)  # type: ignore[attr-defined]
+        return semantics(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
+
+    return case.once(("component", name), make)
+
+
+def _is_right(case: Case, name: str) -> bool:
+    """Whether the check of the component's own kind has nothing to say of it."""
+    try:
+        return _judged(case, name).verdict is not Verdict.FAIL
+    except Exception:  # the check of its own kind reports it
+        return False
+
+
+def _told_elsewhere(case: Case, name: str) -> str | None:
+    """The check that reports already what is wrong inside this component; None where nothing is."""
+    template = template_of(name)
+    for kind, templates in _KINDS.items():
+        for other in alone.calls(case):
+            inside = template_of(other) in templates and other.startswith(f"{name}.") and other in _offered(case)
+            if inside and not _is_right(case, other):
+                return _told_elsewhere(case, other) or f"component.{kind}"
+    if template in (*_SPLIT, "blocks.{i}.attn", "blocks.{i}") and "weights" in case.subject().capabilities:
+        return None if split_agrees(case, int(name.split(".")[1])) else "qkv.rows"
+    return None
+
+
+# In causal order: what is inside first.
+_KINDS: dict[str, tuple[str, ...]] = {}
+
+
+def _kind(kind: str, what: str, meaning: str, *templates: str) -> Check:
+    """A check of every component of a kind."""
+    _KINDS[kind] = templates
+
+    def judge(case: Case) -> Finding:
+        found = [name for name in alone.calls(case) if template_of(name) in templates and name in _offered(case)]
+        if not found:
+            raise NotApplicable(f"the adapter has no {what} that HF's model calls")
+        reported = {name: _told_elsewhere(case, name) for name in found}
+        lone = [name for name in found if reported[name] is None]
+        if not lone:
+            raise Blocked(next(told for told in reported.values() if told is not None))
+        return conclude(_judged(case, name) for name in lone)
+
+    judge.__doc__ = f"""Each {what}, run alone with the arguments with which HF calls its module, gives what that gives.
+
+    Hidden states are random, masks and positions those of padded rows. {meaning}
+    """
+    return check(f"component.{kind}", needs=["components"])(judge)
+
+
+embeddings = _kind(
+    "embeddings",
+    "embedding or unembedding",
+    "A failure means that tokens are read, or a residual stream is unembedded, by another matrix.",
+    "embed",
+    "unembed",
+)
+norms = _kind(
+    "norms",
+    "norm",
+    "A failure means that a residual stream is normalised otherwise, as in a logit lens.",
+    "blocks.{i}.ln1",
+    "blocks.{i}.ln2",
+    "ln_final",
+)
+projections = _kind(
+    "projections",
+    "linear map",
+    "A failure means that queries, keys, values, hidden units or outputs are computed by other weights.",
+    "blocks.{i}.attn.qkv",
+    *_SPLIT,
+    "blocks.{i}.attn.o",
+    "blocks.{i}.mlp.in",
+    "blocks.{i}.mlp.gate",
+    "blocks.{i}.mlp.out",
+)
+attention = _kind(
+    "attention",
+    "attention",
+    "A failure means that an attention that is run by itself, as in patching, mixes tokens otherwise.",
+    "blocks.{i}.attn",
+)
+mlp = _kind(
+    "mlp",
+    "MLP",
+    "A failure means that an MLP that is run by itself, as by a transcoder, is another one.",
+    "blocks.{i}.mlp",
+)
+blocks = _kind(
+    "blocks",
+    "block",
+    "A failure where all that is inside passes means that its parts are put together otherwise.",
+    "blocks.{i}",
+)
+# What is left of the vocabulary: it holds no parameter, and HF calls it for positions alone.
+positions = _kind(
+    "positions",
+    "table of positions",
+    "A failure means that whoever rotates queries and keys by it rotates them otherwise.",
+    *(template for template in COMPONENTS if not any(template in named for named in _KINDS.values())),
+)

@@ -42,6 +42,26 @@ def _fused(case: Case, projection: Projection, dtype: str = SEMANTIC_DTYPE) -> t
     return module.weight.detach()[index], None if bias is None else bias.detach()[index]
 
 
+def split_agrees(case: Case, layer: int) -> bool:
+    """Whether the subject's split of that layer has HF's rows; where it does not, `qkv.rows` says so."""
+
+    def make() -> bool:
+        for _, given, projection in _projections(case, layer):
+            weight, bias = _fused(case, projection)
+            if not _equal(given.weight, weight) or not _equal(given.bias, bias):
+                return False
+        return True
+
+    return case.once(("split agrees", layer), make)
+
+
+def _equal(ours: Tensor | None, theirs: Tensor | None) -> bool:
+    """A bias of zeros is none."""
+    if ours is None or theirs is None:
+        return all(one is None or not bool(one.any()) for one in (ours, theirs))
+    return ours.shape == theirs.shape and torch.equal(ours.detach().to(theirs), theirs)
+
+
 @check("qkv.rows", needs=["weights"])
 def rows(case: Case) -> Finding:
     """The split weights and biases are, bit for bit and head by head, the rows that HF's own split takes.

@@ -1,7 +1,128 @@
-"""Adapters whose components, alone, are not Hugging Face's modules."""
+"""Adapters with a component that, run alone, computes something else."""
 
 from __future__ import annotations
 
-from verifier.faults.mutants import Fault
+from collections.abc import Callable, Mapping
+from typing import Any
 
-FAULTS: tuple[Fault, ...] = ()
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from verifier.canonical import template_of
+from verifier.faults.mutants import Breaks, Fault, in_adapter, replacing
+from verifier.outcome import NotApplicable
+
+Run = Callable[[Any, str, tuple[Any, ...], Mapping[str, Any]], Tensor]
+"""`run` of the right components, which come first."""
+
+
+def _of(template: str, run: Run) -> Breaks:
+    """Components of that kind run so, and the others as they should."""
+
+    def either(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        if template_of(name) == template:
+            return run(right, name, args, kwargs)
+        output: Tensor = right.run(name, args, kwargs)
+        return output
+
+    return Breaks(parts={"components": replacing(run=either)})
+
+
+def _scaled(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    embedded: Tensor = right.run(name, args, kwargs)
+    scale: float = embedded.shape[-1] ** 0.5
+    return embedded * scale
+
+
+def _next_positions(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    def later(value: Any) -> Any:
+        return value + 1 if isinstance(value, Tensor) and not value.is_floating_point() else value
+
+    output: Tensor = right.run(name, tuple(map(later, args)), {key: later(value) for key, value in kwargs.items()})
+    return output
+
+
+def _larger_epsilon(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """A tenth of the input is normalised to the same, but for an epsilon that is a hundred times as large."""
+    output: Tensor = right.run(name, (args[0] / 10, *args[1:]), kwargs)
+    return output
+
+
+def _values_for_keys(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    output: Tensor = right.run(f"{name.rpartition('.')[0]}.v", args, kwargs)
+    return output
+
+
+def _without_mask(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    output: Tensor = right.run(name, args, {**kwargs, "attention_mask": None})
+    return output
+
+
+def _other_activation(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    modules = right.modules()
+    if f"{name}.gate" in modules or not {f"{name}.in", f"{name}.out"} <= modules.keys():
+        raise NotApplicable("its MLP is not two matrices around an activation")
+    output: Tensor = right.run(f"{name}.out", (F.silu(right.run(f"{name}.in", args, kwargs)),), {})
+    return output
+
+
+def _without_residual(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    output: Tensor = right.run(name, args, kwargs)
+    stream: Tensor = args[0]
+    return output - stream
+
+
+def _hidden(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+    return {name: module for name, module in modules.items() if template_of(name) != "blocks.{i}.mlp.out"}
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="component-hidden",
+        what="the MLP's output matrix is no component, only a part of the MLP",
+        caught_by=["component.names"],
+        plant=in_adapter(Breaks(modules=_hidden)),
+    ),
+    Fault(
+        name="component-embedding-scaled",
+        what="the embedding alone is scaled by the root of its width, as other families do",
+        caught_by=["component.embeddings"],
+        plant=in_adapter(_of("embed", _scaled)),
+    ),
+    Fault(
+        name="component-positions-later",
+        what="the table of positions alone starts at position one",
+        caught_by=["component.positions"],
+        plant=in_adapter(_of("rotary_emb", _next_positions)),
+    ),
+    Fault(
+        name="component-norm-epsilon",
+        what="a norm alone has another epsilon",
+        caught_by=["component.norms"],
+        plant=in_adapter(_of("blocks.{i}.ln1", _larger_epsilon)),
+    ),
+    Fault(
+        name="component-keys-values",
+        what="the key projection alone gives values",
+        caught_by=["component.projections"],
+        plant=in_adapter(_of("blocks.{i}.attn.k", _values_for_keys)),
+    ),
+    Fault(
+        name="component-attention-unmasked",
+        what="the attention alone does not look at its mask",
+        caught_by=["component.attention"],
+        plant=in_adapter(_of("blocks.{i}.attn", _without_mask)),
+    ),
+    Fault(
+        name="component-mlp-activation",
+        what="the MLP alone has another activation",
+        caught_by=["component.mlp"],
+        plant=in_adapter(_of("blocks.{i}.mlp", _other_activation)),
+    ),
+    Fault(
+        name="component-block-without-residual",
+        what="a block alone gives what it adds to the residual stream, not the stream",
+        caught_by=["component.blocks"],
+        plant=in_adapter(_of("blocks.{i}", _without_residual)),
+    ),
+)

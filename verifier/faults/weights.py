@@ -2,6 +2,327 @@
 
 from __future__ import annotations
 
-from verifier.faults.mutants import Fault
+import copy
+from collections.abc import Callable, Mapping, Set
+from typing import Any
 
-FAULTS: tuple[Fault, ...] = ()
+import torch
+from torch import Tensor, nn
+
+from verifier.adapter import Adapter, Subject
+from verifier.family import Family
+from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, MutantSubject, in_adapter, replacing
+from verifier.hf_weights import canonical_weights, n_layers_of
+from verifier.outcome import NotApplicable
+
+Change = Callable[[str, Tensor], Tensor | None]
+"""What a weight of that name becomes; None for none."""
+
+
+def _canonical(change: Change) -> Breaks:
+    """Canonical weights, each changed, in the reading alone."""
+
+    def canonical(right: Any) -> Mapping[str, Tensor]:
+        changed = {name: change(name, weight) for name, weight in right.canonical().items()}
+        return {name: weight for name, weight in changed.items() if weight is not None}
+
+    return Breaks(parts={"weights": replacing(canonical=canonical)})
+
+
+def _only(*ends: str, change: Callable[[Tensor], Tensor | None]) -> Breaks:
+    """The same, of weights whose name ends so.
+
+    Raises:
+        NotApplicable: the model has none.
+    """
+    broken = _canonical(lambda name, weight: change(weight) if name.endswith(ends) else weight)
+
+    def canonical(right: Any) -> Mapping[str, Tensor]:
+        if not any(name.endswith(ends) for name in right.canonical()):
+            raise NotApplicable(f"there is no {' or '.join(ends)}")
+        found: Mapping[str, Tensor] = broken.parts["weights"](right, right).canonical()
+        return found
+
+    return Breaks(parts={"weights": replacing(canonical=canonical)})
+
+
+def _expanded(right: Any) -> Mapping[str, Tensor]:
+    """Give every query head a copy of its key and value weights."""
+    weights = dict(right.canonical())
+    for name in list(weights):
+        if name.endswith((".W_K", ".W_V", ".b_K", ".b_V")):
+            n_heads = weights[f"{name.rpartition('.')[0]}.W_Q"].shape[0]
+            if n_heads == weights[name].shape[0]:
+                raise NotApplicable("every query head has keys of its own")
+            weights[name] = weights[name].repeat_interleave(n_heads // weights[name].shape[0], dim=0)
+    return weights
+
+
+def _heads_last(out: Tensor) -> Tensor:
+    """`[head, d_head, d_model]`, read off the matrix as if its rows were `[d_head, head]`."""
+    n_heads, d_head, d_model = out.shape
+    return out.reshape(d_head, n_heads, d_model).transpose(0, 1)
+
+
+def _norms_swapped(right: Any) -> Mapping[str, Tensor]:
+    weights = dict(right.canonical())
+    if "blocks.0.ln2.w" not in weights:
+        raise NotApplicable("there is one norm")
+    other = {"ln1": "ln2", "ln2": "ln1"}
+    parts = {name: name.split(".") for name in weights if ".ln1." in name or ".ln2." in name}
+    return {
+        **weights,
+        **{name: weights[".".join(other.get(part, part) for part in named)] for name, named in parts.items()},
+    }
+
+
+def _final_norm_in_unembedding(right: Any) -> Mapping[str, Tensor]:
+    weights = dict(right.canonical())
+    weights["unembed.W_U"] = weights["unembed.W_U"] * weights["ln_final.w"][:, None]
+    return weights
+
+
+def _stored() -> Breaks:
+    """Canonical weights are copied out once, and handed out again and again."""
+    kept: dict[str, Tensor] = {}
+
+    def canonical(right: Any) -> Mapping[str, Tensor]:
+        if not kept:
+            kept.update({name: weight.detach().clone() for name, weight in right.canonical().items()})
+        return kept
+
+    return Breaks(parts={"weights": replacing(canonical=canonical)})
+
+
+Canonical = Mapping[str, Tensor]
+
+
+def _restoring(change: Callable[[Canonical, Canonical], Canonical]) -> Breaks:
+    """The way back from other canonical weights than were given: made of those and the subject's own."""
+
+    def broken(subject: Any, right: Any) -> Callable[[Canonical], Canonical]:
+        return lambda given: right(change(given, subject.weights.canonical()))
+
+    return Breaks(parts={"restore": broken})
+
+
+def _two_heads_exchanged(given: Canonical, _own: Canonical) -> Canonical:
+    changed = dict(given)
+    for name, weight in given.items():
+        if name.endswith(".W_Q"):
+            if weight.shape[0] < 2:
+                raise NotApplicable("there is one head")
+            changed[name] = torch.cat([weight[1:2], weight[:1], weight[2:]])
+    return changed
+
+
+# --- processings -----------------------------------------------------------------------------------------------------
+
+Process = Callable[[Family, nn.Module], None]
+"""Processes the weights of a model of HF's in place, wrongly."""
+
+
+def _processing(process: Process, *, when: Callable[[Set[str]], bool] = bool) -> Any:
+    """Whatever processing is asked for, this one is done, if `when` says so; else the right one."""
+
+    def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
+        def breaks(model: nn.Module) -> Breaks:
+            source = copy.deepcopy(model)  # the adapter may take it apart
+
+            def apply(right: Any, names: Set[str]) -> Subject:
+                if not when(names):
+                    subject: Subject = right.apply(names)
+                    return subject
+                twin = copy.deepcopy(source)
+                with torch.no_grad():
+                    process(family, twin)
+                return adapter.wrap(twin)
+
+            return Breaks(parts={"processings": replacing(apply=apply)})
+
+        return family, MutantAdapter(adapter, breaks)
+
+    return plant
+
+
+def _centred_over_the_wrong_axis(family: Family, model: nn.Module) -> None:
+    unembedding = canonical_weights(family, model)["unembed.W_U"]  # a view: [d_model, d_vocab]
+    unembedding -= unembedding.mean(0, keepdim=True)
+
+
+def _bias_forgotten(family: Family, model: nn.Module) -> None:
+    shift = canonical_weights(family, model).get("ln_final.b")
+    if shift is None:
+        raise NotApplicable("the norm has no bias")
+    shift.zero_()
+
+
+def _value_biases_tiled(family: Family, model: nn.Module) -> None:
+    for layer in range(n_layers_of(family, model)):
+        here = f"blocks.{layer}.attn"
+        weights, rows = canonical_weights(family, model), family.qkv_rows(model, layer)
+        if not {f"{here}.b_V", f"{here}.b_O"} <= weights.keys():
+            raise NotApplicable("there is no value bias")
+        values, out = weights[f"{here}.b_V"], weights[f"{here}.W_O"]  # [kv_head, d_head], [head, d_head, d_model]
+        if values.shape[0] in (1, out.shape[0]):
+            raise NotApplicable("there are no groups of heads")
+        tiled = values.repeat(out.shape[0] // values.shape[0], 1)
+        weights[f"{here}.b_O"] += torch.einsum("hd,hdm->m", tiled, out)
+        module: Any = model.get_submodule(rows.v.module)
+        module.bias[rows.v.rows.flatten()] = 0
+
+
+def _writes_into_the_original(model: nn.Module) -> Breaks:
+    def apply(right: Any, names: Set[str]) -> Subject:
+        subject: Subject = right.apply(names)
+        with torch.no_grad():
+            next(model.parameters()).mul_(1 + SLIGHTLY)
+        return subject
+
+    return Breaks(parts={"processings": replacing(apply=apply)})
+
+
+def _shows_other_patterns(right: Any, names: Set[str]) -> Subject:
+    exchanged = Breaks(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})
+    return MutantSubject(right.apply(names), exchanged)
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="canonical-bias-lost",
+        what="the attention's biases are not among the canonical weights",
+        caught_by=["weights.names"],
+        plant=in_adapter(_only("attn.b_Q", "attn.b_V", "attn.b_O", change=lambda _weight: None)),
+    ),
+    Fault(
+        name="canonical-bias-made-up",
+        what="the unembedding is given a bias that HF's has not",
+        caught_by=["weights.names"],
+        plant=in_adapter(
+            Breaks(
+                parts={
+                    "weights": replacing(
+                        canonical=lambda right: {
+                            **right.canonical(),
+                            "unembed.b_U": right.canonical()["embed.W_E"][:, 0],
+                        }
+                    )
+                }
+            )
+        ),
+    ),
+    Fault(
+        name="canonical-on-meta",
+        what="the embedding of an offloaded model is handed out without its values",
+        caught_by=["weights.names"],
+        plant=in_adapter(_only("embed.W_E", change=lambda weight: weight.to("meta"))),
+    ),
+    Fault(
+        name="canonical-kv-expanded",
+        what="canonical key and value weights have a matrix for each query head",
+        caught_by=["weights.shapes"],
+        plant=in_adapter(Breaks(parts={"weights": replacing(canonical=_expanded)})),
+    ),
+    Fault(
+        name="canonical-output-transposed",
+        what="W_O is transposed in each head",
+        caught_by=["weights.shapes"],
+        plant=in_adapter(_only("attn.W_O", change=lambda weight: weight.transpose(1, 2))),
+    ),
+    Fault(
+        name="canonical-output-interleaved",
+        what="W_O is read off as if the heads of a row were interleaved",
+        caught_by=["weights.attention"],
+        plant=in_adapter(_only("attn.W_O", change=_heads_last)),
+    ),
+    Fault(
+        name="canonical-queries-scaled",
+        what="the root of the head's width is in W_Q already",
+        caught_by=["weights.attention"],
+        plant=in_adapter(_only("attn.W_Q", "attn.b_Q", change=lambda weight: weight / weight.shape[-1] ** 0.5)),
+    ),
+    Fault(
+        name="canonical-norms-swapped",
+        what="the canonical norms of attention and MLP are taken for each other",
+        caught_by=["weights.modules"],
+        plant=in_adapter(Breaks(parts={"weights": replacing(canonical=_norms_swapped)})),
+    ),
+    Fault(
+        name="canonical-unembedding-folded",
+        what="the final norm's weight is in W_U already",
+        caught_by=["weights.modules"],
+        plant=in_adapter(Breaks(parts={"weights": replacing(canonical=_final_norm_in_unembedding)})),
+    ),
+    Fault(
+        name="canonical-through-single",
+        what="canonical weights have been through float32",
+        caught_by=["weights.values"],
+        plant=in_adapter(_canonical(lambda _name, weight: weight.float().to(weight.dtype))),
+    ),
+    Fault(
+        name="canonical-upcast",
+        what="canonical weights of a half-precision model are float32",
+        caught_by=["weights.values"],
+        plant=in_adapter(_canonical(lambda _name, weight: weight if weight.dtype == torch.float64 else weight.float())),
+    ),
+    Fault(
+        name="restore-ignores-its-argument",
+        what="the way back gives the model's own weights, whatever it is given",
+        caught_by=["weights.restore"],
+        plant=in_adapter(_restoring(lambda _given, own: own)),
+    ),
+    Fault(
+        name="restore-permutes-heads",
+        what="the way back exchanges two query heads",
+        caught_by=["weights.restore"],
+        plant=in_adapter(_restoring(_two_heads_exchanged)),
+    ),
+    Fault(
+        name="restore-forgets-the-unembedding",
+        what="the way back keeps the model's own unembedding, so that tied weights come apart",
+        caught_by=["weights.restore"],
+        plant=in_adapter(_restoring(lambda given, own: {**given, "unembed.W_U": own["unembed.W_U"]})),
+    ),
+    Fault(
+        name="canonical-stored",
+        what="canonical weights are copied once and handed out again: what is written into them is read back, not used",
+        caught_by=["weights.writing"],
+        plant=in_adapter(lambda _model: _stored()),
+    ),
+    Fault(
+        name="centred-over-the-wrong-axis",
+        what="a processing centres the unembedding over the residual stream and not over the vocabulary",
+        caught_by=["weights.processings"],
+        plant=_processing(_centred_over_the_wrong_axis),
+    ),
+    Fault(
+        name="folded-norm-forgets-its-bias",
+        what="a processing that folds the final norm drops its bias",
+        caught_by=["weights.processings"],
+        plant=_processing(_bias_forgotten),
+    ),
+    Fault(
+        name="value-biases-tiled",
+        what="a processing folds value biases with key/value heads tiled over the query heads",
+        caught_by=["weights.processings"],
+        plant=_processing(_value_biases_tiled),
+    ),
+    Fault(
+        name="processings-in-the-wrong-order",
+        what="processings that are applied together drop the final norm's bias",
+        caught_by=["weights.processings_together"],
+        plant=_processing(_bias_forgotten, when=lambda names: len(names) > 1),
+    ),
+    Fault(
+        name="processed-patterns-transposed",
+        what="a processed model shows its patterns with queries and keys exchanged",
+        caught_by=["weights.processed_points"],
+        plant=in_adapter(Breaks(parts={"processings": replacing(apply=_shows_other_patterns)})),
+    ),
+    Fault(
+        name="processing-changes-the-original",
+        what="processing the weights writes into the model that was wrapped",
+        caught_by=["weights.unprocessed"],
+        plant=in_adapter(_writes_into_the_original),
+    ),
+)

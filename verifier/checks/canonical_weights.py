@@ -1,0 +1,68 @@
+"""Canonical weights on both sides: Hugging Face's, the subject's, and which of the subject's can be computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from verifier.canonical import WEIGHTS, template_of
+from verifier.case import Case
+from verifier.hf_weights import canonical_weights
+from verifier.spec import SEMANTIC_DTYPE
+
+_AXES = {weight.template: weight.axes for weight in WEIGHTS}
+
+
+def theirs(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Tensor]:
+    """HF's weights in canonical names and shapes."""
+    return case.once(("canonical", dtype), lambda: canonical_weights(case.family, case.reference(dtype)))
+
+
+def given(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
+    """What the subject gives of the canonical weights, as it was when it was first asked; what else it gives is its
+    own business."""
+
+    def make() -> dict[str, Any]:
+        found = case.subject(dtype).weights.canonical()  # type: ignore[attr-defined]
+        return {
+            name: weight.detach().clone() if isinstance(weight, Tensor) else weight
+            for name, weight in found.items()
+            if template_of(name) in _AXES
+        }
+
+    return case.once(("given weights", dtype), make)
+
+
+def unreadable(ours: object, wanted: Tensor) -> str | None:
+    """Why there is nothing to read in what stands under a name, in words."""
+    if ours is None:
+        return "there is none"
+    if not isinstance(ours, Tensor):
+        return f"it is {type(ours).__name__}, not a tensor"
+    if ours.is_meta:
+        return "it is on the meta device: it has a shape and no values"
+    lost = int((~ours.isfinite()).sum()) if bool(wanted.isfinite().all()) else 0
+    return f"{lost} of its {ours.numel()} values are not finite" if lost else None
+
+
+def misshapen(ours: Tensor, wanted: Tensor, name: str) -> str | None:
+    if ours.shape == wanted.shape:
+        return None
+    axes = ", ".join(_AXES[template_of(name)])
+    return f"its shape is {list(ours.shape)}, not [{axes}] = {list(wanted.shape)}"
+
+
+def usable(case: Case) -> Mapping[str, Tensor]:
+    """The subject's weights that can be computed with: there, and of the right shape."""
+
+    def make() -> Mapping[str, Tensor]:
+        ours = given(case)
+        return {
+            name: ours[name].to(wanted)
+            for name, wanted in theirs(case).items()
+            if unreadable(ours.get(name), wanted) is None and misshapen(ours[name], wanted, name) is None
+        }
+
+    return case.once(("usable weights",), make)

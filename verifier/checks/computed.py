@@ -1,0 +1,164 @@
+"""What canonical weights compute: each component from the subject's weights alone, held against Hugging Face's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from verifier import alone
+from verifier.canonical import template_of
+from verifier.case import Case
+from verifier.checks.canonical_weights import theirs, usable
+from verifier.checks.qkv import split_agrees
+from verifier.hf_weights import n_layers_of
+from verifier.numerics import Comparison, semantics
+from verifier.outcome import Verdict
+
+_HEADS = "bpm,hmd->bphd"  # a head's matrix: [batch, pos, d_model], [head, d_model, d_head]
+_OUT = "bphd,hdm->bpm"  # what all heads write: [batch, pos, head, d_head], [head, d_head, d_model]
+
+
+def attentions(case: Case) -> Mapping[int, list[Comparison]]:
+    """By layer, its attention from canonical weights alone.
+
+    Queries, keys and values are put in the place of HF's, whose own positions and mask act on them; what each head
+    mixes goes through `W_O`. A layer is left out where a weight that it needs cannot be used, and where the adapter's
+    split of the fused weight is not HF's already (`qkv.rows`).
+    """
+
+    def make() -> Mapping[int, list[Comparison]]:
+        weights = usable(case)
+        layers = []
+        for layer in range(n_layers_of(case.family, case.reference())):
+            needed = [name for name in theirs(case) if name.startswith(f"blocks.{layer}.attn.")]
+            if all(name in weights for name in needed) and split_agrees(case, layer):
+                layers.append(layer)
+        heads = {name: value for layer in layers for name, value in _heads(case, layer).items()}
+        edits = {name: lambda _hf, value=value: value for name, value in heads.items()}
+        mixed = [f"blocks.{layer}.attn.hook_z" for layer in layers]
+        with torch.no_grad(), case.family.taps(case.reference(), names=mixed, edits=edits) as taps:
+            for layer in layers:
+                here = f"blocks.{layer}.attn"
+                args, kwargs = alone.calls(case)[here].fresh()
+                alone.parts(case)[here](*args, **kwargs)
+        return {layer: _judged(case, layer, heads, taps.values[f"blocks.{layer}.attn.hook_z"]) for layer in layers}
+
+    return case.once(("attention from weights",), make)
+
+
+def _heads(case: Case, layer: int) -> dict[str, Tensor]:
+    """By hook point: queries, keys and values of what comes into HF's attention `[batch, pos, head, d_head]`."""
+    here, weights = f"blocks.{layer}.attn", usable(case)
+    read = alone.calls(case)[here].main
+    found = {}
+    for letter in "qkv":
+        value = torch.einsum(_HEADS, read, weights[f"{here}.W_{letter.upper()}"])
+        bias = weights.get(f"{here}.b_{letter.upper()}")
+        found[f"{here}.hook_{letter}"] = value if bias is None else value + bias
+    return found
+
+
+def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> list[Comparison]:
+    """What the layer's heads write, and where that differs, its queries, keys and values before it."""
+    here, weights = f"blocks.{layer}.attn", usable(case)
+    whole, bias = alone.alone(case, here), weights.get(f"{here}.b_O")
+    out = torch.einsum(_OUT, z, weights[f"{here}.W_O"])
+    out = out if bias is None else out + bias
+    made = semantics(whole.noise).compare(f"{here}.W_O", out, whole.truth, defined=whole.defined)
+    if made.verdict is Verdict.PASS:
+        return [made]
+    pieces, read = [], whole.call.main
+    assert read is not None
+    for letter in "qkv":
+        piece = alone.measured(case, f"{here}.{letter}", alone.calls(case)[f"{here}.{letter}"].given(read))
+        value = heads[f"{here}.hook_{letter}"].flatten(-2)
+        where = f"{here}.W_{letter.upper()}"
+        pieces.append(semantics(piece.noise).compare(where, value, piece.truth, defined=piece.defined))
+    told = any(one.verdict is Verdict.FAIL for one in pieces)
+    return pieces if told else [*pieces, made]
+
+
+Compute = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def _looked_up(ids: Tensor, matrix: Tensor, _bias: Tensor | None) -> Tensor:
+    return matrix[ids]
+
+
+def _linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    return x @ matrix if bias is None else x @ matrix + bias
+
+
+def _scaled(normalized: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return normalized * weight if bias is None else normalized * weight + bias
+
+
+# What a component does with its weight and its bias; attention is looked at as a whole.
+_COMPUTES: Mapping[str, tuple[str, str | None, Compute]] = {
+    "embed": ("embed.W_E", None, _looked_up),
+    "blocks.{i}.ln1": ("blocks.{i}.ln1.w", "blocks.{i}.ln1.b", _scaled),
+    "blocks.{i}.ln2": ("blocks.{i}.ln2.w", "blocks.{i}.ln2.b", _scaled),
+    "blocks.{i}.mlp.in": ("blocks.{i}.mlp.W_in", "blocks.{i}.mlp.b_in", _linear),
+    "blocks.{i}.mlp.gate": ("blocks.{i}.mlp.W_gate", None, _linear),
+    "blocks.{i}.mlp.out": ("blocks.{i}.mlp.W_out", "blocks.{i}.mlp.b_out", _linear),
+    "ln_final": ("ln_final.w", "ln_final.b", _scaled),
+    "unembed": ("unembed.W_U", "unembed.b_U", _linear),
+}
+_NORMS = tuple(template for template, (_, _, compute) in _COMPUTES.items() if compute is _scaled)
+
+
+def elsewhere(case: Case) -> list[Comparison]:
+    """Every other component from its canonical weights, in the order in which HF calls them."""
+
+    def make() -> list[Comparison]:
+        return [one for name in alone.calls(case) if (one := _component(case, name)) is not None]
+
+    return case.once(("components from weights",), make)
+
+
+def _component(case: Case, name: str) -> Comparison | None:
+    weights, layer = usable(case), name.split(".")[1] if name.startswith("blocks.") else ""
+    if template_of(name) not in _COMPUTES:
+        return None
+    weight, bias, compute = _COMPUTES[template_of(name)]
+    weight, bias = weight.replace("{i}", layer), bias and bias.replace("{i}", layer)
+    has_bias = bias in theirs(case)
+    if weight not in weights or (has_bias and bias not in weights):
+        return None  # `weights.names` or `weights.shapes` says so
+    lone = alone.alone(case, name)
+    read = _normalized(case)[name] if compute is _scaled else lone.call.main
+    assert read is not None
+    value = compute(read, weights[weight], weights[bias] if bias is not None and has_bias else None)
+    return semantics(lone.noise).compare(weight, value, lone.truth, defined=lone.defined)
+
+
+def _normalized(case: Case) -> Mapping[str, Tensor]:
+    """By norm: what HF makes of its input before its weight and bias."""
+
+    def make() -> Mapping[str, Tensor]:
+        norms = [name for name in alone.calls(case) if template_of(name) in _NORMS]
+        points = {name: f"{name}.hook_normalized" for name in norms}
+        with torch.no_grad(), case.family.taps(case.reference(), names=list(points.values())) as taps:
+            for name in norms:
+                args, kwargs = alone.calls(case)[name].fresh()
+                alone.parts(case)[name](*args, **kwargs)
+        return {name: taps.values[point] for name, point in points.items()}
+
+    return case.once(("normalized",), make)
+
+
+def told(case: Case) -> set[str]:
+    """The weights of which another check says what is wrong: in float64 they cannot be used, or compute otherwise."""
+    told = theirs(case).keys() - usable(case).keys()
+    for layer in range(n_layers_of(case.family, case.reference())):
+        made = attentions(case).get(layer, [])
+        here = f"blocks.{layer}.attn."
+        if not made or any(one.verdict is Verdict.FAIL for one in made):
+            told |= {name for name in theirs(case) if name.startswith(here)}
+    for one in elsewhere(case):
+        if one.verdict is Verdict.FAIL:
+            owner = one.where.rpartition(".")[0]
+            told |= {name for name in theirs(case) if name.rpartition(".")[0] == owner}
+    return told

@@ -1,0 +1,135 @@
+"""What a library does to weights before they are looked at: each applied, run, and held against what is promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from verifier import places, traces
+from verifier.adapter import LOG_PROBABILITIES, LOGITS, Subject
+from verifier.canonical import Point
+from verifier.case import Case
+from verifier.errors import one_line
+from verifier.numerics import Comparison, Noise, conclude, semantics, stated, unit
+from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.spec import SINGLE
+
+SCENARIO = "plain"
+
+
+def promises(case: Case) -> Mapping[str, frozenset[str]]:
+    """What each processing promises to keep.
+
+    Raises:
+        NotApplicable: there is none that promises anything here.
+    """
+    found = case.once(("promises",), lambda: dict(case.subject().processings.promises()))  # type: ignore[attr-defined]
+    if not any(found.values()):
+        raise NotApplicable("the adapter has no weight processing that promises anything for this model")
+    promised: Mapping[str, frozenset[str]] = found
+    return promised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processed:
+    """What became of one processing: what was compared, or the exception that there was instead."""
+
+    compared: Sequence[Comparison] = ()
+    raised: Exception | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it keeps what it promises."""
+        return self.raised is None and not any(one.verdict is Verdict.FAIL for one in self.compared)
+
+
+def judged(case: Case, names: frozenset[str], promised: frozenset[str], points: Sequence[Point]) -> list[Comparison]:
+    """What a subject that is processed so computes, held against what is promised to be as it is in HF's model.
+
+    Its points come first, then what comes out of it.
+    """
+    label = " and ".join(names) if len(names) == 1 else "all together"
+    rows = case.agreeing_rows(SCENARIO)
+    subject: Subject = case.subject().processings.apply(names)  # type: ignore[attr-defined]
+    try:
+        seen = _run(case, subject, [point.name for point in points])
+    finally:
+        subject.close()
+    made = [stated(point.name, "it no longer fires") for point in points if point.name not in seen]
+    if points:
+        made += places.judged(case, SCENARIO, seen, points=points, rows=rows)
+    made = [replace(one, where=f"{label}: {one.where}") for one in made]
+    if promised & {LOGITS, LOG_PROBABILITIES}:
+        made.append(_comes_out(case, label, promised, seen[LOGITS], rows))
+    return made
+
+
+def _run(case: Case, subject: Subject, names: Sequence[str]) -> dict[str, Tensor]:
+    """What the subject shows at these points, and its logits."""
+    if names:
+        seen = traces.observe(case, subject, names, case.inputs(SCENARIO))
+        assert seen.logits is not None
+        return {**seen.values, LOGITS: seen.logits}
+    with torch.no_grad():
+        return {LOGITS: subject.forward(case.inputs(SCENARIO)).logits}
+
+
+def _comes_out(case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor) -> Comparison:
+    """Logits, or where those may move log-probabilities."""
+    defined = (case.scenario(SCENARIO).real & rows[:, None])[..., None]
+    truth, shown = case.expected(SCENARIO).logits, case.scenario(SCENARIO).rows
+    if LOGITS in promised:
+        return case.judge(SCENARIO).compare(f"{label}: {LOGITS}", logits, truth, defined=defined, rows=shown)
+    likely = truth.log_softmax(-1)
+
+    def noise(dtype_noise: float) -> float:
+        return Noise(own=0.0, perturbed=dtype_noise, unit=unit(likely, likely.dtype, defined)).total
+
+    judge = semantics(noise(case.noise(SCENARIO)), lambda: noise(case.noise(SCENARIO, SINGLE)))
+    return judge.compare(f"{label}: {LOG_PROBABILITIES}", logits.log_softmax(-1), likely, defined=defined, rows=shown)
+
+
+def each(case: Case) -> Mapping[str, Processed]:
+    """By processing: what comes out of a subject to which it alone was done. One that raises hides no other."""
+
+    def alone(name: str, promised: frozenset[str]) -> Processed:
+        try:
+            return Processed(compared=judged(case, frozenset({name}), promised, []))
+        except Exception as error:  # raised again by `conclude_each`
+            return Processed(raised=error)
+
+    def make() -> Mapping[str, Processed]:
+        before(case)
+        return {name: alone(name, promised) for name, promised in promises(case).items() if promised}
+
+    case.agreeing_rows(SCENARIO)
+    return case.once(("each processing",), make)
+
+
+def conclude_each(case: Case) -> Finding:
+    """The finding of all of them. Only where no difference is found does what was raised come out as it is."""
+    made = each(case)
+    raised = {name: one.raised for name, one in made.items() if one.raised is not None}
+    compared = [comparison for one in made.values() for comparison in one.compared]
+    if raised and all(one.kept for one in made.values() if one.raised is None):
+        raise next(iter(raised.values()))
+    finding = conclude(compared)
+    words = "".join(f"; {name} raises {one_line(error)}" for name, error in raised.items())
+    return replace(finding, message=f"{finding.message}{words}") if words else finding
+
+
+def before(case: Case) -> Mapping[str, Tensor]:
+    """What `as_it_is` gave before anything was processed."""
+    return case.once(("before processing",), lambda: as_it_is(case))
+
+
+def as_it_is(case: Case) -> Mapping[str, Tensor]:
+    """The subject's canonical weights, as far as it gives any, and its logits."""
+    subject, found = case.subject(), {}
+    if "weights" in subject.capabilities:
+        canonical = subject.weights.canonical()  # type: ignore[attr-defined]
+        found = {name: one.detach().clone() for name, one in canonical.items() if isinstance(one, Tensor)}
+    return {**found, **_run(case, subject, [])}
