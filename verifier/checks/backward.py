@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier import gradient_experiments, places, traces, working_gradients
+from verifier import experiments, gradient_experiments, places, traces, working_gradients
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import Point
 from verifier.case import Blocked, Case
@@ -45,7 +45,14 @@ def _alone(case: Case, point: Point) -> traces.Seen:
     return traces.observe(case, case.subject(), [], case.inputs("plain"), along=along, gradients_of=[point.name])
 
 
-def _culprit(case: Case, points: Iterable[Point], run: Callable[[Point], object], error: Exception) -> Finding:
+def _culprit(
+    case: Case,
+    points: Iterable[Point],
+    run: Callable[[Point], object],
+    error: Exception,
+    *,
+    what: str = "a backward hook",
+) -> Finding:
     """An error of autograd's, with the hook point that raises it: the first that does so alone."""
     if isinstance(error, Blocked | NotApplicable):
         raise error
@@ -53,9 +60,9 @@ def _culprit(case: Case, points: Iterable[Point], run: Callable[[Point], object]
         try:
             run(point)
         except Exception as raised:
-            words = f"a backward hook there raises {one_line(raised)}"
+            words = f"{what} there raises {one_line(raised)}"
             return Finding(verdict=Verdict.FAIL, where=point.name, message=words)
-    words = f"backward hooks at all points together raise {one_line(error)}, at none of them alone"
+    words = f"{what} at every point raises {one_line(error)}, at none of them alone"
     return Finding(verdict=Verdict.FAIL, where="all points together", message=words)
 
 
@@ -220,6 +227,34 @@ def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
         return seen[0] if seen else torch.zeros(0)
 
     return gradient_experiments.in_subject(case, points, run)
+
+
+@check("backward.in_place", needs=["hooks"])
+def in_place(case: Case) -> Finding:
+    """Gradients can be taken of a forward in which hooks wrote into the tensors that they were given.
+
+    A failure means that autograd refuses what a hook did in place (`z[:, :, head] = 0; return z`), because what is
+    handed to hooks is needed for the backward too.
+    """
+    points, subject = _points(case), case.subject()
+
+    def run(ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+        with torch.enable_grad(), traces.hooked(case, subject, forward=edits):
+            logits = subject.forward(Inputs(input_ids=ids)).logits
+            logits.sum().backward()
+        return logits
+
+    try:
+        experiments.in_subject(case, points, run, in_place=True)
+    except Exception as error:
+        return _culprit(
+            case,
+            points,
+            lambda point: experiments.in_subject(case, [point], run, in_place=True),
+            error,
+            what="an edit in place",
+        )
+    return Finding()
 
 
 @check("backward.checkpointing", needs=["modes", "hooks"])

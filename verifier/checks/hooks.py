@@ -321,7 +321,8 @@ def exception(case: Case) -> Finding:
         return note
 
     def compare() -> Iterator[Comparison]:
-        for names in traces.by_switch(case, [point.name for point in traces.shared_points(case)]).values():
+        firing = traces.all_values(case, "plain")  # `hooks.fires` looks for silent ones
+        for names in traces.by_switch(case, firing).values():
             edits: dict[str, Edit] = {name: noting(name) for name in names}
             edits[names[-1]] = raising
             with torch.no_grad(), _Caught() as caught, traces.hooked(case, subject, forward=edits):

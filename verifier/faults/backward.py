@@ -191,6 +191,12 @@ FAULTS: tuple[Fault, ...] = (
         plant=in_adapter(_weights_of_hooked()),
     ),
     Fault(
+        name="shown-what-is-needed",
+        what="a hook is given a tensor that the backward needs, and may write into it",
+        caught_by=["backward.in_place"],
+        plant=in_adapter(altered(forward=at("hook_scale", shown_as(lambda value: value.log().exp())))),
+    ),
+    Fault(
         name="checkpoint-recomputes-otherwise",
         what="under gradient checkpointing the MLP's gradient is doubled",
         caught_by=["backward.checkpointing"],
