@@ -141,7 +141,7 @@ class Seen:
     Attributes:
         fired: the names of the points in the order in which they fired, each as often as it did.
         values: by name: a copy, in canonical axes, of what the first firing showed.
-        kept: by name: that very tensor, in the adapter's axes and not copied, as a cache keeps it.
+        kept: by name: that very tensor, not copied, as a cache keeps it.
         gradients: by name: a copy, in canonical axes, of the first gradient.
         felt: as `fired`, of gradients.
         logits: what the forward gave.

@@ -1,0 +1,209 @@
+"""The checks of hook points: what they say of wrong ones, and what they leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from falcons import KINDS, SPREAD
+from one_check import AmongAll, Broken, Judge
+from torch import Tensor
+
+from verifier import checks
+from verifier.adapter import Edit, HookInfo
+from verifier.faults.altered_hooks import altered, at, shown_as
+from verifier.faults.mutants import Breaks
+from verifier.outcome import Verdict
+
+IDS = [one.id for one in checks.registered() if one.area == "hooks"]
+SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
+NOTHING_THERE = {
+    "hooks.aliases": "not applicable: no hook point has a second name",
+    "hooks.switches": "not applicable: no hook point has a switch",
+}
+
+
+@pytest.mark.parametrize("check", IDS)
+@pytest.mark.parametrize("kind", SPREAD)
+def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
+    found = among_all(kind)[check]
+    if check == "hooks.aliases" or (kind, check) == ("no-layers", "hooks.switches"):
+        assert (found.verdict, found.message) == (Verdict.SKIP, NOTHING_THERE[check])
+    else:
+        assert found.verdict is Verdict.PASS, found
+
+
+@pytest.mark.parametrize("check", IDS)
+def test_its_documentation_says_what_a_failure_means(check: str) -> None:
+    (found,) = checks.select([check])
+    assert "A failure" in found.doc
+
+
+# --- which are there -------------------------------------------------------------------------------------------------
+
+
+def without(*ends: str) -> Breaks:
+    return altered(names=lambda names: {name: info for name, info in names.items() if not name.endswith(ends)})
+
+
+def test_missing_points_are_counted_and_each_kind_is_named_once(judge: Judge, broken: Broken) -> None:
+    found = judge("hooks.present", adapter=broken(without("hook_z", "hook_k")))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_k")
+    assert found.message == "4 of 41 are missing: blocks.{i}.attn.hook_k, blocks.{i}.attn.hook_z"
+
+
+@pytest.mark.parametrize("check", ["hooks.fires", "hooks.order", "hooks.axes", "hooks.values", "hooks.kept"])
+def test_what_is_missing_is_told_once(judge: Judge, broken: Broken, check: str) -> None:
+    assert judge(check, adapter=broken(without("hook_z", "hook_k"))).verdict is Verdict.PASS
+
+
+def test_a_point_of_the_adapters_own_is_no_canonical_one(judge: Judge, broken: Broken) -> None:
+    extra = altered(
+        names=lambda names: {**names, "blocks.0.hook_own": HookInfo(own="hook_own")},
+        target=lambda name: name.replace("hook_own", "hook_mlp_out"),
+    )
+    for check in ("hooks.present", "hooks.absent", "hooks.fires"):
+        assert judge(check, adapter=broken(extra)).verdict is Verdict.PASS
+
+
+def test_a_point_of_the_adapters_own_must_fire_too(judge: Judge, broken: Broken) -> None:
+    silent = altered(
+        names=lambda names: {**names, "blocks.0.hook_own": HookInfo(own="hook_own")},
+        target=lambda name: None if name.endswith("hook_own") else name,
+    )
+    found = judge("hooks.fires", adapter=broken(silent))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.hook_own")
+
+
+def test_a_gated_point_is_asked_with_its_switch_on(judge: Judge, broken: Broken) -> None:
+    silent = altered(target=lambda name: None if name.endswith("hook_result") else name)
+    found = judge("hooks.fires", adapter=broken(silent))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_result")
+
+
+# --- axes ------------------------------------------------------------------------------------------------------------
+
+
+def turned(order: tuple[int, ...], axes: tuple[str, ...], end: str = "attn.hook_pattern") -> Breaks:
+    """The points that end so have these axes, say so, and take edits in them."""
+    back = tuple(order.index(axis) for axis in range(len(order)))
+
+    def turn(edit: Edit) -> Edit:
+        def act(value: Tensor) -> Tensor | None:
+            edited = edit(value.permute(order))
+            return None if edited is None else edited.permute(back)
+
+        return act
+
+    return altered(
+        names=lambda names: {
+            name: replace(info, axes=axes) if name.endswith(end) else info for name, info in names.items()
+        },
+        forward=at(end, turn),
+        backward=at(end, turn),
+    )
+
+
+QUERIES_FIRST = turned((0, 2, 1, 3), ("batch", "query", "head", "key"))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        *(check for check in IDS if check != "hooks.aliases"),
+        "intervene.replace",
+        "intervene.swap",
+        "backward.hooks",
+        "backward.replace",
+    ],
+)
+def test_other_axes_that_are_said_are_as_good(judge: Judge, broken: Broken, check: str) -> None:
+    assert judge(check, adapter=broken(QUERIES_FIRST)).verdict is Verdict.PASS
+
+
+def test_axes_that_are_none_of_the_points_are_wrong(judge: Judge, broken: Broken) -> None:
+    found = judge("hooks.axes", adapter=broken(turned((0, 1, 2, 3), ("batch", "kv_head", "query", "key"))))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_pattern")
+    assert found.message == "its axes are batch, kv_head, query, key, not batch, head, query, key (1 more places)"
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def shows(end: str, change: Callable[[Tensor], Tensor]) -> Breaks:
+    return altered(forward=at(end, shown_as(change)))
+
+
+@pytest.mark.parametrize(
+    ("end", "inputs"),
+    [
+        ("blocks.1.attn.hook_q", "what flows into it agrees (blocks.1.ln1.hook_normalized)"),
+        ("blocks.0.attn.hook_z", "what flows into it agrees (blocks.0.attn.hook_pattern, blocks.0.attn.hook_v)"),
+        ("hook_embed", "what flows into it is the tokens alone"),
+    ],
+)
+def test_a_wrong_value_is_placed_and_what_flows_into_it_is_looked_at(
+    judge: Judge, broken: Broken, end: str, inputs: str
+) -> None:
+    found = judge("hooks.values", adapter=broken(shows(end, lambda value: value.flip(2))))
+    assert (found.verdict, found.where) == (Verdict.FAIL, end)
+    assert inputs in (found.message or "")
+
+
+def test_what_flows_into_it_and_cannot_be_seen_is_said(judge: Judge, broken: Broken) -> None:
+    hidden, shown = without("attn.hook_v"), shows("blocks.0.attn.hook_z", lambda value: value.flip(2))
+    both = Breaks(parts={"hooks": lambda subject, hooks: _then(subject, hooks, hidden, shown)})
+    found = judge("hooks.values", adapter=broken(both))
+    assert "of what flows into it blocks.0.attn.hook_v cannot be seen" in (found.message or "")
+
+
+def _then(subject: Any, hooks: Any, *each: Breaks) -> Any:
+    for breaks in each:
+        hooks = breaks.parts["hooks"](subject, hooks)
+    return hooks
+
+
+def test_masked_scores_may_be_any_low_number(judge: Judge, broken: Broken) -> None:
+    def lowest(scores: Tensor) -> Tensor:
+        length = scores.shape[-1]
+        future = torch.ones(length, length, dtype=torch.bool).triu(1)
+        return scores.masked_fill(future, torch.finfo(scores.dtype).min)
+
+    assert judge("hooks.values", adapter=broken(shows("hook_attn_scores", lowest))).verdict is Verdict.PASS
+
+
+def test_values_are_not_judged_in_a_model_that_is_another_one(judge: Judge, broken: Broken) -> None:
+    wrong = Breaks(edits={"attn.hook_v": lambda value: value * 2})
+    found = judge("hooks.values", adapter=broken(wrong))
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by the logits, which differ already")
+
+
+@pytest.mark.parametrize(
+    ("config", "end"),
+    [
+        (KINDS["two-norms-grouped-rope"], "attn.hook_rot_q"),
+        (SEQUENTIAL, "hook_resid_mid"),
+        (SEQUENTIAL, "ln2.hook_scale"),
+    ],
+)
+def test_points_that_only_some_models_have(judge: Judge, broken: Broken, config: Mapping[str, Any], end: str) -> None:
+    found = judge("hooks.values", adapter=broken(shows(end, lambda value: value * 2)), config=config)
+    assert (found.verdict, found.where) == (Verdict.FAIL, f"blocks.0.{end}")
+
+
+# --- where a wrong forward starts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", ["forward.logits", "forward.left_padding", "forward.position_ids"])
+def test_a_wrong_forward_says_where_it_starts(judge: Judge, broken: Broken, check: str) -> None:
+    found = judge(check, adapter=broken(Breaks(edits={"blocks.1.attn.hook_k": lambda value: value * 2})))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.attn.hook_k")
+    assert "what flows into it agrees (blocks.1.ln1.hook_normalized)" in (found.message or "")
+
+
+def test_what_follows_from_a_difference_is_not_its_start(judge: Judge, broken: Broken) -> None:
+    wrong = Breaks(edits={"blocks.0.hook_mlp_out": lambda value: value * 2})
+    assert judge("forward.logits", adapter=broken(wrong)).where == "blocks.0.hook_mlp_out"
