@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from verifier_bridge import generation, masks, processing
 from verifier_bridge.block import BridgedBlock
 from verifier_bridge.components import BridgedEmbedding, BridgedNorm, BridgedRotaryEmbedding, BridgedUnembedding
-from verifier_bridge.errors import BridgeRefusal, HookError, InputError, unknown_name
+from verifier_bridge.errors import BridgeError, BridgeRefusal, HookError, InputError, unknown_name
 from verifier_bridge.hook_point import Edit, Handle, HookPoint
 from verifier_bridge.kv_cache import KeyValueCache, LayerSlot
 from verifier_bridge.registry import describe
@@ -284,9 +284,22 @@ class Bridge(nn.Module):
 
     def components(self) -> dict[str, nn.Module]:
         """The bridged parts by canonical name, each of which can be run alone."""
+        return {name: self.get_submodule(name) for name in self._component_names()}
+
+    def component(self, name: str) -> nn.Module:
+        """The bridged part of that canonical name.
+
+        Raises:
+            BridgeError: there is none; the message has the nearest right name.
+        """
+        names = self._component_names()
+        if name not in names:
+            raise BridgeError(unknown_name("component", name, names))
+        return self.get_submodule(name)
+
+    def _component_names(self) -> list[str]:
         names = [name for name, _ in self.architecture.components()]
-        names += [f"blocks.{layer}.attn.{part}" for layer in range(len(self.blocks)) for part in ("q", "k", "v")]
-        return {name: self.get_submodule(name) for name in names}
+        return names + [f"blocks.{layer}.attn.{part}" for layer in range(len(self.blocks)) for part in ("q", "k", "v")]
 
     def weight_map(self) -> WeightMap:
         """Between the model's parameters and canonical ones."""

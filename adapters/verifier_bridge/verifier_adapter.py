@@ -22,7 +22,7 @@ from verifier.adapter import (
 from verifier.canonical import template_of
 from verifier_bridge.bridge import Bridge
 from verifier_bridge.components import BridgedLinear, SplitProjection
-from verifier_bridge.errors import BridgeError, BridgeRefusal, unknown_name
+from verifier_bridge.errors import BridgeError, BridgeRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -206,10 +206,7 @@ class BridgeComponents:
         return self.bridge.components()
 
     def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        parts = self.bridge.components()
-        if name not in parts:
-            raise BridgeError(unknown_name("component", name, parts))
-        out = parts[name](*args, **kwargs)
+        out = self.bridge.component(name)(*args, **kwargs)
         main: Tensor = out[0] if isinstance(out, tuple) else out
         return main
 

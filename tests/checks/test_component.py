@@ -163,6 +163,22 @@ def test_an_attention_without_its_position_bias_is_found(judge: Judge, broken: B
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn")
 
 
+def test_a_wrong_model_is_told_as_such(judge: Judge, broken: Broken) -> None:
+    breaks = replace(running("blocks.0.mlp", louder), edits={"hook_mlp_out": louder})
+    assert judge("forward.logits", adapter=broken(breaks)).verdict is Verdict.FAIL
+    found = judge("component.mlp", adapter=broken(breaks))
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by the logits, which differ already")
+    assert judge("component.norms", adapter=broken(breaks)).verdict is Verdict.PASS
+
+
+def test_a_model_that_does_not_run_is_told_as_such(judge: Judge, broken: Broken) -> None:
+    def raises(_subject: Any, _inputs: Any) -> Any:
+        raise LookupError("no forward")
+
+    found = judge("component.mlp", adapter=broken(Breaks(forward=raises)))
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by build.forward")
+
+
 def test_a_component_that_raises_is_an_error_and_blocks_what_holds_it(judge: Judge, broken: Broken) -> None:
     def boom(_output: Tensor) -> Any:
         raise LookupError("no weights")

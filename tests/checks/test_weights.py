@@ -124,6 +124,19 @@ def test_a_missing_weight_is_told_once(judge: Judge, broken: Broken) -> None:
         assert judge(check, adapter=adapter).verdict is Verdict.PASS, check
 
 
+def test_weights_that_cannot_be_read_are_told_once(judge: Judge, broken: Broken) -> None:
+    def raises(_weights: Any) -> Any:
+        raise LookupError("no weights")
+
+    adapter = broken(reading(raises))
+    assert judge("weights.names", adapter=adapter).exception == "LookupError"
+    for check in ("shapes", "attention", "modules", "values", "restore", "writing"):
+        found = judge(f"weights.{check}", adapter=adapter, thorough=True)
+        assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by weights.names"), check
+    for check in ("processings", "unprocessed"):  # they look at logits alone then
+        assert judge(f"weights.{check}", adapter=adapter, thorough=True).verdict is Verdict.PASS, check
+
+
 # --- what they compute -----------------------------------------------------------------------------------------------
 
 
@@ -396,5 +409,5 @@ def test_a_point_that_a_processed_model_lacks_is_found(judge: Judge, broken: Bro
 def test_logits_that_differ_already_are_not_told_again(judge: Judge, broken: Broken) -> None:
     adapter = broken(Breaks(edits={"hook_embed": lambda value: value * 2}))
     for check in ("weights.processings", "weights.unprocessed"):
-        found = judge(check, adapter=adapter)
+        found = judge(check, adapter=adapter, thorough=True)
         assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by the logits, which differ already"), check

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from verifier.canonical import WEIGHTS, template_of
-from verifier.case import Case
+from verifier.case import Blocked, Case
 from verifier.hf_weights import canonical_weights
 from verifier.spec import SEMANTIC_DTYPE
 
@@ -35,6 +35,20 @@ def given(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
     return case.once(("given weights", dtype), make)
 
 
+def readable(case: Case) -> Mapping[str, Any]:
+    """The same in float64, for all but the check that reads them first.
+
+    Raises:
+        Blocked: reading them raises, which `weights.names` reports.
+    """
+    try:
+        return given(case)
+    except Blocked:
+        raise
+    except Exception as error:
+        raise Blocked("weights.names") from error
+
+
 def unreadable(ours: object, wanted: Tensor) -> str | None:
     """Why there is nothing to read in what stands under a name, in words."""
     if ours is None:
@@ -58,7 +72,7 @@ def usable(case: Case) -> Mapping[str, Tensor]:
     """The subject's weights that can be computed with: there, and of the right shape."""
 
     def make() -> Mapping[str, Tensor]:
-        ours = given(case)
+        ours = readable(case)
         return {
             name: ours[name].to(wanted)
             for name, wanted in theirs(case).items()

@@ -11,7 +11,7 @@ from verifier import alone
 from verifier.canonical import COMPONENTS, template_of
 from verifier.case import Blocked, Case
 from verifier.checks import Check, check
-from verifier.checks.canonical_weights import given, theirs
+from verifier.checks.canonical_weights import readable, theirs
 from verifier.checks.qkv import split_agrees
 from verifier.numerics import Comparison, conclude, semantics, stated
 from verifier.outcome import Finding, NotApplicable, Verdict
@@ -59,7 +59,7 @@ def _weights_lack(case: Case, name: str) -> bool:
     """Whether the component's weights are missing among the canonical ones too."""
     if "weights" not in case.subject().capabilities:
         return False
-    ours = given(case)
+    ours = readable(case)
     return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in theirs(case))
 
 
@@ -87,10 +87,10 @@ def _is_right(case: Case, name: str) -> bool:
 def _told_elsewhere(case: Case, name: str) -> str | None:
     """The check that reports already what is wrong inside this component; None where nothing is."""
     template = template_of(name)
-    for kind, templates in _KINDS.items():
-        for other in alone.calls(case):
-            inside = template_of(other) in templates and other.startswith(f"{name}.") and other in _offered(case)
-            if inside and not _is_right(case, other):
+    inside = [other for other in _offered(case) if other.startswith(f"{name}.") and other in alone.calls(case)]
+    for kind, templates in _KINDS.items() if inside else ():
+        for other in inside:
+            if template_of(other) in templates and not _is_right(case, other):
                 return _told_elsewhere(case, other) or f"component.{kind}"
     if template in (*_SPLIT, "blocks.{i}.attn", "blocks.{i}") and "weights" in case.subject().capabilities:
         return None if split_agrees(case, int(name.split(".")[1])) else "qkv.rows"
@@ -106,6 +106,7 @@ def _kind(kind: str, what: str, meaning: str, *templates: str) -> Check:
     _KINDS[kind] = templates
 
     def judge(case: Case) -> Finding:
+        case.require_forward()
         found = [name for name in alone.calls(case) if template_of(name) in templates and name in _offered(case)]
         if not found:
             raise NotApplicable(f"the adapter has no {what} that HF's model calls")
@@ -113,7 +114,10 @@ def _kind(kind: str, what: str, meaning: str, *templates: str) -> Check:
         lone = [name for name in found if reported[name] is None]
         if not lone:
             raise Blocked(next(told for told in reported.values() if told is not None))
-        return conclude(_judged(case, name) for name in lone)
+        finding = conclude(_judged(case, name) for name in lone)
+        if finding.verdict is Verdict.FAIL:
+            case.agreeing_rows("plain")  # a wrong model is told as such, and where its activations start to differ
+        return finding
 
     judge.__doc__ = f"""Each {what}, run alone with the arguments with which HF calls its module, gives what that gives.
 

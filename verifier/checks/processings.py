@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from verifier import places, traces
 from verifier.adapter import LOG_PROBABILITIES, LOGITS, Subject
 from verifier.canonical import Point
-from verifier.case import Case
+from verifier.case import Blocked, Case
+from verifier.checks.canonical_weights import readable
 from verifier.errors import one_line
 from verifier.numerics import Comparison, Noise, conclude, semantics, stated, unit
 from verifier.outcome import Finding, NotApplicable, Verdict
@@ -130,6 +132,8 @@ def as_it_is(case: Case) -> Mapping[str, Tensor]:
     """The subject's canonical weights, as far as it gives any, and its logits."""
     subject, found = case.subject(), {}
     if "weights" in subject.capabilities:
-        canonical = subject.weights.canonical()  # type: ignore[attr-defined]
-        found = {name: one.detach().clone() for name, one in canonical.items() if isinstance(one, Tensor)}
+        with contextlib.suppress(Blocked):  # `weights.names` reports that they cannot be read
+            readable(case)
+            canonical = subject.weights.canonical()  # type: ignore[attr-defined]
+            found = {name: one.detach().clone() for name, one in canonical.items() if isinstance(one, Tensor)}
     return {**found, **_run(case, subject, [])}

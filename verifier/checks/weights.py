@@ -13,7 +13,7 @@ from verifier.adapter import LOG_PROBABILITIES, LOGITS
 from verifier.canonical import Point
 from verifier.case import Blocked, Case
 from verifier.checks import check, processings
-from verifier.checks.canonical_weights import given, misshapen, theirs, unreadable, usable
+from verifier.checks.canonical_weights import given, misshapen, readable, theirs, unreadable, usable
 from verifier.checks.computed import attentions, elsewhere, told
 from verifier.hf_weights import canonical_of, n_layers_of
 from verifier.numerics import Comparison, conclude, rms, same, stated
@@ -56,7 +56,7 @@ def shapes(case: Case) -> Finding:
     """
 
     def compare() -> Iterator[Comparison]:
-        ours = given(case)
+        ours = readable(case)
         for name, wanted in theirs(case).items():
             if unreadable(ours.get(name), wanted) is None:  # otherwise `weights.names` says so
                 yield stated(name, misshapen(ours[name], wanted, name))
@@ -127,6 +127,8 @@ def restore(case: Case) -> Finding:
 
     A failure means that an edited model is saved as another one.
     """
+
+    readable(case)
 
     def compare() -> Iterator[Comparison]:
         other = case.build()
@@ -262,7 +264,7 @@ def together(case: Case) -> Finding:
     return conclude(processings.judged(case, names, promised, looked_at))
 
 
-@check("weights.unprocessed", needs=["processings"])
+@check("weights.unprocessed", needs=["processings"], applies="thorough")
 def untouched(case: Case) -> Finding:
     """Processing the weights gives a new subject: the one that was asked for it keeps every weight and its logits.
 
