@@ -17,7 +17,7 @@ from verifier.case import Blocked, Case
 from verifier.checks import Check, check
 from verifier.errors import one_line
 from verifier.experiments import prompts
-from verifier.numerics import Comparison, conclude, differentiable, precision, same, semantics, stated
+from verifier.numerics import Comparison, conclude, differentiable, gradient_precision, same, semantics, stated
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.spec import WORKING_DTYPES
 
@@ -335,7 +335,7 @@ def _precision(dtype: str) -> Check:
         def compare() -> Iterator[Comparison]:
             for name, true in reversed(list(theirs.truth.items())):
                 if name in given:  # a gradient that is not there at all is told by `backward.parameters`
-                    made = precision(theirs.noise[name]).compare(name, given[name], true)
+                    made = gradient_precision(theirs.noise[name]).compare(name, given[name], true)
                     yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
 
         return conclude(compare())

@@ -1,0 +1,114 @@
+"""Random Falcons under a right adapter: no failure may come of them, and how near its bounds it comes is printed.
+
+    python benchmarks/false_alarms.py --cases 1000 --seeds 0 1 2
+
+Every valid case is run with every check, in every dtype. What is printed for each check is the distribution of the
+error over the bound, at the place of the case where it was largest: 1 is where a failure begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from verifier.adapter import DEFAULT
+from verifier.engine.events import OutcomeReady, RunFinished
+from verifier.engine.plan import Plan
+from verifier.engine.run import run
+from verifier.families.falcon_configs import FLAGS
+from verifier.families.falcon_refusals import refusal
+from verifier.outcome import Outcome, Verdict
+from verifier.spec import CaseSpec
+
+THOROUGH = 20  # one case in so many is asked what is too dear for each
+
+
+def config(draw: random.Random) -> dict[str, Any]:
+    """A random Falcon that HF accepts: flags, heads, widths, depth, activation, epsilon and rotary base."""
+    while True:
+        heads, d_head = draw.choice((1, 2, 3, 4, 5, 6, 8, 9, 12, 16)), draw.choice((2, 3, 4, 6, 8, 10))
+        found: dict[str, Any] = {
+            **{name: draw.choice(values) for name, values in FLAGS.items()},
+            "num_kv_heads": draw.choice((None, 1, heads, *(n for n in range(2, heads) if heads % n == 0))),
+            "hidden_size": heads * d_head,
+            "num_attention_heads": heads,
+            "num_hidden_layers": draw.choice((1, 2, 2, 3)),
+            "ffn_hidden_size": draw.choice((None, 7, 40, 80, 130)),
+            "vocab_size": draw.choice((23, 61, 89, 131)),
+            "max_position_embeddings": 64,
+            "layer_norm_epsilon": draw.choice((1e-5, 1e-5, 1e-3)),
+            "activation": draw.choice(("gelu", "gelu", "gelu", "gelu_pytorch_tanh", "silu")),
+            "tie_word_embeddings": draw.choice((True, True, False)),
+        }
+        if draw.random() < 0.3:
+            found["rope_parameters"] = {"rope_type": "default", "rope_theta": draw.choice((1e3, 1e4, 5e5))}
+        if refusal(found) is None:
+            return found
+
+
+def specs(cases: int, seeds: Sequence[int]) -> Iterator[CaseSpec]:
+    """So many random cases for each seed."""
+    for seed in seeds:
+        draw = random.Random(seed)
+        for number in range(cases):
+            yield CaseSpec(
+                family="falcon",
+                config=config(draw),
+                seed=seed,
+                batch=draw.choice((2, 3, 5)),
+                length=draw.choice((6, 9, 11, 14)),
+                long=draw.choice((33, 97, 150)),
+                thorough=number % THOROUGH == 0,
+            )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=int, default=1000, help="for each seed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--adapter", default=DEFAULT)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=[], help="globs of checks")
+    asked = parser.parse_args()
+    plan = Plan(
+        family="falcon",
+        adapter=asked.adapter,
+        specs=tuple({spec.id: spec for spec in specs(asked.cases, asked.seeds)}.values()),
+        only=tuple(asked.only),
+    )
+    cases = {spec.id: spec for spec in plan.specs}
+    verdicts: Counter[Verdict] = Counter()
+    ratios: dict[str, list[float]] = defaultdict(list)
+    alarms: list[tuple[CaseSpec, Outcome]] = []
+    seconds = 0.0
+    for event in run(plan, workers=asked.workers):
+        if isinstance(event, RunFinished):
+            seconds = event.seconds
+        if not isinstance(event, OutcomeReady):
+            continue
+        outcome = event.outcome
+        verdicts[outcome.verdict] += 1
+        if outcome.verdict.gates:
+            alarms.append((cases[event.case], outcome))
+        elif outcome.bound and outcome.measured is not None and outcome.verdict is Verdict.PASS:
+            ratios[outcome.check].append(outcome.measured / outcome.bound)
+    print(f"{len(cases)} random cases, seeds {asked.seeds}, {seconds:.0f} s")
+    print(", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common()))
+    print(f"{'error / bound':28} {'outcomes':>8} {'median':>8} {'99%':>8} {'largest':>8}")
+    for check, found in ratios.items():
+        ordered = sorted(found)
+        high = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+        print(f"{check:28} {len(found):8,} {statistics.median(found):8.3f} {high:8.3f} {ordered[-1]:8.3f}")
+    for spec, outcome in alarms:
+        print(f"ALARM {outcome.check} {outcome.verdict} at {outcome.where}: {outcome.message}")
+        print(f"      {spec.to_json()}")
+    return 1 if alarms else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
