@@ -102,3 +102,17 @@ def test_the_main_output_is_the_first() -> None:
     x = torch.arange(4.0)
     assert torch.equal(Part(module=Two())(x), 2 * x)
     assert torch.equal(Part(module=Two(), rows=torch.tensor([3, 0]))(x), torch.tensor([6.0, 0.0]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_in_a_working_dtype_the_truth_is_float64s(falcon: FalconFamily, bridge: Adapter, dtype: str) -> None:
+    case = case_of(falcon, bridge)
+    found, name = alone.each_in(case, dtype), "blocks.1.mlp"
+    assert found.keys() == alone.calls(case).keys()
+    lone, eps = found[name], torch.finfo(getattr(torch, dtype)).eps
+    assert (lone.truth.dtype, lone.dtype) == (torch.float64, getattr(torch, dtype))
+    args, kwargs = lone.call.fresh()
+    with torch.no_grad():
+        theirs = alone.parts(case, dtype)[name](*args, **kwargs)
+    error = (theirs.double() - lone.truth).square().mean().sqrt()
+    assert 0 < error < lone.noise < 64 * eps

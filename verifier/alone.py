@@ -7,7 +7,7 @@ ones. What comes in is made random, because what a module does with the activati
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,11 @@ from verifier.numerics import Noise, rms, unit
 from verifier.outcome import NotApplicable
 from verifier.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.random_weights import generator
+from verifier.spec import SEMANTIC_DTYPE
 
 if TYPE_CHECKING:
     from verifier.case import Case
+    from verifier.family import Family
 
 SCENARIO = "padded"
 
@@ -71,13 +73,18 @@ class Call:
 
 
 def _copied(value: Any) -> Any:
+    return _mapped(value, lambda tensor: tensor.detach().clone())
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same, with each tensor in it changed."""
     match value:
         case Tensor():
-            return value.detach().clone()
+            return change(value)
         case tuple() | list():
-            return type(value)(_copied(one) for one in value)
+            return type(value)(_mapped(one, change) for one in value)
         case dict():
-            return {name: _copied(one) for name, one in value.items()}
+            return {name: _mapped(one, change) for name, one in value.items()}
     return value
 
 
@@ -87,47 +94,48 @@ class Alone:
 
     Attributes:
         call: how it is called.
-        truth: its main output, in float64.
+        truth: its main output in float64.
         noise: of that output.
         defined: what is defined of it: real tokens; None where all is.
+        dtype: of HF's own output.
     """
 
     call: Call
     truth: Tensor
     noise: float
     defined: Tensor | None
+    dtype: torch.dtype
 
 
-def parts(case: Case) -> Mapping[str, Part]:
+def parts(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Part]:
     """HF's module for every canonical component of the model that has one: the projections of each layer, too."""
-
-    def make() -> Mapping[str, Part]:
-        model = case.reference()
-        found = {name: Part(module=module) for name, module in case.family.components(model).items()}
-        for layer in range(n_layers_of(case.family, model)):
-            rows = case.family.qkv_rows(model, layer)
-            for letter in "qkv":
-                projection = getattr(rows, letter)
-                module = model.get_submodule(projection.module)
-                found[f"blocks.{layer}.attn.{letter}"] = Part(module=module, rows=projection.rows.flatten())
-        return found
-
-    return case.once(("parts",), make)
+    return case.once(("parts", dtype), lambda: _parts_of(case.family, case.reference(dtype)))
 
 
-def calls(case: Case) -> Mapping[str, Call]:
+def _parts_of(family: Family, model: nn.Module) -> Mapping[str, Part]:
+    found = {name: Part(module=module) for name, module in family.components(model).items()}
+    for layer in range(n_layers_of(family, model)):
+        rows = family.qkv_rows(model, layer)
+        for letter in "qkv":
+            projection = getattr(rows, letter)
+            module = model.get_submodule(projection.module)
+            found[f"blocks.{layer}.attn.{letter}"] = Part(module=module, rows=projection.rows.flatten())
+    return found
+
+
+def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
     """By component: how HF calls its module, with random hidden states; those that HF does not call are not there."""
 
     def make() -> Mapping[str, Call]:
         seen: dict[str, Call] = {}
         with contextlib.ExitStack() as stack:
-            for name, part in parts(case).items():
+            for name, part in parts(case, dtype).items():
                 stack.enter_context(_watched(part.module, name, seen))
             with torch.no_grad():
-                reference.forward(case.reference(), case.inputs(SCENARIO))
+                reference.forward(case.reference(dtype), case.inputs(SCENARIO, dtype))
         return {name: _with_random_input(case, name, call) for name, call in seen.items()}
 
-    return case.once(("calls",), make)
+    return case.once(("calls", dtype), make)
 
 
 @contextlib.contextmanager
@@ -163,15 +171,50 @@ def alone(case: Case, name: str) -> Alone:
 
 
 def measured(case: Case, name: str, call: Call) -> Alone:
-    """What HF's module of that component gives for these arguments, and the noise of that."""
-    part, real = parts(case)[name], case.scenario(SCENARIO).real
-    args, kwargs = call.fresh()
-    with torch.no_grad():
-        truth = part(*args, **kwargs).detach().clone()
-    args, kwargs = call.fresh()
-    with torch.no_grad(), Perturbation(torch.float64, PERTURBATION_SEED):
-        moved = part(*args, **kwargs)
-    of_tokens = truth.shape[:2] == real.shape
-    defined = real.reshape(*real.shape, *[1] * (truth.ndim - 2)) if of_tokens else None
+    """What HF's module of that component gives for these arguments in float64, and the noise of that."""
+    part = parts(case)[name]
+    truth, moved = _output(part, call), _output(part, call, moved_in=torch.float64)
+    defined = _defined(case, truth)
     total = Noise(own=0.0, perturbed=rms(moved - truth, defined), unit=unit(truth, torch.float64, defined)).total
-    return Alone(call=call, truth=truth, noise=total, defined=defined)
+    return Alone(call=call, truth=truth, noise=total, defined=defined, dtype=truth.dtype)
+
+
+def each_in(case: Case, dtype: str) -> Mapping[str, Alone]:
+    """By component: what float64 makes of weights and arguments of a model in that dtype, and HF's noise in it."""
+
+    def make() -> Mapping[str, Alone]:
+        true = _parts_of(case.family, case.truth(dtype))
+        return {name: _in_dtype(case, name, dtype, true[name]) for name in calls(case, dtype)}
+
+    return case.once(("each alone", dtype), make)
+
+
+def _in_dtype(case: Case, name: str, dtype: str, true: Part) -> Alone:
+    part, call, working = parts(case, dtype)[name], calls(case, dtype)[name], getattr(torch, dtype)
+    truth = _output(true, Call(args=_widened(call.args), kwargs=_widened(dict(call.kwargs))))
+    defined, own = _defined(case, truth), _output(part, call)
+    total = Noise(
+        own=rms(own.double() - truth, defined),
+        perturbed=rms(_output(part, call, moved_in=working).double() - truth, defined),
+        unit=unit(truth, working, defined),
+    ).total
+    return Alone(call=call, truth=truth, noise=total, defined=defined, dtype=own.dtype)
+
+
+def _output(part: Part, call: Call, *, moved_in: torch.dtype | None = None) -> Tensor:
+    """The part's main output, a copy; with every result of that dtype moved by a unit in the last place."""
+    args, kwargs = call.fresh()
+    moving = Perturbation(moved_in, PERTURBATION_SEED) if moved_in is not None else contextlib.nullcontext()
+    with torch.no_grad(), moving:
+        output = part(*args, **kwargs)
+    return output.detach().clone()
+
+
+def _widened(value: Any) -> Any:
+    return _mapped(value, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
+
+def _defined(case: Case, output: Tensor) -> Tensor | None:
+    """Real tokens, where the output is one of tokens: `[batch, pos, …]`."""
+    real = case.scenario(SCENARIO).real
+    return real.reshape(*real.shape, *[1] * (output.ndim - 2)) if output.shape[:2] == real.shape else None

@@ -19,7 +19,8 @@ from verifier.checks import component
 from verifier.faults.mutants import Breaks, replacing
 from verifier.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "component"]
+ALL = [one.id for one in checks.registered() if one.area == "component"]
+IDS = [one for one in ALL if one != "component.dtypes"]
 IN_BLOCKS = ("component.projections", "component.attention", "component.mlp", "component.blocks")
 ALIBI = KINDS["sequential-own-keys-alibi"]
 
@@ -60,7 +61,7 @@ def test_every_canonical_component_is_of_one_kind() -> None:
     assert component._KINDS["positions"] == ("rotary_emb",)
 
 
-@pytest.mark.parametrize("check", IDS)
+@pytest.mark.parametrize("check", ALL)
 def test_its_documentation_says_what_a_failure_means(check: str) -> None:
     (found,) = checks.select([check])
     assert "A failure" in found.doc
@@ -192,6 +193,50 @@ def test_a_component_that_raises_is_an_error_and_blocks_what_holds_it(judge: Jud
 def test_a_component_that_gives_no_tensor_is_found(judge: Judge, broken: Broken) -> None:
     found = judge("component.embeddings", adapter=broken(running("unembed", lambda output: (output,))))
     assert (found.verdict, found.message) == (Verdict.FAIL, "it is tuple, not a tensor")
+
+
+# --- working dtypes --------------------------------------------------------------------------------------------------
+
+
+def in_dtype(name: str, dtype: torch.dtype, change: Callable[[Tensor], Tensor]) -> Breaks:
+    """Wrong in one component and one dtype."""
+    return running(name, lambda output: change(output) if output.dtype == dtype else output)
+
+
+@pytest.mark.parametrize("kind", ["two-norms-grouped-rope", "sequential-own-keys-alibi"])
+def test_a_right_adapter_is_as_exact_as_hf(judge: Judge, kind: str) -> None:
+    found = judge("component.dtypes", config=KINDS[kind], thorough=True)
+    assert found.verdict is Verdict.PASS, found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_component_that_is_less_exact_in_one_dtype_is_found(judge: Judge, broken: Broken, dtype: str) -> None:
+    coarse = {"float32": torch.bfloat16, "bfloat16": torch.float8_e4m3fn, "float16": torch.bfloat16}[dtype]
+    breaks = in_dtype("blocks.1.mlp.in", getattr(torch, dtype), lambda output: output.to(coarse).to(output.dtype))
+    found = judge("component.dtypes", adapter=broken(breaks), thorough=True)
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.mlp.in")
+    assert f"in a {dtype} model" in (found.message or "")
+
+
+def test_another_dtype_than_hfs_is_found(judge: Judge, broken: Broken) -> None:
+    breaks = in_dtype("ln_final", torch.float16, lambda output: output.float())
+    found = judge("component.dtypes", adapter=broken(breaks), thorough=True)
+    assert (found.verdict, found.where) == (Verdict.FAIL, "ln_final")
+    assert found.message == "it gives torch.float32 in a float16 model, where HF's module gives torch.float16"
+
+
+def test_what_is_wrong_in_every_dtype_is_told_once(judge: Judge, broken: Broken) -> None:
+    found = judge("component.dtypes", adapter=broken(running("blocks.1.mlp", lambda output: -output)), thorough=True)
+    assert found.verdict is Verdict.PASS, found
+
+
+def test_a_model_that_is_less_exact_is_told_as_such(judge: Judge, broken: Broken) -> None:
+    def coarse(output: Tensor) -> Tensor:
+        return output.to(torch.bfloat16).to(output.dtype) if output.dtype == torch.float32 else output
+
+    breaks = replace(in_dtype("blocks.0.mlp", torch.float32, coarse), edits={"hook_mlp_out": coarse})
+    found = judge("component.dtypes", adapter=broken(breaks), thorough=True)
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float32")
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from verifier.case import Blocked, Case
 from verifier.checks import Check, check
 from verifier.checks.canonical_weights import readable, theirs
 from verifier.checks.qkv import split_agrees
-from verifier.numerics import Comparison, conclude, semantics, stated
+from verifier.numerics import Comparison, conclude, precision, semantics, stated
 from verifier.outcome import Finding, NotApplicable, Verdict
 
 _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
@@ -177,3 +178,56 @@ positions = _kind(
     "A failure means that whoever rotates queries and keys by it rotates them otherwise.",
     *(template for template in COMPONENTS if not any(template in named for named in _KINDS.values())),
 )
+
+
+@check("component.dtypes", needs=["components"], applies="thorough")
+def dtypes(case: Case) -> Finding:
+    """Each component alone is as exact in the working dtypes as HF's module, and gives a tensor of the same dtype.
+
+    What is wrong in float64 already, or inside a component, is not told again. A failure means that a component that
+    is run by itself rounds where HF does not.
+    """
+    case.require_forward()
+
+    def compare() -> Iterator[Comparison]:
+        for dtype in case.spec.dtypes:
+            wrong: set[str] = set()
+            for name in _inside_first(case):
+                if not _is_right(case, name) or _told_elsewhere(case, name):
+                    continue
+                if any(inner.startswith(f"{name}.") for inner in wrong):
+                    continue
+                for one in _in_dtype(case, name, dtype):
+                    wrong |= {name} if one.verdict is Verdict.FAIL else set()
+                    yield one
+
+    finding = conclude(compare())
+    if finding.verdict is Verdict.FAIL:
+        for dtype in case.spec.dtypes:
+            logits = case.actual("plain", dtype).logits
+            judged = case.precision_judge("plain", dtype).compare("logits", logits, case.true("plain", dtype).logits)
+            if judged.verdict is Verdict.FAIL:
+                raise Blocked(f"forward.{dtype}")
+    return finding
+
+
+def _inside_first(case: Case) -> list[str]:
+    return [
+        name
+        for templates in _KINDS.values()
+        for name in alone.calls(case)
+        if template_of(name) in templates and name in _offered(case)
+    ]
+
+
+def _in_dtype(case: Case, name: str, dtype: str) -> Iterator[Comparison]:
+    lone = alone.each_in(case, dtype)[name]
+    args, kwargs = lone.call.fresh()
+    with torch.no_grad():
+        output = case.subject(dtype).components.run(name, args, kwargs)  # type: ignore[attr-defined]
+    judged = precision(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
+    words = f"{judged.message} in a {dtype} model"
+    yield judged if judged.message is None else replace(judged, message=words)
+    if judged.verdict is not Verdict.FAIL:
+        other = f"it gives {output.dtype} in a {dtype} model, where HF's module gives {lone.dtype}"
+        yield stated(name, None if output.dtype == lone.dtype else other)

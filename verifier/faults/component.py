@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,6 +73,16 @@ def _without_residual(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapp
     return output - stream
 
 
+def _in_half(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    output: Tensor = right.run(name, args, kwargs)
+    return output.to(torch.bfloat16).to(output.dtype) if output.dtype == torch.float32 else output
+
+
+def _upcast(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    output: Tensor = right.run(name, args, kwargs)
+    return output.to(torch.promote_types(output.dtype, torch.float32))
+
+
 def _hidden(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
     return {name: module for name, module in modules.items() if template_of(name) != "blocks.{i}.mlp.out"}
 
@@ -124,5 +135,17 @@ FAULTS: tuple[Fault, ...] = (
         what="a block alone gives what it adds to the residual stream, not the stream",
         caught_by=["component.blocks"],
         plant=in_adapter(_of("blocks.{i}", _without_residual)),
+    ),
+    Fault(
+        name="component-mlp-in-half",
+        what="the MLP alone goes through bfloat16 in a float32 model",
+        caught_by=["component.dtypes"],
+        plant=in_adapter(_of("blocks.{i}.mlp", _in_half)),
+    ),
+    Fault(
+        name="component-norm-upcast",
+        what="a norm alone gives float32 in a half-precision model",
+        caught_by=["component.dtypes"],
+        plant=in_adapter(_of("ln_final", _upcast)),
     ),
 )
