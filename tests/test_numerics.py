@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +19,17 @@ from verifier.numerics import (
     PRECISION_MARGIN,
     SEMANTICS_MARGIN,
     Comparison,
+    Judge,
     Noise,
+    at_every_position,
     conclude,
+    differentiable,
+    gradient_precision,
+    moved_rows,
+    position_noise,
     precision,
     rms,
+    row_noise,
     same,
     semantics,
     stated,
@@ -303,6 +312,129 @@ def test_a_ratio_is_error_over_bound() -> None:
     assert judged("x", Verdict.FAIL, 3.0, 2.0).ratio == 1.5
     assert judged("x", Verdict.FAIL, 3.0, 0.0).ratio == float("inf")
     assert judged("x", Verdict.PASS, 0.0, 0.0).ratio == 0.0
+
+
+# --- few numbers, many rows, one position ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("judge", [precision, gradient_precision])
+def test_a_bound_grows_where_few_numbers_are_compared(judge: Callable[[float], Judge]) -> None:
+    many, few = torch.zeros(10_000, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    bounds = [judge(NOISE).compare("x", one, one).bound for one in (many, few)]
+    assert bounds[0] < 1.1 * NOISE
+    assert bounds[1] > 2 * bounds[0]
+
+
+def test_how_many_are_compared_is_how_many_are_defined() -> None:
+    defined = torch.zeros(100, dtype=torch.bool)
+    defined[:4] = True
+    everything = torch.zeros(100, dtype=torch.float64)
+    some = precision(NOISE).compare("x", everything, everything, defined=defined)
+    assert some.bound == precision(NOISE).compare("x", everything[:4], everything[:4]).bound
+
+
+def test_semantics_do_not_depend_on_how_many_numbers_there_are() -> None:
+    one = torch.zeros(1, dtype=torch.float64)
+    assert semantics(NOISE).compare("x", one, one).bound == SEMANTICS_MARGIN * NOISE
+
+
+def test_the_noise_of_a_row_is_what_float32_does_to_it_in_float64s_units() -> None:
+    truth = torch.zeros(2, 3, 4, dtype=torch.float64)
+    single = truth.clone().float()
+    single[1] = 2.0**-20
+    quiet, noisy = row_noise(truth, single)
+    assert float(quiet) == 0.0
+    assert float(noisy) == pytest.approx(2.0**-20 * 2.0**-29)
+
+
+def test_the_noise_of_a_row_is_at_least_a_unit() -> None:
+    truth = torch.full((1, 5), 3.0, dtype=torch.float64)
+    assert float(row_noise(truth, truth.float())) == pytest.approx(3 * torch.finfo(torch.float64).eps)
+
+
+def test_a_row_moves_when_it_moves_by_more_than_the_margin() -> None:
+    base = torch.ones(1, 8, dtype=torch.float64)
+    rows = torch.cat([base, base + 0.9 * SEMANTICS_MARGIN * NOISE, base + 1.1 * SEMANTICS_MARGIN * NOISE])
+    assert moved_rows(rows, base, NOISE).tolist() == [False, False, True]
+
+
+def test_a_row_that_is_no_number_moved_unless_both_are() -> None:
+    base = torch.tensor([[1.0, -torch.inf]]).double()
+    rows = torch.tensor([[1.0, -torch.inf], [torch.nan, -torch.inf], [1.0, 0.0]]).double()
+    assert moved_rows(rows, base, NOISE).tolist() == [False, True, True]
+
+
+LOGITS = torch.randn(2, 6, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+REAL = torch.ones(2, 6, 1, dtype=torch.bool)
+
+
+def positions(actual: object, real: Tensor = REAL, width: int = 40) -> Comparison:
+    noise = torch.full((6,), NOISE, dtype=torch.float64)
+    return at_every_position("logits", actual, LOGITS, noise, defined=real, width=width)
+
+
+def test_one_wrong_position_is_found_and_named() -> None:
+    wrong = LOGITS.clone()
+    wrong[:, 4] += 4 * NOISE
+    found = positions(wrong)
+    assert found.verdict is Verdict.FAIL
+    assert "most in position 4" in (found.message or "")
+    assert rms(wrong - LOGITS) < 2 * NOISE, "over all positions it is lost"
+
+
+def test_a_position_is_judged_where_a_token_stands() -> None:
+    wrong, real = LOGITS.clone(), REAL.clone()
+    wrong[0, 2] = torch.nan
+    assert positions(wrong).verdict is Verdict.FAIL
+    real[0, 2] = False
+    assert positions(wrong, real).verdict is Verdict.PASS
+    with pytest.raises(NotApplicable):
+        positions(wrong, torch.zeros_like(real))
+
+
+def test_a_narrow_stream_gives_fewer_numbers_than_a_row_of_logits_has() -> None:
+    wide, narrow = (positions(LOGITS, width=width) for width in (40, 2))
+    assert narrow.bound > wide.bound
+
+
+def test_what_is_no_logits_is_wrong_at_every_position() -> None:
+    assert positions(LOGITS[:, :5]).message == "its shape is [2, 5, 50], not [2, 6, 50]"
+    assert positions(None).verdict is Verdict.FAIL
+
+
+def test_the_noise_of_a_position_is_nowhere_less_than_that_of_all() -> None:
+    error = torch.zeros_like(LOGITS)
+    error[:, 3] = 4 * NOISE
+    found = position_noise([error, error], REAL, least=NOISE)
+    assert found.tolist() == pytest.approx([NOISE] * 3 + [4 * 2**0.5 * NOISE] + [NOISE] * 2)
+
+
+def test_a_gradient_is_held_against_the_slope() -> None:
+    at = torch.linspace(0.5, 2, 7, dtype=torch.float64)
+
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x.exp()
+
+        @staticmethod
+        def backward(ctx: Any, *given: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            return given[0] * x.exp() * 1.0001
+
+    def cut(x: Tensor) -> Tensor:
+        return x.detach().exp()
+
+    def wrong(x: Tensor) -> Tensor:
+        found: Tensor = Wrong.apply(x)  # type: ignore[no-untyped-call]
+        return found
+
+    assert differentiable("x", torch.exp, at, seed=0).verdict is Verdict.PASS
+    for function in (cut, wrong, lambda x: (x + x.detach()).exp()):
+        found = differentiable("x", function, at, seed=0)
+        assert found.verdict is Verdict.FAIL
+        assert "in a direction in which its slope is" in (found.message or "")
 
 
 # --- the only place with a bound -------------------------------------------------------------------------------------

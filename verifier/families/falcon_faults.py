@@ -75,7 +75,26 @@ def _other_theta(model: Any) -> None:
     rotary.original_inv_freq = rotary.inv_freq
 
 
+def _only_together(model: Any) -> Breaks:
+    """Right for every flag, and wrong where three of them meet: the attention's output lacks its bias."""
+    config = model.config
+    if not (config.alibi and config.bias and not config.multi_query and not config.new_decoder_architecture):
+        raise NotApplicable("its flags are others")
+    return Breaks(model=_attention_bias_lost)
+
+
+@torch.no_grad()
+def _attention_bias_lost(model: Any) -> None:
+    model.transformer.h[-1].self_attention.dense.bias.zero_()
+
+
 FAULTS = (
+    Fault(
+        name="one-combination-wrong",
+        what="wrong only with ALiBi, biases and a key for each head together",
+        caught_by=["forward.logits", "hooks.values"],
+        plant=in_adapter(_only_together),
+    ),
     Fault(
         name="alibi-unrounded",
         what="ALiBi in full precision, where HF passes it through bfloat16",

@@ -215,9 +215,9 @@ FAULTS: tuple[Fault, ...] = (
         plant=in_adapter(_rounded(torch.float8_e4m3fn, torch.bfloat16)),
     ),
     Fault(
-        name="gradient-float16-in-bfloat16",
-        what="gradients go through bfloat16, in float16 alone",
+        name="gradient-float16-in-eight-bits",
+        what="gradients go through eight bits, in float16 alone",
         caught_by=["backward.float16"],
-        plant=in_adapter(_rounded(torch.bfloat16, torch.float16)),
+        plant=in_adapter(_rounded(torch.float8_e4m3fn, torch.float16)),
     ),
 )
