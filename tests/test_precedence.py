@@ -66,26 +66,7 @@ def test_a_point_that_fires_before_one_that_it_depends_on_is_too_early(
     assert out_of_order(DIAMOND, list(fired)) == early
 
 
-@pytest.fixture(
-    scope="module", params=["sequential-own-keys-alibi", "two-norms-grouped-rope", "one-norm-own-keys-rope"]
-)
-def kind(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(scope="module")
-def before(kind: str, falcon: FalconFamily, bridge: Adapter) -> Before:
-    return experiments.precedence_of(Case(spec(KINDS[kind]), falcon, bridge))
-
-
-def test_every_point_is_in_it_and_none_depends_on_a_later_one(before: Before, kind: str, falcon: FalconFamily) -> None:
-    order = [point.name for point in falcon.points(KINDS[kind])]
-    assert list(before) == sorted(before, key=order.index)
-    assert set(before) == set(order)
-    assert all(order.index(one) < order.index(name) for name, inputs in before.items() for one in inputs)
-
-
+# By kind of block: what flows into some points of it, from within the block.
 FLOWS: Mapping[str, Mapping[str, set[str]]] = {
     "sequential-own-keys-alibi": {
         "attn.hook_attn_scores": {"attn.hook_q", "attn.hook_k"},
@@ -106,6 +87,23 @@ FLOWS: Mapping[str, Mapping[str, set[str]]] = {
         "hook_resid_post": {"hook_attn_out", "hook_mlp_out"},
     },
 }
+
+
+@pytest.fixture(scope="module", params=FLOWS)
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def before(kind: str, falcon: FalconFamily, bridge: Adapter) -> Before:
+    return experiments.precedence_of(Case(spec(KINDS[kind]), falcon, bridge))
+
+
+def test_every_point_is_in_it_and_none_depends_on_a_later_one(before: Before, kind: str, falcon: FalconFamily) -> None:
+    order = [point.name for point in falcon.points(KINDS[kind])]
+    assert set(before) == set(order)
+    assert all(order.index(one) < order.index(name) for name, inputs in before.items() for one in inputs)
 
 
 def test_it_is_the_block_that_hugging_face_computes(before: Before, kind: str) -> None:
