@@ -91,6 +91,7 @@ def test_a_cache_that_is_not_there_is_said_once(judge: Judge, broken: Broken) ->
         ("cache.chunks", lambda one: one.input_ids.shape[1] > 1 and one.cache is not None, "the second chunk"),
         ("cache.chunks", lambda one: one.cache is not None and one.cache.length == LENGTH - 1, "later chunks"),
         ("cache.position_ids", lambda one: one.cache is not None, "the first step"),
+        ("cache.inputs_embeds", lambda one: one.cache is not None, "the first step"),
         ("cache.batch", lambda one: one.cache is not None and len(one.input_ids) == 1, "no padding"),
     ],
 )
@@ -190,6 +191,30 @@ def test_only_hf_is_to_blame_for_what_it_decodes_itself(judge: Judge, falcon: Fa
     found = judge(check, adapter=Hugging(), family=WrongInPieces(falcon), thorough=True)
     assert found.verdict is Verdict.SKIP
     assert (found.message or "").startswith("blocked by reference.cache: HF's own decoding differs")
+
+
+def test_what_hf_cannot_decode_excuses_nobody(judge: Judge, falcon: FalconFamily) -> None:
+    class Unable(Delegate):
+        def build(self, *args: Any, **kwargs: Any) -> Any:
+            model = self.original.build(*args, **kwargs)
+            right = model.transformer.forward
+
+            def forward(*inputs: Any, past_key_values: Any = None, **more: Any) -> Any:
+                if past_key_values is not None and not hasattr(model, "wrapped"):
+                    raise ValueError("no cache")
+                return right(*inputs, past_key_values=past_key_values, **more)
+
+            model.transformer.forward = forward
+            return model
+
+    class Wrapped(Hugging):
+        def wrap(self, model: Any) -> Any:
+            model.wrapped = True
+            return super().wrap(model)
+
+    found = judge("cache.stepwise", adapter=Wrapped(1.5), family=Unable(falcon))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "the first step")
+    assert judge("cache.stepwise", adapter=Wrapped(), family=Unable(falcon)).verdict is Verdict.PASS
 
 
 def test_the_pieces_that_hf_decodes_rightly_are_judged(judge: Judge, falcon: FalconFamily) -> None:

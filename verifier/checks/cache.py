@@ -2,122 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from verifier import reference
-from verifier.adapter import Inputs, Output
 from verifier.canonical import Point
 from verifier.case import Blocked, Case
 from verifier.checks import check
+from verifier.checks.decoding import Run, by_row, in_pieces, in_turn, judged, judged_in_pieces, piece, step
 from verifier.numerics import Comparison, conclude, same, semantics, stated
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.scenarios import one_row
 
 GREEDY_STEPS = 6
 PADDED_STEPS = 3  # positions of padded rows are counted wrongly from the first steps on, or never
-
-Run = Callable[[Inputs], Output]
-Place = tuple[str, Tensor]
-"""What is compared under one name: `[batch, pos]`."""
-
-
-def _piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
-    """The tokens from `start` to `end`, as they follow on what is cached: the mask covers the past too."""
-    assert inputs.input_ids is not None
-    return Inputs(
-        input_ids=inputs.input_ids[:, start:end].clone(),
-        attention_mask=None if inputs.attention_mask is None else inputs.attention_mask[:, :end].clone(),
-        position_ids=None if inputs.position_ids is None else inputs.position_ids[:, start:end].clone(),
-        cache=cache,
-        use_cache=True,
-    )
-
-
-def _step(run: Run, inputs: Inputs) -> Output:
-    """One forward, from which decoding can go on.
-
-    Raises:
-        Blocked: it gave no cache, which `cache.given` reports.
-    """
-    with torch.no_grad():
-        output = run(inputs)
-    if output.cache is None:
-        raise Blocked("cache.given")
-    return replace(output, logits=output.logits.clone())  # the next forward may write into the same memory
-
-
-def _in_pieces(run: Run, inputs: Inputs, ends: Sequence[int]) -> Tensor:
-    """Logits `[batch, pos, d_vocab]` of a text that is given piece by piece, each with the cache of those before."""
-    pieces, cache, start = [], None, 0
-    for end in ends:
-        output = _step(run, _piece(inputs, start, end, cache))
-        pieces.append(output.logits)
-        cache, start = output.cache, end
-    return torch.cat(pieces, dim=1)
-
-
-def _judged(
-    case: Case, scenario: str, decode: Callable[[Run], Tensor], run: Run, places: Sequence[Place]
-) -> Iterator[Comparison]:
-    """Hold what is decoded against HF's one forward, where the subject's own one forward agrees with that.
-
-    Raises:
-        Blocked: wherever it differs it is what HF's own decoding gives, which `reference.cache` reports.
-    """
-    chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
-    truth, judge = case.expected(scenario).logits, case.judge(scenario)
-    ours, theirs, looked, excused = decode(run), None, False, False
-    for where, rows in places:
-        defined = (chosen.real & rows & agreeing[:, None])[..., None]
-        if not bool(defined.any()):
-            continue
-        found = judge.compare(where, ours, truth, defined=defined, rows=chosen.rows)
-        if found.verdict is Verdict.FAIL:
-            theirs = _decoded_by_hf(case, decode) if theirs is None else theirs
-            upstream = judge.compare(where, theirs, truth, defined=defined).verdict is Verdict.FAIL
-            if upstream and judge.compare(where, ours, theirs, defined=defined).verdict is not Verdict.FAIL:
-                excused = True
-                continue
-        looked = True
-        yield found
-    if excused and not looked:
-        raise Blocked("reference.cache: HF's own decoding differs from its one forward, and the subject decodes so")
-
-
-def _decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> Tensor:
-    return decode(lambda inputs: reference.forward(case.reference(), inputs))
-
-
-def _pieces(case: Case, scenario: str, ends: Sequence[int], places: Sequence[Place]) -> Finding:
-    """Judge the subject's decoding in these pieces."""
-
-    def decode(run: Run) -> Tensor:
-        return _in_pieces(run, case.inputs(scenario), ends)
-
-    case.agreeing_rows(scenario)  # before anything is decoded by what is wrong already
-    return conclude(_judged(case, scenario, decode, case.subject().forward, places))
-
-
-def _in_turn(case: Case, scenario: str, ends: Sequence[int], names: Sequence[str]) -> list[Place]:
-    """A place for each piece, in the order in which they are decoded; the last name is that of all the rest."""
-    real = case.scenario(scenario).real
-    position = torch.arange(real.shape[1], device=real.device).expand_as(real)
-    starts = [0, *ends[: len(names) - 1]]
-    stops = [*ends[: len(names) - 1], ends[-1]]
-    return [
-        (name, (position >= start) & (position < stop)) for name, start, stop in zip(names, starts, stops, strict=True)
-    ]
-
-
-def _by_row(case: Case, scenario: str) -> list[Place]:
-    """A place for each way of padding."""
-    chosen = case.scenario(scenario)
-    numbers = torch.arange(len(chosen.rows), device=chosen.real.device)
-    return [(name, (numbers == row)[:, None].expand_as(chosen.real)) for row, name in enumerate(chosen.rows)]
 
 
 @check("cache.given", needs=["cache"])
@@ -147,7 +47,7 @@ def stepwise(case: Case) -> Finding:
     length = case.spec.length
     ends = [length - 4, length - 3, length - 2, length - 1, length]
     names = ["the prompt", "the first step", "later steps"]
-    return _pieces(case, "plain", ends, _in_turn(case, "plain", ends, names))
+    return judged_in_pieces(case, "plain", ends, in_turn(case, "plain", ends, names))
 
 
 @check("cache.chunks", needs=["cache"])
@@ -159,7 +59,7 @@ def chunks(case: Case) -> Finding:
     length = case.spec.length
     ends = [2, length - 3, length - 1, length]
     names = ["the first chunk", "the second chunk", "later chunks"]
-    return _pieces(case, "plain", ends, _in_turn(case, "plain", ends, names))
+    return judged_in_pieces(case, "plain", ends, in_turn(case, "plain", ends, names))
 
 
 @check("cache.padding", needs=["cache"])
@@ -169,7 +69,7 @@ def padding(case: Case) -> Finding:
     A failure means that padding which is cached leaks into what comes after it, or shifts its positions.
     """
     length = case.spec.length
-    return _pieces(case, "padded", [length - 4, length - 1, length], _by_row(case, "padded"))
+    return judged_in_pieces(case, "padded", [length - 4, length - 1, length], by_row(case, "padded"))
 
 
 @check("cache.position_ids", needs=["cache"])
@@ -181,7 +81,7 @@ def position_ids(case: Case) -> Finding:
     length = case.spec.length
     ends = [length - 3, length - 1, length]
     names = ["the prompt", "the first step", "later steps"]
-    return _pieces(case, "position ids", ends, _in_turn(case, "position ids", ends, names))
+    return judged_in_pieces(case, "position ids", ends, in_turn(case, "position ids", ends, names))
 
 
 @check("cache.padded_position_ids", needs=["cache"])
@@ -191,7 +91,20 @@ def padded_position_ids(case: Case) -> Finding:
     A failure means that with a cache one of the two is forgotten when the other is given.
     """
     length, scenario = case.spec.length, "padded position ids"
-    return _pieces(case, scenario, [length - 4, length - 1, length], _by_row(case, scenario))
+    return judged_in_pieces(case, scenario, [length - 4, length - 1, length], by_row(case, scenario))
+
+
+@check("cache.inputs_embeds", needs=["cache"], applies="thorough")
+def inputs_embeds(case: Case) -> Finding:
+    """With embeddings in the place of tokens, padded on the left, decoding gives HF's logits.
+
+    A failure means that a soft prompt is gone on from otherwise than from tokens.
+    """
+    length, scenario = case.spec.length, "inputs embeds"
+    ends = [length - 3, length - 1, length]
+    return judged_in_pieces(
+        case, scenario, ends, in_turn(case, scenario, ends, ["the prompt", "the first step", "later steps"])
+    )
 
 
 @check("cache.batch", needs=["cache"], applies="thorough")
@@ -205,9 +118,9 @@ def batch(case: Case) -> Finding:
     def alone(run: Run) -> Tensor:
         inputs = case.inputs("padded")
         ends = [length - 4, length - 1, length]
-        return torch.cat([_in_pieces(run, one_row(inputs, row), ends) for row in range(count)])
+        return torch.cat([in_pieces(run, one_row(inputs, row), ends) for row in range(count)])
 
-    return conclude(_judged(case, "padded", alone, case.subject().forward, _by_row(case, "padded")))
+    return conclude(judged(case, "padded", alone, case.subject().forward, by_row(case, "padded")))
 
 
 @check("cache.apart", needs=["cache"], applies="thorough")
@@ -226,9 +139,9 @@ def apart(case: Case) -> Finding:
     texts = [inputs, replace(inputs, input_ids=inputs.input_ids.flip(0))]
     truths = [case.expected("plain").logits, case.expected("plain").logits.flip(0)]
     run = case.subject().forward
-    prompts = [_step(run, _piece(text, 0, length - 2, None)) for text in texts]
+    prompts = [step(run, piece(text, 0, length - 2, None)) for text in texts]
     rest = [
-        _step(run, _piece(text, length - 2, length, prompt.cache)) for text, prompt in zip(texts, prompts, strict=True)
+        step(run, piece(text, length - 2, length, prompt.cache)) for text, prompt in zip(texts, prompts, strict=True)
     ]
     judge = case.judge("plain")
     return conclude(
@@ -252,8 +165,8 @@ def hooks(case: Case) -> Finding:
     length, inputs, names = case.spec.length, case.inputs("plain"), [one.name for one in points]
     truth, noise = case.tapped("plain"), case.point_noise("plain")
     past = length - 2
-    prompt = _step(case.subject().forward, _piece(inputs, 0, past, None))
-    seen = case.activations(names, "plain", inputs=_piece(inputs, past, length, prompt.cache))
+    prompt = step(case.subject().forward, piece(inputs, 0, past, None))
+    seen = case.activations(names, "plain", inputs=piece(inputs, past, length, prompt.cache))
 
     def compare(point: Point, shown: object, start: int) -> Comparison:
         defined = case.defined(point.axes, "plain") & rows.reshape(-1, *[1] * (len(point.axes) - 1))
@@ -285,6 +198,8 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     """Judge the subject's greedy continuation of the plain tokens under a mask."""
     prompt = case.inputs("plain").input_ids
     assert prompt is not None
+    if not case.reference().can_generate():
+        raise NotApplicable("HF's model does not generate")
     theirs, logits = reference.greedy(case.reference(), prompt, max_new_tokens=steps, attention_mask=mask)
     ours = case.subject().cache.generate(  # type: ignore[attr-defined]
         prompt.clone(), max_new_tokens=steps, attention_mask=None if mask is None else mask.clone()

@@ -50,19 +50,22 @@ class Other:
         subject: the wrapped model.
         truth: what HF made of it on plain tokens, before it was wrapped.
         noise: of that truth; measured when it is asked for.
+        rows: `[batch]`: those that are judged, in which the case's own subject gives HF's logits.
     """
 
     subject: Subject
     truth: Tensor
     noise: Callable[[], float]
+    rows: Tensor
 
     def compare(self, where: str, logits: Tensor) -> Comparison:
         """Judge logits on plain tokens that must be this model's."""
         # The unit is part of the noise: what is within it alone needs no measuring.
-        nearest = semantics(unit(self.truth, torch.float64)).compare(where, logits, self.truth)
+        here = self.rows[:, None, None]
+        nearest = semantics(unit(self.truth, torch.float64)).compare(where, logits, self.truth, defined=here)
         if nearest.verdict is Verdict.PASS:
             return nearest
-        return semantics(self.noise()).compare(where, logits, self.truth)
+        return semantics(self.noise()).compare(where, logits, self.truth, defined=here)
 
 
 def other(case: Case) -> Other:
@@ -85,6 +88,7 @@ def other(case: Case) -> Other:
         return Other(
             subject=case.wrap(model),
             truth=truth,
+            rows=case.agreeing_rows("plain"),
             noise=lambda: case.once(("noise", "other weights"), lambda: noise_of(truth)),
         )
 

@@ -112,6 +112,15 @@ def _alone_without_mask(inputs: Inputs) -> Inputs:
     return replace(inputs, attention_mask=None) if alone else inputs
 
 
+def _shifted_embeds(inputs: Inputs) -> Inputs:
+    """Embeddings are off, a little, and each of their dimensions by another factor."""
+    embeds = inputs.inputs_embeds
+    if embeds is None:
+        return inputs
+    factors = torch.linspace(1, 1 + SLIGHTLY, embeds.shape[-1], dtype=embeds.dtype, device=embeds.device)
+    return replace(inputs, inputs_embeds=embeds * factors)
+
+
 def _leaky(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     """Of several new tokens each sees the next one too."""
     queries, keys = scores.shape[-2:]
@@ -204,6 +213,12 @@ FAULTS: tuple[Fault, ...] = (
         what="padding that is cached is seen as if it were tokens",
         caught_by=["cache.padding", "cache.padded_position_ids", "cache.batch"],
         plant=in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, past, 1))),
+    ),
+    Fault(
+        name="cache-embeds-shifted",
+        what="embeddings after a cache are slightly off",
+        caught_by=["cache.inputs_embeds"],
+        plant=in_adapter(_with_cache(_shifted_embeds)),
     ),
     Fault(
         name="cache-lone-row-unmasked",
