@@ -322,6 +322,21 @@ def test_a_cast_through_half_is_found(judge: Judge, broken: Broken, through: tor
     assert (found.verdict, found.where) == (Verdict.FAIL, "logits")
 
 
+def test_a_move_to_the_cpu_is_looked_at_where_the_case_is_elsewhere(judge: Judge, broken: Broken) -> None:
+    elsewhere = "cpu:0"  # what is not called the CPU is moved to it
+
+    def to(right: Any, *, dtype: Any = None, device: Any = None) -> None:
+        right.to(dtype=dtype, device=device)
+        if device is not None:
+            right.to(dtype=torch.float16)
+            right.to(dtype=torch.float32)
+
+    assert judge("state.to", device=elsewhere).verdict is Verdict.PASS
+    assert judge("state.to", adapter=broken(modes(to=to))).verdict is Verdict.PASS
+    found = judge("state.to", adapter=broken(modes(to=to)), device=elsewhere)
+    assert (found.verdict, found.where) == (Verdict.FAIL, "logits on the CPU")
+
+
 def test_a_float32_model_that_is_wrong_when_it_is_built_so_is_told_elsewhere(judge: Judge, broken: Broken) -> None:
     def rough(subject: Subject, inputs: Inputs) -> Output:
         output = subject.forward(inputs)
