@@ -161,6 +161,7 @@ WEIGHTS: tuple[Weight, ...] = (
     Weight(template=_BLOCK + "mlp.W_in", axes=("d_model", "d_mlp")),
     Weight(template=_BLOCK + "mlp.W_gate", axes=("d_model", "d_mlp")),
     Weight(template=_BLOCK + "mlp.b_in", axes=("d_mlp",)),
+    Weight(template=_BLOCK + "mlp.b_gate", axes=("d_mlp",)),
     Weight(template=_BLOCK + "mlp.W_out", axes=("d_mlp", "d_model")),
     Weight(template=_BLOCK + "mlp.b_out", axes=("d_model",)),
     Weight(template="ln_final.w", axes=("d_model",)),

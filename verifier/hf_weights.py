@@ -73,6 +73,7 @@ def _each(family: Family, model: nn.Module, value: Value) -> Iterator[tuple[str,
         yield f"{here}.mlp.W_in", matrix(f"{here}.mlp.in")
         yield f"{here}.mlp.W_gate", matrix(f"{here}.mlp.gate")
         yield f"{here}.mlp.b_in", vector(f"{here}.mlp.in")
+        yield f"{here}.mlp.b_gate", vector(f"{here}.mlp.gate")
         yield f"{here}.mlp.W_out", matrix(f"{here}.mlp.out")
         yield f"{here}.mlp.b_out", vector(f"{here}.mlp.out")
     yield "ln_final.w", vector("ln_final", "weight")

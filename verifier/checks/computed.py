@@ -101,7 +101,7 @@ _COMPUTES: Mapping[str, tuple[str, str | None, Compute]] = {
     "blocks.{i}.ln1": ("blocks.{i}.ln1.w", "blocks.{i}.ln1.b", _scaled),
     "blocks.{i}.ln2": ("blocks.{i}.ln2.w", "blocks.{i}.ln2.b", _scaled),
     "blocks.{i}.mlp.in": ("blocks.{i}.mlp.W_in", "blocks.{i}.mlp.b_in", _linear),
-    "blocks.{i}.mlp.gate": ("blocks.{i}.mlp.W_gate", None, _linear),
+    "blocks.{i}.mlp.gate": ("blocks.{i}.mlp.W_gate", "blocks.{i}.mlp.b_gate", _linear),
     "blocks.{i}.mlp.out": ("blocks.{i}.mlp.W_out", "blocks.{i}.mlp.b_out", _linear),
     "ln_final": ("ln_final.w", "ln_final.b", _scaled),
     "unembed": ("unembed.W_U", "unembed.b_U", _linear),
