@@ -34,7 +34,7 @@ def names(case: Case) -> Finding:
         wanted, ours = theirs(case), given(case)
         for name, weight in wanted.items():
             yield stated(name, unreadable(ours.get(name), weight))
-        for name in ours.keys() - wanted.keys():
+        for name in sorted(ours.keys() - wanted.keys()):
             yield stated(name, _made_up(name, ours[name]))
 
     return conclude(compare())
@@ -147,7 +147,7 @@ def restore(case: Case) -> Finding:
                     continue
                 found = same(name, restored[name], weight)
                 yield found if found.message is None else replace(found, message=f"{found.message}{words}")
-            for name in restored.keys() - wanted.keys():
+            for name in sorted(restored.keys() - wanted.keys()):
                 yield stated(name, f"HF's state dict has nothing of that name{words}")
 
     return conclude(compare())
