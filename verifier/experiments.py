@@ -56,6 +56,13 @@ class Change:
     put: Tensor
     swap: Tensor
 
+    def of(self, rows: Sequence[int], *, first: int) -> Change:
+        """What becomes of these rows, in a batch in which the first of them stands there."""
+        here = [row - self.first for row in rows]
+        if len(here) == len(self.keep):
+            return replace(self, first=first)
+        return Change(first=first, keep=self.keep[here], put=self.put[here], swap=self.swap[here])
+
     def edit(self, in_place: bool = False) -> Edit:
         """As an edit of a whole batch."""
 
@@ -143,14 +150,26 @@ def _with_edits(case: Case, dtype: str, ids: Tensor, edits: Mapping[str, Edit]) 
 
 
 def batch(
-    changes: Mapping[str, Change], names: Iterable[str], *, in_place: bool = False
+    changes: Mapping[str, Change],
+    names: Iterable[str],
+    *,
+    wanted: Callable[[int], bool] = lambda _row: True,
+    in_place: bool = False,
 ) -> tuple[list[int], dict[str, Edit]]:
-    """The rows of the unedited prompts and of these points' interventions, and the edits for a batch of just those."""
+    """The rows of the unedited prompts and of these points' interventions, and the edits for a batch of just those.
+
+    Args:
+        changes: by point.
+        names: the points.
+        wanted: which of their rows.
+        in_place: whether the edits write into what they are given.
+    """
     rows, edits = list(range(UNEDITED)), {}
     for name in names:
         change = changes[name]
-        edits[name] = replace(change, first=len(rows)).edit(in_place)
-        rows += range(change.first, change.first + len(change.keep))
+        mine = [row for row in range(change.first, change.first + len(change.keep)) if wanted(row)]
+        edits[name] = change.of(mine, first=len(rows)).edit(in_place)
+        rows += mine
     return rows, edits
 
 
@@ -165,9 +184,7 @@ def _precedence(case: Case) -> Before:
     edits, rows = {}, {}
     for row, one in enumerate(added, start=UNEDITED):
         change, name = changes[one.point.name], one.point.name
-        here = slice(one.row - change.first, one.row - change.first + 1)
-        alone = Change(first=row, keep=change.keep[here], put=change.put[here], swap=change.swap[here])
-        edits[name], rows[name] = alone.edit(), row
+        edits[name], rows[name] = change.of([one.row], first=row).edit(), row
     model, ids = case.reference(), prompts(case, UNEDITED + len(added))
     with torch.no_grad(), case.family.taps(model, edits=edits) as taps:
         reference.forward(model, Inputs(input_ids=ids))
@@ -252,7 +269,12 @@ def region(point: Point, shape: Sequence[int], extent: Extent, device: torch.dev
 
 
 def in_subject(
-    case: Case, points: Iterable[Point], run: Callable[[Tensor, Mapping[str, Edit]], Tensor], *, in_place: bool = False
+    case: Case,
+    points: Iterable[Point],
+    run: Callable[[Tensor, Mapping[str, Edit]], Tensor],
+    *,
+    kinds: Sequence[Kind] = KINDS,
+    in_place: bool = False,
 ) -> dict[int, Tensor]:
     """What the subject gives in the rows of these points, one forward for each switch.
 
@@ -260,14 +282,16 @@ def in_subject(
         case: whose experiment it is.
         points: those whose rows are wanted.
         run: gives the logits for ids and edits.
+        kinds: which of their rows.
         in_place: whether the edits write into what they are given.
 
     Returns:
         By row: logits `[pos, d_vocab]`; the unedited row 0 among them, as the first group of points gives it.
     """
     experiment, found = of(case), dict[int, Tensor]()
+    chosen = {one.row for one in experiment.interventions if one.kind in kinds}
     for names in traces.by_switch(case, [point.name for point in points]).values():
-        rows, edits = batch(experiment.changes, names, in_place=in_place)
+        rows, edits = batch(experiment.changes, names, wanted=chosen.__contains__, in_place=in_place)
         logits = run(experiment.ids[rows], edits)
         for place, row in enumerate(rows):
             found.setdefault(row, logits[place])

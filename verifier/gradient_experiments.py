@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ROWS: tuple[tuple[Kind, Extent], ...] = (
     ("replace", "everywhere"),
     ("replace", "one head and position"),
-    ("zero", "everywhere"),
 )
 
 

@@ -73,13 +73,20 @@ def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> fl
     return rms(truth, defined) * torch.finfo(dtype).eps
 
 
-def row_noise(truth: Tensor, single: Tensor) -> Tensor:
-    """`[row]`: the float64 noise of each row, from what float32 made of the same computation, `[row, …]` both.
+def from_single(truth: Tensor, single: Tensor, defined: Tensor | None = None) -> float:
+    """The float64 noise of a tensor, from what float32 made of the same computation.
 
-    It is float32's own error, weights rounded too, in float64's units. Where hundreds of rows are judged at once it
-    stands for the perturbation, which costs many times as much, and sees the same: a row whose edit makes everything
-    after it ill-conditioned is noisier in both.
+    It is float32's own error, weights rounded too, in float64's units, and at least a unit. Where very many tensors
+    are judged at once it stands for the perturbation, which costs many times as much, and sees the same: what is
+    ill-conditioned is noisier in both.
     """
+    # What is equal is so although it may be no number (a masked score is minus infinity).
+    error = (single.double() - truth).masked_fill(single.double() == truth, 0.0)
+    return math.hypot(rms(error, defined) / _SINGLE_UNITS, unit(truth, torch.float64, defined))
+
+
+def row_noise(truth: Tensor, single: Tensor) -> Tensor:
+    """`[row]`: the same of each row, `[row, …]` both."""
     error = (single.double() - truth).square().flatten(1).mean(1).sqrt() / _SINGLE_UNITS
     scale = truth.square().flatten(1).mean(1).sqrt() * torch.finfo(torch.float64).eps
     return torch.hypot(error, scale)

@@ -18,10 +18,10 @@ from verifier import reference
 from verifier.adapter import Edit, HookInfo, Inputs, Subject
 from verifier.canonical import Point, template_of
 from verifier.hf_weights import canonical_of
-from verifier.numerics import Noise, rms, unit
+from verifier.numerics import from_single
 from verifier.outcome import NotApplicable
-from verifier.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.random_weights import generator
+from verifier.spec import SEMANTIC_DTYPE, SINGLE
 
 if TYPE_CHECKING:
     from verifier.case import Case
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Hugging Face's run in float64.
+    """Hugging Face's run.
 
     Attributes:
         values: by point, and `logits`.
@@ -60,14 +60,14 @@ def cotangent(case: Case, scenario: str, dtype: torch.dtype = torch.float64) -> 
 
 
 def theirs(case: Case, scenario: str) -> Reference:
-    """HF's activations and gradients at every canonical point."""
-    return case.once(("theirs", scenario), lambda: _tapped(case, scenario))
+    """HF's activations and gradients at every canonical point, in float64."""
+    return case.once(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
 
 
-def _tapped(case: Case, scenario: str) -> Reference:
-    model = case.reference()
+def _tapped(case: Case, scenario: str, dtype: str) -> Reference:
+    model = case.reference(dtype)
     with torch.enable_grad(), case.family.taps(model) as taps:
-        logits = reference.forward(model, case.inputs(scenario)).logits
+        logits = reference.forward(model, case.inputs(scenario, dtype)).logits
     gradients, weights = gradients_of(case, model, logits, scenario, taps.values)
     return Reference(
         values={**{name: value.detach() for name, value in taps.values.items()}, "logits": logits.detach()},
@@ -103,31 +103,24 @@ class PointNoise:
 
 
 def noise(case: Case, scenario: str) -> PointNoise:
-    """What rounding alone does to HF's activations and gradients."""
-    return case.once(("point noise", scenario), lambda: _moved(case, scenario))
+    """What rounding does to HF's activations and gradients."""
+    return case.once(("point noise", scenario), lambda: _noise(case, scenario))
 
 
-def _moved(case: Case, scenario: str) -> PointNoise:
-    model, truth = case.reference(), theirs(case, scenario)
-    with torch.enable_grad(), case.family.taps(model) as taps, Perturbation(torch.float64, PERTURBATION_SEED):
-        logits = reference.forward(model, case.inputs(scenario)).logits
-        gradients, weights = gradients_of(case, model, logits, scenario, taps.values)
+def _noise(case: Case, scenario: str) -> PointNoise:
+    truth, single = (
+        theirs(case, scenario),
+        case.once(("theirs", scenario, SINGLE), lambda: _tapped(case, scenario, SINGLE)),
+    )
     defined = {point.name: case.defined(point.axes, scenario) for point in case.points}
 
-    def total(moved: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> dict[str, float]:
-        return {
-            name: Noise(
-                own=0.0,
-                perturbed=rms(value - true[name], defined.get(name)),
-                unit=unit(true[name], torch.float64, defined.get(name)),
-            ).total
-            for name, value in moved.items()
-        }
+    def each(true: Mapping[str, Tensor], rough: Mapping[str, Tensor]) -> dict[str, float]:
+        return {name: from_single(true[name], value, defined.get(name)) for name, value in rough.items()}
 
     return PointNoise(
-        values=total(taps.values, truth.values),
-        gradients=total(gradients, truth.gradients),
-        weights=total(weights, truth.weights),
+        values=each(truth.values, {name: value for name, value in single.values.items() if name != "logits"}),
+        gradients=each(truth.gradients, single.gradients),
+        weights=each(truth.weights, single.weights),
     )
 
 

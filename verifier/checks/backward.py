@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier import experiments, gradient_experiments, places, traces, working_gradients
+from verifier import gradient_experiments, places, traces, working_gradients
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import Point
 from verifier.case import Blocked, Case
@@ -238,22 +238,19 @@ def in_place(case: Case) -> Finding:
     """
     points, subject = _points(case), case.subject()
 
-    def run(ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
-        with torch.enable_grad(), traces.hooked(case, subject, forward=edits):
-            logits = subject.forward(Inputs(input_ids=ids)).logits
-            logits.sum().backward()
-        return logits
+    def write(value: Tensor) -> Tensor:
+        return value.mul_(1)
+
+    def run(chosen: Sequence[Point]) -> None:
+        for names in traces.by_switch(case, [point.name for point in chosen]).values():
+            with torch.enable_grad(), traces.hooked(case, subject, forward=dict.fromkeys(names, write)):
+                logits = subject.forward(case.inputs("plain")).logits
+                logits.backward(traces.cotangent(case, "plain").to(logits))
 
     try:
-        experiments.in_subject(case, points, run, in_place=True)
+        run(points)
     except Exception as error:
-        return _culprit(
-            case,
-            points,
-            lambda point: experiments.in_subject(case, [point], run, in_place=True),
-            error,
-            what="an edit in place",
-        )
+        return _culprit(case, points, lambda point: run([point]), error, what="an edit in place")
     return Finding()
 
 

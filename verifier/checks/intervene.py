@@ -114,12 +114,13 @@ def in_place(case: Case) -> Finding:
         case,
         places.agreeing_points(case),
         lambda ids, edits: _logits(case, subject, ids, edits),
+        kinds=("replace",),
         in_place=True,
     )
 
     def compare() -> Iterator[Comparison]:
         for one in experiment.interventions:
-            if one.kind == "replace" and one.row in given and bool(experiment.acts[one.row]):
+            if one.row in given and bool(experiment.acts[one.row]):
                 yield _judged(experiment, given, one)
 
     return conclude(_first_of_each_point(list(compare())))
