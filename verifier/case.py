@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from verifier import reference, traces
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
 from verifier.canonical import Point
 from verifier.family import Family
-from verifier.numerics import Comparison, Judge, Noise, position_noise, precision, rms, semantics, unit
+from verifier.numerics import Comparison, Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
 from verifier.outcome import Verdict
 from verifier.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario, copied
@@ -175,36 +176,38 @@ class Case:
         """The noise of HF's logits in that dtype."""
 
         def make() -> float:
-            own, moved = self._errors(scenario, dtype)
             truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
+            if dtype == SEMANTIC_DTYPE:
+                return from_single(truth, self.expected(scenario, SINGLE).logits, real)
+            own, moved = self._errors(scenario, dtype)
             # A tensor's thousands of elements make the rms of one run steady: it varies by a few parts in a hundred.
             return Noise(
-                own=0.0 if own is None else rms(own, real),
-                perturbed=rms(moved, real),
-                unit=unit(truth, getattr(torch, dtype), real),
+                own=rms(own, real), perturbed=rms(moved, real), unit=unit(truth, getattr(torch, dtype), real)
             ).total
 
         return self.once(("noise", scenario, dtype), make)
 
+    def steadiness(self, scenario: str) -> float:
+        """What HF's float64 logits themselves move by when every result is moved by a unit."""
+        truth, real = self.expected(scenario).logits, self.scenario(scenario).real[..., None]
+        return rms(self._perturbed(scenario, SEMANTIC_DTYPE).logits - truth, real)
+
     def noise_by_position(self, scenario: str, dtype: str) -> Tensor:
-        """`[pos]`: the same at each position, but nowhere less than it is over all."""
+        """`[pos]`: the noise in a working dtype at each position, but nowhere less than it is over all."""
 
         def make() -> Tensor:
-            return position_noise(
-                [error for error in self._errors(scenario, dtype) if error is not None],
-                self.scenario(scenario).real[..., None],
-                least=self.noise(scenario, dtype),
-            )
+            real, least = self.scenario(scenario).real[..., None], self.noise(scenario, dtype)
+            return position_noise(self._errors(scenario, dtype), real, least=least)
 
         return self.once(("noise by position", scenario, dtype), make)
 
-    def _errors(self, scenario: str, dtype: str) -> tuple[Tensor | None, Tensor]:
-        """What HF's logits are off by in that dtype, `[batch, pos, d_vocab]`; and with every result moved by a unit."""
+    def _errors(self, scenario: str, dtype: str) -> tuple[Tensor, Tensor]:
+        """What HF's logits are off by in a working dtype, `[batch, pos, d_vocab]`: as they are, and perturbed."""
 
-        def make() -> tuple[Tensor | None, Tensor]:
+        def make() -> tuple[Tensor, Tensor]:
             truth = self.true(scenario, dtype).logits
-            moved = self._perturbed(scenario, dtype).logits.double() - truth
-            return None if dtype == SEMANTIC_DTYPE else self.expected(scenario, dtype).logits.double() - truth, moved
+            own, moved = self.expected(scenario, dtype).logits, self._perturbed(scenario, dtype).logits
+            return own.double() - truth, moved.double() - truth
 
         return self.once(("errors", scenario, dtype), make)
 
@@ -226,10 +229,13 @@ class Case:
             assert truth.loss is not None
             assert own.loss is not None
             assert wanted is not None
-            moved = _token_losses(self._perturbed("labels", dtype).logits, wanted) - _token_losses(truth.logits, wanted)
+            each = _token_losses(truth.logits, wanted)
+            if dtype == SEMANTIC_DTYPE:
+                single = _token_losses(self.expected("labels", SINGLE).logits, wanted)
+                return math.hypot(from_single(each, single), unit(truth.loss, torch.float64))
             return Noise(
                 own=rms(own.loss.double() - truth.loss),
-                perturbed=rms(moved),
+                perturbed=rms(_token_losses(self._perturbed("labels", dtype).logits, wanted) - each),
                 unit=unit(truth.loss, getattr(torch, dtype)),
             ).total
 

@@ -62,10 +62,19 @@ def rms(values: Tensor, defined: Tensor | None = None) -> float:
         values: `[batch, …]`, or a scalar.
         defined: broadcasts to `values`; None where everything is.
     """
-    squares = values.detach().to(torch.float64).square()
-    if defined is not None:
-        squares = squares[defined.expand_as(squares)]
-    return math.sqrt(float(squares.mean())) if squares.numel() else 0.0
+    seen = values.detach().to(torch.float64)
+    if defined is None:
+        count = seen.numel()
+    else:
+        # What is not defined may be no number, so it is filled in and not multiplied away.
+        seen = seen.masked_fill(~defined, 0.0)
+        count = _count(defined, seen)
+    return float(torch.linalg.vector_norm(seen)) / math.sqrt(count) if count else 0.0
+
+
+def _count(defined: Tensor, values: Tensor) -> int:
+    """How many of the values are defined; `defined` broadcasts to them."""
+    return int(defined.count_nonzero()) * (values.numel() // max(1, defined.numel()))
 
 
 def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> float:
@@ -168,9 +177,12 @@ class Judge:
             return Comparison(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
         assert isinstance(actual, Tensor)
         difference = actual.detach().to(truth.device, torch.float64) - truth.to(torch.float64)
-        difference = difference.nan_to_num(nan=math.inf)
-        count = difference.numel() if defined is None else int(defined.expand_as(difference).sum())
-        error, bound = rms(difference, defined), self.margin * self.noise * (1 + self.few / math.sqrt(max(1, count)))
+        error, bound = rms(difference, defined), self.margin * self.noise
+        if math.isnan(error):
+            error = math.inf
+        if self.few:
+            count = difference.numel() if defined is None else _count(defined, difference)
+            bound *= 1 + self.few / math.sqrt(max(1, count))
         if error <= bound:
             verdict = Verdict.PASS
         elif self.reduced is not None and error <= self.margin * self.reduced():
@@ -218,6 +230,7 @@ class Judge:
 def _worst_row(difference: Tensor, defined: Tensor | None, rows: Sequence[str]) -> str | None:
     if not rows:
         return None
+    difference = difference.nan_to_num(nan=math.inf)
     shown = None if defined is None else defined.expand_as(difference)
     errors = [rms(row, None if shown is None else shown[number]) for number, row in enumerate(difference)]
     return rows[max(range(len(errors)), key=errors.__getitem__)]

@@ -4,6 +4,7 @@ and what of the model itself did change."""
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -55,42 +56,78 @@ class Surroundings:
         Args:
             model: whose classes are watched, with their bases and the Hugging Face modules that define them.
         """
-        classes = {base for module in model.modules() for base in type(module).__mro__ if base is not object}
-        modules = {one.__module__ for one in classes if _is_hf(one.__module__)}
-        # What they use of HF's other modules lives there: the registries of activations and attention functions.
-        used = [value for name in modules if name in sys.modules for value in vars(sys.modules[name]).values()]
-        modules |= {str(value.__module__) for value in used if _is_hf(getattr(value, "__module__", None))}
-        self._watched: dict[str, Any] = {f"class {one.__module__}.{one.__qualname__}": one for one in classes}
-        self._watched |= {f"module {name}": sys.modules[name] for name in modules if name in sys.modules}
-        # What was seen is held too, so that no identity is given out again while the snapshot lives.
-        self._held = [dict(vars(one)) for one in self._watched.values()]
-        self._seen = self._look()
+        self._watched = _watched(frozenset(type(module) for module in model.modules()))
+        self._seen, self._torch = self._look(), _torch_state()
 
-    def _look(self) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
-        looked_into: set[int] = set()  # a registry that several modules import is looked into at the first
-        for label, one in sorted(self._watched.items()):
-            for name, value in vars(one).items():
-                if name not in _SELF_FILLED:
-                    seen[f"{label}: {name}"] = id(value) if id(value) in looked_into else _contents(value)
-                    looked_into.add(id(value))
-        return seen | _torch_state()
+    def _look(self) -> list[_Namespace]:
+        return [_Namespace(label, vars(one)) for label, one in self._watched.items()]
+
+    def _then_and_now(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Everything by name, as it was and as it is; nothing at all where both are the same."""
+        now, torch_now = self._look(), _torch_state()
+        if torch_now == self._torch and all(map(_Namespace.same, self._seen, now)):
+            return {}, {}
+        return _named(self._seen) | self._torch, _named(now) | torch_now
 
     def differences(self) -> list[str]:
         """What is no longer as it was, by name."""
-        now = self._look()
-        return sorted(key for key in self._seen.keys() | now.keys() if self._seen.get(key) != now.get(key))
+        then, now = self._then_and_now()
+        return sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
 
     def changes(self) -> list[str]:
         """What of it does something else now, by name: not what was only added to a module or a registry.
 
         HF itself notes each class that it meets in registries of its own, and fills caches that were None.
         """
-        now = self._look()
-        added = {key for key in now if key.startswith("module ") and self._seen.get(key, _NOTHING) == _NOTHING}
-        return sorted(
-            key for key in (self._seen.keys() | now.keys()) - added if not _still_in(self._seen.get(key), now.get(key))
-        )
+        then, now = self._then_and_now()
+        added = {key for key in now if key.startswith("module ") and then.get(key, _NOTHING) == _NOTHING}
+        return sorted(key for key in (then.keys() | now.keys()) - added if not _still_in(then.get(key), now.get(key)))
+
+
+class _Namespace:
+    """A class's or a module's names at one moment: whose they were, and what the registries among them held."""
+
+    __slots__ = ("contents", "held", "identities", "label", "names")
+
+    def __init__(self, label: str, names: Mapping[str, Any]) -> None:
+        self.label = label
+        self.held = list(names.values())  # so that no identity is given out again while this lives
+        self.names = tuple(names)
+        self.identities = tuple(map(id, self.held))
+        self.contents = {name: _contents(value) for name, value in names.items() if _has_contents(value)}
+
+    def same(self, other: _Namespace) -> bool:
+        """Whether nothing is another one; told without a look at each."""
+        return self.names == other.names and self.identities == other.identities and self.contents == other.contents
+
+
+def _named(seen: list[_Namespace]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    looked_into: set[int] = set()  # a registry that several modules import is looked into at the first
+    for space in seen:
+        for name, identity in zip(space.names, space.identities, strict=True):
+            if name not in _SELF_FILLED:
+                first = name in space.contents and identity not in looked_into
+                named[f"{space.label}: {name}"] = space.contents[name] if first else identity
+                looked_into.add(identity)
+    return named
+
+
+def _has_contents(value: Any) -> bool:
+    return type(value) in (dict, list, set, frozenset, tuple) or isinstance(value, Mapping)
+
+
+@functools.cache
+def _watched(kinds: frozenset[type]) -> dict[str, Any]:
+    """By label: the classes of a model with their bases, and the Hugging Face modules that define them."""
+    classes = {base for kind in kinds for base in kind.__mro__ if base is not object}
+    modules = {one.__module__ for one in classes if _is_hf(one.__module__)}
+    # What they use of HF's other modules lives there: the registries of activations and attention functions.
+    used = [value for name in modules if name in sys.modules for value in vars(sys.modules[name]).values()]
+    modules |= {str(value.__module__) for value in used if _is_hf(getattr(value, "__module__", None))}
+    found: dict[str, Any] = {f"class {one.__module__}.{one.__qualname__}": one for one in classes}
+    found |= {f"module {name}": sys.modules[name] for name in modules if name in sys.modules}
+    return dict(sorted(found.items()))
 
 
 _NOTHING = id(None)

@@ -232,20 +232,23 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
     def __enter__(self) -> attention:
         for prefix, (module, _) in self._layers.items():
             self._stack.enter_context(self._marked(module, prefix))
-        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exc: object) -> None:
-        super().__exit__(*exc)  # type: ignore[no-untyped-call]
         self._stack.close()
 
     def _marked(self, module: nn.Module, prefix: str) -> Site:
-        """Whose calls of the kernel are whose: the innermost attention module that is running makes them."""
+        """Whose calls of the kernel are whose: the innermost attention module that is running makes them.
+
+        The mode itself is on while one runs: elsewhere it would only cost each torch function a detour.
+        """
 
         def begin(*_: Any) -> None:
             self._current.append(prefix)
+            TorchFunctionMode.__enter__(self)
 
         def end(*_: Any) -> None:
+            TorchFunctionMode.__exit__(self, None, None, None)
             self._current.pop()
 
         return _together(
@@ -255,7 +258,7 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention or not self._current:
+        if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         return self._attend(self._current[-1], *args, **kwargs)
 

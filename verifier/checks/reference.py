@@ -257,4 +257,4 @@ def noise(case: Case) -> Finding:
     A failure means that the case is chaotic, its semantics cannot be judged in float64, and a green outcome of it
     would say nothing.
     """
-    return conclude([steady("logits", case.noise("plain"), case.noise("plain", "float32"))])
+    return conclude([steady("logits", case.steadiness("plain"), case.noise("plain", "float32"))])
