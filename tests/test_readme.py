@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from verifier import checks, family, matrix
-from verifier.outcome import Verdict
+from verifier import checks, family, faults, matrix
+from verifier.outcome import Outcome, Verdict
+from verifier.report import kills
+from verifier.selftest import Kill
 from verifier.trial import run_case
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -33,3 +35,19 @@ def test_it_does_not_refuse_what_hugging_face_refuses() -> None:
     refused = next(spec for spec in matrix.cases(falcon, "falcon") if not spec.valid)
     (outcome,) = run_case(refused, falcon, adapter, checks.select(["build.refusal"]))
     assert (outcome.verdict, outcome.where) == (Verdict.FAIL, "forward")
+
+
+def test_the_kill_table_has_every_fault_with_its_checks() -> None:
+    """`tests/test_selftest.py` sees that each is caught; here, that the README says which."""
+    every = [
+        Kill(fault=fault.name, what=fault.what, check=check, outcome=Outcome(check=check, verdict=Verdict.FAIL))
+        for fault in faults.of(family.load("falcon"))
+        for check in fault.caught_by
+    ]
+    _, _, rest = README.partition("<!-- kill table -->\n")
+    table, _, _ = rest.partition("\n<!-- end of kill table -->")
+    assert table == kills.markdown(every), "run `verifier selftest falcon --markdown`"
+
+
+def test_every_area_is_in_the_table_of_what_is_checked() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)[: len(checks.AREAS)] == list(checks.AREAS)

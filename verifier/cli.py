@@ -184,12 +184,13 @@ def _report(records: tuple[Path, ...], out: Path | None) -> ExitStatus:
 @click.argument("family")
 @_adapter
 @_seed
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table for a document.")
 @_shows_traceback
-def _selftest(family: str, adapter: str | None, seed: int) -> ExitStatus:
+def _selftest(family: str, adapter: str | None, seed: int, as_markdown: bool) -> ExitStatus:
     """Plant a fault for each check of FAMILY, and show that it is seen."""
     from verifier.commands.selftest import selftest
 
-    return selftest(family, adapter, seed)
+    return selftest(family, adapter, seed, as_markdown=as_markdown)
 
 
 @cli.command("list")

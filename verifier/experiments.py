@@ -141,7 +141,8 @@ def _edited(
         logits[rows] = true
         noise[rows] = row_noise(true, rough)
     assert logits is not None
-    return logits, noise
+    # What an edit makes exactly zero has no noise; a subject's rounding there is that of the model without it.
+    return logits, noise.clamp(min=float(noise[0]))
 
 
 def _with_edits(case: Case, dtype: str, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:

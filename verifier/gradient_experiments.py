@@ -98,7 +98,7 @@ def _run(case: Case) -> GradientExperiment:
         ids=ids,
         along=along,
         gradients=gradients,
-        noise=noise,
+        noise=noise.clamp(min=float(noise[0])),
         acts=moved_rows(gradients, gradients[:1], float(noise[0])),
     )
 

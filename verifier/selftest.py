@@ -138,10 +138,13 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
             yield Kill(fault="none", what="no fault of this check could be caught", check=identity)
 
 
-def main(family_reference: str, adapter_reference: str, seed: int = 0) -> ExitStatus:
+def main(family_reference: str, adapter_reference: str, seed: int = 0, *, as_markdown: bool = False) -> ExitStatus:
     """Run it and print the kill table; a survivor makes it inconclusive."""
-    from verifier.report.kills import show
+    from verifier.report.kills import markdown, show
 
     kills = list(run(family_reference, adapter_reference, seed=seed))
-    show(kills, family_reference, adapter_reference)
+    if as_markdown:
+        print(markdown(kills))
+    else:
+        show(kills, family_reference, adapter_reference)
     return ExitStatus.INCONCLUSIVE if any(kill.survived for kill in kills) or not kills else ExitStatus.CONFORMS

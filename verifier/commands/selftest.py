@@ -9,8 +9,8 @@ from verifier.commands.run import require_adapter
 from verifier.errors import ExitStatus
 
 
-def selftest(family: str, adapter: str | None, seed: int) -> ExitStatus:
-    """Plant the faults and print the kill table.
+def selftest(family: str, adapter: str | None, seed: int, *, as_markdown: bool = False) -> ExitStatus:
+    """Plant the faults and print the kill table, for a terminal or as Markdown.
 
     Raises:
         UsageError: the family or the adapter is not what it should be.
@@ -19,5 +19,5 @@ def selftest(family: str, adapter: str | None, seed: int) -> ExitStatus:
     require_adapter(reference)
     from verifier.selftest import main  # imports torch
 
-    status: ExitStatus = main(family, reference, seed)
+    status: ExitStatus = main(family, reference, seed, as_markdown=as_markdown)
     return status

@@ -41,6 +41,24 @@ def show(kills: Sequence[Kill], family: str, adapter: str) -> None:
         pipe.discard(sys.stdout)  # whoever read it has seen enough, and the status says the rest
 
 
+def markdown(kills: Sequence[Kill]) -> str:
+    """A table for a document, a row for each fault; of what differs from one machine to the next it has nothing."""
+    by_fault: dict[str, list[Kill]] = {}
+    for kill in kills:
+        by_fault.setdefault(kill.fault, []).append(kill)
+    rows = ["| planted fault | what is wrong | caught by |", "|---|---|---|"]
+    for fault, mine in by_fault.items():
+        seen = ", ".join(f"`{kill.check}`{_mark(kill)}" for kill in mine)
+        rows.append(f"| {fault} | {mine[0].what.replace('|', chr(92) + '|')} | {seen} |")
+    return "\n".join(rows)
+
+
+def _mark(kill: Kill) -> str:
+    if kill.outcome is not None:
+        return ""
+    return " (SURVIVED)" if kill.survived else " (not tried)"
+
+
 def _show(console: Console, kills: Sequence[Kill], title: str, plain: Mapping[str, Any]) -> None:
     rows = [_row(kill, plain) for kill in kills]
     if console.is_terminal:
