@@ -72,7 +72,7 @@ def test_a_row_is_what_its_edit_alone_gives(case: Case, experiment: Experiment, 
 
     def edit(value: Tensor) -> Tensor:
         changed = value.clone()
-        where = region(one.point, value.shape[1:], one.extent, value.device)
+        where = region(one.point.axes, tuple(value.shape[1:]), one.extent, value.device)
         put = change.put[here].masked_fill(~where, 0.0)
         made = {"replace": put, "add": value[0] + put, "zero": torch.zeros_like(value[0]), "swap": second}[kind]
         changed[0] = torch.where(where, made, value[0])
@@ -86,16 +86,16 @@ def test_a_row_is_what_its_edit_alone_gives(case: Case, experiment: Experiment, 
 def test_one_head_at_one_position_is_that_and_no_more(case: Case) -> None:
     by_name = {point.name: point for point in case.points}
     z, scores = by_name["blocks.0.attn.hook_z"], by_name["blocks.0.attn.hook_attn_scores"]
-    where = region(z, (5, 6, 4), EXTENTS[1], torch.device("cpu"))  # [pos, head, d_head]
+    where = region(z.axes, (5, 6, 4), EXTENTS[1], torch.device("cpu"))  # [pos, head, d_head]
     assert where.nonzero()[:, :2].unique(dim=0).tolist() == [[2, 5]]
     assert int(where.sum()) == 4
-    where = region(scores, (6, 5, 5), EXTENTS[1], torch.device("cpu"))  # [head, query, key]
+    where = region(scores.axes, (6, 5, 5), EXTENTS[1], torch.device("cpu"))  # [head, query, key]
     assert where.nonzero().tolist() == [[5, 2, key] for key in range(3)]
 
 
 def test_of_attention_only_what_may_be_seen_is_edited(case: Case) -> None:
     point = next(point for point in case.points if point.name.endswith("hook_pattern"))
-    where = region(point, (6, 5, 5), EXTENTS[0], torch.device("cpu"))
+    where = region(point.axes, (6, 5, 5), EXTENTS[0], torch.device("cpu"))
     assert torch.equal(where, torch.ones(6, 5, 5, dtype=torch.bool).tril())
 
 

@@ -7,6 +7,7 @@ own; of the whole tensor, or of one head at one position. So a whole model's int
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -238,7 +239,7 @@ def change_of(case: Case, point: Point, value: Tensor, rows: Sequence[Interventi
     if point.axes == SCALE:
         draw = draw.exp()  # it is divided by
     draw = draw * rms(value, case.defined(point.axes, "plain"))
-    where = torch.stack([region(point, shape, one.extent, value.device) for one in rows])
+    where = torch.stack([region(point.axes, tuple(shape), one.extent, value.device) for one in rows])
 
     def kinds(*wanted: Kind) -> Tensor:
         chosen = torch.tensor([one.kind in wanted for one in rows], device=value.device)
@@ -260,14 +261,15 @@ def _cut(value: Tensor, point: Point) -> Tensor:
     return value
 
 
-def region(point: Point, shape: Sequence[int], extent: Extent, device: torch.device) -> Tensor:
+@functools.lru_cache(maxsize=256)  # the same in every layer, and in every case of the same dims; not to be written into
+def region(axes: tuple[str, ...], shape: tuple[int, ...], extent: Extent, device: torch.device) -> Tensor:
     """Where a row's edit acts, of the row's shape: of attention, only what a query may see."""
-    where = torch.ones(tuple(shape), dtype=torch.bool, device=device)
-    if "query" in point.axes:
+    where = torch.ones(shape, dtype=torch.bool, device=device)
+    if "query" in axes:
         where = where.tril()
     if extent == "everywhere":
         return where
-    for axis, name in enumerate(point.axes[1:]):
+    for axis, name in enumerate(axes[1:]):
         if name in ("head", "kv_head", "pos", "query"):
             # The last head, so that one head too few shows; a position in the middle, so that later ones see it.
             chosen = shape[axis] - 1 if "head" in name else shape[axis] // 2

@@ -124,12 +124,12 @@ def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
     return logits.detach()
 
 
-def _weight_gradients(case: Case, subject: Subject, where: str = "{}") -> list[Comparison]:
-    """The gradients that a backward left in the parameters, judged by canonical name."""
+def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Comparison]:
+    """The gradients that so many backwards left in the parameters, judged by canonical name."""
     truth, noise = traces.theirs(case, "plain").weights, traces.noise(case, "plain").weights
     given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
     return [
-        semantics(noise[name]).compare(where.format(name), given[name], true)
+        semantics(noise[name] * backwards).compare(where.format(name), given[name], true * backwards)
         if name in given
         else stated(where.format(name), "it has no gradient")
         for name, true in reversed(list(truth.items()))  # as gradients come
@@ -144,14 +144,13 @@ def parameters(case: Case) -> Finding:
     is trained or attributed to through the adapter is another model's.
     """
     case.agreeing_rows("plain")
-    bare = case.wrap(case.build())
-    _backward(case, bare)
-    without = _weight_gradients(case, bare)
-    if "hooks" not in bare.capabilities or any(one.verdict is Verdict.FAIL for one in without):
+    subject = case.wrap(case.build())
+    _backward(case, subject)
+    without = _weight_gradients(case, subject)
+    if "hooks" not in subject.capabilities or any(one.verdict is Verdict.FAIL for one in without):
         return conclude(without)
-    looked_at = case.wrap(case.build())
-    _backward(case, looked_at, hooked=True)
-    return conclude([*without, *_weight_gradients(case, looked_at, "{}, hooked")])
+    _backward(case, subject, hooked=True)  # to what is there already, as gradients are
+    return conclude([*without, *_weight_gradients(case, subject, "{}, hooked", backwards=2)])
 
 
 @check("backward.identity", needs=["hooks"])

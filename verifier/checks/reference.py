@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from verifier import reference
-from verifier.adapter import Inputs
 from verifier.blame import through_hugging_face
 from verifier.canonical import Point
 from verifier.case import Case
 from verifier.checks import check
 from verifier.checks.configs import written_into
+from verifier.checks.decoding import in_pieces
 from verifier.errors import one_line
 from verifier.numerics import Comparison, conclude, semantics, stated, steady
 from verifier.outcome import Finding, NotApplicable, Verdict
+
+STEPS = 4  # tokens that follow the prompt one by one
 
 
 def _upstream(comparison: Comparison) -> Comparison:
@@ -120,7 +122,7 @@ def attentions_on_request(case: Case) -> Finding:
 
 @check("reference.cache", subject=False)
 def cache(case: Case) -> Finding:
-    """HF's decoding with its cache, a first half at once and then token by token, gives the full forward's logits.
+    """HF's decoding with its cache, a prompt at once and then token by token, gives the full forward's logits.
 
     Upstream means that what HF generates is not what it computes when it is given the whole text.
     """
@@ -134,23 +136,10 @@ def cache(case: Case) -> Finding:
 
 
 def _stepwise(case: Case, scenario: str) -> Tensor:
-    """HF's logits `[batch, pos, d_vocab]`, the second half of them one position at a time."""
-    inputs = case.inputs(scenario)
-    assert inputs.input_ids is not None
-    length = inputs.input_ids.shape[1]
-    pieces, past, start = [], None, 0
-    for end in range(max(1, length // 2), length + 1):
-        step = Inputs(
-            input_ids=inputs.input_ids[:, start:end],
-            attention_mask=None if inputs.attention_mask is None else inputs.attention_mask[:, :end],
-            cache=past,
-            use_cache=True,
-        )
-        with torch.no_grad():
-            output = reference.forward(case.reference(), step)
-        pieces.append(output.logits)
-        past, start = output.cache, end
-    return torch.cat(pieces, dim=1)
+    """HF's logits `[batch, pos, d_vocab]`, the last few of them one position at a time."""
+    length = case.scenario(scenario).real.shape[1]
+    ends = [*range(max(1, length - STEPS), length + 1)]
+    return in_pieces(lambda inputs: reference.forward(case.reference(), inputs), case.inputs(scenario), ends)
 
 
 @check("reference.taps", subject=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from verifier.canonical import Point, points
 from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
@@ -33,6 +34,9 @@ class FalconFamily:
     architecture = "FalconForCausalLM"
     reference_attention = "sdpa"
     attentions = ("sdpa", "eager")
+
+    def __init__(self) -> None:
+        self._rows: WeakKeyDictionary[nn.Module, QKVRows] = WeakKeyDictionary()
 
     def flags(self) -> Mapping[str, Sequence[Any]]:
         """Every flag and its values, the plainest first."""
@@ -153,7 +157,16 @@ class FalconFamily:
         ]
 
     def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
-        """Rows read off `FalconAttention._split_heads`, which is fed the fused row numbers themselves."""
+        """Rows read off `FalconAttention._split_heads`, which is fed the fused row numbers themselves.
+
+        A module is asked once: every look through the taps needs them.
+        """
+        attention = model.get_submodule(f"transformer.h.{layer}.self_attention")
+        if attention not in self._rows:
+            self._rows[attention] = self._read_rows(model, layer)
+        return self._rows[attention]
+
+    def _read_rows(self, model: nn.Module, layer: int) -> QKVRows:
         import torch
 
         path = f"transformer.h.{layer}.self_attention"
