@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verifier import reference, traces
+from verifier import reference, traces, working_gradients
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
 from verifier.canonical import Point
 from verifier.family import Family
@@ -156,6 +156,9 @@ class Case:
             return self.expected(scenario)
 
         def make() -> Output:
+            if scenario == working_gradients.SCENARIO:
+                # Gradients are taken of that run too, and one that is perturbed costs several others.
+                return Output(logits=working_gradients.of(self, dtype).logits[0])
             with torch.no_grad():
                 return reference.forward(self.truth(dtype), self.inputs(scenario))
 
@@ -205,8 +208,11 @@ class Case:
         """What HF's logits are off by in a working dtype, `[batch, pos, d_vocab]`: as they are, and perturbed."""
 
         def make() -> tuple[Tensor, Tensor]:
-            truth = self.true(scenario, dtype).logits
-            own, moved = self.expected(scenario, dtype).logits, self._perturbed(scenario, dtype).logits
+            if scenario == working_gradients.SCENARIO:
+                truth, own, moved = working_gradients.of(self, dtype).logits
+            else:
+                truth, own = self.true(scenario, dtype).logits, self.expected(scenario, dtype).logits
+                moved = self._perturbed(scenario, dtype).logits
             return own.double() - truth, moved.double() - truth
 
         return self.once(("errors", scenario, dtype), make)

@@ -27,7 +27,7 @@ def _contents(value: Any) -> Any:
     if isinstance(value, dict):
         return _entries(value)
     if type(value) in (list, set, frozenset, tuple):
-        return (type(value).__name__, tuple(id(one) for one in value))
+        return (type(value).__name__, tuple(map(id, value)))
     if isinstance(value, Mapping):  # a registry class of HF's, which keeps its entries in dicts of its own
         kept = [*vars(value).values(), *vars(type(value)).values()]
         return (id(value), *(_entries(one) for one in kept if isinstance(one, dict)))
@@ -35,8 +35,8 @@ def _contents(value: Any) -> Any:
 
 
 def _entries(registry: dict[Any, Any]) -> Any:
-    # `dict.items`, because a registry may make its entries when they are asked for.
-    return frozenset((key if isinstance(key, str) else id(key), id(one)) for key, one in dict.items(registry))
+    # `dict`'s own methods, because a registry may make its entries when they are asked for.
+    return frozenset(zip(dict.keys(registry), map(id, dict.values(registry)), strict=True))
 
 
 def _still_in(before: Any, now: Any) -> bool:

@@ -28,10 +28,12 @@ class WorkingGradients:
     Attributes:
         truth: in float64, of the weights that a model in that dtype has.
         noise: of HF's own in that dtype.
+        logits: what the forward of each run gave, `[batch, pos, d_vocab]`: in float64, HF's own, and perturbed.
     """
 
     truth: Mapping[str, Tensor]
     noise: Mapping[str, float]
+    logits: tuple[Tensor, Tensor, Tensor]
 
 
 def of(case: Case, dtype: str) -> WorkingGradients:
@@ -41,9 +43,9 @@ def of(case: Case, dtype: str) -> WorkingGradients:
 
 def _measured(case: Case, dtype: str) -> WorkingGradients:
     working = getattr(torch, dtype)
-    truth = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
-    own = _run(case, case.reference(dtype), dtype)
-    moved = _run(case, case.reference(dtype), dtype, Perturbation(working, PERTURBATION_SEED))
+    truth, right = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
+    own, theirs = _run(case, case.reference(dtype), dtype)
+    moved, perturbed = _run(case, case.reference(dtype), dtype, Perturbation(working, PERTURBATION_SEED))
     noise = {
         name: Noise(
             own=rms(own[name].double() - true),
@@ -52,12 +54,12 @@ def _measured(case: Case, dtype: str) -> WorkingGradients:
         ).total
         for name, true in truth.items()
     }
-    return WorkingGradients(truth=truth, noise=noise)
+    return WorkingGradients(truth=truth, noise=noise, logits=(right, theirs, perturbed))
 
 
 def _run(
     case: Case, model: Any, dtype: str, around: contextlib.AbstractContextManager[Any] | None = None
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:
     first = case.points[0].name
     with (
         torch.enable_grad(),
@@ -66,4 +68,4 @@ def _run(
     ):
         logits = reference.forward(model, case.inputs(SCENARIO, dtype)).logits
         at, weights = traces.gradients_of(case, model, logits, SCENARIO, taps.values)
-    return {**at, **weights}
+    return {**at, **weights}, logits.detach()
