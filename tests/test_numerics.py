@@ -14,15 +14,14 @@ from torch import Tensor
 
 import verifier
 from verifier import numerics
+from verifier.comparison import Comparison, conclude, stated
 from verifier.numerics import (
     FEW,
     PRECISION_MARGIN,
     SEMANTICS_MARGIN,
-    Comparison,
     Judge,
     Noise,
     at_every_position,
-    conclude,
     differentiable,
     gradient_precision,
     moved_rows,
@@ -32,7 +31,6 @@ from verifier.numerics import (
     row_noise,
     same,
     semantics,
-    stated,
     steady,
     unit,
 )

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from verifier import reference, traces, working_gradients
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
 from verifier.canonical import Point
+from verifier.comparison import Comparison
 from verifier.family import Family
-from verifier.numerics import Comparison, Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
+from verifier.numerics import Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
 from verifier.outcome import Verdict
 from verifier.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario, copied

@@ -1,22 +1,23 @@
 """How two tensors are judged; the only place with a bound.
 
 No bound here is absolute. An error is an rms over what is defined of a tensor, and it is held against the noise of
-the reference itself at that place. In a float64 run (*semantics*) the noise is the
-reference's error when every result is moved by a unit in the last place (`perturbation`); in a working dtype
-(*precision*) HF's own error in that dtype counts too. The dtype's unit is always part of it, so that a lucky zero
-does not fail a right adapter. The three are combined as the root of their squares.
+the reference itself at that place. In a float64 run (*semantics*) the noise is what float32 does to the reference, in
+float64's units; in a working dtype (*precision*) it is HF's own error in that dtype, and its error when every result
+is moved by a unit in the last place (`perturbation`). The dtype's unit is always part of it, so that a lucky zero does
+not fail a right adapter. The parts are combined as the root of their squares.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.comparison import Comparison, stated
+from verifier.outcome import NotApplicable, Verdict
 
 # How many times the noise an adapter may be off in a float64 run. A right one is off by 0.3 to 1 (other orders of
 # summation, unfused attention); the smallest wrong one that we know, float32 rounding somewhere, by some 10^5.
@@ -109,22 +110,6 @@ def moved_rows(values: Tensor, base: Tensor, noise: float) -> Tensor:
     """
     difference = (values - base).masked_fill(values == base, 0.0).nan_to_num(nan=math.inf)
     return difference.square().flatten(1).mean(1).sqrt() > SEMANTICS_MARGIN * noise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One place, judged."""
-
-    where: str
-    verdict: Verdict
-    measured: float
-    bound: float
-    message: str | None = None
-
-    @property
-    def ratio(self) -> float:
-        """Error over bound."""
-        return self.measured / self.bound if self.bound else float("inf") if self.measured else 0.0
 
 
 Bound = Callable[[], float]
@@ -360,12 +345,6 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(_INTEGERS[tensor.element_size()]) if tensor.is_floating_point() else tensor
 
 
-def stated(where: str, wrong: str | None) -> Comparison:
-    """What is either so or not: `wrong` says how it is not."""
-    verdict = Verdict.PASS if wrong is None else Verdict.FAIL
-    return Comparison(where=where, verdict=verdict, measured=0.0 if wrong is None else 1.0, bound=0.0, message=wrong)
-
-
 def differentiable(where: str, function: Callable[[Tensor], Tensor], at: Tensor, *, seed: int) -> Comparison:
     """Whether what autograd says of a function there is what finite differences say, in one random direction.
 
@@ -404,31 +383,3 @@ def differentiable(where: str, function: Callable[[Tensor], Tensor], at: Tensor,
         bound=bound,
         message=wrong,
     )
-
-
-_WORST_FIRST = (Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED)
-
-
-def conclude(comparisons: Iterable[Comparison]) -> Finding:
-    """The finding of a check that made these comparisons, in causal order: the first of the worst kind is named.
-
-    Raises:
-        NotApplicable: nothing was compared; that proves nothing.
-    """
-    made = list(comparisons)
-    if not made:
-        raise NotApplicable("there is nothing to compare")
-    for verdict in _WORST_FIRST:
-        for one in made:
-            if one.verdict is verdict:
-                others = sum(other.verdict is verdict for other in made) - 1
-                more = f" ({others} more places)" if others else ""
-                return Finding(
-                    verdict=verdict,
-                    measured=one.measured,
-                    bound=one.bound,
-                    where=one.where,
-                    message=f"{one.message}{more}" if one.message else None,
-                )
-    nearest = max(made, key=lambda one: one.ratio if one.bound else 0.0)
-    return Finding(measured=nearest.measured, bound=nearest.bound)

@@ -11,7 +11,8 @@ from torch import Tensor
 from verifier import experiments, precedence, traces
 from verifier.canonical import Point
 from verifier.case import Blocked
-from verifier.numerics import Comparison, semantics
+from verifier.comparison import Comparison
+from verifier.numerics import semantics
 from verifier.outcome import NotApplicable, Verdict
 
 if TYPE_CHECKING:

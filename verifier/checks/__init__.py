@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -33,6 +33,9 @@ AREAS = (
     "state",
     "component",
 )
+
+# Areas whose checks are in more than one module.
+_MODULES: Mapping[str, tuple[str, ...]] = {"hooks": ("hooks", "hook_effects")}
 
 Applies = Literal["valid", "invalid", "always", "thorough"]
 
@@ -95,8 +98,8 @@ def registered() -> tuple[Check, ...]:
         ImportFailed: a third party's check raised at import.
     """
     found: dict[str, Check] = {}
-    for area in AREAS:
-        for value in vars(importlib.import_module(f"verifier.checks.{area}")).values():
+    for module in (name for area in AREAS for name in _MODULES.get(area, (area,))):
+        for value in vars(importlib.import_module(f"verifier.checks.{module}")).values():
             if isinstance(value, Check):
                 found.setdefault(value.id, value)
     for name in plugins.names(GROUP):

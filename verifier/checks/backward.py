@@ -15,9 +15,10 @@ from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import Point
 from verifier.case import Blocked, Case
 from verifier.checks import Check, check
+from verifier.comparison import Comparison, conclude, stated
 from verifier.errors import one_line
 from verifier.experiments import prompts
-from verifier.numerics import Comparison, conclude, differentiable, gradient_precision, same, semantics, stated
+from verifier.numerics import differentiable, gradient_precision, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.spec import WORKING_DTYPES
 

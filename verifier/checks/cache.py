@@ -12,7 +12,8 @@ from verifier.canonical import Point
 from verifier.case import Blocked, Case
 from verifier.checks import check
 from verifier.checks.decoding import Run, by_row, in_pieces, in_turn, judged, judged_in_pieces, piece, step
-from verifier.numerics import Comparison, conclude, same, semantics, stated
+from verifier.comparison import Comparison, conclude, stated
+from verifier.numerics import same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.scenarios import one_row
 

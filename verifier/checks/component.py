@@ -14,7 +14,8 @@ from verifier.case import Blocked, Case
 from verifier.checks import Check, check
 from verifier.checks.canonical_weights import readable, theirs
 from verifier.checks.qkv import split_agrees
-from verifier.numerics import Comparison, conclude, precision, semantics, stated
+from verifier.comparison import Comparison, conclude, stated
+from verifier.numerics import precision, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 
 _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")

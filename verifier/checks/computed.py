@@ -12,8 +12,9 @@ from verifier.canonical import template_of
 from verifier.case import Case
 from verifier.checks.canonical_weights import theirs, usable
 from verifier.checks.qkv import split_agrees
+from verifier.comparison import Comparison
 from verifier.hf_weights import n_layers_of
-from verifier.numerics import Comparison, semantics
+from verifier.numerics import semantics
 from verifier.outcome import Verdict
 
 _HEADS = "bpm,hmd->bphd"  # a head's matrix: [batch, pos, d_model], [head, d_model, d_head]

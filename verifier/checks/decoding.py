@@ -12,7 +12,7 @@ from verifier import reference
 from verifier.adapter import Inputs, Output
 from verifier.blame import through_hugging_face
 from verifier.case import Blocked, Case
-from verifier.numerics import Comparison, conclude
+from verifier.comparison import Comparison, conclude
 from verifier.outcome import Finding, Verdict
 
 Run = Callable[[Inputs], Output]

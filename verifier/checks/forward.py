@@ -13,7 +13,8 @@ from verifier import places, reference
 from verifier.adapter import Inputs, Output
 from verifier.case import Case
 from verifier.checks import Check, check
-from verifier.numerics import Comparison, at_every_position, conclude, same, semantics
+from verifier.comparison import Comparison, conclude
+from verifier.numerics import at_every_position, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.random_weights import generator
 from verifier.scenarios import one_row

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor
 
 from verifier import experiments, places, precedence, traces
-from verifier.adapter import Edit
 from verifier.canonical import KINDS, template_of
 from verifier.case import Case
 from verifier.checks import check
-from verifier.numerics import Comparison, conclude, same, stated
+from verifier.comparison import Comparison, conclude, stated
+from verifier.numerics import same
 from verifier.outcome import Finding, NotApplicable, Verdict
 
 _CANONICAL = frozenset(kind.template for kind in KINDS)
@@ -155,75 +153,6 @@ def aliases(case: Case) -> Finding:
     return conclude(compare())
 
 
-@check("hooks.identity", needs=["hooks"])
-def identity(case: Case) -> Finding:
-    """Hooks that read, or give back what they were given, change no bit of the logits.
-
-    A failure means that the model that is looked at is not the one that is run.
-    """
-    before = case.actual("plain").logits
-    subject, inputs = case.subject(), case.inputs("plain")
-    ungated = [name for name, info in traces.offered(case).items() if info.switch is None]
-
-    def run(edit: Edit) -> Tensor:
-        with torch.no_grad(), traces.hooked(case, subject, forward=dict.fromkeys(ungated, edit)):
-            return subject.forward(inputs).logits
-
-    return conclude(
-        [
-            same("read", traces.shown(case, "plain").logits, before),
-            same("given back", run(lambda value: value), before),
-            same("given back as a copy", run(lambda value: value.clone()), before),
-        ]
-    )
-
-
-@check("hooks.switches", needs=["hooks"])
-def switches(case: Case) -> Finding:
-    """What turns gated points on changes nothing but rounding of the logits, and is off again afterwards.
-
-    A failure means that looking at a gated activation makes another model of it, or that the switch stays on.
-    """
-    gates = [switch for switch in traces.by_switch(case, traces.offered(case)) if switch is not None]
-    if not gates:
-        raise NotApplicable("no hook point has a switch")
-
-    def compare() -> Iterator[Comparison]:
-        for switch in gates:
-            # Held against the subject's own logits: whether those are right is told elsewhere.
-            logits, before = traces.shown(case, "plain", switch).logits, case.actual("plain").logits
-            yield case.compare_logits(f"{switch} on", logits, "plain", truth=before)
-        with torch.no_grad():
-            after = case.subject().forward(case.inputs("plain")).logits
-        yield same("switched off again", after, case.actual("plain").logits)
-        yield stated("switched off again", _still_on(case))
-
-    return conclude(compare())
-
-
-def _still_on(case: Case) -> str | None:
-    """Whether a gated point fires although nothing turned it on."""
-    gated = [name for name, info in traces.offered(case).items() if info.switch is not None]
-    fired: list[str] = []
-
-    def noting(name: str) -> Edit:
-        def note(value: Tensor) -> None:
-            fired.append(name)
-
-        return note
-
-    try:
-        with (
-            torch.no_grad(),
-            warnings.catch_warnings(action="ignore"),  # that nothing will come of it
-            traces.hooks_of(case.subject()).hooked({name: noting(name) for name in gated}, {}),
-        ):
-            case.subject().forward(case.inputs("plain"))
-    except Exception:  # to refuse a hook at a point that is off is as good as never to call it
-        return None
-    return f"{fired[0]} fires although its switch is off" if fired else None
-
-
 @check("hooks.kept", needs=["hooks"])
 def kept(case: Case) -> Finding:
     """A tensor that a hook was shown is not written into afterwards, by this forward or by the next.
@@ -253,107 +182,3 @@ def twice(case: Case) -> Finding:
     first = traces.shown(case, "plain").values
     second = traces.observe(case, case.subject(), names, case.inputs("plain")).values
     return conclude(same(name, second.get(name), first[name]) for name in names if name in first)
-
-
-class _OnPurpose(Exception):
-    """What a hook of these checks raises."""
-
-
-@check("hooks.removed", needs=["hooks"])
-def removed(case: Case) -> Finding:
-    """After hooks are removed none fires and the logits are as before, bit for bit; those around them stay.
-
-    A failure means that an experiment acts on in the next one, or ends the one that it stands in.
-    """
-    case.require_forward()
-    subject, fired = case.subject(), Counter[str]()
-    names = [point.name for point in traces.shared_points(case)]
-    ungated = [name for name in names if traces.offered(case)[name].switch is None]
-    if not ungated:
-        raise NotApplicable("every hook point has a switch")
-
-    def note(what: str, change: bool) -> Edit:
-        def edit(value: Tensor) -> Tensor | None:
-            fired[what] += 1
-            return value * 2 if change else None
-
-        return edit
-
-    def run() -> Tensor:
-        with torch.no_grad():
-            return subject.forward(case.inputs("plain")).logits
-
-    before = case.actual("plain").logits
-    with traces.hooked(case, subject, forward=dict.fromkeys(ungated, note("outer", change=False))):
-        with traces.hooked(case, subject, forward=dict.fromkeys(ungated, note("inner", change=True))):
-            run()
-        inner, outer = fired["inner"], fired["outer"]
-        between = run()
-        stayed = fired["outer"] > outer
-    left = fired["outer"]
-    after = run()
-    return conclude(
-        [
-            stated("fires", None if inner else "no hook fired, so none can be seen to be removed"),
-            stated("inner hooks", "they fire after they were removed" if fired["inner"] > inner else None),
-            stated("outer hooks", None if stayed else "they are gone once hooks inside them were removed"),
-            stated("all hooks", "they fire after they were removed" if fired["outer"] > left else None),
-            same("logits after inner hooks", between, before),
-            same("logits", after, before),
-        ]
-    )
-
-
-@check("hooks.exception", needs=["hooks"])
-def exception(case: Case) -> Finding:
-    """An exception inside a hook comes out, and leaves nothing behind: no hook, no switch, no bit of the logits.
-
-    A failure means that one mistake in a notebook makes every later result another model's.
-    """
-    before, subject = case.actual("plain").logits, case.subject()
-    fired: list[str] = []
-
-    def raising(value: Tensor) -> Tensor | None:
-        raise _OnPurpose
-
-    def noting(name: str) -> Edit:
-        def note(value: Tensor) -> None:
-            fired.append(name)
-
-        return note
-
-    def compare() -> Iterator[Comparison]:
-        firing = traces.all_values(case, "plain")  # `hooks.fires` looks for silent ones
-        for names in traces.by_switch(case, firing).values():
-            edits: dict[str, Edit] = {name: noting(name) for name in names}
-            edits[names[-1]] = raising
-            with torch.no_grad(), _Caught() as caught, traces.hooked(case, subject, forward=edits):
-                subject.forward(case.inputs("plain"))
-            yield stated(names[-1], None if caught.any else "an exception inside its hook does not come out")
-            fired.clear()
-            after = None
-            with torch.no_grad(), _Caught() as again:
-                after = subject.forward(case.inputs("plain")).logits
-            still = names[-1] if again.any else next(iter(fired), None)
-            yield stated(names[-1], f"after an exception {still} still fires" if still else None)
-            if not again.any:
-                yield same("logits after an exception", after, before)
-
-    return conclude(compare())
-
-
-class _Caught:
-    """Catches what a hook raised on purpose, as it is or as the cause of an exception of the library's own."""
-
-    any = False
-
-    def __enter__(self) -> _Caught:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        while error is not None:
-            if isinstance(error, _OnPurpose):
-                self.any = True
-                return True
-            error = error.__cause__ or error.__context__
-        return False

@@ -12,8 +12,9 @@ from verifier import experiments, places
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.case import Case
 from verifier.checks import Check, check
+from verifier.comparison import Comparison, conclude
 from verifier.experiments import Experiment, Intervention, Kind
-from verifier.numerics import Comparison, conclude, semantics
+from verifier.numerics import semantics
 from verifier.outcome import Finding, Verdict
 from verifier.traces import hooked
 

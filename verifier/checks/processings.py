@@ -14,8 +14,9 @@ from verifier.adapter import LOG_PROBABILITIES, LOGITS, Subject
 from verifier.canonical import Point
 from verifier.case import Blocked, Case
 from verifier.checks.canonical_weights import readable
+from verifier.comparison import Comparison, conclude, stated
 from verifier.errors import one_line
-from verifier.numerics import Comparison, Noise, conclude, semantics, stated, unit
+from verifier.numerics import Noise, semantics, unit
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.spec import SINGLE
 

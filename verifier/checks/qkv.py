@@ -10,8 +10,9 @@ from torch import Tensor
 from verifier.adapter import Edit, Inputs, ProjectionLike
 from verifier.case import Case
 from verifier.checks import check
+from verifier.comparison import Comparison, conclude, stated
 from verifier.family import Projection
-from verifier.numerics import Comparison, conclude, same, semantics, stated, unit
+from verifier.numerics import same, semantics, unit
 from verifier.outcome import Finding, NotApplicable
 from verifier.random_weights import generator
 from verifier.spec import SEMANTIC_DTYPE

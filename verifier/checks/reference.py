@@ -17,8 +17,9 @@ from verifier.case import Case
 from verifier.checks import check
 from verifier.checks.configs import written_into
 from verifier.checks.decoding import in_pieces
+from verifier.comparison import Comparison, conclude, stated
 from verifier.errors import one_line
-from verifier.numerics import Comparison, conclude, semantics, stated, steady
+from verifier.numerics import semantics, steady
 from verifier.outcome import Finding, NotApplicable, Verdict
 
 STEPS = 4  # tokens that follow the prompt one by one

@@ -27,7 +27,8 @@ from verifier.checks.subjects import (
     twin,
     written_into,
 )
-from verifier.numerics import Comparison, Noise, conclude, precision, rms, same, stated
+from verifier.comparison import Comparison, conclude, stated
+from verifier.numerics import Noise, precision, rms, same
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.spec import SINGLE
 from verifier.surroundings import ModelState, Surroundings

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from verifier import reference
 from verifier.adapter import Subject
 from verifier.case import Blocked, Case
-from verifier.numerics import Comparison, Noise, rms, same, semantics, unit
+from verifier.comparison import Comparison
+from verifier.numerics import Noise, rms, same, semantics, unit
 from verifier.outcome import Verdict
 from verifier.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.random_weights import randomise

@@ -15,8 +15,9 @@ from verifier.case import Blocked, Case
 from verifier.checks import check, processings
 from verifier.checks.canonical_weights import given, misshapen, readable, theirs, unreadable, usable
 from verifier.checks.computed import attentions, elsewhere, told
+from verifier.comparison import Comparison, conclude, stated
 from verifier.hf_weights import canonical_of, n_layers_of
-from verifier.numerics import Comparison, conclude, rms, same, stated
+from verifier.numerics import rms, same
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.random_weights import generator, randomise
 from verifier.spec import SEMANTIC_DTYPE
