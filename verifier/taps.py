@@ -149,19 +149,28 @@ def norm(
 
 def projections(taps: Taps, prefix: str, model: nn.Module, rows: QKVRows) -> Site:
     """`hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs, and edits scattered into them."""
-    return _together(*(_projection(taps, f"{prefix}.hook_{letter}", model, getattr(rows, letter)) for letter in "qkv"))
+    by_module: dict[str, dict[str, Projection]] = {}
+    for letter in "qkv":
+        projection: Projection = getattr(rows, letter)
+        by_module.setdefault(projection.module, {})[f"{prefix}.hook_{letter}"] = projection
+    return _together(*(_projected(taps, model.get_submodule(path), parts) for path, parts in by_module.items()))
 
 
-def _projection(taps: Taps, name: str, model: nn.Module, projection: Projection) -> Site:
-    index = projection.rows.flatten()
-
+def _projected(taps: Taps, module: nn.Module, parts: Mapping[str, Projection]) -> Site:
     def change(fused: Tensor) -> Tensor:  # [batch, pos, rows of the module]
-        if not taps.wants(name):
+        wanted = {name: projection.rows for name, projection in parts.items() if taps.wants(name)}
+        if not wanted:
             return fused
-        heads = taps.visit(name, fused[..., index.to(fused.device)].unflatten(-1, projection.rows.shape))
-        return fused.index_copy(-1, index.to(fused.device), heads.flatten(-2))
+        # All at once, because a gather and a scatter are a copy of everything each.
+        index = torch.cat([rows.flatten() for rows in wanted.values()]).to(fused.device)
+        pieces = fused.index_select(-1, index).split([rows.numel() for rows in wanted.values()], dim=-1)
+        heads = [
+            taps.visit(name, piece.unflatten(-1, rows.shape)).flatten(-2)
+            for (name, rows), piece in zip(wanted.items(), pieces, strict=True)
+        ]
+        return fused.index_copy(-1, index, torch.cat(heads, dim=-1))
 
-    return _on_output(model.get_submodule(projection.module), change)
+    return _on_output(module, change)
 
 
 def output_projection(taps: Taps, prefix: str, module: nn.Module, *, n_heads: int) -> Site:

@@ -138,7 +138,7 @@ def copy_hooks(case: Case) -> Finding:
     return conclude([*found, same("the original, after its copy is closed", logits_of(case, original), before)])
 
 
-@check("state.copy_weights", needs=["modes"], applies="thorough")
+@check("state.copy_weights", needs=["modes"])
 def copy_weights(case: Case) -> Finding:
     """A copy shares no memory with the original; writing into every weight of the one changes nothing of the other.
 

@@ -247,7 +247,7 @@ def processed_points(case: Case) -> Finding:
     return conclude(made)
 
 
-@check("weights.processings_together", needs=["processings"], applies="thorough")
+@check("weights.processings_together", needs=["processings"])
 def together(case: Case) -> Finding:
     """All weight processings together keep what each of them promises to keep.
 
