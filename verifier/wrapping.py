@@ -7,7 +7,6 @@ from typing import Any
 from verifier import reference
 from verifier.adapter import Adapter, Subject
 from verifier.errors import one_line
-from verifier.outcome import NotApplicable
 from verifier.surroundings import ModelState, Surroundings
 
 
@@ -23,8 +22,7 @@ class Wrapping:
         self.error: Exception | None = None
         try:
             self.subject = adapter.wrap(model)
-        except (NotApplicable, SystemExit) as error:
-            # What a check says of itself is not an adapter's to say, and a process is not its to end.
+        except SystemExit as error:  # a process is not an adapter's to end
             self.error = RuntimeError(f"wrap raised {one_line(error)}").with_traceback(error.__traceback__)
         except Exception as error:
             self.error = error

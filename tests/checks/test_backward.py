@@ -36,12 +36,6 @@ def test_a_right_adapter_passes_what_only_some_cases_are_asked(judge: Judge, kin
     assert found.verdict is Verdict.PASS, found
 
 
-@pytest.mark.parametrize("check", IDS)
-def test_its_documentation_says_what_a_failure_means(check: str) -> None:
-    (found,) = checks.select([check])
-    assert "A failure" in found.doc
-
-
 def test_a_right_adapter_is_far_from_its_bounds(among_all: AmongAll) -> None:
     for kind in SPREAD:
         for check, found in among_all(kind).items():

@@ -52,12 +52,6 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
         assert found.verdict is Verdict.PASS, found
 
 
-@pytest.mark.parametrize("check", IDS)
-def test_its_documentation_says_what_a_failure_means(check: str) -> None:
-    (found,) = checks.select([check])
-    assert "A failure" in found.doc
-
-
 def test_a_right_adapter_is_far_from_its_bounds(among_all: AmongAll) -> None:
     """Where a bound is near, rounding on another machine would fail a right adapter."""
     for kind in SPREAD:

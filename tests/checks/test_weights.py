@@ -55,12 +55,6 @@ def test_a_model_without_layers_has_all_but_attention(among_all: AmongAll, check
         assert found.verdict is Verdict.PASS, found
 
 
-@pytest.mark.parametrize("check", IDS)
-def test_its_documentation_says_what_a_failure_means(check: str) -> None:
-    (found,) = checks.select([check])
-    assert "A failure" in found.doc
-
-
 # --- names and shapes ------------------------------------------------------------------------------------------------
 
 
