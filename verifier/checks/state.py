@@ -122,7 +122,7 @@ def copy(case: Case) -> Finding:
 def copy_hooks(case: Case) -> Finding:
     """Hooks on a model do not run in a copy that is taken meanwhile, nor a copy's hooks in the model.
 
-    A failure means that a clean copy is not clean: it is edited by hooks that nobody put on it, or can take off.
+    A failure means that a clean copy is not clean: it is edited by hooks that nobody put on it.
     """
     steady(case)
     original = twin(case)
