@@ -4,6 +4,10 @@
 
 Every valid case is run with every check, in every dtype. What is printed for each check is the distribution of the
 error over the bound, at the place of the case where it was largest: 1 is where a failure begins.
+
+Streams narrower than `--least-width` are left out. A norm over two numbers keeps their order and little else, and over
+six or eight one token with little to divide by outweighs all others: what rounding does there is too uneven to be
+measured once, and a right adapter is now and then off by twice the noise in a working dtype.
 """
 
 from __future__ import annotations
@@ -25,10 +29,11 @@ from verifier.families.falcon_refusals import refusal
 from verifier.outcome import Outcome, Verdict
 from verifier.spec import CaseSpec
 
+LEAST_WIDTH = 12
 THOROUGH = 20  # one case in so many is asked what is too dear for each
 
 
-def config(draw: random.Random) -> dict[str, Any]:
+def config(draw: random.Random, least_width: int = LEAST_WIDTH) -> dict[str, Any]:
     """A random Falcon that HF accepts: flags, heads, widths, depth, activation, epsilon and rotary base."""
     while True:
         heads, d_head = draw.choice((1, 2, 3, 4, 5, 6, 8, 9, 12, 16)), draw.choice((2, 3, 4, 6, 8, 10))
@@ -47,18 +52,18 @@ def config(draw: random.Random) -> dict[str, Any]:
         }
         if draw.random() < 0.3:
             found["rope_parameters"] = {"rope_type": "default", "rope_theta": draw.choice((1e3, 1e4, 5e5))}
-        if refusal(found) is None:
+        if found["hidden_size"] >= least_width and refusal(found) is None:
             return found
 
 
-def specs(cases: int, seeds: Sequence[int]) -> Iterator[CaseSpec]:
+def specs(cases: int, seeds: Sequence[int], least_width: int = LEAST_WIDTH) -> Iterator[CaseSpec]:
     """So many random cases for each seed."""
     for seed in seeds:
         draw = random.Random(seed)
         for number in range(cases):
             yield CaseSpec(
                 family="falcon",
-                config=config(draw),
+                config=config(draw, least_width),
                 seed=seed,
                 batch=draw.choice((2, 3, 5)),
                 length=draw.choice((6, 9, 11, 14)),
@@ -71,6 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1000, help="for each seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--least-width", type=int, default=LEAST_WIDTH, help="of the residual stream")
     parser.add_argument("--adapter", default=DEFAULT)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[], help="globs of checks")
@@ -78,7 +84,7 @@ def main() -> int:
     plan = Plan(
         family="falcon",
         adapter=asked.adapter,
-        specs=tuple({spec.id: spec for spec in specs(asked.cases, asked.seeds)}.values()),
+        specs=tuple({spec.id: spec for spec in specs(asked.cases, asked.seeds, asked.least_width)}.values()),
         only=tuple(asked.only),
     )
     cases = {spec.id: spec for spec in plan.specs}
