@@ -32,7 +32,7 @@ PRECISION_MARGIN = 1.0
 # deviations: by a hundredth for a matrix, by a third for a vector of 72, and twofold for a bias of six.
 FEW = 3.0
 # The same of gradients, whose numbers are less independent: one token before a norm with little to divide by is in all
-# of them. Of a right adapter's float32 gradients the worst in a thousand random cases has 0.7 of the bound with this.
+# of them. The worst float32 gradient of a right adapter in five hundred random cases has 0.7 of the bound with this.
 FEW_OF_GRADIENTS = 8.0
 
 
