@@ -340,12 +340,13 @@ REDUCED = {
     "backward.parameters",
     "state.interleaved",
     "state.state_dict",
+    "weights.processings_together",
     "component.attention",
     "component.blocks",
 }
 REDUCED_THOROUGHLY = {
     *(f"cache.{what}" for what in ("apart", "batch", "inputs_embeds")),
-    *(f"weights.{what}" for what in ("writing", "processed_points", "processings_together")),
+    *(f"weights.{what}" for what in ("writing", "processed_points")),
 }
 SKIPPED = {
     "weights.restore": "not applicable: the adapter offers no restore",
