@@ -251,6 +251,7 @@ def processed_points(case: Case) -> Finding:
 def together(case: Case) -> Finding:
     """All weight processings together keep what each of them promises to keep.
 
+    Of some cases, those that are looked at thoroughly, the activations too.
     A failure where each alone passes means that one undoes what another rests on.
     """
     names = frozenset(name for name, one in processings.each(case).items() if one.kept)
@@ -260,7 +261,7 @@ def together(case: Case) -> Finding:
         raise NotApplicable("the adapter has one weight processing for this model")
     promised = frozenset.intersection(*(processings.promises(case)[name] for name in names))
     looked_at: list[Point] = []
-    if "hooks" in case.subject().capabilities and any("hook" in kept for kept in promised):
+    if case.spec.thorough and "hooks" in case.subject().capabilities and any("hook" in kept for kept in promised):
         looked_at = [point for point in places.agreeing_points(case) if point.kind.template in promised]
     return conclude(processings.judged(case, names, promised, looked_at))
 
