@@ -113,43 +113,47 @@ def of(case: Case) -> Experiment:
 def _run(case: Case) -> Experiment:
     interventions, changes = _plan(case)
     ids = prompts(case, UNEDITED + len(interventions))
-    logits, noise = _edited(case, ids, interventions, changes)
-    return Experiment(
-        interventions=interventions,
-        changes=changes,
-        ids=ids,
-        logits=logits,
-        noise=noise,
-        acts=moved_rows(logits, logits[:1], float(noise[0])),
-    )
+
+    def with_edits(dtype: str, rows: list[int], edits: Mapping[str, Edit]) -> Tensor:
+        model = case.reference(dtype)
+        with torch.no_grad(), case.family.taps(model, names=[], edits=edits):
+            return reference.forward(model, Inputs(input_ids=ids[rows])).logits
+
+    logits, noise, acts = in_hf(interventions, changes, with_edits)
+    return Experiment(interventions=interventions, changes=changes, ids=ids, logits=logits, noise=noise, acts=acts)
 
 
-def _edited(
-    case: Case, ids: Tensor, interventions: Sequence[Intervention], changes: Mapping[str, Change]
-) -> tuple[Tensor, Tensor]:
-    """HF's logits `[row, pos, d_vocab]`, and their noise `[row]`.
+def in_hf(
+    interventions: Sequence[Intervention],
+    changes: Mapping[str, Change],
+    run: Callable[[str, list[int], Mapping[str, Edit]], Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What HF's model gives in every row, in float64 and, for the noise, in float32.
 
     The points whose tensors are larger than all others have a batch of their own, which is small.
+
+    Args:
+        interventions: all of them, a row each.
+        changes: by point.
+        run: gives, in a dtype, what these rows become under these edits.
+
+    Returns:
+        By row: what it gives, the noise of that, and whether it is another than without the edit.
     """
-    logits: Tensor | None = None
-    noise = torch.zeros(len(ids), dtype=torch.float64)
+    count = UNEDITED + len(interventions)
+    found: Tensor | None = None
+    noise = torch.zeros(count, dtype=torch.float64)
     wide = {one.point.name for one in interventions if one.point.axes == RESULT}
     for names in (changes.keys() - wide, wide):
         rows, edits = batch(changes, [name for name in changes if name in names])
-        true, rough = (_with_edits(case, dtype, ids[rows], edits) for dtype in (SEMANTIC_DTYPE, SINGLE))
-        if logits is None:
-            logits = true.new_zeros(len(ids), *true.shape[1:])
-        logits[rows] = true
+        true, rough = (run(dtype, rows, edits) for dtype in (SEMANTIC_DTYPE, SINGLE))
+        if found is None:
+            found = true.new_zeros(count, *true.shape[1:])
+        found[rows] = true
         noise[rows] = row_noise(true, rough)
-    assert logits is not None
+    assert found is not None
     # What an edit makes exactly zero has no noise; a subject's rounding there is that of the model without it.
-    return logits, noise.clamp(min=float(noise[0]))
-
-
-def _with_edits(case: Case, dtype: str, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
-    model = case.reference(dtype)
-    with torch.no_grad(), case.family.taps(model, names=[], edits=edits):
-        return reference.forward(model, Inputs(input_ids=ids)).logits
+    return found, noise.clamp(min=float(noise[0])), moved_rows(found, found[:1], float(noise[0]))
 
 
 def batch(
@@ -215,23 +219,33 @@ def _plan(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
 
 
 def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
-    values = traces.theirs(case, "plain").values
+    def edits_of(point: Point) -> list[tuple[Kind, Extent]]:
+        return [(kind, extent) for kind in KINDS for extent in EXTENTS if kind != "zero" or point.axes != SCALE]
+
+    return planned(case, case.points, traces.theirs(case, "plain").values, edits_of)
+
+
+def planned(
+    case: Case,
+    points: Iterable[Point],
+    like: Mapping[str, Tensor],
+    edits_of: Callable[[Point], Sequence[tuple[Kind, Extent]]],
+) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
+    """Rows for these edits of each point, one after the other, and what they do to tensors like those given."""
     interventions: list[Intervention] = []
     changes = {}
-    for point in case.points:
+    for point in points:
         first = UNEDITED + len(interventions)
         mine = [
             Intervention(point=point, kind=kind, extent=extent, row=first + number)
-            for number, (kind, extent) in enumerate(
-                (kind, extent) for kind in KINDS for extent in EXTENTS if kind != "zero" or point.axes != SCALE
-            )
+            for number, (kind, extent) in enumerate(edits_of(point))
         ]
         interventions += mine
-        changes[point.name] = change_of(case, point, values[point.name], mine)
+        changes[point.name] = _change(case, point, like[point.name], mine)
     return tuple(interventions), changes
 
 
-def change_of(case: Case, point: Point, value: Tensor, rows: Sequence[Intervention]) -> Change:
+def _change(case: Case, point: Point, value: Tensor, rows: Sequence[Intervention]) -> Change:
     """What these rows do at a point whose tensor is like `value` (its activation, or the gradient there)."""
     shape = _cut(value, point).shape[1:]
     draw = torch.randn((len(rows), *shape), generator=generator("edits", case.spec.seed, point.name)).double()

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from verifier import experiments, reference, traces
+from verifier import reference, traces
 from verifier.adapter import Edit, Inputs
-from verifier.canonical import RESULT, Point
-from verifier.experiments import UNEDITED, Change, Extent, Intervention, Kind, batch, prompts
-from verifier.numerics import moved_rows, row_noise
+from verifier.canonical import Point
+from verifier.experiments import UNEDITED, Change, Extent, Intervention, Kind, batch, in_hf, planned, prompts
 from verifier.random_weights import generator
-from verifier.spec import SEMANTIC_DTYPE, SINGLE
 
 if TYPE_CHECKING:
     from verifier.case import Case
@@ -62,48 +60,33 @@ def of(case: Case) -> GradientExperiment:
 
 def _run(case: Case) -> GradientExperiment:
     seen_at, *others = case.points
-    interventions: list[Intervention] = []
-    changes = {}
-    like = traces.theirs(case, "plain").gradients
-    for point in others:
-        mine = [
-            Intervention(point=point, kind=kind, extent=extent, row=UNEDITED + len(interventions) + number)
-            for number, (kind, extent) in enumerate(ROWS)
-        ]
-        interventions += mine
-        changes[point.name] = experiments.change_of(case, point, like[point.name], mine)
+    interventions, changes = planned(case, others, traces.theirs(case, "plain").gradients, lambda _point: ROWS)
     ids = prompts(case, UNEDITED + len(interventions))
     vocab = case.reference().get_input_embeddings().weight.shape[0]
     along = torch.randn(
         1, ids.shape[1], vocab, generator=generator("replaced gradients", case.spec.seed), dtype=torch.float64
     )
     along = along.to(ids.device).expand(len(ids), -1, -1)
-    gradients: Tensor | None = None
-    noise = torch.zeros(len(ids), dtype=torch.float64)
-    wide = {point.name for point in others if point.axes == RESULT}
-    for names in (changes.keys() - wide, wide):
-        rows, edits = batch(changes, [name for name in changes if name in names])
-        true, rough = (
-            _in_hf(case, dtype, seen_at, ids[rows], along[rows], edits) for dtype in (SEMANTIC_DTYPE, SINGLE)
-        )
-        if gradients is None:
-            gradients = true.new_zeros(len(ids), *true.shape[1:])
-        gradients[rows] = true
-        noise[rows] = row_noise(true, rough)
-    assert gradients is not None
+
+    def with_edits(dtype: str, rows: list[int], edits: Mapping[str, Edit]) -> Tensor:
+        return _with_edits(case, dtype, seen_at, ids[rows], along[rows], edits)
+
+    gradients, noise, acts = in_hf(interventions, changes, with_edits)
     return GradientExperiment(
         seen_at=seen_at,
-        interventions=tuple(interventions),
+        interventions=interventions,
         changes=changes,
         ids=ids,
         along=along,
         gradients=gradients,
-        noise=noise.clamp(min=float(noise[0])),
-        acts=moved_rows(gradients, gradients[:1], float(noise[0])),
+        noise=noise,
+        acts=acts,
     )
 
 
-def _in_hf(case: Case, dtype: str, seen_at: Point, ids: Tensor, along: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+def _with_edits(
+    case: Case, dtype: str, seen_at: Point, ids: Tensor, along: Tensor, edits: Mapping[str, Edit]
+) -> Tensor:
     """HF's gradients at the first point, with those at the others replaced on their way to it."""
 
     def replacing(edit: Edit) -> Edit:

@@ -69,22 +69,23 @@ def _still_on(case: Case) -> str | None:
     gated = [name for name, info in traces.offered(case).items() if info.switch is not None]
     fired: list[str] = []
 
-    def noting(name: str) -> Edit:
-        def note(value: Tensor) -> None:
-            fired.append(name)
-
-        return note
-
     try:
         with (
             torch.no_grad(),
             warnings.catch_warnings(action="ignore"),  # that nothing will come of it
-            traces.hooks_of(case.subject()).hooked({name: noting(name) for name in gated}, {}),
+            traces.hooks_of(case.subject()).hooked({name: _noting(name, fired) for name in gated}, {}),
         ):
             case.subject().forward(case.inputs("plain"))
     except Exception:  # to refuse a hook at a point that is off is as good as never to call it
         return None
     return f"{fired[0]} fires although its switch is off" if fired else None
+
+
+def _noting(name: str, fired: list[str]) -> Edit:
+    def note(value: Tensor) -> None:
+        fired.append(name)
+
+    return note
 
 
 class _OnPurpose(Exception):
@@ -148,16 +149,10 @@ def exception(case: Case) -> Finding:
     def raising(value: Tensor) -> Tensor | None:
         raise _OnPurpose
 
-    def noting(name: str) -> Edit:
-        def note(value: Tensor) -> None:
-            fired.append(name)
-
-        return note
-
     def compare() -> Iterator[Comparison]:
         firing = traces.all_values(case, "plain")  # `hooks.fires` looks for silent ones
         for names in traces.by_switch(case, firing).values():
-            edits: dict[str, Edit] = {name: noting(name) for name in names}
+            edits: dict[str, Edit] = {name: _noting(name, fired) for name in names}
             edits[names[-1]] = raising
             with torch.no_grad(), _Caught() as caught, traces.hooked(case, subject, forward=edits):
                 subject.forward(case.inputs("plain"))
