@@ -1,0 +1,38 @@
+"""What is kept of a run: a JSON Lines file of schema 1, appended as results come, and read back with suspicion.
+
+Its lines, each one object written whole in one append:
+
+- `run`, first: family, adapter (both as references), versions, seed, flags with their values (plainest first), dims,
+  the selected checks with what they prove, how many cases are planned, what was asked for, and what a case may take;
+- `case`: the case's id and every field of its `CaseSpec`, before its outcomes;
+- `outcome`: the case's id and every field of an `Outcome` that is not None, with its fingerprint;
+- `done`: the case's id and seconds, after its outcomes: a run that is taken up again runs the cases without it;
+- `lost`: the case in which a process died, the check that it was at, and how; the case is run again, alone;
+- `resumed`: the run was taken up again, with how many workers, and when;
+- `end`: counts by verdict, the exit status, why the run stopped, and the seconds since it began or was resumed.
+
+JSON has no spelling for numbers that are not finite; they stand as the strings `"inf"`, `"-inf"` and `"nan"`. A later
+line for the same case and check replaces the earlier one. Lines of other kinds are left aside.
+"""
+
+from verifier.record.comparing import same
+from verifier.record.folder import held
+from verifier.record.lines import FILE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
+from verifier.record.reading import durations, read
+from verifier.record.writing import PREVIOUS, Writer
+
+__all__ = [
+    "FILE",
+    "PREVIOUS",
+    "SCHEMA",
+    "EndLine",
+    "Entry",
+    "Lost",
+    "Record",
+    "RunLine",
+    "Writer",
+    "durations",
+    "held",
+    "read",
+    "same",
+]

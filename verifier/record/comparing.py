@@ -1,0 +1,35 @@
+"""Whether two records are of the same result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from verifier.outcome import Verdict
+from verifier.record.reading import parse
+
+# What two runs with one seed may differ in.
+_CIRCUMSTANCES = frozenset({"seconds", "started", "workers", "out", "limits"})
+_OF_THE_MACHINE = frozenset({"lost", "resumed"})
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether two files are of the same result.
+
+    They may differ in times, limits, the number of workers, the order of lines, in whether a run was taken up again,
+    and in the last output of a process that died, which depends on what it had run before.
+    """
+    return _essence(first) == _essence(second)
+
+
+def _essence(path: Path) -> dict[tuple[object, ...], str]:
+    """What counts of each line; a later one for the same case and check replaces the earlier one, as for a reader."""
+    lines: dict[tuple[object, ...], str] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        data = {key: value for key, value in parse(path, number, line).items() if key not in _CIRCUMSTANCES}
+        if data.get("kind") in _OF_THE_MACHINE:
+            continue
+        if data.get("verdict") in (Verdict.CRASH, Verdict.TIMEOUT):
+            data.pop("detail", None)
+        lines[data.get("kind"), data.get("case"), data.get("check")] = json.dumps(data, sort_keys=True)
+    return lines

@@ -1,0 +1,62 @@
+"""A record's folder, which one run writes into at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from verifier.errors import UsageError
+
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make the folder if need be, and keep other runs out of it; the system lets go of it when the process dies.
+
+    Raises:
+        UsageError: another run is writing into it, or it cannot be made or written.
+    """
+    path = folder / _LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _locked(path)
+    except BlockingIOError as error:
+        raise UsageError(
+            f"another run{_whose(path)} is writing into {str(folder)!r}: wait for it, or name another folder with --out"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot write a record into {str(folder)!r}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _locked(path: Path) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have removed it between the two calls: then this is the lock of nothing.
+            if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
+                os.ftruncate(file, 0)
+                os.write(file, str(os.getpid()).encode())
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _whose(path: Path) -> str:
+    """Which process has it, where it says so."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return ""
+    return f" (process {text})" if text.isdigit() else ""

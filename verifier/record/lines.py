@@ -1,0 +1,124 @@
+"""What a record holds, as frozen plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from verifier.outcome import Outcome, Verdict
+from verifier.spec import CaseSpec
+
+SCHEMA = 1
+FILE = "record.jsonl"
+DONE = b'{"kind": "done"'  # how a line of that kind begins, as it is written here
+
+# JSON has no spelling for these; they stand as strings.
+NOT_FINITE = ("inf", "-inf", "nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLine:
+    """The first line: what was run.
+
+    Attributes:
+        family: reference.
+        adapter: reference.
+        adapter_name: what it calls itself.
+        adapter_version: as it says.
+        versions: of Python and of the distributions that matter.
+        seed: of weights and inputs.
+        started: ISO 8601, UTC.
+        flags: every flag and its values, the plainest first.
+        dims: the dims that the flag matrix gives to every combination.
+        checks: id and what it proves, in the order in which they run.
+        planned: how many `valid` and `refused` cases.
+        asked: the options that narrowed the run, as the user wrote them.
+        workers: processes.
+        limits: what a case might take: `timeout` in seconds and `memory` in bytes, where there was a limit.
+    """
+
+    family: str
+    adapter: str
+    adapter_name: str
+    adapter_version: str
+    versions: Mapping[str, str]
+    seed: int
+    started: str
+    flags: Mapping[str, Sequence[Any]]
+    dims: Mapping[str, Any]
+    checks: Sequence[Mapping[str, str]]
+    planned: Mapping[str, int]
+    asked: Mapping[str, Any]
+    workers: int
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndLine:
+    """The last line: how it ended."""
+
+    counts: Mapping[str, int]
+    exit: int
+    stop: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An outcome on a case, with the fingerprint that was written."""
+
+    case: str
+    outcome: Outcome
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A process died, or was ended, in the middle of a case, which was then run once more alone.
+
+    Attributes:
+        case: its id.
+        check: the check that was running.
+        verdict: crash or timeout.
+        reason: how it ended, as a clause: `was ended by SIGSEGV (segmentation fault)`.
+    """
+
+    case: str
+    check: str
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A record that was read.
+
+    Attributes:
+        path: where it was.
+        run: its first line.
+        cases: by id, in the order of the file.
+        entries: one for each case and check, in the order of the file.
+        done: the seconds of each case that came to its end, by id.
+        lost: the processes that died in the middle of a case.
+        resumed: how often the run was taken up again.
+        end: its last line; None where the run was killed.
+        notes: what a reader should know of the file, in sentences.
+    """
+
+    path: Path
+    run: RunLine
+    cases: Mapping[str, CaseSpec]
+    entries: tuple[Entry, ...]
+    done: Mapping[str, float]
+    lost: tuple[Lost, ...]
+    resumed: int
+    end: EndLine | None
+    notes: tuple[str, ...]
+
+    @property
+    def unrepeated(self) -> tuple[Lost, ...]:
+        """The deaths that did not come again when their case was run alone: no verdict holds them against anyone."""
+        ended = {entry.case for entry in self.entries if entry.outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT)}
+        return tuple(lost for lost in self.lost if lost.case in self.done and lost.case not in ended)

@@ -1,0 +1,165 @@
+"""A record as it is written: each line whole in one append, and nothing of another run touched."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from verifier.errors import ExitStatus, UsageError, VerifierError
+from verifier.outcome import Outcome, Verdict
+from verifier.record.lines import FILE, SCHEMA, EndLine, Lost, Record, RunLine
+from verifier.record.reading import first_line
+from verifier.spec import CaseSpec
+
+# The record that stood where a new one was written.
+PREVIOUS = "previous.jsonl"
+
+
+class Writer:
+    """Writes `record.jsonl` in a folder.
+
+    A record that is there stays until this one's first line is written, and is kept beside it as `previous.jsonl`.
+
+    Args:
+        folder: where; `held` keeps other runs out of it.
+        of: the family and the adapter, as references: a record of others is not replaced.
+        onto: the record in that folder, where it is to be gone on with. What it has of cases that did not come to
+            their end counts for nothing.
+
+    Raises:
+        UsageError: the folder cannot be made or written, or what has the record's name is no record, or is one of
+            another family or adapter.
+        VerifierError: the disk is full; what was written before stays readable.
+
+    Attributes:
+        path: the record.
+        verdicts: those written so far, by case and check.
+        valid: the ids of the cases written so far that HF accepts.
+        ended: whether its last line is written.
+    """
+
+    def __init__(self, folder: Path, *, of: tuple[str, str] | None = None, onto: Record | None = None) -> None:
+        self.path = folder / FILE
+        self._fresh = folder / f".{FILE}.{os.getpid()}"
+        self.verdicts: dict[tuple[str, str], Verdict] = {}
+        self.valid: set[str] = set()
+        self.ended = False
+        try:
+            if onto is not None:
+                self._file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+                self._take_over(onto)
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            _check_replaceable(self.path, of)
+            self._file = os.open(self._fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise UsageError(f"cannot write a record into {str(folder)!r}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+        self._fresh.unlink(missing_ok=True)  # there only if no first line was written
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many outcomes of each verdict so far."""
+        return dict(Counter(self.verdicts.values()))
+
+    def run(self, line: RunLine) -> None:
+        """The first line; with it the record takes its place."""
+        self._append({"kind": "run", "schema": SCHEMA, **asdict(line)})
+        if self.path.exists():
+            os.replace(self.path, self.path.with_name(PREVIOUS))
+        os.replace(self._fresh, self.path)
+
+    def resumed(self, *, started: str, workers: int) -> None:
+        """In the place of a first line, where the record is gone on with."""
+        self._append({"kind": "resumed", "started": started, "workers": workers})
+
+    def case(self, spec: CaseSpec) -> None:
+        self._append({"kind": "case", "case": spec.id, **spec.to_json()})
+        if spec.valid:
+            self.valid.add(spec.id)
+
+    def outcome(self, case: str, outcome: Outcome) -> None:
+        values = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+        values["fingerprint"] = outcome.fingerprint
+        values = {name: value for name, value in values.items() if value is not None}
+        self._append({"kind": "outcome", "case": case, **values})
+        self.verdicts[case, outcome.check] = outcome.verdict
+
+    def done(self, case: str, seconds: float) -> None:
+        """Every outcome of the case is there."""
+        self._append({"kind": "done", "case": case, "seconds": seconds})
+
+    def lost(self, lost: Lost) -> None:
+        self._append({"kind": "lost", **asdict(lost)})
+
+    def end(self, *, status: ExitStatus, stop: str, seconds: float) -> None:
+        counts = {str(verdict): number for verdict, number in sorted(self.counts.items())}
+        line = EndLine(counts=counts, exit=int(status), stop=stop, seconds=seconds)
+        self._append({"kind": "end", **asdict(line)})
+        self.ended = True
+
+    def _take_over(self, record: Record) -> None:
+        """Count what it has of cases that came to their end, and cut off a last line that was torn."""
+        size = os.fstat(self._file).st_size
+        torn = size - (os.pread(self._file, size, 0).rfind(b"\n") + 1)
+        if torn:
+            os.ftruncate(self._file, size - torn)
+        self.valid = {case for case in record.done if record.cases[case].valid}
+        self.verdicts = {
+            (entry.case, entry.outcome.check): entry.outcome.verdict
+            for entry in record.entries
+            if entry.case in record.done
+        }
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        data = json.dumps(_spelt(line), allow_nan=False).encode() + b"\n"
+        before = os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, data)
+        except OSError as error:
+            raise VerifierError(f"cannot write to {str(self.path)!r}: {error.strerror}") from error
+        if written < len(data):
+            os.ftruncate(self._file, before)
+            raise VerifierError(f"cannot write to {str(self.path)!r}: the disk is full")
+
+
+def _check_replaceable(path: Path, of: tuple[str, str] | None) -> None:
+    if not path.exists():
+        return
+    try:
+        found = first_line(path)
+    except UsageError as error:
+        raise UsageError(
+            f"{str(path)!r} is in the way: it is no verifier record, and is not overwritten; "
+            f"name another folder with --out"
+        ) from error
+    if of not in (None, (found.family, found.adapter)):
+        raise UsageError(
+            f"{str(path)!r} is the record of another run, of {found.family} × {found.adapter}, and is not overwritten; "
+            f"name another folder with --out"
+        )
+
+
+def _spelt(value: Any) -> Any:
+    """The value with what JSON cannot spell replaced by strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _spelt(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelt(item) for item in value]
+    return value
