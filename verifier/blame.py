@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from types import TracebackType
 
@@ -25,14 +26,20 @@ _PARTS_SHOWN = 3  # enough of a path to find the file by, and the same on every 
 
 def site_of(error: BaseException) -> str | None:
     """`package/module.py:function` of the innermost frame in the adapter's code, or None where there is none."""
-    found = None
+    frames = []
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
-        code = trace.tb_frame.f_code
-        if _is_adapters(code.co_filename):
-            found = f"{PurePath(*PurePath(code.co_filename).parts[-_PARTS_SHOWN:])}:{code.co_name}"
+        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_frame.f_code.co_name))
         trace = trace.tb_next
-    return found
+    return site_among(reversed(frames))
+
+
+def site_among(frames: Iterable[tuple[str, str]]) -> str | None:
+    """The same, of a stack as (file, function), the innermost frame first."""
+    for filename, function in frames:
+        if _is_adapters(filename):
+            return f"{PurePath(*PurePath(filename).parts[-_PARTS_SHOWN:])}:{function}"
+    return None
 
 
 def _is_adapters(filename: str) -> bool:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ from verifier.spec import WORKING_DTYPES
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 LISTS = ("families", "adapters", "checks", "hooks", "presets")
+
+_MEASURE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 _EPILOG = """\b
 Exit status: 0 conforms, 1 does not, 2 the command line or a file is wrong,
@@ -60,6 +63,39 @@ class _OneOf(click.Choice[str]):
         if value not in known:
             self.fail(f"{value!r} is none of {', '.join(known)}{nearest(str(value), known)}", param, ctx)
         return str(value)
+
+
+class _Measure(click.ParamType[float]):
+    """A number with a unit; `factors` says what each is worth, the empty one that of a bare number."""
+
+    factors: Mapping[str, float]
+    example: str
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = _MEASURE.fullmatch(str(value).strip())
+        if match is None or match[2].lower() not in self.factors:
+            units = ", ".join(unit for unit in self.factors if unit)
+            self.fail(f"{value!r} is no {self.name}: a number and one of {units}, as in {self.example}", param, ctx)
+        return float(match[1]) * self.factors[match[2].lower()]
+
+
+class _Duration(_Measure):
+    """Seconds."""
+
+    name = "duration"
+    factors: Mapping[str, float] = {"": 1, "s": 1, "m": 60, "h": 3600}
+    example = "90s"
+
+
+class _Size(_Measure):
+    """Bytes."""
+
+    name = "size"
+    factors: Mapping[str, float] = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    example = "4G"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return int(super().convert(value, param, ctx))
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -144,11 +180,44 @@ def cli(context: click.Context) -> ExitStatus | None:
     help="Where record and report go; of several adapters each gets DIR/FAMILY-ADAPTER. "
     "Default: reports/FAMILY-ADAPTER.",
 )
+@click.option(
+    "--cases",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The cases in this file instead of the flag matrix: a record.jsonl, or a case's JSON on each line.",
+)
+@click.option(
+    "--everywhere",
+    is_flag=True,
+    help="Every check on every case, also those that otherwise look at a covering of the flags, or at a dozen cases.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the record that is there: run only the cases it lacks.")
+@click.option(
+    "--timeout",
+    type=_Duration(),
+    help="What a case may take: `90`, `90s`, `5m`; 0 for no limit. Default: 60s, and 1h for --preset and --checkpoint.",
+)
+@click.option(
+    "--memory",
+    type=_Size(),
+    help="What a case may take on top: `512M`, `4G`; 0 for no limit. Default: 2G, and what is free, shared out among "
+    "the workers, for --preset and --checkpoint.",
+)
+@click.option(
+    "--isolation/--no-isolation",
+    default=True,
+    show_default=True,
+    help="Without it everything runs in this very process: for a debugger, with no limits.",
+)
+@click.option("--pdb", is_flag=True, help="Stop in Python's debugger at each failure; takes --no-isolation with it.")
+@click.option("--slowest", type=click.IntRange(0), default=0, metavar="N", help="Name the N slowest cases at the end.")
 @_shows_traceback
 def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
     """Run every flag combination of FAMILY through every check."""
     from verifier.commands.run import RunOptions, run
 
+    if options["pdb"]:
+        options["isolation"] = False
     return run(RunOptions(dtypes=dtypes or WORKING_DTYPES, **options))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from verifier.adapter import Adapter
 from verifier.blame import in_full, site_of
@@ -18,35 +19,54 @@ from verifier.surroundings import remember
 MISSING = "not applicable: the adapter offers no"
 
 
-def run_case(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Outcome]:
+class Watcher(Protocol):
+    """Is shown each outcome beside the live case, with the exception that it was made of, if it was."""
+
+    def __call__(self, case: Case, check: Check, outcome: Outcome, error: BaseException | None) -> None: ...
+
+
+def run_case(
+    spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check], *, seen: Watcher | None = None
+) -> Iterator[Outcome]:
     """Run the checks that apply to a case, in order; whatever goes wrong in one is its outcome.
 
     Each check's time counts what it was the first to ask for.
+
+    Args:
+        spec: the case.
+        family: its family.
+        adapter: the adapter under test.
+        checks: those selected.
+        seen: is shown each outcome after it was given.
     """
     remember(family)
     case = Case(spec, family, adapter)
     try:
         for check in checks:
             if applies_to(check.applies, spec):
-                yield _run_check(case, check)
+                outcome, error = _run_check(case, check)
+                yield outcome  # first, so that it is kept whatever whoever looks at it decides
+                if seen is not None:
+                    seen(case, check, outcome, error)
                 case.trim()
     finally:
         case.close()
 
 
-def _run_check(case: Case, check: Check) -> Outcome:
+def _run_check(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
+    """What came of it, and the exception that it was made of, if it was."""
     started = time.perf_counter()
-    finding, exception, site, detail = Finding(), None, None, None
+    raised, finding, exception, site, detail = None, Finding(), None, None, None
     try:
         finding = _missing(case, check) or check.run(case)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code from outside may end as if it were a script
         # These two are the checks' own words: an adapter cannot excuse itself with them.
         if isinstance(error, Blocked | NotApplicable) and not case.went_through_subject(error):
             why = "blocked by" if isinstance(error, Blocked) else "not applicable:"
-            return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why} {error}"), started)
-        finding = Finding(verdict=Verdict.ERROR, message=one_line(error))
+            return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why} {error}"), started), None
+        raised, finding = error, Finding(verdict=Verdict.ERROR, message=one_line(error))
         exception, site, detail = type(error).__name__, site_of(error), in_full(error)
-    return _outcome(check, finding, started, exception=exception, site=site, detail=detail)
+    return _outcome(check, finding, started, exception=exception, site=site, detail=detail), raised
 
 
 def _outcome(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def test_the_record_says_what_was_run(verifier, tmp_path):
     assert run["seed"] == 5
     assert run["flags"]["alibi"] == [False, True]
     assert run["asked"] == {"only": ["build.adapter"], "where": [FEW], "dtype": ["float32"], "device": "cpu"}
-    assert [line["kind"] for line in middle] == ["case", "outcome"] * 4
+    assert [line["kind"] for line in middle] == ["case", "outcome", "done"] * 4
     assert {"config", "valid", "seed", "dtypes", "batch", "length"} <= middle[0].keys()
     assert (end["counts"], end["exit"], end["stop"]) == ({"pass": 4}, 0, "complete")
 
@@ -189,3 +190,101 @@ def test_hooks_are_listed_for_one_family_or_all(verifier):
     assert "blocks.{i}.attn.hook_q [batch, pos, head, d_head]" in falcon.out.splitlines()
     assert "hook_pre_linear" in every.out
     assert "hook_pre_linear" not in falcon.out  # Falcon's MLP has no gate
+
+
+RIGHT = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right")
+
+
+def test_the_cases_of_a_file_are_run(verifier, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    verifier("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right", "--out", first)
+    chosen = [*record.read(first).cases.values()][1:3]
+    file = tmp_path / "cases.jsonl"
+    file.write_text("".join(json.dumps(spec.to_json()) + "\n\n" for spec in chosen))
+    for cases, wanted in ((file, {spec.id for spec in chosen}), (first / record.FILE, set(record.read(first).cases))):
+        ended = verifier(
+            "run", "falcon", "--cases", cases, "--only", "build", "--adapter", "mine:Right", "--out", second
+        )
+        assert ended.status == 0
+        assert set(record.read(second).cases) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no case"),
+        ("{", "line 1: not JSON"),
+        ("[]", "line 1: not an object"),
+        ('{"family": "falcon"}', "line 1: a case needs a `family`"),
+        ('{"family": "llama", "config": {}}', "holds cases of the family 'llama', not of 'falcon'"),
+        ('{"family": "falcon", "config": {}, "length": 2}', "line 1: a case needs batch"),
+    ],
+)
+def test_a_file_without_such_cases_is_told(verifier, tmp_path, text, said):
+    file = tmp_path / "cases.jsonl"
+    file.write_text(text)
+    ended = verifier("run", "falcon", "--cases", file, "--adapter", "mine:Right", "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert said in ended.line
+
+
+def test_limits_are_kept_in_the_record_and_their_units_are_known(verifier, tmp_path):
+    arguments = (
+        "run",
+        "falcon",
+        "--where",
+        FEW,
+        "--only",
+        "build.adapter",
+        "--adapter",
+        "mine:Right",
+        "--out",
+        tmp_path,
+    )
+    for more, limits in (
+        ((), {"timeout": 60, "memory": 2 * 2**30}),
+        (("--timeout", "1.5m", "--memory", "512M"), {"timeout": 90, "memory": 512 * 2**20}),
+        (("--timeout", "0", "--memory", "0"), {"timeout": None, "memory": None}),
+    ):
+        assert verifier(*arguments, *more).status == 0
+        assert record.read(tmp_path).run.limits == limits
+
+
+def test_the_slowest_cases_are_named_on_request(verifier, tmp_path):
+    arguments = (
+        "run",
+        "falcon",
+        "--where",
+        FEW,
+        "--only",
+        "build.adapter",
+        "--adapter",
+        "mine:Right",
+        "--out",
+        tmp_path,
+    )
+    ended = verifier(*arguments, "--slowest", 2)
+    lines = ended.out.splitlines()
+    done = record.read(tmp_path).done
+    named = [line.split()[2] for line in lines[lines.index("Slowest cases") + 1 :][:2]]
+    assert named == sorted(done, key=lambda case: -done[case])[:2]
+    assert "Slowest" not in verifier(*arguments).out
+
+
+def test_without_isolation_it_runs_in_the_process_itself(verifier, tmp_path):
+    arguments = ("run", "falcon", "--where", FEW, "--only", "build", "--adapter", "mine:Silent")
+    apart, here = tmp_path / "apart", tmp_path / "here"
+    assert verifier(*arguments, "--out", apart).status == verifier(*arguments, "--out", here, "--no-isolation").status
+    assert record.same(apart / record.FILE, here / record.FILE)
+
+
+def test_the_debugger_stops_at_a_failure(verifier, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("p 6 * 7\nq\n"))
+    ended = verifier(
+        "run", "falcon", "--where", FEW, "--only", "build", "--adapter", "mine:Raises", "--out", tmp_path, "--pdb"
+    )
+    assert ended.status == 130
+    assert "(Pdb) 42" in ended.out
+    assert [entry.outcome.verdict for entry in record.read(tmp_path).entries if entry.outcome.verdict.gates] == [
+        "error"
+    ]

@@ -56,6 +56,13 @@ class Sleeps(Right):
             time.sleep(60)
         return Subject(model)
 
+class SleepsFirst(Right):
+    """Sleeps until somebody says that it has slept."""
+    def wrap(self, model):
+        while model.config.bias and not os.path.exists("slept"):
+            time.sleep(0.05)
+        return Subject(model)
+
 class Unnamed:
     def wrap(self, model):
         return Subject(model)

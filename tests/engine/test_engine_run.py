@@ -7,73 +7,13 @@ import sys
 from collections import Counter
 
 import pytest
+from hostile import last_outcomes
 
-from verifier import family, matrix
 from verifier.engine import events
-from verifier.engine.plan import Plan, applicable
+from verifier.engine.plan import applicable
 from verifier.engine.run import run
 from verifier.errors import ImportFailed
 from verifier.outcome import Verdict
-
-SOURCE = '''
-import os, threading, time
-from verifier import reference
-
-class Subject:
-    capabilities = changes = frozenset()
-    def __init__(self, model):
-        self.model = model
-    def forward(self, inputs):
-        return reference.forward(self.model, inputs)
-    def close(self):
-        pass
-
-class Right:
-    name, version = "right", "1"
-    def wrap(self, model):
-        return Subject(model)
-
-class Quits(Right):
-    def wrap(self, model):
-        os._exit(3)
-
-class QuitsLate(Right):
-    """Dies when the case is over."""
-    def wrap(self, model):
-        subject = Subject(model)
-        subject.close = lambda: os._exit(3)
-        return subject
-
-class Exits(Right):
-    def wrap(self, model):
-        raise SystemExit("as if it were a script")
-
-class QuitsOnce:
-    name, version = "quits", "1"
-    def __init__(self):
-        os._exit(9)
-'''
-ONLY = ("reference.acceptance", "build.adapter", "build.refusal")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("engine")
-    (folder / "subjects.py").write_text(SOURCE)
-    before = list(sys.path)
-    sys.path.insert(0, str(folder))
-    yield folder
-    sys.path[:] = before
-
-
-@pytest.fixture
-def plan(place):
-    def make(adapter: str, *, count: int = 3, only: tuple[str, ...] = ONLY, refused: bool = False) -> Plan:
-        specs = matrix.cases(family.load("falcon"), "falcon")
-        chosen = [spec for spec in specs if spec.valid][:count] + [spec for spec in specs if not spec.valid][:refused]
-        return Plan(family="falcon", adapter=f"subjects:{adapter}", specs=tuple(chosen), only=only)
-
-    return make
 
 
 def test_every_case_begins_has_its_outcomes_in_order_and_ends(plan):
@@ -111,13 +51,13 @@ def test_a_wrap_that_raises_system_exit_ends_no_process(plan):
 
 def test_each_death_costs_one_case_and_names_the_check(plan):
     seen = list(run(plan("Quits"), workers=2))
-    outcomes = [event.outcome for event in seen if isinstance(event, events.OutcomeReady)]
-    assert Counter((outcome.check, outcome.verdict) for outcome in outcomes) == {
+    outcomes = last_outcomes(seen)
+    assert Counter((outcome.check, outcome.verdict) for outcome in outcomes.values()) == {
         ("reference.acceptance", Verdict.PASS): 3,
         ("build.adapter", Verdict.CRASH): 3,
     }
-    assert sum(isinstance(event, events.WorkerLost) for event in seen) == 3
-    assert len({outcome.fingerprint for outcome in outcomes if outcome.fingerprint}) == 1
+    assert [event.again for event in seen if isinstance(event, events.WorkerLost)] == [True] * 3
+    assert len({outcome.fingerprint for outcome in outcomes.values() if outcome.fingerprint}) == 1
 
 
 def test_a_death_after_the_last_check_is_no_pass(plan):

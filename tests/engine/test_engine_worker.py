@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from verifier import trial
-from verifier.engine import preload, worker
+from verifier.engine import loading, preload, worker
 from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, bounded
 from verifier.errors import ExitStatus
 from verifier.outcome import Outcome, Verdict
@@ -81,7 +81,7 @@ def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
     monkeypatch.setattr(trial, "run_case", run_case)
     here, there = multiprocessing.Pipe()
     spec = CaseSpec(family="toy", config={})
-    worker._run(there, spec, None, None, ())
+    worker._run(there, spec, loading.Loaded(family=None, adapter=None, checks=()))
     assert isinstance(here.recv(), worker.Result)
     failed = here.recv()
     assert failed.status is ExitStatus.BROKEN

@@ -244,7 +244,10 @@ def test_values_are_spelt_as_the_command_line_takes_them(one, spelt):
     assert text.value(one) == spelt
 
 
-@pytest.mark.parametrize(("seconds", "spelt"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (48.4, "48 s"), (200, "3 min 20 s")])
+@pytest.mark.parametrize(
+    ("seconds", "spelt"),
+    [(0.04, "40 ms"), (0.14, "0.1 s"), (9.94, "9.9 s"), (48.4, "48 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
 def test_durations_are_short(seconds, spelt):
     assert text.duration(seconds) == spelt
 

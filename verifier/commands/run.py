@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from verifier import adapter, configuration, family, matrix, record
+from verifier import adapter, configuration, family, record
+from verifier.commands import resuming, selection
 from verifier.engine.environment import usable_cores, versions
-from verifier.engine.events import CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
-from verifier.engine.plan import Plan, distinct
+from verifier.engine.events import (
+    CaseFinished,
+    CaseStarted,
+    Event,
+    OutcomeReady,
+    RunFinished,
+    RunStarted,
+    Stop,
+    WorkerLost,
+)
+from verifier.engine.limits import Limits, defaults
+from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
-from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
-from verifier.report import console, html, pipe, summary, terminal
+from verifier.errors import ExitStatus, UsageError, VerifierError
+from verifier.report import console, html, pipe, slowest, summary, terminal
 from verifier.report.progress import Meter
 from verifier.spec import CaseSpec
 
@@ -37,7 +50,10 @@ _WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What the user asked for, as on the command line; empty where nothing was said."""
+    """What the user asked for, as on the command line; empty where nothing was said.
+
+    Of `timeout` (seconds) and `memory` (bytes) 0 stands for no limit, and None for the default one.
+    """
 
     family: str
     adapters: tuple[str, ...] = ()
@@ -50,6 +66,14 @@ class RunOptions:
     seed: int = 0
     workers: int | None = None
     out: Path | None = None
+    cases: Path | None = None
+    everywhere: bool = False
+    resume: bool = False
+    timeout: float | None = None
+    memory: int | None = None
+    isolation: bool = True
+    pdb: bool = False
+    slowest: int = 0
 
 
 def run(options: RunOptions) -> ExitStatus:
@@ -60,8 +84,7 @@ def run(options: RunOptions) -> ExitStatus:
         Inconclusive: no case is like that.
         VerifierError: the harness, or code from outside at its import, failed.
     """
-    if options.preset is not None and options.checkpoint is not None:
-        raise UsageError("--preset and --checkpoint both say which model to run: give one of them")
+    _require_sense(options)
     references = options.adapters or (configuration.read(Path.cwd()).adapter,)
     for reference in references:
         require_adapter(reference)
@@ -107,40 +130,33 @@ def require_adapter(reference: str) -> None:
         adapter.load(reference)
 
 
-def parse_where(texts: Sequence[str]) -> dict[str, str]:
-    """`('alibi=true,bias=false', 'num_kv_heads=4')` → flag → value as written.
-
-    Raises:
-        UsageError: a part is not `flag=value`, or a flag is given twice.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        for part in text.split(","):
-            name, equals, value = (piece.strip() for piece in part.partition("="))
-            if not name or not equals or not value:
-                raise UsageError(f"--where {text!r}: {part.strip()!r} is not flag=value")
-            if name in found:
-                raise UsageError(f"--where names {name!r} twice")
-            found[name] = value
-    return found
-
-
 def _cases(options: RunOptions) -> tuple[CaseSpec, ...]:
-    chosen = distinct(
-        matrix.cases(
-            family.load(options.family),
-            options.family,
-            seed=options.seed,
-            dtypes=options.dtypes,
-            device=options.device,
-            where=parse_where(options.where),
-            preset=options.preset,
-            checkpoint=options.checkpoint,
-        )
+    if options.cases is not None:
+        return selection.from_file(options.family, options.cases)
+    return selection.from_matrix(
+        options.family,
+        seed=options.seed,
+        dtypes=options.dtypes,
+        device=options.device,
+        where=options.where,
+        preset=options.preset,
+        checkpoint=options.checkpoint,
+        everywhere=options.everywhere,
     )
-    if not chosen:
-        raise Inconclusive(f"no case of {options.family!r} is as --where asks; nothing ran")
-    return chosen
+
+
+def _require_sense(options: RunOptions) -> None:
+    """Raise what is wrong with options together."""
+    if options.preset is not None and options.checkpoint is not None:
+        raise UsageError("--preset and --checkpoint both say which model to run: give one of them")
+    narrowing = {"--where": options.where, "--preset": options.preset, "--checkpoint": options.checkpoint}
+    for name, value in narrowing.items():
+        if options.cases is not None and value:
+            raise UsageError(f"--cases and {name} both say what to run: give one of them")
+    if not options.isolation and options.workers not in (None, 1):
+        raise UsageError("--no-isolation runs in this very process: it goes with --workers 1 alone")
+    if not options.isolation and (options.timeout is not None or options.memory is not None):
+        raise UsageError("--timeout and --memory need processes of their own to end: not with --no-isolation or --pdb")
 
 
 def _folders(options: RunOptions, references: Sequence[str]) -> list[Path]:
@@ -151,99 +167,195 @@ def _folders(options: RunOptions, references: Sequence[str]) -> list[Path]:
 
 
 def _run_one(options: RunOptions, reference: str, specs: tuple[CaseSpec, ...], folder: Path) -> ExitStatus:
-    plan = Plan(family=options.family, adapter=reference, specs=specs, only=options.only, device=options.device)
-    title = f"{options.family} × {reference}"
-    with record.Writer(folder) as writer:
-        try:
-            with Meter(console.standard_error(), title=title, cases=len(specs)) as meter:
-                started = _drive(plan, options, writer, meter)
-        except BrokenPipeError:
-            pipe.discard(sys.stderr)
-            started = writer.ended  # the record says whether the run came to its end before
+    with record.held(folder):
+        earlier = resuming.find(folder) if options.resume else None
+        header = _header(options, reference, specs)
+        if earlier is not None:
+            resuming.require_same(earlier, header, specs)
+        missing = tuple(spec for spec in specs if earlier is None or spec.id not in earlier.done)
+        plan = Plan(
+            family=options.family,
+            adapter=reference,
+            specs=missing,
+            only=options.only,
+            device=specs[0].device,
+            limits=_limits(options, specs),
+            known=record.durations(folder / record.FILE),
+        )
+        if earlier is not None and not missing and earlier.end is not None and earlier.end.stop == Stop.COMPLETE:
+            print(f"verifier: nothing is missing from {str(earlier.path)!r}", file=sys.stderr)
+            return _show(earlier.path, folder, options.slowest)
+        with record.Writer(folder, of=(options.family, reference), onto=earlier) as writer:
+            drive = _Drive(plan=plan, options=options, writer=writer, header=header, earlier=earlier)
+            meter = Meter(
+                console.standard_error(),
+                title=f"{options.family} × {reference}",
+                cases=len(specs),
+                done=len(specs) - len(missing),
+                plain=not options.isolation,
+            )
+            try:
+                with meter:
+                    started = drive.run(meter)
+            except BrokenPipeError:
+                pipe.discard(sys.stderr)
+                started = writer.ended  # the record says whether the run came to its end before
         if not started:
-            print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)
+            what = "nothing was written" if earlier is None else "the record is as it was"
+            print(f"verifier: interrupted before the first case; {what}", file=sys.stderr)
             return ExitStatus.INTERRUPTED
-    return _show(writer.path, folder)
+        return _show(writer.path, folder, options.slowest)
 
 
-def _drive(plan: Plan, options: RunOptions, writer: record.Writer, meter: Meter) -> bool:
-    """Run the plan into the record; whether it came to its first case."""
-    started = False
-    try:
-        for event in _events(plan, options):
-            match event:
-                case RunStarted():
-                    writer.run(_run_line(plan, options, event))
-                    started = True
-                case CaseStarted(spec=spec):
-                    writer.case(spec)
-                case OutcomeReady(case=case, outcome=outcome):
-                    writer.outcome(case, outcome)
-                case RunFinished(stop=stop, seconds=seconds):
-                    if started:
-                        interrupted = stop is Stop.INTERRUPTED
-                        status = (
-                            ExitStatus.INTERRUPTED
-                            if interrupted
-                            else summary.exit_status(writer.valid, writer.verdicts)
-                        )
+@dataclass(slots=True, kw_only=True)
+class _Drive:
+    """One run into one record.
+
+    Attributes:
+        plan: what is still to be run.
+        options: what the user asked for.
+        writer: of the record.
+        header: what is known of the record's first line before anything is loaded.
+        earlier: the record that is gone on with.
+        started: whether the run came to its first case.
+    """
+
+    plan: Plan
+    options: RunOptions
+    writer: record.Writer
+    header: Mapping[str, Any]
+    earlier: record.Record | None
+    started: bool = False
+
+    def run(self, meter: Meter) -> bool:
+        """Run the plan into the record; whether it came to its first case."""
+        writer = self.writer
+        try:
+            for event in self._events():
+                match event:
+                    case RunStarted():
+                        self._begin(event)
+                    case CaseStarted(spec=spec):
+                        writer.case(spec)
+                    case OutcomeReady(case=case, outcome=outcome):
+                        writer.outcome(case, outcome)
+                    case CaseFinished(case=case, seconds=seconds):
+                        writer.done(case, seconds)
+                    case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
+                        writer.lost(record.Lost(case=case, check=check, verdict=verdict, reason=reason))
+                    case RunFinished(stop=stop, seconds=seconds) if self.started:
+                        status = ExitStatus.INTERRUPTED
+                        if stop is not Stop.INTERRUPTED:
+                            status = summary.exit_status(writer.valid, writer.verdicts)
                         writer.end(status=status, stop=stop, seconds=seconds)
-            meter.note(event)
-    except (KeyboardInterrupt, BrokenPipeError):
-        if started and not writer.ended:
-            writer.end(status=ExitStatus.INTERRUPTED, stop=Stop.INTERRUPTED, seconds=0.0)
-        raise
-    except VerifierError as error:
-        if started and not writer.ended:
-            writer.end(status=error.status, stop=Stop.BROKEN, seconds=0.0)
-        raise
-    return started
+                meter.note(event)
+        except (KeyboardInterrupt, BrokenPipeError):
+            self._broken_off(ExitStatus.INTERRUPTED, Stop.INTERRUPTED)
+            raise
+        except VerifierError as error:
+            self._broken_off(error.status, Stop.BROKEN)
+            raise
+        return self.started
+
+    def _broken_off(self, status: ExitStatus, stop: Stop) -> None:
+        if self.started and not self.writer.ended:
+            with contextlib.suppress(VerifierError):  # where the disk is full there is no room for this line either
+                self.writer.end(status=status, stop=stop, seconds=0.0)
+
+    def _events(self) -> Iterator[Event]:
+        if self.options.isolation:
+            return run_plan(self.plan, workers=_workers(self.options))
+        from verifier.engine import inline
+
+        debugger = None
+        if self.options.pdb:
+            from verifier.engine.debugger import Debugger
+
+            debugger = Debugger()
+        return inline.run(self.plan, debugger=debugger)
+
+    def _begin(self, event: RunStarted) -> None:
+        line = record.RunLine(
+            **self.header,
+            adapter_name=event.adapter_name,
+            adapter_version=event.adapter_version,
+            started=_now(),
+            checks=[{"id": check.id, "doc": check.doc} for check in event.checks],
+            workers=event.workers,
+            limits={"timeout": self.plan.limits.seconds, "memory": self.plan.limits.bytes},
+        )
+        if self.earlier is None:
+            self.writer.run(line)
+        else:
+            resuming.require_same_code(self.earlier, line)
+            self.writer.resumed(started=line.started, workers=line.workers)
+        self.started = True
 
 
-def _events(plan: Plan, options: RunOptions) -> Iterator[Event]:
-    return run_plan(plan, workers=options.workers or usable_cores())
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _run_line(plan: Plan, options: RunOptions, event: RunStarted) -> record.RunLine:
-    reference = family.load(options.family)
+def _workers(options: RunOptions) -> int:
+    return options.workers or usable_cores()
+
+
+def _limits(options: RunOptions, specs: Sequence[CaseSpec]) -> Limits:
+    """What was asked for, 0 standing for no limit, and defaults elsewhere."""
+    large = options.preset is not None or any(spec.checkpoint for spec in specs)
+    usual = defaults(large=large, workers=_workers(options))
+    seconds = usual.seconds if options.timeout is None else options.timeout or None
+    memory = usual.bytes if options.memory is None else options.memory or None
+    return Limits(seconds=seconds, bytes=memory)
+
+
+def _header(options: RunOptions, reference: str, specs: Sequence[CaseSpec]) -> dict[str, Any]:
+    """The fields of the record's first line that are known before anything is loaded."""
+    described = family.load(options.family)
     asked = {
         "only": list(options.only),
         "where": list(options.where),
         "preset": options.preset,
         "checkpoint": options.checkpoint,
+        "cases": None if options.cases is None else str(options.cases),
+        "everywhere": options.everywhere,
         "dtype": list(options.dtypes),
         "device": options.device,
     }
-    return record.RunLine(
-        family=options.family,
-        adapter=plan.adapter,
-        adapter_name=event.adapter_name,
-        adapter_version=event.adapter_version,
-        versions=versions(plan.adapter),
-        seed=options.seed,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        flags={name: list(values) for name, values in reference.flags().items()},
-        dims=dict(reference.dims()),
-        checks=[{"id": check.id, "doc": check.doc} for check in event.checks],
-        planned={
-            "valid": sum(spec.valid for spec in plan.specs),
-            "refused": sum(not spec.valid for spec in plan.specs),
+    return {
+        "family": options.family,
+        "adapter": reference,
+        "versions": versions(reference),
+        "seed": specs[0].seed,
+        "flags": {name: list(values) for name, values in described.flags().items()},
+        "dims": dict(described.dims()),
+        "planned": {
+            "valid": sum(spec.valid for spec in specs),
+            "refused": sum(not spec.valid for spec in specs),
         },
-        asked={name: value for name, value in asked.items() if value},
-        workers=event.workers,
-    )
+        "asked": {name: value for name, value in asked.items() if value},
+    }
 
 
-def _show(path: Path, folder: Path) -> ExitStatus:
-    found = summary.summarise(record.read(path))
+def _show(path: Path, folder: Path, slow: int) -> ExitStatus:
+    """Tell what the record says; the terminal hears it whatever becomes of the page."""
+    kept = record.read(path)
+    found = summary.summarise(kept)
     page = folder / REPORT_FILE
-    html.write([found], page)
+    unwritten = None
+    try:
+        html.write([found], page)
+    except UsageError as error:
+        unwritten = error
     out = console.standard_output()
     try:
         terminal.show(found, out)
-        out.print(f"record  {path}\nreport  {page}", soft_wrap=True)
+        slowest.show(kept, slow, out)
+        out.print(f"record  {path}" + (f"\nreport  {page}" if unwritten is None else ""), soft_wrap=True)
         terminal.show_verdict(found, out)
         sys.stdout.flush()
     except BrokenPipeError:
         pipe.discard(sys.stdout)  # whoever read it has seen enough; all of it is in the report
+    if unwritten is not None:
+        raise unwritten
     return found.status

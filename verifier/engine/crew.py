@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,14 +14,38 @@ from multiprocessing.context import ForkServerContext, SpawnContext, SpawnProces
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from verifier.engine import server
+from verifier.engine import last_words, limits, server
 from verifier.engine.plan import Plan
 from verifier.engine.worker import Loading, Message, Orders, work
+from verifier.outcome import Verdict
 from verifier.spec import CaseSpec
 
 # A dead process's exit status comes a moment after its pipe is closed.
 _EXIT_SECONDS = 2.0
-_TAIL_BYTES = 8_000
+# A process that is to be ended gets this long to write down where it is.
+_STACK_SECONDS = 1.0
+# Importing torch and transformers takes some seconds, from a cold disk some more.
+LOADING_SECONDS = 120.0
+
+
+_LOG_BYTES = 2**24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How a worker ended.
+
+    Attributes:
+        verdict: what it makes of its case: crash or timeout.
+        word: in one word: `SIGSEGV`, `exit 7`, `memory`.
+        how: as a clause for people.
+        detail: the Python stack, where there is one, and the last of its output.
+    """
+
+    verdict: Verdict
+    word: str
+    how: str
+    detail: str | None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -32,8 +59,13 @@ class Worker:
         loading: what it said last that it was about to import.
         ready: whether it takes cases.
         spec: the case that it is at.
-        seen: the checks that have ended on that case.
-        began: when it was given the case.
+        last: the case that it was at before.
+        seen: the checks that have ended on the case, or on the last one.
+        began: when it was started, or given the case.
+        before: its memory at that time, in bytes; None where the system does not say.
+        at_first: its memory when it was ready.
+        alone: whether it is there for one case, which no other may disturb.
+        ended: why it was ended, where it was.
     """
 
     process: BaseProcess
@@ -42,12 +74,28 @@ class Worker:
     loading: str | None = None
     ready: bool = False
     spec: CaseSpec | None = None
+    last: CaseSpec | None = None
     seen: list[str] = field(default_factory=list)
-    began: float = 0.0
+    began: float = field(default_factory=time.perf_counter)
+    before: int | None = None
+    at_first: int | None = None
+    alone: bool = False
+    ended: Death | None = None
+
+    @property
+    def memory(self) -> int | None:
+        """The bytes that it has now; None where the system does not say."""
+        return None if self.process.pid is None else limits.resident(self.process.pid)
+
+    @property
+    def taken(self) -> int:
+        """The bytes that it has on top of what it had when it got the case; 0 where the system does not say."""
+        now = self.memory
+        return 0 if now is None or self.before is None else now - self.before
 
     def give(self, spec: CaseSpec) -> None:
         """Hand it a case; a worker that has died meanwhile is found out when it is next heard."""
-        self.spec, self.seen, self.began = spec, [], time.perf_counter()
+        self.spec, self.seen, self.began, self.before = spec, [], time.perf_counter(), self.memory
         try:
             self.pipe.send(spec)
         except (BrokenPipeError, ConnectionResetError):
@@ -70,38 +118,49 @@ class Worker:
         if not self.process.is_alive() and not self.pipe.poll():
             raise EOFError
 
-    def death(self) -> tuple[str, str]:
-        """How it died, as a word (`SIGSEGV`, `exit 7`) and as a clause for people."""
+    def cut_output(self) -> None:
+        """Drop what it has written where that is more than anyone would read: a disk is soon full."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_size > _LOG_BYTES:
+                os.truncate(self.log, 0)
+
+    def end(self, verdict: Verdict, word: str, how: str) -> None:
+        """End it because it took too much; what it is at is written down first."""
+        assert self.process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, last_words.ASK)
+        deadline = time.perf_counter() + _STACK_SECONDS
+        while not last_words.is_there(self.log) and time.perf_counter() < deadline and self.process.is_alive():
+            time.sleep(0.01)
+        self.process.kill()
+        self.process.join(_EXIT_SECONDS)
+        self.ended = Death(verdict=verdict, word=word, how=how, detail=last_words.read(self.log))
+
+    def death(self) -> Death:
+        """How it ended."""
+        if self.ended is not None:
+            return self.ended
         self.process.join(_EXIT_SECONDS)
         code = self.process.exitcode
         if code is None:
             self.process.kill()
-            return "lost", "closed its pipe and went on without it"
-        if code >= 0:
-            return f"exit {code}", f"ended with exit status {code}"
-        try:
-            name, words = signal.Signals(-code).name, signal.strsignal(-code)
-            if -code == signal.SIGKILL:
-                words = "killed, as the system does where memory runs out"
-        except ValueError:
-            name, words = f"signal {-code}", None
-        return name, f"was ended by {name}" + (f" ({words.lower()})" if words else "")
+        word, how = _in_words(code)
+        return Death(verdict=Verdict.CRASH, word=word, how=how, detail=last_words.read(self.log))
 
-    def tail(self) -> str | None:
-        """The last of its output; after a fatal signal the Python stack of the thread that it met."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(0, 2)
-                file.seek(max(0, file.tell() - _TAIL_BYTES))
-                text = file.read().decode(errors="replace").strip()
-        except FileNotFoundError:
-            return None
-        fatal, found, stack = text.rpartition("Current thread ")
-        if found:
-            # faulthandler tells of every other thread first, and of every extension module last.
-            said = [line for line in fatal.splitlines() if line.startswith("Fatal Python error")]
-            text = "\n".join([*said[-1:], found + stack.partition("\n\n")[0]])
-        return text or None
+
+def _in_words(code: int | None) -> tuple[str, str]:
+    """An exit code as a word and as a clause."""
+    if code is None:
+        return "lost", "closed its pipe and went on without it"
+    if code >= 0:
+        return f"exit {code}", f"ended with exit status {code}"
+    try:
+        name, words = signal.Signals(-code).name, signal.strsignal(-code)
+        if -code == signal.SIGKILL:
+            words = "killed, as the system does where memory runs out"
+    except ValueError:
+        name, words = f"signal {-code}", None
+    return name, f"was ended by {name}" + (f" ({words.lower()})" if words else "")
 
 
 class Crew:
@@ -116,13 +175,20 @@ class Crew:
 
     def hire(self) -> Worker:
         """Start a process; the first one waits for the forkserver to have imported what all share."""
+        # An import that never ends would be waited for in a call into the system; without its server that call fails.
+        patience = threading.Timer(LOADING_SECONDS, server.discard)
+        patience.daemon = True
+        patience.start()
         try:
             worker = self._start()
         except (EOFError, OSError):
-            # Importing the family or the adapter killed the forkserver. In a worker it is seen and named.
+            # Importing the family or the adapter killed the forkserver, or hung. In a worker it is seen and named.
+            patience.cancel()
             server.discard()
             self._context = server.context(self._plan, outside=False)
             worker = self._start()
+        finally:
+            patience.cancel()
         self.workers.append(worker)
         return worker
 
@@ -132,7 +198,8 @@ class Crew:
         worker.pipe.close()
         worker.process.kill()
         worker.process.join(_EXIT_SECONDS)
-        worker.log.unlink(missing_ok=True)
+        for file in (worker.log, last_words.stack_file(worker.log)):
+            file.unlink(missing_ok=True)
 
     def end(self) -> None:
         """End them all at once, whatever they are at."""

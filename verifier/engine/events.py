@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verifier.outcome import Outcome
+from verifier.outcome import Outcome, Verdict
 from verifier.spec import CaseSpec
 
 
@@ -74,10 +75,34 @@ class CaseFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """A worker process died; its case's outcomes have been made up for before this event."""
+    """A worker process died, or was ended, in a case, and that is not believed yet.
+
+    Attributes:
+        case: the id of the case that it was at, or had just ended.
+        check: the check that was running, or the last one that ran.
+        verdict: crash or timeout.
+        reason: how it ended, as a clause.
+        again: whether the case is run once more, alone; not where it had come to its end.
+    """
 
     case: str
+    check: str
+    verdict: Verdict
     reason: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """Nothing new, once a second.
+
+    Attributes:
+        running: the cases that are being run, by id, and for how many seconds.
+        left: how many seconds the run is likely to take from here; None where nothing is known yet.
+    """
+
+    running: Mapping[str, float]
+    left: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,4 +113,4 @@ class RunFinished:
     seconds: float
 
 
-Event = RunStarted | CaseStarted | OutcomeReady | CaseFinished | WorkerLost | RunFinished
+Event = RunStarted | CaseStarted | OutcomeReady | CaseFinished | WorkerLost | Heartbeat | RunFinished

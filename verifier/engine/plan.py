@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from verifier.checks import applies_to
 from verifier.engine.events import CheckInfo
+from verifier.engine.limits import Limits
 from verifier.spec import CaseSpec
 
 
@@ -20,6 +21,8 @@ class Plan:
         specs: the cases, each id once.
         only: globs that select checks; all where there is none.
         device: where tensors live.
+        limits: what one case may take.
+        known: seconds that cases took in an earlier run, by id: what the order is made of.
     """
 
     family: str
@@ -27,6 +30,8 @@ class Plan:
     specs: tuple[CaseSpec, ...]
     only: tuple[str, ...] = ()
     device: str = "cpu"
+    limits: Limits = field(default_factory=Limits)
+    known: Mapping[str, float] = field(default_factory=dict)
 
 
 def distinct(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
 
-from verifier.engine import server
-from verifier.engine.crew import Crew, Worker
+from verifier.engine import last_words, server
+from verifier.engine.crew import LOADING_SECONDS, Crew, Death, Worker
 from verifier.engine.events import (
     CaseFinished,
     CaseStarted,
     CheckInfo,
     Event,
+    Heartbeat,
     OutcomeReady,
     RunFinished,
     RunStarted,
@@ -24,9 +25,16 @@ from verifier.engine.events import (
 )
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, applicable, expected
+from verifier.engine.schedule import Schedule
 from verifier.engine.worker import Done, Failed, Ready, Result, bounded
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
 from verifier.outcome import Outcome, Verdict
+from verifier.spec import CaseSpec
+
+_POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
+_BEAT_SECONDS = 1.0
+# A death that came again so often when its case was run alone needs no more proof.
+_CONVINCED = 3
 
 
 class HarnessError(VerifierError):
@@ -73,27 +81,63 @@ def run(plan: Plan, *, workers: int) -> Iterator[Event]:
 
 
 class _Coordinator:
-    """One run's queue: every case is in `_waiting`, at one worker, or finished."""
+    """One run's queue: every case waits, is at one worker, is to be run again alone, or is finished."""
 
     def __init__(self, plan: Plan, crew: Crew, interrupts: Interrupts) -> None:
         self._plan = plan
         self._crew = crew
         self._interrupts = interrupts
-        self._waiting = deque(plan.specs)
         self._checks: tuple[CheckInfo, ...] | None = None
+        self._schedule: Schedule | None = None  # once the checks are known
+        self._suspects: deque[CaseSpec] = deque()
+        self._believed: Counter[tuple[str, str]] = Counter()
+        self._beaten = time.perf_counter()
 
     def events(self) -> Iterator[Event]:
-        while self._crew.workers and not self._interrupts.noted:
+        while not self._interrupts.noted:
+            if not self._crew.workers:
+                if not self._suspects:
+                    return
+                self._crew.hire()
             heard: list[connection.Connection | int] = [self._interrupts.reader]
             for worker in self._crew.workers:
                 heard += [worker.pipe, worker.process.sentinel]
-            ready = connection.wait(heard)
+            ready = connection.wait(heard, timeout=_POLL_SECONDS)
             for worker in list(self._crew.workers):
                 if worker.pipe in ready or worker.process.sentinel in ready:
                     yield from self._hear(worker)
+                if worker in self._crew.workers and self._cut_off(worker):
+                    # What it still said while it was asked where it is came of being asked: a signal wakes sleepers.
+                    yield from self._lost(worker)
+            yield from self._beat()
         for worker in self._crew.workers:  # interrupted: what has been finished is kept
             if worker.spec is not None:
                 yield from self._hear(worker, last=True)
+
+    def _beat(self) -> Iterator[Event]:
+        now = time.perf_counter()
+        if now - self._beaten < _BEAT_SECONDS or self._schedule is None:
+            return
+        self._beaten = now
+        busy = {worker.spec.id: now - worker.began for worker in self._crew.workers if worker.spec is not None}
+        yield Heartbeat(running=busy, left=self._schedule.left(busy, self._suspects, len(self._crew.workers)))
+
+    def _cut_off(self, worker: Worker) -> bool:
+        """End a worker that takes more than a case may, or that is not done with loading; whether it was ended."""
+        taken, limits = time.perf_counter() - worker.began, self._plan.limits
+        if not worker.ready:
+            if taken > LOADING_SECONDS:
+                worker.end(Verdict.TIMEOUT, "timeout", f"was not over after {LOADING_SECONDS:g} s")
+        elif worker.spec is None:
+            return False
+        elif limits.seconds is not None and taken > limits.seconds:
+            worker.end(Verdict.TIMEOUT, "timeout", f"was not done with the case after {limits.seconds:g} s (--timeout)")
+        elif limits.bytes is not None and worker.taken > limits.bytes:
+            took = f"took more than {limits.bytes / 2**20:,.0f} MiB for the case (--memory), and was ended"
+            worker.end(Verdict.CRASH, "memory", took)
+        else:
+            worker.cut_output()
+        return worker.ended is not None
 
     def _hear(self, worker: Worker, *, last: bool = False) -> Iterator[Event]:
         try:
@@ -106,9 +150,7 @@ class _Coordinator:
                         worker.seen.append(outcome.check)
                         yield OutcomeReady(case=worker.spec.id, outcome=outcome)
                     case Done(seconds=seconds):
-                        assert worker.spec is not None
-                        yield CaseFinished(case=worker.spec.id, seconds=seconds)
-                        worker.spec = None
+                        yield from self._done(worker, seconds)
                     case Failed() if last:
                         return
                     case Failed(status=status, message=text, detail=detail):
@@ -123,9 +165,10 @@ class _Coordinator:
             yield from self._next(worker)
 
     def _ready(self, worker: Worker, message: Ready) -> Iterator[Event]:
-        worker.ready = True
+        worker.ready, worker.at_first = True, worker.memory
         if self._checks is None:
             self._checks = message.checks
+            self._schedule = Schedule(self._plan.specs, message.checks, self._plan.known)
             yield RunStarted(
                 adapter_name=message.adapter_name,
                 adapter_version=message.adapter_version,
@@ -134,53 +177,102 @@ class _Coordinator:
                 workers=len(self._crew.workers),
             )
 
+    def _done(self, worker: Worker, seconds: float) -> Iterator[Event]:
+        assert worker.spec is not None
+        assert self._schedule is not None
+        self._schedule.note(worker.spec.id, seconds)
+        yield CaseFinished(case=worker.spec.id, seconds=seconds)
+        worker.last, worker.spec = worker.spec, None
+
     def _next(self, worker: Worker) -> Iterator[Event]:
         """Give it a case; let it go where none is left. A case that no check looks at is over at once."""
         assert self._checks is not None
-        while self._waiting:
-            spec = self._waiting.popleft()
+        assert self._schedule is not None
+        while self._schedule:
+            if self._is_bloated(worker):
+                self._replace(worker)
+                return
+            spec = self._schedule.take()
             yield CaseStarted(spec=spec)
             if applicable(spec, self._checks):
                 worker.give(spec)
                 return
             yield CaseFinished(case=spec.id, seconds=0.0)
+        if self._suspects and len(self._crew.workers) == 1 and worker.last is None:
+            worker.alone = True
+            worker.give(self._suspects.popleft())
+            return
+        self._crew.dismiss(worker)  # where there are suspects, a new one is hired for each
+
+    def _is_bloated(self, worker: Worker) -> bool:
+        """Whether what earlier cases left behind in it is half of what one case may take."""
+        now, limit = worker.memory, self._plan.limits.bytes
+        return (
+            now is not None and worker.at_first is not None and limit is not None and now - worker.at_first > limit / 2
+        )
+
+    def _replace(self, worker: Worker) -> None:
         self._crew.dismiss(worker)
+        self._crew.hire()
 
     def _lost(self, worker: Worker) -> Iterator[Event]:
-        """A worker died: its case pays, and another one takes its place."""
-        word, how = worker.death()
-        tail = worker.tail()
-        spec = worker.spec
+        """A worker died, or was ended: its case is run once more alone, or pays; another one takes its place."""
+        death, spec = worker.death(), worker.spec
         self._crew.dismiss(worker)
         if not worker.ready:
-            if worker.loading is None:
-                raise HarnessError(f"a worker died before it could load anything: it {how}" + _last_line(tail), tail)
-            raise ImportFailed(f"{worker.loading} ended the process at import: it {how}" + _last_line(tail))
-        if spec is None:
-            raise HarnessError(f"a worker {how} between two cases", tail)
+            _blame_import(worker, death)
+        if spec is not None:
+            yield from self._lost_case(worker, spec, death)
+        elif worker.ended is None:
+            # It had finished its case, so there is nothing that is to be run again; but nobody may overlook it.
+            if worker.last is None:
+                raise HarnessError(f"a worker {death.how} before its first case", death.detail)
+            check = worker.seen[-1]
+            yield WorkerLost(case=worker.last.id, check=check, verdict=death.verdict, reason=death.how, again=False)
+        if self._schedule:
+            self._crew.hire()
+
+    def _lost_case(self, worker: Worker, spec: CaseSpec, death: Death) -> Iterator[Event]:
         assert self._checks is not None
         # Checks run in order, so the first one without an outcome was running; where each has one, the process died
         # in what the last one left behind, whose outcome the crash replaces.
         left = [check for check in applicable(spec, self._checks) if check not in worker.seen]
         culprit, *blocked = left or worker.seen[-1:]
-        yield OutcomeReady(case=spec.id, outcome=_crash(culprit, word, how, tail))
+        if not worker.alone and self._believed[culprit, death.word] < _CONVINCED:
+            self._suspects.append(spec)
+            yield WorkerLost(case=spec.id, check=culprit, verdict=death.verdict, reason=death.how, again=True)
+            return
+        self._believed[culprit, death.word] += 1
+        # One that was ended was met by chance where it was: that is no part of what makes two failures the same.
+        site = None if worker.ended else last_words.site(death.detail)
+        yield OutcomeReady(case=spec.id, outcome=_fatal(culprit, death, site))
         for check in blocked:
             yield OutcomeReady(case=spec.id, outcome=_blocked(check, culprit))
-        yield WorkerLost(case=spec.id, reason=how)
         yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)
-        if self._waiting:
-            self._crew.hire()
 
 
-def _crash(check: str, word: str, how: str, tail: str | None) -> Outcome:
+def _blame_import(worker: Worker, death: Death) -> None:
+    if worker.loading is None:
+        raise HarnessError(f"a worker died before it could load anything: it {death.how}", death.detail)
+    if death.verdict is Verdict.TIMEOUT:
+        at = last_words.innermost(death.detail)
+        raise ImportFailed(f"the import of {worker.loading} {death.how}" + (f"; it was at {at}" if at else ""))
+    said = f"; it last wrote: {death.detail.splitlines()[-1].strip()[:200]}" if death.detail else ""
+    raise ImportFailed(f"{worker.loading} ended the process at import: it {death.how}{said}")
+
+
+def _fatal(check: str, death: Death, site: str | None) -> Outcome:
     return bounded(
-        Outcome(check=check, verdict=Verdict.CRASH, message=f"the process {how}", exception=word, detail=tail)
+        Outcome(
+            check=check,
+            verdict=death.verdict,
+            message=f"the process {death.how}",
+            exception=death.word,
+            site=site,
+            detail=death.detail,
+        )
     )
 
 
 def _blocked(check: str, culprit: str) -> Outcome:
     return Outcome(check=check, verdict=Verdict.SKIP, message=f"blocked: the process died in {culprit}")
-
-
-def _last_line(tail: str | None) -> str:
-    return f"; it last wrote: {tail.splitlines()[-1].strip()[:200]}" if tail else ""

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import faulthandler
 import gc
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
 
+from verifier.engine import last_words
 from verifier.engine.events import CheckInfo
-from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError, one_line
+from verifier.engine.loading import Loaded, load
+from verifier.errors import ExitStatus, VerifierError, one_line
 from verifier.outcome import Outcome
 from verifier.spec import CaseSpec
-
-if TYPE_CHECKING:
-    from verifier.adapter import Adapter
-    from verifier.checks import Check
-    from verifier.family import Family
 
 # What one outcome may take in pipes, files and reports; a repr of 10 MB helps nobody.
 LINE_LIMIT = 1_000
 DETAIL_LIMIT = 16_000
 
-Loaded = TypeVar("Loaded")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
@@ -92,35 +90,42 @@ def work(pipe: connection.Connection, orders: Orders) -> None:
     """Load what the orders name, then run each case that comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to answer
     _redirect_output(orders.log)
-    faulthandler.enable(file=2)
+    stacks = _open(last_words.stack_file(Path(orders.log)))
+    faulthandler.enable(file=stacks)
+    faulthandler.register(last_words.ASK, file=stacks, all_threads=False)
     _end_with_parent()
     try:
         try:
-            family, adapter, checks = _load(pipe, orders)
+            loaded = load(
+                orders.family,
+                orders.adapter,
+                orders.only,
+                orders.device,
+                about_to=lambda what: pipe.send(Loading(what=what)),
+            )
         except VerifierError as error:
             pipe.send(Failed(status=error.status, message=str(error), detail=traceback.format_exc()))
             return
         # What was imported is never garbage; left in, each collection would go through all of it.
         gc.collect()
         gc.freeze()
-        info = tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in checks)
-        pipe.send(Ready(adapter_name=str(adapter.name), adapter_version=str(adapter.version), checks=info))
+        adapter = loaded.adapter
+        pipe.send(Ready(adapter_name=str(adapter.name), adapter_version=str(adapter.version), checks=loaded.infos))
         while True:
             spec: CaseSpec = pipe.recv()
-            os.ftruncate(2, 0)  # what is kept of the output is this case's
-            _run(pipe, spec, family, adapter, checks)
+            for file in (2, stacks):  # what is kept is this case's
+                os.ftruncate(file, 0)
+            _run(pipe, spec, loaded)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the coordinator is gone, or has no more cases
 
 
-def _run(
-    pipe: connection.Connection, spec: CaseSpec, family: Family, adapter: Adapter, checks: tuple[Check, ...]
-) -> None:
+def _run(pipe: connection.Connection, spec: CaseSpec, loaded: Loaded) -> None:
     from verifier.trial import run_case
 
     began = time.perf_counter()
     try:
-        for outcome in run_case(spec, family, adapter, checks):
+        for outcome in run_case(spec, loaded.family, loaded.adapter, loaded.checks):
             pipe.send(Result(outcome=bounded(outcome)))
     except (BrokenPipeError, ConnectionResetError):
         raise
@@ -134,49 +139,6 @@ def _run(
         )
     else:
         pipe.send(Done(seconds=time.perf_counter() - began))
-
-
-def _load(pipe: connection.Connection, orders: Orders) -> tuple[Family, Adapter, tuple[Check, ...]]:
-    import torch
-
-    from verifier import adapter, checks, family
-    from verifier.surroundings import remember
-
-    torch.set_num_threads(1)  # the cores are shared out by process
-    selected = checks.select(orders.only)
-    pipe.send(Loading(what=f"family {orders.family!r}"))
-    reference = _guarded(f"family {orders.family!r}", lambda: family.load(orders.family))
-    remember(reference)
-    pipe.send(Loading(what=f"adapter {orders.adapter!r}"))
-    subject = _guarded(f"adapter {orders.adapter!r}", lambda: adapter.load(orders.adapter))
-    _require_device(orders.device)
-    return reference, subject, selected
-
-
-def _require_device(name: str) -> None:
-    import torch
-
-    refused = f"device {name!r} cannot be used here"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(refused) from error  # torch would name every type that was ever thought of
-    if device.type == "meta":
-        raise UsageError(f"{refused}: it holds no values")
-    try:
-        torch.empty(1, device=device)
-    except Exception as error:
-        raise UsageError(f"{refused}: {one_line(error)}") from error
-
-
-def _guarded(what: str, load: Callable[[], Loaded]) -> Loaded:
-    """Code from outside may raise anything at import, SystemExit included."""
-    try:
-        return load()
-    except VerifierError:
-        raise
-    except BaseException as error:
-        raise ImportFailed(f"{what} raised at import: {one_line(error)}") from error
 
 
 def bounded(outcome: Outcome) -> Outcome:
@@ -206,10 +168,14 @@ def _cut(text: str | None, limit: int) -> str | None:
 
 def _redirect_output(log: str) -> None:
     """Whatever the subject prints goes to the log, of which the last is shown if the process dies."""
-    sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    sink = _open(Path(log))
     for stream in (1, 2):
         os.dup2(sink, stream)
     os.close(sink)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 def _end_with_parent() -> None:
@@ -224,3 +190,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="verifier-parent").start()
+    if sys.platform == "linux":
+        # That thread never runs while a call into C holds the interpreter's lock. The process that this one was
+        # forked from ends with the coordinator too, and its end is something that the system can tell of by a signal.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,4 +71,6 @@ def write(summaries: Sequence[Summary], path: Path) -> None:
         fresh.write_text(page, encoding="utf-8")
         os.replace(fresh, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
         raise UsageError(f"cannot write the report {str(path)!r}: {error.strerror}") from error

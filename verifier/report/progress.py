@@ -3,72 +3,99 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
-from verifier.engine.events import CaseFinished, Event, OutcomeReady, RunStarted
+from verifier.engine.events import CaseFinished, Event, Heartbeat, OutcomeReady, RunStarted, WorkerLost
+from verifier.outcome import Outcome
 from verifier.report import text
 
 PLAIN_SECONDS = 5.0  # often enough to show life in a CI log, seldom enough not to fill it
+LONG_SECONDS = 10.0  # a case that is named because it takes so long
+MOST_BUGS = 5
 
 
 class Meter:
     """Counts what the events say and shows it on the console until it is left.
 
-    It writes to a terminal's bar what it writes as lines elsewhere: cases, outcomes' bugs so far, and the rate.
+    A terminal gets a bar with the rate, the time that is left, and the most frequent failures, by fingerprint, below
+    it; elsewhere the same is a line.
+
+    Args:
+        console: where to show it.
+        title: what is run.
+        cases: how many there are.
+        done: how many of them an earlier run has done.
+        plain: whether a terminal gets lines too, because others write to it.
     """
 
-    def __init__(self, console: Console, *, title: str, cases: int) -> None:
+    def __init__(self, console: Console, *, title: str, cases: int, done: int = 0, plain: bool = False) -> None:
         self._console = console
         self._cases = cases
         self._title = title
-        self._finished = self._said = 0
-        self._bugs: set[str] = set()
+        self._before = self._finished = self._said = done
+        self._failures: dict[tuple[str, str], Outcome] = {}
+        self._again: set[str] = set()
+        self._running: Mapping[str, float] = {}
+        self._left: float | None = None
         self._began = self._spoken = time.monotonic()
-        self._bar: Progress | None = None
-        if console.is_terminal:
+        self._live: Live | None = None
+        if console.is_terminal and not plain:
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[state]}", markup=False),
-                TimeRemainingColumn(),
                 console=console,
-                transient=True,
             )
-            self._task = self._bar.add_task(title, total=cases, state="loading")
+            self._task = self._bar.add_task(title, total=cases, completed=done, state="loading")
+            self._live = Live(console=console, transient=True, refresh_per_second=8, get_renderable=self._frame)
 
     def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
+        if self._live:
+            self._live.start()
         else:
-            self._console.print(f"{self._title}: loading, then {text.plural(self._cases, 'case')}", markup=False)
+            there = f" ({self._before:,} are there already)" if self._before else ""
+            self._console.print(f"{self._title}: loading, then {text.plural(self._cases, 'case')}{there}", markup=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self._live:
+            self._live.stop()
         elif kind is None and self._finished > self._said:
             self._say()
 
     def note(self, event: Event) -> None:
         """Take the event in, and show it if it is time."""
         match event:
-            case OutcomeReady(outcome=outcome) if outcome.verdict.gates and outcome.fingerprint:
-                self._bugs.add(outcome.fingerprint)
-            case CaseFinished():
+            case OutcomeReady(case=case, outcome=outcome):
+                # A case that is run again may give another outcome, and the later one counts.
+                self._failures.pop((case, outcome.check), None)
+                if outcome.verdict.gates and outcome.fingerprint:
+                    self._failures[case, outcome.check] = outcome
+                return
+            case CaseFinished(case=case):
                 self._finished += 1
+                self._again.discard(case)
+            case WorkerLost(case=case, again=True):
+                self._again.add(case)
+            case Heartbeat(running=running, left=left):
+                self._running, self._left = running, left
             case RunStarted():
                 self._began = time.monotonic()
             case _:
                 return
-        if self._bar:
+        if self._live:
             self._bar.update(self._task, completed=self._finished, state=self._state())
         elif time.monotonic() - self._spoken >= PLAIN_SECONDS:
             self._say()
@@ -77,10 +104,42 @@ class Meter:
         self._spoken = time.monotonic()
         self._said = self._finished
         line = f"{self._title}: {self._finished:,} of {text.plural(self._cases, 'case')}, {self._state()}"
-        self._console.print(line, markup=False)
+        bugs = "; ".join(self._bugs(2))
+        self._console.print(f"{line}: {bugs}" if bugs else line, markup=False, soft_wrap=True)
 
     def _state(self) -> str:
         passed = time.monotonic() - self._began
-        rate = f"{self._finished / passed:.1f}/s" if self._finished and passed > 0 else ""
-        bugs = text.plural(len(self._bugs), "bug") if self._bugs else ""
-        return ", ".join(part for part in (rate, bugs) if part) or "running"
+        here = self._finished - self._before
+        said = []
+        if here and passed > 0:
+            said.append(f"{here / passed:.1f}/s")
+        if self._left is not None and self._left >= 1 and self._finished < self._cases:
+            said.append(f"{text.duration(self._left)} left")
+        if self._running and max(self._running.values()) > LONG_SECONDS:
+            case = max(self._running, key=lambda case: self._running[case])
+            said.append(f"at {case} for {text.duration(self._running[case])}")
+        if self._again:
+            said.append(f"{text.plural(len(self._again), 'case')} to be run again alone")
+        bugs = len({outcome.fingerprint for outcome in self._failures.values()})
+        if bugs:
+            said.append(text.plural(bugs, "bug"))
+        return ", ".join(said) or "running"
+
+    def _bugs(self, most: int) -> list[str]:
+        """The most frequent failures so far, each in a few words."""
+        counts = Counter(outcome.fingerprint for outcome in self._failures.values())
+        named = {outcome.fingerprint: outcome for outcome in self._failures.values()}
+        lines = []
+        for fingerprint, count in counts.most_common(most):
+            outcome = named[fingerprint]
+            place = f" at {text.line(outcome.where, 60)}" if outcome.where else ""
+            verdict = text.VERDICT_WORDS[outcome.verdict]
+            lines.append(f"{fingerprint} ×{count:,} {outcome.check} {verdict}{place}")
+        return lines
+
+    def _frame(self) -> RenderableType:
+        lines = [Text(f"  {line}", style="red", no_wrap=True, overflow="ellipsis") for line in self._bugs(MOST_BUGS)]
+        more = len({outcome.fingerprint for outcome in self._failures.values()}) - MOST_BUGS
+        if more > 0:
+            lines.append(Text(f"  … and {text.plural(more, 'more bug')}", style="dim"))
+        return Group(self._bar.get_renderable(), *lines)

@@ -186,9 +186,26 @@ def summarise(record: Record) -> Summary:
         ),
         unrun=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
-        notes=record.notes,
+        notes=(*record.notes, *_of_processes(record)),
         hollow=_hollow(record) if status is ExitStatus.INCONCLUSIVE else None,
     )
+
+
+def _of_processes(record: Record) -> list[str]:
+    """Sentences on what no verdict tells: deaths that did not come again, and that the run was taken up again."""
+    notes = [
+        f"the process {lost.reason} in {lost.check} on case {lost.case}, and did not when the case was run again "
+        f"alone: it is not held against the adapter, but look at it"
+        for lost in record.unrepeated
+    ]
+    notes += [
+        f"the process {lost.reason} in {lost.check} on case {lost.case}, which was not run again before the run stopped"
+        for lost in record.lost
+        if lost.case not in record.done
+    ]
+    if record.resumed:
+        notes.append("the run was taken up again; its time is counted from then on")
+    return notes
 
 
 def plainest(run: RunLine) -> dict[str, Any]:

@@ -76,10 +76,10 @@ def config(values: Mapping[str, Any]) -> str:
 def said(outcome: Outcome) -> str | None:
     """What it said: the message, with the exception's type before it where it does not name that itself.
 
-    Of a crash the message alone, which is the harness's own and says how the process ended.
+    Of a crash or a timeout the message alone, which is the harness's own and says how the process ended.
     """
     message, exception = outcome.message, outcome.exception
-    if outcome.verdict is Verdict.CRASH:
+    if outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT):
         return message or exception
     if exception is None or exception in (message or ""):
         return message or exception
@@ -107,10 +107,14 @@ def plural(count: int, word: str, words: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`8.4 s`, `48 s`, `3 min 20 s`."""
+    """`32 ms`, `8.4 s`, `48 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 

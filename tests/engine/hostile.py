@@ -1,0 +1,121 @@
+"""Adapters that die, hang, grow and lie in wait; and what the events of a run came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from verifier.engine import events
+from verifier.outcome import Outcome
+
+SOURCE = '''
+import ctypes, os, pathlib, signal, time
+from multiprocessing import connection
+from verifier import reference
+
+KEPT = []
+
+class Subject:
+    capabilities = changes = frozenset()
+    def __init__(self, model):
+        self.model = model
+    def forward(self, inputs):
+        return reference.forward(self.model, inputs)
+    def close(self):
+        pass
+
+class Right:
+    name, version = "right", "1"
+    def wrap(self, model):
+        return Subject(model)
+
+class Zeros(Right):
+    """Shows a model that does not exist."""
+    def wrap(self, model):
+        model.get_output_embeddings().weight.data.zero_()
+        return Subject(model)
+
+class Quits(Right):
+    def wrap(self, model):
+        os._exit(3)
+
+class QuitsLate(Right):
+    """Dies when the case is over."""
+    def wrap(self, model):
+        subject = Subject(model)
+        subject.close = lambda: os._exit(3)
+        return subject
+
+class QuitsBetween(Right):
+    """Dies when the next case is waited for: something that the first one left behind."""
+    def wrap(self, model):
+        connection.Connection.recv = lambda self: os._exit(4)
+        return Subject(model)
+
+class Exits(Right):
+    def wrap(self, model):
+        raise SystemExit("as if it were a script")
+
+class QuitsOnce:
+    name, version = "quits", "1"
+    def __init__(self):
+        os._exit(9)
+
+class Biased(Right):
+    """Does what is in `act` where the model has biases."""
+    def wrap(self, model):
+        if model.config.bias:
+            self.act()
+        return Subject(model)
+
+class Segfaults(Biased):
+    def act(self):
+        print("these are my last words", flush=True)
+        ctypes.string_at(0)
+
+class Hangs(Biased):
+    def act(self):
+        print("waiting for a lock", flush=True)
+        while True:
+            time.sleep(0.01)
+
+class HangsInC(Biased):
+    """Holds the interpreter's lock all the time, and goes on when a signal wakes it."""
+    def act(self):
+        ctypes.PyDLL(None).sleep(1000)
+
+class HangsDeaf(Biased):
+    """Is stopped, so that it answers nothing at all."""
+    def act(self):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+class Floods(Biased):
+    def act(self):
+        while True:
+            os.write(1, b"nobody reads all of this\\\\n" * 5000)
+
+class Grows(Biased):
+    def act(self):
+        while True:
+            KEPT.append(bytearray(b"x" * 20_000_000))
+
+class Leaks(Right):
+    """Leaves a little behind in each case."""
+    def wrap(self, model):
+        KEPT.append(bytearray(b"x" * 30_000_000))
+        pathlib.Path("workers").open("a").write(f"{os.getpid()}\\\\n")
+        return Subject(model)
+
+class DiesOnce(Biased):
+    def act(self):
+        flag = pathlib.Path("died")
+        if not flag.exists():
+            flag.touch()
+            os._exit(5)
+'''.replace("\\\\n", "\\n")
+
+
+def last_outcomes(seen: Iterable[object]) -> dict[tuple[str, str], Outcome]:
+    """By case and check the outcome that counts: a case that is run again gives new ones."""
+    return {
+        (event.case, event.outcome.check): event.outcome for event in seen if isinstance(event, events.OutcomeReady)
+    }

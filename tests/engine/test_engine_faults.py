@@ -1,0 +1,147 @@
+"""What an adapter does to its process costs its case, and is told with all that is known of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+
+import pytest
+from hostile import last_outcomes
+
+from verifier.engine import crew, events, limits
+from verifier.engine import run as engine
+from verifier.engine.run import run
+from verifier.errors import ImportFailed
+from verifier.outcome import Verdict
+
+
+def of_the_biased(plan, seen):
+    """The outcomes of the one case with biases; the others must have passed."""
+    biased = {spec.id for spec in plan.specs if spec.config["bias"]}
+    outcomes = last_outcomes(seen)
+    assert {outcome.verdict for (case, _), outcome in outcomes.items() if case not in biased} == {Verdict.PASS}
+    return [outcome for (case, _), outcome in outcomes.items() if case in biased]
+
+
+ONLY = ("reference.acceptance", "build.adapter", "build.forward")
+
+
+def test_a_segmentation_fault_is_told_with_its_stack_and_last_words(plan):
+    wanted = plan("Segfaults", count=2, only=ONLY)
+    first, crash, blocked = of_the_biased(wanted, run(wanted, workers=2))
+    assert first.verdict is Verdict.PASS
+    assert (crash.check, crash.verdict, crash.exception) == ("build.adapter", Verdict.CRASH, "SIGSEGV")
+    assert crash.site.endswith("subjects.py:act")
+    lines = crash.detail.splitlines()
+    assert lines[:2] == ["these are my last words", "Fatal Python error: Segmentation fault"]
+    assert any("in act" in line for line in lines)
+    assert (blocked.verdict, blocked.message) == (Verdict.SKIP, "blocked: the process died in build.adapter")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "in_stack"), [("Hangs", "in act"), ("HangsInC", "in act"), ("Floods", "in act"), ("HangsDeaf", None)]
+)
+def test_a_hang_is_cut_off_wherever_it_is(plan, adapter, in_stack):
+    wanted = plan(adapter, count=2, only=ONLY, seconds=1.5)
+    _, hang, blocked = of_the_biased(wanted, run(wanted, workers=2))
+    assert (hang.check, hang.verdict) == ("build.adapter", Verdict.TIMEOUT)
+    assert hang.message == "the process was not done with the case after 1.5 s (--timeout)"
+    assert blocked.verdict is Verdict.SKIP
+    if in_stack:
+        assert in_stack in hang.detail
+    if adapter == "Hangs":
+        assert hang.detail.startswith("waiting for a lock\nStack (most recent call first):\n")
+
+
+def test_a_process_that_grows_is_ended(plan):
+    wanted = plan("Grows", count=2, only=ONLY, megabytes=300)
+    _, crash, blocked = of_the_biased(wanted, run(wanted, workers=2))
+    assert (crash.check, crash.verdict, crash.exception) == ("build.adapter", Verdict.CRASH, "memory")
+    assert crash.message == "the process took more than 300 MiB for the case (--memory), and was ended"
+    assert "in act" in crash.detail
+    assert blocked.verdict is Verdict.SKIP
+
+
+def test_a_process_that_earlier_cases_have_swollen_is_replaced(plan, place, monkeypatch):
+    monkeypatch.chdir(place)
+    wanted = plan("Leaks", count=8, megabytes=150)
+    outcomes = last_outcomes(run(wanted, workers=1))
+    assert {outcome.verdict for outcome in outcomes.values()} == {Verdict.PASS}
+    served = Counter((place / "workers").read_text().split())
+    # Each may have kept 75 MB, which is two cases' 30 and a third's on top.
+    assert sum(served.values()) == 8
+    assert max(served.values()) <= 3
+    assert len(served) > 1
+
+
+def test_a_death_that_does_not_come_again_is_held_against_nobody_and_told(plan, place, monkeypatch):
+    monkeypatch.chdir(place)
+    (place / "died").unlink(missing_ok=True)
+    wanted = plan("DiesOnce", count=4, only=ONLY)
+    seen = list(run(wanted, workers=2))
+    assert {outcome.verdict for outcome in last_outcomes(seen).values()} == {Verdict.PASS}
+    (lost,) = [event for event in seen if isinstance(event, events.WorkerLost)]
+    assert (lost.check, lost.verdict, lost.reason, lost.again) == (
+        "build.adapter",
+        Verdict.CRASH,
+        "ended with exit status 5",
+        True,
+    )
+    finished = [event.case for event in seen if isinstance(event, events.CaseFinished)]
+    assert sorted(finished) == sorted(spec.id for spec in wanted.specs)
+    assert finished[-1] == lost.case  # alone, when everything else is over
+
+
+def test_what_has_come_again_often_enough_is_believed_at_once(plan):
+    wanted = plan("Quits", count=6)
+    seen = list(run(wanted, workers=1))
+    # The cases before the first rerun are all suspects; each of them is run again, and found guilty.
+    assert sum(isinstance(event, events.WorkerLost) for event in seen) == 6
+    crashes = [outcome for outcome in last_outcomes(seen).values() if outcome.verdict is Verdict.CRASH]
+    assert len(crashes) == 6
+
+
+def test_a_death_between_two_cases_is_no_cases_fault(plan):
+    wanted = plan("QuitsBetween", count=4)
+    seen = list(run(wanted, workers=1))
+    assert {outcome.verdict for outcome in last_outcomes(seen).values()} == {Verdict.PASS}
+    lost = [event for event in seen if isinstance(event, events.WorkerLost)]
+    assert lost
+    assert {event.reason for event in lost} == {"ended with exit status 4"}
+    finished = Counter(event.case for event in seen if isinstance(event, events.CaseFinished))
+    assert finished == {spec.id: 1 for spec in wanted.specs}
+
+
+def test_an_import_that_never_ends_is_named(place, plan, monkeypatch):
+    (place / "endless.py").write_text("import time\nwhile True:\n    time.sleep(0.1)\n")
+    for module in (crew, engine):
+        monkeypatch.setattr(module, "LOADING_SECONDS", 3.0)
+    wanted = plan("Right", count=1)
+    endless = type(wanted)(family="falcon", adapter="endless:Adapter", specs=wanted.specs)
+    with pytest.raises(ImportFailed, match=r"adapter 'endless:Adapter' was not over after 3 s; it was at line 3 in"):
+        list(run(endless, workers=1))
+
+
+def test_the_heart_beats_while_a_case_is_long(plan):
+    wanted = plan("Hangs", count=2, only=ONLY, seconds=3.5)
+    began = time.perf_counter()
+    beats = [event for event in run(wanted, workers=2) if isinstance(event, events.Heartbeat)]
+    took = time.perf_counter() - began
+    (biased,) = [spec.id for spec in wanted.specs if spec.config["bias"]]
+    assert sum(biased in beat.running for beat in beats) >= 4
+    assert len(beats) <= took
+    assert max(beat.running.get(biased, 0.0) for beat in beats) > 2
+
+
+def test_memory_is_measured_where_the_system_tells():
+
+    here = limits.resident(os.getpid())
+    assert here is not None
+    kept = bytearray(b"x" * 50_000_000)
+    assert limits.resident(os.getpid()) - here > len(kept) / 2
+    assert limits.resident(2**22 + 1) is None
+    assert limits.defaults(large=False, workers=2) == limits.Limits(seconds=60.0, bytes=2 * 2**30)
+    large = limits.defaults(large=True, workers=2)
+    assert large.seconds == 3600.0
+    assert 0 < large.bytes <= limits.available() // 2 + 2**30

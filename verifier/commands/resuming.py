@@ -1,0 +1,72 @@
+"""`--resume`: whether the record that is there is of the very run that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verifier import record
+from verifier.errors import UsageError
+from verifier.spec import CaseSpec
+
+_COMPARED = ("family", "adapter", "seed", "asked", "versions", "flags", "dims", "planned")
+
+
+def find(folder: Path) -> record.Record | None:
+    """The record in the folder; None where there is none yet, so that everything is missing.
+
+    Raises:
+        UsageError: what has its name is broken, or no record.
+    """
+    path = folder / record.FILE
+    return record.read(path) if path.exists() else None
+
+
+def require_same(earlier: record.Record, header: Mapping[str, Any], specs: Sequence[CaseSpec]) -> None:
+    """Make sure that the record is of the run with this header (fields of a `RunLine`) and these cases.
+
+    Raises:
+        UsageError: it is of another one; it says in what they differ.
+    """
+    for name in _COMPARED:
+        was, now = getattr(earlier.run, name), header[name]
+        if was != now:
+            raise _another(earlier, _in_words(name, was, now))
+    strange = set(earlier.cases) - {spec.id for spec in specs}
+    if strange:
+        raise _another(earlier, f"it has the case {min(strange)}, which is none of this run's")
+
+
+def require_same_code(earlier: record.Record, line: record.RunLine) -> None:
+    """Make sure of what is known only once everything is loaded: the adapter's version, and the checks.
+
+    Raises:
+        UsageError: they are not the same.
+    """
+    for name in ("adapter_name", "adapter_version"):
+        was, now = getattr(earlier.run, name), getattr(line, name)
+        if was != now:
+            raise _another(earlier, _in_words(name, was, now))
+    was, now = [one["id"] for one in earlier.run.checks], [one["id"] for one in line.checks]
+    if was != now:
+        strange = sorted(set(was) ^ set(now))
+        raise _another(earlier, f"its checks differ by {', '.join(strange[:4]) or 'their order'}")
+
+
+def _another(earlier: record.Record, how: str) -> UsageError:
+    return UsageError(
+        f"{str(earlier.path)!r} is the record of another run: {how}; leave --resume out to begin anew, or name another "
+        f"folder with --out"
+    )
+
+
+def _in_words(name: str, was: Any, now: Any) -> str:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        inner = next(key for key in sorted({*was, *now}) if was.get(key) != now.get(key))
+        return f"its {inner} is {_value(was.get(inner))}, and this one's {_value(now.get(inner))}"
+    return f"its {name.replace('_', ' ')} is {_value(was)}, and this one's {_value(now)}"
+
+
+def _value(value: Any) -> str:
+    return "not given" if value is None else str(value)

@@ -1,0 +1,105 @@
+"""Which cases a run has: the matrix, narrowed by what was asked for, or those in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from verifier import family, matrix, record
+from verifier.engine.plan import distinct
+from verifier.errors import Inconclusive, UsageError
+from verifier.spec import CaseSpec
+
+
+def from_matrix(
+    reference: str,
+    *,
+    seed: int,
+    dtypes: Sequence[str],
+    device: str,
+    where: Sequence[str],
+    preset: str | None,
+    checkpoint: str | None,
+    everywhere: bool,
+) -> tuple[CaseSpec, ...]:
+    """The family's cases.
+
+    Raises:
+        UsageError: something that was asked for is wrong.
+        Inconclusive: no case is like that.
+    """
+    chosen = distinct(
+        matrix.cases(
+            family.load(reference),
+            reference,
+            seed=seed,
+            dtypes=dtypes,
+            device=device,
+            where=parse_where(where),
+            preset=preset,
+            checkpoint=checkpoint,
+            **({"everywhere": True} if everywhere else {}),  # TEMP
+        )
+    )
+    if not chosen:
+        raise Inconclusive(f"no case of {reference!r} is as --where asks; nothing ran")
+    return chosen
+
+
+def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:
+    """The family's cases in a file: a record, or one JSON object a line as a record's `case` lines have them.
+
+    Raises:
+        UsageError: the file cannot be read, or a line of it is no case of the family.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageError(f"cannot read the cases {str(path)!r}: {error.strerror}") from error
+    if lines and b'"run"' in lines[0] and b'"schema"' in lines[0]:
+        found = list(record.read(path).cases.values())
+    else:
+        found = [_case(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise UsageError(f"{str(path)!r} holds no case")
+    for spec in found:
+        if spec.family != reference:
+            raise UsageError(f"{str(path)!r} holds cases of the family {spec.family!r}, not of {reference!r}")
+    judge = family.load(reference).refusal
+    reasons = [judge(spec.config) for spec in found]
+    return distinct(
+        replace(spec, valid=reason is None, reason=reason) for spec, reason in zip(found, reasons, strict=True)
+    )
+
+
+def _case(path: Path, number: int, line: bytes) -> CaseSpec:
+    try:
+        data = json.loads(line.decode())
+    except ValueError as error:
+        raise UsageError(f"{path} line {number}: not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path} line {number}: not an object")
+    try:
+        return CaseSpec.from_json(data)
+    except (UsageError, TypeError) as error:
+        raise UsageError(f"{path} line {number}: {error}") from error
+
+
+def parse_where(texts: Sequence[str]) -> dict[str, str]:
+    """`('alibi=true,bias=false', 'num_kv_heads=4')` → flag → value as written.
+
+    Raises:
+        UsageError: a part is not `flag=value`, or a flag is given twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        for part in text.split(","):
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not name or not equals or not value:
+                raise UsageError(f"--where {text!r}: {part.strip()!r} is not flag=value")
+            if name in found:
+                raise UsageError(f"--where names {name!r} twice")
+            found[name] = value
+    return found

@@ -1,0 +1,67 @@
+"""Python's debugger at a failure: in the frame that raised, or beside the case whose check found a difference."""
+
+from __future__ import annotations
+
+import pdb
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verifier.case import Case
+    from verifier.checks import Check
+    from verifier.outcome import Outcome
+
+
+class Debugger:
+    """Stops at each outcome that gates; `q` ends the run, `c` goes on to the next one."""
+
+    def __call__(self, case: Case, check: Check, outcome: Outcome, error: BaseException | None) -> None:
+        """Look at an outcome, and stop if it gates.
+
+        Raises:
+            KeyboardInterrupt: whoever debugs has seen enough.
+        """
+        if not outcome.verdict.gates:
+            return
+        where = f" at {outcome.where}" if outcome.where else ""
+        print(
+            f"\n{check.id} on case {case.spec.id}: {outcome.verdict}{where}: {outcome.message}\n"
+            + ("the frame that raised; " if error else "`check.run(case)` repeats it; ")
+            + "`q` ends the run, `c` goes on to the next failure",
+            file=sys.stderr,
+        )
+        if error is not None and error.__traceback__ is not None:
+            _post_mortem(error.__traceback__)
+        else:
+            _beside(case, check, outcome)
+
+
+class _Pdb(pdb.Pdb):
+    """Tells of `q` in a way that ends the run."""
+
+    left = False
+
+    def do_quit(self, arg: str) -> bool | None:
+        self.left = True
+        return super().do_quit(arg)
+
+    do_q = do_exit = do_quit
+    do_EOF = do_quit  # noqa: N815 - what pdb calls the end of its input
+
+
+def _post_mortem(trace: TracebackType) -> None:
+    debugger = _Pdb()
+    debugger.reset()
+    debugger.interaction(None, trace)
+    if debugger.left:
+        raise KeyboardInterrupt
+
+
+def _beside(case: Case, check: Check, outcome: Outcome) -> None:
+    """A frame with the three of them in it."""
+    debugger = _Pdb()
+    debugger.reset()
+    debugger.interaction(sys._getframe(), None)
+    if debugger.left:
+        raise KeyboardInterrupt

@@ -1,0 +1,64 @@
+"""What one case may take, in seconds and bytes, and what a process has taken."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# A tiny case takes a second or two and some hundred megabytes, on a slow machine too.
+TINY_SECONDS = 60.0
+TINY_BYTES = 2 * 2**30
+# A published checkpoint's shape takes what it takes.
+LARGE_SECONDS = 3600.0
+
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+_MEMINFO = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one case may take; None where there is no limit.
+
+    Attributes:
+        seconds: from the moment at which a worker gets it.
+        bytes: of resident memory, on top of what the worker had before.
+    """
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+def defaults(*, large: bool, workers: int) -> Limits:
+    """The limits where nothing was said.
+
+    Args:
+        large: whether models are at a published checkpoint's width.
+        workers: how many processes share the memory.
+    """
+    if not large:
+        return Limits(seconds=TINY_SECONDS, bytes=TINY_BYTES)
+    there = available()
+    return Limits(seconds=LARGE_SECONDS, bytes=None if there is None else there // workers)
+
+
+def resident(process: int) -> int | None:
+    """The bytes of memory that the process has now; None where it is gone, or where the system does not say."""
+    try:
+        with open(f"/proc/{process}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def available() -> int | None:
+    """The bytes that can still be had, of the machine and of the container; None where the system does not say."""
+    try:
+        (line,) = [line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:")]
+        machine = int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    try:
+        return min(machine, int(_CGROUP.read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return machine

@@ -1,0 +1,89 @@
+"""Family, adapter and checks from their names, whatever code from outside does at its import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from verifier.engine.events import CheckInfo
+from verifier.errors import ImportFailed, UsageError, VerifierError, one_line
+
+if TYPE_CHECKING:
+    from verifier.adapter import Adapter
+    from verifier.checks import Check
+    from verifier.family import Family
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What cases are run with."""
+
+    family: Family
+    adapter: Adapter
+    checks: tuple[Check, ...]
+
+    @property
+    def infos(self) -> tuple[CheckInfo, ...]:
+        """The checks without their functions."""
+        return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in self.checks)
+
+
+def load(
+    family_name: str, adapter_name: str, only: tuple[str, ...], device: str, *, about_to: Callable[[str], None]
+) -> Loaded:
+    """Import what the names name; one torch thread from here on, because the cores are shared out by process.
+
+    Args:
+        family_name: reference.
+        adapter_name: reference.
+        only: globs that select checks.
+        device: where tensors live.
+        about_to: is told what is imported next.
+
+    Raises:
+        UsageError: a check, the family, the adapter or the device is not what it should be.
+        ImportFailed: code from outside raised at import.
+    """
+    import torch
+
+    from verifier import adapter, checks, family
+    from verifier.surroundings import remember
+
+    torch.set_num_threads(1)
+    selected = checks.select(only)
+    about_to(f"family {family_name!r}")
+    reference = _guarded(f"family {family_name!r}", lambda: family.load(family_name))
+    remember(reference)
+    about_to(f"adapter {adapter_name!r}")
+    subject = _guarded(f"adapter {adapter_name!r}", lambda: adapter.load(adapter_name))
+    _require_device(device)
+    return Loaded(family=reference, adapter=subject, checks=selected)
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    refused = f"device {name!r} cannot be used here"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(refused) from error  # torch would name every type that was ever thought of
+    if device.type == "meta":
+        raise UsageError(f"{refused}: it holds no values")
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:
+        raise UsageError(f"{refused}: {one_line(error)}") from error
+
+
+def _guarded(what: str, load: Callable[[], T]) -> T:
+    """Code from outside may raise anything at import, SystemExit included."""
+    try:
+        return load()
+    except VerifierError:
+        raise
+    except BaseException as error:
+        raise ImportFailed(f"{what} raised at import: {one_line(error)}") from error

@@ -1,0 +1,91 @@
+"""In which order cases are run: the dearest first, so that the workers end together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from verifier.engine.events import CheckInfo
+from verifier.engine.plan import applicable
+from verifier.spec import CaseSpec
+
+
+class Schedule:
+    """The cases that wait, by what they are likely to cost.
+
+    What a case cost before is known where an earlier run of it was recorded. Of the others it is measured while they
+    run: cases that the same checks look at, with inputs of the same size, cost about the same. Before the first of
+    such a kind has ended, its number of checks stands for its cost.
+
+    Args:
+        specs: the cases.
+        checks: those selected.
+        known: seconds that cases took before, by id.
+    """
+
+    def __init__(
+        self, specs: Sequence[CaseSpec], checks: Sequence[CheckInfo], known: Mapping[str, float] | None = None
+    ) -> None:
+        self._known = dict(known or {})
+        self._kinds: dict[str, tuple[object, ...]] = {}
+        self._waiting: dict[tuple[object, ...], deque[CaseSpec]] = {}
+        self._spent: dict[tuple[object, ...], tuple[int, float]] = {}
+        for spec in sorted(specs, key=lambda spec: -self._known.get(spec.id, 0.0)):
+            looked_at = applicable(spec, checks)
+            kind = (looked_at, spec.batch, spec.length, spec.long)
+            self._kinds[spec.id] = kind
+            self._waiting.setdefault(kind, deque()).append(spec)
+
+    def __bool__(self) -> bool:
+        return any(self._waiting.values())
+
+    def take(self) -> CaseSpec:
+        """The dearest one that waits.
+
+        Raises:
+            IndexError: none does.
+        """
+        kinds = [kind for kind, waiting in self._waiting.items() if waiting]
+        if not kinds:
+            raise IndexError("no case waits")
+        pace = self._pace()
+        return self._waiting[max(kinds, key=lambda kind: self._cost(self._waiting[kind][0].id, pace))].popleft()
+
+    def note(self, case: str, seconds: float) -> None:
+        """What a case has cost."""
+        number, spent = self._spent.get(self._kinds[case], (0, 0.0))
+        self._spent[self._kinds[case]] = number + 1, spent + seconds
+
+    def left(self, running: Mapping[str, float], again: Iterable[CaseSpec], workers: int) -> float | None:
+        """How many seconds everything is likely to take from here; None where nothing is known yet.
+
+        Args:
+            running: the cases that are being run, by id, and for how many seconds.
+            again: cases that are to be run once more, one after the other.
+            workers: how many run the others.
+        """
+        if not self._spent and not self._known:
+            return None
+        pace = self._pace()
+        waiting = sum(self._cost(spec.id, pace) for specs in self._waiting.values() for spec in specs)
+        going = sum(max(0.0, self._cost(case, pace) - seconds) for case, seconds in running.items())
+        return (waiting + going) / max(1, workers) + sum(self._cost(spec.id, pace) for spec in again)
+
+    def _cost(self, case: str, pace: float) -> float:
+        if case in self._known:
+            return self._known[case]
+        kind = self._kinds[case]
+        number, spent = self._spent.get(kind, (0, 0.0))
+        return spent / number if number else pace * _checks_of(kind)
+
+    def _pace(self) -> float:
+        """Seconds a check, over what has ended so far."""
+        checks = sum(number * _checks_of(kind) for kind, (number, _) in self._spent.items())
+        spent = sum(seconds for _, seconds in self._spent.values())
+        return spent / checks if checks and spent else 1.0
+
+
+def _checks_of(kind: tuple[object, ...]) -> int:
+    looked_at = kind[0]
+    assert isinstance(looked_at, tuple)
+    return len(looked_at)
