@@ -68,7 +68,7 @@ def specs(cases: int, seeds: Sequence[int], least_width: int = LEAST_WIDTH) -> I
                 batch=draw.choice((2, 3, 5)),
                 length=draw.choice((6, 9, 11, 14)),
                 long=draw.choice((33, 97, 150)),
-                thorough=number % THOROUGH == 0,
+                depth="spread" if number % THOROUGH else "thorough",
             )
 
 

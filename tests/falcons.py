@@ -55,7 +55,14 @@ REFUSED: Mapping[str, Mapping[str, Any]] = {
 def spec(config: Mapping[str, Any], **more: Any) -> CaseSpec:
     """The case of that config, with inputs as tiny as it is."""
     reason = refusal(config)
-    usual = {"valid": reason is None, "reason": reason, "batch": BATCH, "length": LENGTH, "long": LONG}
+    usual = {
+        "valid": reason is None,
+        "reason": reason,
+        "batch": BATCH,
+        "length": LENGTH,
+        "long": LONG,
+        "depth": "spread",
+    }
     return CaseSpec(family="falcon", config=config, **{**usual, **more})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -48,6 +49,39 @@ def test_what_is_refused_has_the_familys_reason(falcon: FalconFamily, specs: lis
     for spec in specs:
         assert spec.reason == falcon.refusal(spec.config)
         assert spec.valid == (spec.reason is None)
+
+
+def test_all_values_of_any_three_flags_meet_where_the_spread_checks_look(
+    falcon: FalconFamily, specs: list[CaseSpec]
+) -> None:
+    def meetings(chosen: list[CaseSpec]) -> set[Any]:
+        return {
+            met
+            for spec in chosen
+            for met in itertools.combinations([(name, spec.config[name]) for name in falcon.flags()], 3)
+        }
+
+    product = [spec for spec in specs if spec.valid and spec.label is None]
+    spread = [spec for spec in product if spec.depth != "valid"]
+    assert meetings(spread) == meetings(product)
+    assert len(spread) < len(product) / 4
+    assert all(spec.depth == "spread" for spec in specs if spec.valid and spec.label is not None)
+    assert all(spec.depth == "valid" for spec in specs if not spec.valid)
+
+
+def test_each_kind_of_block_has_a_thorough_case(falcon: FalconFamily, specs: list[CaseSpec]) -> None:
+    def kind(spec: CaseSpec) -> frozenset[str]:
+        return frozenset(point.kind.template for point in falcon.points(spec.config))
+
+    product = [spec for spec in specs if spec.valid and spec.label is None]
+    assert {kind(spec) for spec in product if spec.thorough} == {kind(spec) for spec in product}
+    assert 0 < sum(spec.thorough for spec in specs) < 20
+
+
+def test_everywhere_is_everywhere(falcon: FalconFamily, specs: list[CaseSpec]) -> None:
+    deep = matrix.cases(falcon, "falcon", everywhere=True)
+    assert [spec.id for spec in deep] == [spec.id for spec in specs]
+    assert all(spec.thorough for spec in deep)
 
 
 def test_ids_are_unique(specs: list[CaseSpec]) -> None:

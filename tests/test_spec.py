@@ -25,7 +25,9 @@ def test_the_id_is_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"label": None}, {"label": "other"}, {"valid": False, "reason": "no"}], ids=["none", "label", "valid"]
+    "change",
+    [{"label": None}, {"label": "other"}, {"valid": False, "reason": "no"}, {"depth": "thorough"}],
+    ids=["none", "label", "valid", "depth"],
 )
 def test_what_a_case_is_called_and_whether_it_is_valid_do_not_count(change: dict[str, Any]) -> None:
     assert dataclasses.replace(SPEC, **change).id == SPEC.id
@@ -48,6 +50,11 @@ def test_what_a_case_is_called_and_whether_it_is_valid_do_not_count(change: dict
 )
 def test_whatever_can_change_a_verdict_counts(change: dict[str, Any]) -> None:
     assert dataclasses.replace(SPEC, **change).id != SPEC.id
+
+
+def test_a_depth_that_no_check_knows_is_refused() -> None:
+    with pytest.raises(UsageError, match="depth is one of valid, spread, thorough, not 'deep'"):
+        dataclasses.replace(SPEC, depth="deep")
 
 
 def test_every_field_is_written() -> None:

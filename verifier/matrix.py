@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from verifier.covering import covering
 from verifier.errors import UsageError
 from verifier.family import Config, Family
 from verifier.plugins import nearest
-from verifier.spec import WORKING_DTYPES, CaseSpec
+from verifier.spec import DEPTHS, WORKING_DTYPES, CaseSpec
 
 # The long input of a corner: beyond 256, from where on bfloat16 (ALiBi's positions) does not count exactly. It costs
 # the square of its length, so the product makes do with one that is longer than any dimension.
 _CORNER_LONG = 263
+_MEETING = 3  # of how many flags all values meet in the cases that are spread over the matrix
 # Inputs of a preset: as short as it gets, because its width is the point.
 _PRESET_INPUTS: Mapping[str, Any] = {"batch": 2, "length": 7, "long": 33}
 
@@ -31,6 +33,7 @@ def cases(
     where: Mapping[str, str] | None = None,
     preset: str | None = None,
     checkpoint: str | None = None,
+    everywhere: bool = False,
 ) -> list[CaseSpec]:
     """The cases of a run, valid and refused ones, in a fixed order.
 
@@ -43,6 +46,7 @@ def cases(
         where: values that flags or dims must have, as text: `{"alibi": "true"}`.
         preset: this published checkpoint's shape instead of the matrix.
         checkpoint: the model in this folder instead of the matrix.
+        everywhere: whether every check is to look at every case, however dear it is.
 
     Raises:
         UsageError: an unknown preset, flag or value.
@@ -59,21 +63,31 @@ def cases(
         ]
     _know(family, specs, wanted)
     chosen = [spec for spec in specs if all(_has(family, spec, name, value) for name, value in wanted.items())]
-    return chosen if preset or checkpoint else _some_thorough(family, chosen)
+    if everywhere:
+        return [replace(spec, depth=DEPTHS[-1]) for spec in chosen]
+    return [replace(spec, depth="spread") for spec in chosen] if preset or checkpoint else _deepened(family, chosen)
 
 
-def _some_thorough(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
-    """The same, of which the first and the last of each kind of model (the hook points that it has) are thorough.
+def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
+    """The same, some of which are looked at more closely than the others.
 
-    The first is the plainest of its kind, the last has most flags away from that.
+    Spread: the corners, and a covering of the flags, in which all values of any three flags that HF accepts together
+    meet. Most bugs need the meeting of one or two.
+    Thorough: the first and the last of each kind of model (the hook points that it has). The first is the plainest of
+    its kind, the last has most flags away from that.
     """
+    deep = {number: "spread" for number, spec in enumerate(specs) if spec.valid and spec.label is not None}
+    product = [number for number, spec in enumerate(specs) if spec.valid and spec.label is None]
+    flags = family.flags()
+    for place in covering([specs[number].config for number in product], _MEETING, flags):
+        deep[product[place]] = "spread"
     ends: dict[frozenset[str], list[int]] = {}
-    for number, spec in enumerate(specs):
-        if spec.valid and spec.label is None:
-            kind = frozenset(point.kind.template for point in family.points(spec.config))
-            ends.setdefault(kind, []).append(number)
-    thorough = {number for numbers in ends.values() for number in (numbers[0], numbers[-1])}
-    return [replace(spec, thorough=number in thorough) for number, spec in enumerate(specs)]
+    for number in product:
+        kind = frozenset(point.kind.template for point in family.points(specs[number].config))
+        ends.setdefault(kind, []).append(number)
+    for numbers in ends.values():
+        deep[numbers[0]] = deep[numbers[-1]] = "thorough"
+    return [replace(spec, depth=deep.get(number, spec.depth)) for number, spec in enumerate(specs)]
 
 
 def _product(family: Family) -> list[tuple[str | None, Config]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from verifier import adapter as adapters
 from verifier import checks, family, matrix
 from verifier.adapter import Adapter
+from verifier.covering import covering
 from verifier.errors import ExitStatus
 from verifier.family import Family
 from verifier.outcome import NotApplicable, Outcome, Verdict
@@ -52,27 +52,14 @@ class Kill:
 def trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     """A few cases in which every two values of every two flags meet soon: valid ones, then refused ones.
 
-    Greedy: each next case has the most pairs that none before it had. Deterministic.
+    The first of a covering, then the corners.
     """
     valid = [spec for spec in specs if spec.valid]
-    chosen: list[CaseSpec] = []
-    seen: set[tuple[object, ...]] = set()
-
-    def pairs(spec: CaseSpec) -> set[tuple[object, ...]]:
-        items = [(name, repr(value)) for name, value in sorted(spec.config.items())]
-        return set(itertools.combinations(items, 2))
-
-    while valid and len(chosen) < MOST_VALID:
-        best = max(valid, key=lambda spec: len(pairs(spec) - seen))
-        if not pairs(best) - seen:
-            break
-        seen |= pairs(best)
-        chosen.append(best)
-        valid.remove(best)
-    chosen += [spec for spec in valid if spec.label is not None]
+    chosen = covering([spec.config for spec in valid], 2)[:MOST_VALID]
+    corners = [spec for place, spec in enumerate(valid) if spec.label is not None and place not in chosen]
     refused = [spec for spec in specs if not spec.valid]
     reasons = {spec.reason: spec for spec in reversed(refused)}
-    return [*chosen, *list(reasons.values())[-MOST_REFUSED:]]
+    return [*(valid[place] for place in chosen), *corners, *list(reasons.values())[-MOST_REFUSED:]]
 
 
 def _not_applicable(outcome: Outcome) -> bool:
@@ -99,7 +86,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
 
     def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
         reason = who.refusal(spec.config)
-        seen = replace(spec, valid=reason is None, reason=reason, thorough=True)
+        seen = replace(spec, valid=reason is None, reason=reason, depth="thorough")
         return next(run_case(seen, who, wrapped, [known[identity]]), None)
 
     for fault in faults.of(right_family):

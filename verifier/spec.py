@@ -11,6 +11,8 @@ from verifier.outcome import short_id
 
 SEMANTIC_DTYPE, SINGLE = "float64", "float32"  # what semantics are judged in, and what only `reduced` agrees to
 WORKING_DTYPES = ("float32", "bfloat16", "float16")
+# How much of a case is looked at, each with all before it; what a check `applies` to is told in these words too.
+DEPTHS = ("valid", "spread", "thorough")
 SHORTEST = 6  # positions in which every way of padding leaves a token
 
 
@@ -31,7 +33,8 @@ class CaseSpec:
         dtypes: the working dtypes that precision is judged in.
         device: where it runs.
         checkpoint: the folder whose weights it has, or None for random ones.
-        thorough: whether the checks that are too dear for every case run on it too.
+        depth: which checks look at it, one of `DEPTHS`: those of every valid case, those of a covering of the flags
+            too, or also those that are too dear for more than a few.
     """
 
     family: str
@@ -46,7 +49,7 @@ class CaseSpec:
     dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
     device: str = "cpu"
     checkpoint: str | None = None
-    thorough: bool = False
+    depth: str = "valid"
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.length < SHORTEST or self.long < 1:
@@ -54,6 +57,13 @@ class CaseSpec:
                 f"a case needs batch ≥ 1, length ≥ {SHORTEST} (padding on both sides and in the middle) and long ≥ 1, "
                 f"not {self.batch}, {self.length} and {self.long}"
             )
+        if self.depth not in DEPTHS:
+            raise UsageError(f"a case's depth is one of {', '.join(DEPTHS)}, not {self.depth!r}")
+
+    @property
+    def thorough(self) -> bool:
+        """Whether everything looks at it."""
+        return self.depth == DEPTHS[-1]
 
     @property
     def id(self) -> str:
@@ -65,7 +75,7 @@ class CaseSpec:
             {
                 key: value
                 for key, value in self.to_json().items()
-                if key not in ("label", "valid", "reason", "thorough") and not (key == "checkpoint" and value is None)
+                if key not in ("label", "valid", "reason", "depth") and not (key == "checkpoint" and value is None)
             }
         )
 
@@ -84,7 +94,7 @@ class CaseSpec:
             "dtypes": list(self.dtypes),
             "device": self.device,
             "checkpoint": self.checkpoint,
-            "thorough": self.thorough,
+            "depth": self.depth,
         }
 
     @classmethod

@@ -32,7 +32,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
 @pytest.mark.parametrize("check", THOROUGH)
 @pytest.mark.parametrize("kind", SPREAD)
 def test_a_right_adapter_passes_what_only_some_cases_are_asked(judge: Judge, kind: str, check: str) -> None:
-    found = judge(check, config=SPREAD[kind], thorough=True)
+    found = judge(check, config=SPREAD[kind], depth="thorough")
     assert found.verdict is Verdict.PASS, found
 
 

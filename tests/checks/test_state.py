@@ -35,7 +35,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
 @pytest.mark.parametrize("check", THOROUGH)
 @pytest.mark.parametrize("config", [ROPE, ALIBI, SPREAD["no-layers"]], ids=["rope", "alibi", "no-layers"])
 def test_a_right_adapter_passes_thoroughly(judge: Judge, check: str, config: Any) -> None:
-    found = judge(check, config=config, thorough=True)
+    found = judge(check, config=config, depth="thorough")
     assert found.verdict is Verdict.PASS, found
 
 
@@ -45,7 +45,7 @@ def test_wrong_logits_are_not_told_again(judge: Judge, broken: Broken, check: st
         output = subject.forward(inputs)
         return replace(output, logits=output.logits * 1.01)
 
-    found = judge(check, adapter=broken(Breaks(forward=forward)), thorough=True)
+    found = judge(check, adapter=broken(Breaks(forward=forward)), depth="thorough")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by the logits, which differ already")
 
 
@@ -61,7 +61,7 @@ def test_a_subject_that_is_right_once_is_not_told_again(judge: Judge, broken: Br
 
         return Breaks(forward=forward)
 
-    found = judge(check, adapter=broken(drifting), thorough=True)
+    found = judge(check, adapter=broken(drifting), depth="thorough")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.twice")
 
 
@@ -135,7 +135,7 @@ def test_the_bystander_that_a_hook_reaches_is_named(
 
             return MutantSubject(made[mine], Breaks(parts={"hooks": replacing(hooked=attach)}))
 
-    found = judge("state.hooks", adapter=Reaching(bridge), thorough=True)
+    found = judge("state.hooks", adapter=Reaching(bridge), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
     assert "runs in it too" in (found.message or "")
 
@@ -170,7 +170,7 @@ def test_the_memory_that_a_copy_shares_is_named(judge: Judge, broken: Broken) ->
         theirs = original.components.modules()["blocks.1.ln2"].original
         made.components.modules()["blocks.1.ln2"].original.bias.data = theirs.bias.data
 
-    found = judge("state.copy_weights", adapter=broken(copying(share)), thorough=True)
+    found = judge("state.copy_weights", adapter=broken(copying(share)), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, "the copy's blocks.1.ln2: original.bias")
     assert (found.message or "").startswith("it is in the memory of the original's blocks.1.ln2: original.bias")
 
@@ -212,7 +212,7 @@ def test_what_is_shared_outside_of_the_weights_is_found(judge: Judge, broken: Br
 
         return replace(copying(listen), forward=forward)
 
-    found = judge("state.copy_weights", adapter=broken(listening), thorough=True)
+    found = judge("state.copy_weights", adapter=broken(listening), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
 
 
@@ -225,7 +225,7 @@ def test_weights_that_are_not_what_it_computes_with_prove_nothing(judge: Judge, 
             "components": replacing(modules=lambda _components: {}),
         }
     )
-    found = judge("state.copy_weights", adapter=broken(breaks), thorough=True)
+    found = judge("state.copy_weights", adapter=broken(breaks), depth="thorough")
     assert (found.verdict, found.message) == (
         Verdict.SKIP,
         "not applicable: nothing of what it gives out as its weights is what it computes with",
@@ -239,7 +239,7 @@ def test_weights_are_left_as_they_were(judge: Judge, broken: Broken) -> None:
         kept.append((model, {name: one.clone() for name, one in model.state_dict().items()}))
         return Breaks()
 
-    assert judge("state.copy_weights", adapter=broken(remember), thorough=True).verdict is Verdict.PASS
+    assert judge("state.copy_weights", adapter=broken(remember), depth="thorough").verdict is Verdict.PASS
     assert len(kept) > 1
     assert all(torch.equal(one, before[name]) for model, before in kept for name, one in model.state_dict().items())
 
@@ -253,7 +253,7 @@ def test_a_hook_of_a_copy_that_runs_in_the_original_is_found(judge: Judge, broke
 
         return MutantSubject(made, Breaks(parts={"hooks": replacing(hooked=hooked)}))
 
-    found = judge("state.copy_hooks", adapter=broken(copying(reach)), thorough=True)
+    found = judge("state.copy_hooks", adapter=broken(copying(reach)), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, "hooks on a copy, the original beside it")
 
 
@@ -391,7 +391,7 @@ def moves(model: Any) -> None:
 def test_what_using_it_changes_is_named(
     judge: Judge, broken: Broken, condition: Any, change: Any, place: str | None
 ) -> None:
-    found = judge("state.changes", adapter=broken(in_forward(condition, change)), thorough=True)
+    found = judge("state.changes", adapter=broken(in_forward(condition, change)), depth="thorough")
     # A buffer that is added is no change of what was there.
     assert (found.verdict, found.where) == ((Verdict.PASS, None) if place is None else (Verdict.FAIL, place))
 
@@ -399,7 +399,7 @@ def test_what_using_it_changes_is_named(
 def test_what_the_first_forward_changes_is_told_elsewhere(judge: Judge, broken: Broken) -> None:
     hook = in_forward(lambda _: True, lambda model: model.register_forward_hook(lambda *_: None))
     assert judge("build.changes", adapter=broken(hook)).verdict is Verdict.FAIL
-    assert judge("state.changes", adapter=broken(hook), thorough=True).verdict is Verdict.PASS
+    assert judge("state.changes", adapter=broken(hook), depth="thorough").verdict is Verdict.PASS
 
 
 def test_what_is_declared_may_change(judge: Judge, bridge: Any) -> None:
@@ -410,7 +410,7 @@ def test_what_is_declared_may_change(judge: Judge, bridge: Any) -> None:
             subject.changes = frozenset({"hooks"})
             return subject
 
-    assert judge("state.changes", adapter=Declared(bridge), thorough=True).verdict is Verdict.PASS
+    assert judge("state.changes", adapter=Declared(bridge), depth="thorough").verdict is Verdict.PASS
 
 
 def test_a_weight_that_moves_where_parameters_may_change_is_found(judge: Judge, bridge: Any) -> None:
@@ -421,7 +421,7 @@ def test_a_weight_that_moves_where_parameters_may_change_is_found(judge: Judge, 
             subject.changes = frozenset({"parameters"})
             return subject
 
-    found = judge("state.changes", adapter=Declared(bridge), thorough=True)
+    found = judge("state.changes", adapter=Declared(bridge), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, "weights: ln_final.w")
 
 
@@ -452,7 +452,7 @@ class Keeping(Delegate):
 def test_what_is_kept_of_dropped_subjects_is_counted(
     judge: Judge, bridge: Any, keep: Any, place: str, said: str
 ) -> None:
-    found = judge("state.memory", adapter=Keeping(bridge, keep), thorough=True)
+    found = judge("state.memory", adapter=Keeping(bridge, keep), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
     assert (found.message or "").startswith(said)
 
@@ -461,7 +461,7 @@ def test_what_is_kept_of_the_newest_only_does_not_grow(judge: Judge, bridge: Any
     def newest(model: Any, kept: list[Any]) -> None:
         kept[:] = [torch.ones(1)]
 
-    assert judge("state.memory", adapter=Keeping(bridge, newest), thorough=True).verdict is Verdict.PASS
+    assert judge("state.memory", adapter=Keeping(bridge, newest), depth="thorough").verdict is Verdict.PASS
 
 
 def test_a_hook_for_all_modules_that_stays_is_found(judge: Judge, broken: Broken) -> None:
@@ -471,7 +471,7 @@ def test_a_hook_for_all_modules_that_stays_is_found(judge: Judge, broken: Broken
         left.append(torch_module.register_module_forward_hook(lambda *_: None))
 
     try:
-        found = judge("state.memory", adapter=broken(Breaks(close=leave)), thorough=True)
+        found = judge("state.memory", adapter=broken(Breaks(close=leave)), depth="thorough")
     finally:
         for handle in left:
             handle.remove()

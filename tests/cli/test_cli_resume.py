@@ -148,7 +148,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_was_written(folder,
     assert "Traceback" not in ended.stderr
     assert "cannot write to" in ended.stderr.splitlines()[-1]
     kept = record.read(place)
-    assert kept.end is None
+    assert kept.end is None or kept.end.stop == "broken"  # the last line may be short enough to fit
     assert kept.cases
     assert not any("torn" in note for note in kept.notes)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CheckInfo
 from verifier.engine.plan import applicable, distinct, expected
-from verifier.spec import CaseSpec
+from verifier.spec import DEPTHS, CaseSpec
 
 CHECKS = (
     CheckInfo(id="reference.acceptance", doc="", applies="always"),
@@ -21,6 +21,13 @@ REFUSED = CaseSpec(family="toy", config={"a": 2}, valid=False, reason="two is to
 def test_checks_apply_to_what_they_are_for():
     assert applicable(VALID, CHECKS) == ("reference.acceptance", "build.adapter")
     assert applicable(REFUSED, CHECKS) == ("reference.acceptance", "build.refusal")
+
+
+def test_a_deeper_case_is_looked_at_by_more_checks():
+    deeper = [CheckInfo(id=applies, doc="", applies=applies) for applies in DEPTHS]
+    looked_at = {depth: applicable(replace(VALID, depth=depth), deeper) for depth in DEPTHS}
+    assert looked_at == {"valid": ("valid",), "spread": ("valid", "spread"), "thorough": DEPTHS}
+    assert applicable(replace(REFUSED, depth="thorough"), deeper) == ()
 
 
 def test_every_outcome_is_expected():

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +382,7 @@ def product_case(**flags: Any) -> CaseSpec:
         for spec in CASES.values()
         if spec.label is None and all(spec.config[name] == value for name, value in wanted.items())
     ]
-    return spec
+    return spec if spec.thorough else replace(spec, depth="spread")
 
 
 SPREAD = {

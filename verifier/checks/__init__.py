@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from verifier import plugins
 from verifier.adapter import Capability
 from verifier.errors import ImportFailed, UsageError
+from verifier.spec import DEPTHS
 
 if TYPE_CHECKING:
     from verifier.case import Case
@@ -37,7 +38,11 @@ AREAS = (
 # Areas whose checks are in more than one module.
 _MODULES: Mapping[str, tuple[str, ...]] = {"hooks": ("hooks", "hook_effects")}
 
-Applies = Literal["valid", "invalid", "always", "thorough"]
+# Every valid case; those that HF refuses; both. `spread`: the valid cases in which all values of any three flags meet,
+# for what hangs on how a subject is handled (moved, copied, trained, hooked and let go of), on the dtype or the kernel
+# that it is run in, or on Hugging Face alone, and not on what this very layout of a block computes. `thorough`: a few
+# of those for each kind of block, because it is dear.
+Applies = Literal["valid", "invalid", "always", "spread", "thorough"]
 
 
 def applies_to(applies: str, spec: CaseSpec) -> bool:
@@ -45,8 +50,8 @@ def applies_to(applies: str, spec: CaseSpec) -> bool:
     match applies:
         case "always":
             return True
-        case "thorough":
-            return spec.valid and spec.thorough
+        case "spread" | "thorough":
+            return spec.valid and DEPTHS.index(spec.depth) >= DEPTHS.index(applies)
         case _:
             return (applies == "valid") == spec.valid
 
@@ -59,8 +64,7 @@ class Check:
         id: `area.property`.
         run: the function of a case; what it proves and what a failure means is in its docstring.
         needs: capabilities without which it is not applicable.
-        applies: to cases that HF accepts, that it refuses, to all, or, because it is dear, to those of the accepted
-            ones that are looked at thoroughly: a few for each kind of block.
+        applies: to which cases, as `Applies` says.
         subject: whether it looks at the adapter's subject; if so a failed build blocks it.
     """
 

@@ -154,7 +154,7 @@ def parameters(case: Case) -> Finding:
     return conclude([*without, *_weight_gradients(case, subject, "{}, hooked", backwards=2)])
 
 
-@check("backward.identity", needs=["hooks"])
+@check("backward.identity", needs=["hooks"], applies="spread")
 def identity(case: Case) -> Finding:
     """Hooks that read gradients change no bit of the logits, and none of the gradients that others read.
 
@@ -177,7 +177,7 @@ def identity(case: Case) -> Finding:
     return conclude(made)
 
 
-@check("backward.replace", needs=["hooks"])
+@check("backward.replace", needs=["hooks"], applies="spread")
 def replaced(case: Case) -> Finding:
     """A gradient that a backward hook replaces, everywhere or in one head at one position, has HF's effect upstream.
 
@@ -229,7 +229,7 @@ def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
     return gradient_experiments.in_subject(case, points, run)
 
 
-@check("backward.in_place", needs=["hooks"])
+@check("backward.in_place", needs=["hooks"], applies="spread")
 def in_place(case: Case) -> Finding:
     """Gradients can be taken of a forward in which hooks wrote into the tensors that they were given.
 
@@ -254,7 +254,7 @@ def in_place(case: Case) -> Finding:
     return Finding()
 
 
-@check("backward.checkpointing", needs=["modes", "hooks"])
+@check("backward.checkpointing", needs=["modes", "hooks"], applies="spread")
 def checkpointing(case: Case) -> Finding:
     """Under gradient checkpointing in training mode the gradients at hook points and of weights are HF's.
 
@@ -342,7 +342,7 @@ def _precision(dtype: str) -> Check:
     Of every weight, and at the model's first point. A failure means that the adapter's backward loses precision that
     HF's keeps.
     """
-    return check(f"backward.{dtype}", needs=["weights"])(judge)
+    return check(f"backward.{dtype}", needs=["weights"], applies="spread")(judge)
 
 
 float32, bfloat16, float16 = (_precision(dtype) for dtype in WORKING_DTYPES)

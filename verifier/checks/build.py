@@ -102,7 +102,7 @@ def refusal(case: Case) -> Finding:
     )
 
 
-@check("build.surroundings")
+@check("build.surroundings", applies="spread")
 def surroundings(case: Case) -> Finding:
     """Wrapping a model and running it leave HF's classes, their modules and torch's global settings as they were.
 
@@ -132,7 +132,7 @@ def changes(case: Case) -> Finding:
     return Finding(verdict=Verdict.FAIL, where=undeclared[0], message=f"not declared: {words}")
 
 
-@check("build.config")
+@check("build.config", applies="spread")
 def config(case: Case) -> Finding:
     """The config object from which the caller built the model is not written into, unless the adapter declares it.
 
@@ -149,7 +149,7 @@ def config(case: Case) -> Finding:
     return written_into(before, after, verdict=Verdict.FAIL, declared=declared) or Finding()
 
 
-@check("build.close")
+@check("build.close", applies="spread")
 def close(case: Case) -> Finding:
     """A subject can be closed after it has run.
 

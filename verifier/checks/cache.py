@@ -63,7 +63,7 @@ def chunks(case: Case) -> Finding:
     return judged_in_pieces(case, "plain", ends, in_turn(case, "plain", ends, names))
 
 
-@check("cache.padding", needs=["cache"])
+@check("cache.padding", needs=["cache"], applies="spread")
 def padding(case: Case) -> Finding:
     """Rows with padding on the left, on the right and in the middle, decoded under a growing mask, give HF's logits.
 
@@ -73,7 +73,7 @@ def padding(case: Case) -> Finding:
     return judged_in_pieces(case, "padded", [length - 4, length - 1, length], by_row(case, "padded"))
 
 
-@check("cache.position_ids", needs=["cache"])
+@check("cache.position_ids", needs=["cache"], applies="spread")
 def position_ids(case: Case) -> Finding:
     """With positions of the caller's, which start anywhere and leave some out, decoding gives HF's logits.
 
@@ -85,7 +85,7 @@ def position_ids(case: Case) -> Finding:
     return judged_in_pieces(case, "position ids", ends, in_turn(case, "position ids", ends, names))
 
 
-@check("cache.padded_position_ids", needs=["cache"])
+@check("cache.padded_position_ids", needs=["cache"], applies="spread")
 def padded_position_ids(case: Case) -> Finding:
     """With a mask and positions that count its tokens, as generation from a padded batch passes them, it gives HF's.
 
@@ -216,7 +216,7 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     )
 
 
-@check("cache.greedy", needs=["cache"])
+@check("cache.greedy", needs=["cache"], applies="spread")
 def greedy(case: Case) -> Finding:
     """Greedy generation gives the tokens that HF's `generate` gives.
 
@@ -227,7 +227,7 @@ def greedy(case: Case) -> Finding:
     return _greedy(case, GREEDY_STEPS, None, "tokens")
 
 
-@check("cache.greedy_padded", needs=["cache"])
+@check("cache.greedy_padded", needs=["cache"], applies="spread")
 def greedy_padded(case: Case) -> Finding:
     """Greedy generation from a batch with padding on the left gives the tokens that HF's `generate` gives.
 

@@ -193,7 +193,7 @@ def patterns(case: Case) -> Finding:
     return conclude(compare())
 
 
-@check("forward.batch")
+@check("forward.batch", applies="spread")
 def batch(case: Case) -> Finding:
     """Each row of a batch, padded rows among them, gives alone what it gives in the batch.
 
@@ -230,7 +230,7 @@ def causality(case: Case) -> Finding:
     )
 
 
-@check("forward.gradients")
+@check("forward.gradients", applies="spread")
 def gradients(case: Case) -> Finding:
     """With gradients enabled, as they are unless somebody turns them off, the logits are the same.
 
@@ -242,7 +242,7 @@ def gradients(case: Case) -> Finding:
     return conclude([case.compare_logits("logits with gradients enabled", logits, "plain")])
 
 
-@check("forward.inputs")
+@check("forward.inputs", applies="spread")
 def inputs_kept(case: Case) -> Finding:
     """A forward writes into none of the tensors that it is given.
 
@@ -262,7 +262,7 @@ def inputs_kept(case: Case) -> Finding:
     return conclude(compare())
 
 
-@check("forward.twice")
+@check("forward.twice", applies="spread")
 def twice(case: Case) -> Finding:
     """A second forward on the same tokens, with others between, gives the same logits bit for bit.
 
@@ -294,7 +294,7 @@ def _in_training(case: Case, **dropouts: Any) -> Comparison:
     return case.compare_logits("training mode", run(ours.forward), "plain", truth=truth)
 
 
-@check("forward.training", needs=["modes"])
+@check("forward.training", needs=["modes"], applies="spread")
 def training(case: Case) -> Finding:
     """In training mode, with dropouts of zero, the logits are HF's in training mode.
 
@@ -303,7 +303,7 @@ def training(case: Case) -> Finding:
     return conclude([_in_training(case, **dict.fromkeys(case.family.dropouts(), 0.0))])
 
 
-@check("forward.dropout", needs=["modes"])
+@check("forward.dropout", needs=["modes"], applies="spread")
 def dropout(case: Case) -> Finding:
     """In training mode, from one state of the random numbers, every dropout drops what HF's drops.
 
@@ -347,7 +347,7 @@ def _precision(dtype: str) -> Check:
     Over all positions and at each, with and without padding; of some cases far from the first position too.
     Judged where the float64 run agrees. A failure means that the adapter loses precision that HF keeps.
     """
-    return check(f"forward.{dtype}")(judge)
+    return check(f"forward.{dtype}", applies="spread")(judge)
 
 
 float32, bfloat16, float16 = (_precision(dtype) for dtype in WORKING_DTYPES)

@@ -18,7 +18,7 @@ from verifier.numerics import same
 from verifier.outcome import Finding, NotApplicable
 
 
-@check("hooks.identity", needs=["hooks"])
+@check("hooks.identity", needs=["hooks"], applies="spread")
 def identity(case: Case) -> Finding:
     """Hooks that read, or give back what they were given, change no bit of the logits.
 
@@ -41,7 +41,7 @@ def identity(case: Case) -> Finding:
     )
 
 
-@check("hooks.switches", needs=["hooks"])
+@check("hooks.switches", needs=["hooks"], applies="spread")
 def switches(case: Case) -> Finding:
     """What turns gated points on changes nothing but rounding of the logits, and is off again afterwards.
 
@@ -92,7 +92,7 @@ class _OnPurpose(Exception):
     """What a hook of these checks raises."""
 
 
-@check("hooks.removed", needs=["hooks"])
+@check("hooks.removed", needs=["hooks"], applies="spread")
 def removed(case: Case) -> Finding:
     """After hooks are removed none fires and the logits are as before, bit for bit; those around them stay.
 
@@ -137,7 +137,7 @@ def removed(case: Case) -> Finding:
     )
 
 
-@check("hooks.exception", needs=["hooks"])
+@check("hooks.exception", needs=["hooks"], applies="spread")
 def exception(case: Case) -> Finding:
     """An exception inside a hook comes out, and leaves nothing behind: no hook, no switch, no bit of the logits.
 

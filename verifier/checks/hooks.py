@@ -153,7 +153,7 @@ def aliases(case: Case) -> Finding:
     return conclude(compare())
 
 
-@check("hooks.kept", needs=["hooks"])
+@check("hooks.kept", needs=["hooks"], applies="spread")
 def kept(case: Case) -> Finding:
     """A tensor that a hook was shown is not written into afterwards, by this forward or by the next.
 
@@ -172,7 +172,7 @@ def kept(case: Case) -> Finding:
     return conclude(compare())
 
 
-@check("hooks.twice", needs=["hooks"])
+@check("hooks.twice", needs=["hooks"], applies="spread")
 def twice(case: Case) -> Finding:
     """A second forward on the same tokens shows the same at every canonical point, bit for bit.
 

@@ -103,7 +103,7 @@ def rows(case: Case) -> Finding:
     )
 
 
-@check("intervene.in_place", needs=["hooks"])
+@check("intervene.in_place", needs=["hooks"], applies="spread")
 def in_place(case: Case) -> Finding:
     """An edit that a hook writes into the tensor that it is given, and gives back, has the effect of one on a copy.
 

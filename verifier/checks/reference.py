@@ -68,7 +68,7 @@ def _held_against(case: Case, where: str, scenario: str, run: Callable[[], Tenso
     return _upstream(case.compare_logits(where, logits, scenario))
 
 
-@check("reference.attention", subject=False)
+@check("reference.attention", applies="spread", subject=False)
 def attention(case: Case) -> Finding:
     """Every attention implementation of HF's gives the logits of the one that the family calls right.
 
@@ -89,7 +89,7 @@ def attention(case: Case) -> Finding:
     )
 
 
-@check("reference.attentions_on_request", subject=False)
+@check("reference.attentions_on_request", applies="spread", subject=False)
 def attentions_on_request(case: Case) -> Finding:
     """Asking HF for its attention patterns changes nothing of the logits, and what it gives are its patterns.
 
@@ -121,7 +121,7 @@ def attentions_on_request(case: Case) -> Finding:
     return conclude(compare())
 
 
-@check("reference.cache", subject=False)
+@check("reference.cache", applies="spread", subject=False)
 def cache(case: Case) -> Finding:
     """HF's decoding with its cache, a prompt at once and then token by token, gives the full forward's logits.
 
@@ -206,7 +206,7 @@ def config(case: Case) -> Finding:
     return written_into(before, after, verdict=Verdict.UPSTREAM) or Finding()
 
 
-@check("reference.seeds", subject=False)
+@check("reference.seeds", applies="spread", subject=False)
 def seeds(case: Case) -> Finding:
     """The model that the adapter is given equals the reference and shares nothing with it; random weights are distinct.
 
@@ -240,7 +240,7 @@ def _distinct(parameters: Mapping[str, Tensor]) -> Finding:
     return Finding()
 
 
-@check("reference.noise", subject=False)
+@check("reference.noise", applies="spread", subject=False)
 def noise(case: Case) -> Finding:
     """The float64 reference is as steady as float64 is: rounding moves its logits by less than float32 could.
 

@@ -36,7 +36,7 @@ from verifier.surroundings import ModelState, Surroundings
 WARM_UP, MANY = 2, 4  # subjects that may fill what is filled once, and those after which nothing may have grown
 
 
-@check("state.interleaved")
+@check("state.interleaved", applies="spread")
 def interleaved(case: Case) -> Finding:
     """Two models of one config and different weights, wrapped and run in turns, each give their own logits.
 
@@ -101,7 +101,7 @@ def hooks(case: Case) -> Finding:
     )
 
 
-@check("state.copy", needs=["modes"])
+@check("state.copy", needs=["modes"], applies="spread")
 def copy(case: Case) -> Finding:
     """A copy gives the original's logits bit for bit, and so does the original beside it.
 
@@ -138,7 +138,7 @@ def copy_hooks(case: Case) -> Finding:
     return conclude([*found, same("the original, after its copy is closed", logits_of(case, original), before)])
 
 
-@check("state.copy_weights", needs=["modes"])
+@check("state.copy_weights", needs=["modes"], applies="spread")
 def copy_weights(case: Case) -> Finding:
     """A copy shares no memory with the original; writing into every weight of the one changes nothing of the other.
 
@@ -164,7 +164,7 @@ def copy_weights(case: Case) -> Finding:
     return conclude(found)
 
 
-@check("state.state_dict", needs=["modes"])
+@check("state.state_dict", needs=["modes"], applies="spread")
 def state_dict(case: Case) -> Finding:
     """Another model's state dict makes a model that other one; its own, loaded back, makes it what it was bit for bit.
 
@@ -199,7 +199,7 @@ def _all_same(where: str, actual: Mapping[str, Tensor], wanted: Mapping[str, Ten
     return [same(f"{where}: {name}", actual.get(name), one) for name, one in wanted.items()]
 
 
-@check("state.to", needs=["modes"])
+@check("state.to", needs=["modes"], applies="spread")
 def to(case: Case) -> Finding:
     """Cast to float32 a subject is as near to the truth as HF's model cast to float32, and so are its hooks' dtypes.
 
@@ -257,7 +257,7 @@ def _dtypes(case: Case, subject: Subject) -> dict[str, torch.dtype]:
     return seen
 
 
-@check("state.eval", needs=["modes"])
+@check("state.eval", needs=["modes"], applies="spread")
 def evaluation(case: Case) -> Finding:
     """After training mode, in which every dropout of the model's may act, evaluation gives what it gave before.
 

@@ -40,7 +40,7 @@ def from_matrix(
             where=parse_where(where),
             preset=preset,
             checkpoint=checkpoint,
-            **({"everywhere": True} if everywhere else {}),  # TEMP
+            everywhere=everywhere,
         )
     )
     if not chosen:
