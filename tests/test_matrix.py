@@ -62,10 +62,11 @@ def test_all_values_of_any_three_flags_meet_where_the_spread_checks_look(
         }
 
     product = [spec for spec in specs if spec.valid and spec.label is None]
-    spread = [spec for spec in product if spec.depth != "valid"]
+    spread = [spec for spec in product if spec.spread]
     assert meetings(spread) == meetings(product)
     assert len(spread) < len(product) / 4
-    assert all(spec.depth == "spread" for spec in specs if spec.valid and spec.label is not None)
+    corners = [spec for spec in specs if spec.valid and spec.label is not None]
+    assert 0 < sum(spec.spread for spec in corners) < len(corners)
     assert all(spec.depth == "valid" for spec in specs if not spec.valid)
 
 

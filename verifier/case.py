@@ -170,6 +170,12 @@ class Case:
         return traces.theirs(self, scenario).values
 
     @property
+    def traced(self) -> tuple[str, ...]:
+        """The scenarios in which every activation and gradient is looked at: what padding does to them hangs on the
+        mask alone, and is looked at where the case is one of the spread ones."""
+        return ("plain", "padded") if self.spec.spread else ("plain",)
+
+    @property
     def points(self) -> Sequence[Point]:
         """The canonical points that the family declares."""
         return self.family.points(self.spec.config)
@@ -294,12 +300,17 @@ class Case:
     def defined(self, axes: Sequence[str], scenario: str) -> Tensor:
         """What is defined of a tensor with these axes, `[batch, …]` broadcasting to it: real tokens; of attention,
         real queries' view of what they may see."""
-        real = self.scenario(scenario).real
-        if "query" not in axes:
-            return real.reshape(*real.shape, *[1] * (len(axes) - 2))
-        length = real.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
-        return (real[:, None, :, None] & real[:, None, None, :]) & causal
+        of_attention = "query" in axes
+
+        def make() -> Tensor:
+            real = self.scenario(scenario).real
+            if not of_attention:
+                return real.reshape(*real.shape, *[1] * (len(axes) - 2))
+            length = real.shape[1]
+            causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
+            return (real[:, None, :, None] & real[:, None, None, :]) & causal
+
+        return self.once(("defined", scenario, of_attention or len(axes)), make)
 
     # --- the subject ---------------------------------------------------------------------------------------------
 

@@ -32,6 +32,13 @@ KINDS: tuple[Kind, ...] = ("replace", "add", "zero", "swap")
 Extent = Literal["everywhere", "one head and position"]
 EXTENTS: tuple[Extent, ...] = ("everywhere", "one head and position")
 
+# Where a case is none of the spread ones, a point has these in even layers and those in odd ones, so that over both
+# it has each kind.
+_FEWER: tuple[tuple[tuple[Kind, Extent], ...], ...] = (
+    (("replace", "everywhere"), ("replace", "one head and position"), ("zero", "everywhere")),
+    (("replace", "everywhere"), ("add", "one head and position"), ("swap", "one head and position")),
+)
+
 UNEDITED = 2  # rows: the prompt, and the one that it is swapped with
 POSITIONS = 4  # enough for a spot in the middle; what it costs is theirs times hundreds of rows
 
@@ -194,7 +201,7 @@ _TRIED: dict[tuple[int, tuple[str, ...]], tuple[Family, Before]] = {}
 
 def _precedence(case: Case) -> Before:
     interventions, changes = _plan(case)
-    added = [one for one in interventions if one.kind == "add" and one.extent == "everywhere"]
+    added = [one for one in interventions if one.kind == "replace" and one.extent == "everywhere"]
     edits, rows = {}, {}
     for row, one in enumerate(added, start=UNEDITED):
         change, name = changes[one.point.name], one.point.name
@@ -220,7 +227,10 @@ def _plan(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
 
 def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
     def edits_of(point: Point) -> list[tuple[Kind, Extent]]:
-        return [(kind, extent) for kind in KINDS for extent in EXTENTS if kind != "zero" or point.axes != SCALE]
+        edits: Sequence[tuple[Kind, Extent]] = [(kind, extent) for kind in KINDS for extent in EXTENTS]
+        if not case.spec.spread and point.layer is not None:
+            edits = _FEWER[point.layer % 2]
+        return [(kind, extent) for kind, extent in edits if kind != "zero" or point.axes != SCALE]
 
     return planned(case, case.points, traces.theirs(case, "plain").values, edits_of)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,23 +71,25 @@ def cases(
 def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     """The same, some of which are looked at more closely than the others.
 
-    Spread: the corners, and a covering of the flags, in which all values of any three flags that HF accepts together
-    meet. Most bugs need the meeting of one or two.
-    Thorough: the first and the last of each kind of model (the hook points that it has). The first is the plainest of
-    its kind, the last has most flags away from that.
+    Spread: a covering of the flags, in which all values of any three flags that HF accepts together meet (most bugs
+    need the meeting of one or two), and the last corner of each kind of model, which is what hook points it has.
+    Thorough: the plainest case, and the last of each kind, which has most flags away from that.
     """
-    deep = {number: "spread" for number, spec in enumerate(specs) if spec.valid and spec.label is not None}
-    product = [number for number, spec in enumerate(specs) if spec.valid and spec.label is None]
-    flags = family.flags()
-    for place in covering([specs[number].config for number in product], _MEETING, flags):
-        deep[product[place]] = "spread"
-    ends: dict[frozenset[str], list[int]] = {}
-    for number in product:
-        kind = frozenset(point.kind.template for point in family.points(specs[number].config))
-        ends.setdefault(kind, []).append(number)
-    for numbers in ends.values():
-        deep[numbers[0]] = deep[numbers[-1]] = "thorough"
-    return [replace(spec, depth=deep.get(number, spec.depth)) for number, spec in enumerate(specs)]
+    valid = [number for number, spec in enumerate(specs) if spec.valid]
+    product = [number for number in valid if specs[number].label is None]
+    corners = [number for number in valid if specs[number].label is not None]
+
+    def last_of_each_kind(numbers: Sequence[int]) -> Iterable[int]:
+        kinds = {}
+        for number in numbers:
+            kinds[frozenset(point.kind.template for point in family.points(specs[number].config))] = number
+        return kinds.values()
+
+    configs = [specs[number].config for number in product]
+    spread = [product[place] for place in covering(configs, _MEETING, family.flags())]
+    depths = dict.fromkeys([*spread, *last_of_each_kind(corners)], "spread")
+    depths |= dict.fromkeys([*product[:1], *last_of_each_kind(product)], "thorough")
+    return [replace(spec, depth=depths.get(number, spec.depth)) for number, spec in enumerate(specs)]
 
 
 def _product(family: Family) -> list[tuple[str | None, Config]]:

@@ -61,6 +61,11 @@ class CaseSpec:
             raise UsageError(f"a case's depth is one of {', '.join(DEPTHS)}, not {self.depth!r}")
 
     @property
+    def spread(self) -> bool:
+        """Whether it is one of those that more is looked at than at every case."""
+        return self.depth != DEPTHS[0]
+
+    @property
     def thorough(self) -> bool:
         """Whether everything looks at it."""
         return self.depth == DEPTHS[-1]

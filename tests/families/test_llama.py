@@ -382,6 +382,11 @@ def product_case(**flags: Any) -> CaseSpec:
         for spec in CASES.values()
         if spec.label is None and all(spec.config[name] == value for name, value in wanted.items())
     ]
+    return deep(spec)
+
+
+def deep(spec: CaseSpec) -> CaseSpec:
+    """What every check but the dearest looks at."""
     return spec if spec.thorough else replace(spec, depth="spread")
 
 
@@ -391,7 +396,7 @@ SPREAD = {
     "everything-grouped": product_case(
         attention_bias=True, mlp_bias=True, num_key_value_heads=4, tie_word_embeddings=True, head_dim=10
     ),
-    **{label: CASES[label] for label in ("three-layers", "one-head", "d_head-1", "relu", "rope-llama3")},
+    **{label: deep(CASES[label]) for label in ("three-layers", "one-head", "d_head-1", "relu", "rope-llama3")},
 }
 
 

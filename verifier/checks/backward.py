@@ -72,12 +72,12 @@ def hooks(case: Case) -> Finding:
     """With a backward hook on every point at once, the gradient at each is HF's, and each is shown it once.
 
     HF's gradients are taken of its tapped activations, with no hook of any module. The loss is a random weighting of
-    the logits of real tokens, with and without padding. A failure means that attribution and gradient-based patching
-    are of another model; the place is the first one on the way back from the logits.
+    the logits of real tokens, in the spread cases with padding too. A failure means that attribution and
+    gradient-based patching are of another model; the place is the first one on the way back from the logits.
     """
     points = _points(case)
     try:
-        found = {scenario: _together(case, scenario) for scenario in ("plain", "padded")}
+        found = {scenario: _together(case, scenario) for scenario in case.traced}
     except Exception as error:
         return _culprit(case, points, lambda point: _alone(case, point), error)
 
@@ -141,14 +141,16 @@ def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwa
 def parameters(case: Case) -> Finding:
     """The gradient that a backward leaves in each weight is HF's, the fused one's compared through the split.
 
-    With no hook, and with hooks on every point that hand on copies of values and gradients. A failure means that what
+    With no hook, and in the spread cases with hooks on every point that hand on copies of values and gradients. A
+    failure means that what
     is trained or attributed to through the adapter is another model's.
     """
     case.agreeing_rows("plain")
     subject = case.wrap(case.build())
     _backward(case, subject)
     without = _weight_gradients(case, subject)
-    if "hooks" not in subject.capabilities or any(one.verdict is Verdict.FAIL for one in without):
+    hooked = case.spec.spread and "hooks" in subject.capabilities
+    if not hooked or any(one.verdict is Verdict.FAIL for one in without):
         return conclude(without)
     _backward(case, subject, hooked=True)  # to what is there already, as gradients are
     return conclude([*without, *_weight_gradients(case, subject, "{}, hooked", backwards=2)])

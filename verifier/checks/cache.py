@@ -51,7 +51,7 @@ def stepwise(case: Case) -> Finding:
     return judged_in_pieces(case, "plain", ends, in_turn(case, "plain", ends, names))
 
 
-@check("cache.chunks", needs=["cache"])
+@check("cache.chunks", needs=["cache"], applies="spread")
 def chunks(case: Case) -> Finding:
     """A text in uneven chunks, and a token at its end, gives the logits of one forward over the whole text.
 

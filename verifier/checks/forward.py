@@ -135,7 +135,7 @@ def position_ids(case: Case) -> Finding:
     return _logits(case, "position ids", "position ids")
 
 
-@check("forward.padded_position_ids")
+@check("forward.padded_position_ids", applies="spread")
 def padded_position_ids(case: Case) -> Finding:
     """With a mask and positions that count its tokens, as generation from a padded batch passes them, they are HF's.
 
@@ -144,7 +144,7 @@ def padded_position_ids(case: Case) -> Finding:
     return _logits(case, "padded position ids", "position ids beside padding")
 
 
-@check("forward.inputs_embeds")
+@check("forward.inputs_embeds", applies="spread")
 def inputs_embeds(case: Case) -> Finding:
     """With embeddings in the place of tokens, padded on the left, the logits are HF's.
 
@@ -153,7 +153,7 @@ def inputs_embeds(case: Case) -> Finding:
     return _logits(case, "inputs embeds", "inputs_embeds")
 
 
-@check("forward.loss")
+@check("forward.loss", applies="spread")
 def loss(case: Case) -> Finding:
     """The loss for labels, some of them to be ignored, is HF's, and the logits beside it too.
 
@@ -169,7 +169,7 @@ def loss(case: Case) -> Finding:
     )
 
 
-@check("forward.patterns", needs=["hooks"])
+@check("forward.patterns", needs=["hooks"], applies="spread")
 def patterns(case: Case) -> Finding:
     """The attention patterns that the subject's hooks show are HF's, in every layer, in padded rows and not.
 
@@ -323,8 +323,9 @@ def _precision(dtype: str) -> Check:
 
         def compare() -> Iterator[Comparison]:
             # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
-            # is a matter of positions and of no other flag.
-            for scenario in ("plain", "padded", *(["long"] if case.spec.thorough else [])):
+            # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
+            far = case.spec.thorough or case.spec.label is not None
+            for scenario in ("plain", "padded", *(["long"] if far else [])):
                 chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
                 given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
                 defined = (chosen.real & agreeing[:, None])[..., None]

@@ -116,7 +116,7 @@ def axes(case: Case) -> Finding:
 
 @check("hooks.values", needs=["hooks"])
 def values(case: Case) -> Finding:
-    """What every canonical point shows is HF's activation there, with and without padding.
+    """What every canonical point shows is HF's activation there; in the spread cases with padding too.
 
     Judged where the logits agree. A failure means plausible activations that are not the model's; the place is the
     first in causal order.
@@ -126,7 +126,7 @@ def values(case: Case) -> Finding:
         rows = case.agreeing_rows(scenario)
         return places.explained(case, places.judged(case, scenario, traces.all_values(case, scenario), rows=rows))
 
-    return conclude([*compare("plain"), *compare("padded")])
+    return conclude(one for scenario in case.traced for one in compare(scenario))
 
 
 @check("hooks.aliases", needs=["hooks"])

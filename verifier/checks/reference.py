@@ -153,7 +153,7 @@ def taps(case: Case) -> Finding:
 
     def compare() -> Iterator[Comparison]:
         sizes = _sizes(case)
-        for scenario in ("plain", "padded"):
+        for scenario in case.traced:
             seen = case.tapped(scenario)
             for point in case.points:
                 problem = _out_of_shape(point, seen.get(point.name), sizes)
@@ -191,7 +191,7 @@ def _sizes(case: Case) -> dict[str, int]:
     return sizes
 
 
-@check("reference.config", subject=False)
+@check("reference.config", applies="spread", subject=False)
 def config(case: Case) -> Finding:
     """Building a model leaves the config that the caller gave as it was.
 
