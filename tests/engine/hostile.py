@@ -38,6 +38,13 @@ class Quits(Right):
     def wrap(self, model):
         os._exit(3)
 
+class Counts(Right):
+    """Quits, and writes down each time that it did."""
+    def wrap(self, model):
+        with pathlib.Path("deaths").open("a") as file:
+            file.write("x")
+        os._exit(3)
+
 class QuitsLate(Right):
     """Dies when the case is over."""
     def wrap(self, model):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter, deque
 from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
@@ -26,15 +25,14 @@ from verifier.engine.events import (
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, applicable, expected
 from verifier.engine.schedule import Schedule
-from verifier.engine.worker import Done, Failed, Ready, Result, bounded
+from verifier.engine.suspects import Suspect, Suspects
+from verifier.engine.worker import Done, Failed, Ready, Result
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
-from verifier.outcome import Outcome, Verdict
+from verifier.outcome import Verdict
 from verifier.spec import CaseSpec
 
 _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
 _BEAT_SECONDS = 1.0
-# A death that came again so often when its case was run alone needs no more proof.
-_CONVINCED = 3
 
 
 class HarnessError(VerifierError):
@@ -89,8 +87,7 @@ class _Coordinator:
         self._interrupts = interrupts
         self._checks: tuple[CheckInfo, ...] | None = None
         self._schedule: Schedule | None = None  # once the checks are known
-        self._suspects: deque[CaseSpec] = deque()
-        self._believed: Counter[tuple[str, str]] = Counter()
+        self._suspects = Suspects()
         self._beaten = time.perf_counter()
 
     def events(self) -> Iterator[Event]:
@@ -120,7 +117,7 @@ class _Coordinator:
             return
         self._beaten = now
         busy = {worker.spec.id: now - worker.began for worker in self._crew.workers if worker.spec is not None}
-        yield Heartbeat(running=busy, left=self._schedule.left(busy, self._suspects, len(self._crew.workers)))
+        yield Heartbeat(running=busy, left=self._schedule.left(busy, self._suspects.specs, len(self._crew.workers)))
 
     def _cut_off(self, worker: Worker) -> bool:
         """End a worker that takes more than a case may, or that is not done with loading; whether it was ended."""
@@ -198,9 +195,11 @@ class _Coordinator:
                 worker.give(spec)
                 return
             yield CaseFinished(case=spec.id, seconds=0.0)
+        for suspect in self._suspects.take_believed():
+            yield from _believed(suspect)
         if self._suspects and len(self._crew.workers) == 1 and worker.last is None:
             worker.alone = True
-            worker.give(self._suspects.popleft())
+            worker.give(self._suspects.take())
             return
         self._crew.dismiss(worker)  # where there are suspects, a new one is hired for each
 
@@ -222,7 +221,7 @@ class _Coordinator:
         if not worker.ready:
             _blame_import(worker, death)
         if spec is not None:
-            yield from self._lost_case(worker, spec, death)
+            yield from self._suspect(worker, spec, death)
         elif worker.ended is None:
             # It had finished its case, so there is nothing that is to be run again; but nobody may overlook it.
             if worker.last is None:
@@ -232,23 +231,29 @@ class _Coordinator:
         if self._schedule:
             self._crew.hire()
 
-    def _lost_case(self, worker: Worker, spec: CaseSpec, death: Death) -> Iterator[Event]:
+    def _suspect(self, worker: Worker, spec: CaseSpec, death: Death) -> Iterator[Event]:
         assert self._checks is not None
-        # Checks run in order, so the first one without an outcome was running; where each has one, the process died
-        # in what the last one left behind, whose outcome the crash replaces.
-        left = [check for check in applicable(spec, self._checks) if check not in worker.seen]
-        culprit, *blocked = left or worker.seen[-1:]
-        if not worker.alone and self._believed[culprit, death.word] < _CONVINCED:
-            self._suspects.append(spec)
-            yield WorkerLost(case=spec.id, check=culprit, verdict=death.verdict, reason=death.how, again=True)
+        suspect = Suspect.of(
+            spec,
+            applicable(spec, self._checks),
+            worker.seen,
+            death,
+            by_itself=worker.ended is None,
+            seconds=time.perf_counter() - worker.began,
+        )
+        if worker.alone:
+            self._suspects.confirm(suspect)
+        elif not self._suspects.believed(suspect):
+            self._suspects.add(suspect)
+            yield WorkerLost(case=spec.id, check=suspect.culprit, verdict=death.verdict, reason=death.how, again=True)
             return
-        self._believed[culprit, death.word] += 1
-        # One that was ended was met by chance where it was: that is no part of what makes two failures the same.
-        site = None if worker.ended else last_words.site(death.detail)
-        yield OutcomeReady(case=spec.id, outcome=_fatal(culprit, death, site))
-        for check in blocked:
-            yield OutcomeReady(case=spec.id, outcome=_blocked(check, culprit))
-        yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)
+        yield from _believed(suspect)
+
+
+def _believed(suspect: Suspect) -> Iterator[Event]:
+    for outcome in suspect.outcomes:
+        yield OutcomeReady(case=suspect.spec.id, outcome=outcome)
+    yield CaseFinished(case=suspect.spec.id, seconds=suspect.seconds)
 
 
 def _blame_import(worker: Worker, death: Death) -> None:
@@ -259,20 +264,3 @@ def _blame_import(worker: Worker, death: Death) -> None:
         raise ImportFailed(f"the import of {worker.loading} {death.how}" + (f"; it was at {at}" if at else ""))
     said = f"; it last wrote: {death.detail.splitlines()[-1].strip()[:200]}" if death.detail else ""
     raise ImportFailed(f"{worker.loading} ended the process at import: it {death.how}{said}")
-
-
-def _fatal(check: str, death: Death, site: str | None) -> Outcome:
-    return bounded(
-        Outcome(
-            check=check,
-            verdict=death.verdict,
-            message=f"the process {death.how}",
-            exception=death.word,
-            site=site,
-            detail=death.detail,
-        )
-    )
-
-
-def _blocked(check: str, culprit: str) -> Outcome:
-    return Outcome(check=check, verdict=Verdict.SKIP, message=f"blocked: the process died in {culprit}")
