@@ -5,8 +5,8 @@
 In every hundred cases one segfaults, one hangs, one takes memory without end, and one leaves some behind and says
 nothing. Each of the first three must cost its own case and no other; the run must be as fast and as small at its end as
 at its beginning. What is printed for each tenth of the run are its cases per second and its memory, of all processes
-together, most of the time and at most; the last lines say how the last third stands to the first one. The exit status is 1 where a verdict is not
-the planted one; speed and memory are for people to judge.
+together, most of the time and at most; the last lines say how the last third stands to the first one. The exit status
+is 1 where a verdict is not the planted one; speed and memory are for people to judge.
 """
 
 from __future__ import annotations

@@ -116,6 +116,21 @@ def registered() -> tuple[Check, ...]:
     return tuple(found.values())
 
 
+def require_known(patterns: Sequence[str]) -> None:
+    """Make sure that each glob may match a check, without importing any: by its area alone.
+
+    Raises:
+        UsageError: there is no such area.
+    """
+    if plugins.names(GROUP):
+        return  # third parties have areas of their own
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(area, pattern.partition(".")[0]) for area in AREAS):
+            raise UsageError(
+                f"no check matches {pattern!r}{plugins.nearest(pattern, AREAS)}; `verifier list checks` names them"
+            )
+
+
 def select(patterns: Sequence[str]) -> tuple[Check, ...]:
     """The checks whose id matches one of the globs (`qkv.*`, or an area alone: `qkv`); all where there is none.
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from verifier import adapter, configuration, family, record
+from verifier import adapter, checks, configuration, family, record
 from verifier.commands import resuming, selection
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import (
@@ -28,11 +28,14 @@ from verifier.engine.events import (
 )
 from verifier.engine.limits import Limits, defaults
 from verifier.engine.plan import Plan
-from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError, VerifierError
-from verifier.report import console, html, pipe, slowest, summary, terminal
-from verifier.report.progress import Meter
+from verifier.report import pipe
 from verifier.spec import CaseSpec
+
+if TYPE_CHECKING:
+    from verifier.report.progress import Meter
+
+# Printers and processes are imported where they are used: a wrong command line must fail at once.
 
 REPORTS = Path("reports")
 REPORT_FILE = "report.html"
@@ -85,6 +88,7 @@ def run(options: RunOptions) -> ExitStatus:
         VerifierError: the harness, or code from outside at its import, failed.
     """
     _require_sense(options)
+    checks.require_known(options.only)
     references = options.adapters or (configuration.read(Path.cwd()).adapter,)
     for reference in references:
         require_adapter(reference)
@@ -167,6 +171,9 @@ def _folders(options: RunOptions, references: Sequence[str]) -> list[Path]:
 
 
 def _run_one(options: RunOptions, reference: str, specs: tuple[CaseSpec, ...], folder: Path) -> ExitStatus:
+    from verifier.report import console
+    from verifier.report.progress import Meter
+
     with record.held(folder):
         earlier = resuming.find(folder) if options.resume else None
         header = _header(options, reference, specs)
@@ -229,6 +236,8 @@ class _Drive:
 
     def run(self, meter: Meter) -> bool:
         """Run the plan into the record; whether it came to its first case."""
+        from verifier.report.summary import exit_status
+
         writer = self.writer
         try:
             for event in self._events():
@@ -246,7 +255,7 @@ class _Drive:
                     case RunFinished(stop=stop, seconds=seconds) if self.started:
                         status = ExitStatus.INTERRUPTED
                         if stop is not Stop.INTERRUPTED:
-                            status = summary.exit_status(writer.valid, writer.verdicts)
+                            status = exit_status(writer.valid, writer.verdicts)
                         writer.end(status=status, stop=stop, seconds=seconds)
                 meter.note(event)
         except (KeyboardInterrupt, BrokenPipeError):
@@ -264,6 +273,8 @@ class _Drive:
 
     def _events(self) -> Iterator[Event]:
         if self.options.isolation:
+            from verifier.engine.run import run as run_plan
+
             return run_plan(self.plan, workers=_workers(self.options))
         from verifier.engine import inline
 
@@ -339,6 +350,8 @@ def _header(options: RunOptions, reference: str, specs: Sequence[CaseSpec]) -> d
 
 def _show(path: Path, folder: Path, slow: int) -> ExitStatus:
     """Tell what the record says; the terminal hears it whatever becomes of the page."""
+    from verifier.report import console, html, slowest, summary, terminal
+
     kept = record.read(path)
     found = summary.summarise(kept)
     page = folder / REPORT_FILE
