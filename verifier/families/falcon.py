@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from verifier.canonical import Point, points
-from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
+from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, GROWING, PRESETS, Blocks
 from verifier.families.falcon_refusals import refusal
-from verifier.family import Config, Projection, QKVRows
+from verifier.family import Axis, Config, Projection, QKVRows
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,12 @@ class FalconFamily:
     def presets(self) -> Mapping[str, Config]:
         """The published checkpoints at full width."""
         return PRESETS
+
+    def grown(self, axis: Axis, factor: int) -> tuple[int, Config]:
+        """Deeper, or wider with as many heads."""
+        fields = GROWING[axis]
+        grown = {name: DIMS[name] * factor for name in fields}
+        return grown[fields[0]], grown
 
     def dropouts(self) -> Config:
         """Every dropout of the model, turned on."""
