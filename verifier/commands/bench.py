@@ -1,0 +1,143 @@
+"""`verifier bench`: what a run costs, measured from outside and from inside, in one command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from verifier import configuration
+from verifier.bench import against, costs, growth, sample, startup, whole
+from verifier.bench.curves import Curve
+from verifier.bench.figures import Figures
+from verifier.commands import selection
+from verifier.commands.run import require_adapter
+from verifier.engine.environment import versions
+from verifier.engine.interrupts import Interrupts
+from verifier.errors import ExitStatus, Inconclusive, UsageError
+from verifier.report import bench as page
+from verifier.report import console, pipe
+from verifier.spec import WORKING_DTYPES, CaseSpec
+
+CASES = 12  # valid cases in the sample, where nothing was said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What the user asked for, as on the command line; empty where nothing was said.
+
+    Attributes:
+        family: reference.
+        adapter: reference, or None for the default one.
+        only: globs that select checks.
+        where: values that flags must have.
+        everywhere: every check on every case.
+        workers: processes of the run of the whole matrix.
+        cases: how many valid cases are measured singly, at least.
+        every_check: whether every check is shown, and not the dearest alone.
+        against: the command of another program on the same cases.
+        growth: whether the curves are measured.
+        json: the file into which the figures go, too.
+    """
+
+    family: str
+    adapter: str | None = None
+    only: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    everywhere: bool = False
+    workers: int | None = None
+    cases: int = CASES
+    every_check: bool = False
+    against: str | None = None
+    growth: bool = False
+    json: Path | None = None
+
+
+def bench(options: BenchOptions) -> ExitStatus:
+    """Measure and print; whatever the figures are, the status says that they were measured.
+
+    Raises:
+        UsageError: something named on the command line is wrong.
+        Inconclusive: there is no valid case.
+        VerifierError: the harness, or code from outside at its import, failed.
+    """
+    reference = options.adapter or configuration.read(Path.cwd()).adapter
+    require_adapter(reference)
+    specs = selection.from_matrix(
+        options.family,
+        seed=0,
+        dtypes=WORKING_DTYPES,
+        device="cpu",
+        where=options.where,
+        preset=None,
+        checkpoint=None,
+        everywhere=options.everywhere,
+    )
+    if not any(spec.valid for spec in specs):
+        raise Inconclusive("HF refuses every case that is asked for, so there is nothing to measure")
+    if options.against is not None:
+        against.parse(options.against)
+    if options.json is not None:
+        _require_writable(options.json)
+    with Interrupts() as interrupts:
+        interrupts.immediate = True  # what runs is ended on the way out, and nothing is lost but time
+        figures = _measure(options, reference, specs)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures.to_json(), indent=1) + "\n")
+    try:
+        page.show(figures, console.standard_output(), every_check=options.every_check)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pipe.discard(sys.stdout)
+    return ExitStatus.CONFORMS
+
+
+def _measure(options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...]) -> Figures:
+    checks = [word for glob in options.only for word in ("--only", glob)]
+    common = ["--adapter", reference, *checks]
+    if options.workers is not None:
+        common += ["--workers", str(options.workers)]
+    narrowing = [*(word for text in options.where for word in ("--where", text))]
+    narrowing += ["--everywhere"] if options.everywhere else []
+
+    _say("the bare imports")
+    imports = startup.imports(options.family)
+    _say(f"the run of {len(specs):,} cases")
+    run = whole.run(options.family, [*common, *narrowing])
+    strata, refused = sample.strata(specs, options.cases), sample.refused(specs, options.cases)
+    taken = tuple(spec for stratum in strata for spec in stratum.cases)
+    _say(f"{len(taken)} cases singly")
+    found = costs.measure(options.family, reference, options.only, strata, refused)
+    beside = None
+    if options.against is not None:
+        _say("the other program")
+        beside = against.run(options.against, taken, options.family, common)
+    curves: tuple[Curve, ...] = ()
+    if options.growth:
+        _say("growth")
+        curves = growth.curves(options.family, reference, options.only, specs)
+    return Figures(
+        family=options.family,
+        adapter=reference,
+        narrowed=" ".join([*checks, *narrowing]),
+        versions=versions(reference),
+        startup=startup.StartUp(imports=imports, first_outcome=run.first_outcome),
+        whole=run,
+        costs=found,
+        against=beside,
+        curves=curves,
+    )
+
+
+def _say(what: str) -> None:
+    """On standard error, because it takes minutes in all."""
+    print(f"bench: measuring {what}", file=sys.stderr, flush=True)
+
+
+def _require_writable(path: Path) -> None:
+    """Before minutes are spent."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--json: cannot write {str(path)!r}: {error.strerror}") from error
