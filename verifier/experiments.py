@@ -36,7 +36,7 @@ EXTENTS: tuple[Extent, ...] = ("everywhere", "one head and position")
 # it has each kind.
 _FEWER: tuple[tuple[tuple[Kind, Extent], ...], ...] = (
     (("replace", "everywhere"), ("replace", "one head and position"), ("zero", "everywhere")),
-    (("replace", "everywhere"), ("add", "one head and position"), ("swap", "one head and position")),
+    (("replace", "everywhere"), ("add", "everywhere"), ("swap", "everywhere")),
 )
 
 UNEDITED = 2  # rows: the prompt, and the one that it is swapped with

@@ -30,6 +30,10 @@ HEAVY = (
     "verifier.numerics",
 )
 
+# Workers are ended by a signal, which leaves semaphores of whatever they imported (a progress bar's lock) to Python's
+# resource tracker. It clears them away, and would say so as a warning below our verdict.
+_QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
+
 _running: list[str] = []  # what the running forkserver was told to preload; Python has one forkserver a process
 
 
@@ -78,7 +82,8 @@ def discard() -> None:
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
     """What is started inside inherits a mask that keeps Ctrl-C, which goes to the whole group, from it."""
-    resource_tracker.ensure_running()  # it unblocks the signal in this process when it starts
+    with _environment("PYTHONWARNINGS", _QUIET_TRACKER):
+        resource_tracker.ensure_running()  # it unblocks the signal in this process when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -102,12 +107,22 @@ def main_hidden() -> Iterator[None]:
 
 
 def _start(wanted: str) -> None:
-    os.environ[preload.VARIABLE] = wanted
+    with _environment(preload.VARIABLE, wanted), interrupts_held():
+        multiprocessing.forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """A variable for what is started inside; afterwards it is as it was."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
-        with interrupts_held():
-            multiprocessing.forkserver.ensure_running()
+        yield
     finally:
-        del os.environ[preload.VARIABLE]
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _module(reference: str, group: str) -> str:
