@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from verifier import family
@@ -45,11 +46,19 @@ def test_the_word_follows_from_the_slopes(exponents: tuple[float, float], word: 
     assert curve(*exponents, wobble=0.1).growth is word
 
 
-def test_a_slope_within_its_own_error_is_none() -> None:
+def test_a_slope_that_may_be_zero_is_none() -> None:
     wobbling = curve(1.0, 1.05, wobble=0.5)
     assert abs(wobbling.ratio.exponent) < wobbling.ratio.error
     assert wobbling.growth is Growth.HOLDS
     assert curve(1.0, 1.05, wobble=0.001).growth is Growth.GROWS
+
+
+def test_noise_alone_seldom_grows() -> None:
+    draws, grows = np.random.default_rng(0), 0
+    for _ in range(400):
+        points = [Point(size=size, seconds=3 + draws.lognormal(sigma=0.1), models=3.0) for size in SIZES]
+        grows += Curve(axis="layers", points=tuple(points)).growth is Growth.GROWS
+    assert grows <= 20  # one in forty is expected of what is two-sided at 95 %
 
 
 # --- what is run -----------------------------------------------------------------------------------------------------

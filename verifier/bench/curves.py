@@ -7,6 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Student's t, two-sided at 95 %, by degrees of freedom: what a standard error that was estimated from so few points is
+# to be multiplied by. A line takes two of the points' degrees.
+_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447}
+
 
 class Growth(enum.StrEnum):
     """How the time of all else over the models' changes with the size."""
@@ -40,7 +44,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A power law through points: its exponent, and the standard error of that."""
+    """A power law through points: its exponent, and by how much that may be off, at 95 % confidence."""
 
     exponent: float
     error: float
@@ -52,7 +56,7 @@ class Curve:
 
     Attributes:
         axis: what grows.
-        points: at least three; none where it could not be measured.
+        points: three to eight; none where it could not be measured.
         left_out: why not, as a sentence.
     """
 
@@ -77,7 +81,7 @@ class Curve:
 
     @property
     def growth(self) -> Growth:
-        """How that changes: it holds where the exponent is zero within its own standard error."""
+        """How that changes: it holds where the exponent may be zero."""
         found = self.ratio
         if abs(found.exponent) <= found.error:
             return Growth.HOLDS
@@ -93,4 +97,5 @@ def fit(sizes: Sequence[float], values: Sequence[float]) -> Fit:
     import numpy as np  # heavy, and needed here alone
 
     (slope, _), covariance = np.polyfit(np.log(sizes), np.log(values), 1, cov=True)
-    return Fit(exponent=float(slope), error=math.sqrt(float(covariance[0, 0])))
+    few = _STUDENT[len(sizes) - 2]
+    return Fit(exponent=float(slope), error=few * math.sqrt(float(covariance[0, 0])))

@@ -180,7 +180,7 @@ def _show_curve(curve: Curve, console: Console) -> None:
     for point in curve.points:
         table.add_row(f"{point.size:,}", f"{point.seconds:.2f}", f"{point.models:.2f}", f"{point.ratio:.2f}")
     table.add_section()
-    table.add_row("exponent", *(_exponent(one) for one in (curve.total, curve.models, curve.ratio)))
+    table.add_row("exponent, at 95%", *(_exponent(one) for one in (curve.total, curve.models, curve.ratio)))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
     grown = curve.growth
     words = Text(f"What is not inside the models, over what is, {_GROWTH[grown]}.")
