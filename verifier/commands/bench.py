@@ -16,8 +16,7 @@ from verifier.commands.run import require_adapter
 from verifier.engine.environment import versions
 from verifier.engine.interrupts import Interrupts
 from verifier.errors import ExitStatus, Inconclusive, UsageError
-from verifier.report import bench as page
-from verifier.report import console, pipe
+from verifier.report import pipe
 from verifier.spec import WORKING_DTYPES, CaseSpec
 
 CASES = 12  # valid cases in the sample, where nothing was said
@@ -85,6 +84,9 @@ def bench(options: BenchOptions) -> ExitStatus:
         figures = _measure(options, reference, specs)
     if options.json is not None:
         options.json.write_text(json.dumps(figures.to_json(), indent=1) + "\n")
+    from verifier.report import bench as page  # what is wrong with the command line is said before a printer is there
+    from verifier.report import console
+
     try:
         page.show(figures, console.standard_output(), every_check=options.every_check)
         sys.stdout.flush()
