@@ -51,20 +51,18 @@ def test_what_is_refused_has_the_familys_reason(falcon: FalconFamily, specs: lis
         assert spec.valid == (spec.reason is None)
 
 
-def test_all_values_of_any_three_flags_meet_where_the_spread_checks_look(
-    falcon: FalconFamily, specs: list[CaseSpec]
-) -> None:
+def test_every_two_values_meet_where_the_spread_checks_look(falcon: FalconFamily, specs: list[CaseSpec]) -> None:
     def meetings(chosen: list[CaseSpec]) -> set[Any]:
         return {
             met
             for spec in chosen
-            for met in itertools.combinations([(name, spec.config[name]) for name in falcon.flags()], 3)
+            for met in itertools.combinations([(name, spec.config[name]) for name in falcon.flags()], 2)
         }
 
     product = [spec for spec in specs if spec.valid and spec.label is None]
     spread = [spec for spec in product if spec.spread]
     assert meetings(spread) == meetings(product)
-    assert len(spread) < len(product) / 4
+    assert len(spread) < len(product) / 8
     corners = [spec for spec in specs if spec.valid and spec.label is not None]
     assert 0 < sum(spec.spread for spec in corners) < len(corners)
     assert all(spec.depth == "valid" for spec in specs if not spec.valid)

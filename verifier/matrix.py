@@ -18,7 +18,7 @@ from verifier.spec import DEPTHS, WORKING_DTYPES, CaseSpec
 # The long input of a corner: beyond 256, from where on bfloat16 (ALiBi's positions) does not count exactly. It costs
 # the square of its length, so the product makes do with one that is longer than any dimension.
 _CORNER_LONG = 263
-_MEETING = 3  # of how many flags all values meet in the cases that are spread over the matrix
+_MEETING = 2  # of how many flags all values meet in the cases that are spread over the matrix
 # Inputs of a preset: as short as it gets, because its width is the point.
 _PRESET_INPUTS: Mapping[str, Any] = {"batch": 2, "length": 7, "long": 33}
 
@@ -71,8 +71,8 @@ def cases(
 def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     """The same, some of which are looked at more closely than the others.
 
-    Spread: a covering of the flags, in which all values of any three flags that HF accepts together meet (most bugs
-    need the meeting of one or two), and the last corner of each kind of model, which is what hook points it has.
+    Spread: a covering of the flags, in which every two values of every two flags that HF accepts together meet, and
+    the last corner of each kind of model, which is what hook points it has.
     Thorough: the plainest case, and the last of each kind, which has most flags away from that.
     """
     valid = [number for number, spec in enumerate(specs) if spec.valid]

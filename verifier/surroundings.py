@@ -35,13 +35,24 @@ def _contents(value: Any) -> Any:
 
 
 def _entries(registry: dict[Any, Any]) -> Any:
-    # `dict`'s own methods, because a registry may make its entries when they are asked for.
-    return frozenset(zip(dict.keys(registry), map(id, dict.values(registry)), strict=True))
+    # `dict`'s own methods, because a registry may make its entries when they are asked for. Two tuples, because a set
+    # of pairs takes three times as long, and there are hundreds of registries.
+    return _Entries((tuple(dict.keys(registry)), tuple(map(id, dict.values(registry)))))
+
+
+class _Entries(tuple[tuple[Any, ...], tuple[int, ...]]):
+    """A registry's keys, and the identities of their values."""
+
+    __slots__ = ()
+
+    @property
+    def pairs(self) -> frozenset[tuple[Any, int]]:
+        return frozenset(zip(*self, strict=True))
 
 
 def _still_in(before: Any, now: Any) -> bool:
-    if isinstance(before, frozenset) and isinstance(now, frozenset):
-        return before <= now
+    if isinstance(before, _Entries) and isinstance(now, _Entries):
+        return before.pairs <= now.pairs
     if isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now):
         return all(_still_in(one, other) for one, other in zip(before, now, strict=True))
     return bool(before == now)
@@ -64,10 +75,12 @@ class Surroundings:
 
     def _then_and_now(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Everything by name, as it was and as it is; nothing at all where both are the same."""
-        now, torch_now = self._look(), _torch_state()
-        if torch_now == self._torch and all(map(_Namespace.same, self._seen, now)):
+        torch_now = _torch_state()
+        if torch_now == self._torch and all(
+            seen.is_as(vars(one)) for seen, one in zip(self._seen, self._watched.values(), strict=True)
+        ):
             return {}, {}
-        return _named(self._seen) | self._torch, _named(now) | torch_now
+        return _named(self._seen) | self._torch, _named(self._look()) | torch_now
 
     def differences(self) -> list[str]:
         """What is no longer as it was, by name."""
@@ -96,9 +109,11 @@ class _Namespace:
         self.identities = tuple(map(id, self.held))
         self.contents = {name: _contents(value) for name, value in names.items() if _has_contents(value)}
 
-    def same(self, other: _Namespace) -> bool:
-        """Whether nothing is another one; told without a look at each."""
-        return self.names == other.names and self.identities == other.identities and self.contents == other.contents
+    def is_as(self, names: Mapping[str, Any]) -> bool:
+        """Whether these names are as they were then; told without a look at each."""
+        if self.names != tuple(names) or self.identities != tuple(map(id, names.values())):
+            return False
+        return all(_contents(names[name]) == held for name, held in self.contents.items())
 
 
 def _named(seen: list[_Namespace]) -> dict[str, Any]:

@@ -38,10 +38,10 @@ AREAS = (
 # Areas whose checks are in more than one module.
 _MODULES: Mapping[str, tuple[str, ...]] = {"hooks": ("hooks", "hook_effects")}
 
-# Every valid case; those that HF refuses; both. `spread`: the valid cases in which all values of any three flags meet,
-# for what hangs on how a subject is handled (moved, copied, trained, hooked and let go of), on the dtype or the kernel
-# that it is run in, or on Hugging Face alone, and not on what this very layout of a block computes. `thorough`: a few
-# of those for each kind of block, because it is dear.
+# Every valid case; those that HF refuses; both. `spread`: the valid cases in which every two values of every two flags
+# meet, for what hangs on how a subject is called and handled (at which positions, in which dtype or kernel; moved,
+# copied, trained, hooked and let go of), or on Hugging Face alone, and not on what this very layout of a block
+# computes. `thorough`: a few of those for each kind of block, because it is dear.
 Applies = Literal["valid", "invalid", "always", "spread", "thorough"]
 
 

@@ -21,7 +21,7 @@ GREEDY_STEPS = 6
 PADDED_STEPS = 3  # positions of padded rows are counted wrongly from the first steps on, or never
 
 
-@check("cache.given", needs=["cache"])
+@check("cache.given", needs=["cache"], applies="spread")
 def given(case: Case) -> Finding:
     """A forward that is asked for its cache gives one, and the logits that it gives without.
 
@@ -151,7 +151,7 @@ def apart(case: Case) -> Finding:
     )
 
 
-@check("cache.hooks", needs=["cache", "hooks"])
+@check("cache.hooks", needs=["cache", "hooks"], applies="spread")
 def hooks(case: Case) -> Finding:
     """With a cache, every hook point shows the new tokens alone, with the values of one forward over the whole text.
 

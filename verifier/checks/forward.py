@@ -74,7 +74,7 @@ def logits(case: Case) -> Finding:
     return _logits(case, "plain", "logits")
 
 
-@check("forward.lengths")
+@check("forward.lengths", applies="spread")
 def lengths(case: Case) -> Finding:
     """The logits of a single token, and of a sequence longer than any dimension of the model, are HF's.
 
@@ -126,7 +126,7 @@ gaps = _padding("forward.gaps", "gaps", "masked tokens in the middle")
 mixed_padding = _padding("forward.mixed_padding", "left, right and gaps", "padding on both sides and in the middle")
 
 
-@check("forward.position_ids")
+@check("forward.position_ids", applies="spread")
 def position_ids(case: Case) -> Finding:
     """With position ids of the caller's, other ones in each row, the logits are HF's.
 

@@ -121,7 +121,7 @@ def _named(dtype: str, comparison: Comparison) -> Comparison:
     return stated(comparison.where, f"{comparison.message} in a {dtype} model")
 
 
-@check("weights.restore", needs=["weights", "restore"], applies="spread")
+@check("weights.restore", needs=["weights", "restore"])
 def restore(case: Case) -> Finding:
     """Canonical weights go back into HF's names and shapes bit for bit: the subject's own, and any others of such a
     model.
@@ -219,7 +219,7 @@ class _Edited:
 # --- what is done to them ------------------------------------------------------------------------------------------
 
 
-@check("weights.processings", needs=["processings"], applies="spread")
+@check("weights.processings", needs=["processings"])
 def processed(case: Case) -> Finding:
     """Each weight processing alone keeps the logits, or the log-probabilities, that the library promises to keep.
 
@@ -247,7 +247,7 @@ def processed_points(case: Case) -> Finding:
     return conclude(made)
 
 
-@check("weights.processings_together", needs=["processings"], applies="spread")
+@check("weights.processings_together", needs=["processings"])
 def together(case: Case) -> Finding:
     """All weight processings together keep what each of them promises to keep.
 
