@@ -30,6 +30,7 @@ def test_a_case_counts_as_often_as_it_stands_for(found: costs.Costs) -> None:
 def test_the_parts_sum_to_the_whole(found: costs.Costs) -> None:
     assert found.models + found.other + found.harness == pytest.approx(found.seconds)
     assert found.share == pytest.approx(3 / 4)
+    assert found.bare == pytest.approx(found.models / 2)  # of a third and two thirds, half of it all is watched
     assert sum(inside.seconds for inside in found.inside.values()) == pytest.approx(found.models)
     assert sum(check.seconds for check in found.checks) == pytest.approx(found.seconds)
     assert sum(check.models for check in found.checks) == pytest.approx(found.models)

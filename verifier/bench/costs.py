@@ -75,6 +75,12 @@ class Costs:
         return sum(inside.seconds for kind, inside in self.inside.items() if kind.of_models)
 
     @property
+    def bare(self) -> float:
+        """Those of them in which the harness did not look on: in the others there is work of its own, too."""
+        watched = sum(inside.watched_seconds for kind, inside in self.inside.items() if kind.of_models)
+        return self.models - watched
+
+    @property
     def other(self) -> float:
         """The seconds in the adapter's code that are no model's."""
         return sum(inside.seconds for kind, inside in self.inside.items() if not kind.of_models)

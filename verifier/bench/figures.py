@@ -79,6 +79,7 @@ def _costs(costs: Costs) -> dict[str, Any]:
         "inside": {kind.name.lower(): asdict(inside) for kind, inside in costs.inside.items()},
         "checks": [asdict(check) for check in costs.checks],
         "models": costs.models,
+        "bare": costs.bare,
         "other": costs.other,
         "harness": costs.harness,
         "share": costs.share,

@@ -116,6 +116,7 @@ def _show_costs(figures: Figures, console: Console) -> None:
     target = _target(f"{of.MODELS_SHARE:.0%}", figures.met["share"])
     table.add_section()
     table.add_row(f"inside the models{target}", *_time_and_share(costs.models, costs), style="bold")
+    table.add_row("  of that in bare calls", *_time_and_share(costs.bare, costs))
     table.add_row(str(Kind.OTHER), *_time_and_share(costs.other, costs), f"{costs.inside[Kind.OTHER].calls:.1f}")
     table.add_row("the harness", *_time_and_share(costs.harness, costs))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
