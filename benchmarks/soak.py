@@ -23,7 +23,7 @@ from typing import Any
 
 from verifier import family, matrix
 from verifier.adapter import Inputs, Output
-from verifier.bench.memory import shared_out, tree
+from verifier.bench.processes import shared_out, tree
 from verifier.engine.events import CaseFinished, Heartbeat, OutcomeReady, WorkerLost
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
@@ -133,7 +133,7 @@ def main() -> int:
             case WorkerLost():
                 lost += 1
             case Heartbeat():
-                part.memory.append(sum(shared_out(process) or 0 for process in tree(os.getpid())))
+                part.memory.append(sum(shared_out(process.number) or 0 for process in tree(os.getpid())))
     _show(parts, time.perf_counter() - began, finished, lost)
     return _judge(wanted, outcomes)
 
@@ -147,9 +147,14 @@ def _show(parts: list[Part], seconds: float, finished: int, lost: int) -> None:
     third = max(1, PARTS // 3)
     # The very last part has the cases that are run again, one after the other.
     first, last = parts[:third], parts[-third - 1 : -1]
-    rate = statistics.mean(part.rate for part in last) / statistics.mean(part.rate for part in first)
-    memory = statistics.mean(part.usual for part in last) / statistics.mean(part.usual for part in first)
-    print(f"the last third over the first one: {rate:.2f} of its speed, {memory:.2f} of its memory")
+    rate = _over([part.rate for part in last], [part.rate for part in first])
+    memory = _over([part.usual for part in last], [part.usual for part in first])
+    print(f"the last third over the first one: {rate} of its speed, {memory} of its memory")
+
+
+def _over(last: list[float], first: list[float]) -> str:
+    """How their means stand to each other; a run of seconds is over before memory is looked at."""
+    return f"{statistics.mean(last) / statistics.mean(first):.2f}" if any(first) else "(too short to be told)"
 
 
 def _judge(wanted: tuple[CaseSpec, ...], outcomes: dict[tuple[str, str], Verdict]) -> int:
