@@ -225,15 +225,16 @@ def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
 @click.argument("identity", metavar="ID")
 @click.argument("record", required=False, type=click.Path(path_type=Path))
 @_adapter
+@click.option("--pdb", is_flag=True, help="In this process, with Python's debugger at each failure.")
 @_shows_traceback
-def _repro(identity: str, record: Path | None, adapter: str | None) -> ExitStatus:
+def _repro(identity: str, record: Path | None, adapter: str | None, pdb: bool) -> ExitStatus:
     """Run one case again: ID is a case's, or a failure's fingerprint.
 
     RECORD is a record.jsonl or its folder; without it, the newest record under reports/ that knows the ID.
     """
     from verifier.commands.repro import repro
 
-    return repro(identity, record, adapter)
+    return repro(identity, record, adapter, pdb=pdb)
 
 
 @cli.command("report")

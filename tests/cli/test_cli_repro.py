@@ -37,7 +37,28 @@ def test_a_fingerprint_is_run_again_on_its_smallest_case(verifier, failing):
     assert ended.status == 1
     assert "config   alibi=true num_ln_in_parallel_attn=1 bias=true" in ended.out
     assert "goodbye, cruel config" in ended.out
+    assert "the process ended with exit status 7; the case is run once more" in ended.out
     assert ended.out.splitlines()[-1] == "it still fails"
+
+
+def test_a_hang_is_run_again_under_its_records_limit(verifier, tmp_path):
+    arguments = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Sleeps")
+    assert verifier(*arguments, "--timeout", "1s", "--out", tmp_path).status == 1
+    ended = verifier("repro", _entry(tmp_path, Verdict.TIMEOUT).fingerprint, tmp_path)
+    assert ended.status == 1
+    assert "TIMEOUT" in ended.out
+    assert "in wrap" in ended.out
+    assert ended.out.splitlines()[-1] == "it still fails"
+
+
+def test_a_failure_is_debugged_in_this_process(verifier, tmp_path, monkeypatch):
+    arguments = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Raises")
+    assert verifier(*arguments, "--out", tmp_path).status == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO("p model.config.model_type\nc\n"))
+    ended = verifier("repro", _entry(tmp_path, Verdict.ERROR).fingerprint, tmp_path, "--pdb")
+    assert ended.status == 1
+    assert "(Pdb) 'falcon'" in ended.out
+    assert ended.out.splitlines()[-1].endswith("it still fails")
 
 
 def test_a_case_that_was_mended_passes(verifier, failing):

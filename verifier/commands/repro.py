@@ -13,11 +13,14 @@ from rich.text import Text
 
 from verifier import record
 from verifier.commands.run import REPORTS, require_adapter
-from verifier.engine.events import OutcomeReady, RunFinished, RunStarted, Stop
+from verifier.engine import inline
+from verifier.engine.debugger import Debugger
+from verifier.engine.events import OutcomeReady, RunFinished, RunStarted, Stop, WorkerLost
+from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
-from verifier.outcome import Verdict
+from verifier.outcome import Outcome, Verdict
 from verifier.report import console, terminal, text
 from verifier.report.summary import difference, smallest
 from verifier.spec import CaseSpec
@@ -42,8 +45,14 @@ class Found:
     others: int = 0
 
 
-def repro(identity: str, path: Path | None, adapter: str | None) -> ExitStatus:
-    """Run the case of that id, or the smallest case of that fingerprint, again.
+def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = False) -> ExitStatus:
+    """Run the case of that id, or the smallest case of that fingerprint, again, under the limits that it was under.
+
+    Args:
+        identity: a case's id or a fingerprint.
+        path: the record that knows it; None for the newest one.
+        adapter: another one than the record's.
+        pdb: whether to run it in this process, and to stop in the debugger at each failure.
 
     Raises:
         UsageError: no record knows the id.
@@ -52,30 +61,36 @@ def repro(identity: str, path: Path | None, adapter: str | None) -> ExitStatus:
     found = find(identity, path)
     reference = adapter or found.record.run.adapter
     require_adapter(reference)
+    limits = found.record.run.limits
     plan = Plan(
         family=found.spec.family,
         adapter=reference,
         specs=(found.spec,),
         only=found.checks,
         device=found.spec.device,
+        limits=Limits(seconds=limits.get("timeout"), bytes=limits.get("memory")),
     )
     out = console.standard_output()
     _show_case(found, reference, out)
-    verdicts: dict[str, Verdict] = {}
-    again = False
-    for event in run_plan(plan, workers=1):
+    outcomes: dict[str, Outcome] = {}
+    for event in inline.run(plan, debugger=Debugger()) if pdb else run_plan(plan, workers=1):
         match event:
             case RunStarted(adapter_name=name, adapter_version=version):
                 out.print(Text(f"adapter  {text.line(name)} {text.line(version)}"))
+            case WorkerLost(reason=reason):
+                out.print(Text(f"the process {text.line(reason)}; the case is run once more"))
             case OutcomeReady(outcome=outcome):
-                terminal.show_outcome(outcome, out)
-                verdicts[outcome.check] = outcome.verdict
-                again |= outcome.verdict.gates and outcome.fingerprint == found.fingerprint
+                before = outcomes.get(outcome.check)
+                if before is None or before.verdict is not outcome.verdict:
+                    terminal.show_outcome(outcome, out)
+                outcomes[outcome.check] = outcome
             case RunFinished(stop=Stop.INTERRUPTED):
                 return ExitStatus.INTERRUPTED
             case _:
                 pass
-    return _conclude(verdicts.values(), again or not found.fingerprint, out)
+    gating = [outcome for outcome in outcomes.values() if outcome.verdict.gates]
+    again = not found.fingerprint or any(outcome.fingerprint == found.fingerprint for outcome in gating)
+    return _conclude([outcome.verdict for outcome in outcomes.values()], again, out)
 
 
 def find(identity: str, path: Path | None) -> Found:
