@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+import pytest
 from user_adapters import FEW
 
 from verifier import record
@@ -79,8 +80,9 @@ def test_an_interrupt_while_it_loads_leaves_nothing(started, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_workers_end_with_a_killed_coordinator_and_the_record_stays_readable(started, tmp_path):
-    process = started(*NARROW, "--adapter", "mine:Sleeps", "--out", tmp_path)
+@pytest.mark.parametrize("adapter", ["Sleeps", "SleepsInC"])
+def test_workers_end_with_a_killed_coordinator_and_the_record_stays_readable(started, tmp_path, adapter):
+    process = started(*NARROW, "--adapter", f"mine:{adapter}", "--out", tmp_path)
     _wait_for(_in_the_long_case(tmp_path), "the long cases")
     process.kill()
     process.wait()

@@ -56,6 +56,13 @@ class Sleeps(Right):
             time.sleep(60)
         return Subject(model)
 
+class SleepsInC(Right):
+    """Holds the interpreter's lock while it sleeps, so that no other thread runs."""
+    def wrap(self, model):
+        if model.config.bias:
+            ctypes.PyDLL(None).sleep(60)
+        return Subject(model)
+
 class SleepsFirst(Right):
     """Sleeps until somebody says that it has slept."""
     def wrap(self, model):

@@ -142,8 +142,7 @@ def parameters(case: Case) -> Finding:
     """The gradient that a backward leaves in each weight is HF's, the fused one's compared through the split.
 
     With no hook, and in the spread cases with hooks on every point that hand on copies of values and gradients. A
-    failure means that what
-    is trained or attributed to through the adapter is another model's.
+    failure means that what is trained or attributed to through the adapter is another model's.
     """
     case.agreeing_rows("plain")
     subject = case.wrap(case.build())

@@ -36,6 +36,15 @@ def listing(kind: str, family_reference: str | None) -> ExitStatus:
     return ExitStatus.CONFORMS
 
 
+# What a check applies to, in words.
+_LOOKS_AT = {
+    "valid": "every valid case",
+    "invalid": "every case that HF refuses",
+    "always": "every case",
+    "spread": "the valid cases that are spread over the flags",
+    "thorough": "a few valid cases of each kind of block",
+}
+
 Named = tuple[str, str]  # a name and its meaning
 
 
@@ -60,7 +69,7 @@ def _checks() -> Iterator[Named]:
     from verifier.checks import registered  # imports torch
 
     for check in registered():
-        yield check.id, check.doc
+        yield check.id, f"{check.doc} Looks at {_LOOKS_AT[check.applies]}."
 
 
 def _hooks(reference: str | None) -> Iterator[Named]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import faulthandler
+import fcntl
 import gc
 import os
 import re
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -27,8 +26,6 @@ from verifier.spec import CaseSpec
 # What one outcome may take in pipes, files and reports; a repr of 10 MB helps nobody.
 LINE_LIMIT = 1_000
 DETAIL_LIMIT = 16_000
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
@@ -190,7 +187,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="verifier-parent").start()
-    if sys.platform == "linux":
-        # That thread never runs while a call into C holds the interpreter's lock. The process that this one was
-        # forked from ends with the coordinator too, and its end is something that the system can tell of by a signal.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if hasattr(fcntl, "F_SETSIG"):
+        # That thread never runs while a call into C holds the interpreter's lock; the system itself can be told to end
+        # this process when the pipe's other end is closed.
+        fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
