@@ -195,7 +195,14 @@ def test_reasons_for_refusals_are_all_on_the_page_and_few_in_the_terminal(make, 
     assert all(f"reason {number}." in html.render([found]) for number in range(count))
 
 
-@pytest.mark.parametrize(("verdict", "title"), [(Verdict.CRASH, "What the process said"), (Verdict.ERROR, "Traceback")])
+@pytest.mark.parametrize(
+    ("verdict", "title"),
+    [
+        (Verdict.CRASH, "Where the process was, and what it said"),
+        (Verdict.TIMEOUT, "Where the process was, and what it said"),
+        (Verdict.ERROR, "Traceback"),
+    ],
+)
 def test_detail_is_called_what_it_is(make, verdict, title):
     found = summarise(make(specs()[:1], lambda spec, check: outcome(check, verdict, where="x", detail="here")))
     assert f"<summary>{title}</summary>" in html.render([found])
@@ -283,3 +290,15 @@ def test_progress_on_a_terminal_is_a_bar_that_goes_away():
     shown = console.file.getvalue()
     assert "1/2" in shown
     assert shown.endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize(
+    ("limits", "spelt"),
+    [
+        ({"timeout": 60.0, "memory": 2 * 2**30}, "1 min 0 s, and 2 GiB memory on top of what the process had"),
+        ({"timeout": None, "memory": 300 * 2**20}, "any time, and 300 MiB memory on top of what the process had"),
+        ({}, "any time, and any memory on top of what the process had"),
+    ],
+)
+def test_limits_are_told_in_words(limits, spelt):
+    assert text.limits(limits) == spelt

@@ -21,7 +21,7 @@ SHAPES = {
     Verdict.FAIL: "✗",
     Verdict.ERROR: "!",
     Verdict.CRASH: "☠",
-    Verdict.TIMEOUT: "⧖",
+    Verdict.TIMEOUT: "◷",
     Verdict.SKIP: "–",
     Verdict.UPSTREAM: "↑",
 }
@@ -45,10 +45,11 @@ def render(summaries: Sequence[Summary]) -> str:
         "marked": text.marked,
         "said": text.said,
         "duration": text.duration,
+        "limits": text.limits,
     }
     environment.globals |= {
         "plural": text.plural,
-        "crash": Verdict.CRASH,
+        "died": (Verdict.CRASH, Verdict.TIMEOUT),
         "reasons": terminal.reasons,
         "words": text.VERDICT_WORDS,
         "statuses": text.STATUS_WORDS,

@@ -118,6 +118,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def size(count: float) -> str:
+    """`512 MiB`, `2 GiB`."""
+    return f"{count / 2**30:g} GiB" if count >= 2**30 else f"{count / 2**20:g} MiB"
+
+
+def limits(found: Mapping[str, Any]) -> str:
+    """`1 min 0 s, and 2 GiB memory on top of what the process had`, of a record's limits."""
+    seconds, memory = found.get("timeout"), found.get("memory")
+    time = "any time" if seconds is None else duration(seconds)
+    return f"{time}, and {'any' if memory is None else size(memory)} memory on top of what the process had"
+
+
 def versions(found: Mapping[str, str], names: Sequence[str] = ()) -> str:
     """`transformers 5.23.0 · torch 2.13.0`."""
     return " · ".join(f"{name} {found[name]}" for name in (names or found) if name in found)
