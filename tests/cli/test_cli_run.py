@@ -192,6 +192,25 @@ def test_hooks_are_listed_for_one_family_or_all(verifier):
     assert "hook_pre_linear" not in falcon.out  # Falcon's MLP has no gate
 
 
+@pytest.mark.parametrize(
+    ("adapter", "words", "marked"),
+    [
+        (
+            "Quits",
+            "bias (fails 2 of 2, passes 2 of 2)",
+            "<code>bias</code> <small>(fails 2 of 2, passes 2 of 2)</small>",
+        ),
+        ("Raises", "every case that the check looked at", "every case that the check looked at"),
+    ],
+)
+def test_a_failure_is_explained_by_the_flags_that_its_cases_share(verifier, tmp_path, adapter, words, marked):
+    ended = verifier(
+        "run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", f"mine:{adapter}", "--out", tmp_path
+    )
+    assert [line.split(maxsplit=1)[1] for line in ended.out.splitlines() if line.split()[:1] == ["rule"]] == [words]
+    assert f"<dt>rule</dt><dd>{marked}</dd>" in (tmp_path / "report.html").read_text()
+
+
 RIGHT = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right")
 
 

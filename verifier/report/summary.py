@@ -12,6 +12,7 @@ from verifier.errors import ExitStatus
 from verifier.outcome import Verdict
 from verifier.record import Entry, Record, RunLine
 from verifier.report.rows import Cell, Row, rows, same_value
+from verifier.rules import Rule, explain
 from verifier.spec import CaseSpec
 
 # Of several verdicts in one cell of the matrix the first is shown. A skip says less than anything that ran.
@@ -41,6 +42,8 @@ class Finding:
         ran: on how many cases the check gave anything but a skip.
         proves: what the check proves, and what a failure means.
         reproduce: the command line.
+        rule: what its cases have in common that those have not which the check passes; None where nothing is to be
+            told apart.
     """
 
     number: str
@@ -52,6 +55,14 @@ class Finding:
     ran: int
     proves: str
     reproduce: str
+    rule: Rule | None
+
+    @property
+    def explanation(self) -> str | None:
+        """The rule in words; None where there is none."""
+        if self.rule is not None:
+            return self.rule.words
+        return "every case that the check looked at" if len(self.cases) == self.ran > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,11 +258,19 @@ def _status(record: Record) -> ExitStatus:
 def _findings(record: Record, order: Mapping[str, int], *, upstream: bool) -> tuple[Finding, ...]:
     by_print: dict[str, dict[str, Entry]] = {}
     ran: Counter[str] = Counter()
+    passing: dict[str, list[str]] = {}
     for entry in record.entries:
         verdict = entry.outcome.verdict
+        if verdict in (Verdict.PASS, Verdict.REDUCED):
+            passing.setdefault(entry.outcome.check, []).append(entry.case)
         ran[entry.outcome.check] += verdict is not Verdict.SKIP
         if entry.fingerprint and (verdict is Verdict.UPSTREAM if upstream else verdict.gates):
             by_print.setdefault(entry.fingerprint, {})[entry.case] = entry
+
+    def rule_of(entries: Mapping[str, Entry], check: str) -> Rule | None:
+        sides = ([record.cases[case].config for case in sorted(cases)] for cases in (entries, passing.get(check, ())))
+        return explain(*sides, flags=record.run.flags)
+
     docs = {check["id"]: check.get("doc", "") for check in record.run.checks}
     found = []
     for fingerprint, entries in by_print.items():
@@ -271,6 +290,7 @@ def _findings(record: Record, order: Mapping[str, int], *, upstream: bool) -> tu
             ran=ran[entries[spec.id].outcome.check],
             proves=docs.get(entries[spec.id].outcome.check, ""),
             reproduce=f"verifier repro {fingerprint} {where}",
+            rule=rule_of(entries, entries[spec.id].outcome.check),
         )
         for number, (_, _, fingerprint, spec, entries) in enumerate(found, start=1)
     )

@@ -183,6 +183,7 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
                 "measured": _against_bound(outcome) or None,
                 "said": text.said(outcome),
                 "in": outcome.site,
+                "rule": finding.explanation,
                 "smallest": text.config(finding.differs) or "the plainest config",
                 "reproduce": finding.reproduce,
             },
