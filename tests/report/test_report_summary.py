@@ -204,3 +204,42 @@ def test_the_order_of_lines_changes_nothing(make):
     turned = replace(found, entries=found.entries[::-1], cases=dict(reversed(list(found.cases.items()))))
     assert summarise(turned) == summarise(found)
     assert len(summarise(found).areas) == len({check.partition(".")[0] for check in CHECKS})
+
+
+def test_how_closely_a_case_was_looked_at_parts_no_rows(make):
+    """Where a check looks at some of the cases only, what it finds is shown in the row of all that are alike."""
+    looked_at = {spec.id for spec in specs()[::3]}
+
+    def fails(spec, check):
+        if check != "forward.logits":
+            return None
+        return outcome(check, Verdict.FAIL if spec.id in looked_at else Verdict.SKIP, where="logits", message="m")
+
+    def rows_where(applies):
+        named = [{"id": check, "doc": "", "applies": "valid"} for check in CHECKS]
+        named[-1]["applies"] = applies
+        return summarise(make(specs(), fails, checks=named)).rows
+
+    (row,) = rows_where("spread")
+    assert set(row.cases) == {spec.id for spec in specs()}
+    assert row.cells["forward"].verdict is Verdict.FAIL
+    assert row.cells["forward"].findings == ("1",)
+    assert row.cells["qkv"].verdict is Verdict.PASS
+    assert len(rows_where("valid")) > 1
+
+
+def test_each_finding_has_its_rule(make):
+    def fails(spec, check):
+        wrong = check == "qkv.rows" and spec.config["alibi"] and not spec.config["bias"]
+        return outcome(check, Verdict.FAIL, where="blocks.0.attn.hook_q", message="m") if wrong else None
+
+    (finding,) = summarise(make(specs(), fails)).findings
+    assert finding.explanation == "alibi and not bias (fails 3 of 3, passes 9 of 9)"
+
+
+def test_a_failure_of_all_cases_is_said_to_be_one(make):
+    def fails(spec, check):
+        return outcome(check, Verdict.FAIL, where="blocks.0.attn.hook_q", message="m") if check == "qkv.rows" else None
+
+    (finding,) = summarise(make(specs(), fails)).findings
+    assert (finding.rule, finding.explanation) == (None, "every case that the check looked at")

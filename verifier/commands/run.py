@@ -291,7 +291,7 @@ class _Drive:
             adapter_name=event.adapter_name,
             adapter_version=event.adapter_version,
             started=_now(),
-            checks=[{"id": check.id, "doc": check.doc} for check in event.checks],
+            checks=[{"id": check.id, "doc": check.doc, "applies": check.applies} for check in event.checks],
             workers=event.workers,
             limits={"timeout": self.plan.limits.seconds, "memory": self.plan.limits.bytes},
         )

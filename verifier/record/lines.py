@@ -32,7 +32,7 @@ class RunLine:
         started: ISO 8601, UTC.
         flags: every flag and its values, the plainest first.
         dims: the dims that the flag matrix gives to every combination.
-        checks: id and what it proves, in the order in which they run.
+        checks: id, what it proves and which cases it looks at, in the order in which they run.
         planned: how many `valid` and `refused` cases.
         asked: the options that narrowed the run, as the user wrote them.
         workers: processes.

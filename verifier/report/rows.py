@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,20 +39,49 @@ class Row:
     cells: Mapping[str, Cell]
 
 
+# Of several verdicts in one cell of the matrix the first is shown. A skip says less than anything that ran.
+WORST_FIRST = (
+    Verdict.CRASH,
+    Verdict.TIMEOUT,
+    Verdict.ERROR,
+    Verdict.FAIL,
+    Verdict.UPSTREAM,
+    Verdict.REDUCED,
+    Verdict.PASS,
+    Verdict.SKIP,
+)
+
+
+def cell(verdicts: Iterable[Verdict], findings: Iterable[str]) -> Cell:
+    """Of several verdicts the worst, and the numbers in order, upstream ones last."""
+    seen = set(verdicts)
+    named = sorted(set(findings), key=lambda number: (number[0] == "U", len(number), number))
+    return Cell(verdict=next((one for one in WORST_FIRST if one in seen), None), findings=tuple(named))
+
+
+def _together(cells: Iterable[Cell]) -> Cell:
+    kept = list(cells)
+    verdicts = [one.verdict for one in kept if one.verdict is not None]
+    return cell(verdicts, [number for one in kept for number in one.findings])
+
+
 _Found = tuple[Cell, ...]
 _NOTHING = Cell(verdict=None, findings=())
 # A case of the flag matrix has no label; one that shares its flags with another differs from it in what has no column.
 _UNNAMED = "other dims"
 
 
-def rows(
-    record: Record, cells: Mapping[str, Mapping[str, Cell]], areas: Sequence[str], quiet: set[str]
-) -> tuple[Row, ...]:
+Cells = Mapping[str, Mapping[str, Cell]]  # by case and area
+
+
+def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], quiet: set[str]) -> tuple[Row, ...]:
     """The matrix of a record.
 
     Args:
         record: what was run.
-        cells: by case and area.
+        cells: what is shown; of a row the worst of its cases.
+        deciding: what makes cases fare alike: the same of those checks alone that looked at all of them, because that
+            one was looked at more closely than the other is nothing that tells two combinations apart.
         areas: the columns.
         quiet: ids of cases that are not to be shown.
     """
@@ -73,7 +102,10 @@ def rows(
             named.append(spec)
 
     def found(case: str) -> _Found:
-        return tuple(cells[case].get(area, _NOTHING) for area in areas)
+        return tuple(deciding[case].get(area, _NOTHING) for area in areas)
+
+    def shown(cases: Sequence[str]) -> dict[str, Cell]:
+        return {area: _together(cells[case].get(area, _NOTHING) for case in cases) for area in areas}
 
     made = []
     for valid, ids in matrix.items():
@@ -84,15 +116,17 @@ def rows(
                 flags=_box_flags(box, flags, run),
                 valid=valid,
                 cases=tuple(ids[member] for member in box.members),
-                cells=dict(zip(areas, result, strict=True)),
+                cells=shown([ids[member] for member in box.members]),
             )
-            for result, boxes in condense(results, [len(values) for values in flags.values()])
+            for _, boxes in condense(results, [len(values) for values in flags.values()])
             for box in boxes
         ]
-    return (*made, *_named_rows(named, found, areas))
+    return (*made, *_named_rows(named, found, shown))
 
 
-def _named_rows(named: Sequence[CaseSpec], found: Callable[[str], _Found], areas: Sequence[str]) -> list[Row]:
+def _named_rows(
+    named: Sequence[CaseSpec], found: Callable[[str], _Found], shown: Callable[[Sequence[str]], dict[str, Cell]]
+) -> list[Row]:
     alike: dict[tuple[bool, _Found], list[CaseSpec]] = {}
     for spec in sorted(named, key=lambda one: (not one.valid, one.label or _UNNAMED, one.id)):
         alike.setdefault((spec.valid, found(spec.id)), []).append(spec)
@@ -102,9 +136,9 @@ def _named_rows(named: Sequence[CaseSpec], found: Callable[[str], _Found], areas
             flags={},
             valid=valid,
             cases=tuple(spec.id for spec in specs),
-            cells=dict(zip(areas, result, strict=True)),
+            cells=shown([spec.id for spec in specs]),
         )
-        for (valid, result), specs in alike.items()
+        for (valid, _), specs in alike.items()
     ]
 
 

@@ -11,21 +11,9 @@ from typing import Any
 from verifier.errors import ExitStatus
 from verifier.outcome import Verdict
 from verifier.record import Entry, Record, RunLine
-from verifier.report.rows import Cell, Row, rows, same_value
+from verifier.report.rows import Cell, Row, cell, rows, same_value
 from verifier.rules import Rule, explain
-from verifier.spec import CaseSpec
-
-# Of several verdicts in one cell of the matrix the first is shown. A skip says less than anything that ran.
-_WORST_FIRST = (
-    Verdict.CRASH,
-    Verdict.TIMEOUT,
-    Verdict.ERROR,
-    Verdict.FAIL,
-    Verdict.UPSTREAM,
-    Verdict.REDUCED,
-    Verdict.PASS,
-    Verdict.SKIP,
-)
+from verifier.spec import DEPTHS, CaseSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +154,8 @@ def summarise(record: Record) -> Summary:
     ours = _findings(record, order, upstream=False)
     theirs = _findings(record, order, upstream=True)
     cells = _cells(record, (*ours, *theirs))
+    narrow = {check["id"] for check in record.run.checks if check.get("applies") in DEPTHS[1:]}
+    deciding = _cells(record, (*ours, *theirs), leaving=narrow)
     areas = _areas(record, order)
     specs = record.cases.values()
     quiet = {
@@ -181,7 +171,7 @@ def summarise(record: Record) -> Summary:
         valid=sum(spec.valid for spec in specs),
         refused=sum(not spec.valid for spec in specs),
         areas=areas,
-        rows=rows(record, cells, areas, quiet),
+        rows=rows(record, cells, deciding, areas, quiet),
         refusals=_tallies((spec.reason or "no reason given", None) for spec in specs if not spec.valid),
         findings=ours,
         upstream=theirs,
@@ -302,21 +292,21 @@ def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check.partition(".")[0] for check in ordered))
 
 
-def _cells(record: Record, findings: Sequence[Finding]) -> dict[str, dict[str, Cell]]:
-    """Case → area → cell."""
+def _cells(record: Record, findings: Sequence[Finding], leaving: Set[str] = frozenset()) -> dict[str, dict[str, Cell]]:
+    """Case → area → cell, of all checks but those that are to be left aside."""
     numbers = {finding.fingerprint: finding.number for finding in findings}
     verdicts: dict[tuple[str, str], set[Verdict]] = {}
     hit: dict[tuple[str, str], set[str]] = {}
     for entry in record.entries:
+        if entry.outcome.check in leaving:
+            continue
         place = entry.case, entry.outcome.check.partition(".")[0]
         verdicts.setdefault(place, set()).add(entry.outcome.verdict)
         if entry.fingerprint in numbers:
             hit.setdefault(place, set()).add(numbers[entry.fingerprint])
     cells: dict[str, dict[str, Cell]] = {case: {} for case in record.cases}
     for (case, area), found in verdicts.items():
-        worst = next(verdict for verdict in _WORST_FIRST if verdict in found)
-        named = tuple(sorted(hit.get((case, area), ()), key=lambda number: (number[0] == "U", len(number), number)))
-        cells[case][area] = Cell(verdict=worst, findings=named)
+        cells[case][area] = cell(found, hit.get((case, area), ()))
     return cells
 
 
