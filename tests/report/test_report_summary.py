@@ -10,6 +10,7 @@ from made_records import CHECKS, outcome, specs
 
 from verifier.errors import ExitStatus
 from verifier.outcome import Verdict
+from verifier.report import terminal
 from verifier.report.summary import exit_status, smallest, summarise
 
 
@@ -243,3 +244,11 @@ def test_a_failure_of_all_cases_is_said_to_be_one(make):
 
     (finding,) = summarise(make(specs(), fails)).findings
     assert (finding.rule, finding.explanation) == (None, "every case that the check looked at")
+
+
+def test_that_a_check_looks_at_some_cases_only_is_said_with_the_counts(make):
+    named = [{"id": check, "doc": "", "applies": "valid"} for check in CHECKS]
+    named[-1]["applies"], named[-2]["applies"] = "spread", "thorough"
+    assert terminal.checks(summarise(make(specs(), checks=named))) == "5 checks (2 on a covering of the flags)"
+    everywhere = summarise(make(specs(), checks=named, asked={"everywhere": True}))
+    assert terminal.checks(everywhere) == terminal.checks(summarise(make(specs()))) == "5 checks"

@@ -50,6 +50,7 @@ def render(summaries: Sequence[Summary]) -> str:
     environment.globals |= {
         "plural": text.plural,
         "died": (Verdict.CRASH, Verdict.TIMEOUT),
+        "checks": terminal.checks,
         "reasons": terminal.reasons,
         "words": text.VERDICT_WORDS,
         "statuses": text.STATUS_WORDS,

@@ -103,6 +103,13 @@ class Summary:
     hollow: str | None
 
     @property
+    def narrow_checks(self) -> int:
+        """How many of the checks looked at some of the valid cases only, because no more was asked for."""
+        if self.run.asked.get("everywhere"):
+            return 0
+        return len(_narrow(self.run))
+
+    @property
     def failing_cases(self) -> int:
         """How many cases have a finding against the adapter."""
         return len({case for finding in self.findings for case in finding.cases})
@@ -154,8 +161,7 @@ def summarise(record: Record) -> Summary:
     ours = _findings(record, order, upstream=False)
     theirs = _findings(record, order, upstream=True)
     cells = _cells(record, (*ours, *theirs))
-    narrow = {check["id"] for check in record.run.checks if check.get("applies") in DEPTHS[1:]}
-    deciding = _cells(record, (*ours, *theirs), leaving=narrow)
+    deciding = _cells(record, (*ours, *theirs), leaving=_narrow(record.run))
     areas = _areas(record, order)
     specs = record.cases.values()
     quiet = {
@@ -190,6 +196,11 @@ def summarise(record: Record) -> Summary:
         notes=(*record.notes, *_of_processes(record)),
         hollow=_hollow(record) if status is ExitStatus.INCONCLUSIVE else None,
     )
+
+
+def _narrow(run: RunLine) -> set[str]:
+    """The checks that look at some of the valid cases only."""
+    return {check["id"] for check in run.checks if check.get("applies") in DEPTHS[1:]}
 
 
 def _of_processes(record: Record) -> list[str]:

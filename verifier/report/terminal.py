@@ -57,7 +57,7 @@ def show_verdict(summary: Summary, console: Console) -> None:
     console.print(
         Text(
             f"{text.plural(summary.valid, 'valid case')}, {summary.refused:,} refused by HF, "
-            f"{text.plural(len(summary.run.checks), 'check')}: {', '.join(counts) or 'nothing ran'}"
+            f"{checks(summary)}: {', '.join(counts) or 'nothing ran'}"
             f"{time}, seed {summary.run.seed}"
         )
     )
@@ -68,6 +68,12 @@ def show_verdict(summary: Summary, console: Console) -> None:
     if reason := reasons(summary):
         line.append(f" ({reason})")
     console.print(line, soft_wrap=True)  # one line, whatever the width: it is what a log is searched for
+
+
+def checks(summary: Summary) -> str:
+    """`116 checks (62 on a covering of the flags)`."""
+    number = text.plural(len(summary.run.checks), "check")
+    return f"{number} ({summary.narrow_checks} on a covering of the flags)" if summary.narrow_checks else number
 
 
 def reasons(summary: Summary) -> str:
