@@ -202,3 +202,10 @@ def test_records_are_the_same_but_for_times_order_and_workers(tmp_path):
     )
     assert record.same(first, second)
     assert not record.same(first, third)
+
+
+def test_what_a_killed_run_left_before_its_first_line_is_written_over(tmp_path):
+    (tmp_path / f".{record.FILE}.new").write_text("half a li")
+    path = _write(tmp_path, Outcome(check="build.adapter", verdict=Verdict.PASS))
+    assert record.read(path).end is not None
+    assert [one.name for one in tmp_path.iterdir()] == [record.FILE]

@@ -189,7 +189,7 @@ def cli(context: click.Context) -> ExitStatus | None:
 @click.option(
     "--everywhere",
     is_flag=True,
-    help="Every check on every case, also those that otherwise look at a covering of the flags, or at a dozen cases.",
+    help="Every check on every case, also those that otherwise look at a covering of the flags, or at a few cases.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the record that is there: run only the cases it lacks.")
 @click.option(

@@ -126,9 +126,13 @@ def require_known(patterns: Sequence[str]) -> None:
         return  # third parties have areas of their own
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(area, pattern.partition(".")[0]) for area in AREAS):
-            raise UsageError(
-                f"no check matches {pattern!r}{plugins.nearest(pattern, AREAS)}; `verifier list checks` names them"
-            )
+            raise _no_match(pattern, AREAS)
+
+
+def _no_match(pattern: str, words: tuple[str, ...]) -> UsageError:
+    return UsageError(
+        f"no check matches {pattern!r}{plugins.nearest(pattern, words)}; `verifier list checks` names them"
+    )
 
 
 def select(patterns: Sequence[str]) -> tuple[Check, ...]:
@@ -144,9 +148,6 @@ def select(patterns: Sequence[str]) -> tuple[Check, ...]:
     for pattern in patterns:
         matching = {one.id for one in known if fnmatch.fnmatchcase(one.id, pattern) or one.area == pattern}
         if not matching:
-            words = [*AREAS, *(one.id for one in known)]
-            raise UsageError(
-                f"no check matches {pattern!r}{plugins.nearest(pattern, words)}; `verifier list checks` names them"
-            )
+            raise _no_match(pattern, (*AREAS, *(one.id for one in known)))
         chosen |= matching
     return tuple(one for one in known if one.id in chosen)

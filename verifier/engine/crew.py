@@ -26,8 +26,7 @@ _EXIT_SECONDS = 2.0
 _STACK_SECONDS = 1.0
 # Importing torch and transformers takes some seconds, from a cold disk some more.
 LOADING_SECONDS = 120.0
-
-
+# Output beyond this is dropped: nobody reads it, and a disk is soon full.
 _LOG_BYTES = 2**24
 
 
@@ -87,11 +86,10 @@ class Worker:
         """The bytes that it has now; None where the system does not say."""
         return None if self.process.pid is None else limits.resident(self.process.pid)
 
-    @property
-    def taken(self) -> int:
-        """The bytes that it has on top of what it had when it got the case; 0 where the system does not say."""
+    def grown(self, since: int | None) -> int:
+        """The bytes that it has on top of what it had then; 0 where the system does not say."""
         now = self.memory
-        return 0 if now is None or self.before is None else now - self.before
+        return 0 if now is None or since is None else now - since
 
     def give(self, spec: CaseSpec) -> None:
         """Hand it a case; a worker that has died meanwhile is found out when it is next heard."""
@@ -119,7 +117,7 @@ class Worker:
             raise EOFError
 
     def cut_output(self) -> None:
-        """Drop what it has written where that is more than anyone would read: a disk is soon full."""
+        """Drop what it has written where that is too much."""
         with contextlib.suppress(FileNotFoundError):
             if self.log.stat().st_size > _LOG_BYTES:
                 os.truncate(self.log, 0)

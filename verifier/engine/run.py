@@ -129,7 +129,7 @@ class _Coordinator:
             return False
         elif limits.seconds is not None and taken > limits.seconds:
             worker.end(Verdict.TIMEOUT, "timeout", f"was not done with the case after {limits.seconds:g} s (--timeout)")
-        elif limits.bytes is not None and worker.taken > limits.bytes:
+        elif limits.bytes is not None and worker.grown(worker.before) > limits.bytes:
             took = f"took more than {limits.bytes / 2**20:,.0f} MiB for the case (--memory), and was ended"
             worker.end(Verdict.CRASH, "memory", took)
         else:
@@ -187,7 +187,8 @@ class _Coordinator:
         assert self._schedule is not None
         while self._schedule:
             if self._is_bloated(worker):
-                self._replace(worker)
+                self._crew.dismiss(worker)
+                self._crew.hire()
                 return
             spec = self._schedule.take()
             yield CaseStarted(spec=spec)
@@ -205,14 +206,8 @@ class _Coordinator:
 
     def _is_bloated(self, worker: Worker) -> bool:
         """Whether what earlier cases left behind in it is half of what one case may take."""
-        now, limit = worker.memory, self._plan.limits.bytes
-        return (
-            now is not None and worker.at_first is not None and limit is not None and now - worker.at_first > limit / 2
-        )
-
-    def _replace(self, worker: Worker) -> None:
-        self._crew.dismiss(worker)
-        self._crew.hire()
+        limit = self._plan.limits.bytes
+        return limit is not None and worker.grown(worker.at_first) > limit / 2
 
     def _lost(self, worker: Worker) -> Iterator[Event]:
         """A worker died, or was ended: its case is run once more alone, or pays; another one takes its place."""

@@ -47,7 +47,7 @@ class Writer:
 
     def __init__(self, folder: Path, *, of: tuple[str, str] | None = None, onto: Record | None = None) -> None:
         self.path = folder / FILE
-        self._fresh = folder / f".{FILE}.{os.getpid()}"
+        self._fresh = folder / f".{FILE}.new"  # what a killed run left of it is written over: the folder is held
         self.verdicts: dict[tuple[str, str], Verdict] = {}
         self.valid: set[str] = set()
         self.ended = False
