@@ -190,3 +190,17 @@ COMPONENTS: tuple[str, ...] = (
     "ln_final",
     "unembed",
 )
+
+
+LOGIT_AXES = ("batch", "pos", "d_vocab")
+
+_AXES = {
+    "logits": LOGIT_AXES,
+    **{kind.template: kind.axes for kind in KINDS},
+    **{weight.template: weight.axes for weight in WEIGHTS},
+}
+
+
+def axes_of(name: str) -> tuple[str, ...] | None:
+    """The axes of a hook point, of a weight, or of the logits, by name; None of anything else."""
+    return _AXES.get(template_of(name))

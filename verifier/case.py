@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from verifier import reference, traces, working_gradients
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
-from verifier.canonical import Point
+from verifier.canonical import LOGIT_AXES, Point
 from verifier.comparison import Comparison
 from verifier.family import Family
 from verifier.numerics import Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
@@ -271,6 +271,7 @@ class Case:
             self.expected(scenario).logits if truth is None else truth,
             defined=chosen.real[..., None],
             rows=chosen.rows,
+            axes=LOGIT_AXES,
         )
 
     def agreeing_rows(self, scenario: str) -> Tensor:

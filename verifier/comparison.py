@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from verifier import watching
 from verifier.outcome import Finding, NotApplicable, Verdict
 
 
@@ -42,6 +43,7 @@ def conclude(comparisons: Iterable[Comparison]) -> Finding:
     made = list(comparisons)
     if not made:
         raise NotApplicable("there is nothing to compare")
+    watching.concluded(made)
     for verdict in _WORST_FIRST:
         for one in made:
             if one.verdict is verdict:

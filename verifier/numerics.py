@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from verifier import watching
+from verifier.canonical import LOGIT_AXES
 from verifier.comparison import Comparison, stated
 from verifier.outcome import NotApplicable, Verdict
 
@@ -140,6 +142,7 @@ class Judge:
         *,
         defined: Tensor | None = None,
         rows: Sequence[str] = (),
+        axes: Sequence[str] = (),
     ) -> Comparison:
         """Judge what the adapter gave at one place.
 
@@ -149,6 +152,7 @@ class Judge:
             truth: what it must be.
             defined: broadcasts to `truth`; what is not defined is not compared.
             rows: what each row of the batch shows; the worst one's goes into the message.
+            axes: what the axes are, for whoever watches; those of the place in the vocabulary if not given.
 
         Raises:
             NotApplicable: nothing is defined, or the reference itself is not finite.
@@ -174,6 +178,8 @@ class Judge:
             verdict = Verdict.REDUCED
         else:
             verdict = Verdict.FAIL
+        if verdict is not Verdict.PASS:
+            watching.differs(where, actual, truth, defined, axes, bound=bound)
         return Comparison(
             where=where,
             verdict=verdict,
@@ -287,6 +293,8 @@ def at_every_position(
     ratios = (errors.sqrt() / bounds).masked_fill(rows == 0, 0.0)
     worst = int(ratios.argmax())
     error, bound = float(errors[worst].sqrt()), float(bounds[worst])
+    if error > bound:
+        watching.differs(where, actual, truth, defined, LOGIT_AXES, bound=bound)
     return Comparison(
         where=where,
         verdict=Verdict.PASS if error <= bound else Verdict.FAIL,
@@ -334,6 +342,8 @@ def same(where: str, actual: object, truth: Tensor) -> Comparison:
         else:
             # Read as integers, so that a NaN equals itself and nothing else, and -0 is not 0.
             differing = int((_bits(given) != _bits(truth.detach())).sum())
+            if differing:
+                watching.differs(where, given, truth, bound=0.0)
             wrong = f"{differing} of {truth.numel()} values differ" if differing else None
     return stated(where, wrong)
 

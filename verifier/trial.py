@@ -44,7 +44,7 @@ def run_case(
     try:
         for check in checks:
             if applies_to(check.applies, spec):
-                outcome, error = _run_check(case, check)
+                outcome, error = judge(case, check)
                 yield outcome  # first, so that it is kept whatever whoever looks at it decides
                 if seen is not None:
                     seen(case, check, outcome, error)
@@ -53,8 +53,8 @@ def run_case(
         case.close()
 
 
-def _run_check(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
-    """What came of it, and the exception that it was made of, if it was."""
+def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
+    """What came of a check on a case, whatever goes wrong in it, and the exception that it was made of, if it was."""
     started = time.perf_counter()
     raised, finding, exception, site, detail = None, Finding(), None, None, None
     try:

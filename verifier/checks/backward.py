@@ -202,7 +202,7 @@ def replaced(case: Case) -> Finding:
             if one.row not in given or name in failing or not bool(experiment.acts[one.row]):
                 continue
             made = semantics(float(experiment.noise[one.row])).compare(
-                name, given[one.row], experiment.gradients[one.row]
+                name, given[one.row], experiment.gradients[one.row], axes=first.axes[1:]
             )
             if made.verdict is Verdict.FAIL:
                 failing.add(name)

@@ -11,6 +11,7 @@ from torch import Tensor
 from verifier import reference
 from verifier.adapter import Inputs, Output
 from verifier.blame import through_hugging_face
+from verifier.canonical import LOGIT_AXES
 from verifier.case import Blocked, Case
 from verifier.comparison import Comparison, conclude
 from verifier.outcome import Finding, Verdict
@@ -75,7 +76,7 @@ def judged(
         defined = (chosen.real & rows & agreeing[:, None])[..., None]
         if not bool(defined.any()):
             continue
-        found = judge.compare(where, ours, truth, defined=defined, rows=chosen.rows)
+        found = judge.compare(where, ours, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES)
         if found.verdict is Verdict.FAIL:
             theirs = theirs or _decoded_by_hf(case, decode)
             follows = any(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from verifier import places, reference
 from verifier.adapter import Inputs, Output
+from verifier.canonical import LOGIT_AXES
 from verifier.case import Case
 from verifier.checks import Check, check
 from verifier.comparison import Comparison, conclude
@@ -92,7 +93,7 @@ def _padding(identity: str, row: str, what: str) -> Check:
         defined = (chosen.real & here[:, None])[..., None]
 
         def compare(actual: object, truth: Tensor) -> Comparison:
-            return case.judge("padded").compare(row, actual, truth, defined=defined)
+            return case.judge("padded").compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
 
         finding = _concluded(case, "padded", compare, here)
         if finding.verdict is Verdict.FAIL and _counts_otherwise(case, compare):
@@ -330,7 +331,7 @@ def _precision(dtype: str) -> Check:
                 given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
                 defined = (chosen.real & agreeing[:, None])[..., None]
                 yield case.precision_judge(scenario, dtype).compare(
-                    f"{dtype}, {scenario}", given, truth, defined=defined, rows=chosen.rows
+                    f"{dtype}, {scenario}", given, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES
                 )
                 yield at_every_position(
                     f"{dtype}, {scenario}, one position",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from verifier import experiments, places
 from verifier.adapter import Edit, Inputs, Subject
+from verifier.canonical import LOGIT_AXES
 from verifier.case import Case
 from verifier.checks import Check, check
 from verifier.comparison import Comparison, conclude
@@ -40,10 +41,12 @@ def _given(case: Case) -> Mapping[int, Tensor]:
 def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Comparison:
     where = f"{one.point.name}, {one.extent}" if one.extent != "everywhere" else one.point.name
     judge = semantics(float(experiment.noise[one.row]))
-    made = judge.compare(where, given[one.row], experiment.logits[one.row])
+    made = judge.compare(where, given[one.row], experiment.logits[one.row], axes=LOGIT_AXES[1:])
     if made.verdict is not Verdict.FAIL:
         return made
-    unedited = semantics(float(experiment.noise[0])).compare(where, given[one.row], experiment.logits[0])
+    unedited = semantics(float(experiment.noise[0])).compare(
+        where, given[one.row], experiment.logits[0], axes=LOGIT_AXES[1:]
+    )
     said = "the edit changes nothing" if unedited.verdict is not Verdict.FAIL else f"after the edit {made.message}"
     return replace(made, message=said)
 
@@ -98,7 +101,7 @@ def rows(case: Case) -> Finding:
     experiment, given = experiments.of(case), _given(case)
     names = ("the prompt itself", "the prompt that it is swapped with")
     return conclude(
-        semantics(float(experiment.noise[row])).compare(name, given[row], experiment.logits[row])
+        semantics(float(experiment.noise[row])).compare(name, given[row], experiment.logits[row], axes=LOGIT_AXES[1:])
         for row, name in enumerate(names)
     )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verifier import places, traces
 from verifier.adapter import LOG_PROBABILITIES, LOGITS, Subject
-from verifier.canonical import Point
+from verifier.canonical import LOGIT_AXES, Point
 from verifier.case import Blocked, Case
 from verifier.checks.canonical_weights import readable
 from verifier.comparison import Comparison, conclude, stated
@@ -85,14 +85,18 @@ def _comes_out(case: Case, label: str, promised: frozenset[str], logits: Tensor,
     defined = (case.scenario(SCENARIO).real & rows[:, None])[..., None]
     truth, shown = case.expected(SCENARIO).logits, case.scenario(SCENARIO).rows
     if LOGITS in promised:
-        return case.judge(SCENARIO).compare(f"{label}: {LOGITS}", logits, truth, defined=defined, rows=shown)
+        return case.judge(SCENARIO).compare(
+            f"{label}: {LOGITS}", logits, truth, defined=defined, rows=shown, axes=LOGIT_AXES
+        )
     likely = truth.log_softmax(-1)
 
     def noise(dtype_noise: float) -> float:
         return Noise(own=0.0, perturbed=dtype_noise, unit=unit(likely, likely.dtype, defined)).total
 
     judge = semantics(noise(case.noise(SCENARIO)), lambda: noise(case.noise(SCENARIO, SINGLE)))
-    return judge.compare(f"{label}: {LOG_PROBABILITIES}", logits.log_softmax(-1), likely, defined=defined, rows=shown)
+    return judge.compare(
+        f"{label}: {LOG_PROBABILITIES}", logits.log_softmax(-1), likely, defined=defined, rows=shown, axes=LOGIT_AXES
+    )
 
 
 def each(case: Case) -> Mapping[str, Processed]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from verifier import reference
 from verifier.adapter import Subject
+from verifier.canonical import LOGIT_AXES
 from verifier.case import Blocked, Case
 from verifier.comparison import Comparison
 from verifier.numerics import Noise, rms, same, semantics, unit
@@ -63,10 +64,12 @@ class Other:
         """Judge logits on plain tokens that must be this model's."""
         # The unit is part of the noise: what is within it alone needs no measuring.
         here = self.rows[:, None, None]
-        nearest = semantics(unit(self.truth, torch.float64)).compare(where, logits, self.truth, defined=here)
+        nearest = semantics(unit(self.truth, torch.float64)).compare(
+            where, logits, self.truth, defined=here, axes=LOGIT_AXES
+        )
         if nearest.verdict is Verdict.PASS:
             return nearest
-        return semantics(self.noise()).compare(where, logits, self.truth, defined=here)
+        return semantics(self.noise()).compare(where, logits, self.truth, defined=here, axes=LOGIT_AXES)
 
 
 def other(case: Case) -> Other:
