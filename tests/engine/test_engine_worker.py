@@ -81,7 +81,7 @@ def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
     monkeypatch.setattr(trial, "run_case", run_case)
     here, there = multiprocessing.Pipe()
     spec = CaseSpec(family="toy", config={})
-    worker._run(there, spec, loading.Loaded(family=None, adapter=None, checks=()))
+    worker._run(there, spec, loading.Loaded(family=None, adapter=None, checks=()), None)
     assert isinstance(here.recv(), worker.Result)
     failed = here.recv()
     assert failed.status is ExitStatus.BROKEN

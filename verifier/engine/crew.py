@@ -211,7 +211,14 @@ class Crew:
         log = self._folder / f"worker-{self._started}"
         self._started += 1
         plan = self._plan
-        orders = Orders(family=plan.family, adapter=plan.adapter, only=plan.only, device=plan.device, log=str(log))
+        orders = Orders(
+            family=plan.family,
+            adapter=plan.adapter,
+            only=plan.only,
+            device=plan.device,
+            log=str(log),
+            look=plan.look,
+        )
         process = self._context.Process(target=work, args=(theirs, orders), daemon=True)
         try:
             with server.main_hidden():

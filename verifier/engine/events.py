@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from verifier.evidence import Evidence, Ladder
 from verifier.outcome import Outcome, Verdict
 from verifier.spec import CaseSpec
 
@@ -66,6 +67,13 @@ class OutcomeReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceReady:
+    """A closer look at a case found this."""
+
+    evidence: Evidence | Ladder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFinished:
     """Every outcome of the case is there."""
 
@@ -113,4 +121,4 @@ class RunFinished:
     seconds: float
 
 
-Event = RunStarted | CaseStarted | OutcomeReady | CaseFinished | WorkerLost | Heartbeat | RunFinished
+Event = RunStarted | CaseStarted | OutcomeReady | EvidenceReady | CaseFinished | WorkerLost | Heartbeat | RunFinished

@@ -7,10 +7,19 @@ import time
 from collections.abc import Iterator
 
 from verifier.engine.debugger import Debugger
-from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
+from verifier.engine.events import (
+    CaseFinished,
+    CaseStarted,
+    Event,
+    EvidenceReady,
+    OutcomeReady,
+    RunFinished,
+    RunStarted,
+    Stop,
+)
 from verifier.engine.loading import load
 from verifier.engine.plan import Plan, applicable, expected
-from verifier.engine.worker import bounded
+from verifier.engine.worker import bounded, looked_at
 
 
 def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
@@ -43,7 +52,10 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
         for spec in plan.specs:
             yield CaseStarted(spec=spec)
             at = time.perf_counter()
-            if applicable(spec, checks):
+            if plan.look is not None:
+                for found in looked_at(spec, loaded, plan.look):
+                    yield EvidenceReady(evidence=found)
+            elif applicable(spec, checks):
                 for outcome in run_case(spec, loaded.family, loaded.adapter, loaded.checks, seen=debugger):
                     yield OutcomeReady(case=spec.id, outcome=bounded(outcome))
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - at)

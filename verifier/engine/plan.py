@@ -23,6 +23,7 @@ class Plan:
         device: where tensors live.
         limits: what one case may take.
         known: seconds that cases took in an earlier run, by id: what the order is made of.
+        look: where the cases are not to be run but looked at closely: the ids of the checks that failed, by case.
     """
 
     family: str
@@ -32,6 +33,7 @@ class Plan:
     device: str = "cpu"
     limits: Limits = field(default_factory=Limits)
     known: Mapping[str, float] = field(default_factory=dict)
+    look: Mapping[str, tuple[str, ...]] | None = None
 
 
 def distinct(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:

@@ -15,6 +15,7 @@ from verifier.engine.events import (
     CaseStarted,
     CheckInfo,
     Event,
+    EvidenceReady,
     Heartbeat,
     OutcomeReady,
     RunFinished,
@@ -26,7 +27,7 @@ from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, applicable, expected
 from verifier.engine.schedule import Schedule
 from verifier.engine.suspects import Suspect, Suspects
-from verifier.engine.worker import Done, Failed, Ready, Result
+from verifier.engine.worker import Done, Failed, Looked, Ready, Result
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
 from verifier.outcome import Verdict
 from verifier.spec import CaseSpec
@@ -146,6 +147,8 @@ class _Coordinator:
                         assert worker.spec is not None
                         worker.seen.append(outcome.check)
                         yield OutcomeReady(case=worker.spec.id, outcome=outcome)
+                    case Looked(evidence=evidence):
+                        yield EvidenceReady(evidence=evidence)
                     case Done(seconds=seconds):
                         yield from self._done(worker, seconds)
                     case Failed() if last:
@@ -215,9 +218,11 @@ class _Coordinator:
         self._crew.dismiss(worker)
         if not worker.ready:
             _blame_import(worker, death)
-        if spec is not None:
+        if spec is not None and self._plan.look is not None:
+            yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
+        elif spec is not None:
             yield from self._suspect(worker, spec, death)
-        elif worker.ended is None:
+        elif worker.ended is None and self._plan.look is None:
             # It had finished its case, so there is nothing that is to be run again; but nobody may overlook it.
             if worker.last is None:
                 raise HarnessError(f"a worker {death.how} before its first case", death.detail)

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -20,6 +21,7 @@ from verifier.engine import last_words
 from verifier.engine.events import CheckInfo
 from verifier.engine.loading import Loaded, load
 from verifier.errors import ExitStatus, VerifierError, one_line
+from verifier.evidence import Evidence, Ladder
 from verifier.outcome import Outcome
 from verifier.spec import CaseSpec
 
@@ -63,13 +65,20 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a closer look at the case at hand found."""
+
+    evidence: Evidence | Ladder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """The case at hand is over."""
 
     seconds: float
 
 
-Message = Loading | Ready | Failed | Result | Done
+Message = Loading | Ready | Failed | Result | Looked | Done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +90,7 @@ class Orders:
     only: tuple[str, ...]
     device: str
     log: str
+    look: Mapping[str, tuple[str, ...]] | None = None
 
 
 def work(pipe: connection.Connection, orders: Orders) -> None:
@@ -112,18 +122,18 @@ def work(pipe: connection.Connection, orders: Orders) -> None:
             spec: CaseSpec = pipe.recv()
             for file in (2, stacks):  # what is kept is this case's
                 os.ftruncate(file, 0)
-            _run(pipe, spec, loaded)
+            _run(pipe, spec, loaded, orders.look)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the coordinator is gone, or has no more cases
 
 
-def _run(pipe: connection.Connection, spec: CaseSpec, loaded: Loaded) -> None:
-    from verifier.trial import run_case
-
+def _run(
+    pipe: connection.Connection, spec: CaseSpec, loaded: Loaded, look: Mapping[str, tuple[str, ...]] | None
+) -> None:
     began = time.perf_counter()
     try:
-        for outcome in run_case(spec, loaded.family, loaded.adapter, loaded.checks):
-            pipe.send(Result(outcome=bounded(outcome)))
+        for message in _told(spec, loaded, look):
+            pipe.send(message)
     except (BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:
@@ -136,6 +146,25 @@ def _run(pipe: connection.Connection, spec: CaseSpec, loaded: Loaded) -> None:
         )
     else:
         pipe.send(Done(seconds=time.perf_counter() - began))
+
+
+def _told(spec: CaseSpec, loaded: Loaded, look: Mapping[str, tuple[str, ...]] | None) -> Iterator[Result | Looked]:
+    if look is None:
+        from verifier.trial import run_case
+
+        for outcome in run_case(spec, loaded.family, loaded.adapter, loaded.checks):
+            yield Result(outcome=bounded(outcome))
+        return
+    for found in looked_at(spec, loaded, look):
+        yield Looked(evidence=found)
+
+
+def looked_at(spec: CaseSpec, loaded: Loaded, look: Mapping[str, tuple[str, ...]]) -> Iterator[Evidence | Ladder]:
+    """What a closer look at the case finds, of the checks that are named for it."""
+    from verifier.examination import examine
+
+    wanted = [check for check in loaded.checks if check.id in look.get(spec.id, ())]
+    yield from examine(spec, loaded.family, loaded.adapter, wanted)
 
 
 def bounded(outcome: Outcome) -> Outcome:

@@ -8,6 +8,8 @@ Its lines, each one object written whole in one append:
 - `outcome`: the case's id and every field of an `Outcome` that is not None, with its fingerprint;
 - `done`: the case's id and seconds, after its outcomes: a run that is taken up again runs the cases without it;
 - `lost`: the case in which a process died, the check that it was at, and how; the case is run again, alone;
+- `evidence`: what one check compared on the smallest case of a failure: its places, and how one of them differs;
+- `ladder`: that case's hook points in causal order, each with its error and its bound, forward and backward;
 - `resumed`: the run was taken up again, with how many workers, and when;
 - `end`: counts by verdict, the exit status, why the run stopped, and the seconds since it began or was resumed.
 

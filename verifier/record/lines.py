@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from verifier.evidence import Evidence, Ladder
 from verifier.outcome import Outcome, Verdict
 from verifier.spec import CaseSpec
 
@@ -103,6 +104,8 @@ class Record:
         done: the seconds of each case that came to its end, by id.
         lost: the processes that died in the middle of a case.
         resumed: how often the run was taken up again.
+        evidence: what closer looks found, by fingerprint and case.
+        ladders: of the cases that were looked at closely, by id.
         end: its last line; None where the run was killed.
         notes: what a reader should know of the file, in sentences.
     """
@@ -114,6 +117,8 @@ class Record:
     done: Mapping[str, float]
     lost: tuple[Lost, ...]
     resumed: int
+    evidence: Mapping[tuple[str, str], Evidence]
+    ladders: Mapping[str, Ladder]
     end: EndLine | None
     notes: tuple[str, ...]
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from verifier.errors import UsageError
+from verifier.errors import UsageError, one_line
+from verifier.evidence import Evidence, Ladder, evidence_of, ladder_of
 from verifier.outcome import Outcome, Verdict
 from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
 from verifier.spec import CaseSpec
+
+T = TypeVar("T")
 
 
 def read(path: Path) -> Record:
@@ -36,6 +39,8 @@ def read(path: Path) -> Record:
     done: dict[str, float] = {}
     lost: list[Lost] = []
     resumed = 0
+    evidence: dict[tuple[str, str], Evidence] = {}
+    ladders: dict[str, Ladder] = {}
     end: EndLine | None = None
     strange: Counter[str] = Counter()
     for number, data in _objects(path, lines, notes):
@@ -53,6 +58,12 @@ def read(path: Path) -> Record:
                 lost.append(_lost(data, cases))
             elif kind == "resumed":
                 resumed, end = resumed + 1, None
+            elif kind == "evidence":
+                one = _of_a_look(data, cases, evidence_of)
+                if one.fingerprint is not None:
+                    evidence[one.fingerprint, one.case] = one
+            elif kind == "ladder":
+                ladders[_known(data, cases)] = _of_a_look(data, cases, ladder_of)
             elif kind == "end":
                 end = _end(data)
             else:
@@ -69,6 +80,8 @@ def read(path: Path) -> Record:
         done=done,
         lost=tuple(lost),
         resumed=resumed,
+        evidence=evidence,
+        ladders=ladders,
         end=end,
         notes=tuple(notes),
     )
@@ -185,6 +198,14 @@ def _lost(data: Mapping[str, Any], cases: Mapping[str, CaseSpec]) -> Lost:
         verdict=_verdict(data),
         reason=_take(data, "reason", str),
     )
+
+
+def _of_a_look(data: Mapping[str, Any], cases: Mapping[str, CaseSpec], read: Callable[[Mapping[str, Any]], T]) -> T:
+    _known(data, cases)
+    try:
+        return read(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"what a closer look found is not as it should be: {one_line(error)}") from error
 
 
 def _known(data: Mapping[str, Any], cases: Mapping[str, CaseSpec]) -> str:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from verifier.errors import ExitStatus, UsageError, VerifierError
+from verifier.evidence import Evidence, Ladder, to_json
 from verifier.outcome import Outcome, Verdict
 from verifier.record.lines import FILE, SCHEMA, EndLine, Lost, Record, RunLine
 from verifier.record.reading import first_line
@@ -105,6 +106,10 @@ class Writer:
 
     def lost(self, lost: Lost) -> None:
         self._append({"kind": "lost", **asdict(lost)})
+
+    def evidence(self, found: Evidence | Ladder) -> None:
+        """What a closer look at a case found."""
+        self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **to_json(found)})
 
     def end(self, *, status: ExitStatus, stop: str, seconds: float) -> None:
         counts = {str(verdict): number for verdict, number in sorted(self.counts.items())}
