@@ -222,6 +222,22 @@ def test_where_there_is_nothing_to_tell_apart_there_is_no_rule():
     assert explain([{"a": 1}], [{"a": 1}]) is None
 
 
+def test_ten_thousand_configs_of_many_random_fields_are_told_apart_by_what_matters():
+    draw = random.Random(0)
+    switches, dims = [f"flag_{number}" for number in range(12)], [f"dim_{number}" for number in range(15)]
+    configs = [
+        {name: draw.random() < 0.5 for name in switches} | {name: draw.randint(1, 200) for name in dims}
+        for _ in range(10_000)
+    ]
+
+    def fails(config):
+        return config["flag_3"] and config["flag_7"] and 2 < config["dim_4"] < config["dim_9"]
+
+    failing, passing = ([config for config in configs if fails(config) is wrong] for wrong in (True, False))
+    rule = explain(failing, passing, flags=switches)
+    assert rule.words.startswith("2 < dim_4 < dim_9 and flag_3 and flag_7 (fails")
+
+
 # --- whatever the configs --------------------------------------------------------------------------------------------
 
 COMPARED = {
