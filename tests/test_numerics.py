@@ -280,7 +280,7 @@ def test_the_first_of_the_worst_kind_speaks() -> None:
         ]
     )
     assert (found.verdict, found.where, found.measured) == (Verdict.FAIL, "d", 5.0)
-    assert found.message == "fail! (1 more places)"
+    assert found.message == "fail! (1 more place)"
 
 
 @pytest.mark.parametrize("worst", [Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED])

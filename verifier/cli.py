@@ -23,6 +23,7 @@ from verifier.report import pipe
 from verifier.spec import WORKING_DTYPES
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
+REPORT_FORMATS = ("html", "markdown")
 LISTS = ("families", "adapters", "checks", "hooks", "presets")
 
 _MEASURE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
@@ -240,14 +241,34 @@ def _repro(identity: str, record: Path | None, adapter: str | None, pdb: bool) -
 @cli.command("report")
 @click.argument("records", metavar="RECORD…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Default: beside the record."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Default: beside the record; for Markdown, the standard output.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=_OneOf(REPORT_FORMATS),
+    default=REPORT_FORMATS[0],
+    show_default=True,
+    metavar="|".join(REPORT_FORMATS),
+    help="A page, or the same as Markdown, for a pull request or a job's summary.",
+)
+@click.option(
+    "--selftest",
+    "selftests",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What `verifier selftest --json` wrote, for the report's section on it; may be repeated.",
 )
 @_shows_traceback
-def _report(records: tuple[Path, ...], out: Path | None) -> ExitStatus:
-    """Write the HTML report of one RECORD or several."""
+def _report(records: tuple[Path, ...], out: Path | None, form: str, selftests: tuple[Path, ...]) -> ExitStatus:
+    """Write the report of one RECORD, or of several side by side: adapters, or versions of one."""
     from verifier.commands.report import report
 
-    return report(records, out)
+    return report(records, out, form=form, selftests=selftests)
 
 
 @cli.command("selftest", epilog=_EPILOG)
@@ -255,12 +276,19 @@ def _report(records: tuple[Path, ...], out: Path | None) -> ExitStatus:
 @_adapter
 @_seed
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table for a document.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The kill table as JSON too, for `verifier report --selftest`.",
+)
 @_shows_traceback
-def _selftest(family: str, adapter: str | None, seed: int, as_markdown: bool) -> ExitStatus:
+def _selftest(family: str, adapter: str | None, seed: int, as_markdown: bool, json_file: Path | None) -> ExitStatus:
     """Plant a fault for each check of FAMILY, and show that it is seen."""
     from verifier.commands.selftest import selftest
 
-    return selftest(family, adapter, seed, as_markdown=as_markdown)
+    return selftest(family, adapter, seed, as_markdown=as_markdown, json_file=json_file)
 
 
 @cli.command("bench", epilog=_EPILOG)

@@ -48,7 +48,7 @@ def conclude(comparisons: Iterable[Comparison]) -> Finding:
         for one in made:
             if one.verdict is verdict:
                 others = sum(other.verdict is verdict for other in made) - 1
-                more = f" ({others} more places)" if others else ""
+                more = f" ({others} more place{'s' if others > 1 else ''})" if others else ""
                 return Finding(
                     verdict=verdict,
                     measured=one.measured,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from verifier import adapter as adapters
 from verifier import checks, family, matrix
@@ -125,11 +126,32 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
             yield Kill(fault="none", what="no fault of this check could be caught", check=identity)
 
 
-def main(family_reference: str, adapter_reference: str, seed: int = 0, *, as_markdown: bool = False) -> ExitStatus:
-    """Run it and print the kill table; a survivor makes it inconclusive."""
-    from verifier.report.kills import markdown, show
+def main(
+    family_reference: str,
+    adapter_reference: str,
+    seed: int = 0,
+    *,
+    as_markdown: bool = False,
+    json_file: Path | None = None,
+) -> ExitStatus:
+    """Run it and print the kill table; a survivor makes it inconclusive.
+
+    Args:
+        family_reference: whose faults are planted.
+        adapter_reference: in which adapter.
+        seed: of weights and inputs.
+        as_markdown: whether the table is for a document.
+        json_file: where the table goes too, for `verifier report --selftest`.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from verifier.report.files import put
+    from verifier.report.kills import as_json, markdown, show
 
     kills = list(run(family_reference, adapter_reference, seed=seed))
+    if json_file is not None:
+        put(as_json(kills, family_reference, adapter_reference), json_file)
     if as_markdown:
         print(markdown(kills))
     else:

@@ -121,7 +121,7 @@ def test_other_axes_that_are_said_are_as_good(judge: Judge, broken: Broken, chec
 def test_axes_that_are_none_of_the_points_are_wrong(judge: Judge, broken: Broken) -> None:
     found = judge("hooks.axes", adapter=broken(turned((0, 1, 2, 3), ("batch", "kv_head", "query", "key"))))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_pattern")
-    assert found.message == "its axes are batch, kv_head, query, key, not batch, head, query, key (1 more places)"
+    assert found.message == "its axes are batch, kv_head, query, key, not batch, head, query, key (1 more place)"
 
 
 # --- values ----------------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_a_point_that_takes_a_hook_and_never_fires_is_a_failure(judge: Judge, br
             return subject
 
     found = judge("qkv.reads", adapter=Quiet(broken(Breaks())))
-    assert (found.verdict, found.message) == (Verdict.FAIL, "it takes a hook and does not fire (1 more places)")
+    assert (found.verdict, found.message) == (Verdict.FAIL, "it takes a hook and does not fire (1 more place)")
 
 
 def test_projections_that_share_memory_are_found(judge: Judge, broken: Broken) -> None:
@@ -196,4 +196,4 @@ def test_a_head_that_reads_no_value_head_is_found(judge: Judge, broken: Broken) 
         return silent
 
     found = judge("qkv.reads", adapter=broken(Breaks(shows={"attn.hook_z": deaf})))
-    assert (found.verdict, found.message) == (Verdict.FAIL, "1 of 6 values differ (1 more places)")
+    assert (found.verdict, found.message) == (Verdict.FAIL, "1 of 6 values differ (1 more place)")

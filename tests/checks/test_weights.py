@@ -212,7 +212,7 @@ def test_weights_that_are_cast_in_a_working_dtype_are_found(judge: Judge, broken
     adapter = broken(one("ln_final.w", lambda weight: weight if weight.dtype == torch.float64 else weight.float()))
     found = judge("weights.values", adapter=adapter)
     assert (found.verdict, found.where) == (Verdict.FAIL, "ln_final.w")
-    assert found.message == "its dtype is torch.float32, not torch.bfloat16 in a bfloat16 model (1 more places)"
+    assert found.message == "its dtype is torch.float32, not torch.bfloat16 in a bfloat16 model (1 more place)"
 
 
 # --- the way back, and writing ---------------------------------------------------------------------------------------
@@ -228,12 +228,12 @@ NORM = "transformer.ln_f.weight"
 @pytest.mark.parametrize(
     ("change", "where", "said"),
     [
-        (lambda state: {key: w for key, w in state.items() if key != NORM}, NORM, "it is not there (1 more places)"),
+        (lambda state: {key: w for key, w in state.items() if key != NORM}, NORM, "it is not there (1 more place)"),
         (lambda state: {**state, NORM: state[NORM].float()}, NORM, "its dtype is torch.float32, not torch.float64"),
         (
             lambda state: {**state, "ln_f": state[NORM]},
             "ln_f",
-            "HF's state dict has nothing of that name (1 more places)",
+            "HF's state dict has nothing of that name (1 more place)",
         ),
     ],
     ids=["missing", "cast", "unknown"],

@@ -109,7 +109,7 @@ def test_the_page_is_the_same_for_the_same_record(verifier, failing, tmp_path):
 def test_several_records_share_a_page(verifier, failing, tmp_path):
     ended = verifier("report", failing, failing / record.FILE, "--out", tmp_path / "both.html")
     assert ended.status == 0
-    assert (tmp_path / "both.html").read_text().count("DOES NOT CONFORM") == 2
+    assert (tmp_path / "both.html").read_text().count("<strong>✗ DOES NOT CONFORM</strong>") == 2
     assert verifier("report", failing, failing).line.endswith("--out FILE")
 
 

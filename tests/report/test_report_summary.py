@@ -11,7 +11,8 @@ from made_records import CHECKS, outcome, specs
 from verifier.errors import ExitStatus
 from verifier.outcome import Verdict
 from verifier.report import terminal
-from verifier.report.summary import exit_status, smallest, summarise
+from verifier.report.findings import smallest
+from verifier.report.summary import exit_status, summarise
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
 from verifier.outcome import Outcome, Verdict
 from verifier.report import console, terminal, text
-from verifier.report.summary import difference, smallest
+from verifier.report.findings import difference, smallest
 from verifier.spec import CaseSpec
 
 

@@ -8,18 +8,19 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verifier import adapter, checks, configuration, family, record
-from verifier.commands import resuming, selection
+from verifier.commands import looking, resuming, selection
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import (
     CaseFinished,
     CaseStarted,
     Event,
+    EvidenceReady,
     OutcomeReady,
     RunFinished,
     RunStarted,
@@ -240,7 +241,7 @@ class _Drive:
 
         writer = self.writer
         try:
-            for event in self._events():
+            for event in self._events(self.plan):
                 match event:
                     case RunStarted():
                         self._begin(event)
@@ -253,6 +254,8 @@ class _Drive:
                     case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
                         writer.lost(record.Lost(case=case, check=check, verdict=verdict, reason=reason))
                     case RunFinished(stop=stop, seconds=seconds) if self.started:
+                        if stop is Stop.COMPLETE:
+                            stop, seconds = self._look(meter, seconds)
                         status = ExitStatus.INTERRUPTED
                         if stop is not Stop.INTERRUPTED:
                             status = exit_status(writer.valid, writer.verdicts)
@@ -271,11 +274,27 @@ class _Drive:
             with contextlib.suppress(VerifierError):  # where the disk is full there is no room for this line either
                 self.writer.end(status=status, stop=stop, seconds=0.0)
 
-    def _events(self) -> Iterator[Event]:
+    def _look(self, meter: Meter, seconds: float) -> tuple[Stop, float]:
+        """Look closely at the smallest case of each failure; why it stopped, and the seconds with what it took."""
+        seen = record.read(self.writer.path)
+        look = looking.wanted(seen)
+        if not look:
+            return Stop.COMPLETE, seconds
+        meter.look(len(look))
+        specs = tuple(seen.cases[case] for case in look)
+        for event in self._events(replace(self.plan, specs=specs, look=look, known={})):
+            match event:
+                case EvidenceReady(evidence=found):
+                    self.writer.evidence(found)
+                case RunFinished(stop=stop, seconds=more):
+                    return stop, seconds + more
+        raise AssertionError("a run ends with its last event")
+
+    def _events(self, plan: Plan) -> Iterator[Event]:
         if self.options.isolation:
             from verifier.engine.run import run as run_plan
 
-            return run_plan(self.plan, workers=_workers(self.options))
+            return run_plan(plan, workers=_workers(self.options))
         from verifier.engine import inline
 
         debugger = None
@@ -283,7 +302,7 @@ class _Drive:
             from verifier.engine.debugger import Debugger
 
             debugger = Debugger()
-        return inline.run(self.plan, debugger=debugger)
+        return inline.run(plan, debugger=debugger)
 
     def _begin(self, event: RunStarted) -> None:
         line = record.RunLine(
@@ -350,14 +369,15 @@ def _header(options: RunOptions, reference: str, specs: Sequence[CaseSpec]) -> d
 
 def _show(path: Path, folder: Path, slow: int) -> ExitStatus:
     """Tell what the record says; the terminal hears it whatever becomes of the page."""
-    from verifier.report import console, html, slowest, summary, terminal
+    from verifier.report import console, files, html, slowest, terminal, whole
 
     kept = record.read(path)
-    found = summary.summarise(kept)
+    everything = whole.whole(kept)
+    found = everything.summary
     page = folder / REPORT_FILE
     unwritten = None
     try:
-        html.write([found], page)
+        files.put(html.render([everything]), page)
     except UsageError as error:
         unwritten = error
     out = console.standard_output()

@@ -9,7 +9,9 @@ from verifier.commands.run import require_adapter
 from verifier.errors import ExitStatus
 
 
-def selftest(family: str, adapter: str | None, seed: int, *, as_markdown: bool = False) -> ExitStatus:
+def selftest(
+    family: str, adapter: str | None, seed: int, *, as_markdown: bool = False, json_file: Path | None = None
+) -> ExitStatus:
     """Plant the faults and print the kill table, for a terminal or as Markdown.
 
     Raises:
@@ -19,5 +21,5 @@ def selftest(family: str, adapter: str | None, seed: int, *, as_markdown: bool =
     require_adapter(reference)
     from verifier.selftest import main  # imports torch
 
-    status: ExitStatus = main(family, reference, seed, as_markdown=as_markdown)
+    status: ExitStatus = main(family, reference, seed, as_markdown=as_markdown, json_file=json_file)
     return status

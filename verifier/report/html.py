@@ -1,34 +1,112 @@
-"""The report as one self-contained file that needs no script and no network, made from records alone."""
+"""The report as one self-contained file that reads without scripts and needs no network, made from records alone."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Sequence
-from pathlib import Path
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 
 import jinja2
+from markupsafe import Markup
 
-from verifier.errors import UsageError
+from verifier.evidence import Ladder
 from verifier.outcome import Verdict
-from verifier.report import terminal, text
+from verifier.report import drawing, parity, terminal, text
+from verifier.report.bugreport import bug_report
+from verifier.report.findings import Finding
+from verifier.report.shapes import SHAPES
 from verifier.report.summary import Summary
+from verifier.report.together import names, together
+from verifier.report.whole import Whole
 
-# A shape for each verdict, so that none is told by colour alone.
-SHAPES = {
-    Verdict.PASS: "✓",
-    Verdict.REDUCED: "≈",
-    Verdict.FAIL: "✗",
-    Verdict.ERROR: "!",
-    Verdict.CRASH: "☠",
-    Verdict.TIMEOUT: "◷",
-    Verdict.SKIP: "–",
-    Verdict.UPSTREAM: "↑",
-}
+# Of more of each a page has the first in full, and says how many there are.
+MOST_ARTICLES = 100
+_MOST = {"most_articles": MOST_ARTICLES, "most_ids": 60, "most_causes": 12, "most_pairs": 30, "most_labels": 12}
 
 
-def render(summaries: Sequence[Summary]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A record's part of the page.
+
+    Attributes:
+        whole: what it says.
+        name: family, adapter and version, and what tells it from another record of these.
+        id: of its section.
+        prefix: of the ids in it: nothing for the first record, so that a case's or a failure's address is its id.
+        targets: by a finding's number, where it stands.
+        ladders: of its smallest cases, each once.
+        opened: the fingerprints of the first finding of each of these cases that names a place of its ladder.
+    """
+
+    whole: Whole
+    name: str
+    id: str
+    prefix: str
+    targets: Mapping[str, str]
+    ladders: tuple[Ladder, ...]
+    opened: frozenset[str]
+
+    @property
+    def summary(self) -> Summary:
+        return self.whole.summary
+
+    @property
+    def path(self) -> str:
+        return str(self.summary.path)
+
+    @property
+    def folder(self) -> str:
+        return str(self.summary.path.parent)
+
+
+def render(wholes: Sequence[Whole]) -> str:
     """The page for one record or several; the same bytes for the same records."""
+    style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            pages=[
+                _page(one, name, number)
+                for number, (one, name) in enumerate(zip(wholes, names(wholes), strict=True), start=1)
+            ],
+            together=together(wholes),
+            style=style,
+            style_hash=_hash(style),
+            script=script,
+            script_hash=_hash(script),
+        )
+    )
+
+
+def _page(one: Whole, name: str, number: int) -> Page:
+    prefix = "" if number == 1 else f"r{number}-"
+    findings = (*one.summary.findings, *one.summary.upstream)
+    ladders = {finding.smallest.id: finding.ladder for finding in one.summary.findings if finding.ladder is not None}
+    return Page(
+        whole=one,
+        name=name,
+        id=f"r{number}",
+        prefix=prefix,
+        targets={finding.number: f"{prefix}{finding.fingerprint}" for finding in findings},
+        ladders=tuple(ladders.values()),
+        opened=frozenset(_first_of_each_case(one.summary.findings)),
+    )
+
+
+def _first_of_each_case(findings: Iterable[Finding]) -> Iterator[str]:
+    seen: set[str] = set()
+    for one in findings:
+        if one.ladder is None or one.smallest.id in seen:
+            continue
+        if one.entry.outcome.where in {rung.where for rung in (one.ladder.starts, one.ladder.starts_backward) if rung}:
+            seen.add(one.smallest.id)
+            yield one.fingerprint
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("verifier.report"),
         autoescape=True,
@@ -46,6 +124,7 @@ def render(summaries: Sequence[Summary]) -> str:
         "said": text.said,
         "duration": text.duration,
         "limits": text.limits,
+        "bug_report": bug_report,
     }
     environment.globals |= {
         "plural": text.plural,
@@ -56,23 +135,17 @@ def render(summaries: Sequence[Summary]) -> str:
         "statuses": text.STATUS_WORDS,
         "shapes": SHAPES,
         "verdicts": tuple(Verdict),
+        "drawing": drawing,
+        "parity_range": (parity.LOWEST, parity.HIGHEST),
+        **_MOST,
     }
-    return environment.get_template("report.html.j2").render(summaries=summaries)
+    return environment
 
 
-def write(summaries: Sequence[Summary], path: Path) -> None:
-    """Write the page; a page that is there is replaced whole or not at all.
+def _source(name: str) -> str:
+    return resources.files("verifier.report").joinpath("templates", name).read_text(encoding="utf-8")
 
-    Raises:
-        UsageError: it cannot be written there.
-    """
-    page = render(summaries)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(page, encoding="utf-8")
-        os.replace(fresh, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise UsageError(f"cannot write the report {str(path)!r}: {error.strerror}") from error
+
+def _hash(content: str) -> str:
+    """As a content security policy names what may stand in a page."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

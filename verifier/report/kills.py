@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,21 @@ def markdown(kills: Sequence[Kill]) -> str:
         seen = ", ".join(f"`{kill.check}`{_mark(kill)}" for kill in mine)
         rows.append(f"| {fault} | {mine[0].what.replace('|', chr(92) + '|')} | {seen} |")
     return "\n".join(rows)
+
+
+def as_json(kills: Sequence[Kill], family: str, adapter: str) -> str:
+    """The table for `verifier report --selftest`."""
+    rows = [
+        {
+            "fault": kill.fault,
+            "what": kill.what,
+            "check": kill.check,
+            "verdict": "caught" if kill.outcome is not None else "survived" if kill.survived else "not tried",
+            "evidence": evidence(kill.outcome) if kill.outcome is not None else kill.unable or "",
+        }
+        for kill in kills
+    ]
+    return json.dumps({"family": family, "adapter": adapter, "kills": rows}, indent=1) + "\n"
 
 
 def _mark(kill: Kill) -> str:

@@ -100,6 +100,14 @@ class Meter:
         elif time.monotonic() - self._spoken >= PLAIN_SECONDS:
             self._say()
 
+    def look(self, cases: int) -> None:
+        """Everything has been run; so many failing cases are looked at once more."""
+        said = f"looking closer at {text.plural(cases, 'failing case')}"
+        if self._live:
+            self._bar.update(self._task, completed=self._finished, state=said)
+        else:
+            self._console.print(f"{self._title}: {said}", markup=False, soft_wrap=True)
+
     def _say(self) -> None:
         self._spoken = time.monotonic()
         self._said = self._finished

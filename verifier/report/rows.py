@@ -90,7 +90,7 @@ def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], qu
     named: list[CaseSpec] = []
     run: list[set[int]] = [set() for _ in flags]
     for spec in record.cases.values():
-        place = _place(spec, flags)
+        place = place_of(spec.config, flags)
         if spec.label is None and place is not None:
             for some, index in zip(run, place, strict=True):
                 some.add(index)
@@ -147,13 +147,13 @@ def same_value(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _place(spec: CaseSpec, flags: Mapping[str, Sequence[Any]]) -> Combination | None:
-    """Where the case stands in the product of the flags; None where a value of it is not one of the flag's."""
+def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> Combination | None:
+    """Where the config stands in the product of the flags; None where a value of it is not one of the flag's."""
     place = []
     for name, values in flags.items():
-        if name not in spec.config:
+        if name not in config:
             return None
-        found = [index for index, value in enumerate(values) if same_value(value, spec.config[name])]
+        found = [index for index, value in enumerate(values) if same_value(value, config[name])]
         if not found:
             return None
         place.append(found[0])

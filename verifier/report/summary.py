@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from verifier.errors import ExitStatus
 from verifier.outcome import Verdict
-from verifier.record import Entry, Record, RunLine
-from verifier.report.rows import Cell, Row, cell, rows, same_value
-from verifier.rules import Rule, explain
-from verifier.spec import DEPTHS, CaseSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One bug: every failure with one fingerprint.
-
-    Attributes:
-        number: `1` in the matrix and the list; `U1` for an upstream one.
-        fingerprint: what `repro` takes.
-        entry: the failure on the smallest case.
-        smallest: that case.
-        differs: what its config has that the plainest has not.
-        cases: the ids of all its cases.
-        ran: on how many cases the check gave anything but a skip.
-        proves: what the check proves, and what a failure means.
-        reproduce: the command line.
-        rule: what its cases have in common that those have not which the check passes; None where nothing is to be
-            told apart.
-    """
-
-    number: str
-    fingerprint: str
-    entry: Entry
-    smallest: CaseSpec
-    differs: Mapping[str, Any]
-    cases: tuple[str, ...]
-    ran: int
-    proves: str
-    reproduce: str
-    rule: Rule | None
-
-    @property
-    def explanation(self) -> str | None:
-        """The rule in words; None where there is none."""
-        if self.rule is not None:
-            return self.rule.words
-        return "every case that the check looked at" if len(self.cases) == self.ran > 1 else None
+from verifier.record import Record, RunLine
+from verifier.report.findings import Finding, findings
+from verifier.report.rows import Cell, Cells, Row, cell, rows
+from verifier.spec import DEPTHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +29,7 @@ class Summary:
     """Everything that a report shows.
 
     Attributes:
+        path: where the record is.
         run: what was run.
         status: the exit status that the record stands for.
         counts: outcomes by verdict.
@@ -79,12 +42,15 @@ class Summary:
         upstream: Hugging Face's.
         reduced: where the adapter agrees to float32 rounding only.
         skips: why checks did not run.
+        cells: by case and area.
+        deciding: the same of those checks alone that looked at every case.
         unrun: how many planned cases never came to be run.
         seconds: of the whole run; None where it was cut off.
         notes: of the record's reader.
         hollow: why no verdict can rest on what ran; None where one can.
     """
 
+    path: Path
     run: RunLine
     status: ExitStatus
     counts: Mapping[Verdict, int]
@@ -97,6 +63,8 @@ class Summary:
     upstream: tuple[Finding, ...]
     reduced: tuple[Tally, ...]
     skips: tuple[Tally, ...]
+    cells: Cells
+    deciding: Cells
     unrun: int
     seconds: float | None
     notes: tuple[str, ...]
@@ -158,8 +126,7 @@ def summarise(record: Record) -> Summary:
     """The record's summary."""
     counts = Counter(entry.outcome.verdict for entry in record.entries)
     order = {check["id"]: place for place, check in enumerate(record.run.checks)}
-    ours = _findings(record, order, upstream=False)
-    theirs = _findings(record, order, upstream=True)
+    ours, theirs = findings(record, upstream=False), findings(record, upstream=True)
     cells = _cells(record, (*ours, *theirs))
     deciding = _cells(record, (*ours, *theirs), leaving=_narrow(record.run))
     areas = _areas(record, order)
@@ -171,6 +138,7 @@ def summarise(record: Record) -> Summary:
     }
     status = _status(record)
     return Summary(
+        path=record.path,
         run=record.run,
         status=status,
         counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
@@ -191,6 +159,8 @@ def summarise(record: Record) -> Summary:
             for entry in record.entries
             if entry.outcome.verdict is Verdict.SKIP
         ),
+        cells=cells,
+        deciding=deciding,
         unrun=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
         notes=(*record.notes, *_of_processes(record)),
@@ -220,33 +190,6 @@ def _of_processes(record: Record) -> list[str]:
     return notes
 
 
-def plainest(run: RunLine) -> dict[str, Any]:
-    """The config that others are described by their difference from."""
-    return {**run.dims, **{name: values[0] for name, values in run.flags.items()}}
-
-
-def difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
-    """What the config has that the plainest one has not."""
-    plain = plainest(run)
-    return {name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)}
-
-
-def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
-    """The one that is easiest to think about: of the flag matrix if one is, whose dims are all the same; then with
-    the fewest flags that are not plainest, then with the smallest dims."""
-
-    def size(spec: CaseSpec) -> tuple[bool, int, float, str]:
-        strange = sum(not same_value(spec.config.get(name, values[0]), values[0]) for name, values in run.flags.items())
-        dims = [
-            value
-            for name, value in spec.config.items()
-            if name not in run.flags and isinstance(value, int | float) and not isinstance(value, bool)
-        ]
-        return spec.label is not None, strange, float(sum(dims)), spec.id
-
-    return min(specs, key=size)
-
-
 def _status(record: Record) -> ExitStatus:
     if record.end is None or record.end.stop == "interrupted":
         return ExitStatus.INTERRUPTED
@@ -254,47 +197,6 @@ def _status(record: Record) -> ExitStatus:
         return ExitStatus.BROKEN
     valid = {spec.id for spec in record.cases.values() if spec.valid}
     return exit_status(valid, {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries})
-
-
-def _findings(record: Record, order: Mapping[str, int], *, upstream: bool) -> tuple[Finding, ...]:
-    by_print: dict[str, dict[str, Entry]] = {}
-    ran: Counter[str] = Counter()
-    passing: dict[str, list[str]] = {}
-    for entry in record.entries:
-        verdict = entry.outcome.verdict
-        if verdict in (Verdict.PASS, Verdict.REDUCED):
-            passing.setdefault(entry.outcome.check, []).append(entry.case)
-        ran[entry.outcome.check] += verdict is not Verdict.SKIP
-        if entry.fingerprint and (verdict is Verdict.UPSTREAM if upstream else verdict.gates):
-            by_print.setdefault(entry.fingerprint, {})[entry.case] = entry
-
-    def rule_of(entries: Mapping[str, Entry], check: str) -> Rule | None:
-        sides = ([record.cases[case].config for case in sorted(cases)] for cases in (entries, passing.get(check, ())))
-        return explain(*sides, flags=record.run.flags)
-
-    docs = {check["id"]: check.get("doc", "") for check in record.run.checks}
-    found = []
-    for fingerprint, entries in by_print.items():
-        spec = smallest((record.cases[case] for case in entries), record.run)
-        check = entries[spec.id].outcome.check
-        found.append((order.get(check, len(order)), -len(entries), fingerprint, spec, entries))
-    found.sort(key=lambda one: one[:3])
-    where = shlex.quote(str(record.path.parent))  # adapters share fingerprints, so the id alone does not say which
-    return tuple(
-        Finding(
-            number=f"U{number}" if upstream else str(number),
-            fingerprint=fingerprint,
-            entry=entries[spec.id],
-            smallest=spec,
-            differs=difference(spec.config, record.run),
-            cases=tuple(sorted(entries)),
-            ran=ran[entries[spec.id].outcome.check],
-            proves=docs.get(entries[spec.id].outcome.check, ""),
-            reproduce=f"verifier repro {fingerprint} {where}",
-            rule=rule_of(entries, entries[spec.id].outcome.check),
-        )
-        for number, (_, _, fingerprint, spec, entries) in enumerate(found, start=1)
-    )
 
 
 def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:

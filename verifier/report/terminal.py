@@ -14,13 +14,16 @@ from rich.text import Text
 from verifier.errors import ExitStatus
 from verifier.outcome import Outcome, Verdict
 from verifier.report import text
+from verifier.report.causes import causes
+from verifier.report.findings import Finding
 from verifier.report.rows import Cell, Row
-from verifier.report.summary import Finding, Summary, Tally
+from verifier.report.summary import Summary, Tally
 
 # More is read in the report, not in a terminal.
 MAX_FINDINGS = 20
 MAX_ROWS = 60
 MAX_TALLIES = 8
+MAX_CAUSES = 12
 MAX_NAMES = 4
 
 _STYLES: Mapping[Verdict, str] = {
@@ -40,6 +43,7 @@ def show(summary: Summary, console: Console) -> None:
     """Everything but the verdict, which `show_verdict` says last."""
     _show_matrix(summary, console)
     _show_tallies(summary.refusals, "Refused by HF", "case", console)
+    _show_causes(summary.findings, console)
     _show_findings(summary.findings, "Failures", console)
     _show_findings(
         summary.upstream, "Upstream: Hugging Face disagrees with itself; the adapter is not to blame", console
@@ -92,8 +96,8 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
     """One check's result with its evidence, as `repro` shows it."""
     line = Text(f"{text.VERDICT_WORDS[outcome.verdict]:>8}", style=_STYLES[outcome.verdict])
     line.append(f"  {text.line(outcome.check)}", style="default")
-    if outcome.measured is not None:
-        line.append(f"  {_against_bound(outcome)}", style="dim")
+    if measured := text.against_bound(outcome):
+        line.append(f"  {measured}", style="dim")
     console.print(line)
     if outcome.verdict.is_finding or outcome.verdict is Verdict.REDUCED:
         _show_fields({"where": outcome.where, "said": text.said(outcome), "in": outcome.site}, console)
@@ -172,6 +176,26 @@ def _numbers(findings: Sequence[str], most: int = 4) -> str:
     return ",".join(findings[:most]) + ("…" if len(findings) > most else "")
 
 
+def _show_causes(findings: Sequence[Finding], console: Console) -> None:
+    """What explains many failures, where several are explained alike or some are not shown."""
+    found = causes(findings)
+    if len(found) == len(findings) <= MAX_FINDINGS:
+        return
+    console.print(
+        Text("Why: failures with the same rule that start at the same place are likely one", "bold underline")
+    )
+    for cause in found[:MAX_CAUSES]:
+        numbers = _numbers([finding.number for finding in cause.findings], 12)
+        line = Text(f"{text.plural(cause.cases, 'case'):>10}  ", no_wrap=False)
+        line.append(f"at {text.line(cause.place, 100)}" if cause.place else "nowhere in particular", "bold")
+        line.append(f"  ({numbers})", "dim")
+        console.print(line)
+        _show_fields({"rule": cause.explanation}, console)
+    if len(found) > MAX_CAUSES:
+        console.print(f"     … and {len(found) - MAX_CAUSES} more in the report")
+    console.print()
+
+
 def _show_findings(findings: Sequence[Finding], title: str, console: Console) -> None:
     if not findings:
         return
@@ -186,10 +210,11 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
         _show_fields(
             {
                 "where": outcome.where,
-                "measured": _against_bound(outcome) or None,
+                "measured": text.against_bound(outcome),
                 "said": text.said(outcome),
                 "in": outcome.site,
                 "rule": finding.explanation,
+                "starts": finding.starts,
                 "smallest": text.config(finding.differs) or "the plainest config",
                 "reproduce": finding.reproduce,
             },
@@ -198,13 +223,6 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
     if len(findings) > MAX_FINDINGS:
         console.print(f"     … and {len(findings) - MAX_FINDINGS} more in the report")
     console.print()
-
-
-def _against_bound(outcome: Outcome) -> str:
-    if outcome.measured is None:
-        return ""
-    bound = "" if outcome.bound is None else f" against a bound of {text.number(outcome.bound)}"
-    return f"{text.number(outcome.measured)}{bound}"
 
 
 def _show_fields(values: Mapping[str, str | None], console: Console) -> None:

@@ -101,6 +101,14 @@ def number(measured: float | None) -> str:
     return "" if measured is None else f"{measured:.3g}"
 
 
+def against_bound(outcome: Outcome) -> str | None:
+    """`0.5 against a bound of 1e-14`; None where nothing was measured, or what is either so or not."""
+    if outcome.measured is None or outcome.bound == 0:
+        return None
+    bound = "" if outcome.bound is None else f" against a bound of {number(outcome.bound)}"
+    return f"{number(outcome.measured)}{bound}"
+
+
 def plural(count: int, word: str, words: str | None = None) -> str:
     """`1 case`, `1,200 cases`."""
     return f"{count:,} {word if count == 1 else words or word + 's'}"

@@ -1,0 +1,162 @@
+"""Numbers as pictures: where a bar ends, which cells of a heat map are how dark, and the same in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from verifier.evidence import Heat, Ladder, Rung
+from verifier.outcome import Verdict
+
+WIDTH = 200  # of a bar
+BOUND = 50  # where the bound stands on it
+_BELOW, _ABOVE = 4, 15  # orders of magnitude that are shown on either side of it
+
+CELL = 12  # of a heat map, both ways
+LEVELS = 6
+
+
+def bar(measured: float, bound: float) -> int:
+    """How long the bar of an error is, of `WIDTH`: a log axis on which the bound stands at `BOUND`."""
+    if not bound:
+        return WIDTH if measured else 0
+    ratio = measured / bound
+    if not math.isfinite(ratio):
+        return WIDTH
+    if ratio <= 0:
+        return 0
+    magnitude = math.log10(ratio)
+    if magnitude <= 0:
+        return max(0, round(BOUND * (1 + magnitude / _BELOW)))
+    return min(WIDTH, round(BOUND + (WIDTH - BOUND) * magnitude / _ABOVE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A part of a ladder: a rung that is shown, or several in a row that agree, or that are left out."""
+
+    rungs: tuple[Rung, ...]
+    shown: bool
+
+    @property
+    def agrees(self) -> bool:
+        return all(rung.verdict is Verdict.PASS for rung in self.rungs)
+
+
+def shortened(rungs: Sequence[Rung], most: int = 12) -> tuple[Stretch, ...]:
+    """A ladder with those that agree drawn together, and with at most so many of the others."""
+    stretches: list[Stretch] = []
+    shown = 0
+    for rung in rungs:
+        differs = rung.verdict is not Verdict.PASS
+        if differs and shown < most:
+            stretches.append(Stretch(rungs=(rung,), shown=True))
+            shown += 1
+        elif stretches and not stretches[-1].shown and stretches[-1].agrees is not differs:
+            stretches[-1] = Stretch(rungs=(*stretches[-1].rungs, rung), shown=False)
+        else:
+            stretches.append(Stretch(rungs=(rung,), shown=False))
+    return tuple(stretches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """A ladder on one way, as it is drawn.
+
+    Attributes:
+        name: `forward` or `backward`.
+        rungs: in the order in which the computation meets them.
+        first: the first that differs.
+    """
+
+    name: str
+    rungs: tuple[Rung, ...]
+    first: Rung | None
+
+
+def sides(ladder: Ladder) -> tuple[Side, Side]:
+    """Both ways of a ladder: activations from the tokens on, gradients from the logits back."""
+    return (
+        Side(name="forward", rungs=ladder.forward, first=ladder.starts),
+        Side(name="backward", rungs=ladder.backward[::-1], first=ladder.starts_backward),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map:
+    """A heat map as it is drawn.
+
+    Attributes:
+        width: of the picture.
+        height: of the picture.
+        paths: the cells of each level that has some, as an SVG path: 0 agrees, the highest is darkest.
+        words: what it shows, in a sentence.
+    """
+
+    width: int
+    height: int
+    paths: tuple[tuple[int, str], ...]
+    words: str
+
+
+def heat_map(heat: Heat, bound: float) -> Map:
+    """The picture of a heat map, its cells by how they compare with the largest error."""
+    cells = [(row, column, value) for row, values in enumerate(heat.values) for column, value in enumerate(values)]
+    largest = max((value for _, _, value in cells if value is not None), default=0.0)
+    drawn: dict[int, list[str]] = {}
+    for row, column, value in cells:
+        if value is not None:
+            drawn.setdefault(_level(value, largest, bound), []).append(f"M{column * CELL} {row * CELL}h11v11h-11z")
+    return Map(
+        width=CELL * max((len(values) for values in heat.values), default=0),
+        height=CELL * len(heat.values),
+        paths=tuple((level, "".join(parts)) for level, parts in sorted(drawn.items())),
+        words=_in_words(heat, bound),
+    )
+
+
+def _level(value: float, largest: float, bound: float) -> int:
+    if value <= bound or value == 0:
+        return 0
+    if not math.isfinite(value):
+        return LEVELS - 1
+    if not math.isfinite(largest):
+        return 1
+    # Half of the largest, a tenth, a hundredth, a ten-thousandth, and less.
+    return next((LEVELS - 1 - step for step, part in enumerate((0.5, 0.1, 1e-2, 1e-4)) if value >= part * largest), 1)
+
+
+def _in_words(heat: Heat, bound: float) -> str:
+    """`differs in head 3 to 11 of 12, in all of 11 pos`."""
+    rows = [any(_off(value, bound) for value in values) for values in heat.values]
+    columns = [any(_off(values[place], bound) for values in heat.values) for place in range(len(heat.values[0]))]
+    parts = [
+        _axis(axis, flags, length)
+        for axis, flags, length in zip(heat.axes, (rows, columns), heat.lengths, strict=True)
+        if axis
+    ]
+    return f"differs in {', '.join(parts)}" if any(rows) else "no cell alone is over the bound"
+
+
+def _off(value: float | None, bound: float) -> bool:
+    return value is not None and value > bound
+
+
+def _axis(name: str, flags: Sequence[bool], length: int) -> str:
+    if all(flags):
+        return f"every {name} (of {length})"
+    size = math.ceil(length / len(flags))
+    spans = [(first * size, min(length, (last + 1) * size) - 1) for first, last in _runs(flags)]
+    spelt = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in spans)
+    return f"{name} {spelt} (of {length})"
+
+
+def _runs(flags: Iterable[bool]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for place, flag in enumerate(flags):
+        if flag and found and found[-1][1] == place - 1:
+            found[-1] = (found[-1][0], place)
+        elif flag:
+            found.append((place, place))
+    return found

@@ -1,0 +1,26 @@
+"""Reports as files: replaced whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from verifier.errors import UsageError
+
+
+def put(content: str, path: Path) -> None:
+    """Write a report; one that is there is replaced whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(content, encoding="utf-8")
+        os.replace(fresh, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise UsageError(f"cannot write the report {str(path)!r}: {error.strerror}") from error
