@@ -10,6 +10,7 @@ import sys
 
 from verifier import trial
 from verifier.engine import loading, preload, worker
+from verifier.engine.task import Task
 from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, bounded
 from verifier.errors import ExitStatus
 from verifier.outcome import Outcome, Verdict
@@ -74,14 +75,14 @@ def test_preloading_outlives_what_fails(tmp_path):
 
 
 def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
-    def run_case(spec, family, adapter, checks):
+    def run_case(spec, family, adapter, checks, seen):
         yield Outcome(check="a.b", verdict=Verdict.PASS)
         raise LookupError("the harness lost its way")
 
     monkeypatch.setattr(trial, "run_case", run_case)
     here, there = multiprocessing.Pipe()
     spec = CaseSpec(family="toy", config={})
-    worker._run(there, spec, loading.Loaded(family=None, adapter=None, checks=()), None)
+    worker._run(there, Task(spec=spec), loading.Loaded(family=None, adapter=None, checks=()))
     assert isinstance(here.recv(), worker.Result)
     failed = here.recv()
     assert failed.status is ExitStatus.BROKEN

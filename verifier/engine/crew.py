@@ -16,6 +16,7 @@ from pathlib import Path
 
 from verifier.engine import last_words, limits, server
 from verifier.engine.plan import Plan
+from verifier.engine.task import Task
 from verifier.engine.worker import Loading, Message, Orders, work
 from verifier.outcome import Verdict
 from verifier.spec import CaseSpec
@@ -91,11 +92,11 @@ class Worker:
         now = self.memory
         return 0 if now is None or since is None else now - since
 
-    def give(self, spec: CaseSpec) -> None:
+    def give(self, task: Task) -> None:
         """Hand it a case; a worker that has died meanwhile is found out when it is next heard."""
-        self.spec, self.seen, self.began, self.before = spec, [], time.perf_counter(), self.memory
+        self.spec, self.seen, self.began, self.before = task.spec, [], time.perf_counter(), self.memory
         try:
-            self.pipe.send(spec)
+            self.pipe.send(task)
         except (BrokenPipeError, ConnectionResetError):
             return
 
@@ -217,7 +218,6 @@ class Crew:
             only=plan.only,
             device=plan.device,
             log=str(log),
-            look=plan.look,
         )
         process = self._context.Process(target=work, args=(theirs, orders), daemon=True)
         try:

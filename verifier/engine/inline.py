@@ -19,7 +19,7 @@ from verifier.engine.events import (
 )
 from verifier.engine.loading import load
 from verifier.engine.plan import Plan, applicable, expected
-from verifier.engine.worker import bounded, looked_at
+from verifier.engine.worker import Looked, Result, told
 
 
 def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
@@ -39,8 +39,6 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
     stop = Stop.COMPLETE
     try:
         loaded = load(plan.family, plan.adapter, plan.only, plan.device, about_to=lambda what: None)
-        from verifier.trial import run_case
-
         checks = loaded.infos
         yield RunStarted(
             adapter_name=str(loaded.adapter.name),
@@ -52,12 +50,13 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
         for spec in plan.specs:
             yield CaseStarted(spec=spec)
             at = time.perf_counter()
-            if plan.look is not None:
-                for found in looked_at(spec, loaded, plan.look):
-                    yield EvidenceReady(evidence=found)
-            elif applicable(spec, checks):
-                for outcome in run_case(spec, loaded.family, loaded.adapter, loaded.checks, seen=debugger):
-                    yield OutcomeReady(case=spec.id, outcome=bounded(outcome))
+            if plan.look is not None or applicable(spec, checks):
+                for told_of in told(plan.task(spec), loaded, seen=debugger):
+                    match told_of:
+                        case Result(outcome=outcome):
+                            yield OutcomeReady(case=spec.id, outcome=outcome)
+                        case Looked(evidence=evidence):
+                            yield EvidenceReady(evidence=evidence)
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - at)
     except KeyboardInterrupt:
         stop = Stop.INTERRUPTED

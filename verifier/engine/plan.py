@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from verifier.checks import applies_to
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
+from verifier.engine.task import Task
 from verifier.spec import CaseSpec
 
 
@@ -34,6 +35,10 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     known: Mapping[str, float] = field(default_factory=dict)
     look: Mapping[str, tuple[str, ...]] | None = None
+
+    def task(self, spec: CaseSpec) -> Task:
+        """What a worker is given for one of the cases."""
+        return Task(spec=spec) if self.look is None else Task(spec=spec, checks=self.look.get(spec.id), look=True)
 
 
 def distinct(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:

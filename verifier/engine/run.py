@@ -196,14 +196,14 @@ class _Coordinator:
             spec = self._schedule.take()
             yield CaseStarted(spec=spec)
             if applicable(spec, self._checks):
-                worker.give(spec)
+                worker.give(self._plan.task(spec))
                 return
             yield CaseFinished(case=spec.id, seconds=0.0)
         for suspect in self._suspects.take_believed():
             yield from _believed(suspect)
         if self._suspects and len(self._crew.workers) == 1 and worker.last is None:
             worker.alone = True
-            worker.give(self._suspects.take())
+            worker.give(self._plan.task(self._suspects.take()))
             return
         self._crew.dismiss(worker)  # where there are suspects, a new one is hired for each
 

@@ -12,18 +12,22 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from verifier.engine import last_words
 from verifier.engine.events import CheckInfo
 from verifier.engine.loading import Loaded, load
+from verifier.engine.task import Task
 from verifier.errors import ExitStatus, VerifierError, one_line
 from verifier.evidence import Evidence, Ladder
 from verifier.outcome import Outcome
-from verifier.spec import CaseSpec
+
+if TYPE_CHECKING:
+    from verifier.trial import Watcher
 
 # What one outcome may take in pipes, files and reports; a repr of 10 MB helps nobody.
 LINE_LIMIT = 1_000
@@ -90,7 +94,6 @@ class Orders:
     only: tuple[str, ...]
     device: str
     log: str
-    look: Mapping[str, tuple[str, ...]] | None = None
 
 
 def work(pipe: connection.Connection, orders: Orders) -> None:
@@ -119,20 +122,18 @@ def work(pipe: connection.Connection, orders: Orders) -> None:
         adapter = loaded.adapter
         pipe.send(Ready(adapter_name=str(adapter.name), adapter_version=str(adapter.version), checks=loaded.infos))
         while True:
-            spec: CaseSpec = pipe.recv()
+            task: Task = pipe.recv()
             for file in (2, stacks):  # what is kept is this case's
                 os.ftruncate(file, 0)
-            _run(pipe, spec, loaded, orders.look)
+            _run(pipe, task, loaded)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the coordinator is gone, or has no more cases
 
 
-def _run(
-    pipe: connection.Connection, spec: CaseSpec, loaded: Loaded, look: Mapping[str, tuple[str, ...]] | None
-) -> None:
+def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
     began = time.perf_counter()
     try:
-        for message in _told(spec, loaded, look):
+        for message in told(task, loaded):
             pipe.send(message)
     except (BrokenPipeError, ConnectionResetError):
         raise
@@ -140,7 +141,7 @@ def _run(
         pipe.send(
             Failed(
                 status=ExitStatus.BROKEN,
-                message=f"the harness failed on case {spec.id}: {one_line(error)}",
+                message=f"the harness failed on case {task.spec.id}: {one_line(error)}",
                 detail=traceback.format_exc(),
             )
         )
@@ -148,23 +149,27 @@ def _run(
         pipe.send(Done(seconds=time.perf_counter() - began))
 
 
-def _told(spec: CaseSpec, loaded: Loaded, look: Mapping[str, tuple[str, ...]] | None) -> Iterator[Result | Looked]:
-    if look is None:
-        from verifier.trial import run_case
+def told(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[Result | Looked]:
+    """What comes of a task.
 
-        for outcome in run_case(spec, loaded.family, loaded.adapter, loaded.checks):
-            yield Result(outcome=bounded(outcome))
+    Args:
+        task: the task.
+        loaded: what it is done with.
+        seen: is shown each outcome beside the live case.
+    """
+    wanted = loaded.checks
+    if task.checks is not None:
+        wanted = tuple(check for check in wanted if check.id in task.checks)
+    if task.look:
+        from verifier.examination import examine
+
+        for found in examine(task.spec, loaded.family, loaded.adapter, wanted):
+            yield Looked(evidence=found)
         return
-    for found in looked_at(spec, loaded, look):
-        yield Looked(evidence=found)
+    from verifier import trial
 
-
-def looked_at(spec: CaseSpec, loaded: Loaded, look: Mapping[str, tuple[str, ...]]) -> Iterator[Evidence | Ladder]:
-    """What a closer look at the case finds, of the checks that are named for it."""
-    from verifier.examination import examine
-
-    wanted = [check for check in loaded.checks if check.id in look.get(spec.id, ())]
-    yield from examine(spec, loaded.family, loaded.adapter, wanted)
+    for outcome in trial.run_case(task.spec, loaded.family, loaded.adapter, wanted, seen=seen):
+        yield Result(outcome=bounded(outcome))
 
 
 def bounded(outcome: Outcome) -> Outcome:

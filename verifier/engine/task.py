@@ -1,0 +1,17 @@
+"""What a worker is given to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from verifier.spec import CaseSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a worker is given: a case, the checks that are wanted on it (all that were selected if None), and whether
+    they are to be run or what they compare to be told."""
+
+    spec: CaseSpec
+    checks: tuple[str, ...] | None = None
+    look: bool = False
