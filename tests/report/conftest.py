@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import CHECKS, DIMS, FLAGS, Fails, outcome
+from made_records import CHECKS, DIMS, FLAGS, HOSTILE, Fails, hostile_fails, outcome, specs
 
 from verifier import record
 from verifier.errors import ExitStatus
@@ -55,3 +55,10 @@ def make(tmp_path: Path) -> Callable[..., record.Record]:
         return record.read(tmp_path)
 
     return write
+
+
+@pytest.fixture
+def hostile(make: Callable[..., record.Record]) -> record.Record:
+    """A record of hostile texts, in which HF refuses some cases."""
+    cases = specs(lambda config: config["kv_heads"] == 4)
+    return make(cases, hostile_fails, adapter=HOSTILE, adapter_name=HOSTILE, asked={"only": [HOSTILE]})

@@ -1,4 +1,4 @@
-"""What is shown, in the terminal and on the page: everything that matters, and nothing that a text could do."""
+"""What is shown in the terminal: everything that matters, and nothing that a text could do."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import io
 import itertools
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
-from made_records import FLAGS, outcome, specs
+from made_records import FLAGS, ladder, outcome, rung, specs, with_looks, wrong
 
 from verifier import family
 from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady
 from verifier.outcome import Verdict
-from verifier.report import html, kills, terminal, text
+from verifier.report import kills, terminal, text
 from verifier.report.console import QuietConsole
 from verifier.report.progress import Meter
 from verifier.report.summary import summarise
@@ -22,30 +21,6 @@ from verifier.selftest import Kill
 from verifier.spec import CaseSpec
 
 FALCON = family.load("falcon")
-
-HOSTILE = "<script>alert(1)</script> \x1b]0;title\x07\x1b[2J [bold]rich[/bold] {{ 7*7 }} \u202eevil \ud800 &amp;"
-
-
-def _hostile(spec, check):
-    if check == "qkv.rows" and spec.config["bias"]:
-        return outcome(
-            check,
-            Verdict.ERROR,
-            where=HOSTILE,
-            message=HOSTILE + "x" * 1_000_000,
-            exception=HOSTILE,
-            site=HOSTILE,
-            detail=HOSTILE * 1_000,
-        )
-    if check == "forward.logits":
-        return outcome(check, Verdict.SKIP, message=HOSTILE)
-    return None
-
-
-@pytest.fixture
-def hostile(make):
-    cases = specs(lambda config: config["kv_heads"] == 4)
-    return summarise(make(cases, _hostile, adapter=HOSTILE, adapter_name=HOSTILE, asked={"only": [HOSTILE]}))
 
 
 def _shown(summary, width=140):
@@ -55,73 +30,12 @@ def _shown(summary, width=140):
     return console.file.getvalue()
 
 
-class _Page(HTMLParser):
-    """Collects tags, ids and links, and sees that tags are closed in order."""
-
-    VOID = ("meta", "wbr", "br", "hr")
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.ids, self.links, self.open = [], [], [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == "id"]
-        self.links += [value for name, value in attrs if name == "href"]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_hostile_text_is_text_in_the_terminal(hostile):
-    shown = _shown(hostile)
+    shown = _shown(summarise(hostile))
     assert "<script>alert(1)</script> \\x1b]0;title" in shown
     assert "[bold]rich[/bold]" in shown
     assert not set(shown) & set("\x1b\x07\u202e\ud800")
     assert len(shown) < 20_000
-
-
-def test_hostile_text_is_text_on_the_page(hostile):
-    page = html.render([hostile])
-    page.encode()
-    parsed = _Page(page)
-    assert parsed.open == []
-    assert "script" not in {tag for tag, _ in parsed.tags}
-    assert not set(page) & set("\x1b\x07\u202e")
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "{{ 7*7 }}" in page
-    assert len(page) < 60_000
-
-
-def test_the_page_is_one_file_that_loads_nothing(hostile):
-    parsed = _Page(html.render([hostile, hostile]))
-    assert all(link.startswith("#") for link in parsed.links)
-    assert set(parsed.links) <= {f"#{identity}" for identity in parsed.ids}
-    assert len(parsed.ids) == len(set(parsed.ids))
-    assert not any({"src", "onclick", "style"} & attributes.keys() for _, attributes in parsed.tags)
-
-
-def test_headers_of_tables_have_a_scope(hostile):
-    assert all("scope" in attributes for tag, attributes in _Page(html.render([hostile])).tags if tag == "th")
-
-
-def test_the_page_shows_verdicts_by_word_and_shape(make):
-    verdicts = itertools.cycle(verdict for verdict in Verdict)
-    found = summarise(make(specs(), lambda spec, check: outcome(check, next(verdicts), where="x", message="y")))
-    page = html.render([found])
-    for verdict in Verdict:
-        assert text.VERDICT_WORDS[verdict] in page
-        assert html.SHAPES[verdict] in page
-    assert len(set(html.SHAPES.values())) == len(set(text.VERDICT_WORDS.values())) == len(Verdict)
-
-
-def test_the_page_of_a_run_where_nothing_ran_says_so(make):
-    page = html.render([summarise(make([]))])
-    assert "INCONCLUSIVE" in page
-    assert "No case that HF accepts was run." in page
 
 
 def _fails(spec, check):
@@ -178,11 +92,10 @@ def test_what_stands_for_every_value_is_explained(make):
     found = _many_flags(make)
     assert "* is every value that occurs in that row's cases" in _shown(found, 140)
     assert "not named takes every value that occurs in that row's cases" in " ".join(_shown(found, 70).split())
-    assert "“any” is every value that occurs in that row's cases" in html.render([found])
 
 
 @pytest.mark.parametrize(("count", "more"), [(3, 0), (20, 12)])
-def test_reasons_for_refusals_are_all_on_the_page_and_few_in_the_terminal(make, count, more):
+def test_of_many_reasons_for_refusals_few_are_in_the_terminal(make, count, more):
     cases = [
         CaseSpec(family="toy", config={"hidden_size": number}, valid=False, reason=f"reason {number}.")
         for number in range(count)
@@ -192,20 +105,6 @@ def test_reasons_for_refusals_are_all_on_the_page_and_few_in_the_terminal(make, 
     assert f"Refused by HF: {count} cases" in shown
     assert len(re.findall(r"reason \d+\.", shown)) == count - more
     assert (f"and {more} more in the report" in shown) == bool(more)
-    assert all(f"reason {number}." in html.render([found]) for number in range(count))
-
-
-@pytest.mark.parametrize(
-    ("verdict", "title"),
-    [
-        (Verdict.CRASH, "Where the process was, and what it said"),
-        (Verdict.TIMEOUT, "Where the process was, and what it said"),
-        (Verdict.ERROR, "Traceback"),
-    ],
-)
-def test_detail_is_called_what_it_is(make, verdict, title):
-    found = summarise(make(specs()[:1], lambda spec, check: outcome(check, verdict, where="x", detail="here")))
-    assert f"<summary>{title}</summary>" in html.render([found])
 
 
 def test_backticks_are_code_on_the_page_and_what_they_hold_stays_text():
@@ -234,13 +133,33 @@ def test_the_kill_table_of_a_log_is_a_line_a_row(capsys):
     assert re.search(r"SURVIVED +z; tried on 3 cases$", three)
 
 
-def test_many_bugs_are_cut_in_the_terminal_and_whole_on_the_page(make):
+def test_many_bugs_are_cut_in_the_terminal(make):
     numbers = itertools.count()
     found = summarise(make(specs(), lambda spec, check: outcome(check, Verdict.FAIL, where=f"place {next(numbers)}")))
     more = len(found.findings) - terminal.MAX_FINDINGS
     assert more > 0
     assert f"and {more} more in the report" in _shown(found)
-    assert html.render([found]).count('class="finding"') == len(found.findings)
+
+
+def test_what_explains_several_failures_is_said_before_them(make):
+    def fails(spec, check):
+        seen = check in ("qkv.rows", "forward.logits") and spec.config["bias"]
+        return outcome(check, Verdict.FAIL, where="blocks.0.attn.hook_q") if seen else None
+
+    shown = _shown(summarise(make(specs(), fails)))
+    why, failures = shown.index("Why: failures with the same rule"), shown.index("Failures\n")
+    assert why < failures
+    assert "6 cases  at blocks.{i}.attn.hook_q  (1,2)" in shown[why:failures]
+    assert "bias (fails 6 of 6, passes 6 of 6)" in shown[why:failures]
+    assert "Why:" not in _shown(summarise(make(specs(), _fails)))
+
+
+def test_where_a_failure_starts_is_said_if_a_closer_look_found_that(make):
+    record = make(specs(), _fails)
+    [finding] = summarise(record).findings
+    found = with_looks(record, ladder(finding.smallest.id, [rung("hook_embed"), wrong("blocks.0.ln1.hook_scale")]))
+    assert re.search("starts +blocks.0.ln1.hook_scale, the first activation that differs\n", _shown(summarise(found)))
+    assert "the first activation" not in _shown(summarise(record))
 
 
 @pytest.mark.parametrize(
