@@ -21,6 +21,7 @@ from verifier.family import Family
 from verifier.numerics import Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
 from verifier.outcome import Verdict
 from verifier.perturbation import PERTURBATION_SEED, Perturbation
+from verifier.random_weights import rescale
 from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario, copied
 from verifier.spec import SEMANTIC_DTYPE, SINGLE, CaseSpec
 from verifier.surroundings import changed_since_first
@@ -98,7 +99,7 @@ class Case:
     def build(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None, **config: Any) -> Any:
         """A new model of HF's, with the case's weights; further config values on top of the case's."""
         loaded = {} if self.spec.checkpoint is None else {"checkpoint": self.spec.checkpoint}
-        return self.family.build(
+        model = self.family.build(
             {**self.spec.config, **config},
             dtype=getattr(torch, dtype),
             device=self.spec.device,
@@ -106,11 +107,29 @@ class Case:
             seed=self.spec.seed,
             **loaded,
         )
+        if self.spec.scale != 1.0:
+            rescale(model, self.spec.scale)
+        return model
 
     def reference(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Any:
         """HF's model, untouched, in that dtype and with that attention implementation."""
         attention = attention or self.family.reference_attention
-        return self.once(("reference", dtype, attention), lambda: self.build(dtype, attention=attention))
+        usual = (dtype, attention) == (SEMANTIC_DTYPE, self.family.reference_attention)
+        build = self._accepted if usual else lambda: self.build(dtype, attention=attention)
+        return self.once(("reference", dtype, attention), build)
+
+    def _accepted(self) -> Any:
+        """A new model of HF's in float64.
+
+        Raises:
+            Blocked: HF refuses a config that the family says it accepts, which `reference.acceptance` reports.
+        """
+        try:
+            return self.build()
+        except Exception as error:
+            if self.spec.valid:
+                raise Blocked("reference.acceptance") from error
+            raise
 
     def truth(self, dtype: str) -> Any:
         """HF's model in float64 with the weights that a model in `dtype` has; until it is asked for another dtype."""
@@ -146,8 +165,14 @@ class Case:
         """What HF's model in that dtype gives."""
 
         def make() -> Output:
-            with torch.no_grad():
-                return reference.forward(self.reference(dtype, attention=attention), self.inputs(scenario, dtype))
+            model, inputs = self.reference(dtype, attention=attention), self.inputs(scenario, dtype)
+            try:
+                with torch.no_grad():
+                    return reference.forward(model, inputs)
+            except Exception as error:
+                if (scenario, dtype, attention) == ("plain", SEMANTIC_DTYPE, None):
+                    raise Blocked("reference.acceptance") from error
+                raise
 
         return self.once(("expected", scenario, dtype, attention), make)
 
@@ -318,7 +343,7 @@ class Case:
     @cached_property
     def given(self) -> Any:
         """The model that the adapter is given: untouched until `wrapping`."""
-        return self.build()
+        return self._accepted()
 
     @cached_property
     def contamination(self) -> list[str]:

@@ -222,6 +222,44 @@ def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
     return run(RunOptions(dtypes=dtypes or WORKING_DTYPES, **options))
 
 
+@cli.command("fuzz", epilog=_EPILOG)
+@click.argument("family")
+@_adapter
+@click.option("--only", multiple=True, metavar="GLOB", help="As for `run`.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="FIELD=VALUE,…",
+    help="Fields that are to have one value: flags, dims, and `batch`, `length`, `long`, `padding`, `scale`.",
+)
+@click.option("--time", type=_Duration(), help="How long: `90s`, `10m`. With neither, until Ctrl-C.")
+@click.option("--max-examples", type=click.IntRange(1), metavar="N", help="How many cases, those of shrinking aside.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=_OneOf(WORKING_DTYPES),
+    help="A dtype that precision is judged in; may be repeated. Default: all.",
+)
+@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@_seed
+@click.option("--workers", type=click.IntRange(1), help="Processes. Default: the usable cores.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where record, report and the cases that are kept go. Default: reports/FAMILY-ADAPTER-fuzz.",
+)
+@click.option("--timeout", type=_Duration(), help="What a case may take; 0 for no limit. Default: 30s.")
+@click.option("--memory", type=_Size(), help="What a case may take on top; 0 for no limit. Default: 2G.")
+@_shows_traceback
+def _fuzz(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
+    """Fuzz FAMILY's whole config space: every distinct failure, shrunk to its minimal case."""
+    from verifier.commands.fuzz import FuzzOptions, fuzz
+
+    return fuzz(FuzzOptions(dtypes=dtypes or WORKING_DTYPES, **options))
+
+
 @cli.command("repro", epilog=_EPILOG)
 @click.argument("identity", metavar="ID")
 @click.argument("record", required=False, type=click.Path(path_type=Path))

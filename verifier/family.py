@@ -143,6 +143,21 @@ class Grows(Protocol):
         ...
 
 
+@runtime_checkable
+class Fuzzes(Protocol):
+    """What a family may say besides: what else of its configs varies, for `verifier fuzz`."""
+
+    def fuzzed(self) -> Mapping[str, Sequence[Any]]:
+        """Fields and their values, the plainest first: heads, head dims, depths, activations, … A flag that is named
+        here has these values instead of those of `flags()`. No torch."""
+        ...
+
+    def fuzzed_config(self, chosen: Mapping[str, Any]) -> Config:
+        """The config of one value for each flag and field; what it leaves out is as in `dims()`. HF may refuse it. No
+        torch."""
+        ...
+
+
 def is_family(candidate: object) -> bool:
     """Whether it has a family's attributes."""
     return isinstance(candidate, Family)

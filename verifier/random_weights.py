@@ -48,3 +48,11 @@ def randomise(model: nn.Module, seed: int) -> None:
     """Give every parameter a value drawn in float64 and rounded to its dtype; tied ones stay tied."""
     for name, parameter in model.named_parameters():
         parameter.copy_(draw(name, tuple(parameter.shape), seed))
+
+
+@torch.no_grad()
+def rescale(model: nn.Module, scale: float) -> None:
+    """Multiply every matrix; by a power of two, which rounds in no dtype."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.mul_(scale)

@@ -92,6 +92,8 @@ PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right 
 def padded(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
     """A row for each way of padding."""
     ids = _tokens(spec, vocab, len(PADDINGS), spec.length, "padded")
+    if spec.padding:
+        return _randomly_padded(spec, ids)
     mask = torch.ones_like(ids)
     third = max(1, spec.length // 3)
     mask[1, :third] = 0
@@ -99,6 +101,18 @@ def padded(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
     mask[3, third : 2 * third : 2] = 0
     mask[4, : third - 1], mask[4, third + 1], mask[4, -1:] = 0, 0, 0
     return _scenario(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), PADDINGS)
+
+
+def _randomly_padded(spec: CaseSpec, ids: Tensor) -> Scenario:
+    """A row without padding, and others whose masks are random: anything may be left out but one token."""
+    draw = generator("padding", spec.padding, spec.seed)
+    share = torch.rand(len(PADDINGS), 1, generator=draw)
+    mask = (torch.rand(ids.shape, generator=draw) >= share).long()
+    mask[torch.arange(len(mask)), torch.randint(0, spec.length, (len(mask),), generator=draw)] = 1
+    mask[0] = 1
+    mask = mask.to(ids.device)
+    rows = ("no padding", *(f"random mask {number}" for number in range(1, len(PADDINGS))))
+    return _scenario(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), rows)
 
 
 def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:

@@ -15,6 +15,9 @@ WORKING_DTYPES = ("float32", "bfloat16", "float16")
 DEPTHS = ("valid", "spread", "thorough")
 SHORTEST = 6  # positions in which every way of padding leaves a token
 
+# Fields that do not count for the id where they have these values, so that a case keeps the id that it always had.
+_ADDED: Mapping[str, Any] = {"checkpoint": None, "padding": 0, "scale": 1.0}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseSpec:
@@ -33,6 +36,8 @@ class CaseSpec:
         dtypes: the working dtypes that precision is judged in.
         device: where it runs.
         checkpoint: the folder whose weights it has, or None for random ones.
+        padding: which masks its padded inputs have: 0 for a row of each way of padding, else random ones by number.
+        scale: what every weight matrix is multiplied by: how peaked attention is, and how large activations are.
         depth: which checks look at it, one of `DEPTHS`: those of every valid case, those of a covering of the flags
             too, or also those that are too dear for more than a few.
     """
@@ -49,6 +54,8 @@ class CaseSpec:
     dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
     device: str = "cpu"
     checkpoint: str | None = None
+    padding: int = 0
+    scale: float = 1.0
     depth: str = "valid"
 
     def __post_init__(self) -> None:
@@ -80,7 +87,7 @@ class CaseSpec:
             {
                 key: value
                 for key, value in self.to_json().items()
-                if key not in ("label", "valid", "reason", "depth") and not (key == "checkpoint" and value is None)
+                if key not in ("label", "valid", "reason", "depth") and not (key in _ADDED and value == _ADDED[key])
             }
         )
 
@@ -99,6 +106,8 @@ class CaseSpec:
             "dtypes": list(self.dtypes),
             "device": self.device,
             "checkpoint": self.checkpoint,
+            "padding": self.padding,
+            "scale": self.scale,
             "depth": self.depth,
         }
 

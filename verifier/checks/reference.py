@@ -13,7 +13,7 @@ from torch import Tensor
 from verifier import reference
 from verifier.blame import through_hugging_face
 from verifier.canonical import Point
-from verifier.case import Case
+from verifier.case import Blocked, Case
 from verifier.checks import check
 from verifier.checks.configs import written_into
 from verifier.checks.decoding import in_pieces
@@ -43,9 +43,11 @@ def acceptance(case: Case) -> Finding:
         with torch.no_grad():
             reference.forward(model, inputs)
     except Exception as error:
-        if not through_hugging_face(error):
+        # What others are blocked by is reported here.
+        cause = error.__cause__ if isinstance(error, Blocked) and error.__cause__ is not None else error
+        if not through_hugging_face(cause):
             raise
-        refused = one_line(error)
+        refused = one_line(cause)
     if case.spec.valid and refused:
         return Finding(verdict=Verdict.FAIL, where="accepted by the family", message=f"HF refuses it: {refused}")
     if not case.spec.valid and not refused:

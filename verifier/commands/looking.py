@@ -1,11 +1,16 @@
-"""Which failures are looked at closely once a run is over: each on its smallest case."""
+"""Which failures are looked at closely once a run is over, each on its smallest case, and the looking."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+from verifier import record
+from verifier.engine.events import Event, EvidenceReady, RunFinished, Stop
+from verifier.engine.plan import Plan
 from verifier.outcome import Verdict
-from verifier.record import Entry, Record
+from verifier.record import Entry, Record, Writer
 
 # Of more distinct failures than anyone reads the most frequent ones; each costs about what its case did.
 MOST = 100
@@ -13,18 +18,47 @@ MOST = 100
 _DEADLY = (Verdict.CRASH, Verdict.TIMEOUT)
 
 
-def wanted(record: Record) -> dict[str, tuple[str, ...]]:
+def look(
+    writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
+) -> tuple[Stop, float]:
+    """Look closely at the smallest case of each failure of a record that is being written, into the record.
+
+    Args:
+        writer: of the record.
+        plan: what was run.
+        run: runs a plan.
+        announce: is told how many cases are looked at, if any.
+
+    Returns:
+        Why it stopped, and how many seconds it took.
+    """
+    seen = record.read(writer.path)
+    wanted_here = wanted(seen)
+    if not wanted_here:
+        return Stop.COMPLETE, 0.0
+    announce(len(wanted_here))
+    specs = tuple(seen.cases[case] for case in wanted_here)
+    for event in run(replace(plan, specs=specs, look=wanted_here, known={})):
+        match event:
+            case EvidenceReady(evidence=found):
+                writer.evidence(found)
+            case RunFinished(stop=stop, seconds=seconds):
+                return stop, seconds
+    raise AssertionError("a run ends with its last event")
+
+
+def wanted(seen: Record) -> dict[str, tuple[str, ...]]:
     """The checks that are to be looked at, by case; those that the record has evidence of are left out."""
-    from verifier.report.findings import smallest
+    from verifier.report.findings import minimal_case
 
     failing: dict[str, list[Entry]] = {}
-    for entry in record.entries:
+    for entry in seen.entries:
         if entry.fingerprint is not None and entry.outcome.verdict not in _DEADLY:
             failing.setdefault(entry.fingerprint, []).append(entry)
     counts = Counter({fingerprint: len(entries) for fingerprint, entries in sorted(failing.items())})
     found: dict[str, list[str]] = {}
     for fingerprint, _ in counts.most_common(MOST):
-        spec = smallest((record.cases[entry.case] for entry in failing[fingerprint]), record.run)
-        if (fingerprint, spec.id) not in record.evidence:
+        spec = minimal_case(seen, fingerprint, {entry.case for entry in failing[fingerprint]})
+        if (fingerprint, spec.id) not in seen.evidence:
             found.setdefault(spec.id, []).append(failing[fingerprint][0].outcome.check)
     return {case: tuple(checks) for case, checks in sorted(found.items())}

@@ -22,7 +22,7 @@ from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
 from verifier.outcome import Outcome, Verdict
 from verifier.report import console, terminal, text
-from verifier.report.findings import difference, smallest
+from verifier.report.findings import difference, minimal_case
 from verifier.spec import CaseSpec
 
 
@@ -138,7 +138,7 @@ def _in(one: record.Record, identity: str) -> Found | None:
     failing = [entry for entry in one.entries if entry.fingerprint == identity]
     if not failing:
         return None
-    spec = smallest((one.cases[entry.case] for entry in failing), one.run)
+    spec = minimal_case(one, identity, {entry.case for entry in failing})
     return Found(record=one, spec=spec, checks=(failing[0].outcome.check,), fingerprint=identity)
 
 

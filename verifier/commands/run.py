@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,6 @@ from verifier.engine.events import (
     CaseFinished,
     CaseStarted,
     Event,
-    EvidenceReady,
     OutcomeReady,
     RunFinished,
     RunStarted,
@@ -192,7 +191,7 @@ def _run_one(options: RunOptions, reference: str, specs: tuple[CaseSpec, ...], f
         )
         if earlier is not None and not missing and earlier.end is not None and earlier.end.stop == Stop.COMPLETE:
             print(f"verifier: nothing is missing from {str(earlier.path)!r}", file=sys.stderr)
-            return _show(earlier.path, folder, options.slowest)
+            return show(earlier.path, folder, options.slowest)
         with record.Writer(folder, of=(options.family, reference), onto=earlier) as writer:
             drive = _Drive(plan=plan, options=options, writer=writer, header=header, earlier=earlier)
             meter = Meter(
@@ -212,7 +211,7 @@ def _run_one(options: RunOptions, reference: str, specs: tuple[CaseSpec, ...], f
             what = "nothing was written" if earlier is None else "the record is as it was"
             print(f"verifier: interrupted before the first case; {what}", file=sys.stderr)
             return ExitStatus.INTERRUPTED
-        return _show(writer.path, folder, options.slowest)
+        return show(writer.path, folder, options.slowest)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -255,7 +254,8 @@ class _Drive:
                         writer.lost(record.Lost(case=case, check=check, verdict=verdict, reason=reason))
                     case RunFinished(stop=stop, seconds=seconds) if self.started:
                         if stop is Stop.COMPLETE:
-                            stop, seconds = self._look(meter, seconds)
+                            stop, more = looking.look(writer, self.plan, self._events, meter.look)
+                            seconds += more
                         status = ExitStatus.INTERRUPTED
                         if stop is not Stop.INTERRUPTED:
                             status = exit_status(writer.valid, writer.verdicts)
@@ -273,22 +273,6 @@ class _Drive:
         if self.started and not self.writer.ended:
             with contextlib.suppress(VerifierError):  # where the disk is full there is no room for this line either
                 self.writer.end(status=status, stop=stop, seconds=0.0)
-
-    def _look(self, meter: Meter, seconds: float) -> tuple[Stop, float]:
-        """Look closely at the smallest case of each failure; why it stopped, and the seconds with what it took."""
-        seen = record.read(self.writer.path)
-        look = looking.wanted(seen)
-        if not look:
-            return Stop.COMPLETE, seconds
-        meter.look(len(look))
-        specs = tuple(seen.cases[case] for case in look)
-        for event in self._events(replace(self.plan, specs=specs, look=look, known={})):
-            match event:
-                case EvidenceReady(evidence=found):
-                    self.writer.evidence(found)
-                case RunFinished(stop=stop, seconds=more):
-                    return stop, seconds + more
-        raise AssertionError("a run ends with its last event")
 
     def _events(self, plan: Plan) -> Iterator[Event]:
         if self.options.isolation:
@@ -367,7 +351,7 @@ def _header(options: RunOptions, reference: str, specs: Sequence[CaseSpec]) -> d
     }
 
 
-def _show(path: Path, folder: Path, slow: int) -> ExitStatus:
+def show(path: Path, folder: Path, slow: int) -> ExitStatus:
     """Tell what the record says; the terminal hears it whatever becomes of the page."""
     from verifier.report import console, files, html, slowest, terminal, whole
 

@@ -154,9 +154,7 @@ class _Coordinator:
                     case Failed() if last:
                         return
                     case Failed(status=status, message=text, detail=detail):
-                        if status is ExitStatus.BROKEN and worker.ready:
-                            raise HarnessError(text, detail)
-                        raise _ERRORS[status](text)
+                        raise raised(status, text, detail, loaded=worker.ready)
         except EOFError:
             if not last:
                 yield from self._lost(worker)
@@ -217,7 +215,7 @@ class _Coordinator:
         death, spec = worker.death(), worker.spec
         self._crew.dismiss(worker)
         if not worker.ready:
-            _blame_import(worker, death)
+            raise blame_import(worker, death)
         if spec is not None and self._plan.look is not None:
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
         elif spec is not None:
@@ -256,11 +254,19 @@ def _believed(suspect: Suspect) -> Iterator[Event]:
     yield CaseFinished(case=suspect.spec.id, seconds=suspect.seconds)
 
 
-def _blame_import(worker: Worker, death: Death) -> None:
+def raised(status: ExitStatus, text: str, detail: str | None, *, loaded: bool = True) -> VerifierError:
+    """What a worker said that it failed of; once it has loaded everything, a fault of the harness."""
+    if status is ExitStatus.BROKEN and loaded:
+        return HarnessError(text, detail)
+    return _ERRORS[status](text)
+
+
+def blame_import(worker: Worker, death: Death) -> VerifierError:
+    """Why a worker died before it was ready: whose import ended it, or that it could not even begin."""
     if worker.loading is None:
-        raise HarnessError(f"a worker died before it could load anything: it {death.how}", death.detail)
+        return HarnessError(f"a worker died before it could load anything: it {death.how}", death.detail)
     if death.verdict is Verdict.TIMEOUT:
         at = last_words.innermost(death.detail)
-        raise ImportFailed(f"the import of {worker.loading} {death.how}" + (f"; it was at {at}" if at else ""))
+        return ImportFailed(f"the import of {worker.loading} {death.how}" + (f"; it was at {at}" if at else ""))
     said = f"; it last wrote: {death.detail.splitlines()[-1].strip()[:200]}" if death.detail else ""
-    raise ImportFailed(f"{worker.loading} ended the process at import: it {death.how}{said}")
+    return ImportFailed(f"{worker.loading} ended the process at import: it {death.how}{said}")

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from verifier.canonical import Point, points
 from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, GROWING, PRESETS, Blocks
+from verifier.families.falcon_fuzzed import FUZZED, fuzzed_config
 from verifier.families.falcon_refusals import refusal
 from verifier.family import Axis, Config, Projection, QKVRows
 
@@ -59,6 +60,14 @@ class FalconFamily:
         fields = GROWING[axis]
         grown = {name: DIMS[name] * factor for name in fields}
         return grown[fields[0]], grown
+
+    def fuzzed(self) -> Mapping[str, Sequence[Any]]:
+        """Heads, head dims, depth, widths, activations, epsilons, tied or not, rotary types and bases."""
+        return FUZZED
+
+    def fuzzed_config(self, chosen: Config) -> Config:
+        """The width follows from heads and head dim."""
+        return fuzzed_config(chosen)
 
     def dropouts(self) -> Config:
         """Every dropout of the model, turned on."""

@@ -108,6 +108,8 @@ def _refused_rope(config: Config) -> str | None:
         value = parameters.get(name, 1)
         if not isinstance(value, int | float) and not (kind == "yarn" and name == "factor" and value is None):
             return f"{name} of rope_parameters must be a number, not {value!r}"
+    if kind == "dynamic" and d_head == 2:
+        return "HF's dynamic RoPE divides by the head dim less two"
     if kind == "longrope" and len(parameters["short_factor"]) != (d_head + 1) // 2:
         return f"short_factor of rope_parameters must have {(d_head + 1) // 2} entries"
     return None

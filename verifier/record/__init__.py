@@ -10,6 +10,7 @@ Its lines, each one object written whole in one append:
 - `lost`: the case in which a process died, the check that it was at, and how; the case is run again, alone;
 - `evidence`: what one check compared on the smallest case of a failure: its places, and how one of them differs;
 - `ladder`: that case's hook points in causal order, each with its error and its bound, forward and backward;
+- `found`: of a fuzzing campaign: a distinct failure at its minimal case, and how it was shrunk;
 - `resumed`: the run was taken up again, with how many workers, and when;
 - `end`: counts by verdict, the exit status, why the run stopped, and the seconds since it began or was resumed.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.evidence import Evidence, Ladder
+from verifier.fuzz.findings import Found
 from verifier.outcome import Outcome, Verdict
 from verifier.spec import CaseSpec
 
@@ -106,6 +107,7 @@ class Record:
         resumed: how often the run was taken up again.
         evidence: what closer looks found, by fingerprint and case.
         ladders: of the cases that were looked at closely, by id.
+        found: of a fuzzing campaign: each distinct failure at its minimal case, by fingerprint.
         end: its last line; None where the run was killed.
         notes: what a reader should know of the file, in sentences.
     """
@@ -119,6 +121,7 @@ class Record:
     resumed: int
     evidence: Mapping[tuple[str, str], Evidence]
     ladders: Mapping[str, Ladder]
+    found: Mapping[str, Found]
     end: EndLine | None
     notes: tuple[str, ...]
 

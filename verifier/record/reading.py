@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from verifier.errors import UsageError, one_line
 from verifier.evidence import Evidence, Ladder, evidence_of, ladder_of
+from verifier.fuzz.findings import Found, found_of
 from verifier.outcome import Outcome, Verdict
 from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
 from verifier.spec import CaseSpec
@@ -41,6 +42,7 @@ def read(path: Path) -> Record:
     resumed = 0
     evidence: dict[tuple[str, str], Evidence] = {}
     ladders: dict[str, Ladder] = {}
+    found: dict[str, Found] = {}
     end: EndLine | None = None
     strange: Counter[str] = Counter()
     for number, data in _objects(path, lines, notes):
@@ -64,6 +66,9 @@ def read(path: Path) -> Record:
                     evidence[one.fingerprint, one.case] = one
             elif kind == "ladder":
                 ladders[_known(data, cases)] = _of_a_look(data, cases, ladder_of)
+            elif kind == "found":
+                shrunk = _of_a_look(data, cases, found_of)
+                found[shrunk.fingerprint] = shrunk
             elif kind == "end":
                 end = _end(data)
             else:
@@ -82,6 +87,7 @@ def read(path: Path) -> Record:
         resumed=resumed,
         evidence=evidence,
         ladders=ladders,
+        found=found,
         end=end,
         notes=tuple(notes),
     )
@@ -205,7 +211,7 @@ def _of_a_look(data: Mapping[str, Any], cases: Mapping[str, CaseSpec], read: Cal
     try:
         return read(data)
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"what a closer look found is not as it should be: {one_line(error)}") from error
+        raise UsageError(f"what a closer look or a shrink found is not as it should be: {one_line(error)}") from error
 
 
 def _known(data: Mapping[str, Any], cases: Mapping[str, CaseSpec]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.evidence import Evidence, Ladder, to_json
+from verifier.fuzz.findings import Found
 from verifier.outcome import Outcome, Verdict
 from verifier.record.lines import FILE, SCHEMA, EndLine, Lost, Record, RunLine
 from verifier.record.reading import first_line
@@ -110,6 +111,10 @@ class Writer:
     def evidence(self, found: Evidence | Ladder) -> None:
         """What a closer look at a case found."""
         self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **to_json(found)})
+
+    def found(self, found: Found) -> None:
+        """A distinct failure of a fuzzing campaign, at its minimal case."""
+        self._append({"kind": "found", **asdict(found)})
 
     def end(self, *, status: ExitStatus, stop: str, seconds: float) -> None:
         counts = {str(verdict): number for verdict, number in sorted(self.counts.items())}

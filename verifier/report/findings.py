@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from verifier.evidence import Evidence, Ladder
+from verifier.fuzz.findings import Found
 from verifier.outcome import Verdict, canonical_json
 from verifier.record import Entry, Record, RunLine
 from verifier.report.rows import same_value
@@ -47,6 +48,7 @@ class Finding:
         missed: cases that fail like this although the rule is false of them.
         unjust: cases that do not although the rule is true of them.
         around: how its check fared where one flag of the smallest case is another.
+        shrunk: how a fuzzing campaign came to the smallest case; None where there was none.
         evidence: what a closer look at the smallest case found; None where there was none.
         ladder: that case's hook points.
     """
@@ -65,8 +67,23 @@ class Finding:
     missed: tuple[str, ...] = ()
     unjust: tuple[str, ...] = ()
     around: tuple[Neighbour, ...] = ()
+    shrunk: Found | None = None
     evidence: Evidence | None = None
     ladder: Ladder | None = None
+
+    @property
+    def shrinking(self) -> str | None:
+        """How a campaign came to the smallest case, in words."""
+        found = self.shrunk
+        if found is None:
+            return None
+        said = (
+            "it was kept from before" if not found.first else f"after {found.first:,} cases, shrunk in {found.calls:,}"
+        )
+        again, times = found.again
+        if times:
+            said += f"; it came again {again} of {times} times in fresh processes"
+        return said if found.stable else f"UNSTABLE: {said}"
 
     @property
     def starts(self) -> str | None:
@@ -134,6 +151,14 @@ def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
     return min(specs, key=size)
 
 
+def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> CaseSpec:
+    """Of the cases of a failure the one that it is shown at: what a campaign shrank it to, or else the smallest."""
+    shrunk = record.found.get(fingerprint)
+    if shrunk is not None and shrunk.case in cases:
+        return record.cases[shrunk.case]
+    return smallest((record.cases[case] for case in cases), record.run)
+
+
 def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
     """One for each fingerprint, in the order of the checks, the most frequent first.
 
@@ -146,7 +171,7 @@ def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
     seen = _Seen(record, upstream=upstream)
     found = []
     for fingerprint, entries in seen.by_print.items():
-        spec = smallest((record.cases[case] for case in entries), record.run)
+        spec = minimal_case(record, fingerprint, entries)
         check = entries[spec.id].outcome.check
         found.append((order.get(check, len(order)), -len(entries), fingerprint, spec, entries))
     found.sort(key=lambda one: one[:3])
@@ -160,13 +185,14 @@ def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
                 fingerprint=fingerprint,
                 entry=entries[spec.id],
                 smallest=spec,
-                differs=difference(spec.config, record.run),
+                differs=seen.differs(spec, fingerprint),
                 cases=tuple(sorted(entries)),
                 ran=seen.ran[check],
                 proves=docs.get(check, ""),
                 reproduce=f"verifier repro {fingerprint} {where}",
                 **seen.explained(entries, check),
                 around=tuple(seen.around(spec, check, fingerprint)),
+                shrunk=record.found.get(fingerprint),
                 evidence=record.evidence.get((fingerprint, spec.id)),
                 ladder=record.ladders.get(spec.id),
             )
@@ -208,6 +234,13 @@ class _Seen:
             "missed": tuple(failing[place] for place in rule.missed) if rule else (),
             "unjust": tuple(others[place] for place in rule.unjust) if rule else (),
         }
+
+    def differs(self, spec: CaseSpec, fingerprint: str) -> Mapping[str, Any]:
+        """What the case has that the plainest has not; of a shrunk one its inputs too."""
+        shrunk = self._record.found.get(fingerprint)
+        if shrunk is not None and shrunk.case == spec.id:
+            return shrunk.differs
+        return difference(spec.config, self._record.run)
 
     def around(self, spec: CaseSpec, check: str, fingerprint: str) -> Iterable[Neighbour]:
         for flag, values in self._record.run.flags.items():

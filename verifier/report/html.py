@@ -125,6 +125,7 @@ def _environment() -> jinja2.Environment:
         "duration": text.duration,
         "limits": text.limits,
         "bug_report": bug_report,
+        "passing": text.passing,
     }
     environment.globals |= {
         "plural": text.plural,

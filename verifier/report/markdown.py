@@ -133,6 +133,8 @@ def _finding(one: Finding) -> str:
         "in": code(outcome.site) if outcome.site else None,
         "smallest": code(text.config(one.differs) or "the plainest config"),
         "starts": escaped(one.starts) if one.starts else None,
+        "shrunk": escaped(one.shrinking) if one.shrinking else None,
+        "passes": escaped(text.passing(one.shrunk)) if text.passing(one.shrunk) else None,
         "reproduce": code(one.reproduce),
     }
     title = f"**{one.number} {escaped(outcome.check)}** {_cell(Cell(verdict=outcome.verdict, findings=()))}, "

@@ -216,6 +216,8 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
                 "rule": finding.explanation,
                 "starts": finding.starts,
                 "smallest": text.config(finding.differs) or "the plainest config",
+                "shrunk": finding.shrinking,
+                "passes": text.passing(finding.shrunk),
                 "reproduce": finding.reproduce,
             },
             console,

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from verifier.errors import ExitStatus
+from verifier.fuzz.findings import Found
 from verifier.outcome import Outcome, Verdict
 
 LINE_LIMIT = 400
@@ -84,6 +85,13 @@ def said(outcome: Outcome) -> str | None:
     if exception is None or exception in (message or ""):
         return message or exception
     return f"{exception}: {message}" if message else exception
+
+
+def passing(found: Found | None) -> str | None:
+    """`with alibi=false; with num_kv_heads=none`: what of a minimal case is enough to undo, each alone."""
+    if found is None or not found.neighbours:
+        return None
+    return "; ".join(f"with {line(one.field, 80)}={value(one.value)}" for one in found.neighbours)
 
 
 def marked(text: str | None, limit: int = LINE_LIMIT) -> Markup:

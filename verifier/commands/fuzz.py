@@ -1,0 +1,232 @@
+"""`verifier fuzz`: a campaign over the family's whole config space, a record, a report, and what it found kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from verifier import checks, configuration, family, record
+from verifier.commands import looking
+from verifier.commands.run import REPORTS, require_adapter, show
+from verifier.commands.selection import parse_where
+from verifier.engine.environment import usable_cores, versions
+from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
+from verifier.engine.limits import TINY_BYTES, Limits
+from verifier.engine.plan import Plan
+from verifier.errors import ExitStatus, VerifierError
+from verifier.fuzz import kept
+from verifier.fuzz.findings import Found, Kept, Replayed
+from verifier.spec import WORKING_DTYPES, CaseSpec
+
+if TYPE_CHECKING:
+    from verifier.fuzz.campaign import Order
+    from verifier.fuzz.fields import Space
+
+# A tiny case takes a second or two with all its checks; one that hangs is waited for often.
+SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuzzOptions:
+    """What the user asked for, as on the command line; empty where nothing was said.
+
+    Of `timeout` (seconds) and `memory` (bytes) 0 stands for no limit, and None for the default one.
+    """
+
+    family: str
+    adapter: str | None = None
+    only: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    time: float | None = None
+    max_examples: int | None = None
+    dtypes: tuple[str, ...] = WORKING_DTYPES
+    device: str = "cpu"
+    seed: int = 0
+    workers: int | None = None
+    out: Path | None = None
+    timeout: float | None = None
+    memory: int | None = None
+
+
+def fuzz(options: FuzzOptions) -> ExitStatus:
+    """Fuzz until the time or the number of cases is up, or Ctrl-C.
+
+    Raises:
+        UsageError: something named on the command line, or a kept case, is wrong.
+        VerifierError: the harness, or code from outside at its import, failed.
+    """
+    checks.require_known(options.only)
+    reference = options.adapter or configuration.read(Path.cwd()).adapter
+    require_adapter(reference)
+    # Hypothesis is imported here and not above: a wrong command line must fail at once.
+    from verifier.fuzz.campaign import Order
+    from verifier.fuzz.fields import space
+
+    described = space(
+        family.load(options.family),
+        options.family,
+        fixed=parse_where(options.where),
+        seed=options.seed,
+        device=options.device,
+        dtypes=options.dtypes,
+    )
+    folder = options.out or REPORTS / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{options.family}-{reference}-fuzz")
+    order = Order(
+        space=described,
+        adapter=reference,
+        only=options.only,
+        limits=Limits(
+            seconds=SECONDS if options.timeout is None else options.timeout or None,
+            bytes=TINY_BYTES if options.memory is None else options.memory or None,
+        ),
+        workers=options.workers or usable_cores(),
+        seconds=options.time,
+        most=options.max_examples,
+        kept=kept.read(folder / kept.FOLDER),
+    )
+    with record.held(folder):
+        return _campaign(options, order, folder)
+
+
+def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
+    from verifier.report import console
+    from verifier.report.fuzzing import Picture, show_replayed
+
+    with record.Writer(folder, of=(options.family, order.adapter)) as writer:
+        drive = _Drive(options=options, order=order, writer=writer)
+        picture = Picture(
+            console.standard_error(), f"fuzzing {options.family} × {order.adapter}", seconds=order.seconds
+        )
+        with picture:
+            started = drive.run(picture)
+        if not started:
+            return ExitStatus.INTERRUPTED
+    for found in drive.found.values():
+        if found.fingerprint in drive.specs_of:
+            kept.write(
+                folder / kept.FOLDER,
+                Kept(
+                    fingerprint=found.fingerprint,
+                    check=found.check,
+                    spec=drive.specs_of[found.fingerprint],
+                    differs=found.differs,
+                ),
+            )
+    status = show(writer.path, folder, 0)
+    show_replayed(drive.replayed, folder / kept.FOLDER, console.standard_output())
+    return status
+
+
+class _Drive:
+    """One campaign into one record."""
+
+    def __init__(self, *, options: FuzzOptions, order: Order, writer: record.Writer) -> None:
+        self._options = options
+        self._order = order
+        self._writer = writer
+        self._specs: dict[str, CaseSpec] = {}
+        self.found: dict[str, Found] = {}
+        self.specs_of: dict[str, CaseSpec] = {}
+        self.replayed: list[Replayed] = []
+
+    def run(self, picture: Any) -> bool:
+        """Run it; whether it came to its first case."""
+        from verifier.fuzz import campaign
+        from verifier.report.summary import exit_status
+
+        writer, started = self._writer, False
+        try:
+            for happening in campaign.run(self._order):
+                match happening:
+                    case RunStarted():
+                        writer.run(_line(self._options, self._order, happening))
+                        started = True
+                    case CaseStarted(spec=spec):
+                        if spec.id not in self._specs:
+                            writer.case(spec)
+                            self._specs[spec.id] = spec
+                    case OutcomeReady(case=case, outcome=outcome):
+                        writer.outcome(case, outcome)
+                    case CaseFinished(case=case, seconds=seconds):
+                        writer.done(case, seconds)
+                    case Found():
+                        self.found[happening.fingerprint] = happening
+                        self.specs_of[happening.fingerprint] = self._specs[happening.case]
+                        writer.found(happening)
+                    case Replayed():
+                        self.replayed.append(happening)
+                    case RunFinished(stop=stop, seconds=seconds) if started:
+                        stop = self._meant(stop)
+                        if stop is Stop.COMPLETE:
+                            stop, more = looking.look(writer, self._plan, self._look_with, picture.look)
+                            seconds += more
+                        status = ExitStatus.INTERRUPTED
+                        if stop is not Stop.INTERRUPTED:
+                            status = exit_status(writer.valid, writer.verdicts)
+                        writer.end(status=status, stop=stop, seconds=seconds)
+                picture.note(happening)
+        except VerifierError as error:
+            if started and not writer.ended:
+                writer.end(status=error.status, stop=Stop.BROKEN, seconds=0.0)
+            raise
+        return started
+
+    @property
+    def _plan(self) -> Plan:
+        order = self._order
+        return Plan(
+            family=order.space.reference,
+            adapter=order.adapter,
+            specs=(),
+            only=order.only,
+            device=order.space.device,
+            limits=order.limits,
+        )
+
+    def _look_with(self, plan: Plan) -> Iterator[Event]:
+        from verifier.engine.run import run as run_plan
+
+        return run_plan(plan, workers=self._order.workers)
+
+    def _meant(self, stop: Stop) -> Stop:
+        """Ctrl-C is how a campaign without an end is ended."""
+        endless = self._order.seconds is None and self._order.most is None
+        return Stop.COMPLETE if endless else stop
+
+
+def _line(options: FuzzOptions, order: Order, event: RunStarted) -> record.RunLine:
+    asked = {
+        "fuzz": True,
+        "only": list(options.only),
+        "where": list(options.where),
+        "time": options.time,
+        "max_examples": options.max_examples,
+    }
+    flags, dims = _plain(order.space)
+    return record.RunLine(
+        family=options.family,
+        adapter=order.adapter,
+        adapter_name=event.adapter_name,
+        adapter_version=event.adapter_version,
+        versions=versions(order.adapter),
+        seed=options.seed,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        flags=flags,
+        dims=dims,
+        checks=[{"id": check.id, "doc": check.doc, "applies": check.applies} for check in event.checks],
+        planned={"valid": 0, "refused": 0},
+        asked={name: value for name, value in asked.items() if value},
+        workers=event.workers,
+        limits={"timeout": order.limits.seconds, "memory": order.limits.bytes},
+    )
+
+
+def _plain(space: Space) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """The flags with their values, and what the plainest config has besides."""
+    flags = {name: list(values) for name, values in space.family.flags().items()}
+    config = space.spec(space.plainest).config
+    return flags, {name: value for name, value in config.items() if name not in flags}

@@ -1,0 +1,7 @@
+"""Fuzzing a family's config space: every distinct failure, each shrunk to its minimal case.
+
+`fields` says what may vary, and how a choice becomes a case. `campaign` decides which case is next: those that are
+kept from before, each value alone, a covering of all pairs of values, then random ones that Hypothesis steers towards
+errors near their bounds. `hands` runs them in worker processes, which may die. What fails is shrunk by Hypothesis
+(`shrinking`), outside the process in which it fails, run again in fresh processes, and kept (`kept`).
+"""

@@ -1,0 +1,172 @@
+"""Cases run one at a time for whoever decides which is next: each hand is a worker process, replaced when it dies."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+
+from verifier.engine.crew import LOADING_SECONDS, Crew, Death, Worker
+from verifier.engine.events import CheckInfo
+from verifier.engine.limits import Limits
+from verifier.engine.plan import applicable
+from verifier.engine.run import blame_import, raised
+from verifier.engine.suspects import Suspect
+from verifier.engine.task import Task
+from verifier.engine.worker import Done, Failed, Ready, Result
+from verifier.outcome import Outcome, Verdict
+from verifier.spec import CaseSpec
+
+_POLL_SECONDS = 0.1
+
+
+class Stopped(Exception):
+    """The campaign is over: nothing more is run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a case.
+
+    Attributes:
+        outcomes: of each check that ran, in order; the death of the process among them.
+        seconds: how long it took.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+
+class Hand:
+    """One worker process at a time. Not to be shared by threads; the crew is.
+
+    Args:
+        crew: hires the workers.
+        lock: of the crew.
+        limits: what one case may take.
+        stop: is set when nothing more is to be run.
+    """
+
+    def __init__(self, crew: Crew, lock: threading.Lock, limits: Limits, stop: threading.Event) -> None:
+        self._crew = crew
+        self._lock = lock
+        self._limits = limits
+        self._stop = stop
+        self._worker: Worker | None = None
+        self.ready: Ready | None = None
+
+    def load(self) -> Ready:
+        """Have a worker that has loaded everything; what it says of that.
+
+        Raises:
+            UsageError, ImportFailed, HarnessError: it could not.
+            Stopped: the campaign is over.
+        """
+        if self._worker is None:
+            with self._lock:
+                self._worker = self._crew.hire()
+            worker = self._worker
+            while not worker.ready:
+                self._wait(worker, LOADING_SECONDS)
+                if worker.ended is not None:
+                    raise blame_import(worker, self._bury(worker))
+                try:
+                    for message in worker.messages():
+                        match message:
+                            case Ready():
+                                worker.ready, worker.at_first, self.ready = True, worker.memory, message
+                            case Failed(status=status, message=text, detail=detail):
+                                raise raised(status, text, detail, loaded=False)
+                except EOFError:
+                    raise blame_import(worker, self._bury(worker)) from None
+        assert self.ready is not None
+        return self.ready
+
+    def run(self, spec: CaseSpec, checks: Sequence[str] | None = None, *, seconds: float | None = None) -> Answer:
+        """Run the case, with these checks or all that apply.
+
+        Args:
+            spec: the case.
+            checks: those that are wanted; all that were selected if None.
+            seconds: a shorter limit than the usual one.
+
+        Raises:
+            HarnessError: the harness is at fault.
+            Stopped: the campaign is over.
+        """
+        ready = self.load()
+        known = {check.id: check for check in ready.checks}
+        wanted = ready.checks if checks is None else tuple(known[name] for name in checks if name in known)
+        if not applicable(spec, wanted):
+            return Answer(outcomes=(), seconds=0.0)
+        self._renew_if_bloated()
+        worker = self._have()
+        began = time.perf_counter()
+        worker.give(Task(spec=spec, checks=None if checks is None else tuple(checks)))
+        outcomes: list[Outcome] = []
+        while True:
+            self._wait(worker, self._limits.seconds if seconds is None else seconds)
+            try:
+                for message in worker.messages():
+                    match message:
+                        case Result(outcome=outcome):
+                            worker.seen.append(outcome.check)
+                            outcomes.append(outcome)
+                        case Done(seconds=taken):
+                            worker.last, worker.spec = worker.spec, None
+                            return Answer(outcomes=tuple(outcomes), seconds=taken)
+                        case Failed(status=status, message=text, detail=detail):
+                            raise raised(status, text, detail)
+            except EOFError:
+                return self._died(worker, spec, wanted, outcomes, time.perf_counter() - began)
+
+    def renew(self) -> None:
+        """Take another process for the next case."""
+        if self._worker is not None:
+            self._bury(self._worker)
+
+    def _have(self) -> Worker:
+        self.load()
+        assert self._worker is not None
+        return self._worker
+
+    def _renew_if_bloated(self) -> None:
+        worker = self._worker
+        limit = self._limits.bytes
+        if worker is not None and limit is not None and worker.grown(worker.at_first) > limit / 2:
+            self.renew()
+
+    def _wait(self, worker: Worker, seconds: float | None) -> None:
+        """Until it says something, dies, or has taken too much, whereupon it is ended."""
+        while not connection.wait([worker.pipe, worker.process.sentinel], timeout=_POLL_SECONDS):
+            if self._stop.is_set():
+                self.renew()
+                raise Stopped
+            taken = time.perf_counter() - worker.began
+            if seconds is not None and taken > seconds:
+                worker.end(Verdict.TIMEOUT, "timeout", f"was not done with the case after {seconds:g} s")
+                return
+            limit = self._limits.bytes
+            if worker.ready and limit is not None and worker.grown(worker.before) > limit:
+                took = f"took more than {limit / 2**20:,.0f} MiB for the case, and was ended"
+                worker.end(Verdict.CRASH, "memory", took)
+                return
+            worker.cut_output()
+
+    def _bury(self, worker: Worker) -> Death:
+        death = worker.death()
+        with self._lock:
+            self._crew.dismiss(worker)
+        self._worker = None
+        return death
+
+    def _died(
+        self, worker: Worker, spec: CaseSpec, checks: Sequence[CheckInfo], outcomes: list[Outcome], seconds: float
+    ) -> Answer:
+        by_itself = worker.ended is None
+        suspect = Suspect.of(
+            spec, applicable(spec, checks), worker.seen, self._bury(worker), by_itself=by_itself, seconds=seconds
+        )
+        return Answer(outcomes=(*outcomes, *suspect.outcomes), seconds=seconds)

@@ -1,0 +1,102 @@
+"""A covering of a space: few choices in which every two values of every two fields meet that a valid case can have."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+
+from verifier.fuzz.fields import Choice, Space
+
+Pair = tuple[int, int, int, int]  # a field, its place; another field, its place
+_TRIES = 12  # random completions of a pair, of which the one is taken that has most new pairs
+_MORE_TRIES = 60  # for a pair that no completion so far is accepted with
+
+
+def pairs_of(choice: Choice) -> set[Pair]:
+    """Every pair of values that meets in a choice."""
+    places = list(enumerate(choice))
+    return {(one, place, other, there) for (one, place), (other, there) in itertools.combinations(places, 2)}
+
+
+def every_pair(space: Space) -> set[Pair]:
+    """Every pair of values of two fields."""
+    sizes = [len(field.values) for field in space.fields]
+    return {
+        (one, place, other, there)
+        for one, other in itertools.combinations(range(len(sizes)), 2)
+        for place in range(sizes[one])
+        for there in range(sizes[other])
+    }
+
+
+class Covering:
+    """Which pairs have met in a valid case, and choices in which others do.
+
+    Args:
+        space: whose pairs they are.
+        accepted: whether a choice's case is valid.
+        seed: of the random completions.
+    """
+
+    def __init__(self, space: Space, accepted: Callable[[Choice], bool], seed: int = 0) -> None:
+        self._space = space
+        self._accepted = accepted
+        self._random = random.Random(seed)
+        self._all = every_pair(space)
+        self._left = set(self._all)
+        self._refused: set[Pair] = set()
+
+    @property
+    def total(self) -> int:
+        """How many pairs there are that a valid case was found for, or may still be."""
+        return len(self._all) - len(self._refused)
+
+    @property
+    def met(self) -> int:
+        """How many pairs have met."""
+        return len(self._all) - len(self._left) - len(self._refused)
+
+    @property
+    def refused(self) -> int:
+        """How many pairs no valid case was found for."""
+        return len(self._refused)
+
+    def note(self, choice: Choice) -> None:
+        """A valid case of that choice was run."""
+        met = pairs_of(choice)
+        self._left -= met
+        self._refused -= met
+
+    def choices(self) -> Iterator[Choice]:
+        """Choices until every pair has met or was given up; whoever takes one notes it."""
+        while self._left:
+            # In an order that hangs on nothing but the space, however sets are hashed.
+            pair = min(self._left)
+            best = self._best_with(pair)
+            if best is None:
+                self._left.discard(pair)
+                self._refused.add(pair)
+            else:
+                self.note(best)
+                yield best
+
+    def _best_with(self, pair: Pair) -> Choice | None:
+        found: Choice | None = None
+        most = -1
+        for number in range(_MORE_TRIES):
+            if found is not None and number >= _TRIES:
+                break
+            made = self._completed(pair, plain=number == 0)
+            if self._accepted(made):
+                new = len(pairs_of(made) & self._left)
+                if new > most:
+                    found, most = made, new
+        return found
+
+    def _completed(self, pair: Pair, *, plain: bool) -> Choice:
+        """The pair in a random choice, or in the plainest."""
+        one, place, other, there = pair
+        places = [0 if plain else self._random.randrange(len(field.values)) for field in self._space.fields]
+        places[one], places[other] = place, there
+        return tuple(places)

@@ -1,0 +1,128 @@
+"""A fuzzing campaign as it runs, live on a terminal and a line now and then elsewhere, and what became of old finds."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from verifier.engine.events import Event, OutcomeReady
+from verifier.fuzz.findings import Fate, Found, Progress, Replayed
+from verifier.outcome import Outcome
+from verifier.report import text
+from verifier.report.progress import PLAIN_SECONDS
+
+MOST_SHOWN = 12
+
+
+class Picture:
+    """Shows how a campaign goes, until it is left.
+
+    Args:
+        console: where to show it.
+        title: what is fuzzed.
+        seconds: how long it goes on; None for no limit.
+    """
+
+    def __init__(self, console: Console, title: str, *, seconds: float | None = None) -> None:
+        self._console = console
+        self._title = title
+        self._seconds = seconds
+        self._progress: Progress | None = None
+        self._failures: dict[str, Outcome] = {}
+        self._times: Counter[str] = Counter()
+        self._shrunk: dict[str, Found] = {}
+        self._spoken = time.monotonic()
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(console=console, transient=True, refresh_per_second=4, get_renderable=self._frame)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        else:
+            self._console.print(f"{self._title}: loading", markup=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+        elif kind is None and self._progress is not None:
+            self._console.print(self._line(), markup=False, soft_wrap=True)
+
+    def note(self, happening: Event | Found | Progress | Replayed) -> None:
+        """Take it in, and show it if it is time."""
+        match happening:
+            case OutcomeReady(outcome=outcome) if outcome.verdict.gates and outcome.fingerprint:
+                self._failures.setdefault(outcome.fingerprint, outcome)
+                self._times[outcome.fingerprint] += 1
+            case Found():
+                self._shrunk[happening.fingerprint] = happening
+            case Progress():
+                self._progress = happening
+                if self._live is None and time.monotonic() - self._spoken >= PLAIN_SECONDS:
+                    self._spoken = time.monotonic()
+                    self._console.print(self._line(), markup=False, soft_wrap=True)
+
+    def look(self, cases: int) -> None:
+        """The campaign is over; so many failing cases are looked at once more."""
+        said = f"{self._title}: looking closer at {text.plural(cases, 'failing case')}"
+        self._console.print(said, markup=False, soft_wrap=True)
+
+    def _line(self) -> str:
+        now = self._progress
+        if now is None:
+            return f"{self._title}: loading"
+        said = [
+            now.phase,
+            f"{text.plural(now.cases, 'case')} ({now.refused:,} refused by HF)",
+            f"{now.cases / max(now.seconds, 1e-9):.1f}/s",
+            f"pairs {now.pairs[0]:,} of {now.pairs[1]:,}",
+            text.plural(now.found, "failure"),
+        ]
+        if now.shrinking:
+            said.append(f"{now.shrinking:,} more to shrink them")
+        if self._seconds is not None:
+            said.append(f"{text.duration(max(0.0, self._seconds - now.seconds))} left")
+        return f"{self._title}: " + ", ".join(said)
+
+    def _frame(self) -> RenderableType:
+        lines = [Text(self._line(), style="bold")]
+        for fingerprint, outcome in list(self._failures.items())[:MOST_SHOWN]:
+            found = self._shrunk.get(fingerprint)
+            state = "shrinking" if found is None else text.config(found.differs) or "the plainest case"
+            place = f" at {text.line(outcome.where, 50)}" if outcome.where else ""
+            lines.append(
+                Text(
+                    f"  {fingerprint} {outcome.check} {text.VERDICT_WORDS[outcome.verdict]}{place}: {state}",
+                    style="red",
+                    no_wrap=True,
+                    overflow="ellipsis",
+                )
+            )
+        if len(self._failures) > MOST_SHOWN:
+            lines.append(Text(f"  … and {len(self._failures) - MOST_SHOWN} more", style="dim"))
+        return Group(*lines)
+
+
+def show_replayed(replayed: Sequence[Replayed], folder: Path, console: Console) -> None:
+    """What became of the failures of earlier campaigns."""
+    if not replayed:
+        return
+    fates = Counter(one.fate for one in replayed)
+    console.print(
+        f"kept from before: {', '.join(f'{fates[fate]} {fate}' for fate in Fate if fates[fate])}", soft_wrap=True
+    )
+    for one in replayed:
+        if one.fate is not Fate.STILL:
+            file = folder / f"{one.kept.fingerprint}.json"
+            console.print(f"  {one.kept.fingerprint} {one.kept.check}: {one.fate} ({file})", soft_wrap=True)
