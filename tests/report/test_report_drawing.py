@@ -32,6 +32,14 @@ def test_an_error_at_the_bound_ends_where_the_bound_stands(bound):
     assert bar(bound, bound) == BOUND
 
 
+@pytest.mark.parametrize(
+    ("magnitude", "length"),
+    [(-9, 0), (-4, 0), (-2, BOUND // 2), (-0.5, 44), (1, 60), (3, 80), (15, WIDTH), (20, WIDTH)],
+)
+def test_orders_of_magnitude_are_equally_long_on_either_side(magnitude, length):
+    assert bar(10.0**magnitude, 1.0) == length
+
+
 def test_what_is_well_within_the_bound_ends_before_it_and_what_is_well_over_ends_after():
     assert bar(0.5, 1.0) < BOUND < bar(2.0, 1.0)
 
@@ -144,7 +152,7 @@ def test_every_cell_is_drawn_once():
     [
         ([[0, 0], [0, 1]], ("head", "pos"), None, "differs in head 1 (of 2), pos 1 (of 2)"),
         ([[1, 1], [1, 1]], ("head", "pos"), None, "differs in every head (of 2), every pos (of 2)"),
-        ([[0, 0], [0, 0]], ("head", "pos"), None, "no cell alone is over the bound"),
+        ([[0, 0], [0, 0.5]], ("head", "pos"), None, "no cell alone is over the bound"),
         ([[0, 1, 1, 0, 1]], ("head", "pos"), None, "differs in every head (of 1), pos 1 to 2, 4 (of 5)"),
         ([[0, 1, 1]], ("", "d_model"), None, "differs in d_model 1 to 2 (of 3)"),
         ([[None, 1]], ("", "pos"), None, "differs in pos 1 (of 2)"),

@@ -219,11 +219,13 @@ def _hostile(make, what):
         return outcome(check, verdict, **texts)
 
     record = make(cases, fails, **run)
+    if what == "notes":
+        record = replace(record, notes=(HOSTILE_MARKDOWN,))
     [case, *_] = [finding.smallest.id for finding in whole(record).summary.findings]
     return with_looks(record, ladder(case, [wrong(HOSTILE_MARKDOWN)])) if what == "looks" else record
 
 
-@pytest.mark.parametrize("what", ["outcomes", "errors", "names", "checks", "flags", "cases", "looks"])
+@pytest.mark.parametrize("what", ["outcomes", "errors", "names", "checks", "flags", "cases", "looks", "notes"])
 def test_hostile_text_is_text(make, what):
     record = _hostile(make, what)
     made = _rendered(record, record)
@@ -239,7 +241,7 @@ def test_hostile_text_is_text(make, what):
     assert len(made) < 40_000
 
 
-@pytest.mark.parametrize("what", ["outcomes", "errors", "names", "checks", "flags", "cases", "looks"])
+@pytest.mark.parametrize("what", ["outcomes", "errors", "names", "checks", "flags", "cases", "looks", "notes"])
 def test_every_row_of_a_table_has_as_many_cells_as_its_header(make, what):
     record = _hostile(make, what)
     made = _rendered(record, record)

@@ -442,6 +442,17 @@ def test_one_finding_of_a_case_is_opened_the_one_that_names_where_it_starts(make
     assert opened == {"build.adapter": False, "qkv.rows": False, "forward.logits": True}
 
 
+def test_of_several_findings_of_a_case_that_name_the_place_one_is_opened(make):
+    def fails(spec, check):
+        return outcome(check, Verdict.FAIL, where=Q) if check in ("qkv.rows", "forward.logits") else None
+
+    found = make(specs(), fails)
+    first, second = whole(found).summary.findings
+    assert first.smallest == second.smallest
+    page = html.render([whole(with_looks(found, ladder(first.smallest.id, [wrong(Q)])))])
+    assert ["<details open>" in _article(page, one.fingerprint) for one in (first, second)] == [True, False]
+
+
 def test_where_everything_agrees_is_said(make):
     found = make(specs(), rows_fail)
     [finding] = whole(found).summary.findings

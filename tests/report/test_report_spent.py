@@ -34,6 +34,18 @@ def test_checks_are_told_by_what_they_took_the_dearest_first(found):
     assert made.checks[0] == Cost(check="qkv.rows", runs=12, total=96.0, median=8.0, largest=12.0)
 
 
+def test_a_single_slow_run_makes_no_check_the_dearest(make):
+    def fails(spec, check):
+        once = check == "forward.logits" and spec.id == CASES[0]
+        return outcome(check, seconds=13.0 if once else 4.0 * (check == "qkv.rows"))
+
+    first, other, *_ = spent(make(specs(), fails)).checks
+    assert [(one.check, one.total, one.largest) for one in (first, other)] == [
+        ("qkv.rows", 48.0, 4.0),
+        ("forward.logits", 13.0, 13.0),
+    ]
+
+
 def test_the_cases_are_summed_with_the_processes_that_shared_them(found):
     made = spent(found)
     assert (made.cases, made.workers) == (66.0, 2)

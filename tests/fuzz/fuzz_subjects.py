@@ -1,0 +1,95 @@
+"""Adapters in a user's folder that are wrong only where several fields meet, or that die, hang or waver."""
+
+SOURCE = '''
+import ctypes, os, pathlib, time
+import torch
+from verifier import adapter, reference
+from verifier.adapter import Output
+
+class Subject:
+    capabilities = changes = frozenset()
+    def __init__(self, model, forward):
+        self.model, self._forward = model, forward
+    def forward(self, inputs):
+        return self._forward(self.model, inputs)
+    def close(self):
+        pass
+
+def hf(model, inputs):
+    return reference.forward(model, inputs)
+
+def off(output):
+    return Output(logits=output.logits * 1.01, loss=output.loss, cache=output.cache)
+
+class Right:
+    name, version = "right", "1"
+    forward = staticmethod(hf)
+    def wrap(self, model):
+        return Subject(model, self.forward)
+
+class SlopesOfLongText(Right):
+    """ALiBi's slopes are wrong where heads are no power of two, and show far from the first token."""
+    @staticmethod
+    def forward(model, inputs):
+        heads = model.config.num_attention_heads
+        far = inputs.input_ids is not None and inputs.input_ids.shape[1] > 200
+        return off(hf(model, inputs)) if model.config.alibi and heads & (heads - 1) and far else hf(model, inputs)
+
+class OneActivationInHalf(Right):
+    """One activation is another in bfloat16."""
+    @staticmethod
+    def forward(model, inputs):
+        half = model.dtype is torch.bfloat16 and model.config.activation == "silu"
+        output = hf(model, inputs)
+        return Output(logits=output.logits * 2, loss=output.loss, cache=output.cache) if half else output
+
+class _Decoding:
+    """The right adapter, wrong in the next tokens of a padded batch, where heads share keys in groups."""
+    name, version = "decoding", "1"
+    def wrap(self, model):
+        kv, heads = model.config.num_kv_heads, model.config.num_attention_heads
+        grouped = model.config.new_decoder_architecture and 1 < kv < heads
+        return _Subject(adapter.load("bridge").wrap(model), grouped)
+
+class _Subject:
+    def __init__(self, right, grouped):
+        self.right, self.grouped = right, grouped
+        self.changes, self.capabilities = right.changes, frozenset({"cache"})
+        self.cache = right.cache
+    def forward(self, inputs):
+        output = self.right.forward(inputs)
+        padded = inputs.attention_mask is not None and not inputs.attention_mask.all()
+        return off(output) if self.grouped and padded and inputs.cache is not None else output
+    def close(self):
+        self.right.close()
+
+Decoding = _Decoding
+
+class Everything(Right):
+    """Segfaults, hangs, raises, and disagrees, each where two fields meet."""
+    def wrap(self, model):
+        config = model.config
+        if config.alibi and config.bias:
+            ctypes.string_at(0)
+        if not config.multi_query and config.activation == "relu":
+            time.sleep(1000)
+        if not config.parallel_attn and config.vocab_size == 23:
+            raise LookupError("no such layer")
+        wrong = config.ffn_hidden_size == 40 and config.tie_word_embeddings is False
+        return Subject(model, (lambda model, inputs: off(hf(model, inputs))) if wrong else hf)
+
+class Wavers(Right):
+    """Is wrong the first time that it sees a bias, and never again."""
+    def wrap(self, model):
+        flag = pathlib.Path("wavered")
+        wrong = model.config.bias and not flag.exists()
+        if wrong:
+            flag.touch()
+        return Subject(model, (lambda model, inputs: off(hf(model, inputs))) if wrong else hf)
+
+class Mended(Right):
+    """Is wrong where there are biases, until it is mended."""
+    def wrap(self, model):
+        wrong = model.config.bias and not pathlib.Path("mended").exists()
+        return Subject(model, (lambda model, inputs: off(hf(model, inputs))) if wrong else hf)
+'''

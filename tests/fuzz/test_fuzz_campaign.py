@@ -1,0 +1,118 @@
+"""Campaigns: rare meetings of fields are found and shrunk, whatever dies is a failure like any other, all are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from verifier.engine import events
+from verifier.fuzz import campaign
+from verifier.fuzz.findings import Fate, Found, Kept, Progress, Replayed
+from verifier.outcome import Verdict
+
+
+def _found(happened):
+    return {one.check: one for one in happened if isinstance(one, Found)}
+
+
+def _last(happened):
+    return [one for one in happened if isinstance(one, Progress)][-1]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "check", "differs", "within"),
+    [
+        ("SlopesOfLongText", "forward.lengths", {"alibi": True, "long": 263}, 115),
+        ("OneActivationInHalf", "forward.bfloat16", {"activation": "silu"}, 50),
+        ("Decoding", "cache.padding", {"new_decoder_architecture": True, "num_kv_heads": 2}, 85),
+    ],
+)
+def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check, differs, within):
+    happened = fuzz(adapter, check, most=within)
+    found = _found(happened)
+    assert set(found) == {check}
+    assert dict(found[check].differs) == differs
+    assert found[check].first <= within
+    assert found[check].again == (2, 2)
+    # Each field of it is needed: with the plainest value in its place the check passes.
+    assert {one.field for one in found[check].neighbours if one.verdict is Verdict.PASS} == set(differs)
+
+
+def test_four_ways_of_failing_are_four_minimal_cases(fuzz, monkeypatch):
+    monkeypatch.setattr(campaign, "_LEAST_SECONDS", 0.6)  # each case that hangs is waited for
+    happened = fuzz("Everything", "build.adapter", "forward.logits", most=150, seconds=4.0, workers=2)
+    minimal = {frozenset(one.differs.items()) for one in happened if isinstance(one, Found)}
+    assert minimal == {
+        frozenset({"alibi": True, "bias": True}.items()),
+        frozenset({"multi_query": False, "activation": "relu"}.items()),
+        frozenset({"parallel_attn": False, "vocab_size": 23}.items()),
+        frozenset({"ffn_hidden_size": 40, "tie_word_embeddings": False}.items()),
+    }
+    failing = {
+        one.outcome.verdict for one in happened if isinstance(one, events.OutcomeReady) and one.outcome.verdict.gates
+    }
+    assert failing == {Verdict.CRASH, Verdict.TIMEOUT, Verdict.ERROR, Verdict.FAIL}
+    assert happened[-1].stop is events.Stop.COMPLETE
+
+
+def test_what_does_not_come_again_is_unstable_and_stays_told(fuzz, in_folder):
+    happened = fuzz("Wavers", "forward.logits", most=25, fixed={"bias": "true"})
+    (found,) = _found(happened).values()
+    assert not found.stable
+    assert found.again[1] == 2
+    last = {}
+    for one in happened:
+        if isinstance(one, events.OutcomeReady):
+            last[one.case, one.outcome.check] = one.outcome.verdict
+    assert Verdict.FAIL in last.values()
+    (in_folder / "wavered").unlink()
+
+
+def test_kept_failures_are_tried_first_and_told_what_became_of_them(fuzz, in_folder):
+    before = fuzz("Mended", "forward.logits", most=10, fixed={"bias": "true"})
+    (found,) = _found(before).values()
+    spec = next(one.spec for one in before if isinstance(one, events.CaseStarted) and one.spec.id == found.case)
+    kept = Kept(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
+    changed = Kept(fingerprint="another", check=found.check, spec=spec, differs={})
+
+    def fates(*some):
+        happened = fuzz("Mended", "forward.logits", most=3, kept=some)
+        return [one.fate for one in happened if isinstance(one, Replayed)], happened
+
+    still, happened = fates(kept)
+    assert still == [Fate.STILL]
+    assert next(one for one in happened if isinstance(one, events.CaseStarted)).spec.id == spec.id
+    assert [one.case for one in happened if isinstance(one, Found)] == [spec.id]
+    assert fates(changed)[0] == [Fate.CHANGED]
+    (in_folder / "mended").touch()
+    assert fates(kept)[0] == [Fate.FIXED]
+    (in_folder / "mended").unlink()
+
+
+def test_a_right_adapter_has_no_failure_and_pairs_are_counted(fuzz):
+    happened = fuzz("Right", "forward.logits", "build.forward", most=60, workers=2)
+    assert _found(happened) == {}
+    last = _last(happened)
+    assert last.cases == 60
+    assert 0 < last.pairs[0] < last.pairs[1]
+    assert last.refused > 0
+
+
+def test_one_worker_and_one_seed_give_the_same_campaign(fuzz):
+    def cases():
+        happened = fuzz("Right", "build.adapter", most=250, fixed={"vocab_size": "89", "activation": "gelu"})
+        return [one.spec.id for one in happened if isinstance(one, events.CaseStarted)]
+
+    first = cases()
+    assert len(first) == len(set(first)) == 250
+    assert cases() == first
+
+
+def test_a_space_that_is_exhausted_ends_the_campaign(fuzz, falcons):
+    plain = {field.name: None for field in falcons().fields}
+    free = ("alibi", "bias")
+    from verifier.report.text import value
+
+    fixed = {field.name: value(field.values[0]) for field in falcons().fields if field.name not in free}
+    assert set(fixed) | set(free) == set(plain)
+    happened = fuzz("Right", "build.adapter", most=None, fixed=fixed)
+    assert _last(happened).cases == 4

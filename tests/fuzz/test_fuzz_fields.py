@@ -1,0 +1,98 @@
+"""What varies, and how a choice becomes a case."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from verifier import family, matrix
+from verifier.errors import UsageError
+from verifier.fuzz.fields import INPUTS, space
+from verifier.spec import CaseSpec
+
+FALCON = family.load("falcon")
+
+
+def test_the_plainest_choice_is_the_plainest_case_of_the_matrix(falcons):
+    plainest = next(spec for spec in matrix.cases(FALCON, "falcon") if spec.valid)
+    found = falcons()
+    assert found.spec(found.plainest).config == plainest.config
+    assert found.spec(found.plainest).id == plainest.id
+    assert found.differing(found.plainest) == {}
+
+
+def test_the_inputs_plainest_values_are_a_case_s_own():
+    plain = CaseSpec(family="x", config={})
+    assert {name: values[0] for name, values in INPUTS.items()} == {name: getattr(plain, name) for name in INPUTS}
+
+
+def test_a_choice_and_its_values_are_the_same_thing(falcons):
+    found = falcons()
+    choice = tuple(len(field.values) - 1 for field in found.fields)
+    assert found.choice(found.values(choice)) == choice
+    assert found.choice({"alibi": True}) == tuple(int(field.name == "alibi") for field in found.fields)
+    assert found.choice({"alibi": "perhaps"}) is None
+
+
+def test_values_of_one_field_are_all_different(falcons):
+    for field in falcons().fields:
+        assert len({repr(value) for value in field.values}) == len(field.values) > 1
+
+
+def test_every_value_alone_is_a_case_of_its_own(falcons):
+    found = falcons()
+    plainest = found.plainest
+    ids = {found.spec(plainest).id}
+    for place, field in enumerate(found.fields):
+        for value in range(1, len(field.values)):
+            ids.add(found.spec((*plainest[:place], value, *plainest[place + 1 :])).id)
+    assert len(ids) == 1 + sum(len(field.values) - 1 for field in found.fields)
+
+
+def test_what_hugging_face_refuses_is_refused(falcons):
+    found = falcons()
+    spec = found.spec(found.choice({"new_decoder_architecture": True, "parallel_attn": False}))
+    assert not spec.valid
+    assert spec.reason
+
+
+def test_a_field_may_be_fixed(falcons):
+    found = falcons(alibi="true", long="33")
+    values = found.values(found.plainest)
+    assert values["alibi"] is True
+    assert values["long"] == 33
+    assert found.differing(found.plainest) == {}
+
+
+@pytest.mark.parametrize(
+    ("fixed", "said"),
+    [
+        ({"alibbi": "true"}, "there is no field 'alibbi' to fuzz (did you mean 'alibi'?)"),
+        ({"alibi": "perhaps"}, "alibi has no value 'perhaps' to fuzz; it has false, true"),
+    ],
+)
+def test_a_field_or_a_value_that_is_not_there_is_one_line(fixed, said):
+    with pytest.raises(UsageError, match=f"^--where: {re.escape(said)}"):
+        space(FALCON, "falcon", fixed=fixed)
+
+
+def test_a_family_that_says_nothing_is_fuzzed_in_its_flags():
+    class Silent:
+        def __getattr__(self, name):
+            if name.startswith("fuzzed"):
+                raise AttributeError(name)
+            return getattr(FALCON, name)
+
+    names = {field.name for field in space(Silent(), "falcon").fields}
+    assert names == {*FALCON.flags(), *INPUTS}
+
+
+def test_new_fields_of_a_case_leave_old_ids_as_they_were():
+    spec = CaseSpec(family="falcon", config={"alibi": True})
+    # As it was in records that were written before there were such fields.
+    assert spec.id == "uckumz42"
+    others = [replace(spec, padding=1), replace(spec, scale=2.0)]
+    assert len({spec.id, *(other.id for other in others)}) == 3
+    assert all(CaseSpec.from_json(other.to_json()) == other for other in others)
