@@ -181,4 +181,6 @@ def _heat(data: Mapping[str, Any]) -> Heat:
     rows, columns = data["axes"]
     height, width = data["lengths"]
     values = [tuple(None if cell is None else float(cell) for cell in row) for row in data["values"]]
+    if len({len(row) for row in values}) != 1 or not values[0]:
+        raise ValueError("its rows are not of one length")
     return Heat(axes=(str(rows), str(columns)), lengths=(int(height), int(width)), values=tuple(values))

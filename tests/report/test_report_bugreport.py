@@ -22,7 +22,6 @@ OWN_MARKUP = {
     "<details><summary>Traceback</summary>",
     "</details>",
 }
-OWN_LINK = "https://pypi.org/project/adapter-verifier/"
 
 
 def _report(record):
@@ -117,7 +116,7 @@ def test_hostile_text_is_text(make, texts, run, config):
     assert not set(made) & set("\x1b\x00\u202e\ud800")
     found = read(made)
     assert found.html == OWN_MARKUP
-    assert found.links == [OWN_LINK]
+    assert found.links == []
     assert found.mentions == []
     assert [level for level, _ in found.headings] == ["h3"]
     for kind in ("em_open", "s_open", "hr", "table_open", "blockquote_open", "code_block", "ordered_list_open"):
@@ -149,7 +148,7 @@ _SEARCHED = settings(derandomize=True, database=None, deadline=None, max_example
 @given(_MARKDOWN)
 def test_what_is_escaped_reads_as_it_was(one):
     found = read(f"x {escaped(one)} x")
-    assert found.words == " ".join(f"x {text.line(one)} x".replace("@", "@\u200b").split())
+    assert found.words.replace("\u200b", "") == " ".join(f"x {text.line(one)} x".replace("\u200b", "").split())
     assert found.links == found.mentions == []
     kinds = {token.type for token in found.tokens}
     assert kinds - {"inline", "text", "text_special"} == {"paragraph_open", "paragraph_close"}

@@ -32,6 +32,9 @@ def report(
         if len(records) > 1:
             raise UsageError("name the page of several records with --out FILE")
         out = records[0].path.with_name(REPORT_FILE)
+    for path, test in zip(selftests, tests, strict=True):
+        if test["family"] not in {one.run.family for one in records}:
+            raise UsageError(f"{str(path)!r} is a self-test of {test['family']!r}, and no record is of that family")
     made = (html if form == "html" else markdown).render([whole(one, tests) for one in records])
     if out is None:
         sys.stdout.write(made)

@@ -49,7 +49,10 @@ def read(path: Path) -> Record:
         kind = data.get("kind")
         with _located(path, number):
             if kind == "case":
-                cases[_take(data, "case", str)] = CaseSpec.from_json(data)
+                spec = CaseSpec.from_json(data)
+                if spec.id != _take(data, "case", str):
+                    raise UsageError(f"the case {data['case']!r} is not the one that it spells, which is {spec.id}")
+                cases[spec.id] = spec
             elif kind == "outcome":
                 entry = _entry(data, cases)
                 entries.pop((entry.case, entry.outcome.check), None)

@@ -39,8 +39,7 @@ def bug_report(finding: Finding, run: RunLine) -> str:
     lines += [f"- **{name}**: {value}" for name, value in facts.items() if value]
     lines += [
         "",
-        f"Seen with [verifier](https://pypi.org/project/adapter-verifier/): `verifier run {text.line(run.family)}"
-        f" --adapter {text.line(run.adapter)}`, then",
+        f"Seen with verifier: {code(f'verifier run {run.family} --adapter {run.adapter}')}, then",
         "",
         fenced(finding.reproduce, "console"),
         "",
@@ -56,13 +55,15 @@ def bug_report(finding: Finding, run: RunLine) -> str:
     return "\n".join(lines) + "\n"
 
 
-# What begins code, emphasis, a link, markup, a reference or a cell's end; an underscore inside a word begins nothing.
-_SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~&@]|(?<!\w)_|_(?!\w))")
+# What begins code, emphasis, a link, markup or a cell's end; an underscore between two letters begins nothing.
+_SPECIAL = re.compile(r"([\\`*{}\[\]<>|~&]|(?<![^\W_])_|_(?![^\W_]))")
+# What a tracker makes mentions and references of is taken apart by a space that has no width.
+_REFERENCES = re.compile(r"([@#])|(?<=GH)(?=-\d)")
 
 
 def escaped(one: str | None, limit: int = text.LINE_LIMIT) -> str:
     """The text on one line, with nothing in it that Markdown, or a tracker's mentions and references, would read."""
-    return _SPECIAL.sub(r"\\\1", text.line(one, limit)).replace("\\@", "@\u200b")
+    return _REFERENCES.sub(lambda match: f"{match[0]}\u200b", _SPECIAL.sub(r"\\\1", text.line(one, limit)))
 
 
 def code(one: str | None) -> str:

@@ -43,7 +43,7 @@ class Combination:
         if self.valid:
             return len(areas)
         said = [place for place, area in enumerate(areas) if area in self.cells and self.cells[area].verdict]
-        return min(max(said, default=-1) + 1, len(areas) - 1)
+        return max(said, default=-1) + 1
 
     @property
     def differing(self) -> bool:
@@ -59,11 +59,13 @@ class Combinations:
         of_flags: by the value of the first flag: one row for each combination.
         others: cases with a name, or with other dims.
         left_out: how many are not shown.
+        placed: by place in the product of the flags: every combination, shown or not.
     """
 
     of_flags: tuple[tuple[Any, tuple[Combination, ...]], ...]
     others: tuple[Combination, ...]
     left_out: int
+    placed: Mapping[tuple[int, ...], Combination]
 
 
 def combinations(record: Record, summary: Summary, most: int = MOST) -> Combinations:
@@ -92,6 +94,7 @@ def combinations(record: Record, summary: Summary, most: int = MOST) -> Combinat
         of_flags=tuple((value, tuple(some)) for value, some in groups.values()),
         others=tuple(one for one in others if one.case in kept),
         left_out=len(ordered) + len(others) - len(kept),
+        placed=placed,
     )
 
 

@@ -40,20 +40,31 @@ class Stretch:
     shown: bool
 
     @property
-    def agrees(self) -> bool:
-        return all(rung.verdict is Verdict.PASS for rung in self.rungs)
+    def words(self) -> str:
+        """What is said of several in a row."""
+        return _WORDS[_kind(self.rungs[0])]
+
+
+_WORDS = {
+    Verdict.PASS: "agree",
+    Verdict.REDUCED: "agree to float32 rounding only",
+    Verdict.FAIL: "differ too",
+}
+
+
+def _kind(rung: Rung) -> Verdict:
+    return rung.verdict if rung.verdict in (Verdict.PASS, Verdict.REDUCED) else Verdict.FAIL
 
 
 def shortened(rungs: Sequence[Rung], most: int = 12) -> tuple[Stretch, ...]:
-    """A ladder with those that agree drawn together, and with at most so many of the others."""
+    """A ladder with those that agree drawn together, and with at most so many of those that differ."""
     stretches: list[Stretch] = []
     shown = 0
     for rung in rungs:
-        differs = rung.verdict is not Verdict.PASS
-        if differs and shown < most:
+        if _kind(rung) is Verdict.FAIL and shown < most:
             stretches.append(Stretch(rungs=(rung,), shown=True))
             shown += 1
-        elif stretches and not stretches[-1].shown and stretches[-1].agrees is not differs:
+        elif stretches and not stretches[-1].shown and _kind(stretches[-1].rungs[0]) is _kind(rung):
             stretches[-1] = Stretch(rungs=(*stretches[-1].rungs, rung), shown=False)
         else:
             stretches.append(Stretch(rungs=(rung,), shown=False))
@@ -130,7 +141,11 @@ def _level(value: float, largest: float, bound: float) -> int:
 def _in_words(heat: Heat, bound: float) -> str:
     """`differs in head 3 to 11 of 12, in all of 11 pos`."""
     rows = [any(_off(value, bound) for value in values) for values in heat.values]
-    columns = [any(_off(values[place], bound) for values in heat.values) for place in range(len(heat.values[0]))]
+    width = max(map(len, heat.values), default=0)
+    columns = [
+        any(_off(value, bound) for values in heat.values for value in values[place : place + 1])
+        for place in range(width)
+    ]
     parts = [
         _axis(axis, flags, length)
         for axis, flags, length in zip(heat.axes, (rows, columns), heat.lengths, strict=True)

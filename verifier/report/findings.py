@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from verifier.evidence import Evidence, Ladder
 from verifier.fuzz.findings import Found
-from verifier.outcome import Verdict, canonical_json
+from verifier.outcome import Verdict
 from verifier.record import Entry, Record, RunLine
 from verifier.report.rows import same_value
 from verifier.rules import Rule, explain
@@ -139,14 +139,14 @@ def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
     """The one that is easiest to think about: of the flag matrix if one is, whose dims are all the same; then with
     the fewest flags that are not plainest, then with the smallest dims."""
 
-    def size(spec: CaseSpec) -> tuple[bool, int, float, str]:
+    def size(spec: CaseSpec) -> tuple[bool, int, int | float, str]:
         strange = sum(not same_value(spec.config.get(name, values[0]), values[0]) for name, values in run.flags.items())
         dims = [
             value
             for name, value in spec.config.items()
             if name not in run.flags and isinstance(value, int | float) and not isinstance(value, bool)
         ]
-        return spec.label is not None, strange, float(sum(dims)), spec.id
+        return spec.label is not None, strange, sum(dims), spec.id
 
     return min(specs, key=size)
 
@@ -189,7 +189,7 @@ def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
                 cases=tuple(sorted(entries)),
                 ran=seen.ran[check],
                 proves=docs.get(check, ""),
-                reproduce=f"verifier repro {fingerprint} {where}",
+                reproduce=f"verifier repro {shlex.quote(fingerprint)} {where}",
                 **seen.explained(entries, check),
                 around=tuple(seen.around(spec, check, fingerprint)),
                 shrunk=record.found.get(fingerprint),
@@ -220,7 +220,6 @@ class _Seen:
                 self._failing.setdefault(check, set()).add(entry.case)
             if entry.fingerprint and (verdict is Verdict.UPSTREAM if upstream else verdict.gates):
                 self.by_print.setdefault(entry.fingerprint, {})[entry.case] = entry
-        self._by_config = {canonical_json(dict(spec.config)): spec.id for spec in record.cases.values()}
 
     def explained(self, entries: Mapping[str, Entry], check: str) -> dict[str, Any]:
         """What these failures of the check have in common; where no case passes, that other failures of it have not."""
@@ -245,9 +244,9 @@ class _Seen:
     def around(self, spec: CaseSpec, check: str, fingerprint: str) -> Iterable[Neighbour]:
         for flag, values in self._record.run.flags.items():
             for value in values:
-                case = self._by_config.get(canonical_json({**spec.config, flag: value}))
-                entry = self._entries.get((case, check)) if case is not None and case != spec.id else None
-                if case is not None and entry is not None:
+                case = replace(spec, config={**spec.config, flag: value}).id
+                entry = self._entries.get((case, check))
+                if case != spec.id and entry is not None:
                     yield Neighbour(
                         flag=flag,
                         value=value,

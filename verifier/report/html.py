@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -23,7 +24,14 @@ from verifier.report.whole import Whole
 
 # Of more of each a page has the first in full, and says how many there are.
 MOST_ARTICLES = 100
-_MOST = {"most_articles": MOST_ARTICLES, "most_ids": 60, "most_causes": 12, "most_pairs": 30, "most_labels": 12}
+_MOST = {
+    "most_articles": MOST_ARTICLES,
+    "most_ids": 60,
+    "most_causes": 12,
+    "most_pairs": 30,
+    "most_labels": 12,
+    "most_rows": 200,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,8 @@ class Page:
 
     @property
     def folder(self) -> str:
-        return str(self.summary.path.parent)
+        """The record's, as a shell takes it."""
+        return shlex.quote(str(self.summary.path.parent))
 
 
 def render(wholes: Sequence[Whole]) -> str:
@@ -90,7 +99,7 @@ def _page(one: Whole, name: str, number: int) -> Page:
         name=name,
         id=f"r{number}",
         prefix=prefix,
-        targets={finding.number: f"{prefix}{finding.fingerprint}" for finding in findings},
+        targets={finding.number: f"{prefix}{text.anchor(finding.fingerprint)}" for finding in findings},
         ladders=tuple(ladders.values()),
         opened=frozenset(_first_of_each_case(one.summary.findings)),
     )
@@ -116,6 +125,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "line": text.line,
+        "visible": text.visible,
+        "anchor": text.anchor,
         "detail": text.detail,
         "config": text.config,
         "value": text.value,

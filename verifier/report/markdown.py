@@ -20,6 +20,7 @@ from verifier.report.whole import Whole
 
 MOST_BYTES = 1_000_000
 MOST_ROWS, MOST_FINDINGS, MOST_TALLIES, MOST_CAUSES = 60, 50, 12, 25
+_SPARE = 100  # to close what is open where it is cut
 _CUT = "\n\n… cut here, because a job's summary may not be longer; the HTML report has all of it.\n"
 
 
@@ -33,8 +34,10 @@ def render(wholes: Sequence[Whole]) -> str:
     made = "\n\n".join(parts).rstrip() + "\n"
     if len(made.encode()) <= MOST_BYTES:
         return made
-    kept = made.encode()[: MOST_BYTES - len(_CUT.encode())].decode(errors="ignore")
-    return kept.rpartition("\n")[0] + _CUT  # a line that is cut in two might leave a table or a code open
+    kept = made.encode()[: MOST_BYTES - len(_CUT.encode()) - _SPARE].decode(errors="ignore")
+    kept = kept.rpartition("\n")[0]
+    open_ = kept.count("<details>") - kept.count("</details>")
+    return kept + "\n\n</details>" * open_ + _CUT  # a line that is cut in two might leave a table or a code open
 
 
 def _record(one: Whole, name: str) -> str:
@@ -91,7 +94,7 @@ def _explained(one: Cause | Finding) -> str:
 
 
 def _matrix(summary: Summary) -> str:
-    header = (*(escaped(name) for name in summary.run.flags), "cases", *summary.areas)
+    header = (*(escaped(name) for name in summary.run.flags), "cases", *(escaped(area) for area in summary.areas))
     rows = [
         (*_described(row, summary), f"{len(row.cases):,}", *(_cell(row.cells[area]) for area in summary.areas))
         for row in summary.rows[:MOST_ROWS]
@@ -101,7 +104,7 @@ def _matrix(summary: Summary) -> str:
 
 def _described(row: Row, summary: Summary) -> list[str]:
     if row.labels:
-        named = escaped(", ".join(row.labels), 200)
+        named = escaped(", ".join(row.labels), 200) + ("" if row.valid else " (refused by HF)")
         return [named, *[""] * (len(summary.run.flags) - 1)] if summary.run.flags else []
     found = [_values(row.flags[name]) for name in summary.run.flags]
     if found and not row.valid:

@@ -113,7 +113,7 @@ def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], qu
         made += [
             Row(
                 labels=(),
-                flags=_box_flags(box, flags, run),
+                flags=box_flags(box, flags, run),
                 valid=valid,
                 cases=tuple(ids[member] for member in box.members),
                 cells=shown([ids[member] for member in box.members]),
@@ -160,7 +160,7 @@ def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> C
     return tuple(place)
 
 
-def _box_flags(
+def box_flags(
     box: Box, flags: Mapping[str, Sequence[Any]], run: Sequence[set[int]]
 ) -> dict[str, tuple[Any, ...] | None]:
     """The box's values by flag; of those that were run at all, for a narrowed run must not claim the others."""

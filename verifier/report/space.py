@@ -122,6 +122,6 @@ def _dims(specs: Sequence[CaseSpec], flags: Mapping[str, Sequence[Any]]) -> tupl
     )
 
 
-def _order(value: Any) -> tuple[bool, float, str]:
+def _order(value: Any) -> tuple[bool, int | float, str]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return not number, float(value) if number else 0.0, repr(value)
+    return not number, value if number else 0, repr(value)

@@ -18,6 +18,8 @@ DETAIL_LIMIT = 6_000
 # Control characters but newline and tab, lone surrogates, and the marks that reorder text on a screen.
 _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
+_NOT_IN_AN_ID = re.compile("[^A-Za-z0-9_.-]")
+
 _CODE = re.compile("`([^`]+)`")
 
 VERDICT_WORDS: Mapping[Verdict, str] = {
@@ -49,6 +51,11 @@ def line(text: str | None, limit: int = LINE_LIMIT) -> str:
     """The text on one line of at most `limit` characters."""
     one = visible(" ".join((text or "")[: 4 * limit].split()))
     return one if len(one) <= limit else one[: limit - 1] + "…"
+
+
+def anchor(text: str) -> str:
+    """The text as an id in a page, and in its address."""
+    return _NOT_IN_AN_ID.sub("_", text)
 
 
 def detail(text: str | None, limit: int = DETAIL_LIMIT) -> str:

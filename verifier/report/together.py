@@ -8,8 +8,8 @@ from typing import Any
 
 from verifier.outcome import Verdict
 from verifier.report.combinations import Combination as Shown
-from verifier.report.condense import Box, Combination, condense
-from verifier.report.rows import Cell, Cells, cell, place_of
+from verifier.report.condense import condense
+from verifier.report.rows import Cell, Cells, box_flags, cell
 from verifier.report.summary import Summary
 from verifier.report.whole import Whole
 
@@ -26,11 +26,11 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Combinations that fared alike in every record: for each flag its values (None for any), and a cell a record."""
+    """Combinations that fared alike in every record: the flags' values (None: any), a cell a record (None: refused)."""
 
     flags: Mapping[str, tuple[Any, ...] | None]
     cases: int
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,50 +105,38 @@ def _shared(summaries: Sequence[Summary]) -> tuple[Shared, ...]:
 def _rows(wholes: Sequence[Whole]) -> tuple[Row, ...]:
     runs = [one.summary.run for one in wholes]
     flags = runs[0].flags
-    if any(run.family != runs[0].family or run.flags != flags for run in runs):
+    if any(run.family != runs[0].family or list(run.flags.items()) != list(flags.items()) for run in runs):
         return ()
-    placed = [_placed(one, flags) for one in wholes]
+    placed = [one.combinations.placed for one in wholes]
     places = sorted({place for mine in placed for place in mine})
     # That a case was looked at more closely than another tells no two combinations apart.
     results = {
         place: tuple(_at(mine.get(place), one.summary.deciding) for one, mine in zip(wholes, placed, strict=True))
         for place in places
     }
+    some = [{place[number] for place in places} for number, _ in enumerate(flags)]
     rows = []
     for _, boxes in condense(results, [len(values) for values in flags.values()]):
         for box in boxes:
             cells = tuple(
-                _worst(_at(mine.get(place), one.summary.cells) for place in box.members)
+                _of_all(_at(mine.get(place), one.summary.cells) for place in box.members)
                 for one, mine in zip(wholes, placed, strict=True)
             )
-            rows.append(Row(flags=_spelt(box, flags), cases=len(box.members), cells=cells))
+            rows.append(Row(flags=box_flags(box, flags, some), cases=len(box.members), cells=cells))
     return tuple(rows)
 
 
 _NOTHING = Cell(verdict=None, findings=())
-_REFUSED = Cell(verdict=Verdict.SKIP, findings=())
 
 
-def _placed(one: Whole, flags: Mapping[str, Sequence[Any]]) -> dict[Combination, Shown]:
-    found: dict[Combination, Shown] = {}
-    for _, some in one.combinations.of_flags:
-        for combination in some:
-            place = place_of(dict(zip(flags, combination.flags or (), strict=True)), flags)
-            if place is not None:
-                found[place] = combination
-    return found
-
-
-def _at(combination: Shown | None, cells: Cells) -> Cell:
-    """The worst of a combination; of one whose refusal is as it should be that there is nothing to compare."""
+def _at(combination: Shown | None, cells: Cells) -> Cell | None:
+    """The worst of a combination; None of one that HF refuses and the adapter too, as it should."""
     if combination is None:
         return _NOTHING
     worst = _worst(cells[combination.case].values())
-    return worst if combination.valid or (worst.verdict or Verdict.PASS).is_finding else _REFUSED
+    return worst if combination.valid or (worst.verdict or Verdict.PASS).is_finding else None
 
 
-def _spelt(box: Box, flags: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...] | None]:
-    return {
-        name: None if chosen is None else tuple(values[index] for index in sorted(chosen))
-        for (name, values), chosen in zip(flags.items(), box.values, strict=True)
-    }
+def _of_all(cells: Iterable[Cell | None]) -> Cell | None:
+    kept = [cell for cell in cells if cell is not None]
+    return _worst(kept) if kept else None
