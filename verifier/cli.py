@@ -351,6 +351,13 @@ def _selftest(family: str, adapter: str | None, seed: int, as_markdown: bool, js
     help="Time another program on the same cases, in turns with this one: `{cases}` in it becomes a file with a case's "
     "JSON on each line.",
 )
+@click.option(
+    "--fuzz",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="How fast a fuzzing campaign is: so many cases of one, and what shrinking its failures takes.",
+)
 @click.option("--growth", is_flag=True, help="How the cost grows with layers, width, sequence and number of cases.")
 @click.option("--json", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The figures as JSON.")
 @_shows_traceback

@@ -47,6 +47,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
         cases=2,
         against=shlex.join([sys.executable, str(other)]),
         growth=True,
+        fuzz=4,
         json=folder / "figures.json",
     )
     out = io.StringIO()
@@ -73,6 +74,7 @@ def test_every_part_is_printed(ran: tuple[str, dict[str, Any]]) -> None:
         "Growth with layers",
         "Growth with positions",
         "Growth with cases",
+        "Fuzzing",
     )
     assert [line for line in shown.splitlines() if line in titles] == list(titles)
     for said in ("target 2 s", "target 70%", "target 2 GiB", "every verdict is as without it", "forward.logits"):
@@ -96,6 +98,9 @@ def test_the_figures_fit_together(ran: tuple[str, dict[str, Any]]) -> None:
     inside = costs["inside"]
     assert inside["wrap"]["calls"] >= 1
     assert inside["build"]["calls"] >= 2
+    fuzzed = figures["fuzzed"]
+    assert fuzzed["valid"] + fuzzed["refused"] == 4
+    assert fuzzed["rate"] == pytest.approx(4 / fuzzed["seconds"] / fuzzed["cores"])
     for kind in inside.values():
         assert 0 <= kind["watched_calls"] <= kind["calls"]
         assert 0 <= kind["watched_seconds"] <= kind["seconds"]

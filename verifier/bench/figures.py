@@ -10,6 +10,7 @@ from typing import Any
 from verifier.bench.against import Against
 from verifier.bench.costs import Costs
 from verifier.bench.curves import Curve, Fit
+from verifier.bench.fuzzed import Fuzzed
 from verifier.bench.startup import StartUp
 from verifier.bench.whole import Whole
 
@@ -34,6 +35,7 @@ class Figures:
         costs: of a case and of the checks.
         against: another program, if one was named.
         curves: growth, if it was asked for.
+        fuzzed: a fuzzing campaign, if one was asked for.
     """
 
     family: str
@@ -45,6 +47,7 @@ class Figures:
     costs: Costs
     against: Against | None = None
     curves: tuple[Curve, ...] = ()
+    fuzzed: Fuzzed | None = None
 
     @property
     def met(self) -> dict[str, bool | None]:
@@ -68,6 +71,7 @@ class Figures:
             "whole": {**asdict(self.whole), "rate": self.whole.rate},
             "costs": _costs(self.costs),
             "against": None if self.against is None else _against(self.against),
+            "fuzzed": None if self.fuzzed is None else {**asdict(self.fuzzed), "rate": self.fuzzed.rate},
             "growth": [_curve(curve) for curve in self.curves],
             "met": self.met,
         }

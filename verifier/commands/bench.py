@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verifier import configuration
-from verifier.bench import against, costs, growth, sample, startup, whole
+from verifier.bench import against, costs, fuzzed, growth, sample, startup, whole
 from verifier.bench.curves import Curve
 from verifier.bench.figures import Figures
 from verifier.commands import selection
@@ -37,6 +37,7 @@ class BenchOptions:
         every_check: whether every check is shown, and not the dearest alone.
         against: the command of another program on the same cases.
         growth: whether the curves are measured.
+        fuzz: how many cases of a fuzzing campaign are run; 0 for none.
         json: the file into which the figures go, too.
     """
 
@@ -50,6 +51,7 @@ class BenchOptions:
     every_check: bool = False
     against: str | None = None
     growth: bool = False
+    fuzz: int = 0
     json: Path | None = None
 
 
@@ -100,7 +102,8 @@ def _measure(options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...])
     common = ["--adapter", reference, *checks]
     if options.workers is not None:
         common += ["--workers", str(options.workers)]
-    narrowing = [*(word for text in options.where for word in ("--where", text))]
+    narrowing_of_fields = [word for text in options.where for word in ("--where", text)]
+    narrowing = [*narrowing_of_fields]
     narrowing += ["--everywhere"] if options.everywhere else []
 
     _say("the bare imports")
@@ -119,6 +122,10 @@ def _measure(options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...])
     if options.growth:
         _say("growth")
         curves = growth.curves(options.family, reference, options.only, specs)
+    campaign = None
+    if options.fuzz:
+        _say("a fuzzing campaign")
+        campaign = fuzzed.run(options.family, [*common, *narrowing_of_fields], options.fuzz)
     return Figures(
         family=options.family,
         adapter=reference,
@@ -129,6 +136,7 @@ def _measure(options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...])
         costs=found,
         against=beside,
         curves=curves,
+        fuzzed=campaign,
     )
 
 

@@ -17,6 +17,7 @@ from verifier.bench.clock import Kind
 from verifier.bench.costs import CheckCost, Costs
 from verifier.bench.curves import Curve, Fit, Growth
 from verifier.bench.figures import Figures
+from verifier.bench.fuzzed import Fuzzed
 from verifier.report import text
 
 MOST_CHECKS = 15
@@ -48,6 +49,20 @@ def show(figures: Figures, console: Console, *, every_check: bool = False) -> No
         _show_against(figures.against, console)
     for curve in figures.curves:
         _show_curve(curve, console)
+    if figures.fuzzed is not None:
+        _show_fuzzed(figures.fuzzed, console)
+
+
+def _show_fuzzed(fuzzed: Fuzzed, console: Console) -> None:
+    cases = f"{text.plural(fuzzed.valid, 'valid case')}, {fuzzed.refused:,} refused"
+    _head("Fuzzing", console)
+    _lines(
+        [
+            (f"{fuzzed.rate:.2f}", f"cases per second and core ({cases})"),
+            (_seconds(fuzzed.seconds), f"wall time, {text.plural(fuzzed.found, 'failure')} shrunk in it"),
+        ],
+        console,
+    )
 
 
 def _show_startup(figures: Figures, console: Console) -> None:
