@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from verifier.case import Case
 
 SCENARIO = "plain"
+TIMES = 8  # perturbations over which the noise is measured before a failure is believed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,29 @@ class WorkingGradients:
 def of(case: Case, dtype: str) -> WorkingGradients:
     """What HF's gradients are in that dtype."""
     return case.once(("working gradients", dtype), lambda: _measured(case, dtype))
+
+
+def noise_again(case: Case, dtype: str) -> Mapping[str, float]:
+    """The noise of HF's gradients measured over several perturbations, by name: one alone wanders where one token is in
+    all of them, and a difference that it makes out to be a failure must be one over all of them."""
+    return case.once(("working gradients' noise", dtype), lambda: _measured_again(case, dtype))
+
+
+def _measured_again(case: Case, dtype: str) -> Mapping[str, float]:
+    working = getattr(torch, dtype)
+    truth, _ = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
+    own, _ = _run(case, case.reference(dtype), dtype)
+    squares = dict.fromkeys(truth, 0.0)
+    for seed in range(PERTURBATION_SEED, PERTURBATION_SEED + TIMES):
+        moved, _ = _run(case, case.reference(dtype), dtype, Perturbation(working, seed))
+        for name, true in truth.items():
+            squares[name] += rms(moved[name].double() - true) ** 2 / TIMES
+    return {
+        name: Noise(
+            own=rms(own[name].double() - true), perturbed=math.sqrt(squares[name]), unit=unit(true, working)
+        ).total
+        for name, true in truth.items()
+    }
 
 
 def _measured(case: Case, dtype: str) -> WorkingGradients:
