@@ -265,15 +265,29 @@ def _fuzz(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
 @click.argument("record", required=False, type=click.Path(path_type=Path))
 @_adapter
 @click.option("--pdb", is_flag=True, help="In this process, with Python's debugger at each failure.")
+@click.option(
+    "--script",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Run nothing: write a Python file that shows the failure, where that is possible without this harness; "
+    "`-` for the standard output.",
+)
+@click.option("--pytest", type=click.Path(path_type=Path), metavar="FILE", help="The same as a test function.")
 @_shows_traceback
-def _repro(identity: str, record: Path | None, adapter: str | None, pdb: bool) -> ExitStatus:
+def _repro(
+    identity: str, record: Path | None, adapter: str | None, pdb: bool, script: Path | None, pytest: Path | None
+) -> ExitStatus:
     """Run one case again: ID is a case's, or a failure's fingerprint.
 
     RECORD is a record.jsonl or its folder; without it, the newest record under reports/ that knows the ID.
     """
-    from verifier.commands.repro import repro
+    from verifier.commands.repro import repro, write
 
-    return repro(identity, record, adapter, pdb=pdb)
+    if script is None and pytest is None:
+        return repro(identity, record, adapter, pdb=pdb)
+    if pdb:
+        raise click.UsageError("--pdb stops where a case is run, and --script and --pytest run none")
+    return write(identity, record, adapter, script=script, pytest=pytest)
 
 
 @cli.command("report")
@@ -301,12 +315,19 @@ def _repro(identity: str, record: Path | None, adapter: str | None, pdb: bool) -
     metavar="FILE",
     help="What `verifier selftest --json` wrote, for the report's section on it; may be repeated.",
 )
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="Take the records as one: shards, or campaigns with different seeds. Without it they stand side by side.",
+)
 @_shows_traceback
-def _report(records: tuple[Path, ...], out: Path | None, form: str, selftests: tuple[Path, ...]) -> ExitStatus:
+def _report(
+    records: tuple[Path, ...], out: Path | None, form: str, selftests: tuple[Path, ...], merge: bool
+) -> ExitStatus:
     """Write the report of one RECORD, or of several side by side: adapters, or versions of one."""
     from verifier.commands.report import report
 
-    return report(records, out, form=form, selftests=selftests)
+    return report(records, out, form=form, selftests=selftests, merge=merge)
 
 
 @cli.command("selftest", epilog=_EPILOG)

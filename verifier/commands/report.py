@@ -18,7 +18,7 @@ _KILL = ("fault", "what", "check", "verdict", "evidence")
 
 
 def report(
-    paths: Sequence[Path], out: Path | None, *, form: str = "html", selftests: Sequence[Path] = ()
+    paths: Sequence[Path], out: Path | None, *, form: str = "html", selftests: Sequence[Path] = (), merge: bool = False
 ) -> ExitStatus:
     """Write the report: a page beside the record, if there is one and nothing else was asked for; Markdown to the
     terminal.
@@ -27,9 +27,11 @@ def report(
         UsageError: a record or a self-test cannot be read, or the report cannot be written.
     """
     records = [record.read(path) for path in paths]
+    if merge:
+        records = [record.merged(records)]
     tests = [_selftest(path) for path in selftests]
     if out is None and form == "html":
-        if len(records) > 1:
+        if len(paths) > 1:
             raise UsageError("name the page of several records with --out FILE")
         out = records[0].path.with_name(REPORT_FILE)
     for path, test in zip(selftests, tests, strict=True):

@@ -21,6 +21,7 @@ line for the same case and check replaces the earlier one. Lines of other kinds 
 from verifier.record.comparing import same
 from verifier.record.folder import held
 from verifier.record.lines import FILE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
+from verifier.record.merging import merged
 from verifier.record.reading import durations, read
 from verifier.record.writing import PREVIOUS, Writer
 
@@ -36,6 +37,7 @@ __all__ = [
     "Writer",
     "durations",
     "held",
+    "merged",
     "read",
     "same",
 ]

@@ -1,0 +1,98 @@
+"""Several records of the same thing as one: shards of a run, or campaigns with different seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from verifier.errors import ExitStatus, UsageError
+from verifier.record.lines import EndLine, Entry, Record, RunLine
+
+# What must be the same: else the records are to stand side by side, and are not one.
+_SAME = ("family", "adapter", "adapter_name", "adapter_version", "versions", "flags", "dims")
+_WORST_FIRST = (
+    ExitStatus.INTERRUPTED,
+    ExitStatus.BROKEN,
+    ExitStatus.DIFFERS,
+    ExitStatus.INCONCLUSIVE,
+    ExitStatus.CONFORMS,
+)
+
+
+def merged(records: Sequence[Record]) -> Record:
+    """The records as one: each case once, with every check that any of them ran on it.
+
+    Where two say different things of one case and check, the failure counts.
+
+    Raises:
+        UsageError: they are not of the same family, adapter and versions.
+    """
+    first = records[0]
+    for other in records[1:]:
+        _require_same(first, other)
+    entries: dict[tuple[str, str], Entry] = {}
+    for entry in (entry for record in records for entry in record.entries):
+        key = entry.case, entry.outcome.check
+        if key not in entries or not entries[key].outcome.verdict.gates:
+            entries[key] = entry
+    cases = {case: spec for record in records for case, spec in record.cases.items()}
+    return replace(
+        first,
+        run=_run(records, len(cases)),
+        cases=cases,
+        entries=tuple(entries.values()),
+        done={case: seconds for record in records for case, seconds in record.done.items()},
+        lost=tuple(lost for record in records for lost in record.lost),
+        resumed=sum(record.resumed for record in records),
+        evidence={key: found for record in records for key, found in record.evidence.items()},
+        ladders={case: ladder for record in records for case, ladder in record.ladders.items()},
+        found={name: found for record in reversed(records) for name, found in record.found.items()},
+        end=_end(records, entries.values()),
+        notes=(
+            *dict.fromkeys(note for record in records for note in record.notes),
+            f"merged of {len(records)} records: " + ", ".join(str(record.path) for record in records),
+        ),
+    )
+
+
+def _require_same(first: Record, other: Record) -> None:
+    for name in _SAME:
+        one, two = getattr(first.run, name), getattr(other.run, name)
+        if one != two:
+            raise UsageError(
+                f"{str(other.path)!r} cannot be merged with {str(first.path)!r}: their {name.replace('_', ' ')} "
+                f"differ; without --merge they stand side by side"
+            )
+
+
+def _run(records: Sequence[Record], cases: int) -> RunLine:
+    runs = [record.run for record in records]
+    unrun = sum(max(0, sum(record.run.planned.values()) - len(record.cases)) for record in records)
+    checks: dict[str, Any] = {check["id"]: check for run in runs for check in run.checks}
+    seeds = sorted({run.seed for run in runs})
+    asked = {**runs[0].asked, "merged": len(records)}
+    return replace(
+        runs[0],
+        checks=list(checks.values()),
+        planned={"valid": cases + unrun, "refused": 0},
+        asked=asked if len(seeds) == 1 else {**asked, "seeds": seeds},
+        workers=sum(run.workers for run in runs),
+    )
+
+
+def _end(records: Sequence[Record], entries: Any) -> EndLine | None:
+    """How they ended: as the worst of them; None where one was cut off."""
+    ends = [record.end for record in records]
+    if any(end is None for end in ends):
+        return None
+    known = [end for end in ends if end is not None]
+    worst = min(known, key=lambda end: _WORST_FIRST.index(ExitStatus(end.exit)))
+    counts = Counter(str(entry.outcome.verdict) for entry in entries)
+    return EndLine(
+        counts=dict(sorted(counts.items())),
+        exit=worst.exit,
+        stop=next((end.stop for end in known if end.stop != "complete"), worst.stop),
+        seconds=max(end.seconds for end in known),
+    )
