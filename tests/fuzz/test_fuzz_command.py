@@ -36,7 +36,7 @@ def test_a_failure_is_shown_at_its_minimal_case_and_kept(command, tmp_path, in_f
     arguments = (*FEW, "--adapter", "fuzzed:Mended", "--out", tmp_path)
     status, out, err = command(*arguments)
     assert status == 1
-    assert "shrunk     after 1 cases, shrunk in" in out
+    assert "shrunk     after 1 case, shrunk in" in out
     assert "it came again 2 of 2 times in fresh processes" in out
     assert "1 failure" in err
     (found,) = findings(record.read(tmp_path), upstream=False)

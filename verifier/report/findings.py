@@ -13,6 +13,7 @@ from verifier.fuzz.findings import Found
 from verifier.outcome import Verdict
 from verifier.record import Entry, Record, RunLine
 from verifier.report.rows import same_value
+from verifier.report.text import plural
 from verifier.rules import Rule, explain
 from verifier.spec import CaseSpec
 
@@ -78,7 +79,7 @@ class Finding:
         if found is None:
             return None
         said = (
-            "it was kept from before" if not found.first else f"after {found.first:,} cases, shrunk in {found.calls:,}"
+            "it was kept from before" if not found.first else f"after {plural(found.first, 'case')}, shrunk in {found.calls:,}"
         )
         again, times = found.again
         if times:

@@ -132,7 +132,7 @@ def _named_rows(
         alike.setdefault((spec.valid, found(spec.id)), []).append(spec)
     return [
         Row(
-            labels=tuple(spec.label or _UNNAMED for spec in specs),
+            labels=tuple(dict.fromkeys(spec.label or _UNNAMED for spec in specs)),
             flags={},
             valid=valid,
             cases=tuple(spec.id for spec in specs),
