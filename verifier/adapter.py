@@ -7,7 +7,7 @@ is not listed is not applicable, and counted as such.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -267,6 +267,30 @@ class Adapter(Protocol):
         Raises:
             AdapterRefusal: the model is one that it cannot wrap.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How a library is used by its users, as Python code.
+
+    Attributes:
+        imports: the statements that import what the others need.
+        wrap: statements that make a `subject` of a Hugging Face `model`.
+        logits: an expression for the logits that the `subject` gives.
+    """
+
+    imports: tuple[str, ...]
+    wrap: tuple[str, ...]
+    logits: str
+
+
+@runtime_checkable
+class Scripted(Protocol):
+    """What an adapter may say besides: how its library is used without the harness, for `verifier repro --script`."""
+
+    def usage(self, given: Sequence[str]) -> Usage:
+        """The code of a forward that is given these of the fields of `Inputs`, each in a variable of its name."""
         ...
 
 

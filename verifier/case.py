@@ -118,14 +118,18 @@ class Case:
         build = self._accepted if usual else lambda: self.build(dtype, attention=attention)
         return self.once(("reference", dtype, attention), build)
 
-    def _accepted(self) -> Any:
+    def for_adapter(self, dtype: str = SEMANTIC_DTYPE, **config: Any) -> Any:
+        """A new model of HF's as the adapter is to be given one: with the case's attention implementation."""
+        return self.build(dtype, attention=self.spec.attention, **config)
+
+    def _accepted(self, attention: str | None = None) -> Any:
         """A new model of HF's in float64.
 
         Raises:
             Blocked: HF refuses a config that the family says it accepts, which `reference.acceptance` reports.
         """
         try:
-            return self.build()
+            return self.build(attention=attention)
         except Exception as error:
             if self.spec.valid:
                 raise Blocked("reference.acceptance") from error
@@ -343,7 +347,7 @@ class Case:
     @cached_property
     def given(self) -> Any:
         """The model that the adapter is given: untouched until `wrapping`."""
-        return self._accepted()
+        return self._accepted(self.spec.attention)
 
     @cached_property
     def contamination(self) -> list[str]:
@@ -379,7 +383,7 @@ class Case:
             if self.contamination:
                 raise Blocked("build.surroundings")
             return self.wrapping.subject
-        return self.once(("subject", dtype), lambda: self.wrap(self.build(dtype)))
+        return self.once(("subject", dtype), lambda: self.wrap(self.for_adapter(dtype)))
 
     def wrap(self, model: nn.Module) -> Subject:
         """A further subject, closed with the case.

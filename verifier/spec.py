@@ -16,7 +16,7 @@ DEPTHS = ("valid", "spread", "thorough")
 SHORTEST = 6  # positions in which every way of padding leaves a token
 
 # Fields that do not count for the id where they have these values, so that a case keeps the id that it always had.
-_ADDED: Mapping[str, Any] = {"checkpoint": None, "padding": 0, "scale": 1.0}
+_ADDED: Mapping[str, Any] = {"checkpoint": None, "attention": None, "padding": 0, "scale": 1.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class CaseSpec:
         dtypes: the working dtypes that precision is judged in.
         device: where it runs.
         checkpoint: the folder whose weights it has, or None for random ones.
+        attention: HF's attention implementation of the model that the adapter is given; None for the right one.
+            What is right does not hang on it.
         padding: which masks its padded inputs have: 0 for a row of each way of padding, else random ones by number.
         scale: what every weight matrix is multiplied by: how peaked attention is, and how large activations are.
         depth: which checks look at it, one of `DEPTHS`: those of every valid case, those of a covering of the flags
@@ -54,6 +56,7 @@ class CaseSpec:
     dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
     device: str = "cpu"
     checkpoint: str | None = None
+    attention: str | None = None
     padding: int = 0
     scale: float = 1.0
     depth: str = "valid"
@@ -106,6 +109,7 @@ class CaseSpec:
             "dtypes": list(self.dtypes),
             "device": self.device,
             "checkpoint": self.checkpoint,
+            "attention": self.attention,
             "padding": self.padding,
             "scale": self.scale,
             "depth": self.depth,

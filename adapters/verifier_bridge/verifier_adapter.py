@@ -18,6 +18,7 @@ from verifier.adapter import (
     Output,
     ProjectionLike,
     SplitQKV,
+    Usage,
 )
 from verifier.canonical import template_of
 from verifier_bridge.bridge import Bridge
@@ -25,7 +26,7 @@ from verifier_bridge.components import BridgedLinear, SplitProjection
 from verifier_bridge.errors import BridgeError, BridgeRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping, Sequence, Set
     from contextlib import AbstractContextManager
 
     import torch
@@ -57,6 +58,14 @@ class BridgeAdapter:
             return BridgeSubject(Bridge(model))
         except BridgeRefusal as refusal:
             raise AdapterRefusal(str(refusal)) from refusal
+
+    def usage(self, given: Sequence[str]) -> Usage:
+        """The same in a script: the bridge takes its inputs by Hugging Face's names."""
+        return Usage(
+            imports=("from verifier_bridge import Bridge",),
+            wrap=("subject = Bridge(model)",),
+            logits=f"subject({', '.join(f'{name}={name}' for name in given)}).logits",
+        )
 
 
 class BridgeSubject:

@@ -6,10 +6,12 @@ import importlib.metadata
 import importlib.util
 from typing import TYPE_CHECKING
 
-from verifier.adapter import AdapterRefusal
+from verifier.adapter import AdapterRefusal, Usage
 from verifier.errors import ImportFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from verifier_lens.subject import LensSubject
@@ -57,3 +59,15 @@ class LensAdapter:
         if architecture not in subject.architectures():
             raise AdapterRefusal(f"TransformerLens {self.version} has no adapter for the architecture {architecture!r}")
         return subject.wrap(model)
+
+    def usage(self, given: Sequence[str]) -> Usage:
+        """The same in a script: ids or embeddings come first, everything else by its name."""
+        main, *others = given
+        return Usage(
+            imports=("from transformer_lens.model_bridge.sources import build_bridge_from_module",),
+            wrap=(
+                "name = type(model).__name__",
+                "subject = build_bridge_from_module(model, name, hf_config=model.config)",
+            ),
+            logits=f"subject({', '.join([main, *(f'{other}={other}' for other in others)])})",
+        )

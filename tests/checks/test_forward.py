@@ -336,3 +336,42 @@ def test_the_global_random_numbers_are_left_where_they_were(judge: Judge) -> Non
     torch.manual_seed(0)
     assert judge("forward.dropout").verdict is Verdict.PASS
     assert torch.equal(torch.rand(3), untouched)
+
+
+class _PassesOn:
+    """Shows what the model that it is given computes."""
+
+    name, version = "passes on", "1"
+
+    class Subject:
+        capabilities = changes = frozenset()
+
+        def __init__(self, model, scale):
+            self.model, self.scale = model, scale
+
+        def forward(self, inputs):
+            output = reference.forward(self.model, inputs)
+            return replace(output, logits=output.logits * self.scale)
+
+        def close(self):
+            pass
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def wrap(self, model):
+        return self.Subject(model, self.scale)
+
+
+@pytest.mark.parametrize("check", ["forward.logits", "forward.lengths", "forward.left_padding"])
+def test_what_the_attention_computes_that_was_asked_for_is_hugging_faces(judge, check):
+    alibi = KINDS["one-norm-multi-query-alibi"]
+    followed = judge(check, adapter=_PassesOn(), config=alibi, attention="eager")
+    assert followed.verdict is Verdict.UPSTREAM
+    assert "agrees with HF's eager attention" in followed.message
+    # Without that it is the adapter that took the wrong one; and what follows nothing of HF's is wrong.
+    assert judge(check, adapter=_PassesOn(1.01), config=alibi, attention="eager").verdict is Verdict.FAIL
+    assert judge(check, adapter=_PassesOn(), config=alibi).verdict is Verdict.PASS
+    assert judge(check, adapter=_PassesOn(), config=KINDS["one-norm-multi-query-rope"], attention="eager").verdict is (
+        Verdict.PASS
+    )

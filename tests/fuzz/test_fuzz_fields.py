@@ -86,13 +86,13 @@ def test_a_family_that_says_nothing_is_fuzzed_in_its_flags():
             return getattr(FALCON, name)
 
     names = {field.name for field in space(Silent(), "falcon").fields}
-    assert names == {*FALCON.flags(), *INPUTS}
+    assert names == {*FALCON.flags(), *INPUTS, "attention"}
 
 
 def test_new_fields_of_a_case_leave_old_ids_as_they_were():
     spec = CaseSpec(family="falcon", config={"alibi": True})
     # As it was in records that were written before there were such fields.
     assert spec.id == "uckumz42"
-    others = [replace(spec, padding=1), replace(spec, scale=2.0)]
-    assert len({spec.id, *(other.id for other in others)}) == 3
+    others = [replace(spec, padding=1), replace(spec, scale=2.0), replace(spec, attention="eager")]
+    assert len({spec.id, *(other.id for other in others)}) == 4
     assert all(CaseSpec.from_json(other.to_json()) == other for other in others)

@@ -145,7 +145,7 @@ def parameters(case: Case) -> Finding:
     failure means that what is trained or attributed to through the adapter is another model's.
     """
     case.agreeing_rows("plain")
-    subject = case.wrap(case.build())
+    subject = case.wrap(case.for_adapter())
     _backward(case, subject)
     without = _weight_gradients(case, subject)
     hooked = case.spec.spread and "hooks" in subject.capabilities
@@ -264,7 +264,7 @@ def checkpointing(case: Case) -> Finding:
     """
     points = _points(case)
     no_dropouts: dict[str, Any] = dict.fromkeys(case.family.dropouts(), 0.0)
-    subject = case.wrap(case.build(**no_dropouts))
+    subject = case.wrap(case.for_adapter(**no_dropouts))
     subject.modes.train(True)  # type: ignore[attr-defined]
     subject.modes.checkpointing(True)  # type: ignore[attr-defined]
     ungated = [point for point in points if traces.offered(case)[point.name].switch is None]

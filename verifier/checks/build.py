@@ -156,7 +156,7 @@ def close(case: Case) -> Finding:
     A failure means that what it holds on to cannot be let go of.
     """
     case.require_forward()
-    subject = case.wrap(case.build())
+    subject = case.wrap(case.for_adapter())
     with torch.no_grad():
         subject.forward(case.inputs("plain"))
     subject.close()

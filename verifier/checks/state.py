@@ -208,7 +208,7 @@ def to(case: Case) -> Finding:
     """
     steady(case)
     single = getattr(torch, SINGLE)
-    subject, inputs = case.wrap(case.build()), case.inputs("plain")
+    subject, inputs = case.wrap(case.for_adapter()), case.inputs("plain")
     subject.modes.to(dtype=single)  # type: ignore[attr-defined]
     truth, rows = case.true("plain", SINGLE).logits, case.agreeing_rows("plain")[:, None, None]
     logits, judge = logits_of(case, subject), case.precision_judge("plain", SINGLE)

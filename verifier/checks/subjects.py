@@ -104,7 +104,7 @@ def other(case: Case) -> Other:
 def twin(case: Case) -> Subject:
     """A subject of the same weights, whose dropouts act in training."""
     case.subject()
-    found: Subject = case.once(("subject", "twin"), lambda: case.wrap(case.build(**case.family.dropouts())))
+    found: Subject = case.once(("subject", "twin"), lambda: case.wrap(case.for_adapter(**case.family.dropouts())))
     return found
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from verifier import record
+from verifier import script as scripts
 from verifier.commands.run import REPORTS, require_adapter
 from verifier.engine import inline
 from verifier.engine.debugger import Debugger
@@ -21,9 +22,11 @@ from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
 from verifier.outcome import Outcome, Verdict
-from verifier.report import console, terminal, text
+from verifier.report import console, files, terminal, text
 from verifier.report.findings import difference, minimal_case
 from verifier.spec import CaseSpec
+
+STANDARD_OUTPUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +36,20 @@ class Found:
     Attributes:
         record: where it was found.
         spec: the case; for a fingerprint the smallest of its cases.
-        checks: those to run: of a case all that it had, of a fingerprint its own.
+        outcomes: those of the checks to run: of a case all that it had, of a fingerprint its own.
         fingerprint: the id, if it is one.
         others: how many older records know the id too, where none was named.
     """
 
     record: record.Record
     spec: CaseSpec
-    checks: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
     fingerprint: str | None
     others: int = 0
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        return tuple(outcome.check for outcome in self.outcomes)
 
 
 def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = False) -> ExitStatus:
@@ -93,6 +100,44 @@ def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = 
     return _conclude([outcome.verdict for outcome in outcomes.values()], again, out)
 
 
+def write(
+    identity: str, path: Path | None, adapter: str | None, *, script: Path | None, pytest: Path | None
+) -> ExitStatus:
+    """Write a Python file that shows again what failed, instead of running it.
+
+    Args:
+        identity: a case's id or a fingerprint.
+        path: the record that knows it; None for the newest one.
+        adapter: another one than the record's.
+        script: where the file goes that can be run; `-` is the standard output.
+        pytest: where the test goes.
+
+    Raises:
+        UsageError: no record knows the id, or a file cannot be written there.
+        VerifierError: the family or the adapter failed at its import.
+    """
+    targets = [(file, as_test) for file, as_test in ((script, False), (pytest, True)) if file is not None]
+    if len({file for file, _ in targets}) < len(targets):
+        raise UsageError(f"--script and --pytest are two files, not both {str(script)!r}")
+    for file, _ in targets:
+        if file.is_dir() or not file.parent.is_dir():
+            what = "a folder" if file.is_dir() else f"in {str(file.parent)!r}, which is no folder"
+            raise UsageError(f"cannot write {str(file)!r}: it is {what}")
+    found = find(identity, path)
+    reference = adapter or found.record.run.adapter
+    require_adapter(reference)
+    for file, as_test in targets:
+        written = scripts.write(found.spec, reference, found.outcomes, found.record.run, pytest=as_test)
+        if file == STANDARD_OUTPUT:
+            sys.stdout.write(written.source)
+        else:
+            files.put(written.source, file)
+            print(text.line(str(file)))
+        if written.why_harness is not None:
+            print(f"verifier: it needs `verifier`: {written.why_harness}", file=sys.stderr)
+    return ExitStatus.CONFORMS
+
+
 def find(identity: str, path: Path | None) -> Found:
     """The case or fingerprint of that id in a record; without one in the newest record that knows it.
 
@@ -133,13 +178,14 @@ def _records(path: Path | None) -> Iterator[record.Record]:
 
 def _in(one: record.Record, identity: str) -> Found | None:
     if identity in one.cases:
-        checks = tuple(entry.outcome.check for entry in one.entries if entry.case == identity)
-        return Found(record=one, spec=one.cases[identity], checks=checks, fingerprint=None)
+        outcomes = tuple(entry.outcome for entry in one.entries if entry.case == identity)
+        return Found(record=one, spec=one.cases[identity], outcomes=outcomes, fingerprint=None)
     failing = [entry for entry in one.entries if entry.fingerprint == identity]
     if not failing:
         return None
     spec = minimal_case(one, identity, {entry.case for entry in failing})
-    return Found(record=one, spec=spec, checks=(failing[0].outcome.check,), fingerprint=identity)
+    outcome = next(entry.outcome for entry in failing if entry.case == spec.id)
+    return Found(record=one, spec=spec, outcomes=(outcome,), fingerprint=identity)
 
 
 def _show_case(found: Found, reference: str, out: Console) -> None:

@@ -131,7 +131,9 @@ def space(
     more = family.fuzzed() if isinstance(family, Fuzzes) else {}
     values: dict[str, tuple[Any, ...]] = {name: tuple(some) for name, some in {**family.flags(), **more}.items()}
     fields = [Field(name=name, values=some) for name, some in values.items()]
-    fields += [Field(name=name, values=some, of_case=True) for name, some in INPUTS.items()]
+    others = tuple(name for name in family.attentions if name != family.reference_attention)
+    own = {**INPUTS, "attention": (None, *others)}
+    fields += [Field(name=name, values=some, of_case=True) for name, some in own.items()]
     return Space(
         family=family,
         reference=reference,

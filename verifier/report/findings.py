@@ -79,7 +79,9 @@ class Finding:
         if found is None:
             return None
         said = (
-            "it was kept from before" if not found.first else f"after {plural(found.first, 'case')}, shrunk in {found.calls:,}"
+            "it was kept from before"
+            if not found.first
+            else f"after {plural(found.first, 'case')}, shrunk in {found.calls:,}"
         )
         again, times = found.again
         if times:

@@ -1,0 +1,263 @@
+"""Failures as files that stand alone: each kind is run as its reader runs it, and fails as long as it should."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from verifier import numerics, script
+from verifier.errors import UsageError
+from verifier.families.falcon_configs import DIMS
+from verifier.outcome import Outcome, Verdict
+from verifier.record import RunLine
+from verifier.spec import CaseSpec
+
+needs_lens = pytest.mark.skipif(
+    importlib.util.find_spec("transformer_lens") is None, reason="transformer_lens is not installed"
+)
+PLAIN: dict[str, Any] = {**DIMS, "multi_query": True}
+ALIBI: dict[str, Any] = {**PLAIN, "alibi": True, "bias": True}
+GROUPED: dict[str, Any] = {**DIMS, "new_decoder_architecture": True, "multi_query": False, "num_kv_heads": 4}
+ONE_NORM: dict[str, Any] = {**GROUPED, "num_ln_in_parallel_attn": 1}
+LINES = 70
+
+# What ends strings, comments and lines, in Python's eyes and in others', or declares an encoding.
+HOSTILE = (
+    "coding: rot13\n\"\"\"'''\nraise SystemExit(9)\r\nraise SystemExit(9)\x0craise\u2028raise {1/0} \\\n"
+    "%s \x00\x1b[2J \ud800 \u202e # fmt: off\\"
+)
+
+Write = Callable[..., script.Script]
+
+
+def of(
+    check: str, config: dict[str, Any], adapter: str = "bridge", *, test: bool = False, **said: Any
+) -> script.Script:
+    """The file for a failure made up by hand."""
+    case = {name: said.pop(name) for name in list(said) if name in CaseSpec.__dataclass_fields__}
+    spec = CaseSpec(family="falcon", config=config, **case)
+    outcome = Outcome(**{"check": check, "verdict": Verdict.FAIL, "message": "off by 1.0e+00 (rms)", **said})
+    return script.write(spec, adapter, [outcome], _run(adapter), pytest=test)
+
+
+def _run(adapter: str, text: str = "1.0") -> RunLine:
+    return RunLine(
+        family="falcon",
+        adapter=adapter,
+        adapter_name=adapter,
+        adapter_version=text,
+        versions={"torch": text, "transformers": text},
+        seed=0,
+        started=text,
+        flags={},
+        dims={},
+        checks=(),
+        planned={},
+        asked={},
+        workers=1,
+    )
+
+
+def ran(path: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *before, str(path)],
+        cwd=path.parent,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the file of a failure."""
+
+    def write(found: script.Script, name: str = "shown.py") -> Path:
+        (tmp_path / name).write_text(found.source, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def executed(path: Path) -> None:
+    """Run it in this process, which has everything imported."""
+    runpy.run_path(str(path), run_name="__main__")
+
+
+# --- each kind, in a process of its own ------------------------------------------------------------------------------
+
+
+@needs_lens
+def test_wrong_logits_are_shown_without_the_harness(put):
+    found = of("forward.logits", ALIBI, "transformer-lens")
+    assert found.why_harness is None
+    assert "verifier" not in found.source
+    ended = ran(put(found))
+    assert ended.returncode == 1
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("farthest off at [batch, pos, vocab] = [")
+    assert lines[1].startswith("Hugging Face ")
+    assert ", adapter " in lines[1]
+    assert lines[2].startswith("rms difference 0.")
+    assert ended.stderr.endswith("AssertionError: the adapter's logits are not Hugging Face's\n")
+
+
+@needs_lens
+def test_a_model_that_cannot_be_wrapped_is_shown_without_the_harness(put):
+    found = of("build.adapter", ONE_NORM, "transformer-lens", verdict=Verdict.ERROR, exception="AttributeError")
+    assert found.why_harness is None
+    ended = ran(put(found))
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("Hugging Face runs it: logits [5, 11, 89], rms ")
+    assert "AttributeError: 'FalconDecoderLayer' object has no attribute 'ln_attn'" in ended.stderr
+
+
+@needs_lens
+def test_a_test_fails_under_pytest(put):
+    found = of("forward.left_padding", GROUPED, "transformer-lens", test=True)
+    ended = ran(put(found, "test_shown.py"), "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert ended.returncode == 1
+    assert "rms difference" in ended.stdout
+    assert "FAILED test_shown.py::test_forward_left_padding" in ended.stdout
+
+
+def test_where_the_adapter_is_right_the_file_ends_well(put):
+    ended = ran(put(of("forward.logits", ALIBI)))
+    assert ended.returncode == 0, ended.stderr
+    assert "rms difference" in ended.stdout
+
+
+@needs_lens
+@pytest.mark.parametrize(("adapter", "status"), [("bridge", 0), ("transformer-lens", 1)])
+def test_what_only_the_check_can_say_runs_the_check(put, adapter, status):
+    found = of("qkv.rows", GROUPED, adapter)
+    assert found.why_harness == "what qkv.rows proves is more than a comparison of logits"
+    assert "\n# Needs `verifier` (pip install adapter-verifier): " in found.source
+    ended = ran(put(found))
+    assert ended.returncode == status, ended.stderr
+    assert ended.stdout.startswith("qkv.rows fail blocks.0.attn.q.weight " if status else "qkv.rows pass None")
+
+
+# --- every check that can stand alone --------------------------------------------------------------------------------
+
+ALONE = [("build.adapter", {"verdict": Verdict.ERROR}), *((check, {}) for check in script._INPUTS)]
+
+
+@pytest.mark.parametrize(("check", "said"), ALONE)
+def test_a_right_adapter_passes(put, check, said):
+    """On a model that is as intricate as one of the family can be."""
+    found = of(check, {**GROUPED, "alibi": True}, scale=2.0, seed=3, **said)
+    assert found.why_harness is None
+    executed(put(found))
+
+
+@needs_lens
+@pytest.mark.parametrize("check", [check for check in script._INPUTS if check != "build.forward"])
+def test_a_wrong_adapter_fails(put, check):
+    with pytest.raises(AssertionError, match="the adapter's logits are not Hugging Face's"):
+        executed(put(of(check, ALIBI, "transformer-lens")))
+
+
+def test_the_length_that_failed_is_shown():
+    assert "(1, 97)" in of("forward.lengths", PLAIN, message="long: off by 1", where="hook_embed").source
+    assert "(5, 1)" in of("forward.lengths", PLAIN, message="one token: off by 1", where="hook_embed").source
+
+
+def test_the_adapter_is_given_the_attention_that_it_was_given(put):
+    found = of("forward.logits", PLAIN, attention="eager")
+    assert 'model, reference = build(attention="eager"), build()' in found.source
+    executed(put(found))
+
+
+@needs_lens
+def test_files_are_short_and_formatted(put):
+    ruff = Path(sys.executable).with_name("ruff")
+    for check, said in ALONE:
+        found = of(check, PLAIN, "transformer-lens", **said)
+        path = put(found, f"{check}.py")
+        assert len(found.source.splitlines()) < LINES + 10 * check.endswith("position_ids"), check
+        assert max(map(len, found.source.splitlines())) <= script.WIDTH
+    put(of("qkv.rows", {**PLAIN, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}), "check.py")
+    put(of("qkv.rows", PLAIN, test=True), "test_check.py")
+    if not ruff.exists():
+        pytest.skip("ruff is not installed")
+    said = subprocess.run([ruff, "format", "--isolated", "--diff", path.parent], capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
+
+
+def test_the_margin_is_the_checks_own():
+    assert script.MARGIN == numerics.SEMANTICS_MARGIN
+
+
+# --- what cannot stand alone -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"check": "forward.logits", "checkpoint": "/somewhere"}, "it is about a checkpoint's weights"),
+        ({"check": "build.refusal", "valid": False}, "it is about a config that Hugging Face refuses"),
+        ({"check": "build.adapter", "where": "subject"}, "what build.adapter proves is more than"),
+        ({"check": "forward.logits", "verdict": Verdict.UPSTREAM}, "it is about Hugging Face, which disagrees"),
+    ],
+)
+def test_why_the_harness_is_needed(given, why):
+    found = of(given.pop("check"), PLAIN, **given)
+    assert found.why_harness.startswith(why)
+    assert "run_case" in found.source
+
+
+def test_of_several_failures_one_that_can_stand_alone_is_shown():
+    spec = CaseSpec(family="falcon", config=PLAIN)
+    passed = Outcome(check="forward.logits", verdict=Verdict.PASS)
+    failed = [Outcome(check=check, verdict=Verdict.FAIL) for check in ("qkv.rows", "hooks.values", "forward.gaps")]
+    alone = script.write(spec, "bridge", [passed, *failed], _run("bridge"), pytest=True)
+    assert "def test_forward_gaps():" in alone.source
+    checks = script.write(spec, "bridge", [passed, *failed[:2]], _run("bridge"), pytest=False)
+    assert 'CHECKS = ["qkv.rows", "hooks.values"]' in checks.source
+    nothing_failed = script.write(spec, "bridge", [passed], _run("bridge"), pytest=False)
+    assert nothing_failed.why_harness is None
+
+
+# --- text from outside -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", ["forward.logits", "qkv.rows"])
+@pytest.mark.parametrize("test", [False, True])
+def test_no_text_becomes_code(put, check, test):
+    spec = CaseSpec(
+        family="falcon",
+        config={**PLAIN, HOSTILE: HOSTILE, "a_list": [HOSTILE, {HOSTILE: [1.5, None]}]},
+        label=HOSTILE,
+        reason=HOSTILE,
+    )
+    texts = dict.fromkeys(("where", "message", "exception", "site", "detail"), HOSTILE)
+    outcomes = [Outcome(check=check, verdict=Verdict.ERROR, **texts)]
+    found = script.write(spec, "bridge", outcomes, _run("bridge", HOSTILE), pytest=test)
+    path = put(found)
+    tree = ast.parse(path.read_bytes())
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    assert HOSTILE in {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert functions <= {"build", f"test_{check.replace('.', '_')}" if test else "reproduce"}
+
+
+def test_the_name_of_a_check_becomes_no_code():
+    found = of(HOSTILE, PLAIN, test=True)
+    functions = [node.name for node in ast.walk(ast.parse(found.source)) if isinstance(node, ast.FunctionDef)]
+    assert [name.startswith("test_coding_rot13") for name in functions] == [True]
+
+
+def test_what_is_no_plain_value_is_refused():
+    with pytest.raises(UsageError, match="a set in a case cannot be written as code"):
+        of("forward.logits", {**PLAIN, "eos": {1}})
