@@ -46,7 +46,7 @@ def noise_again(case: Case, dtype: str) -> Mapping[str, float]:
     """The noise of HF's gradients by name, the largest of several perturbations.
 
     One alone wanders where one token is in all of a gradient, and says nothing of a kink that rounding crosses once in
-    three times (a unit of a ReLU near zero): what a difference makes out to be a failure must be one beyond all of them.
+    three times (a unit of a ReLU near zero): a difference that is a failure must be beyond all of them.
     """
     return case.once(("working gradients' noise", dtype), lambda: _measured_again(case, dtype))
 

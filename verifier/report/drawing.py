@@ -135,7 +135,7 @@ def _level(value: float, largest: float, bound: float) -> int:
     if not math.isfinite(largest):
         return 1
     # Half of the largest, a tenth, a hundredth, a ten-thousandth, and less.
-    return next((LEVELS - 1 - step for step, part in enumerate((0.5, 0.1, 1e-2, 1e-4)) if value >= part * largest), 1)
+    return next((LEVELS - 1 - step for step, part in enumerate((2, 10, 100, 10_000)) if value * part >= largest), 1)
 
 
 def _in_words(heat: Heat, bound: float) -> str:

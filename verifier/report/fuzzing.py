@@ -85,7 +85,7 @@ class Picture:
         said = [
             now.phase,
             f"{text.plural(now.cases, 'case')} ({now.refused:,} refused by HF)",
-            f"{now.cases / max(now.seconds, 1e-9):.1f}/s",
+            f"{now.cases / now.seconds if now.seconds else 0:.1f}/s",
             f"pairs {now.pairs[0]:,} of {now.pairs[1]:,}",
             text.plural(now.found, "failure"),
         ]
