@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from verifier.engine import events
@@ -116,3 +118,13 @@ def test_a_space_that_is_exhausted_ends_the_campaign(fuzz, falcons):
     assert set(fixed) | set(free) == set(plain)
     happened = fuzz("Right", "build.adapter", most=None, fixed=fixed)
     assert _last(happened).cases == 4
+
+
+def test_whoever_stops_listening_leaves_no_thread_behind(in_folder, falcons):
+    order = campaign.Order(space=falcons(), adapter="fuzzed:Right", only=("build.adapter",), workers=2)
+    happenings = campaign.run(order)
+    for happening in happenings:
+        if isinstance(happening, events.CaseFinished):
+            break
+    happenings.close()
+    assert [one for one in threading.enumerate() if one.name.startswith("verifier-fuzz")] == []

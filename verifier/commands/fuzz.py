@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,6 +105,7 @@ def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
         with picture:
             started = drive.run(picture)
         if not started:
+            print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)
             return ExitStatus.INTERRUPTED
     for found in drive.found.values():
         if found.fingerprint in drive.specs_of:

@@ -143,19 +143,24 @@ class _Campaign:
         ]
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads) or not self._told.empty():
-            if interrupted():
-                self._stop.set()
-            try:
-                happening = self._told.get(timeout=_BEAT_SECONDS)
-            except queue.Empty:
-                yield self._progress()
-                continue
-            if isinstance(happening, BaseException):
-                self._stop.set()
-                raise happening
-            yield happening
-        yield self._progress()
+        try:
+            while any(thread.is_alive() for thread in threads) or not self._told.empty():
+                if interrupted():
+                    self._stop.set()
+                try:
+                    happening = self._told.get(timeout=_BEAT_SECONDS)
+                except queue.Empty:
+                    yield self._progress()
+                    continue
+                if isinstance(happening, BaseException):
+                    raise happening
+                yield happening
+            yield self._progress()
+        finally:
+            # Also where nobody listens any more: a thread that goes on would hire workers that nobody ends.
+            self._stop.set()
+            for thread in threads:
+                thread.join()
 
     def _progress(self) -> Progress:
         with self._lock:

@@ -64,6 +64,8 @@ class Hand:
             UsageError, ImportFailed, HarnessError: it could not.
             Stopped: the campaign is over.
         """
+        if self._stop.is_set():
+            raise Stopped
         if self._worker is None:
             with self._lock:
                 self._worker = self._crew.hire()
