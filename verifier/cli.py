@@ -121,6 +121,15 @@ def _shows_traceback(function: Function) -> Function:
 
 
 _adapter = click.option("--adapter", metavar="NAME|MODULE:OBJECT", help="Another adapter than the default one.")
+_dtypes = click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=_OneOf(WORKING_DTYPES),
+    help="A dtype that precision is judged in; may be repeated. Default: all.",
+)
+_device = click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+_workers = click.option("--workers", type=click.IntRange(1), help="Processes. Default: the usable cores.")
 _seed = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of weights and inputs."
 )
@@ -164,16 +173,10 @@ def cli(context: click.Context) -> ExitStatus | None:
 )
 @click.option("--preset", metavar="NAME", help="A published checkpoint's shape instead of the flag matrix.")
 @click.option("--checkpoint", metavar="DIR", help="The model in this folder instead of the flag matrix.")
-@click.option(
-    "--dtype",
-    "dtypes",
-    multiple=True,
-    type=_OneOf(WORKING_DTYPES),
-    help="A dtype that precision is judged in; may be repeated. Default: all.",
-)
-@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@_dtypes
+@_device
 @_seed
-@click.option("--workers", type=click.IntRange(1), help="Processes. Default: the usable cores.")
+@_workers
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -234,16 +237,10 @@ def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
 )
 @click.option("--time", type=_Duration(), help="How long: `90s`, `10m`. With neither, until Ctrl-C.")
 @click.option("--max-examples", type=click.IntRange(1), metavar="N", help="How many cases, those of shrinking aside.")
-@click.option(
-    "--dtype",
-    "dtypes",
-    multiple=True,
-    type=_OneOf(WORKING_DTYPES),
-    help="A dtype that precision is judged in; may be repeated. Default: all.",
-)
-@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@_dtypes
+@_device
 @_seed
-@click.option("--workers", type=click.IntRange(1), help="Processes. Default: the usable cores.")
+@_workers
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
