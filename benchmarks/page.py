@@ -2,8 +2,8 @@
 
     python benchmarks/page.py --cases 10000 --checks 60
 
-Cases are made up: their configs are random, one in a hundred fails, in one of twenty ways, and each check measures an
-error.
+Cases are made up: their configs are random, some (`--failing`, one in a hundred) fail, in one of twenty ways, and each
+check measures an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FLAGS = {f"flag_{number}": [False, True] for number in range(6)}
 BUGS = 20
 
 
-def _record(folder: Path, cases: int, checks: int) -> None:
+def _record(folder: Path, cases: int, checks: int, failing: float) -> None:
     draw = random.Random(0)
     names = [f"area_{number % 10}.check_{number}" for number in range(checks)]
     line = record.RunLine(
@@ -50,7 +50,7 @@ def _record(folder: Path, cases: int, checks: int) -> None:
             config = {name: draw.random() < 0.5 for name in FLAGS}
             spec = CaseSpec(family="made-up", config={**config, "hidden_size": draw.randrange(10**9)})
             writer.case(spec)
-            bug = draw.randrange(BUGS) if draw.random() < 0.01 else None
+            bug = draw.randrange(BUGS) if draw.random() < failing else None
             for number, name in enumerate(names):
                 fails = bug is not None and number == bug % checks
                 writer.outcome(
@@ -97,10 +97,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--checks", type=int, default=60)
+    parser.add_argument("--failing", type=float, default=0.01, metavar="SHARE", help="of the cases")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        _record(place, options.cases, options.checks)
+        _record(place, options.cases, options.checks, options.failing)
         began = time.perf_counter()
         kept = record.read(place)
         read = time.perf_counter()

@@ -233,7 +233,7 @@ def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
     "--where",
     multiple=True,
     metavar="FIELD=VALUE,…",
-    help="Fields that are to have one value: flags, dims, and `batch`, `length`, `long`, `padding`, `scale`.",
+    help="Fields that are to have one value: flags, dims, batch, length, long, padding, scale, attention.",
 )
 @click.option("--time", type=_Duration(), help="How long: `90s`, `10m`. With neither, until Ctrl-C.")
 @click.option("--max-examples", type=click.IntRange(1), metavar="N", help="How many cases, those of shrinking aside.")
