@@ -13,6 +13,7 @@ import pytest
 from verifier import record
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.outcome import Outcome, Verdict
+from verifier.report.summary import summarise
 from verifier.spec import CaseSpec
 
 RUN = record.RunLine(
@@ -209,3 +210,21 @@ def test_what_a_killed_run_left_before_its_first_line_is_written_over(tmp_path):
     path = _write(tmp_path, Outcome(check="build.adapter", verdict=Verdict.PASS))
     assert record.read(path).end is not None
     assert [one.name for one in tmp_path.iterdir()] == [record.FILE]
+
+
+def test_a_record_whose_lines_were_removed_never_conforms(tmp_path):
+    with record.Writer(tmp_path) as writer:
+        writer.run(RUN)
+        writer.case(SPEC)
+        for check, verdict in (("a.b", Verdict.PASS), ("c.d", Verdict.FAIL)):
+            writer.outcome(SPEC.id, Outcome(check=check, verdict=verdict, where="x"))
+        writer.done(SPEC.id, 0.5)
+        writer.end(status=ExitStatus.DIFFERS, stop="complete", seconds=1.0)
+    assert not record.read(tmp_path).contradicts_itself
+    path = tmp_path / record.FILE
+    path.write_text(
+        "".join(line for line in path.read_text().splitlines(True) if '"fail"' not in line or '"end"' in line)
+    )
+    found = summarise(record.read(tmp_path))
+    assert found.status is ExitStatus.INCONCLUSIVE
+    assert "lines are missing, or were changed" in found.notes[-1]

@@ -324,7 +324,7 @@ class Case:
 
         rows: Tensor = self.once(("agreeing rows", scenario), make)
         if not rows.any():
-            raise Blocked("the logits, which differ already")
+            raise Blocked("forward.logits" if scenario == "plain" else "the logits, which differ already")
         return rows
 
     def defined(self, axes: Sequence[str], scenario: str) -> Tensor:

@@ -248,7 +248,7 @@ def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
     help="Where record, report and the cases that are kept go. Default: reports/FAMILY-ADAPTER-fuzz.",
 )
 @click.option("--timeout", type=_Duration(), help="What a case may take; 0 for no limit. Default: 30s.")
-@click.option("--memory", type=_Size(), help="What a case may take on top; 0 for no limit. Default: 2G.")
+@click.option("--memory", type=_Size(), help="What a case may take on top; 0 for no limit. Default: 4G.")
 @_shows_traceback
 def _fuzz(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
     """Fuzz FAMILY's whole config space: every distinct failure, shrunk to its minimal case."""

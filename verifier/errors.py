@@ -42,6 +42,9 @@ class Inconclusive(VerifierError):
 
 def one_line(error: BaseException, *, limit: int = 300) -> str:
     """The exception as `Type: message` in one line of at most `limit` characters."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # code from outside may even fail to say what is wrong
+        text = "(its text cannot be had)"
     line = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from verifier.adapter import Adapter
 from verifier.blame import in_full, site_of
 from verifier.case import Blocked, Case
-from verifier.checks import Check, applies_to
+from verifier.checks import Check, applies_to, registered
 from verifier.errors import one_line
 from verifier.family import Family
 from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
@@ -17,6 +18,7 @@ from verifier.spec import CaseSpec
 from verifier.surroundings import remember
 
 MISSING = "not applicable: the adapter offers no"
+BLOCKED = "blocked by "
 
 
 class Watcher(Protocol):
@@ -41,16 +43,34 @@ def run_case(
     """
     remember(family)
     case = Case(spec, family, adapter)
+    waiting, ran = [check for check in checks if applies_to(check.applies, spec)], set[str]()
     try:
-        for check in checks:
-            if applies_to(check.applies, spec):
-                outcome, error = judge(case, check)
-                yield outcome  # first, so that it is kept whatever whoever looks at it decides
-                if seen is not None:
-                    seen(case, check, outcome, error)
-                case.trim()
+        while waiting:
+            check = waiting.pop(0)
+            outcome, error = judge(case, check)
+            ran.add(check.id)
+            yield outcome  # first, so that it is kept whatever whoever looks at it decides
+            if seen is not None:
+                seen(case, check, outcome, error)
+            case.trim()
+            blocker = _blocker(outcome)
+            if blocker is not None and blocker.id not in ran and blocker not in waiting:
+                waiting.append(blocker)  # who selected only what rests on it must be told of the failure all the same
     finally:
         case.close()
+
+
+def _blocker(outcome: Outcome) -> Check | None:
+    """The check that reports why this one could not look; None where it looked, or where that is no check."""
+    _, blocked, name = (outcome.message or "").partition(BLOCKED)
+    if outcome.verdict is not Verdict.SKIP or not blocked:
+        return None
+    return _by_id().get(name)
+
+
+@functools.cache  # who rests on what is asked often
+def _by_id() -> Mapping[str, Check]:
+    return {check.id: check for check in registered()}
 
 
 def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
@@ -62,8 +82,8 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
     except (Exception, SystemExit) as error:  # code from outside may end as if it were a script
         # These two are the checks' own words: an adapter cannot excuse itself with them.
         if isinstance(error, Blocked | NotApplicable) and not case.went_through_subject(error):
-            why = "blocked by" if isinstance(error, Blocked) else "not applicable:"
-            return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why} {error}"), started), None
+            why = BLOCKED if isinstance(error, Blocked) else "not applicable: "
+            return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why}{error}"), started), None
         raised, finding = error, Finding(verdict=Verdict.ERROR, message=one_line(error))
         exception, site, detail = type(error).__name__, site_of(error), in_full(error)
     return _outcome(check, finding, started, exception=exception, site=site, detail=detail), raised

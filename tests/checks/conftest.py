@@ -23,7 +23,7 @@ def judge(falcon: FalconFamily, bridge: Adapter) -> Judge:
         check: str, *, adapter: Any = None, family: Any = None, config: Mapping[str, Any] = DEFAULT, **more: Any
     ) -> Outcome:
         chosen = [one for one in checks.registered() if one.id == check]
-        (outcome,) = run_case(spec(config, **more), family or falcon, adapter or bridge, chosen)
+        outcome, *_ = run_case(spec(config, **more), family or falcon, adapter or bridge, chosen)
         return outcome
 
     return run

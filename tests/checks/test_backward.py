@@ -128,7 +128,7 @@ def test_gradients_are_not_judged_in_a_model_that_is_another_one(judge: Judge, b
     wrong = broken(Breaks(edits={"attn.hook_v": lambda value: value * 2}))
     for check in ("backward.hooks", "backward.parameters", "backward.replace", "backward.float32"):
         found = judge(check, adapter=wrong)
-        assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by the logits, which differ already")
+        assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.logits")
 
 
 def test_a_replaced_gradient_that_is_lost_is_found_where_it_is(judge: Judge, broken: Broken) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, REFUSED, SPREAD
-from one_check import AmongAll, Broken, Judge
+from falcons import KINDS, REFUSED, SPREAD, spec
+from one_check import DEFAULT, AmongAll, Broken, Judge
 from torch import nn
 from transformers.models.falcon import modeling_falcon
 
@@ -16,6 +16,7 @@ from verifier import checks, reference
 from verifier.adapter import CHANGES, AdapterRefusal, Inputs, Output
 from verifier.faults.mutants import Breaks
 from verifier.outcome import Verdict
+from verifier.trial import run_case
 
 IDS = [one.id for one in checks.registered() if one.area == "build"]
 
@@ -284,3 +285,19 @@ def test_what_is_tied_must_stay_so_and_what_is_not_too(judge: Judge, broken: Bro
 
 def test_without_both_embeddings_there_is_nothing_to_tie(judge: Judge, broken: Broken) -> None:
     assert judge("build.tied", adapter=broken(without("unembed"))).verdict is Verdict.SKIP
+
+
+def test_who_selects_what_rests_on_a_failure_is_told_of_the_failure(falcon, broken):
+    def raises(_subject, _inputs):
+        raise ValueError("no")
+
+    def ran(adapter, check):
+        return {one.check: one.verdict for one in run_case(spec(DEFAULT), falcon, adapter, checks.select([check]))}
+
+    assert ran(broken(Breaks(forward=raises)), "forward.causality") == {
+        "forward.causality": Verdict.SKIP,
+        "build.forward": Verdict.ERROR,
+    }
+    off = broken(Breaks(edits={"0.hook_attn_out": lambda value: value * 1.5}))
+    assert ran(off, "hooks.values") == {"hooks.values": Verdict.SKIP, "forward.logits": Verdict.FAIL}
+    assert ran(broken(Breaks()), "hooks.values") == {"hooks.values": Verdict.PASS}

@@ -55,7 +55,8 @@ def test_a_right_adapter_passes_thoroughly(judge: Judge, check: str, config: Any
 @pytest.mark.parametrize("check", IDS)
 def test_what_is_wrong_without_a_cache_is_not_told_again(judge: Judge, broken: Broken, check: str) -> None:
     found = judge(check, adapter=broken(where(lambda _inputs: True)), depth="thorough")
-    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by the logits, which differ already")
+    assert found.verdict is Verdict.SKIP
+    assert found.message in ("blocked by forward.logits", "blocked by the logits, which differ already")
 
 
 def test_a_row_that_is_wrong_without_a_cache_is_left_out(judge: Judge, broken: Broken) -> None:

@@ -128,3 +128,11 @@ def test_whoever_stops_listening_leaves_no_thread_behind(in_folder, falcons):
             break
     happenings.close()
     assert [one for one in threading.enumerate() if one.name.startswith("verifier-fuzz")] == []
+
+
+def test_what_was_not_looked_at_is_not_called_fixed(fuzz):
+    (found,) = _found(before := fuzz("Mended", "forward.logits", most=4, fixed={"bias": "true"})).values()
+    spec = next(one.spec for one in before if isinstance(one, events.CaseStarted) and one.spec.id == found.case)
+    kept = Kept(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
+    happened = fuzz("Mended", "build.adapter", most=2, kept=(kept,))
+    assert [one.fate for one in happened if isinstance(one, Replayed)] == [Fate.UNSEEN]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
 from verifier.engine.limits import TINY_BYTES, Limits
 from verifier.engine.plan import Plan
-from verifier.errors import ExitStatus, VerifierError
+from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.fuzz import kept
 from verifier.fuzz.findings import Found, Kept, Replayed
 from verifier.spec import WORKING_DTYPES, CaseSpec
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # A tiny case takes a second or two with all its checks; one that hangs is waited for often.
 SECONDS = 30.0
+# The largest cases of the space, with all interventions and their gradients, are a hundred times the matrix's.
+BYTES = 2 * TINY_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +84,33 @@ def fuzz(options: FuzzOptions) -> ExitStatus:
         only=options.only,
         limits=Limits(
             seconds=SECONDS if options.timeout is None else options.timeout or None,
-            bytes=TINY_BYTES if options.memory is None else options.memory or None,
+            bytes=BYTES if options.memory is None else options.memory or None,
         ),
         workers=options.workers or usable_cores(),
         seconds=options.time,
         most=options.max_examples,
-        kept=kept.read(folder / kept.FOLDER),
+        kept=_kept(folder / kept.FOLDER, described),
     )
     with record.held(folder):
         return _campaign(options, order, folder)
+
+
+def _kept(folder: Path, described: Space) -> tuple[Kept, ...]:
+    """What is kept in the folder, of this family.
+
+    Raises:
+        UsageError: a file is broken, or of another family.
+    """
+    found = []
+    for one in kept.read(folder):
+        if one.spec.family != described.reference:
+            raise UsageError(
+                f"{folder / one.fingerprint}.json is a case of the family {one.spec.family!r}, not of "
+                f"{described.reference!r}; name another folder with --out"
+            )
+        reason = described.family.refusal(one.spec.config)
+        found.append(replace(one, spec=replace(one.spec, valid=reason is None, reason=reason)))
+    return tuple(found)
 
 
 def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:

@@ -318,8 +318,12 @@ class _Campaign:
                     neighbours=(),
                 )
             )
+        elif prints:
+            fate = Fate.CHANGED
         else:
-            fate = Fate.CHANGED if prints else Fate.FIXED
+            passed = (Verdict.PASS, Verdict.REDUCED)
+            looked = any(one.check == kept.check and one.verdict in passed for one in answer.outcomes)
+            fate = Fate.FIXED if looked else Fate.UNSEEN
         self._told.put(Replayed(kept=kept, fate=fate))
 
     # --- shrinking -----------------------------------------------------------------------------------------------
@@ -350,7 +354,10 @@ class _Campaign:
         again = tried = 0
         while tried < AGAIN and not self._stop.is_set():
             hand.renew()
-            again += fails(smallest, checks)
+            came = fails(smallest, checks)
+            if self._stop.is_set() and not came:
+                break  # it was cut off, which says nothing
+            again += came
             tried += 1
         neighbours = [] if again < AGAIN else list(self._neighbours(hand, smallest, checks, outcome))
         self._told.put(

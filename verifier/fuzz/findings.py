@@ -87,6 +87,7 @@ class Fate(enum.StrEnum):
     STILL = "still failing"
     CHANGED = "changed"
     FIXED = "fixed"
+    UNSEEN = "not looked at"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,13 @@ class Record:
     found: Mapping[str, Found]
     end: EndLine | None
     notes: tuple[str, ...]
+
+    @property
+    def contradicts_itself(self) -> bool:
+        """Whether its last line counts other outcomes than it holds: lines are missing, or were changed."""
+        if self.end is None:
+            return False
+        return dict(self.end.counts) != dict(Counter(str(entry.outcome.verdict) for entry in self.entries))
 
     @property
     def unrepeated(self) -> tuple[Lost, ...]:

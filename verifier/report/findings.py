@@ -193,7 +193,7 @@ def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
                 ran=seen.ran[check],
                 proves=docs.get(check, ""),
                 reproduce=f"verifier repro {shlex.quote(fingerprint)} {where}",
-                **seen.explained(entries, check),
+                **seen.explained(entries, check, spec.id),
                 around=tuple(seen.around(spec, check, fingerprint)),
                 shrunk=record.found.get(fingerprint),
                 evidence=record.evidence.get((fingerprint, spec.id)),
@@ -224,12 +224,14 @@ class _Seen:
             if entry.fingerprint and (verdict is Verdict.UPSTREAM if upstream else verdict.gates):
                 self.by_print.setdefault(entry.fingerprint, {})[entry.case] = entry
 
-    def explained(self, entries: Mapping[str, Entry], check: str) -> dict[str, Any]:
+    def explained(self, entries: Mapping[str, Entry], check: str, shown: str) -> dict[str, Any]:
         """What these failures of the check have in common; where no case passes, that other failures of it have not."""
         cases, flags = self._record.cases, self._record.run.flags
         failing, passing = sorted(entries), sorted(self.passing.get(check, ()))
         others = passing or sorted(self._failing.get(check, set()) - set(failing))
         rule = explain(*([described(cases[case]) for case in some] for some in (failing, others)), flags=flags)
+        if rule is not None and any(failing[place] == shown for place in rule.missed):
+            rule = None  # what is not even true of the case that is shown explains nothing
         return {
             "rule": rule,
             "passes": len(passing),

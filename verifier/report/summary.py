@@ -109,6 +109,8 @@ def _about_the_adapter(check: str) -> bool:
 
 def _hollow(record: Record) -> str:
     """Why no check looked at the adapter on a valid case."""
+    if record.contradicts_itself:
+        return "the record is not as it was written"
     if not any(spec.valid for spec in record.cases.values()):
         return "no valid case was selected"
     reasons = _tallies(
@@ -175,7 +177,10 @@ def _narrow(run: RunLine) -> set[str]:
 
 def _of_processes(record: Record) -> list[str]:
     """Sentences on what no verdict tells: deaths that did not come again, and that the run was taken up again."""
-    notes = [
+    notes = []
+    if record.contradicts_itself:
+        notes.append("the last line counts other outcomes than the record holds: lines are missing, or were changed")
+    notes += [
         f"the process {lost.reason} in {lost.check} on case {lost.case}, and did not when the case was run again "
         f"alone: it is not held against the adapter, but look at it"
         for lost in record.unrepeated
@@ -196,7 +201,10 @@ def _status(record: Record) -> ExitStatus:
     if record.end.stop == "broken":
         return ExitStatus.BROKEN
     valid = {spec.id for spec in record.cases.values() if spec.valid}
-    return exit_status(valid, {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries})
+    found = exit_status(valid, {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries})
+    # What is no longer there may be what failed.
+    hollow = record.contradicts_itself and found is ExitStatus.CONFORMS
+    return ExitStatus.INCONCLUSIVE if hollow else found
 
 
 def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:
