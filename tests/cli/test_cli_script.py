@@ -8,6 +8,7 @@ import pytest
 from user_adapters import FEW
 
 from verifier import record
+from verifier.outcome import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,12 @@ def test_a_wrong_command_line_is_told_in_one_line(verifier, silent, fingerprint,
     assert ended.status == 2
     assert line in ended.line
     assert ended.out == ""
+
+
+def test_a_death_is_shown_by_no_script(verifier, tmp_path):
+    verifier("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Quits", "--out", tmp_path)
+    crash = next(entry for entry in record.read(tmp_path).entries if entry.outcome.verdict is Verdict.CRASH)
+    ended = verifier("repro", crash.fingerprint, tmp_path, "--script", tmp_path / "shown.py")
+    assert ended.status == 2
+    assert "no script can show a crash" in ended.line
+    assert not (tmp_path / "shown.py").exists()

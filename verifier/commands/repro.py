@@ -113,7 +113,7 @@ def write(
         pytest: where the test goes.
 
     Raises:
-        UsageError: no record knows the id, or a file cannot be written there.
+        UsageError: no record knows the id, a file cannot be written there, or the failure ended its process.
         VerifierError: the family or the adapter failed at its import.
     """
     targets = [(file, as_test) for file, as_test in ((script, False), (pytest, True)) if file is not None]
@@ -126,6 +126,12 @@ def write(
     found = find(identity, path)
     reference = adapter or found.record.run.adapter
     require_adapter(reference)
+    deadly = [one for one in found.outcomes if one.verdict in (Verdict.CRASH, Verdict.TIMEOUT)]
+    if deadly:
+        # A process that dies tells nothing, not even that it failed.
+        raise UsageError(
+            f"no script can show a {deadly[0].verdict}; `verifier repro {identity}` runs it in a process of its own"
+        )
     for file, as_test in targets:
         written = scripts.write(found.spec, reference, found.outcomes, found.record.run, pytest=as_test)
         if file == STANDARD_OUTPUT:
