@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verifier import checks, configuration, family, record
 from verifier.commands import looking
-from verifier.commands.run import REPORTS, require_adapter, show
+from verifier.commands.run import REPORTS, folder_name, now, require_adapter, show
 from verifier.commands.selection import parse_where
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
@@ -77,15 +75,12 @@ def fuzz(options: FuzzOptions) -> ExitStatus:
         device=options.device,
         dtypes=options.dtypes,
     )
-    folder = options.out or REPORTS / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{options.family}-{reference}-fuzz")
+    folder = options.out or REPORTS / folder_name(options.family, reference, "fuzz")
     order = Order(
         space=described,
         adapter=reference,
         only=options.only,
-        limits=Limits(
-            seconds=SECONDS if options.timeout is None else options.timeout or None,
-            bytes=BYTES if options.memory is None else options.memory or None,
-        ),
+        limits=Limits(seconds=SECONDS, bytes=BYTES).or_as_asked(options.timeout, options.memory),
         workers=options.workers or usable_cores(),
         seconds=options.time,
         most=options.max_examples,
@@ -158,7 +153,6 @@ class _Drive:
     def run(self, picture: Any) -> bool:
         """Run it; whether it came to its first case."""
         from verifier.fuzz import campaign
-        from verifier.report.summary import exit_status
 
         writer, started = self._writer, False
         try:
@@ -183,31 +177,15 @@ class _Drive:
                         self.replayed.append(happening)
                     case RunFinished(stop=stop, seconds=seconds) if started:
                         stop = self._meant(stop)
-                        if stop is Stop.COMPLETE:
-                            stop, more = looking.look(writer, self._plan, self._look_with, picture.look)
-                            seconds += more
-                        status = ExitStatus.INTERRUPTED
-                        if stop is not Stop.INTERRUPTED:
-                            status = exit_status(writer.valid, writer.verdicts)
-                        writer.end(status=status, stop=stop, seconds=seconds)
+                        looking.finish(
+                            writer, self._order.plan, self._look_with, picture.look, stop=stop, seconds=seconds
+                        )
                 picture.note(happening)
         except VerifierError as error:
             if started and not writer.ended:
                 writer.end(status=error.status, stop=Stop.BROKEN, seconds=0.0)
             raise
         return started
-
-    @property
-    def _plan(self) -> Plan:
-        order = self._order
-        return Plan(
-            family=order.space.reference,
-            adapter=order.adapter,
-            specs=(),
-            only=order.only,
-            device=order.space.device,
-            limits=order.limits,
-        )
 
     def _look_with(self, plan: Plan) -> Iterator[Event]:
         from verifier.engine.run import run as run_plan
@@ -236,7 +214,7 @@ def _line(options: FuzzOptions, order: Order, event: RunStarted) -> record.RunLi
         adapter_version=event.adapter_version,
         versions=versions(order.adapter),
         seed=options.seed,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=now(),
         flags=flags,
         dims=dims,
         checks=[{"id": check.id, "doc": check.doc, "applies": check.applies} for check in event.checks],

@@ -9,6 +9,7 @@ from dataclasses import replace
 from verifier import record
 from verifier.engine.events import Event, EvidenceReady, RunFinished, Stop
 from verifier.engine.plan import Plan
+from verifier.errors import ExitStatus
 from verifier.outcome import Verdict
 from verifier.record import Entry, Record, Writer
 
@@ -18,20 +19,38 @@ MOST = 100
 _DEADLY = (Verdict.CRASH, Verdict.TIMEOUT)
 
 
-def look(
-    writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
-) -> tuple[Stop, float]:
-    """Look closely at the smallest case of each failure of a record that is being written, into the record.
+def finish(
+    writer: Writer,
+    plan: Plan,
+    run: Callable[[Plan], Iterator[Event]],
+    announce: Callable[[int], None],
+    *,
+    stop: Stop,
+    seconds: float,
+) -> None:
+    """Write the end of a record: if all came to its end, a closer look at each failure first, and then the last line.
 
     Args:
         writer: of the record.
         plan: what was run.
         run: runs a plan.
         announce: is told how many cases are looked at, if any.
-
-    Returns:
-        Why it stopped, and how many seconds it took.
+        stop: why what was run ended.
+        seconds: how long it took.
     """
+    from verifier.report.summary import exit_status
+
+    if stop is Stop.COMPLETE:
+        stop, more = _look(writer, plan, run, announce)
+        seconds += more
+    status = ExitStatus.INTERRUPTED if stop is Stop.INTERRUPTED else exit_status(writer.valid, writer.verdicts)
+    writer.end(status=status, stop=stop, seconds=seconds)
+
+
+def _look(
+    writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
+) -> tuple[Stop, float]:
+    """Look closely at the smallest case of each failure; why it stopped, and how many seconds it took."""
     seen = record.read(writer.path)
     wanted_here = wanted(seen)
     if not wanted_here:

@@ -163,8 +163,13 @@ def _require_sense(options: RunOptions) -> None:
         raise UsageError("--timeout and --memory need processes of their own to end: not with --no-isolation or --pdb")
 
 
+def folder_name(*parts: str) -> str:
+    """What a folder is called that is of these."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
+
+
 def _folders(options: RunOptions, references: Sequence[str]) -> list[Path]:
-    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", f"{options.family}-{reference}") for reference in references]
+    names = [folder_name(options.family, reference) for reference in references]
     if options.out is None:
         return [REPORTS / name for name in names]
     return [options.out] if len(names) == 1 else [options.out / name for name in names]
@@ -236,8 +241,6 @@ class _Drive:
 
     def run(self, meter: Meter) -> bool:
         """Run the plan into the record; whether it came to its first case."""
-        from verifier.report.summary import exit_status
-
         writer = self.writer
         try:
             for event in self._events(self.plan):
@@ -253,13 +256,7 @@ class _Drive:
                     case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
                         writer.lost(record.Lost(case=case, check=check, verdict=verdict, reason=reason))
                     case RunFinished(stop=stop, seconds=seconds) if self.started:
-                        if stop is Stop.COMPLETE:
-                            stop, more = looking.look(writer, self.plan, self._events, meter.look)
-                            seconds += more
-                        status = ExitStatus.INTERRUPTED
-                        if stop is not Stop.INTERRUPTED:
-                            status = exit_status(writer.valid, writer.verdicts)
-                        writer.end(status=status, stop=stop, seconds=seconds)
+                        looking.finish(writer, self.plan, self._events, meter.look, stop=stop, seconds=seconds)
                 meter.note(event)
         except (KeyboardInterrupt, BrokenPipeError):
             self._broken_off(ExitStatus.INTERRUPTED, Stop.INTERRUPTED)
@@ -293,7 +290,7 @@ class _Drive:
             **self.header,
             adapter_name=event.adapter_name,
             adapter_version=event.adapter_version,
-            started=_now(),
+            started=now(),
             checks=[{"id": check.id, "doc": check.doc, "applies": check.applies} for check in event.checks],
             workers=event.workers,
             limits={"timeout": self.plan.limits.seconds, "memory": self.plan.limits.bytes},
@@ -306,7 +303,8 @@ class _Drive:
         self.started = True
 
 
-def _now() -> str:
+def now() -> str:
+    """As a record's first line has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -318,9 +316,7 @@ def _limits(options: RunOptions, specs: Sequence[CaseSpec]) -> Limits:
     """What was asked for, 0 standing for no limit, and defaults elsewhere."""
     large = options.preset is not None or any(spec.checkpoint for spec in specs)
     usual = defaults(large=large, workers=_workers(options))
-    seconds = usual.seconds if options.timeout is None else options.timeout or None
-    memory = usual.bytes if options.memory is None else options.memory or None
-    return Limits(seconds=seconds, bytes=memory)
+    return usual.or_as_asked(options.timeout, options.memory)
 
 
 def _header(options: RunOptions, reference: str, specs: Sequence[CaseSpec]) -> dict[str, Any]:

@@ -28,6 +28,13 @@ class Limits:
     seconds: float | None = None
     bytes: int | None = None
 
+    def or_as_asked(self, seconds: float | None, memory: int | None) -> Limits:
+        """These, where nothing was asked for (None); 0 asks for no limit."""
+        return Limits(
+            seconds=self.seconds if seconds is None else seconds or None,
+            bytes=self.bytes if memory is None else memory or None,
+        )
+
 
 def defaults(*, large: bool, workers: int) -> Limits:
     """The limits where nothing was said.

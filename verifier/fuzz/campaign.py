@@ -60,6 +60,18 @@ class Order:
     most: int | None = None
     kept: tuple[Kept, ...] = ()
 
+    @property
+    def plan(self) -> Plan:
+        """What workers are started with, and a closer look is made of; it has no case yet."""
+        return Plan(
+            family=self.space.reference,
+            adapter=self.adapter,
+            specs=(),
+            only=self.only,
+            device=self.space.device,
+            limits=self.limits,
+        )
+
 
 Happening = RunStarted | CaseStarted | OutcomeReady | CaseFinished | RunFinished | Found | Replayed | Progress
 
@@ -75,14 +87,11 @@ def run(order: Order) -> Iterator[Happening]:
         HarnessError: the harness failed on a case.
     """
     began = time.perf_counter()
-    plan = Plan(
-        family=order.space.reference, adapter=order.adapter, specs=(), only=order.only, device=order.space.device
-    )
     stop = Stop.COMPLETE
     with tempfile.TemporaryDirectory(prefix="verifier-") as folder, Interrupts() as interrupts:
         interrupts.immediate = True
         try:
-            crew = Crew(plan, Path(folder))
+            crew = Crew(order.plan, Path(folder))
             try:
                 campaign = _Campaign(order, crew)
                 ready = campaign.load()

@@ -210,6 +210,7 @@ class _Seen:
         self._record = record
         self.by_print: dict[str, dict[str, Entry]] = {}
         self.ran: Counter[str] = Counter()
+        self._descriptions: dict[str, dict[str, Any]] = {}  # of a passing case every failure of its checks asks
         self.passing: dict[str, list[str]] = {}
         self._failing: dict[str, set[str]] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -226,10 +227,10 @@ class _Seen:
 
     def explained(self, entries: Mapping[str, Entry], check: str, shown: str) -> dict[str, Any]:
         """What these failures of the check have in common; where no case passes, that other failures of it have not."""
-        cases, flags = self._record.cases, self._record.run.flags
+        flags = self._record.run.flags
         failing, passing = sorted(entries), sorted(self.passing.get(check, ()))
         others = passing or sorted(self._failing.get(check, set()) - set(failing))
-        rule = explain(*([described(cases[case]) for case in some] for some in (failing, others)), flags=flags)
+        rule = explain(*([self._described(case) for case in some] for some in (failing, others)), flags=flags)
         if rule is not None and any(failing[place] == shown for place in rule.missed):
             rule = None  # what is not even true of the case that is shown explains nothing
         return {
@@ -238,6 +239,11 @@ class _Seen:
             "missed": tuple(failing[place] for place in rule.missed) if rule else (),
             "unjust": tuple(others[place] for place in rule.unjust) if rule else (),
         }
+
+    def _described(self, case: str) -> dict[str, Any]:
+        if case not in self._descriptions:
+            self._descriptions[case] = described(self._record.cases[case])
+        return self._descriptions[case]
 
     def differs(self, spec: CaseSpec, fingerprint: str) -> Mapping[str, Any]:
         """What the case has that the plainest has not; of a shrunk one its inputs too."""

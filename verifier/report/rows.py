@@ -59,7 +59,8 @@ def cell(verdicts: Iterable[Verdict], findings: Iterable[str]) -> Cell:
     return Cell(verdict=next((one for one in WORST_FIRST if one in seen), None), findings=tuple(named))
 
 
-def _together(cells: Iterable[Cell]) -> Cell:
+def worst_of(cells: Iterable[Cell]) -> Cell:
+    """Several cells as one: the worst verdict, and every number."""
     kept = list(cells)
     verdicts = [one.verdict for one in kept if one.verdict is not None]
     return cell(verdicts, [number for one in kept for number in one.findings])
@@ -105,7 +106,7 @@ def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], qu
         return tuple(deciding[case].get(area, _NOTHING) for area in areas)
 
     def shown(cases: Sequence[str]) -> dict[str, Cell]:
-        return {area: _together(cells[case].get(area, _NOTHING) for case in cases) for area in areas}
+        return {area: worst_of(cells[case].get(area, _NOTHING) for case in cases) for area in areas}
 
     made = []
     for valid, ids in matrix.items():

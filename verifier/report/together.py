@@ -9,7 +9,7 @@ from typing import Any
 from verifier.outcome import Verdict
 from verifier.report.combinations import Combination as Shown
 from verifier.report.condense import condense
-from verifier.report.rows import Cell, Cells, box_flags, cell
+from verifier.report.rows import Cell, Cells, box_flags, worst_of
 from verifier.report.summary import Summary
 from verifier.report.whole import Whole
 
@@ -76,13 +76,7 @@ def together(wholes: Sequence[Whole]) -> Together | None:
 
 
 def _area(summary: Summary, area: str) -> Cell:
-    return _worst(cells[area] for cells in summary.cells.values() if area in cells)
-
-
-def _worst(cells: Iterable[Cell]) -> Cell:
-    kept = list(cells)
-    verdicts = [one.verdict for one in kept if one.verdict is not None]
-    return cell(verdicts, [number for one in kept for number in one.findings])
+    return worst_of(cells[area] for cells in summary.cells.values() if area in cells)
 
 
 def _shared(summaries: Sequence[Summary]) -> tuple[Shared, ...]:
@@ -133,10 +127,10 @@ def _at(combination: Shown | None, cells: Cells) -> Cell | None:
     """The worst of a combination; None of one that HF refuses and the adapter too, as it should."""
     if combination is None:
         return _NOTHING
-    worst = _worst(cells[combination.case].values())
+    worst = worst_of(cells[combination.case].values())
     return worst if combination.valid or (worst.verdict or Verdict.PASS).is_finding else None
 
 
 def _of_all(cells: Iterable[Cell | None]) -> Cell | None:
     kept = [cell for cell in cells if cell is not None]
-    return _worst(kept) if kept else None
+    return worst_of(kept) if kept else None
