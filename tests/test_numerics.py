@@ -473,3 +473,41 @@ def test_the_bounds_are_no_absolute_numbers_either() -> None:
         if isinstance(node, ast.Constant) and type(node.value) is float
     ]
     assert all(number == 0.0 or number >= 0.5 for number in numbers)
+
+
+def test_a_failure_is_believed_only_beyond_the_noise_of_many_runs() -> None:
+    asked = []
+
+    def again() -> float:
+        asked.append(True)
+        return 4.0
+
+    truth = torch.zeros(10_000, dtype=torch.float64)
+    judge = precision(1.0, again)
+    assert judge.compare("x", truth + 0.9, truth).verdict is Verdict.PASS
+    assert not asked  # most results are within the noise of one
+    assert judge.compare("x", truth + 3.9, truth).verdict is Verdict.PASS
+    found = judge.compare("x", truth + 4.2, truth)
+    assert (found.verdict, len(asked)) == (Verdict.FAIL, 2)
+    assert found.bound == pytest.approx(4.0 * (1 + FEW / 100))
+
+
+def test_the_noise_of_many_runs_never_lowers_the_bound() -> None:
+    truth = torch.zeros(10_000, dtype=torch.float64)
+    found = precision(1.0, lambda: 0.5).compare("x", truth + 1.2, truth)
+    assert found.bound == pytest.approx(1 + FEW / 100)
+
+
+def test_a_position_is_believed_wrong_only_beyond_the_noise_of_many_runs() -> None:
+    actual = LOGITS.clone()
+    actual[:, 1] += 3.0
+    noise = torch.ones(LOGITS.shape[1], dtype=torch.float64)
+    real = torch.ones(*LOGITS.shape[:2], 1, dtype=torch.bool)
+
+    def judged(farthest: float) -> Verdict:
+        return at_every_position(
+            "logits", actual, LOGITS, noise, defined=real, width=64, again=lambda: noise * farthest
+        ).verdict
+
+    assert judged(1.0) is Verdict.FAIL
+    assert judged(3.0) is Verdict.PASS

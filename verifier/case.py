@@ -20,7 +20,7 @@ from verifier.comparison import Comparison
 from verifier.family import Family
 from verifier.numerics import Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
 from verifier.outcome import Verdict
-from verifier.perturbation import PERTURBATION_SEED, Perturbation
+from verifier.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 from verifier.random_weights import rescale
 from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario, copied
 from verifier.spec import SEMANTIC_DTYPE, SINGLE, CaseSpec
@@ -240,6 +240,29 @@ class Case:
 
         return self.once(("noise by position", scenario, dtype), make)
 
+    def noise_again(self, scenario: str, dtype: str) -> float:
+        """The noise of HF's logits in a working dtype, the farthest of several perturbations."""
+        return self._noise_again(scenario, dtype)[0]
+
+    def noise_by_position_again(self, scenario: str, dtype: str) -> Tensor:
+        """`[pos]`: the same at each position."""
+        return self._noise_again(scenario, dtype)[1]
+
+    def _noise_again(self, scenario: str, dtype: str) -> tuple[float, Tensor]:
+        def make() -> tuple[float, Tensor]:
+            truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
+            own, _ = self._errors(scenario, dtype)
+            moved = [self._perturbed(scenario, dtype, seed).logits.double() - truth for seed in SEEDS]
+            farthest = Noise(
+                own=rms(own, real),
+                perturbed=max(rms(one, real) for one in moved),
+                unit=unit(truth, getattr(torch, dtype), real),
+            ).total
+            by_position = [position_noise((own, one), real, least=farthest) for one in moved]
+            return farthest, torch.stack(by_position).amax(0)
+
+        return self.once(("noise again", scenario, dtype), make)
+
     def _errors(self, scenario: str, dtype: str) -> tuple[Tensor, Tensor]:
         """What HF's logits are off by in a working dtype, `[batch, pos, d_vocab]`: as they are, and perturbed."""
 
@@ -253,9 +276,9 @@ class Case:
 
         return self.once(("errors", scenario, dtype), make)
 
-    def _perturbed(self, scenario: str, dtype: str) -> Output:
+    def _perturbed(self, scenario: str, dtype: str, seed: int = PERTURBATION_SEED) -> Output:
         model, inputs = self.reference(dtype), self.inputs(scenario, dtype)
-        with torch.no_grad(), Perturbation(getattr(torch, dtype), PERTURBATION_SEED):
+        with torch.no_grad(), Perturbation(getattr(torch, dtype), seed):
             return reference.forward(model, inputs)
 
     def point_noise(self, scenario: str) -> Mapping[str, float]:
@@ -289,7 +312,7 @@ class Case:
 
     def precision_judge(self, scenario: str, dtype: str) -> Judge:
         """Judges logits of a run in a working dtype."""
-        return precision(self.noise(scenario, dtype))
+        return precision(self.noise(scenario, dtype), lambda: self.noise_again(scenario, dtype))
 
     def compare_logits(self, where: str, logits: object, scenario: str, *, truth: Tensor | None = None) -> Comparison:
         """Judge logits `[batch, pos, d_vocab]` of a float64 run on the scenario's real tokens."""

@@ -127,12 +127,14 @@ class Judge:
         few: by how much more where few numbers are compared: this over the root of how many they are.
         reduced: the noise of float32, for what agrees only so far; asked for when it is needed. None in a precision
             run, where there is nothing between right and wrong.
+        again: the noise over many perturbations, for what is beyond that of one; asked for when it is needed.
     """
 
     noise: float
     margin: float
     few: float = 0.0
     reduced: Bound | None = field(default=None, repr=False)
+    again: Bound | None = field(default=None, repr=False)
 
     def compare(
         self,
@@ -174,6 +176,12 @@ class Judge:
             bound *= 1 + self.few / math.sqrt(max(1, count))
         if error <= bound:
             verdict = Verdict.PASS
+        elif self.again is not None:
+            # One perturbation alone wanders; what is a failure must be beyond the farthest of many.
+            noise = max(self.noise, self.again())
+            return replace(self, noise=noise, again=None).compare(
+                where, actual, truth, defined=defined, rows=rows, axes=axes
+            )
         elif self.reduced is not None and error <= self.margin * self.reduced():
             verdict = Verdict.REDUCED
         else:
@@ -237,14 +245,14 @@ def semantics(noise: float, single: Bound | None = None) -> Judge:
     return Judge(noise=noise, margin=SEMANTICS_MARGIN, reduced=single or (lambda: noise * _SINGLE_UNITS))
 
 
-def precision(noise: float) -> Judge:
-    """Judges a run in a working dtype by HF's noise in it."""
-    return Judge(noise=noise, margin=PRECISION_MARGIN, few=FEW)
+def precision(noise: float, again: Bound | None = None) -> Judge:
+    """Judges a run in a working dtype by HF's noise in it, before a failure is believed by that of many runs."""
+    return Judge(noise=noise, margin=PRECISION_MARGIN, few=FEW, again=again)
 
 
-def gradient_precision(noise: float) -> Judge:
-    """Judges gradients in a working dtype by the noise of HF's."""
-    return Judge(noise=noise, margin=PRECISION_MARGIN, few=FEW_OF_GRADIENTS)
+def gradient_precision(noise: float, again: Bound | None = None) -> Judge:
+    """Judges gradients in a working dtype by the noise of HF's, before a failure is believed by that of many runs."""
+    return Judge(noise=noise, margin=PRECISION_MARGIN, few=FEW_OF_GRADIENTS, again=again)
 
 
 def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> Tensor:
@@ -263,7 +271,14 @@ def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> T
 
 
 def at_every_position(
-    where: str, actual: object, truth: Tensor, noise: Tensor, *, defined: Tensor, width: int
+    where: str,
+    actual: object,
+    truth: Tensor,
+    noise: Tensor,
+    *,
+    defined: Tensor,
+    width: int,
+    again: Callable[[], Tensor] | None = None,
 ) -> Comparison:
     """Judge logits in a working dtype position by position: one wrong one is lost in the rms over all of them.
 
@@ -274,6 +289,7 @@ def at_every_position(
         noise: `[pos]`.
         defined: `[batch, pos, 1]`, which are compared.
         width: of the stream that the logits are read from: how many numbers a row of them really is.
+        again: the noise over many perturbations, `[pos]`, for what is beyond that of one.
 
     Raises:
         NotApplicable: nothing is defined.
@@ -293,6 +309,9 @@ def at_every_position(
     ratios = (errors.sqrt() / bounds).masked_fill(rows == 0, 0.0)
     worst = int(ratios.argmax())
     error, bound = float(errors[worst].sqrt()), float(bounds[worst])
+    if error > bound and again is not None:
+        farthest = torch.maximum(noise, again())
+        return at_every_position(where, actual, truth, farthest, defined=defined, width=width)
     if error > bound:
         watching.differs(where, actual, truth, defined, LOGIT_AXES, bound=bound)
     return Comparison(

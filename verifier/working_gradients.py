@@ -12,14 +12,13 @@ from torch import Tensor
 
 from verifier import reference, traces
 from verifier.numerics import Noise, rms, unit
-from verifier.perturbation import PERTURBATION_SEED, Perturbation
+from verifier.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 from verifier.spec import SEMANTIC_DTYPE
 
 if TYPE_CHECKING:
     from verifier.case import Case
 
 SCENARIO = "plain"
-TIMES = 8  # perturbations over which the noise is measured before a failure is believed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ def _measured_again(case: Case, dtype: str) -> Mapping[str, float]:
     truth, _ = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
     own, _ = _run(case, case.reference(dtype), dtype)
     farthest = dict.fromkeys(truth, 0.0)
-    for seed in range(PERTURBATION_SEED, PERTURBATION_SEED + TIMES):
+    for seed in SEEDS:
         moved, _ = _run(case, case.reference(dtype), dtype, Perturbation(working, seed))
         for name, true in truth.items():
             farthest[name] = max(farthest[name], rms(moved[name].double() - true))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -311,6 +312,10 @@ def gradcheck(case: Case) -> Finding:
         return conclude([differentiable(first.name, logits, seen.values[first.name], seed=case.spec.seed)])
 
 
+def _noise_again(case: Case, dtype: str, name: str) -> float:
+    return working_gradients.noise_again(case, dtype)[name]
+
+
 def _precision(dtype: str) -> Check:
     def judge(case: Case) -> Finding:
         if dtype not in case.spec.dtypes:
@@ -333,10 +338,8 @@ def _precision(dtype: str) -> Check:
         def compare() -> Iterator[Comparison]:
             for name, true in reversed(list(theirs.truth.items())):
                 if name in given:  # a gradient that is not there at all is told by `backward.parameters`
-                    made = gradient_precision(theirs.noise[name]).compare(name, given[name], true)
-                    if made.verdict is Verdict.FAIL:
-                        noise = working_gradients.noise_again(case, dtype)[name]
-                        made = gradient_precision(noise).compare(name, given[name], true)
+                    again = partial(_noise_again, case, dtype, name)
+                    made = gradient_precision(theirs.noise[name], again).compare(name, given[name], true)
                     yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
 
         return conclude(compare())

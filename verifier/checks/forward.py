@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -343,6 +344,7 @@ def _precision(dtype: str) -> Check:
                     case.noise_by_position(scenario, dtype),
                     defined=defined,
                     width=width,
+                    again=partial(case.noise_by_position_again, scenario, dtype),
                 )
 
         return conclude(compare())
