@@ -14,11 +14,15 @@ from typing import Any
 
 import pytest
 
-from verifier import numerics, script
+from verifier import family, numerics, scenarios, script
 from verifier.errors import UsageError
 from verifier.families.falcon_configs import DIMS
+from verifier.families.falcon_sources import point_source
 from verifier.outcome import Outcome, Verdict
 from verifier.record import RunLine
+from verifier.script.alone import MARGIN
+from verifier.script.inputs import INPUTS, RANDOM_ROW, ROWS
+from verifier.script.literals import WIDTH
 from verifier.spec import CaseSpec
 
 needs_lens = pytest.mark.skipif(
@@ -150,7 +154,7 @@ def test_what_only_the_check_can_say_runs_the_check(put, adapter, status):
 
 # --- every check that can stand alone --------------------------------------------------------------------------------
 
-ALONE = [("build.adapter", {"verdict": Verdict.ERROR}), *((check, {}) for check in script._INPUTS)]
+ALONE = [("build.adapter", {"verdict": Verdict.ERROR}), *((check, {}) for check in INPUTS)]
 
 
 @pytest.mark.parametrize(("check", "said"), ALONE)
@@ -162,7 +166,7 @@ def test_a_right_adapter_passes(put, check, said):
 
 
 @needs_lens
-@pytest.mark.parametrize("check", [check for check in script._INPUTS if check != "build.forward"])
+@pytest.mark.parametrize("check", [check for check in INPUTS if check != "build.forward"])
 def test_a_wrong_adapter_fails(put, check):
     with pytest.raises(AssertionError, match="the adapter's logits are not Hugging Face's"):
         executed(put(of(check, ALIBI, "transformer-lens")))
@@ -186,7 +190,12 @@ def test_files_are_short_and_formatted(put):
         found = of(check, PLAIN, "transformer-lens", **said)
         path = put(found, f"{check}.py")
         assert len(found.source.splitlines()) < LINES + 10 * check.endswith("position_ids"), check
-        assert max(map(len, found.source.splitlines())) <= script.WIDTH
+        assert max(map(len, found.source.splitlines())) <= WIDTH
+    for config, point in HOOKS:
+        found = of("hooks.values", config, "transformer-lens", where=point)
+        put(found, f"{point}-{len(config)}.py")
+        assert len(found.source.splitlines()) < LINES + 12
+        assert max(map(len, found.source.splitlines())) <= WIDTH
     put(of("qkv.rows", {**PLAIN, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}), "check.py")
     put(of("qkv.rows", PLAIN, test=True), "test_check.py")
     if not ruff.exists():
@@ -196,7 +205,123 @@ def test_files_are_short_and_formatted(put):
 
 
 def test_the_margin_is_the_checks_own():
-    assert script.MARGIN == numerics.SEMANTICS_MARGIN
+    assert MARGIN == numerics.SEMANTICS_MARGIN
+
+
+# --- what a hook shows -----------------------------------------------------------------------------------------------
+
+SEQUENTIAL: dict[str, Any] = {**DIMS, "multi_query": False, "parallel_attn": False, "bias": True}
+NEXT_HEADS = "scripted_adapters:NextHeadsAdapter"
+Z = "blocks.1.attn.hook_z"
+
+
+def points_of(config: dict[str, Any]) -> list[str]:
+    """The points outside the blocks and in the last of them that have a line of their own."""
+    names = [point.name for point in family.load("falcon").points(config)]
+    return [name for name in names if not name.startswith("blocks.0.") and point_source(config, name) is not None]
+
+
+HOOKS = [(GROUPED, point) for point in points_of(GROUPED)]
+HOOKS += [
+    (SEQUENTIAL, f"blocks.1.{name}") for name in ("hook_resid_mid", "ln2.hook_scale", "attn.hook_k", "hook_mlp_out")
+]
+
+
+@pytest.mark.parametrize(("config", "point"), HOOKS, ids=lambda one: one if isinstance(one, str) else len(one))
+def test_a_right_hook_passes(put, config, point):
+    found = of("hooks.values", {**config, "alibi": True}, where=point, scale=2.0, seed=3)
+    assert found.why_harness is None
+    executed(put(found))
+
+
+@needs_lens
+@pytest.mark.parametrize("point", points_of(PLAIN))
+def test_a_right_hook_of_another_library_passes(put, point):
+    executed(put(of("hooks.values", PLAIN, "transformer-lens", where=point)))
+
+
+@needs_lens
+def test_a_wrong_hook_is_shown_without_the_harness(put):
+    """In a process of its own, with nothing of the harness in the file."""
+    found = of("hooks.values", ALIBI, "transformer-lens", where="blocks.0.hook_attn_out")
+    assert found.why_harness is None
+    assert "verifier" not in found.source
+    ended = ran(put(found))
+    assert ended.returncode == 1
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("farthest off at [batch, pos, d_model] = [")
+    assert lines[1].startswith("Hugging Face ")
+    assert lines[2].startswith("rms difference 0.")
+    assert ended.stderr.endswith("AssertionError: the adapter's activation is not Hugging Face's\n")
+
+
+@pytest.mark.parametrize("row", ["row 2", *ROWS.values(), f"{RANDOM_ROW}3"])
+def test_a_wrong_hook_fails_on_inputs_as_the_check_has_them(put, capsys, row):
+    found = of(
+        "hooks.values", GROUPED, NEXT_HEADS, where=Z, message=f"off by 1.0 (rms), most in {row}; right is within 1"
+    )
+    assert ("attention_mask" in found.source) == (not row.startswith("row"))
+    with pytest.raises(AssertionError, match="the adapter's activation is not Hugging Face's"):
+        executed(put(found))
+    assert capsys.readouterr().out.startswith("farthest off at [batch, pos, head, d_head] = [")
+
+
+def test_beside_a_wrong_hook_the_others_pass(put):
+    executed(put(of("hooks.values", GROUPED, NEXT_HEADS, where="blocks.1.hook_attn_out")))
+
+
+def test_a_hook_of_other_axes_fails(put):
+    found = of("hooks.values", GROUPED, NEXT_HEADS, where=Z)
+    path = put(found)
+    path.write_text(found.source.replace(f'found = activations["{Z}"]', f'found = activations["{Z}"].flatten(-2)'))
+    with pytest.raises(AssertionError, match=r"\[5, 11, 72\], not \[5, 11, 12, 6\]"):
+        executed(path)
+
+
+def test_the_rows_that_it_knows_are_those_of_the_checks_inputs():
+    assert (scenarios.PADDINGS[0], *ROWS.values()) == ("no padding", *scenarios.PADDINGS[1:])
+    random = scenarios.padded(CaseSpec(family="falcon", config=PLAIN, padding=1), 89, 72)
+    assert all(row.startswith(RANDOM_ROW) for row in random.rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("point", "adapter", "why"),
+    [
+        ("blocks.0.attn.hook_pattern", "bridge", "no line of plain torch or of the adapter's library reads blocks.0."),
+        ("blocks.9.hook_resid_pre", "bridge", "no line of plain torch or of the adapter's library reads blocks.9."),
+        (HOSTILE, "bridge", "no line of plain torch or of the adapter's library reads"),
+        (None, "bridge", "no line of plain torch or of the adapter's library reads"),
+        (Z, "scripted_adapters:SaysNothingOfHooks", "the adapter does not say how a hook is read without it"),
+    ],
+)
+def test_what_no_line_reads_needs_the_harness(point, adapter, why):
+    found = of("hooks.values", PLAIN, adapter, where=point)
+    assert found.why_harness is not None
+    assert found.why_harness.startswith(why)
+    assert found.why_harness.isprintable()
+    assert "run_case" in found.source
+
+
+def test_a_family_that_does_not_say_where_needs_the_harness(monkeypatch):
+    class Silent:
+        falcon = family.load("falcon")
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "point_source":
+                raise AttributeError(name)
+            return getattr(self.falcon, name)
+
+    silent = Silent()
+    monkeypatch.setattr(family, "load", lambda reference: silent)
+    found = of("hooks.values", PLAIN, where=Z)
+    assert found.why_harness == (
+        "the family does not say where its model shows an activation (`verifier.family.ShowsPoints`)"
+    )
+
+
+def test_a_hook_that_raises_needs_the_harness():
+    found = of("hooks.values", PLAIN, where=Z, verdict=Verdict.ERROR, exception="RuntimeError")
+    assert found.why_harness == "what hooks.values proves is more than a comparison of logits"
 
 
 # --- what cannot stand alone -----------------------------------------------------------------------------------------

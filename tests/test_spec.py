@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import reprlib
 from typing import Any
 
 import pytest
@@ -79,3 +80,46 @@ def test_what_a_file_leaves_out_is_as_in_a_new_case() -> None:
 def test_a_case_without_family_or_config_is_the_files_fault(data: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="a case needs a `family`"):
         CaseSpec.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("batch", "5", "a case's `batch` is a whole number, not '5'"),
+        ("length", 11.0, "a case's `length` is a whole number, not 11.0"),
+        ("long", True, "a case's `long` is a whole number, not True"),
+        ("padding", None, "a case's `padding` is a whole number, not None"),
+        ("seed", [0], "a case's `seed` is a whole number, not [0]"),
+        ("valid", 1, "a case's `valid` is true or false, not 1"),
+        ("label", 3, "a case's `label` is a text or null, not 3"),
+        ("device", None, "a case's `device` is a text, not None"),
+        ("scale", "2.0", "a case's `scale` is a number above 0, not '2.0'"),
+        ("scale", 0.0, "a case's `scale` is a number above 0, not 0.0"),
+        ("scale", float("nan"), "a case's `scale` is a number above 0, not nan"),
+        ("scale", 10**400, f"a case's `scale` is a number above 0, not {reprlib.repr(10**400)}"),
+        ("depth", 2, "a case's `depth` is a text, not 2"),
+        ("depth", "deep", "a case's depth is one of valid, spread, thorough, not 'deep'"),
+        ("dtypes", "float32", "a case's `dtypes` is a list of dtypes, not 'float32'"),
+        ("dtypes", [32], "a case's `dtypes` are of float32, bfloat16, float16, not 32"),
+        (
+            "dtypes",
+            ["bfloat61"],
+            "a case's `dtypes` are of float32, bfloat16, float16, not 'bfloat61' (did you mean 'bfloat16'?)",
+        ),
+    ],
+)
+def test_a_field_that_holds_something_else_is_one_line(field: str, value: object, said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        CaseSpec.from_json({**SPEC.to_json(), field: value})
+    assert str(raised.value) == said
+
+
+def test_what_is_said_of_a_field_is_short_and_harmless() -> None:
+    with pytest.raises(UsageError) as raised:
+        CaseSpec.from_json({**SPEC.to_json(), "batch": "\x1b[31m\n" + "5" * 10_000})
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 120
+
+
+def test_a_whole_number_for_the_scale_is_that_number() -> None:
+    assert CaseSpec.from_json({**SPEC.to_json(), "scale": 2}).id == dataclasses.replace(SPEC, scale=2.0).id

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from verifier import plugins
+from verifier.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -294,6 +295,22 @@ class Scripted(Protocol):
         ...
 
 
+@runtime_checkable
+class ScriptedHooks(Protocol):
+    """What a `Scripted` adapter may say besides: how its users read an activation, for the same."""
+
+    def reading(self, given: Sequence[str], point: str) -> tuple[str, ...] | None:
+        """Statements after which `found` is the activation at a canonical point, in its canonical axes.
+
+        None where its users cannot read it.
+
+        Args:
+            given: the fields of `Inputs` that the forward of the `subject` is given, each in a variable of its name.
+            point: the canonical name.
+        """
+        ...
+
+
 def is_adapter(candidate: object) -> bool:
     """Whether it has an adapter's attributes: `name`, `version` and a callable `wrap`."""
     return isinstance(candidate, Adapter) and callable(candidate.wrap)
@@ -309,6 +326,35 @@ def is_subject(candidate: object) -> bool:
     )
 
 
+_here: dict[str, Adapter] = {}
+
+
+def here(adapter: object) -> str:
+    """A reference by which `load` finds this very object, in this process alone.
+
+    It is `module:class`, which another process may find something else by, or nothing.
+
+    Raises:
+        UsageError: it is no adapter.
+    """
+    if not is_adapter(adapter):
+        kind = type(adapter).__name__
+        lacking = ", ".join(f"`{name}`" for name in plugins.members(Adapter) if not hasattr(adapter, name))
+        raise UsageError(f"an object of the class {kind} is no adapter" + (f": it has no {lacking}" if lacking else ""))
+    reference = f"{type(adapter).__module__}:{type(adapter).__qualname__}"
+    named, number = reference, 1
+    while _here.get(named, adapter) is not adapter:  # another object of that class
+        number += 1
+        named = f"{reference}#{number}"
+    _here[named] = adapter  # type: ignore[assignment]
+    return named
+
+
+def is_here(reference: str) -> bool:
+    """Whether the reference is of an object that this process alone has."""
+    return reference in _here
+
+
 def load(reference: str) -> Adapter:
     """The adapter of that registered name or `module:object`.
 
@@ -316,6 +362,8 @@ def load(reference: str) -> Adapter:
         UsageError: nothing has that name, or it is no adapter.
         ImportFailed: it raised at import.
     """
+    if reference in _here:
+        return _here[reference]
     found: Adapter = plugins.load(
         reference, group=GROUP, kind="adapter", is_one=is_adapter, needs=plugins.members(Adapter)
     )

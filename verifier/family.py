@@ -158,6 +158,29 @@ class Fuzzes(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointSource:
+    """Where Hugging Face's model shows an activation, as Python code that needs torch alone.
+
+    Attributes:
+        module: the submodule whose forward hook sees it: `transformer.h.0.mlp`.
+        value: an expression for it, in its canonical axes, of what a forward hook is given (`module`, `args`, `output`)
+            and of the whole `model`. What the model writes into afterwards is cloned.
+    """
+
+    module: str
+    value: str
+
+
+@runtime_checkable
+class ShowsPoints(Protocol):
+    """What a family may say besides: where HF's model shows its activations, for `verifier repro --script`."""
+
+    def point_source(self, config: Config, name: str) -> PointSource | None:
+        """Where the activation at one of `points(config)` is seen; None where that takes more than a line. No torch."""
+        ...
+
+
 def is_family(candidate: object) -> bool:
     """Whether it has a family's attributes."""
     return isinstance(candidate, Family)

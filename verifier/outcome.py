@@ -22,6 +22,7 @@ class Verdict(enum.StrEnum):
     TIMEOUT = "timeout"
     SKIP = "skip"
     UPSTREAM = "upstream"
+    KNOWN = "known"  # a failure that a baseline excuses; no record has it, reports are shown it
 
     @property
     def gates(self) -> bool:
@@ -32,6 +33,13 @@ class Verdict(enum.StrEnum):
     def is_finding(self) -> bool:
         """Whether people are told of it one by one: what gates, and what is upstream."""
         return self.gates or self is Verdict.UPSTREAM
+
+
+# How a skip begins whose reason is a failure that another check reports.
+BLOCKED = "blocked by "
+
+# What an outcome can be in a record, which does not change when a baseline does.
+RECORDED = tuple(verdict for verdict in Verdict if verdict is not Verdict.KNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +101,11 @@ _ID_LENGTH = 8  # 40 bits: among ten thousand cases two collide once in twenty t
 def canonical_json(value: Any) -> str:
     """One spelling for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def is_short_id(text: str) -> bool:
+    """Whether it looks like what `short_id` gives."""
+    return len(text) == _ID_LENGTH and set(text) <= set(_ALPHABET)
 
 
 def short_id(value: Any) -> str:

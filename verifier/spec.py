@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from verifier.errors import UsageError
 from verifier.outcome import short_id
+from verifier.plugins import nearest
 
 SEMANTIC_DTYPE, SINGLE = "float64", "float32"  # what semantics are judged in, and what only `reduced` agrees to
 WORKING_DTYPES = ("float32", "bfloat16", "float16")
@@ -120,11 +123,68 @@ class CaseSpec:
         """What `to_json` gave; other keys are left aside.
 
         Raises:
-            UsageError: the family or the config is missing or of another type.
+            UsageError: the family or the config is missing, or a field is of another type or holds what no case has.
         """
         if not isinstance(data.get("family"), str) or not isinstance(data.get("config"), Mapping):
             raise UsageError("a case needs a `family` (text) and a `config` (an object)")
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        for name, (kinds, words) in _TYPES.items():
+            if name in known and type(known[name]) not in kinds:  # not isinstance: a bool is no number
+                raise _not_one(name, words, known[name])
         if "dtypes" in known:
-            known["dtypes"] = tuple(known["dtypes"])
+            known["dtypes"] = _dtypes(known["dtypes"])
+        if "scale" in known:
+            known["scale"] = _scale(known["scale"])
         return cls(**known)
+
+
+# What each field is in a file, and in words; the family and the config are asked for first.
+_TEXT, _WHOLE = ((str,), "a text"), ((int,), "a whole number")
+_TEXT_OR_NONE = ((str, type(None)), "a text or null")
+_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "valid": ((bool,), "true or false"),
+    "reason": _TEXT_OR_NONE,
+    "label": _TEXT_OR_NONE,
+    "seed": _WHOLE,
+    "batch": _WHOLE,
+    "length": _WHOLE,
+    "long": _WHOLE,
+    "dtypes": ((list, tuple), "a list of dtypes"),
+    "device": _TEXT,
+    "checkpoint": _TEXT_OR_NONE,
+    "attention": _TEXT_OR_NONE,
+    "padding": _WHOLE,
+    "scale": ((float, int), "a number above 0"),
+    "depth": _TEXT,
+}
+
+
+def _not_one(name: str, words: str, value: Any) -> UsageError:
+    return UsageError(f"a case's `{name}` is {words}, not {reprlib.repr(value)}")
+
+
+def _dtypes(names: Any) -> tuple[str, ...]:
+    for name in names:
+        if name not in WORKING_DTYPES:
+            near = nearest(name, WORKING_DTYPES) if isinstance(name, str) else ""
+            known = f"of {', '.join(WORKING_DTYPES)}"
+            raise UsageError(f"a case's `dtypes` are {known}, not {reprlib.repr(name)}{near}")
+    return tuple(names)
+
+
+def _scale(value: float) -> float:
+    """As a float, so that a whole number written by hand gives the case the id that it has."""
+    if not 0 < value <= sys.float_info.max:
+        raise _not_one("scale", _TYPES["scale"][1], value)
+    return float(value)
+
+
+def applies_to(applies: str, spec: CaseSpec) -> bool:
+    """Whether a check that applies so (`checks.Applies`) runs on the case."""
+    match applies:
+        case "always":
+            return True
+        case "spread" | "thorough":
+            return spec.valid and DEPTHS.index(spec.depth) >= DEPTHS.index(applies)
+        case _:
+            return (applies == "valid") == spec.valid

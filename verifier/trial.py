@@ -10,15 +10,14 @@ from typing import Protocol
 from verifier.adapter import Adapter
 from verifier.blame import in_full, site_of
 from verifier.case import Blocked, Case
-from verifier.checks import Check, applies_to, registered
+from verifier.checks import Check, registered
 from verifier.errors import one_line
 from verifier.family import Family
-from verifier.outcome import Finding, NotApplicable, Outcome, Verdict
-from verifier.spec import CaseSpec
+from verifier.outcome import BLOCKED, Finding, NotApplicable, Outcome, Verdict
+from verifier.spec import CaseSpec, applies_to
 from verifier.surroundings import remember
 
 MISSING = "not applicable: the adapter offers no"
-BLOCKED = "blocked by "
 
 
 class Watcher(Protocol):

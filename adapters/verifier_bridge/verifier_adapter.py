@@ -67,6 +67,15 @@ class BridgeAdapter:
             logits=f"subject({', '.join(f'{name}={name}' for name in given)}).logits",
         )
 
+    def reading(self, given: Sequence[str], point: str) -> tuple[str, ...]:
+        """Its names are the canonical ones; what each head writes is passed where it is asked for."""
+        inputs = ", ".join(f"{name}={name}" for name in given)
+        return (
+            *(("subject.use_attn_result = True",) if point.endswith(".hook_result") else ()),
+            f'_, activations = subject.run_with_cache({inputs}, names=["{point}"])',
+            f'found = activations["{point}"]',
+        )
+
 
 class BridgeSubject:
     """A bridged model."""

@@ -71,3 +71,13 @@ class LensAdapter:
             ),
             logits=f"subject({', '.join([main, *(f'{other}={other}' for other in others)])})",
         )
+
+    def reading(self, given: Sequence[str], point: str) -> tuple[str, ...]:
+        """The canonical names are TransformerLens'; what each head writes is cached where it is asked for."""
+        main, *others = given
+        inputs = ", ".join([main, *(f"{other}={other}" for other in others)])
+        return (
+            *(("subject.set_use_attn_result(True)",) if point.endswith(".hook_result") else ()),
+            f'_, activations = subject.run_with_cache({inputs}, names_filter="{point}")',
+            f'found = activations["{point}"]',
+        )

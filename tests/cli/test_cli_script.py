@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import scripted_adapters
 from user_adapters import FEW
 
 from verifier import record
@@ -85,3 +89,23 @@ def test_a_death_is_shown_by_no_script(verifier, tmp_path):
     assert ended.status == 2
     assert "no script can show a crash" in ended.line
     assert not (tmp_path / "shown.py").exists()
+
+
+def test_a_wrong_hook_is_found_and_written_as_a_file_that_fails_until_it_is_right(verifier, tmp_path, monkeypatch):
+    beside = str(Path(scripted_adapters.__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", beside)  # the workers', and the file's
+    adapter = "scripted_adapters:NextHeadsAdapter"
+    ended = verifier(
+        "run", "falcon", "--adapter", adapter, "--where", FEW, "--only", "hooks.values", "--out", tmp_path / "run"
+    )
+    assert ended.status == 1
+    (fingerprint,) = {entry.fingerprint for entry in record.read(tmp_path / "run").entries if entry.fingerprint}
+    for library, status in ((adapter, 1), ("bridge", 0)):
+        file = tmp_path / f"shown_{status}.py"
+        ended = verifier("repro", fingerprint, tmp_path / "run", "--adapter", library, "--script", file)
+        assert (ended.status, ended.err) == (0, "")
+        assert "import verifier" not in file.read_text()
+        ran = subprocess.run([sys.executable, file], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == status, ran.stderr
+        assert "rms difference" in ran.stdout
+        assert ("AssertionError: the adapter's activation is not Hugging Face's" in ran.stderr) == bool(status)

@@ -78,6 +78,14 @@ class Everything(Right):
         wrong = config.ffn_hidden_size == 40 and config.tie_word_embeddings is False
         return Subject(model, (lambda model, inputs: off(hf(model, inputs))) if wrong else hf)
 
+class Grouped(Right):
+    """Cannot wrap a model whose heads share keys in groups."""
+    def wrap(self, model):
+        config = model.config
+        if config.new_decoder_architecture and 1 < config.num_kv_heads < config.num_attention_heads:
+            raise LookupError("no such group")
+        return Subject(model, hf)
+
 class Wavers(Right):
     """Is wrong the first time that it sees a bias, and never again."""
     def wrap(self, model):

@@ -39,6 +39,26 @@ def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check
     assert {one.field for one in found[check].neighbours if one.verdict is Verdict.PASS} == set(differs)
 
 
+def test_a_failure_that_is_found_again_is_shrunk_in_few_calls(fuzz, tmp_path):
+    plain = {"vocab_size": "89", "activation": "gelu", "long": "97", "length": "11", "padding": "0", "d_head": "6"}
+
+    def shrunk():
+        (found,) = _found(fuzz("Grouped", "build.adapter", most=70, fixed=plain, choices=tmp_path)).values()
+        return found
+
+    first, again = shrunk(), shrunk()
+    assert dict(first.differs) == {"new_decoder_architecture": True, "num_kv_heads": 2}
+    assert again.case == first.case
+    assert again.calls * 3 < first.calls
+    # Nothing but time hangs on the folder, and what is broken in it is mended.
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"garbage")
+    broken, mended = shrunk(), shrunk()
+    assert (broken.case, broken.calls) == (first.case, first.calls)
+    assert (mended.case, mended.calls) == (again.case, again.calls)
+
+
 def test_four_ways_of_failing_are_four_minimal_cases(fuzz, monkeypatch):
     monkeypatch.setattr(campaign, "_LEAST_SECONDS", 0.6)  # each case that hangs is waited for
     happened = fuzz("Everything", "build.adapter", "forward.logits", most=150, seconds=4.0, workers=2)

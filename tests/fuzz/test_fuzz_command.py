@@ -12,7 +12,8 @@ import time
 import pytest
 
 from verifier import cli, record
-from verifier.fuzz import kept
+from verifier.fuzz import kept, remembered
+from verifier.fuzz.remembered import Remembered
 from verifier.report.findings import findings
 
 
@@ -32,7 +33,7 @@ def command(in_folder, capsys, monkeypatch):
 FEW = ("fuzz", "falcon", "--only", "forward.logits", "--where", "bias=true", "--workers", 1, "--max-examples", 8)
 
 
-def test_a_failure_is_shown_at_its_minimal_case_and_kept(command, tmp_path, in_folder):
+def test_a_failure_is_shown_at_its_minimal_case_and_kept(command, tmp_path, in_folder, falcons):
     arguments = (*FEW, "--adapter", "fuzzed:Mended", "--out", tmp_path)
     status, out, err = command(*arguments)
     assert status == 1
@@ -46,6 +47,9 @@ def test_a_failure_is_shown_at_its_minimal_case_and_kept(command, tmp_path, in_f
     assert "it came again 2 of 2 times" in (tmp_path / "report.html").read_text()
     (before,) = kept.read(tmp_path / kept.FOLDER)
     assert (before.fingerprint, before.spec.id) == (found.fingerprint, found.smallest.id)
+    plainest = falcons(bias="true").plainest
+    sizes = [len(field.values) for field in falcons(bias="true").fields]
+    assert Remembered(tmp_path / remembered.FOLDER).of(found.fingerprint, sizes) == (plainest,)
 
     status, out, _ = command(*arguments)
     assert status == 1
@@ -101,6 +105,19 @@ def test_a_kept_case_that_is_broken_is_one_line(command, tmp_path):
     status, _, err = command(*FEW, "--adapter", "fuzzed:Right", "--out", tmp_path)
     assert status == 2
     assert "is no kept case" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_kept_case_that_was_edited_wrongly_is_one_line(command, tmp_path):
+    case = {"family": "falcon", "config": {}, "batch": "5"}
+    folder = tmp_path / kept.FOLDER
+    folder.mkdir()
+    (folder / "abcdefgh.json").write_text(
+        json.dumps({"fingerprint": "abcdefgh", "check": "forward.logits", "differs": {}, "case": case})
+    )
+    status, out, err = command(*FEW, "--adapter", "fuzzed:Right", "--out", tmp_path)
+    assert (status, out) == (2, "")
+    assert "is no kept case: a case's `batch` is a whole number, not '5'; remove it, or mend it" in err
     assert len(err.splitlines()) == 1
 
 

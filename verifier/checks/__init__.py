@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from verifier import plugins
 from verifier.adapter import Capability
 from verifier.errors import ImportFailed, UsageError
-from verifier.spec import DEPTHS
 
 if TYPE_CHECKING:
     from verifier.case import Case
     from verifier.outcome import Finding
-    from verifier.spec import CaseSpec
 
 GROUP = "verifier.checks"
 
@@ -43,17 +41,6 @@ _MODULES: Mapping[str, tuple[str, ...]] = {"hooks": ("hooks", "hook_effects")}
 # copied, trained, hooked and let go of), or on Hugging Face alone, and not on what this very layout of a block
 # computes. `thorough`: a few of those for each kind of block, because it is dear.
 Applies = Literal["valid", "invalid", "always", "spread", "thorough"]
-
-
-def applies_to(applies: str, spec: CaseSpec) -> bool:
-    """Whether a check that applies so (`Applies`) runs on the case."""
-    match applies:
-        case "always":
-            return True
-        case "spread" | "thorough":
-            return spec.valid and DEPTHS.index(spec.depth) >= DEPTHS.index(applies)
-        case _:
-            return (applies == "valid") == spec.valid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +122,12 @@ def _no_match(pattern: str, words: tuple[str, ...]) -> UsageError:
     )
 
 
+def is_selected(check: str, patterns: Sequence[str]) -> bool:
+    """Whether a check of that id is one of those that the globs select, all where there is none."""
+    area = check.partition(".")[0]
+    return not patterns or any(fnmatch.fnmatchcase(check, pattern) or area == pattern for pattern in patterns)
+
+
 def select(patterns: Sequence[str]) -> tuple[Check, ...]:
     """The checks whose id matches one of the globs (`qkv.*`, or an area alone: `qkv`); all where there is none.
 
@@ -146,7 +139,7 @@ def select(patterns: Sequence[str]) -> tuple[Check, ...]:
         return known
     chosen: set[str] = set()
     for pattern in patterns:
-        matching = {one.id for one in known if fnmatch.fnmatchcase(one.id, pattern) or one.area == pattern}
+        matching = {one.id for one in known if is_selected(one.id, [pattern])}
         if not matching:
             raise _no_match(pattern, (*AREAS, *(one.id for one in known)))
         chosen |= matching

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verifier import checks, configuration, family, record
+from verifier import checks, family, record
+from verifier.adapter import DEFAULT
 from verifier.commands import looking
 from verifier.commands.run import REPORTS, folder_name, now, require_adapter, show
 from verifier.commands.selection import parse_where
@@ -39,7 +40,7 @@ class FuzzOptions:
     """
 
     family: str
-    adapter: str | None = None
+    adapter: str = DEFAULT
     only: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     time: float | None = None
@@ -61,11 +62,12 @@ def fuzz(options: FuzzOptions) -> ExitStatus:
         VerifierError: the harness, or code from outside at its import, failed.
     """
     checks.require_known(options.only)
-    reference = options.adapter or configuration.read(Path.cwd()).adapter
+    reference = options.adapter
     require_adapter(reference)
     # Hypothesis is imported here and not above: a wrong command line must fail at once.
     from verifier.fuzz.campaign import Order
     from verifier.fuzz.fields import space
+    from verifier.fuzz.remembered import FOLDER as CHOICES
 
     described = space(
         family.load(options.family),
@@ -85,6 +87,7 @@ def fuzz(options: FuzzOptions) -> ExitStatus:
         seconds=options.time,
         most=options.max_examples,
         kept=_kept(folder / kept.FOLDER, described),
+        choices=folder / CHOICES,
     )
     with record.held(folder):
         return _campaign(options, order, folder)
@@ -133,7 +136,7 @@ def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
                     differs=found.differs,
                 ),
             )
-    status = show(writer.path, folder, 0)
+    status = show(writer.path, folder, 0).summary.status
     show_replayed(drive.replayed, folder / kept.FOLDER, console.standard_output())
     return status
 

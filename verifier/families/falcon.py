@@ -16,7 +16,8 @@ from verifier.canonical import Point, points
 from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, GROWING, PRESETS, Blocks
 from verifier.families.falcon_fuzzed import FUZZED, fuzzed_config
 from verifier.families.falcon_refusals import refusal
-from verifier.family import Axis, Config, Projection, QKVRows
+from verifier.families.falcon_sources import point_source
+from verifier.family import Axis, Config, PointSource, Projection, QKVRows
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +69,10 @@ class FalconFamily:
     def fuzzed_config(self, chosen: Config) -> Config:
         """The width follows from heads and head dim."""
         return fuzzed_config(chosen)
+
+    def point_source(self, config: Config, name: str) -> PointSource | None:
+        """Where HF's model shows an activation."""
+        return point_source(config, name)
 
     def dropouts(self) -> Config:
         """Every dropout of the model, turned on."""

@@ -23,6 +23,7 @@ from verifier.fuzz.fields import Choice, Space
 from verifier.fuzz.findings import Fate, Found, Kept, Passing, Progress, Replayed
 from verifier.fuzz.hands import Answer, Hand, Stopped
 from verifier.fuzz.pairs import Covering
+from verifier.fuzz.remembered import Remembered
 from verifier.fuzz.shrinking import minimal
 from verifier.outcome import Outcome, Verdict
 from verifier.report.parity import ratio
@@ -49,6 +50,7 @@ class Order:
         seconds: how long it goes on; None for no limit.
         most: how many cases it runs, those of shrinking aside; None for no limit.
         kept: failures of earlier campaigns.
+        choices: the folder in which shrinking finds what it ended with in earlier ones; None for no such folder.
     """
 
     space: Space
@@ -59,6 +61,7 @@ class Order:
     seconds: float | None = None
     most: int | None = None
     kept: tuple[Kept, ...] = ()
+    choices: Path | None = None
 
     @property
     def plan(self) -> Plan:
@@ -127,6 +130,7 @@ class _Campaign:
         self._hands = [Hand(crew, hiring, order.limits, self._stop) for _ in range(order.workers)]
         self._covering = Covering(self._space, lambda choice: self._space.spec(choice).valid, self._space.seed)
         self._ordered = iter(self._deterministic())
+        self._remembered = Remembered(order.choices)
         self._known: set[str] = set()
         self._run: set[str] = set()  # ids of cases
         self._failed: set[tuple[str, str]] = set()  # cases and checks
@@ -359,7 +363,8 @@ class _Campaign:
         if not fails(choice):
             checks = self._up_to(check)
         sizes = [len(one.values) for one in self._space.fields]
-        smallest = _apart(lambda: minimal(choice, sizes, lambda tried: fails(tried, checks)))
+        before = self._remembered.of(fingerprint, sizes)
+        smallest = _apart(lambda: minimal(choice, sizes, lambda tried: fails(tried, checks), before=before))
         again = tried = 0
         while tried < AGAIN and not self._stop.is_set():
             hand.renew()
@@ -368,6 +373,8 @@ class _Campaign:
                 break  # it was cut off, which says nothing
             again += came
             tried += 1
+        if again == AGAIN:
+            self._remembered.keep(fingerprint, smallest)
         neighbours = [] if again < AGAIN else list(self._neighbours(hand, smallest, checks, outcome))
         self._told.put(
             Found(

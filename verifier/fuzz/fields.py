@@ -36,11 +36,13 @@ class Field:
         name: a flag, a dim, or a field of `CaseSpec`.
         values: the plainest first.
         of_case: whether it is the case's own, and not part of the config.
+        moved: whether it was fixed to another value than its plainest.
     """
 
     name: str
     values: tuple[Any, ...]
     of_case: bool = False
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +74,10 @@ class Space:
         return {field.name: field.values[place] for field, place in zip(self.fields, choice, strict=True)}
 
     def differing(self, choice: Choice) -> dict[str, Any]:
-        """The values that are not the plainest."""
+        """The values that are not the plainest, those to which a field was fixed too."""
         values = self.values(choice)
-        return {field.name: values[field.name] for field, place in zip(self.fields, choice, strict=True) if place}
+        moved = [field.name for field, place in zip(self.fields, choice, strict=True) if place or field.moved]
+        return {name: values[name] for name in moved}
 
     def spec(self, choice: Choice, *, depth: str = "spread") -> CaseSpec:
         """The case of that choice."""
@@ -158,7 +161,8 @@ def _fixed(fields: Sequence[Field], fixed: Mapping[str, str]) -> list[Field]:
         if not kept:
             known = ", ".join(spelt(value) for value in field.values)
             raise UsageError(f"--where: {field.name} has no value {wanted!r} to fuzz; it has {known}")
-        made.append(Field(name=field.name, values=kept, of_case=field.of_case))
+        moved = spelt(kept[0]) != spelt(field.values[0])
+        made.append(Field(name=field.name, values=kept, of_case=field.of_case, moved=moved))
     return made
 
 

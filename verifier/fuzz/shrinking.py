@@ -7,7 +7,7 @@ count, so shrinking never slips from one bug to another.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from hypothesis import Phase, find, settings, strategies
 from hypothesis.database import InMemoryExampleDatabase, choices_to_bytes
@@ -21,13 +21,24 @@ _KEY = b"verifier"
 _NOT_YET_SHRUNK = _KEY + b".secondary"
 
 
-def minimal(start: Choice, sizes: Sequence[int], fails: Callable[[Choice], bool], *, calls: int = MOST_CALLS) -> Choice:
+def minimal(
+    start: Choice,
+    sizes: Sequence[int],
+    fails: Callable[[Choice], bool],
+    *,
+    before: Sequence[Choice] = (),
+    calls: int = MOST_CALLS,
+) -> Choice:
     """The smallest choice that was found to fail in the same way; `start` itself if that is the one.
+
+    One that shrinking ended with before is still the smallest if it fails and nothing that is one step plainer does:
+    to know that takes a few calls. Otherwise Hypothesis goes on from there.
 
     Args:
         start: a choice that fails.
         sizes: how many values each field has.
         fails: whether a choice fails in that way; asked at most once of each, and at most `calls` times.
+        before: what shrinking this failure ended with in other campaigns; it need not fail any more.
         calls: after how many a shrink is given up, with the best that it has.
     """
     known: dict[Choice, bool] = {start: True}
@@ -42,8 +53,13 @@ def minimal(start: Choice, sizes: Sequence[int], fails: Callable[[Choice], bool]
             best = choice
         return known[choice]
 
+    for choice in sorted(before):
+        if choice < start and asked(choice):
+            break
+    if best in before and not any(asked(one) for one in _plainer(best)):
+        return best
     database = InMemoryExampleDatabase()
-    database.save(_NOT_YET_SHRUNK, choices_to_bytes(start))
+    database.save(_NOT_YET_SHRUNK, choices_to_bytes(best))
     chosen = settings(
         database=database,
         phases=[Phase.reuse, Phase.shrink],
@@ -56,3 +72,10 @@ def minimal(start: Choice, sizes: Sequence[int], fails: Callable[[Choice], bool]
     with contextlib.suppress(NoSuchExample, Flaky):
         find(space, asked, settings=chosen, database_key=_KEY)
     return best
+
+
+def _plainer(choice: Choice) -> Iterator[Choice]:
+    """The choices in which one field is the plainest, or the next plainer one."""
+    for place, value in enumerate(choice):
+        for less in sorted({0, value - 1}) if value else ():
+            yield (*choice[:place], less, *choice[place + 1 :])

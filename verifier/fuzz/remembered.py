@@ -1,0 +1,60 @@
+"""The choices that shrinking ended with, in a folder beside what is kept: it starts there when the failure comes again.
+
+They save time and nothing hangs on them: what is broken, or of another space, is left aside, and without the folder
+everything is found again, only later. The folder is a database of Hypothesis', which takes no harm from a disk that
+is full or a file that cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis.database import (
+    DirectoryBasedExampleDatabase,
+    ExampleDatabase,
+    InMemoryExampleDatabase,
+    choices_from_bytes,
+    choices_to_bytes,
+)
+
+from verifier.fuzz.fields import Choice
+
+FOLDER = "choices"
+
+
+class Remembered:
+    """The smallest known choice of each failure, by its fingerprint.
+
+    Args:
+        folder: where they are from one campaign to the next; None to forget them at the end of this one.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._database: ExampleDatabase = (
+            InMemoryExampleDatabase() if folder is None else DirectoryBasedExampleDatabase(folder)
+        )
+
+    def of(self, fingerprint: str, sizes: Sequence[int]) -> tuple[Choice, ...]:
+        """What is remembered of a failure and is a choice among so many values of each field."""
+        return tuple(
+            choice
+            for stored in self._database.fetch(fingerprint.encode())
+            if (choice := _choice(stored, sizes)) is not None
+        )
+
+    def keep(self, fingerprint: str, choice: Choice) -> None:
+        """Remember this choice and no other one."""
+        key, value = fingerprint.encode(), choices_to_bytes(choice)
+        # Its own file too, which Hypothesis does not write where there is one: it may be broken.
+        for stored in (*self._database.fetch(key), value):
+            self._database.delete(key, stored)
+        self._database.save(key, value)
+
+
+def _choice(stored: bytes, sizes: Sequence[int]) -> Choice | None:
+    choice = choices_from_bytes(stored)
+    if choice is None or len(choice) != len(sizes):
+        return None
+    places = tuple(one for one, size in zip(choice, sizes, strict=True) if type(one) is int and 0 <= one < size)
+    return places if len(places) == len(sizes) else None
