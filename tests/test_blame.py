@@ -12,7 +12,7 @@ from transformers import FalconConfig
 
 from verifier import reference
 from verifier.adapter import Inputs
-from verifier.blame import in_full, site_of
+from verifier.blame import frame_of, in_full, site_of
 
 ADAPTER = """
 import torch
@@ -38,12 +38,27 @@ def from_text():
 """
 
 
-@pytest.fixture(params=["user/mine_adapter", "lib/site-packages/mine_library"])
+# Where an adapter's file may lie, and what of that is the same on every machine.
+PLACES = {
+    "user/wrapping.py": "wrapping.py",
+    "user/src/mine/wrapping.py": "mine/wrapping.py",
+    "user/src/mine/one/two/wrapping.py": "one/two/wrapping.py",
+    "lib/site-packages/wrapping.py": "wrapping.py",
+    "lib/site-packages/mine/wrapping.py": "mine/wrapping.py",
+    "lib/dist-packages/mine/one/two/wrapping.py": "one/two/wrapping.py",
+}
+
+
+@pytest.fixture(params=PLACES)
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """An adapter's file: in a user's folder, and installed."""
-    folder = tmp_path / str(request.param)
-    folder.mkdir(parents=True)
-    path = folder / "wrapping.py"
+    """An adapter's file: in a user's folder, in a package, and installed."""
+    path = tmp_path / str(request.param)
+    path.parent.mkdir(parents=True)
+    if "/src/" in str(request.param):
+        for folder in path.parents:
+            if folder.name == "src":
+                break
+            (folder / "__init__.py").touch()
     path.write_text(ADAPTER)
     return path
 
@@ -67,7 +82,8 @@ def raised(function: Callable[..., object], *given: object) -> BaseException:
 
 
 def place(source: Path, function: str) -> str:
-    return "/".join(source.parts[-3:]) + f":{function}"
+    [end] = [end for whole, end in PLACES.items() if source.match(whole)]
+    return f"{end}:{function}"
 
 
 @pytest.mark.parametrize("function", ["mine", "through_torch", "through_hf"])
@@ -114,10 +130,10 @@ def test_the_same_file_is_named_alike_on_every_machine(
     adapter: dict[str, Callable[..., object]], source: Path, tmp_path: Path
 ) -> None:
     site = site_of(raised(adapter["mine"]))
-    assert site is not None
-    assert str(tmp_path) not in site
-    assert ":" in site
-    assert not any(character.isdigit() for character in site.rpartition(":")[2])
+    assert site == place(source, "mine")
+    assert frame_of(site, in_full(raised(adapter["mine"]))) == (str(source), 6)
+    assert tmp_path.name not in site
+    assert not any(character.isdigit() for character in site)
 
 
 def test_a_traceback_keeps_its_end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -21,7 +22,13 @@ _NOT_ADAPTERS = (
     "beartype",
     "typeguard",
 )
-_PARTS_SHOWN = 3  # enough of a path to find the file by, and the same on every machine
+# Of a traceback, whose innermost frame is the last, and with no comma of a stack that the interpreter wrote as it died,
+# whose innermost frame is the first.
+_FRAME = re.compile(
+    r'^[ |]*File "(?P<file>.*)", line (?P<line>\d{1,9})(?P<innermost_last>,?) in (?P<function>.*)$', re.MULTILINE
+)
+_PARTS_SHOWN = 3  # enough of a path inside a package to find the file by
+_INSTALLED = ("site-packages", "dist-packages")
 
 
 def site_of(error: BaseException) -> str | None:
@@ -38,14 +45,41 @@ def site_among(frames: Iterable[tuple[str, str]]) -> str | None:
     """The same, of a stack as (file, function), the innermost frame first."""
     for filename, function in frames:
         if _is_adapters(filename):
-            return f"{PurePath(*PurePath(filename).parts[-_PARTS_SHOWN:])}:{function}"
+            return _spelt(filename, function)
     return None
+
+
+def frame_of(site: str, detail: str) -> tuple[str, int] | None:
+    """File and line of the innermost frame that a site names, in the traceback or the stack that it was read from.
+
+    Whose frame it is was decided where it was raised, and is not decided again: paths are another machine's.
+    """
+    found: tuple[str, int] | None = None
+    path, _, function = site.rpartition(":")
+    end = PurePath(path).parts
+    for frame in _FRAME.finditer(detail):
+        if frame["function"] == function and PurePath(frame["file"]).parts[-len(end) :] == end:
+            found = frame["file"], int(frame["line"])
+            if not frame["innermost_last"]:
+                return found
+    return found
+
+
+def _spelt(filename: str, function: str) -> str:
+    """The end of the path, from the outermost package on: where that lies is another place on another machine, and a
+    failure has the same fingerprint on all of them."""
+    parts = PurePath(filename).parts
+    roots = [place + 1 for place, part in enumerate(parts[:-1]) if part in _INSTALLED]
+    start = roots[-1] if roots else len(parts) - 1
+    while not roots and start > 0 and Path(*parts[:start], "__init__.py").is_file():
+        start -= 1
+    return f"{PurePath(*parts[start:][-_PARTS_SHOWN:])}:{function}"
 
 
 def _is_adapters(filename: str) -> bool:
     if filename.startswith(("<", _OURS)):
         return False
-    for marker in ("site-packages", "dist-packages"):
+    for marker in _INSTALLED:
         _, found, inside = filename.partition(f"{marker}/")
         if found:
             return inside.split("/")[0] not in _NOT_ADAPTERS

@@ -1,0 +1,61 @@
+"""What `run` and `report` leave for a build server: JUnit XML, and what GitHub shows beside the code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from verifier.errors import UsageError
+from verifier.report import files, github, junit, pipe
+from verifier.report.whole import Whole
+
+WORKSPACE, SUMMARY = "GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY"
+
+
+def leave(wholes: Sequence[Whole], *, junit_file: Path | None, on_github: bool) -> None:
+    """Write what was asked for of the records that a command tells of, once for all of them.
+
+    Args:
+        wholes: of the records.
+        junit_file: where the JUnit XML goes.
+        on_github: whether annotations go to the standard output, and the report into the step's summary.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
+    if not wholes:
+        return
+    if junit_file is not None:
+        files.put(junit.render(wholes), junit_file)
+    if on_github:
+        _annotate(wholes)
+        _summarise(wholes)
+
+
+def _annotate(wholes: Sequence[Whole]) -> None:
+    workspace = Path(os.environ.get(WORKSPACE) or Path.cwd())
+    try:
+        for line in github.commands(wholes, workspace):
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pipe.discard(sys.stdout)
+
+
+def _summarise(wholes: Sequence[Whole]) -> None:
+    """Append the report to the step's summary, which other commands of the step may have written to."""
+    name = os.environ.get(SUMMARY)
+    if not name:
+        return
+    try:
+        before = os.path.getsize(name) if os.path.exists(name) else 0
+        made = github.step_summary(wholes, before)
+        if made is None:
+            print(f"verifier: the step's summary is full: nothing was added to {name!r}", file=sys.stderr)
+            return
+        with open(name, "ab") as file:
+            file.write(made.encode())
+    except OSError as error:
+        raise UsageError(f"cannot write the step's summary {name!r} ({SUMMARY}): {error.strerror}") from error
