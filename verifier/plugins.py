@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.machinery
 import importlib.metadata
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import verifier
 from verifier.errors import ImportFailed, UsageError, one_line
 
 
@@ -20,7 +23,29 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted({point.name for point in importlib.metadata.entry_points(group=group)}))
 
 
-def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
+def module_of(reference: str, group: str) -> str | None:
+    """The module in which a registered name or `module:object` stands; None where there is none of that name."""
+    if ":" in reference:
+        return reference.partition(":")[0]
+    return next((point.module for point in importlib.metadata.entry_points(group=group, name=reference)), None)
+
+
+def search_here() -> None:
+    """Let imports look into the current folder first, as `python -m` would."""
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def shadowing(folder: str) -> str | None:
+    """The file in that folder which Python would import in this harness's place; None where there is none."""
+    found = importlib.machinery.PathFinder.find_spec(verifier.__name__, [folder or os.getcwd()])
+    if found is None or found.origin is None or Path(found.origin).resolve() == Path(verifier.__file__).resolve():
+        return None
+    return found.origin
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
     """` (did you mean …?)` where something known is close, else an empty string."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
@@ -91,9 +116,9 @@ def _by_path(reference: str, kind: str) -> Any:
     module_name, _, path = reference.partition(":")
     if not module_name or not path:
         raise UsageError(f"{reference!r} is no module:object")
-    folder = os.getcwd()
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)
+    search_here()
+    if module_name.partition(".")[0] == verifier.__name__ and (own := shadowing(os.getcwd())) is not None:
+        raise UsageError(f"{kind} {reference!r}: {own} has the name of this harness, which is found first: rename it")
     try:
         module = importlib.import_module(module_name)
     except VERIFIER_ERRORS:

@@ -19,6 +19,7 @@ from verifier.engine.interrupts import Interrupts
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
 
 _POLL_SECONDS = 0.01
+_PYTHON = (sys.executable, "-P", "-m")  # whatever the current folder holds that has our name
 _GRACE_SECONDS = 5.0  # in which a run that is asked to end writes the last of its record
 
 Look = Callable[[subprocess.Popen[bytes]], None]
@@ -109,7 +110,7 @@ def verifier(arguments: Sequence[str], *, look: Look = lambda child: None) -> En
     Raises:
         VerifierError: it could not do what it was asked.
     """
-    ended = run([sys.executable, "-m", "verifier", *arguments], look=look)
+    ended = run([*_PYTHON, "verifier", *arguments], look=look)
     measured = (ExitStatus.CONFORMS, ExitStatus.DIFFERS, ExitStatus.INCONCLUSIVE)
     if ended.status not in measured:
         raise _as_error(ended, f"`verifier {' '.join(arguments)}`")
@@ -125,7 +126,7 @@ def measure(order: Order) -> list[CaseRun]:
     with tempfile.TemporaryDirectory(prefix="verifier-bench-") as folder:
         wanted, result = Path(folder, "order.json"), Path(folder, "result.jsonl")
         order.write(wanted)
-        ended = run([sys.executable, "-m", "verifier.bench.measuring", str(wanted), str(result)])
+        ended = run([*_PYTHON, "verifier.bench.measuring", str(wanted), str(result)])
         if ended.status != ExitStatus.CONFORMS:
             raise _as_error(ended, "the process that measures single cases")
         return CaseRun.read(result)

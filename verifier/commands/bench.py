@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier import configuration
+from verifier.adapter import DEFAULT
 from verifier.bench import against, costs, fuzzed, growth, sample, startup, whole
 from verifier.bench.curves import Curve
 from verifier.bench.figures import Figures
@@ -28,7 +28,7 @@ class BenchOptions:
 
     Attributes:
         family: reference.
-        adapter: reference, or None for the default one.
+        adapter: reference.
         only: globs that select checks.
         where: values that flags must have.
         everywhere: every check on every case.
@@ -42,7 +42,7 @@ class BenchOptions:
     """
 
     family: str
-    adapter: str | None = None
+    adapter: str = DEFAULT
     only: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     everywhere: bool = False
@@ -63,7 +63,7 @@ def bench(options: BenchOptions) -> ExitStatus:
         Inconclusive: there is no valid case.
         VerifierError: the harness, or code from outside at its import, failed.
     """
-    reference = options.adapter or configuration.read(Path.cwd()).adapter
+    reference = options.adapter
     require_adapter(reference)
     specs = selection.from_matrix(
         options.family,

@@ -56,13 +56,14 @@ def _families() -> Iterator[Named]:
 
 
 def _adapters() -> Iterator[Named]:
-    chosen = configuration.read(Path.cwd()).adapter
+    chosen = configuration.read(Path.cwd()).adapters
     for point in sorted(importlib.metadata.entry_points(group=adapter.GROUP), key=lambda one: one.name):
         origin = f", from {point.dist.name} {point.dist.version}" if point.dist else ""
-        default = " (the default here)" if point.name == chosen else ""
+        default = " (the default here)" if point.name in chosen else ""
         yield point.name, f"{point.value}{origin}{default}"
-    if ":" in chosen:
-        yield chosen, "configured here (the default here)"
+    for reference in chosen:
+        if ":" in reference:
+            yield reference, "configured here (the default here)"
 
 
 def _checks() -> Iterator[Named]:

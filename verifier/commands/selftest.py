@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from verifier import configuration
 from verifier.commands.run import require_adapter
 from verifier.errors import ExitStatus
 
 
 def selftest(
-    family: str, adapter: str | None, seed: int, *, as_markdown: bool = False, json_file: Path | None = None
+    family: str, adapter: str, seed: int, *, as_markdown: bool = False, json_file: Path | None = None
 ) -> ExitStatus:
     """Plant the faults and print the kill table, for a terminal or as Markdown.
 
     Raises:
         UsageError: the family or the adapter is not what it should be.
     """
-    reference = adapter or configuration.read(Path.cwd()).adapter
-    require_adapter(reference)
+    require_adapter(adapter)
     from verifier.selftest import main  # imports torch
 
-    status: ExitStatus = main(family, reference, seed, as_markdown=as_markdown, json_file=json_file)
+    status: ExitStatus = main(family, adapter, seed, as_markdown=as_markdown, json_file=json_file)
     return status

@@ -218,12 +218,13 @@ class Crew:
             only=plan.only,
             device=plan.device,
             log=str(log),
+            path=server.search_path(),
         )
         process = self._context.Process(target=work, args=(theirs, orders), daemon=True)
         try:
             with server.main_hidden():
                 if isinstance(process, SpawnProcess):
-                    with server.interrupts_held():
+                    with server.interrupts_held(), server.nothing_in_the_way():
                         process.start()
                 else:
                     process.start()

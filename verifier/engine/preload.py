@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 VARIABLE = "VERIFIER_PRELOAD"
+SAFE_PATH, OURS = "PYTHONSAFEPATH", "verifier"  # Python asks only whether the variable has a value
 
 
 def spell(modules: Sequence[str], attributes: Sequence[tuple[str, str]], folders: Sequence[str]) -> str:
@@ -49,4 +50,6 @@ def _silence() -> None:
 
 
 if VARIABLE in os.environ:
+    if os.environ.get(SAFE_PATH) == OURS:
+        del os.environ[SAFE_PATH]  # what an adapter starts is to look for its modules as ever
     preload(os.environ.pop(VARIABLE))

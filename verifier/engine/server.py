@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 
-from verifier import adapter, family
+from verifier import adapter, family, plugins
 from verifier.checks import AREAS
 from verifier.engine import preload
 from verifier.engine.plan import Plan
@@ -52,9 +51,10 @@ def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnCon
     modules = [*HEAVY, *(f"verifier.checks.{area}" for area in AREAS)]
     attributes = []
     if outside:
-        modules += [_module(plan.family, family.GROUP), _module(plan.adapter, adapter.GROUP)]
+        theirs = plugins.module_of(plan.family, family.GROUP), plugins.module_of(plan.adapter, adapter.GROUP)
+        modules += [module for module in theirs if module is not None]
         attributes = _modelling(plan.family)
-    wanted = preload.spell(modules, attributes, [os.getcwd() if entry == "" else entry for entry in sys.path])
+    wanted = preload.spell(modules, attributes, search_path())
     if _running != [wanted]:
         discard()
         server.set_forkserver_preload([preload.__name__])
@@ -106,8 +106,29 @@ def main_hidden() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+def search_path() -> tuple[str, ...]:
+    """Where this process looks for modules, with the current folder by its name."""
+    return tuple(entry or os.getcwd() for entry in sys.path)
+
+
+@contextlib.contextmanager
+def nothing_in_the_way() -> Iterator[None]:
+    """A process that is spawned inside finds this harness, although the current folder may hold what has its name.
+
+    It takes over this one's `sys.path` before it imports anything of ours; what is left out here comes with its orders.
+    """
+    before = list(sys.path)
+    sys.path[:] = [entry for entry in search_path() if plugins.shadowing(entry) is None]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
 def _start(wanted: str) -> None:
-    with _environment(preload.VARIABLE, wanted), interrupts_held():
+    # A `python -c`, as which the forkserver is started, would look into the current folder first.
+    safe = os.environ.get(preload.SAFE_PATH) or preload.OURS
+    with _environment(preload.VARIABLE, wanted), _environment(preload.SAFE_PATH, safe), interrupts_held():
         multiprocessing.forkserver.ensure_running()
 
 
@@ -123,12 +144,6 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def _module(reference: str, group: str) -> str:
-    if ":" in reference:
-        return reference.partition(":")[0]
-    return next(iter(importlib.metadata.entry_points(group=group, name=reference))).module
 
 
 def _modelling(reference: str) -> list[tuple[str, str]]:

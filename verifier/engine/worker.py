@@ -9,6 +9,7 @@ import gc
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -87,18 +88,20 @@ Message = Loading | Ready | Failed | Result | Looked | Done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What a worker is started with."""
+    """What a worker is started with; `path` is where it looks for modules."""
 
     family: str
     adapter: str
     only: tuple[str, ...]
     device: str
     log: str
+    path: tuple[str, ...]
 
 
 def work(pipe: connection.Connection, orders: Orders) -> None:
     """Load what the orders name, then run each case that comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to answer
+    sys.path[:] = orders.path
     _redirect_output(orders.log)
     stacks = _open(last_words.stack_file(Path(orders.log)))
     faulthandler.enable(file=stacks)

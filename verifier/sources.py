@@ -1,0 +1,200 @@
+"""Which files of a tree a module is made of: read off its imports, and nothing is imported for it.
+
+An import counts wherever it stands: in a function, for a type checker alone, behind a condition. Where a module imports
+by a name that it computes, everything in its package counts. What lies outside the tree is not looked into.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_SUFFIXES = tuple(importlib.machinery.all_suffixes())
+_SOURCE = ".py"
+_PACKAGE = "__init__"
+_IMPORTING = ("import_module", "__import__")  # functions that import what a text names
+
+Within = Callable[[Path], bool]
+"""Whether a file belongs to the tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What a module is made of.
+
+    Attributes:
+        start: the module's own file, in the tree or not; None where it has none, or is not found.
+        files: those of the tree that it is made of, and those that it would be made of if they were there.
+        unread: the ones that Python cannot parse, so that nobody knows what they import.
+        folders: of the packages that its modules are in, where data may lie.
+    """
+
+    start: Path | None
+    files: frozenset[Path]
+    unread: frozenset[Path]
+    folders: frozenset[Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Module:
+    """A module or package: its dotted name, its file if it has one, and where its submodules are if it is a package."""
+
+    name: str
+    file: Path | None
+    places: tuple[Path, ...] = ()
+
+    @property
+    def package(self) -> str:
+        """What its relative imports start from."""
+        return self.name if self.places else self.name.rpartition(".")[0]
+
+
+def of_module(name: str, within: Within, *, leaving: str = "") -> Sources:
+    """What the module is made of: itself, the packages that it is in, and all that these import.
+
+    Args:
+        name: dotted.
+        within: is asked of absolute paths.
+        leaving: a top-level name that is not followed.
+    """
+    files, unread, folders, read = set[Path](), set[Path](), set[Path](), set[Path]()
+    start, waiting, seen = None, [name], {leaving}
+    while waiting:
+        wanted = waiting.pop()
+        if wanted in seen or wanted.partition(".")[0] == leaving:
+            continue
+        seen.add(wanted)
+        chain, candidates = _find(wanted)
+        files.update(path for path in candidates if within(path))
+        for found in chain:
+            if found.file is None:
+                continue
+            start = found.file if found.name == name else start
+            if found.file in read or not within(found.file):
+                continue
+            read.add(found.file)
+            files.add(found.file)
+            folders |= {found.file.parent} if found.package else set()
+            tree = _parsed(found.file)
+            if tree is None:
+                unread.add(found.file)
+            else:
+                waiting += _imports(tree, found)
+    return Sources(start=start, files=frozenset(files), unread=frozenset(unread), folders=frozenset(folders))
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder of a top-level package."""
+    found = _top(name)
+    return None if found is None or found.file is None or not found.places else found.file.parent
+
+
+def _find(name: str) -> tuple[list[_Module], list[Path]]:
+    """The packages above a module and the module itself, as far as they are there, and every file that could be it.
+
+    A name of which the last part is not found may be an attribute, or a module that is gone.
+    """
+    first, *rest = name.split(".")
+    candidates = [path for entry in sys.path for path in _files(_real(Path(entry)) / first)]
+    found = _top(first)
+    if found is None:
+        return [], candidates
+    chain = [found]
+    for part in rest:
+        below = [place / part for place in found.places]
+        candidates += [path for one in below for path in _files(one)]
+        found = _below(f"{found.name}.{part}", below)
+        if found is None:
+            break
+        chain.append(found)
+    return chain, candidates
+
+
+def _files(stem: Path) -> tuple[Path, Path]:
+    """The source files of a module that is imported from there: of a package, and of none."""
+    return stem / (_PACKAGE + _SOURCE), stem.with_name(stem.name + _SOURCE)
+
+
+def _top(name: str) -> _Module | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # a module without a spec, as `__main__` is one
+        return None
+    if spec is None:
+        return None
+    places = tuple(_real(Path(place)) for place in spec.submodule_search_locations or ())
+    file = Path(spec.origin) if spec.origin is not None and spec.has_location else None
+    return _Module(name=name, file=None if file is None else _real(file.parent) / file.name, places=places)
+
+
+def _real(folder: Path) -> Path:
+    return folder.resolve()
+
+
+def _below(name: str, stems: Sequence[Path]) -> _Module | None:
+    """A submodule at one of the places where it can stand, as Python's own finder picks it."""
+    for stem in stems:
+        for suffix in _SUFFIXES:
+            inside, beside = stem / (_PACKAGE + suffix), stem.with_name(stem.name + suffix)
+            if inside.is_file():
+                return _Module(name=name, file=inside, places=(stem,))
+            if beside.is_file():
+                return _Module(name=name, file=beside)
+    portions = tuple(stem for stem in stems if stem.is_dir())
+    return _Module(name=name, file=None, places=portions) if portions else None
+
+
+def _parsed(file: Path) -> ast.Module | None:
+    """The module's code; of one that is compiled there is none to follow; None where it cannot be parsed."""
+    if file.suffix != _SOURCE:
+        return ast.Module(body=[], type_ignores=[])
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError, RecursionError):
+        return None
+
+
+def _imports(tree: ast.Module, found: _Module) -> list[str]:
+    """The dotted names that a module may import."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=aliases):
+                names += [alias.name for alias in aliases]
+            case ast.ImportFrom(module=module, names=aliases, level=level):
+                base = _absolute(module or "", level, found.package)
+                if base:
+                    names += [base, *(f"{base}.{alias.name}" for alias in aliases if alias.name != "*")]
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=arguments):
+                names += _called(arguments, found) if called in _IMPORTING else []
+    return names
+
+
+def _absolute(module: str, level: int, package: str) -> str:
+    """The dotted name of what is imported relatively; empty where that leads beyond the top."""
+    if level == 0:
+        return module
+    parts = package.split(".") if package else []
+    kept = parts[: max(0, len(parts) - level + 1)]
+    return ".".join([*kept, module] if module else kept) if kept else ""
+
+
+def _called(arguments: Sequence[ast.expr], found: _Module) -> Iterable[str]:
+    """What `import_module(…)` imports: the name that stands there, else whatever its package has."""
+    match arguments:
+        case [ast.Constant(value=str(name)), *_]:
+            bare = name.lstrip(".")
+            absolute = _absolute(bare, len(name) - len(bare), found.package)
+            return [absolute] if absolute else []
+    return _everything(found.file.parent, found.package) if found.file is not None and found.package else []
+
+
+def _everything(folder: Path, package: str) -> Iterator[str]:
+    for path in sorted(folder.rglob(f"*{_SOURCE}")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        yield ".".join([package, *(parts[:-1] if parts[-1] == _PACKAGE else parts)])
