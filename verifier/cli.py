@@ -6,32 +6,45 @@ Everything heavy is imported inside the commands, so that `--help` and a wrong c
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from verifier.errors import ExitStatus, VerifierError, one_line
+from verifier import configuration, measures
+from verifier.errors import ExitStatus, UsageError, VerifierError, one_line
 from verifier.plugins import nearest
 from verifier.report import pipe
+from verifier.shards import Shard, shard_of
 from verifier.spec import WORKING_DTYPES
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = ("html", "markdown")
+DIFF_FORMATS = ("terminal", "markdown")
 LISTS = ("families", "adapters", "checks", "hooks", "presets")
-
-_MEASURE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 _EPILOG = """\b
 Exit status: 0 conforms, 1 does not, 2 the command line or a file is wrong,
 3 the harness, or the adapter at its import, failed,
-4 nothing ran, or a planted fault survived, 130 interrupted."""
+4 nothing ran, a shard is missing, or a planted fault survived,
+130 interrupted."""
+
+_DIFF_EPILOG = """\b
+Exit status: 0 nothing is broken, 1 something is, 2 the command line or a file
+is wrong, or the records have no case in common, 4 nothing is seen to be broken,
+but NEW lacks what OLD looked at, or did not come to its end."""
+
+
+_DOCTOR_EPILOG = """\b
+Exit status: 0 a run would begin, 2 the configuration is wrong, 3 the family, the
+adapter or a check does not load."""
 
 
 @dataclass(slots=True)
@@ -66,37 +79,42 @@ class _OneOf(click.Choice[str]):
         return str(value)
 
 
-class _Measure(click.ParamType[float]):
-    """A number with a unit; `factors` says what each is worth, the empty one that of a bare number."""
-
-    factors: Mapping[str, float]
-    example: str
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = _MEASURE.fullmatch(str(value).strip())
-        if match is None or match[2].lower() not in self.factors:
-            units = ", ".join(unit for unit in self.factors if unit)
-            self.fail(f"{value!r} is no {self.name}: a number and one of {units}, as in {self.example}", param, ctx)
-        return float(match[1]) * self.factors[match[2].lower()]
-
-
-class _Duration(_Measure):
+class _Duration(click.ParamType[float]):
     """Seconds."""
 
     name = "duration"
-    factors: Mapping[str, float] = {"": 1, "s": 1, "m": 60, "h": 3600}
-    example = "90s"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return measures.duration(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
-class _Size(_Measure):
+class _Size(click.ParamType[int]):
     """Bytes."""
 
     name = "size"
-    factors: Mapping[str, float] = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-    example = "4G"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return int(super().convert(value, param, ctx))
+        try:
+            return measures.size(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Shard(click.ParamType[Shard]):
+    """One part of several."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        if isinstance(value, Shard):
+            return value
+        try:
+            return shard_of(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -120,6 +138,40 @@ def _shows_traceback(function: Function) -> Function:
     return option(function)
 
 
+def _configured(
+    *, told: bool = False, without: Sequence[str] = ()
+) -> Callable[[Callable[..., ExitStatus]], Callable[..., ExitStatus]]:
+    """A command whose options have the project's settings where the command line says nothing.
+
+    Args:
+        told: whether it is told which settings it was given, as `configured`.
+        without: the options that are none of `run`'s, although they have the name of one.
+    """
+
+    def decorate(function: Callable[..., ExitStatus]) -> Callable[..., ExitStatus]:
+        @functools.wraps(function)
+        def filled(**options: Any) -> ExitStatus:
+            context = click.get_current_context()
+            found = configuration.read(Path.cwd())
+            given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+            options, used = configuration.fill(options, given.union(without), found)
+            if options["family"] is None:
+                raise click.UsageError(
+                    f"Missing argument 'FAMILY': `verifier {context.info_name} FAMILY`, or `family` in [tool.verifier] "
+                    f"of pyproject.toml; `verifier list families` names them"
+                )
+            if told:
+                options["configured"] = used
+            try:
+                return function(**options)
+            except UsageError as error:
+                raise configuration.blamed(error, found, used) from error
+
+        return filled
+
+    return decorate
+
+
 _adapter = click.option("--adapter", metavar="NAME|MODULE:OBJECT", help="Another adapter than the default one.")
 _dtypes = click.option(
     "--dtype",
@@ -132,6 +184,19 @@ _device = click.option("--device", default="cpu", show_default=True, help="As to
 _workers = click.option("--workers", type=click.IntRange(1), help="Processes. Default: the usable cores.")
 _seed = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of weights and inputs."
+)
+
+
+_junit = click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="JUnit XML too, a test case for each check: for Jenkins, GitLab and other build servers.",
+)
+_github = click.option(
+    "--github",
+    is_flag=True,
+    help="Annotations for GitHub's pages on the standard output, and the report in the step's summary.",
 )
 
 
@@ -153,7 +218,7 @@ def cli(context: click.Context) -> ExitStatus | None:
 
 
 @cli.command("run", epilog=_EPILOG)
-@click.argument("family")
+@click.argument("family", required=False)
 @click.option(
     "--adapter",
     "adapters",
@@ -183,6 +248,29 @@ def cli(context: click.Context) -> ExitStatus | None:
     metavar="DIR",
     help="Where record and report go; of several adapters each gets DIR/FAMILY-ADAPTER. "
     "Default: reports/FAMILY-ADAPTER.",
+)
+@click.option(
+    "--baseline",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Known failures, as `verifier baseline` writes them: they are run again first, and excused where they still "
+    "fail so. May be repeated, one for each adapter.",
+)
+@click.option("--no-baseline", is_flag=True, help="Leave the configured baseline aside.")
+@click.option(
+    "--gate",
+    multiple=True,
+    type=_OneOf(configuration.GATES),
+    metavar="|".join(configuration.GATES),
+    help="An outcome with which the adapter does not conform either; may be repeated. `skip` is every check that was "
+    "not applicable.",
+)
+@click.option(
+    "--changed-since",
+    metavar="REV",
+    help="Run only the adapters of whose files, or of what they import, something was touched between this git "
+    "revision and the working tree.",
 )
 @click.option(
     "--cases",
@@ -215,18 +303,33 @@ def cli(context: click.Context) -> ExitStatus | None:
 )
 @click.option("--pdb", is_flag=True, help="Stop in Python's debugger at each failure; takes --no-isolation with it.")
 @click.option("--slowest", type=click.IntRange(0), default=0, metavar="N", help="Name the N slowest cases at the end.")
+@click.option(
+    "--shard",
+    type=_Shard(),
+    metavar="I/N",
+    help="The I-th of N parts of the cases, which N machines run; `verifier report` puts their records together.",
+)
+@_junit
+@_github
 @_shows_traceback
-def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
-    """Run every flag combination of FAMILY through every check."""
-    from verifier.commands.run import RunOptions, run
+@_configured(told=True)
+def _run(dtypes: tuple[str, ...], no_baseline: bool, **options: Any) -> ExitStatus:
+    """Run every flag combination of FAMILY through every check.
 
+    FAMILY and most options have what [tool.verifier] of pyproject.toml says where they are left out.
+    """
+    from verifier.commands.options import RunOptions
+    from verifier.commands.run import run
+
+    if no_baseline and options["baseline"]:
+        raise click.UsageError("--baseline and --no-baseline contradict each other: give one of them")
     if options["pdb"]:
         options["isolation"] = False
     return run(RunOptions(dtypes=dtypes or WORKING_DTYPES, **options))
 
 
 @cli.command("fuzz", epilog=_EPILOG)
-@click.argument("family")
+@click.argument("family", required=False)
 @_adapter
 @click.option("--only", multiple=True, metavar="GLOB", help="As for `run`.")
 @click.option(
@@ -250,6 +353,7 @@ def _run(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
 @click.option("--timeout", type=_Duration(), help="What a case may take; 0 for no limit. Default: 30s.")
 @click.option("--memory", type=_Size(), help="What a case may take on top; 0 for no limit. Default: 4G.")
 @_shows_traceback
+@_configured(without=["out"])
 def _fuzz(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
     """Fuzz FAMILY's whole config space: every distinct failure, shrunk to its minimal case."""
     from verifier.commands.fuzz import FuzzOptions, fuzz
@@ -315,20 +419,84 @@ def _repro(
 @click.option(
     "--merge",
     is_flag=True,
-    help="Take the records as one: shards, or campaigns with different seeds. Without it they stand side by side.",
+    help="Take the records as one: campaigns with different seeds. Without it they stand side by side.",
+)
+@click.option(
+    "--gate",
+    is_flag=True,
+    help="End with the exit status that the records stand for, the worst of several, and not with 0.",
+)
+@_junit
+@_github
+@_shows_traceback
+def _report(records: tuple[Path, ...], **options: Any) -> ExitStatus:
+    """Write the report of one RECORD, or of several side by side: adapters, or versions of one.
+
+    The shards of a run are one record; where one of them is missing the exit status is 4.
+    """
+    from verifier.commands.report import ReportOptions, report
+
+    return report(records, ReportOptions(**options))
+
+
+@cli.command("baseline")
+@click.argument("records", metavar="RECORD…", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The baseline; what is written there by hand into entries that stay is kept. Default: the configured one, "
+    "else verifier-known.toml.",
+)
+@click.option("--remove", multiple=True, metavar="ID", help="Take an entry out of the baseline; may be repeated.")
+@_shows_traceback
+def _baseline(records: tuple[Path, ...], out: Path | None, remove: tuple[str, ...]) -> ExitStatus:
+    """Write the failures of a run down as known, each with its case and room for the reason.
+
+    RECORD is a record.jsonl or its folder; of several, shards of one run, one baseline is made.
+    """
+    from verifier.commands.baseline import baseline
+
+    return baseline(records, out, remove)
+
+
+@cli.command("diff", epilog=_DIFF_EPILOG)
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=_OneOf(DIFF_FORMATS),
+    default=DIFF_FORMATS[0],
+    show_default=True,
+    metavar="|".join(DIFF_FORMATS),
+    help="For a terminal, or as Markdown for a pull request's comment.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the Markdown goes. Default: the standard output.",
+)
+@click.option(
+    "--json",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="All of it as JSON too, with the id of every case; `-` for the standard output, and nothing else there.",
 )
 @_shows_traceback
-def _report(
-    records: tuple[Path, ...], out: Path | None, form: str, selftests: tuple[Path, ...], merge: bool
-) -> ExitStatus:
-    """Write the report of one RECORD, or of several side by side: adapters, or versions of one."""
-    from verifier.commands.report import report
+def _diff(**options: Any) -> ExitStatus:
+    """Tell what a change broke and mended: from the record OLD before it and the record NEW after it.
 
-    return report(records, out, form=form, selftests=selftests, merge=merge)
+    OLD and NEW are a record.jsonl or its folder each. What failed and was not looked at before counts as broken.
+    """
+    from verifier.commands.diff import DiffOptions, diff
+
+    return diff(DiffOptions(**options))
 
 
 @cli.command("selftest", epilog=_EPILOG)
-@click.argument("family")
+@click.argument("family", required=False)
 @_adapter
 @_seed
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table for a document.")
@@ -340,7 +508,8 @@ def _report(
     help="The kill table as JSON too, for `verifier report --selftest`.",
 )
 @_shows_traceback
-def _selftest(family: str, adapter: str | None, seed: int, as_markdown: bool, json_file: Path | None) -> ExitStatus:
+@_configured()
+def _selftest(family: str, adapter: str, seed: int, as_markdown: bool, json_file: Path | None) -> ExitStatus:
     """Plant a fault for each check of FAMILY, and show that it is seen."""
     from verifier.commands.selftest import selftest
 
@@ -348,7 +517,7 @@ def _selftest(family: str, adapter: str | None, seed: int, as_markdown: bool, js
 
 
 @cli.command("bench", epilog=_EPILOG)
-@click.argument("family")
+@click.argument("family", required=False)
 @_adapter
 @click.option("--only", multiple=True, metavar="GLOB", help="As for `run`.")
 @click.option("--where", multiple=True, metavar="FLAG=VALUE,…", help="As for `run`.")
@@ -379,11 +548,32 @@ def _selftest(family: str, adapter: str | None, seed: int, as_markdown: bool, js
 @click.option("--growth", is_flag=True, help="How the cost grows with layers, width, sequence and number of cases.")
 @click.option("--json", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The figures as JSON.")
 @_shows_traceback
+@_configured()
 def _bench(**options: Any) -> ExitStatus:
     """Measure what a run of FAMILY costs, and how much of it is spent inside the models themselves."""
     from verifier.commands.bench import BenchOptions, bench
 
     return bench(BenchOptions(**options))
+
+
+@cli.command("doctor", epilog=_DOCTOR_EPILOG)
+@click.argument("family", required=False)
+@click.option("--adapter", "adapters", multiple=True, metavar="NAME|MODULE:OBJECT", help="As for `run`.")
+@click.option(
+    "--json",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="All of it as JSON too; `-` for the standard output, and nothing else there.",
+)
+@_shows_traceback
+def _doctor(family: str | None, adapters: tuple[str, ...], json: Path | None) -> ExitStatus:
+    """Look at what is installed, configured and registered here, and at what would keep `verifier run` from running.
+
+    With FAMILY and --adapter it is told what a run of those would be, else what one with no arguments would be.
+    """
+    from verifier.commands.doctor import doctor
+
+    return doctor(family, adapters, json)
 
 
 @cli.command("list")

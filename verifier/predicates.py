@@ -39,7 +39,8 @@ def require_readable(text: str) -> None:
 def holds(text: str, config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> bool:
     """Whether the predicate is true of the config.
 
-    A comparison by size with what is no number is false, and `true` is not 1, as in `rules`.
+    A comparison by size with what is no number is false, `true` is not 1, and a name alone is true where its value is
+    `true` and nothing else, as in `rules`.
 
     Args:
         text: `bias and 1 < num_kv_heads < num_attention_heads`.
@@ -50,7 +51,7 @@ def holds(text: str, config: Mapping[str, Any], flags: Mapping[str, Sequence[Any
         UsageError: the text is no predicate.
     """
     plainest = {name: values[0] for name, values in flags.items() if values}
-    return bool(_value(_parsed(text), {**plainest, **config}))
+    return _value(_parsed(text), {**plainest, **config}) is True
 
 
 @functools.lru_cache(maxsize=1024)  # the same few are asked of every case
@@ -59,10 +60,19 @@ def _parsed(text: str) -> ast.expr:
         found = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError) as error:
         raise UsageError(f"{text!r} is no rule, as `alibi and num_kv_heads > 1` is one") from error
-    for node in ast.walk(found):
-        if not isinstance(node, _KNOWN):
-            raise UsageError(f"{text!r} is no rule: it may hold names, values, comparisons, and, or, not")
+    if not all(_is_known(node) for node in ast.walk(found)):
+        raise UsageError(f"{text!r} is no rule: it may hold names, values, comparisons, and, or, not")
     return found
+
+
+def _is_known(node: ast.AST) -> bool:
+    match node:
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return isinstance(operand, ast.Constant) and _is_number(operand.value)
+        case ast.Dict(keys=keys):
+            return all(isinstance(key, ast.Constant) for key in keys)
+        case _:
+            return isinstance(node, _KNOWN)
 
 
 _KNOWN = (
@@ -84,12 +94,12 @@ _KNOWN = (
 def _value(node: ast.expr, config: Mapping[str, Any]) -> Any:
     match node:
         case ast.BoolOp(op=ast.And(), values=parts):
-            return all(_value(part, config) for part in parts)
+            return all(_value(part, config) is True for part in parts)
         case ast.BoolOp(values=parts):
-            return any(_value(part, config) for part in parts)
+            return any(_value(part, config) is True for part in parts)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             found = _value(operand, config)
-            return isinstance(found, bool) and not found
+            return found is False
         case ast.UnaryOp(operand=ast.Constant(value=int() | float() as number)):
             return -number
         case ast.Compare(left=left, ops=comparisons, comparators=rest):
@@ -105,7 +115,7 @@ def _value(node: ast.expr, config: Mapping[str, Any]) -> Any:
         case ast.Dict(keys=keys, values=values):
             return {_value(key, config): _value(one, config) for key, one in zip(keys, values, strict=True) if key}
         case _:
-            raise UsageError(f"{ast.unparse(node)!r} has no place in a rule")
+            raise AssertionError(f"{ast.unparse(node)!r} is in a rule that was read")
 
 
 def _compares(comparison: ast.cmpop, one: Any, other: Any) -> bool:

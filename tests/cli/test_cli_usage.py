@@ -113,6 +113,7 @@ def test_a_wrong_configuration_is_told_with_its_file(verifier, tmp_path, monkeyp
         ["run", "falcon", "--where", "alibi=perhaps"],
         ["run", "falcon", "--timeout", "soon"],
         ["bench", "falcon", "--cases", "0"],
+        ["diff", "nowhere", "nowhere"],
     ],
     ids=" ".join,
 )

@@ -12,7 +12,7 @@ from verifier.evidence import Evidence, Ladder
 
 
 def _looking(plan, *checks):
-    return replace(plan, look={spec.id: checks for spec in plan.specs})
+    return replace(plan, wanted={spec.id: checks for spec in plan.specs}, look=True)
 
 
 @pytest.mark.parametrize("how", ["workers", "inline"])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from verifier.evidence import Difference, Element, Evidence, Heat, Ladder, Rung
-from verifier.outcome import Outcome, Verdict
+from verifier.outcome import RECORDED, Outcome, Verdict
 from verifier.record import Record
 from verifier.spec import CaseSpec
 
@@ -59,7 +59,7 @@ def hostile_fails(spec: CaseSpec, check: str) -> Outcome | None:
 
 def of_every_verdict() -> Fails:
     """Outcomes of every verdict in turn."""
-    verdicts = itertools.cycle(verdict for verdict in Verdict)
+    verdicts = itertools.cycle(RECORDED)
     return lambda spec, check: outcome(check, next(verdicts), where="x", message="y")
 
 

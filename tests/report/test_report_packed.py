@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from made_records import CHECKS, DIMS, FLAGS, outcome, rows_fail, specs
 
-from verifier.outcome import Outcome, Verdict
+from verifier.outcome import RECORDED, Outcome, Verdict
 from verifier.record import EndLine, Entry, Record, RunLine
 from verifier.report import html, text
 from verifier.report.packed import LETTERS, LEVELS, LIMIT, NOTHING, packed, unpacked
@@ -59,7 +59,7 @@ class _Read:
 
 def _mixed(spec, check):
     """Each verdict, with an error where a check measures."""
-    verdict = tuple(Verdict)[(CHECKS.index(check) + int(spec.id, 36)) % len(Verdict)]
+    verdict = RECORDED[(CHECKS.index(check) + int(spec.id, 36)) % len(RECORDED)]
     error = 10.0 ** (int(spec.id, 36) % 9 - 20)
     return outcome(check, verdict, where=f"h.{spec.id}", message="said", measured=error, bound=1e-14)
 
@@ -87,7 +87,7 @@ def test_every_case_comes_back(mixed):
 def test_every_outcome_comes_back(mixed):
     found = _Read(packed(mixed).data)
     outcomes = {(entry.outcome.check, entry.case): entry for entry in mixed.entries}
-    assert {entry.outcome.verdict for entry in mixed.entries} == set(Verdict)
+    assert {entry.outcome.verdict for entry in mixed.entries} == set(RECORDED)
     for check, case in itertools.product(CHECKS, mixed.cases):
         entry = outcomes.get((check, case))
         assert found.verdict(check, case) == (entry.outcome.verdict if entry else None)

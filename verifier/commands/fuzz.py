@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from verifier import checks, family, record
 from verifier.adapter import DEFAULT
 from verifier.commands import looking
-from verifier.commands.run import REPORTS, folder_name, now, require_adapter, show
+from verifier.commands.recording import now
+from verifier.commands.run import REPORTS, folder_name, require_adapter, show
 from verifier.commands.selection import parse_where
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop

@@ -15,8 +15,8 @@ from verifier.record import Entry, Record, Writer
 
 # Of more distinct failures than anyone reads the most frequent ones; each costs about what its case did.
 MOST = 100
-# Its process would die again.
-_DEADLY = (Verdict.CRASH, Verdict.TIMEOUT)
+# Its process would die again; what is excused was looked at when that was decided.
+_NOT_LOOKED_AT = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.KNOWN)
 
 
 def finish(
@@ -38,26 +38,29 @@ def finish(
         stop: why what was run ended.
         seconds: how long it took.
     """
-    from verifier.report.summary import exit_status
+    from verifier.report.summary import concluded
 
+    seen = record.read(writer.path)
     if stop is Stop.COMPLETE:
-        stop, more = _look(writer, plan, run, announce)
+        stop, more = _look(seen, writer, plan, run, announce)
         seconds += more
-    status = ExitStatus.INTERRUPTED if stop is Stop.INTERRUPTED else exit_status(writer.valid, writer.verdicts)
-    writer.end(status=status, stop=stop, seconds=seconds)
+    writer.end(
+        status=ExitStatus.INTERRUPTED if stop is Stop.INTERRUPTED else concluded(seen), stop=stop, seconds=seconds
+    )
 
 
 def _look(
-    writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
+    seen: Record, writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
 ) -> tuple[Stop, float]:
     """Look closely at the smallest case of each failure; why it stopped, and how many seconds it took."""
-    seen = record.read(writer.path)
-    wanted_here = wanted(seen)
+    from verifier.known.excusing import judged
+
+    wanted_here = wanted(judged(seen))
     if not wanted_here:
         return Stop.COMPLETE, 0.0
     announce(len(wanted_here))
     specs = tuple(seen.cases[case] for case in wanted_here)
-    for event in run(replace(plan, specs=specs, look=wanted_here, known={})):
+    for event in run(replace(plan, specs=specs, wanted=wanted_here, look=True, known={})):
         match event:
             case EvidenceReady(evidence=found):
                 writer.evidence(found)
@@ -72,7 +75,7 @@ def wanted(seen: Record) -> dict[str, tuple[str, ...]]:
 
     failing: dict[str, list[Entry]] = {}
     for entry in seen.entries:
-        if entry.fingerprint is not None and entry.outcome.verdict not in _DEADLY:
+        if entry.fingerprint is not None and entry.outcome.verdict not in _NOT_LOOKED_AT:
             failing.setdefault(entry.fingerprint, []).append(entry)
     counts = Counter({fingerprint: len(entries) for fingerprint, entries in sorted(failing.items())})
     found: dict[str, list[str]] = {}

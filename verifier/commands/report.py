@@ -5,45 +5,83 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from verifier import record
-from verifier.commands.run import REPORT_FILE
+from verifier.commands import building
+from verifier.commands.run import REPORT_FILE, worst
 from verifier.errors import ExitStatus, UsageError, one_line
-from verifier.report import files, html, markdown
+from verifier.report import files, html, markdown, text
+from verifier.report.summary import missing
 from verifier.report.whole import whole
 
 _KILL = ("fault", "what", "check", "verdict", "evidence")
 
 
-def report(
-    paths: Sequence[Path], out: Path | None, *, form: str = "html", selftests: Sequence[Path] = (), merge: bool = False
-) -> ExitStatus:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """What the user asked for, as on the command line.
+
+    Attributes:
+        out: where the report goes; None for its usual place.
+        form: which report.
+        selftests: what `verifier selftest --json` wrote.
+        merge: whether the records are one.
+        gate: whether the exit status is the records'.
+        junit: where JUnit XML goes.
+        github: whether GitHub is told.
+    """
+
+    out: Path | None = None
+    form: str = "html"
+    selftests: tuple[Path, ...] = ()
+    merge: bool = False
+    gate: bool = False
+    junit: Path | None = None
+    github: bool = False
+
+
+def report(paths: Sequence[Path], options: ReportOptions) -> ExitStatus:
     """Write the report: a page beside the record, if there is one and nothing else was asked for; Markdown to the
-    terminal.
+    terminal. The shards of a run are one record; which are missing is said, and written into the report.
 
     Raises:
-        UsageError: a record or a self-test cannot be read, or the report cannot be written.
+        UsageError: a record or a self-test cannot be read, a shard is there twice, or the report cannot be written.
     """
-    records = [record.read(path) for path in paths]
-    if merge:
-        records = [record.merged(records)]
-    tests = [_selftest(path) for path in selftests]
-    if out is None and form == "html":
+    records = record.joined([record.read(path) for path in paths])
+    if options.merge:
+        records = (record.merged(records),)
+    tests = [_selftest(path) for path in options.selftests]
+    out = options.out
+    if out is None and options.form == "html":
         if len(paths) > 1:
             raise UsageError("name the page of several records with --out FILE")
         out = records[0].path.with_name(REPORT_FILE)
-    for path, test in zip(selftests, tests, strict=True):
+    for path, test in zip(options.selftests, tests, strict=True):
         if test["family"] not in {one.run.family for one in records}:
             raise UsageError(f"{str(path)!r} is a self-test of {test['family']!r}, and no record is of that family")
-    made = (html if form == "html" else markdown).render([whole(one, tests) for one in records])
+    wholes = [whole(one, tests) for one in records]
+    made = (html if options.form == "html" else markdown).render(wholes)
     if out is None:
         sys.stdout.write(made)
     else:
         files.put(made, out)
         print(out)
-    return ExitStatus.CONFORMS
+    building.leave(wholes, junit_file=options.junit, on_github=options.github)
+    lacking = [one for one in records if one.missing]
+    for one in lacking:
+        print(f"verifier: {text.line(_lacks(one), 4 * text.LINE_LIMIT)}", file=sys.stderr)
+    statuses = [one.summary.status for one in wholes] if options.gate else [ExitStatus.CONFORMS]
+    return worst([*statuses, *(ExitStatus.INCONCLUSIVE for _ in lacking)])
+
+
+def _lacks(one: record.Record) -> str:
+    """Which shards are missing, and of which run."""
+    hints = [note for note in one.notes if record.OF_ANOTHER_RUN in note]
+    said = f"{one.run.family} × {one.run.adapter}: {missing(one)}, and the report is of the others alone"
+    return "; ".join([said, *hints])
 
 
 def _selftest(path: Path) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from verifier import family, matrix, record
+from verifier import family, matrix, plugins, record
+from verifier.configuration import SEEDS
 from verifier.engine.plan import distinct
 from verifier.errors import Inconclusive, UsageError
-from verifier.spec import CaseSpec
+from verifier.spec import WORKING_DTYPES, CaseSpec
 
 
 def from_matrix(
@@ -30,6 +32,13 @@ def from_matrix(
         UsageError: something that was asked for is wrong.
         Inconclusive: no case is like that.
     """
+    for dtype in dtypes:
+        if dtype not in WORKING_DTYPES:
+            raise UsageError(
+                f"dtype {dtype!r} is none of {', '.join(WORKING_DTYPES)}{plugins.nearest(dtype, WORKING_DTYPES)}"
+            )
+    if not 0 <= seed < SEEDS:
+        raise UsageError(f"seed {seed} is no whole number from 0 to {SEEDS - 1}")
     chosen = distinct(
         matrix.cases(
             family.load(reference),
@@ -103,3 +112,14 @@ def parse_where(texts: Sequence[str]) -> dict[str, str]:
                 raise UsageError(f"--where names {name!r} twice")
             found[name] = value
     return found
+
+
+def wishes(where: str | Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    """`--where` from Python: a text, several, or a mapping from flag to value."""
+    from verifier.report.text import value
+
+    if isinstance(where, str):
+        return (where,)
+    if isinstance(where, Mapping):
+        return tuple(f"{name}={value(wanted)}" for name, wanted in where.items())
+    return tuple(where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from verifier.engine.events import (
     Stop,
 )
 from verifier.engine.loading import load
-from verifier.engine.plan import Plan, applicable, expected
+from verifier.engine.plan import Plan, expected
 from verifier.engine.worker import Looked, Result, told
 
 
@@ -35,6 +36,24 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
         UsageError: a check, the family, the adapter or the device is not what it should be.
         ImportFailed: code from outside raised at import.
     """
+    with threads_kept():
+        yield from _run(plan, debugger)
+
+
+@contextlib.contextmanager
+def threads_kept() -> Iterator[None]:
+    """One torch thread inside, and as many as before afterwards: this process may be somebody else's."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(plan: Plan, debugger: Debugger | None) -> Iterator[Event]:
     began = time.perf_counter()
     stop = Stop.COMPLETE
     try:
@@ -50,7 +69,7 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
         for spec in plan.specs:
             yield CaseStarted(spec=spec)
             at = time.perf_counter()
-            if plan.look is not None or applicable(spec, checks):
+            if plan.look or plan.applicable(spec, checks):
                 for told_of in told(plan.task(spec), loaded, seen=debugger):
                     match told_of:
                         case Result(outcome=outcome):

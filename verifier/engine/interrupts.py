@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_Handlers = dict[signal.Signals, Any]
 
 
 class Interrupts:
@@ -22,7 +23,7 @@ class Interrupts:
         self.noted = False
         self.immediate = False
         self.reader, self._writer = os.pipe()
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: _Handlers = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -42,3 +43,34 @@ class Interrupts:
         if again or self.immediate:
             raise KeyboardInterrupt
         os.write(self._writer, b"!")
+
+
+class Paused:
+    """Signals are the caller's between the steps of a generator that is inside `Interrupts`.
+
+    Each step is taken inside this. Where the generator pauses, its handlers are put aside with it, so that a Ctrl-C
+    while something else runs is not noted by a run that nobody asks anything.
+    """
+
+    def __init__(self) -> None:
+        self._inside: _Handlers = {}
+        self._outside: _Handlers = {}
+
+    def __enter__(self) -> None:
+        self._outside = _exchanged(self._inside)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inside = _exchanged(self._outside)
+
+
+def _exchanged(handlers: _Handlers) -> _Handlers:
+    """Set these, and give back those of all signals as they were; nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in handlers.items():
+        if handler is not None:  # one that was not set by Python cannot be set again
+            signal.signal(number, handler)
+    return before

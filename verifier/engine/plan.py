@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from verifier.checks import applies_to
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
 from verifier.engine.task import Task
-from verifier.spec import CaseSpec
+from verifier.spec import CaseSpec, applies_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +23,8 @@ class Plan:
         device: where tensors live.
         limits: what one case may take.
         known: seconds that cases took in an earlier run, by id: what the order is made of.
-        look: where the cases are not to be run but looked at closely: the ids of the checks that failed, by case.
+        wanted: the ids of the checks that a case is for, by case, where it is not for all that are selected.
+        look: whether the cases are not to be run but what those checks compare on them is to be told.
     """
 
     family: str
@@ -34,11 +34,17 @@ class Plan:
     device: str = "cpu"
     limits: Limits = field(default_factory=Limits)
     known: Mapping[str, float] = field(default_factory=dict)
-    look: Mapping[str, tuple[str, ...]] | None = None
+    wanted: Mapping[str, tuple[str, ...]] | None = None
+    look: bool = False
 
     def task(self, spec: CaseSpec) -> Task:
         """What a worker is given for one of the cases."""
-        return Task(spec=spec) if self.look is None else Task(spec=spec, checks=self.look.get(spec.id), look=True)
+        return Task(spec=spec, checks=None if self.wanted is None else self.wanted.get(spec.id), look=self.look)
+
+    def applicable(self, spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
+        """The ids of the checks that run on one of its cases, in their order."""
+        wanted = None if self.wanted is None else self.wanted.get(spec.id)
+        return tuple(one for one in applicable(spec, checks) if wanted is None or one in wanted)
 
 
 def distinct(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:

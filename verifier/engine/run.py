@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from multiprocessing import connection
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from verifier.engine.events import (
     WorkerLost,
 )
 from verifier.engine.interrupts import Interrupts
-from verifier.engine.plan import Plan, applicable, expected
+from verifier.engine.plan import Plan, expected
 from verifier.engine.schedule import Schedule
 from verifier.engine.suspects import Suspect, Suspects
 from verifier.engine.worker import Done, Failed, Looked, Ready, Result
@@ -47,11 +48,17 @@ class HarnessError(VerifierError):
 _ERRORS: dict[ExitStatus, type[VerifierError]] = {ExitStatus.USAGE: UsageError, ExitStatus.BROKEN: ImportFailed}
 
 
-def run(plan: Plan, *, workers: int) -> Iterator[Event]:
+def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Generator[Event]:
     """Run every case of the plan and tell what happens.
 
     The events of one case come in order; those of different cases are mixed as the workers go. A Ctrl-C ends it
     within a second with what has come in by then; `RunFinished` is always the last event.
+
+    Args:
+        plan: what is to be run.
+        workers: how many processes, at most.
+        more: is looked into for further cases whenever a worker has none left; one that is put there after an event
+            is run, because nothing happens until the next event is asked for.
 
     Raises:
         UsageError: a check, the family, the adapter or the device is not what it should be.
@@ -68,7 +75,7 @@ def run(plan: Plan, *, workers: int) -> Iterator[Event]:
                 for _ in range(max(1, min(workers, len(plan.specs)))):
                     crew.hire()
                 interrupts.immediate = False
-                yield from _Coordinator(plan, crew, interrupts).events()
+                yield from _Coordinator(plan, crew, interrupts, more).events()
             finally:
                 crew.end()
         except KeyboardInterrupt:
@@ -82,7 +89,8 @@ def run(plan: Plan, *, workers: int) -> Iterator[Event]:
 class _Coordinator:
     """One run's queue: every case waits, is at one worker, is to be run again alone, or is finished."""
 
-    def __init__(self, plan: Plan, crew: Crew, interrupts: Interrupts) -> None:
+    def __init__(self, plan: Plan, crew: Crew, interrupts: Interrupts, more: deque[CaseSpec] | None) -> None:
+        self._more = deque[CaseSpec]() if more is None else more
         self._plan = plan
         self._crew = crew
         self._interrupts = interrupts
@@ -94,7 +102,7 @@ class _Coordinator:
     def events(self) -> Iterator[Event]:
         while not self._interrupts.noted:
             if not self._crew.workers:
-                if not self._suspects:
+                if not self._suspects and not (self._schedule is not None and self._waiting()):
                     return
                 self._crew.hire()
             heard: list[connection.Connection | int] = [self._interrupts.reader]
@@ -186,14 +194,14 @@ class _Coordinator:
         """Give it a case; let it go where none is left. A case that no check looks at is over at once."""
         assert self._checks is not None
         assert self._schedule is not None
-        while self._schedule:
+        while self._waiting():
             if self._is_bloated(worker):
                 self._crew.dismiss(worker)
                 self._crew.hire()
                 return
             spec = self._schedule.take()
             yield CaseStarted(spec=spec)
-            if applicable(spec, self._checks):
+            if self._plan.look or self._plan.applicable(spec, self._checks):
                 worker.give(self._plan.task(spec))
                 return
             yield CaseFinished(case=spec.id, seconds=0.0)
@@ -204,6 +212,13 @@ class _Coordinator:
             worker.give(self._plan.task(self._suspects.take()))
             return
         self._crew.dismiss(worker)  # where there are suspects, a new one is hired for each
+
+    def _waiting(self) -> bool:
+        """Whether a case waits."""
+        assert self._schedule is not None
+        while self._more:
+            self._schedule.add(self._more.popleft())
+        return bool(self._schedule)
 
     def _is_bloated(self, worker: Worker) -> bool:
         """Whether what earlier cases left behind in it is half of what one case may take."""
@@ -216,24 +231,24 @@ class _Coordinator:
         self._crew.dismiss(worker)
         if not worker.ready:
             raise blame_import(worker, death)
-        if spec is not None and self._plan.look is not None:
+        if spec is not None and self._plan.look:
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
         elif spec is not None:
             yield from self._suspect(worker, spec, death)
-        elif worker.ended is None and self._plan.look is None:
+        elif worker.ended is None and not self._plan.look:
             # It had finished its case, so there is nothing that is to be run again; but nobody may overlook it.
             if worker.last is None:
                 raise HarnessError(f"a worker {death.how} before its first case", death.detail)
             check = worker.seen[-1]
             yield WorkerLost(case=worker.last.id, check=check, verdict=death.verdict, reason=death.how, again=False)
-        if self._schedule:
+        if self._waiting():
             self._crew.hire()
 
     def _suspect(self, worker: Worker, spec: CaseSpec, death: Death) -> Iterator[Event]:
         assert self._checks is not None
         suspect = Suspect.of(
             spec,
-            applicable(spec, self._checks),
+            self._plan.applicable(spec, self._checks),
             worker.seen,
             death,
             by_itself=worker.ended is None,

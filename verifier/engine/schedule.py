@@ -26,18 +26,22 @@ class Schedule:
     def __init__(
         self, specs: Sequence[CaseSpec], checks: Sequence[CheckInfo], known: Mapping[str, float] | None = None
     ) -> None:
+        self._checks = checks
         self._known = dict(known or {})
         self._kinds: dict[str, tuple[object, ...]] = {}
         self._waiting: dict[tuple[object, ...], deque[CaseSpec]] = {}
         self._spent: dict[tuple[object, ...], tuple[int, float]] = {}
         for spec in sorted(specs, key=lambda spec: -self._known.get(spec.id, 0.0)):
-            looked_at = applicable(spec, checks)
-            kind = (looked_at, spec.batch, spec.length, spec.long)
-            self._kinds[spec.id] = kind
-            self._waiting.setdefault(kind, deque()).append(spec)
+            self.add(spec)
 
     def __bool__(self) -> bool:
         return any(self._waiting.values())
+
+    def add(self, spec: CaseSpec) -> None:
+        """A further one waits."""
+        kind = (applicable(spec, self._checks), spec.batch, spec.length, spec.long)
+        self._kinds[spec.id] = kind
+        self._waiting.setdefault(kind, deque()).append(spec)
 
     def take(self) -> CaseSpec:
         """The dearest one that waits.

@@ -10,6 +10,9 @@ Its lines, each one object written whole in one append:
 - `lost`: the case in which a process died, the check that it was at, and how; the case is run again, alone;
 - `evidence`: what one check compared on the smallest case of a failure: its places, and how one of them differs;
 - `ladder`: that case's hook points in causal order, each with its error and its bound, forward and backward;
+- `baseline`: what the run is held against: the file, what narrowed the run that it was made of, and on how many cases
+  each check looked then;
+- `known`: after it, one for each of its entries: the entry, and what became of it when its case was run again;
 - `found`: of a fuzzing campaign: a distinct failure at its minimal case, and how it was shrunk;
 - `resumed`: the run was taken up again, with how many workers, and when;
 - `end`: counts by verdict, the exit status, why the run stopped, and the seconds since it began or was resumed.
@@ -20,6 +23,7 @@ line for the same case and check replaces the earlier one. Lines of other kinds 
 
 from verifier.record.comparing import same
 from verifier.record.folder import held
+from verifier.record.joining import OF_ANOTHER_RUN, joined
 from verifier.record.lines import FILE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
 from verifier.record.merging import merged
 from verifier.record.reading import durations, read
@@ -27,6 +31,7 @@ from verifier.record.writing import PREVIOUS, Writer
 
 __all__ = [
     "FILE",
+    "OF_ANOTHER_RUN",
     "PREVIOUS",
     "SCHEMA",
     "EndLine",
@@ -37,6 +42,7 @@ __all__ = [
     "Writer",
     "durations",
     "held",
+    "joined",
     "merged",
     "read",
     "same",

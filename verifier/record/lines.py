@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from verifier.evidence import Evidence, Ladder
 from verifier.fuzz.findings import Found
+from verifier.known.entries import Held
 from verifier.outcome import Outcome, Verdict
 from verifier.spec import CaseSpec
 
@@ -111,6 +111,10 @@ class Record:
         found: of a fuzzing campaign: each distinct failure at its minimal case, by fingerprint.
         end: its last line; None where the run was killed.
         notes: what a reader should know of the file, in sentences.
+        held: what it was held against, and what became of each known failure; None where there was no baseline.
+        contradicts_itself: whether its last line counts other outcomes than it holds: lines are missing, or changed.
+        origins: of several that were made one: where each case was recorded.
+        missing: of shards that were made one: those that are not there, as `2/4`.
     """
 
     path: Path
@@ -125,13 +129,14 @@ class Record:
     found: Mapping[str, Found]
     end: EndLine | None
     notes: tuple[str, ...]
+    held: Held | None = None
+    contradicts_itself: bool = False
+    origins: Mapping[str, Path] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
-    @property
-    def contradicts_itself(self) -> bool:
-        """Whether its last line counts other outcomes than it holds: lines are missing, or were changed."""
-        if self.end is None:
-            return False
-        return dict(self.end.counts) != dict(Counter(str(entry.outcome.verdict) for entry in self.entries))
+    def folder_of(self, case: str) -> Path:
+        """The folder of the record that the case is in, which is where `repro` finds it."""
+        return self.origins.get(case, self.path).parent
 
     @property
     def unrepeated(self) -> tuple[Lost, ...]:

@@ -1,13 +1,15 @@
-"""Several records of the same thing as one: shards of a run, or campaigns with different seeds."""
+"""Several records of the same thing as one: what shards of a run hold, or campaigns with different seeds."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from verifier.errors import ExitStatus, UsageError
+from verifier.known.entries import Held, Settled, State
 from verifier.record.lines import EndLine, Entry, Record, RunLine
 
 # What must be the same: else the records are to stand side by side, and are not one.
@@ -20,6 +22,8 @@ _WORST_FIRST = (
     ExitStatus.CONFORMS,
 )
 
+_WORST_STATE_FIRST = (State.CHANGED, State.FIXED, State.EXPIRED, State.KNOWN, State.UNLOOKED)
+
 
 def merged(records: Sequence[Record]) -> Record:
     """The records as one: each case once, with every check that any of them ran on it.
@@ -29,9 +33,24 @@ def merged(records: Sequence[Record]) -> Record:
     Raises:
         UsageError: they are not of the same family, adapter and versions.
     """
-    first = records[0]
     for other in records[1:]:
-        _require_same(first, other)
+        _require_same(records[0], other)
+    cases = len({case for record in records for case in record.cases})
+    return one_of(records, _run(records, cases), word="merged")
+
+
+def one_of(records: Sequence[Record], run: RunLine, *, word: str) -> Record:
+    """What the records hold as one record.
+
+    Args:
+        records: of the same thing.
+        run: its first line.
+        word: what was done to them, for people.
+
+    Raises:
+        UsageError: they were held against different baselines.
+    """
+    first, places = records[0], [str(record.path) for record in records]
     entries: dict[tuple[str, str], Entry] = {}
     for entry in (entry for record in records for entry in record.entries):
         key = entry.case, entry.outcome.check
@@ -40,7 +59,7 @@ def merged(records: Sequence[Record]) -> Record:
     cases = {case: spec for record in records for case, spec in record.cases.items()}
     return replace(
         first,
-        run=_run(records, len(cases)),
+        run=run,
         cases=cases,
         entries=tuple(entries.values()),
         done={case: seconds for record in records for case, seconds in record.done.items()},
@@ -49,12 +68,27 @@ def merged(records: Sequence[Record]) -> Record:
         evidence={key: found for record in records for key, found in record.evidence.items()},
         ladders={case: ladder for record in records for case, ladder in record.ladders.items()},
         found={name: found for record in reversed(records) for name, found in record.found.items()},
+        held=_held(records),
         end=_end(records, entries.values()),
+        contradicts_itself=any(record.contradicts_itself for record in records),
+        origins=_origins(records),
+        missing=tuple(missing for record in records for missing in record.missing),
         notes=(
             *dict.fromkeys(note for record in records for note in record.notes),
-            f"merged of {len(records)} records: " + ", ".join(str(record.path) for record in records),
+            *([f"{word} of {len(records)} records: {', '.join(places)}"] if len(records) > 1 else []),
         ),
     )
+
+
+def _origins(records: Sequence[Record]) -> dict[str, Path]:
+    """Where each case was recorded: of several places the first in which it fails, if it does in any."""
+    places: dict[str, Path] = {}
+    failing: dict[str, Path] = {}
+    for record in reversed(records):
+        places |= {case: record.origins.get(case, record.path) for case in record.cases}
+        failed = {entry.case for entry in record.entries if entry.outcome.verdict.is_finding}
+        failing |= {case: places[case] for case in failed}
+    return {**places, **failing}
 
 
 def _require_same(first: Record, other: Record) -> None:
@@ -80,6 +114,21 @@ def _run(records: Sequence[Record], cases: int) -> RunLine:
         asked=asked if len(seeds) == 1 else {**asked, "seeds": seeds},
         workers=sum(run.workers for run in runs),
     )
+
+
+def _held(records: Sequence[Record]) -> Held | None:
+    """One baseline; of an entry that fared differently the worst counts."""
+    held = [record.held for record in records if record.held is not None]
+    if not held:
+        return None
+    if len(held) < len(records) or any((one.path, one.ran) != (held[0].path, held[0].ran) for one in held):
+        raise UsageError("records that were not all held against the same baseline cannot be merged")
+    settled: dict[str, Settled] = {}
+    for one in (one for some in held for one in some.settled):
+        before = settled.get(one.failure.fingerprint)
+        if before is None or _WORST_STATE_FIRST.index(one.state) < _WORST_STATE_FIRST.index(before.state):
+            settled[one.failure.fingerprint] = one
+    return replace(held[0], settled=tuple(settled.values()))
 
 
 def _end(records: Sequence[Record], entries: Any) -> EndLine | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from verifier.errors import UsageError, one_line
 from verifier.evidence import Evidence, Ladder, evidence_of, ladder_of
 from verifier.fuzz.findings import Found, found_of
-from verifier.outcome import Outcome, Verdict
+from verifier.known.entries import Held, Settled, is_count, settled_of
+from verifier.outcome import RECORDED, Outcome, Verdict
 from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
 from verifier.spec import CaseSpec
 
@@ -43,6 +45,7 @@ def read(path: Path) -> Record:
     evidence: dict[tuple[str, str], Evidence] = {}
     ladders: dict[str, Ladder] = {}
     found: dict[str, Found] = {}
+    held: Held | None = None
     end: EndLine | None = None
     strange: Counter[str] = Counter()
     for number, data in _objects(path, lines, notes):
@@ -72,6 +75,12 @@ def read(path: Path) -> Record:
             elif kind == "found":
                 shrunk = _of_a_look(data, cases, found_of)
                 found[shrunk.fingerprint] = shrunk
+            elif kind == "baseline":
+                held = _baseline(data)
+            elif kind == "known":
+                if held is None:
+                    raise UsageError("a known failure, and no baseline before it")
+                held = _with(held, _settled(data))
             elif kind == "end":
                 end = _end(data)
             else:
@@ -91,9 +100,15 @@ def read(path: Path) -> Record:
         evidence=evidence,
         ladders=ladders,
         found=found,
+        held=held,
         end=end,
         notes=tuple(notes),
+        contradicts_itself=end is not None and dict(end.counts) != _counts(entries.values()),
     )
+
+
+def _counts(entries: Iterable[Entry]) -> dict[str, int]:
+    return dict(Counter(str(entry.outcome.verdict) for entry in entries))
 
 
 def durations(path: Path) -> dict[str, float]:
@@ -226,9 +241,29 @@ def _known(data: Mapping[str, Any], cases: Mapping[str, CaseSpec]) -> str:
 
 def _verdict(data: Mapping[str, Any]) -> Verdict:
     verdict = _take(data, "verdict", str)
-    if verdict not in tuple(Verdict):
+    if verdict not in RECORDED:
         raise UsageError(f"unknown verdict {verdict!r}")
     return Verdict(verdict)
+
+
+def _baseline(data: Mapping[str, Any]) -> Held:
+    ran = _take(data, "ran", dict)
+    if not all(map(is_count, ran.values())):
+        raise UsageError("`ran` holds what is no number of cases")
+    return Held(path=_take(data, "path", str), asked=_take(data, "asked", dict), ran=ran)
+
+
+def _with(held: Held, one: Settled) -> Held:
+    if any(other.failure.fingerprint == one.failure.fingerprint for other in held.settled):
+        raise UsageError(f"the known failure {one.failure.fingerprint!r} stands there twice")
+    return replace(held, settled=(*held.settled, one))
+
+
+def _settled(data: Mapping[str, Any]) -> Settled:
+    try:
+        return settled_of(data)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a known failure is not as it should be: {one_line(error)}") from error
 
 
 def _end(data: Mapping[str, Any]) -> EndLine:

@@ -15,6 +15,8 @@ from typing import Any, Self
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.evidence import Evidence, Ladder, to_json
 from verifier.fuzz.findings import Found
+from verifier.known.entries import Held
+from verifier.known.entries import to_json as settled_to_json
 from verifier.outcome import Outcome, Verdict
 from verifier.record.lines import FILE, SCHEMA, EndLine, Lost, Record, RunLine
 from verifier.record.reading import first_line
@@ -111,6 +113,13 @@ class Writer:
     def evidence(self, found: Evidence | Ladder) -> None:
         """What a closer look at a case found."""
         self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **to_json(found)})
+
+    def held(self, held: Held) -> None:
+        """What the run is held against, and what became of each known failure; what was said before of that is
+        replaced."""
+        self._append({"kind": "baseline", "path": held.path, "asked": dict(held.asked), "ran": dict(held.ran)})
+        for one in held.settled:
+            self._append({"kind": "known", **settled_to_json(one)})
 
     def found(self, found: Found) -> None:
         """A distinct failure of a fuzzing campaign, at its minimal case."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -42,6 +42,11 @@ def standard_output() -> Console:
 def standard_error() -> Console:
     """For progress."""
     return _console(stderr=True)
+
+
+def into(stream: TextIO) -> Console:
+    """For what is shown by another program."""
+    return QuietConsole(file=stream, width=LOG_WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def _console(*, stderr: bool) -> Console:

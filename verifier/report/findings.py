@@ -178,10 +178,11 @@ def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
         check = entries[spec.id].outcome.check
         found.append((order.get(check, len(order)), -len(entries), fingerprint, spec, entries))
     found.sort(key=lambda one: one[:3])
-    where = shlex.quote(str(record.path.parent))  # adapters share fingerprints, so the id alone does not say which
     made = []
     for number, (_, _, fingerprint, spec, entries) in enumerate(found, start=1):
         check = entries[spec.id].outcome.check
+        # Adapters share fingerprints, so the id alone does not say which record it is in.
+        where = shlex.quote(str(record.folder_of(spec.id)))
         made.append(
             Finding(
                 number=f"U{number}" if upstream else str(number),

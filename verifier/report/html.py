@@ -93,13 +93,16 @@ def render(wholes: Sequence[Whole]) -> str:
 def _page(one: Whole, name: str, number: int) -> Page:
     prefix = "" if number == 1 else f"r{number}-"
     findings = (*one.summary.findings, *one.summary.upstream)
+    entries = one.summary.baselined.entries if one.summary.baselined else ()
+    # An id of its own: beyond its rule a failure is shown too, under its fingerprint.
+    known = {entry.number: f"{prefix}known-{text.anchor(entry.failure.fingerprint)}" for entry in entries}
     ladders = {finding.smallest.id: finding.ladder for finding in one.summary.findings if finding.ladder is not None}
     return Page(
         whole=one,
         name=name,
         id=f"r{number}",
         prefix=prefix,
-        targets={finding.number: f"{prefix}{text.anchor(finding.fingerprint)}" for finding in findings},
+        targets={finding.number: f"{prefix}{text.anchor(finding.fingerprint)}" for finding in findings} | known,
         ladders=tuple(ladders.values()),
         opened=frozenset(_first_of_each_case(one.summary.findings)),
     )
@@ -143,6 +146,7 @@ def _environment() -> jinja2.Environment:
         "died": (Verdict.CRASH, Verdict.TIMEOUT),
         "checks": terminal.checks,
         "reasons": terminal.reasons,
+        "looked": terminal.looked,
         "words": text.VERDICT_WORDS,
         "statuses": text.STATUS_WORDS,
         "shapes": SHAPES,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from verifier.report import terminal, text
-from verifier.report.bugreport import code, escaped
+from verifier.report.bugreport import code, escaped, fenced
 from verifier.report.causes import Cause
 from verifier.report.findings import Finding
 from verifier.report.rows import Cell, Row
@@ -24,17 +24,23 @@ _SPARE = 100  # to close what is open where it is cut
 _CUT = "\n\n… cut here, because a job's summary may not be longer; the HTML report has all of it.\n"
 
 
-def render(wholes: Sequence[Whole]) -> str:
-    """One record or several; the same text for the same records."""
+def render(wholes: Sequence[Whole], most: int | None = None) -> str:
+    """One record or several; the same text for the same records.
+
+    Args:
+        wholes: of the records.
+        most: how many bytes it may have, where that is fewer than a job's summary may.
+    """
+    most = MOST_BYTES if most is None else most
     parts = []
     beside = together(wholes)
     if beside is not None:
         parts.append(_together(beside, wholes))
     parts += [_record(one, name) for one, name in zip(wholes, names(wholes), strict=True)]
     made = "\n\n".join(parts).rstrip() + "\n"
-    if len(made.encode()) <= MOST_BYTES:
+    if len(made.encode()) <= most:
         return made
-    kept = made.encode()[: MOST_BYTES - len(_CUT.encode()) - _SPARE].decode(errors="ignore")
+    kept = made.encode()[: most - len(_CUT.encode()) - _SPARE].decode(errors="ignore")
     kept = kept.rpartition("\n")[0]
     open_ = kept.count("<details>") - kept.count("</details>")
     return kept + "\n\n</details>" * open_ + _CUT  # a line that is cut in two might leave a table or a code open
@@ -49,6 +55,7 @@ def _record(one: Whole, name: str) -> str:
         _matrix(summary),
         _findings(summary.findings, "Failures"),
         _findings(summary.upstream, "Upstream: Hugging Face disagrees with itself; the adapter is not to blame"),
+        _baselined(summary),
         _parity(one),
         _space(one),
         _tallies(summary.refusals, "Refused by HF"),
@@ -67,7 +74,7 @@ def _verdict(summary: Summary) -> str:
     said = [
         f"**{text.STATUS_WORDS[summary.status]}**" + (f" ({escaped(reason)})" if reason else ""),
         f"{text.plural(summary.valid, 'valid case')}, {summary.refused:,} refused by HF, "
-        f"{terminal.checks(summary)}: {counts or 'nothing ran'}",
+        f"{terminal.checks(summary)}: {terminal.looked(summary)}; {counts or 'nothing ran'}",
         *(f"Note: {escaped(note)}" for note in summary.notes),
     ]
     return "\n\n".join(said)
@@ -143,6 +150,29 @@ def _finding(one: Finding) -> str:
     title = f"**{one.number} {escaped(outcome.check)}** {_cell(Cell(verdict=outcome.verdict, findings=()))}, "
     title += f"{len(one.cases):,} of {text.plural(one.ran, 'case')}, {code(one.fingerprint)}"
     return "\n".join([title, "", *(f"- {name}: {value}" for name, value in facts.items() if value)])
+
+
+def _baselined(summary: Summary) -> str:
+    found = summary.baselined
+    if found is None:
+        return ""
+    rows = [
+        (
+            f"{one.number} {code(one.failure.fingerprint)}",
+            escaped(one.failure.check),
+            escaped(one.words + (f": {one.settled.said}" if one.settled.said else "")),
+            f"{one.cases:,}",
+            code(one.failure.rule) if one.failure.rule else "",
+            escaped(one.failure.reason),
+            escaped(one.follow_up),
+        )
+        for one in [*found.stale, *(one for one in found.entries if one not in found.stale)][:MOST_FINDINGS]
+    ]
+    table = _table(("entry", "check", "state", "cases", "rule", "reason", "see"), rows)
+    parts = [f"{code(found.path)} excuses {escaped(found.share)}.", table]
+    if found.removal:
+        parts.append(f"What is fixed must go:\n\n{fenced(found.removal, 'sh')}")
+    return _section("Known failures", "\n\n".join(part for part in parts if part), len(found.entries) - len(rows))
 
 
 def _parity(one: Whole) -> str:

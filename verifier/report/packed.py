@@ -11,6 +11,7 @@ import base64
 import gzip
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ LETTERS = {
     Verdict.TIMEOUT: "t",
     Verdict.SKIP: "s",
     Verdict.UPSTREAM: "u",
+    Verdict.KNOWN: "k",
 }
 NOTHING = "."
 # A letter for each tenth of an order of magnitude of error over bound, from 10^-5 to 10^4; `!` is no number.
@@ -110,6 +112,7 @@ def _columns(record: Record, level: int) -> dict[str, Any]:
         "ids": chosen,
         "labels": [texts.number(spec.label) for spec in specs],
         "reasons": [texts.number(spec.reason) for spec in specs],
+        "folders": [texts.number(shlex.quote(str(record.folder_of(case)))) for case in chosen if record.origins],
         "valid": "".join("v" if spec.valid else "-" for spec in specs),
         "seconds": [round(record.done[case], 3) if case in record.done else None for case in chosen],
         "fields": fields,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +34,9 @@ class Meter:
         cases: how many there are.
         done: how many of them an earlier run has done.
         plain: whether a terminal gets lines too, because others write to it.
+
+    Attributes:
+        excuse: whether a failure with that fingerprint on that case is known, and no news.
     """
 
     def __init__(self, console: Console, *, title: str, cases: int, done: int = 0, plain: bool = False) -> None:
@@ -42,6 +45,8 @@ class Meter:
         self._title = title
         self._before = self._finished = self._said = done
         self._failures: dict[tuple[str, str], Outcome] = {}
+        self._known: set[tuple[str, str]] = set()
+        self.excuse: Callable[[str, str | None], bool] = lambda case, fingerprint: False
         self._again: set[str] = set()
         self._running: Mapping[str, float] = {}
         self._left: float | None = None
@@ -81,7 +86,10 @@ class Meter:
             case OutcomeReady(case=case, outcome=outcome):
                 # A case that is run again may give another outcome, and the later one counts.
                 self._failures.pop((case, outcome.check), None)
-                if outcome.verdict.gates and outcome.fingerprint:
+                self._known.discard((case, outcome.check))
+                if outcome.verdict.gates and self.excuse(case, outcome.fingerprint):
+                    self._known.add((case, outcome.check))
+                elif outcome.verdict.gates and outcome.fingerprint:
                     self._failures[case, outcome.check] = outcome
                 return
             case CaseFinished(case=case):
@@ -100,9 +108,15 @@ class Meter:
         elif time.monotonic() - self._spoken >= PLAIN_SECONDS:
             self._say()
 
+    def replay(self, failures: int) -> None:
+        """Before everything else it is seen whether so many known failures still fail."""
+        self._announce(f"running the cases of {text.plural(failures, 'known failure')} again first")
+
     def look(self, cases: int) -> None:
         """Everything has been run; so many failing cases are looked at once more."""
-        said = f"looking closer at {text.plural(cases, 'failing case')}"
+        self._announce(f"looking closer at {text.plural(cases, 'failing case')}")
+
+    def _announce(self, said: str) -> None:
         if self._live:
             self._bar.update(self._task, completed=self._finished, state=said)
         else:
@@ -128,6 +142,8 @@ class Meter:
             said.append(f"at {case} for {text.duration(self._running[case])}")
         if self._again:
             said.append(f"{text.plural(len(self._again), 'case')} to be run again alone")
+        if self._known:
+            said.append(text.plural(len(self._known), "known failure"))
         bugs = len({outcome.fingerprint for outcome in self._failures.values()})
         if bugs:
             said.append(text.plural(bugs, "bug"))

@@ -45,6 +45,7 @@ WORST_FIRST = (
     Verdict.TIMEOUT,
     Verdict.ERROR,
     Verdict.FAIL,
+    Verdict.KNOWN,
     Verdict.UPSTREAM,
     Verdict.REDUCED,
     Verdict.PASS,
@@ -53,9 +54,9 @@ WORST_FIRST = (
 
 
 def cell(verdicts: Iterable[Verdict], findings: Iterable[str]) -> Cell:
-    """Of several verdicts the worst, and the numbers in order, upstream ones last."""
+    """Of several verdicts the worst, and the numbers in order, known and upstream ones last."""
     seen = set(verdicts)
-    named = sorted(set(findings), key=lambda number: (number[0] == "U", len(number), number))
+    named = sorted(set(findings), key=lambda number: (not number.isdigit(), number[0] == "U", len(number), number))
     return Cell(verdict=next((one for one in WORST_FIRST if one in seen), None), findings=tuple(named))
 
 

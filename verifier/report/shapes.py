@@ -11,4 +11,5 @@ SHAPES = {
     Verdict.TIMEOUT: "◷",
     Verdict.SKIP: "–",
     Verdict.UPSTREAM: "↑",
+    Verdict.KNOWN: "◇",
 }

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verifier.errors import ExitStatus
+from verifier.known.excusing import dropped, judged
 from verifier.outcome import Verdict
 from verifier.record import Record, RunLine
+from verifier.report.accepted import Baselined, baselined
+from verifier.report.accepted import numbers as known_numbers
 from verifier.report.findings import Finding, findings
 from verifier.report.rows import Cell, Cells, Row, cell, rows
-from verifier.spec import DEPTHS
+from verifier.spec import DEPTHS, applies_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,9 @@ class Summary:
         seconds: of the whole run; None where it was cut off.
         notes: of the record's reader.
         hollow: why no verdict can rest on what ran; None where one can.
+        expected: how many outcomes the cases that were run were to give.
+        looked: how many outcomes are of a check that looked, and so no skips.
+        baselined: what the baseline did to the run; None where there was none.
     """
 
     path: Path
@@ -69,6 +75,9 @@ class Summary:
     seconds: float | None
     notes: tuple[str, ...]
     hollow: str | None
+    expected: int
+    looked: int
+    baselined: Baselined | None
 
     @property
     def narrow_checks(self) -> int:
@@ -85,16 +94,20 @@ class Summary:
 
 # Its checks look at Hugging Face alone, so no verdict on an adapter can rest on them.
 _NOT_ABOUT_THE_ADAPTER = "reference"
+_MOST_NAMED = 8  # of the shards that are missing
 
 
-def exit_status(valid: Set[str], verdicts: Mapping[tuple[str, str], Verdict]) -> ExitStatus:
+def exit_status(
+    valid: Set[str], verdicts: Mapping[tuple[str, str], Verdict], also: Set[Verdict] = frozenset()
+) -> ExitStatus:
     """What a run that came to its end says: a green one needs a check that looked at the adapter on a valid case.
 
     Args:
         valid: the ids of the cases that HF accepts.
         verdicts: by case and check.
+        also: the verdicts that gate besides those that always do.
     """
-    if any(verdict.gates for verdict in verdicts.values()):
+    if any(verdict.gates or verdict in also for verdict in verdicts.values()):
         return ExitStatus.DIFFERS
     looked = any(
         case in valid and verdict is not Verdict.SKIP and _about_the_adapter(check)
@@ -103,12 +116,31 @@ def exit_status(valid: Set[str], verdicts: Mapping[tuple[str, str], Verdict]) ->
     return ExitStatus.CONFORMS if looked else ExitStatus.INCONCLUSIVE
 
 
+def gating(run: RunLine) -> frozenset[Verdict]:
+    """The verdicts that gate in this run besides those that always do, because it was asked for."""
+    asked = run.asked.get("gate")
+    return frozenset(verdict for verdict in Verdict if isinstance(asked, list) and verdict in asked)
+
+
 def _about_the_adapter(check: str) -> bool:
     return check.partition(".")[0] != _NOT_ABOUT_THE_ADAPTER
 
 
+def missing(record: Record) -> str | None:
+    """`shards 2/4 and 3/4 are missing`; None where none is."""
+    names = record.missing
+    if not names:
+        return None
+    if len(names) == 1:
+        return f"shard {names[0]} is missing"
+    few = names if len(names) <= _MOST_NAMED else (*names[: _MOST_NAMED - 1], f"{len(names) - _MOST_NAMED + 1} more")
+    return f"shards {', '.join(few[:-1])} and {few[-1]} are missing"
+
+
 def _hollow(record: Record) -> str:
-    """Why no check looked at the adapter on a valid case."""
+    """Why no verdict can rest on what ran."""
+    if record.missing:
+        return missing(record) or ""
     if record.contradicts_itself:
         return "the record is not as it was written"
     if not any(spec.valid for spec in record.cases.values()):
@@ -125,7 +157,8 @@ def _hollow(record: Record) -> str:
 
 
 def summarise(record: Record) -> Summary:
-    """The record's summary."""
+    """The record's summary; failures that its baseline excuses are `known` in it."""
+    record = judged(record)
     counts = Counter(entry.outcome.verdict for entry in record.entries)
     order = {check["id"]: place for place, check in enumerate(record.run.checks)}
     ours, theirs = findings(record, upstream=False), findings(record, upstream=True)
@@ -139,6 +172,8 @@ def summarise(record: Record) -> Summary:
         if not spec.valid and not any(cell.verdict and cell.verdict.is_finding for cell in cells[spec.id].values())
     }
     status = _status(record)
+    held_against = baselined(record)
+    held_back = held_against is not None and bool(held_against.dropped)
     return Summary(
         path=record.path,
         run=record.run,
@@ -166,7 +201,21 @@ def summarise(record: Record) -> Summary:
         unrun=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
         notes=(*record.notes, *_of_processes(record)),
-        hollow=_hollow(record) if status is ExitStatus.INCONCLUSIVE else None,
+        hollow=_hollow(record) if status is ExitStatus.INCONCLUSIVE and not held_back else None,
+        expected=_expected(record),
+        looked=sum(entry.outcome.verdict is not Verdict.SKIP for entry in record.entries),
+        baselined=held_against,
+    )
+
+
+def _expected(record: Record) -> int:
+    """How many outcomes the checks that were selected give on the cases that were run."""
+    applies = Counter(check.get("applies", "") for check in record.run.checks)
+    return sum(
+        number
+        for spec in record.cases.values()
+        for words, number in applies.items()
+        if words and applies_to(words, spec)
     )
 
 
@@ -178,6 +227,8 @@ def _narrow(run: RunLine) -> set[str]:
 def _of_processes(record: Record) -> list[str]:
     """Sentences on what no verdict tells: deaths that did not come again, and that the run was taken up again."""
     notes = []
+    if record.missing:
+        notes.append(f"{missing(record)}: this is of the cases of the others alone")
     if record.contradicts_itself:
         notes.append("the last line counts other outcomes than the record holds: lines are missing, or were changed")
     notes += [
@@ -198,12 +249,19 @@ def _of_processes(record: Record) -> list[str]:
 def _status(record: Record) -> ExitStatus:
     if record.end is None or record.end.stop == "interrupted":
         return ExitStatus.INTERRUPTED
-    if record.end.stop == "broken":
-        return ExitStatus.BROKEN
+    return ExitStatus.BROKEN if record.end.stop == "broken" else concluded(record)
+
+
+def concluded(record: Record) -> ExitStatus:
+    """What the record says if nothing more comes."""
+    record = judged(record)
     valid = {spec.id for spec in record.cases.values() if spec.valid}
-    found = exit_status(valid, {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries})
-    # What is no longer there may be what failed.
-    hollow = record.contradicts_itself and found is ExitStatus.CONFORMS
+    verdicts = {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries}
+    found = exit_status(valid, verdicts, gating(record.run))
+    if any(one.state.gates for one in (record.held.settled if record.held else ())):
+        return ExitStatus.DIFFERS
+    # What is no longer there, or no longer looked at, may be what failed.
+    hollow = found is ExitStatus.CONFORMS and (record.contradicts_itself or record.missing or dropped(record))
     return ExitStatus.INCONCLUSIVE if hollow else found
 
 
@@ -216,6 +274,7 @@ def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:
 def _cells(record: Record, findings: Sequence[Finding], leaving: Set[str] = frozenset()) -> dict[str, dict[str, Cell]]:
     """Case → area → cell, of all checks but those that are to be left aside."""
     numbers = {finding.fingerprint: finding.number for finding in findings}
+    accepted = known_numbers(record.held)
     verdicts: dict[tuple[str, str], set[Verdict]] = {}
     hit: dict[tuple[str, str], set[str]] = {}
     for entry in record.entries:
@@ -223,7 +282,9 @@ def _cells(record: Record, findings: Sequence[Finding], leaving: Set[str] = froz
             continue
         place = entry.case, entry.outcome.check.partition(".")[0]
         verdicts.setdefault(place, set()).add(entry.outcome.verdict)
-        if entry.fingerprint in numbers:
+        if entry.outcome.verdict is Verdict.KNOWN:
+            hit.setdefault(place, set()).add(accepted[entry.fingerprint or ""])
+        elif entry.fingerprint in numbers:
             hit.setdefault(place, set()).add(numbers[entry.fingerprint])
     cells: dict[str, dict[str, Cell]] = {case: {} for case in record.cases}
     for (case, area), found in verdicts.items():

@@ -14,10 +14,11 @@ from rich.text import Text
 from verifier.errors import ExitStatus
 from verifier.outcome import Outcome, Verdict
 from verifier.report import text
+from verifier.report.accepted import Baselined
 from verifier.report.causes import causes
 from verifier.report.findings import Finding
 from verifier.report.rows import Cell, Row
-from verifier.report.summary import Summary, Tally
+from verifier.report.summary import Summary, Tally, gating
 
 # More is read in the report, not in a terminal.
 MAX_FINDINGS = 20
@@ -35,7 +36,9 @@ _STYLES: Mapping[Verdict, str] = {
     Verdict.TIMEOUT: "bold magenta",
     Verdict.SKIP: "dim",
     Verdict.UPSTREAM: "yellow",
+    Verdict.KNOWN: "yellow",
 }
+_GATING_WORDS = {Verdict.REDUCED: "reduced outcome", Verdict.SKIP: "not applicable outcome"}
 _STATUS_STYLES: Mapping[ExitStatus, str] = {ExitStatus.CONFORMS: "bold green", ExitStatus.DIFFERS: "bold red"}
 
 
@@ -48,6 +51,7 @@ def show(summary: Summary, console: Console) -> None:
     _show_findings(
         summary.upstream, "Upstream: Hugging Face disagrees with itself; the adapter is not to blame", console
     )
+    _show_baselined(summary.baselined, console)
     _show_tallies(summary.reduced, "Agrees to float32 rounding only", "outcome", console)
     _show_tallies(summary.skips, "Did not run", "check run", console)
     for note in summary.notes:
@@ -61,7 +65,7 @@ def show_verdict(summary: Summary, console: Console) -> None:
     console.print(
         Text(
             f"{text.plural(summary.valid, 'valid case')}, {summary.refused:,} refused by HF, "
-            f"{checks(summary)}: {', '.join(counts) or 'nothing ran'}"
+            f"{checks(summary)}: {looked(summary)}; {', '.join(counts) or 'nothing ran'}"
             f"{time}, seed {summary.run.seed}"
         )
     )
@@ -80,16 +84,34 @@ def checks(summary: Summary) -> str:
     return f"{number} ({summary.narrow_checks} on a covering of the flags)" if summary.narrow_checks else number
 
 
+def looked(summary: Summary) -> str:
+    """`13,421 of 13,679 looked`: of the outcomes that were to come, how many are of a check that looked."""
+    return f"{summary.looked:,} of {max(summary.expected, summary.looked):,} looked"
+
+
 def reasons(summary: Summary) -> str:
     """What the verdict rests on, in a few words."""
     said = [text.line(summary.hollow)] if summary.hollow else []
+    if summary.baselined is not None:
+        said += summary.baselined.reasons
+        excusing = sum(bool(one.cases) for one in summary.baselined.entries)
+        said += [text.plural(excusing, "known failure")] if excusing else []
     if summary.findings:
         said.append(f"{text.plural(len(summary.findings), 'bug')} in {text.plural(summary.failing_cases, 'case')}")
+    gated = gating(summary.run)
+    for verdict, word in _GATING_WORDS.items():
+        number = summary.counts.get(verdict, 0)
+        said += [f"{text.plural(number, word)}, which {_gate(number)}"] if number and verdict in gated else []
     if summary.upstream:
-        said.append(text.plural(len(summary.upstream), "upstream finding"))
+        gates = f", which {_gate(len(summary.upstream))}" if Verdict.UPSTREAM in gated else ""
+        said.append(text.plural(len(summary.upstream), "upstream finding") + gates)
     if summary.unrun:
         said.append(f"{text.plural(summary.unrun, 'case')} never run")
     return ", ".join(said)
+
+
+def _gate(number: int) -> str:
+    return "gates here" if number == 1 else "gate here"
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
@@ -144,13 +166,13 @@ def _matrix(rows: Sequence[Row], flags: Sequence[str], areas: Sequence[str], *, 
         elif wide:
             described = [Text(_values(row.flags[name])) for name in flags]
         else:
-            described = [Text(_in_words(row))]
+            described = [Text(in_words(row))]
         count = f"{len(row.cases)}" + ("" if row.valid else " refused")
         table.add_row(*described, count, *(_cell(row.cells.get(area)) for area in areas))
     return table
 
 
-def _in_words(row: Row) -> str:
+def in_words(row: Row) -> str:
     """Only the flags that matter."""
     said = [f"{name}={_values(values)}" for name, values in row.flags.items() if values is not None]
     return " ".join(said) or "every combination"
@@ -235,6 +257,42 @@ def _show_fields(values: Mapping[str, str | None], console: Console) -> None:
         if value:
             grid.add_row(name, Text(text.line(value)))
     console.print(Padding(grid, (0, 0, 0, 5), expand=False))
+
+
+def _show_baselined(found: Baselined | None, console: Console) -> None:
+    """The known failures, what is not true of them any more first."""
+    if found is None:
+        return
+    console.print(
+        Text(f"Known failures, of {text.line(found.path)}: they excuse {found.share}", style="bold underline")
+    )
+    for one in found.stale[:MAX_FINDINGS]:
+        head = Text(f"{one.number:>4} ", style="bold")
+        head.append(f"{text.line(one.failure.fingerprint)} {text.line(one.failure.check)}", style="bold")
+        head.append(f"  {one.words}", style="bold red")
+        console.print(head)
+        _show_fields(
+            {
+                "said": one.settled.said,
+                "rule": one.failure.rule or None,
+                "reason": one.failure.reason,
+                "see": one.follow_up or None,
+            },
+            console,
+        )
+    grid = Table.grid(padding=(0, 2))
+    for one in found.steady[:MAX_TALLIES]:
+        said = [one.number, one.failure.fingerprint, one.failure.check, text.plural(one.cases, "case")]
+        grid.add_row(*(Text(text.line(part)) for part in said), Text(text.line(one.failure.reason, 120), style="dim"))
+    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    more = max(0, len(found.steady) - MAX_TALLIES) + max(0, len(found.stale) - MAX_FINDINGS)
+    if more:
+        console.print(f"     … and {more} more in the report")
+    if found.unlooked:
+        console.print(f"     {text.plural(found.unlooked, 'entry', 'entries')} of checks that were not selected")
+    if found.removal:
+        console.print(Text(f"     What is fixed must go: {found.removal}"), soft_wrap=True)
+    console.print()
 
 
 def _few(checks: Sequence[str]) -> str:

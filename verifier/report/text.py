@@ -31,6 +31,7 @@ VERDICT_WORDS: Mapping[Verdict, str] = {
     Verdict.TIMEOUT: "TIMEOUT",
     Verdict.SKIP: "n/a",
     Verdict.UPSTREAM: "upstream",
+    Verdict.KNOWN: "known",
 }
 STATUS_WORDS: Mapping[ExitStatus, str] = {
     ExitStatus.CONFORMS: "CONFORMS",

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verifier.known.excusing import judged
 from verifier.record import Record
 from verifier.report.causes import Cause, causes
+from verifier.report.checked import Checked, checked
 from verifier.report.combinations import Combinations, combinations
 from verifier.report.packed import Packed, packed
 from verifier.report.parity import Spread, spreads
@@ -28,6 +30,7 @@ class Whole:
         space: what of the config space was exercised.
         spent: where the time went.
         packed: every outcome.
+        checks: how each check fared.
         selftest: what a self-test of the family found, as `verifier selftest --json` wrote it; None where none was
             given.
     """
@@ -39,11 +42,13 @@ class Whole:
     space: Space
     spent: Spent
     packed: Packed
+    checks: tuple[Checked, ...]
     selftest: Mapping[str, Any] | None = None
 
 
 def whole(record: Record, selftests: Sequence[Mapping[str, Any]] = ()) -> Whole:
     """Everything about a record; of several self-tests that of its family and adapter, or of its family."""
+    record = judged(record)
     summary = summarise(record)
     run = record.run
     mine = [one for one in selftests if one["family"] == run.family]
@@ -56,5 +61,6 @@ def whole(record: Record, selftests: Sequence[Mapping[str, Any]] = ()) -> Whole:
         space=space(record),
         spent=spent(record),
         packed=packed(record),
+        checks=checked(record),
         selftest=next(iter([*exact, *mine]), None),
     )

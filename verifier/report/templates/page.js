@@ -2,7 +2,7 @@
 // Everything that the page must say stands in it without this script, which adds a filter, windows, plots and export.
 (() => {
   const VERDICTS = { p: ["pass", "✓ ok"], r: ["reduced", "≈ reduced"], f: ["fail", "✗ FAIL"], e: ["error", "! ERROR"],
-    c: ["crash", "☠ CRASH"], t: ["timeout", "◷ TIMEOUT"], s: ["skip", "– n/a"], u: ["upstream", "↑ upstream"] };
+    c: ["crash", "☠ CRASH"], t: ["timeout", "◷ TIMEOUT"], s: ["skip", "– n/a"], u: ["upstream", "↑ upstream"], k: ["known", "◇ known"] };
   const PAGE = 100;
   const FIRST = 33, LOWEST = -50;
   const SVG = "http://www.w3.org/2000/svg";
@@ -221,7 +221,7 @@
         for (const body of all("tbody[data-flags]", table)) body.remove();
         const rest = table.tBodies[0] ?? null;
         for (const [value, some] of groups) {
-          const bad = some.filter((row) => row.querySelector(".fail, .error, .crash, .timeout, .upstream")).length;
+          const bad = some.filter((row) => row.querySelector(".fail, .error, .crash, .timeout, .known, .upstream")).length;
           const words = `${name ? `${name} = ${value}: ` : ""}${some.length} combination${some.length === 1 ? "" : "s"}, ${bad} with a finding`;
           const body = make("tbody", { "data-flags": "" },
             make("tr", { class: "grouphead" }, make("th", { scope: "rowgroup", colspan: heads.length }, words)), ...some);
@@ -247,7 +247,8 @@
       const outcomes = this.data.of(place).filter((one) => !area || one.check.split(".")[0] === area);
       const label = this.data.text(this.data.labels[place]);
       const reason = this.data.text(this.data.reasons[place]);
-      const command = `verifier repro ${id} ${this.root.dataset.folder}`;
+      const folder = this.data.text(this.data.folders[place]) || this.root.dataset.folder; // each shard has its own
+      const command = `verifier repro ${id} ${folder}`;
       const body = make("tbody", {}, ...outcomes.map((one) => this.row(one, false)));
       open(`Case ${id}${label ? `, ${label}` : ""}${area ? `: ${area}` : ""}`,
         make("p", {}, make("code", {}, this.data.config(place).join(" "))),

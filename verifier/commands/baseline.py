@@ -1,0 +1,75 @@
+"""`verifier baseline`: a run's failures written down as known, for a person to say why each is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from verifier import configuration, record
+from verifier.errors import ExitStatus, UsageError
+from verifier.known.file import NAME, read
+from verifier.known.making import made_of
+from verifier.known.writing import remove, write
+from verifier.report import text
+
+
+def baseline(paths: Sequence[Path], out: Path | None, fingerprints: Sequence[str] = ()) -> ExitStatus:
+    """Write the baseline of a run, or take entries out of one.
+
+    Args:
+        paths: the record; several are shards of one run.
+        out: the baseline; None for the configured one.
+        fingerprints: the entries that are to go.
+
+    Raises:
+        UsageError: a record cannot be read or is not whole, several are no shards of one run, the file is no baseline
+            or one of something else, it has no such entry, or it cannot be written.
+    """
+    if bool(paths) == bool(fingerprints):
+        raise UsageError("name a RECORD to write the baseline of, or entries to take out of it with --remove ID")
+    out = out or _configured()
+    if fingerprints:
+        remove(out, fingerprints)
+        print(f"{out}: {text.plural(len(fingerprints), 'entry', 'entries')} removed")
+        return ExitStatus.CONFORMS
+    records = record.joined([record.read(path) for path in paths])
+    if len(records) > 1:
+        raise UsageError(
+            f"{str(records[0].path)!r} and {str(records[1].path)!r} are no shards of one run: a baseline is made of one"
+        )
+    made = made_of(records[0], str(out))
+    before = read(out, finished=False) if out.exists() else None
+    if before is not None and (before.family, before.adapter) != (made.family, made.adapter):
+        raise UsageError(
+            f"{str(out)!r} is the baseline of {before.family} × {before.adapter}, and the record is of {made.family} × "
+            f"{made.adapter}: name another file with --out"
+        )
+    write(out, made)
+    old = {one.fingerprint for one in before.failures} if before else set()
+    new = {one.fingerprint for one in made.failures}
+    print(
+        f"{out}: {text.plural(len(new), 'known failure')} ({len(new - old)} added, {len(old - new)} removed, "
+        f"{len(new & old)} kept)"
+    )
+    written = read(out, finished=False)
+    unfinished = [
+        one.fingerprint for one in written.failures if not one.reason.strip() or not (one.issue.strip() or one.expires)
+    ]
+    if unfinished:
+        print(
+            f"{text.plural(len(unfinished), 'entry', 'entries')} to be filled in, with a reason and an issue or a day, "
+            f"before `verifier run --baseline` takes it"
+        )
+    return ExitStatus.CONFORMS
+
+
+def _configured() -> Path:
+    """The baseline that the project names, or where one is looked for.
+
+    Raises:
+        UsageError: it names several.
+    """
+    named: tuple[Path, ...] = configuration.read(Path.cwd()).settings.get("baseline", ())
+    if len(named) > 1:
+        raise UsageError("the project names several baselines: say which with --out FILE")
+    return named[0] if named else Path(NAME)

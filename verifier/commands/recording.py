@@ -1,0 +1,268 @@
+"""One run into one record: known failures first, then every case, then a closer look at what failed."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from verifier import family, record
+from verifier.commands import looking, resuming
+from verifier.commands.options import RunOptions
+from verifier.engine.environment import usable_cores, versions
+from verifier.engine.events import (
+    CaseFinished,
+    CaseStarted,
+    Event,
+    OutcomeReady,
+    RunFinished,
+    RunStarted,
+    Stop,
+    WorkerLost,
+)
+from verifier.engine.limits import Limits, defaults
+from verifier.engine.plan import Plan
+from verifier.errors import ExitStatus, VerifierError
+from verifier.known.entries import Baseline, Held
+from verifier.report import pipe
+from verifier.spec import CaseSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from verifier.report.progress import Meter
+
+# Printers and processes are imported where they are used: a wrong command line must fail at once.
+
+
+def recorded(
+    options: RunOptions,
+    reference: str,
+    specs: tuple[CaseSpec, ...],
+    folder: Path,
+    baseline: Baseline | None,
+    shown: Console,
+) -> Path | None:
+    """Run the cases under one adapter into a record in the folder.
+
+    Args:
+        options: what was asked for.
+        reference: the adapter.
+        specs: the cases.
+        folder: where the record goes.
+        baseline: what is known to fail.
+        shown: where it is shown how far the run is.
+
+    Returns:
+        The record; None where the run was interrupted before its first case.
+
+    Raises:
+        VerifierError: the harness, or code from outside at its import, failed, or something named is wrong.
+    """
+    from verifier.report.progress import Meter
+
+    with record.held(folder):
+        earlier = resuming.find(folder) if options.resume else None
+        header = _header(options, reference, specs, baseline)
+        if earlier is not None:
+            resuming.require_same(earlier, header, specs)
+        missing = tuple(spec for spec in specs if earlier is None or spec.id not in earlier.done)
+        plan = Plan(
+            family=options.family,
+            adapter=reference,
+            specs=missing,
+            only=options.only,
+            device=specs[0].device,
+            limits=_limits(options, specs),
+            known=record.durations(folder / record.FILE),
+        )
+        if earlier is not None and not missing and earlier.end is not None and earlier.end.stop == Stop.COMPLETE:
+            print(f"verifier: nothing is missing from {str(earlier.path)!r}", file=sys.stderr)
+            return earlier.path
+        with record.Writer(folder, of=(options.family, reference), onto=earlier) as writer:
+            drive = _Drive(plan=plan, options=options, writer=writer, header=header, earlier=earlier, baseline=baseline)
+            meter = Meter(
+                shown,
+                title=f"{options.family} × {reference}",
+                cases=len(specs),
+                done=len(specs) - len(missing),
+                plain=not options.isolation,
+            )
+            try:
+                with meter:
+                    started = drive.run(meter)
+            except BrokenPipeError:
+                pipe.discard(sys.stderr)
+                started = writer.ended  # the record says whether the run came to its end before
+        if not started:
+            what = "nothing was written" if earlier is None else "the record is as it was"
+            print(f"verifier: interrupted before the first case; {what}", file=sys.stderr)
+            return None
+        return writer.path
+
+
+@dataclass(slots=True, kw_only=True)
+class _Drive:
+    """One run into one record.
+
+    Attributes:
+        plan: what is still to be run.
+        options: what the user asked for.
+        writer: of the record.
+        header: what is known of the record's first line before anything is loaded.
+        earlier: the record that is gone on with.
+        baseline: what it is held against.
+        held: the same, with what became of each known failure; None until their cases have been run again.
+        started: whether the run came to its first case.
+    """
+
+    plan: Plan
+    options: RunOptions
+    writer: record.Writer
+    header: Mapping[str, Any]
+    earlier: record.Record | None
+    baseline: Baseline | None = None
+    held: Held | None = None
+    started: bool = False
+
+    def run(self, meter: Meter) -> bool:
+        """Run the plan into the record; whether it came to its first case."""
+        writer = self.writer
+        if not self._replay(meter):
+            return False
+        try:
+            for event in self._events(self.plan):
+                match event:
+                    case RunStarted():
+                        self._begin(event, meter)
+                    case CaseStarted(spec=spec):
+                        writer.case(spec)
+                    case OutcomeReady(case=case, outcome=outcome):
+                        writer.outcome(case, outcome)
+                    case CaseFinished(case=case, seconds=seconds):
+                        writer.done(case, seconds)
+                    case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
+                        writer.lost(record.Lost(case=case, check=check, verdict=verdict, reason=reason))
+                    case RunFinished(stop=stop, seconds=seconds) if self.started:
+                        looking.finish(writer, self.plan, self._events, meter.look, stop=stop, seconds=seconds)
+                meter.note(event)
+        except (KeyboardInterrupt, BrokenPipeError):
+            self._broken_off(ExitStatus.INTERRUPTED, Stop.INTERRUPTED)
+            raise
+        except VerifierError as error:
+            self._broken_off(error.status, Stop.BROKEN)
+            raise
+        return self.started
+
+    def _replay(self, meter: Meter) -> bool:
+        """See what became of the known failures; whether that came to its end."""
+        if self.baseline is None:
+            return True
+        from verifier.known.replaying import replay
+
+        refusal = family.load(self.plan.family).refusal
+        if self.baseline.failures:
+            meter.replay(len(self.baseline.failures))
+        today = datetime.now(UTC).date()
+        settled, stop = replay(self.baseline, self.plan, self._events, lambda spec: refusal(spec.config), today)
+        one = self.baseline
+        self.held = Held(path=one.path, asked=one.asked, ran=one.ran, settled=settled)
+        return stop is Stop.COMPLETE
+
+    def _broken_off(self, status: ExitStatus, stop: Stop) -> None:
+        if self.started and not self.writer.ended:
+            with contextlib.suppress(VerifierError):  # where the disk is full there is no room for this line either
+                self.writer.end(status=status, stop=stop, seconds=0.0)
+
+    def _events(self, plan: Plan) -> Iterator[Event]:
+        if self.options.isolation:
+            from verifier.engine.run import run as run_plan
+
+            return run_plan(plan, workers=_workers(self.options))
+        from verifier.engine import inline
+
+        debugger = None
+        if self.options.pdb:
+            from verifier.engine.debugger import Debugger
+
+            debugger = Debugger()
+        return inline.run(plan, debugger=debugger)
+
+    def _begin(self, event: RunStarted, meter: Meter) -> None:
+        line = record.RunLine(
+            **self.header,
+            adapter_name=event.adapter_name,
+            adapter_version=event.adapter_version,
+            started=now(),
+            checks=[{"id": check.id, "doc": check.doc, "applies": check.applies} for check in event.checks],
+            workers=event.workers,
+            limits={"timeout": self.plan.limits.seconds, "memory": self.plan.limits.bytes},
+        )
+        if self.earlier is None:
+            self.writer.run(line)
+        else:
+            resuming.require_same_code(self.earlier, line)
+            self.writer.resumed(started=line.started, workers=line.workers)
+        self.started = True
+        if self.held is not None:
+            self.writer.held(self.held)
+            meter.excuse = self._excuse(self.held, line)
+
+    def _excuse(self, held: Held, line: record.RunLine) -> Callable[[str, str | None], bool]:
+        from verifier.known.excusing import excuser
+
+        excuse, specs = excuser(held, line), {spec.id: spec for spec in self.plan.specs}
+        return lambda case, fingerprint: excuse(specs[case], fingerprint)
+
+
+def now() -> str:
+    """As a record's first line has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _workers(options: RunOptions) -> int:
+    return options.workers or usable_cores()
+
+
+def _limits(options: RunOptions, specs: Sequence[CaseSpec]) -> Limits:
+    """What was asked for, 0 standing for no limit, and defaults elsewhere."""
+    large = options.preset is not None or any(spec.checkpoint for spec in specs)
+    usual = defaults(large=large, workers=_workers(options))
+    return usual.or_as_asked(options.timeout, options.memory)
+
+
+def _header(
+    options: RunOptions, reference: str, specs: Sequence[CaseSpec], baseline: Baseline | None
+) -> dict[str, Any]:
+    """The fields of the record's first line that are known before anything is loaded."""
+    described = family.load(options.family)
+    asked = {
+        "only": list(options.only),
+        "where": list(options.where),
+        "preset": options.preset,
+        "checkpoint": options.checkpoint,
+        "cases": None if options.cases is None else str(options.cases),
+        "everywhere": options.everywhere,
+        "dtype": list(options.dtypes),
+        "device": options.device,
+        "baseline": None if baseline is None else f"{baseline.path} ({baseline.digest})",
+        "shard": None if options.shard is None else str(options.shard),
+        "gate": list(options.gate),
+    }
+    return {
+        "family": options.family,
+        "adapter": reference,
+        "versions": versions(reference),
+        "seed": specs[0].seed,
+        "flags": {name: list(values) for name, values in described.flags().items()},
+        "dims": dict(described.dims()),
+        "planned": {
+            "valid": sum(spec.valid for spec in specs),
+            "refused": sum(not spec.valid for spec in specs),
+        },
+        "asked": {name: value for name, value in asked.items() if value},
+    }

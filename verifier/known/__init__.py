@@ -1,0 +1,1 @@
+"""Known failures: what a baseline accepts for a reason, and whether that still is so."""
