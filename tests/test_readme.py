@@ -15,11 +15,31 @@ from verifier.trial import run_case
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def example() -> Any:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def executed(word: str) -> dict[str, Any]:
+    """What the one python block with that word in it leaves behind."""
+    (code,) = [one for one in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if word in one]
     namespace: dict[str, Any] = {}
     exec(code, namespace)
-    return namespace["MyAdapter"]()
+    return namespace
+
+
+def example() -> Any:
+    return executed("class MyAdapter")["MyAdapter"]()
+
+
+def test_its_decorated_test_has_every_case_that_it_asks_for() -> None:
+    function = executed("@parametrize_with_checks")["test_conforms"]
+    (marked,) = [mark for mark in function.pytestmark if mark.name == "parametrize"]
+    wanted = matrix.cases(family.load("falcon"), "falcon", where={"alibi": "true"})
+    assert {case.id for case, _ in (one.values for one in marked.args[1])} == {
+        spec.id for spec in wanted if spec.valid
+    }
+
+
+def test_its_run_from_python_conforms() -> None:
+    result = executed("verifier.run(")["result"]
+    assert result.conforms
+    assert result.rules == {}
 
 
 def test_it_computes_what_hugging_face_computes() -> None:

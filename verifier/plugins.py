@@ -69,15 +69,28 @@ def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]
     """
     found = _by_path(reference, kind) if ":" in reference else _by_name(reference, group, kind)
     if isinstance(found, type):
-        try:
-            found = found()
-        except VERIFIER_ERRORS:
-            raise
-        except Exception as error:
-            raise ImportFailed(f"{kind} {reference!r} could not be made: {one_line(error)}") from error
+        found = made(found, f"{kind} {reference!r}")
     if not is_one(found):
         raise UsageError(f"{reference!r} is no {kind}: it {_fault(found, needs)}")
     return found
+
+
+def made(found: type, what: str) -> Any:
+    """An object of the class, made without arguments.
+
+    Args:
+        found: the class.
+        what: what it is, for the message: `adapter 'module:class'`.
+
+    Raises:
+        ImportFailed: making it raised.
+    """
+    try:
+        return found()
+    except VERIFIER_ERRORS:
+        raise
+    except Exception as error:
+        raise ImportFailed(f"{what} could not be made: {one_line(error)}") from error
 
 
 def members(protocol: type) -> tuple[str, ...]:

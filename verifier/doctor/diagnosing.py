@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from verifier import configuration, plugins
-from verifier.commands.run import RunOptions, result_folders, worst
+from verifier.commands.options import RunOptions
+from verifier.commands.run import result_folders, worst
 from verifier.configuration import KEYS, Configuration
 from verifier.doctor import probing
 from verifier.doctor.facts import Diagnosis, Installed, Kind, Machine, Planned, Problem, Registered, Setting, Source
