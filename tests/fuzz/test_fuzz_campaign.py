@@ -8,8 +8,9 @@ import pytest
 
 from verifier.engine import events
 from verifier.fuzz import campaign
+from verifier.fuzz.campaign import believable
 from verifier.fuzz.findings import Fate, Found, Kept, Progress, Replayed
-from verifier.outcome import Verdict
+from verifier.outcome import Outcome, Verdict
 
 
 def _found(happened):
@@ -156,3 +157,13 @@ def test_what_was_not_looked_at_is_not_called_fixed(fuzz):
     kept = Kept(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
     happened = fuzz("Mended", "build.adapter", most=2, kept=(kept,))
     assert [one.fate for one in happened if isinstance(one, Replayed)] == [Fate.UNSEEN]
+
+
+def test_what_is_cut_off_while_a_hang_is_shrunk_is_no_failure_of_its_own() -> None:
+    def cut_off(check: str) -> Outcome:
+        return Outcome(check=check, verdict=Verdict.TIMEOUT, message="the process was not done", exception="timeout")
+
+    hang, raised = cut_off("forward.float32"), Outcome(check="forward.loss", verdict=Verdict.FAIL)
+    outcomes = (hang, cut_off("weights.restore"), raised)
+    assert tuple(believable(outcomes, hang)) == (hang, raised)
+    assert tuple(believable(outcomes, raised)) == outcomes  # nothing was hurried

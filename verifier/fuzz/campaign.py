@@ -287,9 +287,9 @@ class _Campaign:
         ]
         return max(ratios, default=None)
 
-    def _told_of(self, spec: CaseSpec, answer: Answer) -> Answer:
+    def _told_of(self, spec: CaseSpec, answer: Answer, shrunk: Outcome | None = None) -> Answer:
         self._told.put(CaseStarted(spec=spec))
-        for outcome in answer.outcomes:
+        for outcome in answer.outcomes if shrunk is None else believable(answer.outcomes, shrunk):
             # A failure that does not come when the case is run again is unstable, and stays told.
             if outcome.verdict.gates:
                 self._failed.add((spec.id, outcome.check))
@@ -392,7 +392,7 @@ class _Campaign:
     def _prints(self, hand: Hand, choice: Choice, checks: Sequence[str], outcome: Outcome) -> Mapping[str, Verdict]:
         """The fingerprints of what fails there, of these checks alone."""
         spec = self._space.spec(choice)
-        answer = self._told_of(spec, hand.run(spec, checks, seconds=self._patience(outcome)))
+        answer = self._told_of(spec, hand.run(spec, checks, seconds=self._patience(outcome)), outcome)
         return {one.fingerprint: one.verdict for one in answer.outcomes if one.verdict.gates and one.fingerprint}
 
     def _neighbours(self, hand: Hand, choice: Choice, checks: Sequence[str], outcome: Outcome) -> Iterator[Passing]:
@@ -402,7 +402,7 @@ class _Campaign:
                 continue
             other = (*choice[:place], 0, *choice[place + 1 :])
             spec = self._space.spec(other)
-            answer = self._told_of(spec, hand.run(spec, checks, seconds=self._patience(outcome)))
+            answer = self._told_of(spec, hand.run(spec, checks, seconds=self._patience(outcome)), outcome)
             if outcome.fingerprint not in {found.fingerprint for found in answer.outcomes}:
                 verdict = next((found.verdict for found in answer.outcomes if found.check == outcome.check), None)
                 yield Passing(field=one.name, value=one.values[0], case=spec.id, verdict=verdict)
@@ -419,6 +419,21 @@ class _Campaign:
         """The checks that run before it, and the check."""
         known = [one.id for one in self._checks]
         return tuple(known[: known.index(check) + 1]) if check in known else (check,)
+
+
+def believable(outcomes: Iterable[Outcome], shrunk: Outcome) -> Iterator[Outcome]:
+    """What may be told of a case that was run while a failure was shrunk.
+
+    Where that is a hang, cases have less time than they are allowed: another check that was cut off then says nothing.
+
+    Args:
+        outcomes: what the case came to.
+        shrunk: the failure.
+    """
+    for outcome in outcomes:
+        hurried = shrunk.verdict is Verdict.TIMEOUT and outcome.verdict is Verdict.TIMEOUT
+        if not hurried or outcome.fingerprint == shrunk.fingerprint:
+            yield outcome
 
 
 T = TypeVar("T")
