@@ -330,13 +330,16 @@ _here: dict[str, Adapter] = {}
 
 
 def here(adapter: object) -> str:
-    """A reference by which `load` finds this very object, in this process alone.
+    """A reference by which `load` finds this very object, in this process alone; a class is made without arguments.
 
     It is `module:class`, which another process may find something else by, or nothing.
 
     Raises:
         UsageError: it is no adapter.
+        ImportFailed: making it raised.
     """
+    if isinstance(adapter, type):
+        adapter = plugins.made(adapter, f"an adapter of the class {adapter.__qualname__}")
     if not is_adapter(adapter):
         kind = type(adapter).__name__
         lacking = ", ".join(f"`{name}`" for name in plugins.members(Adapter) if not hasattr(adapter, name))

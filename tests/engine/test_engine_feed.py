@@ -1,0 +1,182 @@
+"""Cases one at a time: in a worker that is kept, or in this process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from verifier.engine.events import CheckInfo
+from verifier.engine.feed import Feed, Here, Isolated
+from verifier.engine.interrupts import Paused
+from verifier.engine.plan import Plan
+from verifier.engine.schedule import Schedule
+from verifier.errors import ImportFailed
+from verifier.outcome import Outcome, Verdict
+
+CHECKS = ["build.adapter"]
+
+
+@pytest.fixture
+def fed(plan) -> Iterator[dict[str, Feed]]:
+    """Feeds that a test makes; what they started is ended."""
+    made: dict[str, Feed] = {}
+    yield made
+    for feed in made.values():
+        feed.close()
+
+
+def feed_of(fed: dict[str, Feed], plan: Plan, kind: type[Isolated] | type[Here] = Isolated) -> Feed:
+    fed[str(len(fed))] = made = kind(replace(plan, specs=()))
+    return made
+
+
+def essence(outcomes: tuple[Outcome, ...]) -> list[tuple[str, Verdict, str | None]]:
+    return [(one.check, one.verdict, one.fingerprint) for one in outcomes]
+
+
+@pytest.mark.parametrize("kind", [Isolated, Here])
+def test_what_the_adapter_calls_itself_is_known_after_one_case(plan, fed, kind) -> None:
+    wanted = plan("Right", count=1)
+    feed = feed_of(fed, wanted, kind)
+    assert feed.started is None
+    feed.run(wanted.specs[0], CHECKS)
+    assert feed.started is not None
+    assert (feed.started.adapter_name, feed.started.adapter_version) == ("right", "1")
+    assert {one.id for one in feed.started.checks} == set(wanted.only)
+
+
+def test_a_case_is_run_alike_here_and_there(plan, fed) -> None:
+    wanted = plan("Zeros", count=2, only=("build", "forward.logits"), refused=True)
+    here, there = (feed_of(fed, wanted, kind) for kind in (Here, Isolated))
+    for spec in wanted.specs:
+        checks = ["build.adapter", "build.refusal", "forward.logits"]
+        told = essence(here.run(spec, checks))
+        assert told == essence(there.run(spec, checks))
+        assert {check for check, _, _ in told} <= set(checks)
+        assert told
+
+
+def test_one_worker_is_kept(plan, fed) -> None:
+    wanted = plan("Right", count=3)
+    feed = feed_of(fed, wanted)
+    before, processes = set(multiprocessing.active_children()), set()
+    for spec in wanted.specs:
+        assert essence(feed.run(spec, CHECKS)) == [("build.adapter", Verdict.PASS, None)]
+        processes |= set(multiprocessing.active_children()) - before
+    assert len(processes) == 1
+    assert feed.lost == []
+    feed.close()
+    assert not processes & set(multiprocessing.active_children())
+
+
+def test_the_same_case_can_be_run_again_with_other_checks(plan, fed) -> None:
+    wanted = plan("Right", count=1)
+    feed = feed_of(fed, wanted)
+    (spec,) = wanted.specs
+    assert [one.check for one in feed.run(spec, ["build.adapter"])] == ["build.adapter"]
+    assert [one.check for one in feed.run(spec, ["reference.acceptance"])] == ["reference.acceptance"]
+
+
+def test_a_worker_that_dies_is_replaced(plan, fed) -> None:
+    wanted = plan("Segfaults", count=4)
+    feed = feed_of(fed, wanted)
+    verdicts = [feed.run(spec, CHECKS)[0].verdict for spec in wanted.specs]
+    assert verdicts == [Verdict.PASS, Verdict.CRASH, Verdict.PASS, Verdict.CRASH]
+    assert {one.case for one in feed.lost} == {wanted.specs[1].id, wanted.specs[3].id}
+
+
+def test_a_case_with_nothing_to_look_at_is_over_at_once(plan, fed) -> None:
+    wanted = plan("Right", count=1)
+    feed = feed_of(fed, wanted)
+    assert feed.run(wanted.specs[0], ["build.refusal"]) == ()
+
+
+def test_what_fails_at_import_is_told_each_time(plan, fed) -> None:
+    wanted = plan("QuitsOnce", count=1)
+    feed = feed_of(fed, wanted)
+    for _ in range(2):
+        with pytest.raises(ImportFailed, match="QuitsOnce"):
+            feed.run(wanted.specs[0], CHECKS)
+
+
+def test_a_feed_can_be_closed_at_any_time_and_used_again(plan, fed) -> None:
+    wanted = plan("Right", count=2)
+    feed = feed_of(fed, wanted)
+    feed.close()
+    feed.run(wanted.specs[0], CHECKS)
+    feed.close()
+    feed.close()
+    assert feed.run(wanted.specs[1], CHECKS)[0].verdict is Verdict.PASS
+
+
+def test_between_two_cases_an_interrupt_is_the_callers(plan, fed) -> None:
+    wanted = plan("Right", count=2)
+    feed = feed_of(fed, wanted)
+    before = signal.getsignal(signal.SIGINT)
+    feed.run(wanted.specs[0], CHECKS)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert feed.run(wanted.specs[1], CHECKS)[0].verdict is Verdict.PASS
+    feed.close()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_in_a_case_an_interrupt_ends_it(plan, fed) -> None:
+    wanted = plan("Hangs", count=2)
+    feed = feed_of(fed, wanted)
+    plain, biased = wanted.specs
+    feed.run(plain, CHECKS)
+    signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        feed.run(biased, CHECKS)
+    assert feed.run(plain, CHECKS)[0].verdict is Verdict.PASS
+
+
+def test_here_torch_has_one_thread_and_afterwards_as_many_as_before(plan, fed) -> None:
+    wanted = plan("Right", count=1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        feed_of(fed, wanted, Here).run(wanted.specs[0], CHECKS)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_handlers_are_put_aside_and_taken_up_again() -> None:
+    paused, before = Paused(), signal.getsignal(signal.SIGINT)
+
+    def inside(number: int, frame: object) -> None:
+        raise AssertionError("it is not called")
+
+    with paused:
+        assert signal.getsignal(signal.SIGINT) is before
+        signal.signal(signal.SIGINT, inside)
+    assert signal.getsignal(signal.SIGINT) is before
+    with paused:
+        assert signal.getsignal(signal.SIGINT) is inside
+        signal.signal(signal.SIGINT, before)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_case_that_is_added_waits_like_any_other(plan) -> None:
+    first, second = plan("Right", count=2).specs
+    checks = (CheckInfo(id="build.adapter", doc="", applies="valid"),)
+    schedule = Schedule((), checks)
+    assert not schedule
+    schedule.add(first)
+    assert schedule
+    assert schedule.take() is first
+    schedule.note(first.id, 2.0)
+    schedule.add(second)
+    assert schedule.left({}, (), 1) == 2.0
+    assert schedule.take() is second
+    assert not schedule

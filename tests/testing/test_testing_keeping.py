@@ -1,0 +1,124 @@
+"""The record of a session: one for each plan, with what was finished, whatever becomes of the session."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from session_adapters import FEW, ONE, decorated, essence
+from sessions import ended
+
+from verifier import record
+from verifier.engine.events import Stop
+
+ONLY = ("build.adapter",)
+
+
+def several(*sources: str) -> str:
+    """One file of several decorated functions."""
+    return "\n".join(source.replace("test_conforms", f"test_{place}") for place, source in enumerate(sources))
+
+
+def test_each_adapter_has_a_folder_of_its_own(session, folder: Path) -> None:
+    both = (decorated(f'"mine:{name}"', where=ONE, only=ONLY) for name in ("Right", "Wrong"))
+    (folder / "test_it.py").write_text(several(*both))
+    done = session("test_it.py", "--verifier-out", "two")
+    assert done.counts == {"passed": 2}
+    for name in ("Right", "Wrong"):
+        assert {place.name for place in (folder / "two" / f"falcon-mine-{name}").iterdir()} == {
+            "record.jsonl",
+            "report.html",
+        }
+        assert f"falcon × mine:{name} ({name.lower()} 1.0): CONFORMS" in done.out
+
+
+def test_two_plans_of_one_adapter_do_not_overwrite_each_other(session, folder: Path) -> None:
+    first = decorated('"mine:Right"', where=ONE, only=ONLY)
+    second = decorated('"mine:Right"', where=ONE.replace("bias=true", "bias=false"), only=ONLY)
+    (folder / "test_it.py").write_text(several(first, second))
+    done = session("test_it.py", "--verifier-out", "plans")
+    places = list((folder / "plans").iterdir())
+    assert len(places) == 2
+    cases = [set(record.read(place).cases) for place in places]
+    assert [len(some) for some in cases] == [1, 1]
+    assert not cases[0] & cases[1]
+    assert done.out.count("record and report  plans/falcon-mine-Right-") == 2
+
+
+def test_two_functions_with_one_plan_share_its_cases(session, folder: Path) -> None:
+    source = decorated('"mine:Right"', where=ONE, only=ONLY)
+    (folder / "test_it.py").write_text(several(source, source))
+    (folder / "wrapped.txt").unlink(missing_ok=True)
+    assert session("test_it.py", "--verifier-out", "one").counts == {"passed": 2}
+    assert len((folder / "wrapped.txt").read_text().splitlines()) == 1
+    assert len(essence(folder / "one" / "falcon-mine-Right")) == 1
+
+
+def test_the_record_of_another_run_is_left_alone_and_the_tests_are_run(session, folder: Path) -> None:
+    (folder / "test_it.py").write_text(decorated('"mine:Right"', where=ONE, only=ONLY))
+    session("test_it.py", "--verifier-out", "taken")
+    place = folder / "taken" / "falcon-mine-Right" / record.FILE
+    other = place.read_text().replace('"adapter": "mine:Right"', '"adapter": "mine:Other"')
+    place.write_text(other)
+    done = session("test_it.py", "--verifier-out", "taken")
+    assert done.counts == {"passed": 1}
+    assert done.status == pytest.ExitCode.TESTS_FAILED
+    complaints = [line for line in done.out.splitlines() if line.startswith("verifier: ")]
+    assert len(complaints) == 1
+    assert "is the record of another run, of falcon × mine:Other" in complaints[0]
+    assert complaints[0].endswith("name another folder with --verifier-out")
+    assert "falcon × mine:Right (right 1.0): CONFORMS" in done.out
+    assert place.read_text() == other
+
+
+def test_a_folder_that_cannot_be_made_is_told(session, folder: Path) -> None:
+    (folder / "file").write_text("")
+    done = session("test_it.py", "--verifier-out", "file")
+    assert done.counts == {"passed": 1}
+    assert done.status == pytest.ExitCode.TESTS_FAILED
+    assert "verifier: cannot write a record into 'file/falcon-mine-Right'" in done.out
+    assert "Traceback" not in done.out
+
+
+def test_nothing_stays_where_nothing_was_asked_for(session, folder: Path) -> None:
+    before = set(folder.iterdir())
+    assert session("test_it.py").counts == {"passed": 1}
+    assert {place.name for place in set(folder.iterdir()) - before} <= {"__pycache__", "wrapped.txt"}
+
+
+def test_an_interrupt_keeps_what_was_finished(process, folder: Path) -> None:
+    (folder / "test_slow.py").write_text(decorated('"mine:Slow"', only=ONLY))
+    (folder / "sleep").write_text("")
+    place = folder / "slow" / "falcon-mine-Slow" / record.FILE
+    started = process("test_slow.py", "--verifier-out", "slow")
+    deadline = time.monotonic() + 120
+    while not place.exists() or place.read_text().count('"kind": "done"') < 1:
+        assert time.monotonic() < deadline
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.1)
+    time.sleep(1)  # into the second case, which sleeps
+    os.kill(started.pid, signal.SIGINT)
+    done = ended(started, 30)
+    (folder / "sleep").unlink()
+    assert done.status == pytest.ExitCode.INTERRUPTED, done.out
+    kept = record.read(place)
+    assert kept.end is not None
+    assert kept.end.stop == Stop.INTERRUPTED
+    assert kept.run.planned == {"valid": 4, "refused": 0}
+    assert 1 <= len(kept.done) < 4
+    assert "INTERRUPTED" in done.out
+    assert place.with_name("report.html").exists()
+
+
+def test_an_interrupt_in_a_test_of_others_is_theirs(session, folder: Path) -> None:
+    """Between two cases a worker is kept, and Ctrl-C is not its run's."""
+    ours = decorated('"mine:Right"', where=FEW + ",bias=true", only=ONLY)
+    (folder / "test_it.py").write_text(
+        "import os, signal, pytest\n"
+        + ours
+        + "\n    with pytest.raises(KeyboardInterrupt):\n        os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    assert session("test_it.py").counts == {"passed": 2}

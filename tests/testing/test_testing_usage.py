@@ -1,0 +1,109 @@
+"""What is wrong with an option or with a decorator's argument is said in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from session_adapters import FEW, decorated
+
+DOOR = ("--verifier-family", "falcon", "--verifier-adapter", "bridge")
+WRONG = {
+    "family": (("--verifier-family", "falcno"), "unknown family 'falcno' (did you mean 'falcon'?)"),
+    "adapter": (("--verifier-family", "falcon", "--verifier-adapter", "brigde"), "(did you mean 'bridge'?)"),
+    "glob": ((*DOOR, "--verifier-only", "qvk.*"), "no check matches 'qvk.*'"),
+    "flag": ((*DOOR, "--verifier-where", "alibbi=true"), "alibbi"),
+    "value": ((*DOOR, "--verifier-where", "alibi=perhaps"), "perhaps"),
+    "shape": ((*DOOR, "--verifier-where", "alibi"), "'alibi' is not flag=value"),
+    "no case": ((*DOOR, "--verifier-where", "alibi=true,alibi=true"), "names 'alibi' twice"),
+    "baseline": ((*DOOR, "--verifier-baseline", "nowhere.toml"), "cannot read the baseline 'nowhere.toml'"),
+    "adapter alone": (("--verifier-adapter", "bridge"), "--verifier-adapter needs --verifier-family"),
+    "seed alone": (("--verifier-seed", "0"), "--verifier-seed needs --verifier-family"),
+    "per alone": (("--verifier-per", "check"), "--verifier-per needs --verifier-family"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_option(session, what: str) -> None:
+    options, said = WRONG[what]
+    done = session(*options)
+    assert done.status == pytest.ExitCode.USAGE_ERROR
+    lines = [line for line in done.out.splitlines() if line.startswith("ERROR: ")]
+    assert len(lines) == 1, done.out
+    assert said in lines[0]
+    assert "Traceback" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (", per='cases'", "per='cases': an item is per 'area' or per 'check'"),
+        (", gate=['redcued']", "gate 'redcued' is none of reduced, upstream, skip (did you mean 'reduced'?)"),
+        (", baseline='nowhere.toml'", "cannot read the baseline 'nowhere.toml'"),
+        (", preset='falcon-41b'", "falcon-41b"),
+    ],
+)
+def test_a_wrong_argument_of_the_decorator(session, folder: Path, more: str, said: str) -> None:
+    (folder / "test_it.py").write_text(decorated('"bridge"', more=more))
+    done = session("test_it.py")
+    assert done.status == pytest.ExitCode.INTERRUPTED  # as any error of collection ends
+    last = [line for line in done.out.splitlines() if line.startswith("E  ")][-1]
+    assert last.startswith("E   verifier.errors.UsageError: ")
+    assert said in last
+
+
+def test_what_is_no_adapter_is_told_by_the_decorator(session, folder: Path) -> None:
+    (folder / "test_it.py").write_text("import mine\n" + decorated("mine.Unnamed()"))
+    last = [line for line in session("test_it.py").out.splitlines() if line.startswith("E  ")][-1]
+    assert (
+        last
+        == "E   verifier.errors.UsageError: an object of the class Unnamed is no adapter: it has no `name`, `version`"
+    )
+
+
+CONFIGURED = """\
+[tool.verifier]
+adapter = "mine:Wrong"
+only = ["build.adapter"]
+where = ["{where}"]
+gate = ["skip"]
+timeout = "{timeout}"
+"""
+
+
+@pytest.fixture
+def configured(folder: Path):
+    place = folder / "pyproject.toml"
+
+    def configure(timeout: str = "90s") -> None:
+        place.write_text(CONFIGURED.format(where=FEW, timeout=timeout))
+
+    yield configure
+    place.unlink()
+
+
+def test_what_the_command_line_leaves_open_is_as_configured(session, folder: Path, configured) -> None:
+    from verifier import record
+
+    configured()
+    done = session("--verifier-family", "falcon", "--verifier-out", "kept", "--ignore-glob", "test_*")
+    assert done.counts == {"passed": 4}
+    run = record.read(folder / "kept" / "falcon-mine-Wrong").run
+    assert run.asked["only"] == ["build.adapter"]
+    assert run.asked["gate"] == ["skip"]
+    assert run.limits["timeout"] == 90.0
+
+
+def test_what_the_command_line_says_wins(session, configured) -> None:
+    configured()
+    where = ("--verifier-where", FEW + ",bias=true", "--verifier-adapter", "mine:Right")
+    done = session("--verifier-family", "falcon", *where, "--ignore-glob", "test_*")
+    assert done.counts == {"passed": 2}
+    assert "falcon × mine:Right (right 1.0): CONFORMS" in done.out
+
+
+def test_a_wrong_configuration_is_told(session, configured) -> None:
+    configured(timeout="soon")
+    done = session("--verifier-family", "falcon", "--ignore-glob", "test_*")
+    assert done.status == pytest.ExitCode.USAGE_ERROR
+    assert "`timeout` in [tool.verifier] is no" in done.out

@@ -1,0 +1,239 @@
+"""`verifier.run`: the command from Python, and what came of it as an object that notebooks show."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from verifier import adapter as adapters
+from verifier.commands import selection
+from verifier.commands.options import RunOptions, require_sense
+from verifier.commands.recording import recorded
+from verifier.commands.run import REPORT_FILE, require_adapter
+from verifier.errors import ExitStatus, UsageError
+from verifier.known.excusing import judged
+from verifier.record import Record, read
+from verifier.report.findings import Finding, described
+from verifier.report.whole import Whole, whole
+from verifier.spec import WORKING_DTYPES
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Result:
+    """What a run found, made from its record alone.
+
+    Args:
+        record: the record.
+        folder: where record and report are; None where they do not stay.
+    """
+
+    def __init__(self, record: Record, folder: Path | None = None) -> None:
+        self.record = record
+        self.folder = folder
+
+    @cached_property
+    def whole(self) -> Whole:
+        """Everything that a report says."""
+        return whole(self.record)
+
+    @property
+    def status(self) -> ExitStatus:
+        """How the command would have ended."""
+        return self.whole.summary.status
+
+    @property
+    def conforms(self) -> bool:
+        """Whether the adapter conforms: nothing failed that is not known, and enough was looked at."""
+        return self.status is ExitStatus.CONFORMS
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The adapter's distinct failures, each with its smallest case, its rule and its evidence."""
+        return self.whole.summary.findings
+
+    @property
+    def upstream(self) -> tuple[Finding, ...]:
+        """Where Hugging Face disagrees with itself."""
+        return self.whole.summary.upstream
+
+    @property
+    def rules(self) -> Mapping[str, str]:
+        """What explains each failure, by fingerprint: `new_decoder_architecture and multi_query`; those that nothing
+        explains are left out."""
+        return {one.fingerprint: one.rule.text for one in self.failures if one.rule is not None}
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Every outcome as a row: case, config, check, area, verdict, measured, bound, where, message, fingerprint,
+        seconds.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UsageError("to_dataframe needs pandas: pip install pandas") from error
+        configs = {case: described(spec) for case, spec in self.record.cases.items()}
+        rows = []
+        for entry in judged(self.record).entries:
+            outcome = entry.outcome
+            rows.append(
+                {
+                    "case": entry.case,
+                    "label": self.record.cases[entry.case].label,
+                    "valid": self.record.cases[entry.case].valid,
+                    "area": outcome.check.partition(".")[0],
+                    "check": outcome.check,
+                    "verdict": str(outcome.verdict),
+                    "measured": outcome.measured,
+                    "bound": outcome.bound,
+                    "where": outcome.where,
+                    "message": outcome.message,
+                    "fingerprint": entry.fingerprint,
+                    "seconds": outcome.seconds,
+                    **configs[entry.case],
+                }
+            )
+        return pandas.DataFrame(rows)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the page of it.
+
+        Raises:
+            UsageError: it cannot be written there.
+        """
+        from verifier.report import files, html
+
+        files.put(html.render([self.whole]), Path(path))
+        return Path(path)
+
+    def __repr__(self) -> str:
+        from verifier.report import console, terminal
+
+        text = io.StringIO()
+        terminal.show_verdict(self.whole.summary, console.into(text))
+        return text.getvalue().strip()
+
+    def _repr_html_(self) -> str:
+        from verifier.report.notebook import render
+
+        return render(self.whole)
+
+
+def run(
+    family: str,
+    adapter: object = None,
+    *,
+    only: str | Sequence[str] = (),
+    where: str | Sequence[str] | Mapping[str, Any] = (),
+    preset: str | None = None,
+    checkpoint: str | None = None,
+    seed: int = 0,
+    dtypes: Sequence[str] = WORKING_DTYPES,
+    device: str = "cpu",
+    everywhere: bool = False,
+    baseline: str | Path | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    memory: int | None = None,
+    isolation: bool | None = None,
+    gate: Sequence[str] = (),
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Result:
+    """Run the family's cases under an adapter, as `verifier run` does, and give back what came of it.
+
+    ```python
+    result = verifier.run("falcon", "bridge", only="qkv", where={"alibi": True})
+    assert result.conforms, result.failures
+    ```
+
+    Args:
+        family: the family's name.
+        adapter: a registered name, `module:object`, or the adapter itself, which then runs in this very process,
+            without limits; None for the one that the configuration names.
+        only: globs that select checks.
+        where: `"alibi=true"`, several of these, or a mapping from flag to value.
+        preset: this published checkpoint's shape instead of the matrix.
+        checkpoint: the model in this folder instead of the matrix.
+        seed: of weights and inputs.
+        dtypes: the working dtypes in which precision is judged.
+        device: where cases run.
+        everywhere: whether every check looks at every case.
+        baseline: the file with the known failures.
+        workers: processes; None for the usable cores.
+        timeout: seconds that a case may take; 0 for no limit.
+        memory: bytes that a case may take; 0 for no limit.
+        isolation: whether cases run in processes of their own; None for wherever that is possible.
+        gate: the verdicts that fail besides those that always do: `reduced`, `upstream`, `skip`.
+        out: the folder for record and report; None for none that stays.
+        progress: whether to show how far it is.
+
+    Raises:
+        UsageError: something of it is wrong.
+        Inconclusive: no case is like that.
+        VerifierError: the harness, or code from outside at its import, failed.
+        KeyboardInterrupt: Ctrl-C before the first case; later on what is there is given back.
+    """
+    from verifier import checks, configuration
+    from verifier.known.file import read as known_in
+    from verifier.known.file import require_of
+    from verifier.report import console
+
+    globs = (only,) if isinstance(only, str) else tuple(only)
+    checks.require_known(globs)
+    if adapter is None:
+        adapter = configuration.read(Path.cwd()).adapter
+    mine = not isinstance(adapter, str)
+    reference = adapter if isinstance(adapter, str) else adapters.here(adapter)
+    if mine and isolation:
+        raise UsageError("an adapter object runs in this process; name it as 'module:object' to have it isolated")
+    if not mine:
+        require_adapter(reference)
+    options = RunOptions(
+        family=family,
+        adapters=(reference,),
+        only=globs,
+        where=selection.wishes(where),
+        preset=preset,
+        checkpoint=checkpoint,
+        dtypes=tuple(dtypes),
+        device=device,
+        seed=seed,
+        workers=workers,
+        everywhere=everywhere,
+        timeout=timeout,
+        memory=memory,
+        isolation=not mine if isolation is None else isolation,
+        gate=configuration.gates(gate),
+    )
+    require_sense(options)
+    specs = selection.from_matrix(
+        family,
+        seed=seed,
+        dtypes=options.dtypes,
+        device=device,
+        where=options.where,
+        preset=preset,
+        checkpoint=checkpoint,
+        everywhere=everywhere,
+    )
+    known = None if baseline is None else known_in(Path(baseline))
+    if known is not None:
+        require_of(known, family, reference, "this run")
+    shown = console.standard_error() if progress else console.into(io.StringIO())
+    with tempfile.TemporaryDirectory(prefix="verifier-") as spare:
+        folder = Path(spare) if out is None else Path(out)
+        path = recorded(options, reference, specs, folder, known, shown)
+        if path is None:
+            raise KeyboardInterrupt
+        result = Result(read(path), None if out is None else folder)
+    if out is not None:
+        result.report(Path(out) / REPORT_FILE)
+    return result

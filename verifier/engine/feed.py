@@ -1,0 +1,141 @@
+"""Cases one at a time, each when it is asked for, in a worker that is kept; or in this very process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from verifier.engine.events import CaseFinished, CheckInfo, Event, OutcomeReady, RunFinished, RunStarted, WorkerLost
+from verifier.engine.inline import threads_kept
+from verifier.engine.interrupts import Paused
+from verifier.engine.loading import Loaded, load
+from verifier.engine.plan import Plan
+from verifier.engine.run import run as run_plan
+from verifier.engine.worker import Result, told
+from verifier.outcome import Outcome
+from verifier.spec import CaseSpec
+
+
+class Feed(Protocol):
+    """Runs a case at a time.
+
+    Attributes:
+        started: what the adapter calls itself, and which checks are selected; None before the first case.
+        lost: the processes that died in a case, so far.
+    """
+
+    started: RunStarted | None
+    lost: list[WorkerLost]
+
+    def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+        """What these checks say of the case, and those on which it hangs that they could look.
+
+        Raises:
+            UsageError: a check, the family, the adapter or the device is not what it should be.
+            ImportFailed: code from outside raised, or ended its process, at import.
+            HarnessError: the harness failed on the case; others can be run after it.
+            KeyboardInterrupt: Ctrl-C.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what was started."""
+        ...
+
+
+class Isolated:
+    """In a worker process, under the plan's limits; it is replaced where a case ends it.
+
+    Its run is paused between two cases, and takes no signal then.
+
+    Args:
+        plan: family, adapter, checks, device and limits; it has no cases yet.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._wanted: dict[str, tuple[str, ...]] = {}
+        self._plan = replace(plan, wanted=self._wanted)
+        self._more: deque[CaseSpec] = deque()
+        self._events: Generator[Event] | None = None
+        self._paused = Paused()
+        self.started: RunStarted | None = None
+        self.lost: list[WorkerLost] = []
+
+    def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+        try:
+            with self._paused:
+                return self._run(spec, checks)
+        except BaseException:
+            self.close()  # the next case begins anew
+            raise
+
+    def _run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+        self._wanted[spec.id] = tuple(checks)
+        if self._events is None:
+            self._events = run_plan(replace(self._plan, specs=(spec,)), workers=1, more=self._more)
+        else:
+            self._more.append(spec)
+        outcomes: dict[str, Outcome] = {}
+        for event in self._events:
+            match event:
+                case RunStarted():
+                    self.started = event
+                case OutcomeReady(case=case, outcome=outcome) if case == spec.id:
+                    outcomes[outcome.check] = outcome
+                case WorkerLost():
+                    self.lost.append(event)
+                case CaseFinished(case=case) if case == spec.id:
+                    return tuple(outcomes.values())
+                case RunFinished():
+                    break
+                case _:
+                    pass
+        raise KeyboardInterrupt  # nothing else ends a run before its case has ended
+
+    def close(self) -> None:
+        if self._events is not None:
+            with self._paused:
+                self._events.close()
+            self._events = None
+            self._more.clear()
+
+
+class Here:
+    """In this very process, for a debugger, for a coverage tool, or for an adapter that only this process has.
+
+    Args:
+        plan: family, adapter, checks and device.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._loaded: Loaded | None = None
+        self.started: RunStarted | None = None
+        self.lost: list[WorkerLost] = []
+
+    def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+        with threads_kept():
+            return self._run(self._plan, spec, checks)
+
+    def _run(self, plan: Plan, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+        if self._loaded is None:
+            self._loaded = load(plan.family, plan.adapter, plan.only, plan.device, about_to=lambda what: None)
+            self.started = RunStarted(
+                adapter_name=str(self._loaded.adapter.name),
+                adapter_version=str(self._loaded.adapter.version),
+                checks=self._loaded.infos,
+                expected=0,
+                workers=1,
+            )
+        task = replace(plan, wanted={spec.id: tuple(checks)}).task(spec)
+        return tuple(one.outcome for one in told(task, self._loaded) if isinstance(one, Result))
+
+    def close(self) -> None:
+        self._loaded = None
+
+
+def described(checks: Sequence[CheckInfo]) -> list[dict[str, str]]:
+    """The checks as a record's first line has them."""
+    return [{"id": check.id, "doc": check.doc, "applies": check.applies} for check in checks]

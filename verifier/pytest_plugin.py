@@ -1,0 +1,202 @@
+"""The pytest plugin: the matrix as tests, by a decorator or from the command line, with the record and the report.
+
+It is loaded by every pytest run on the machine, so it imports nothing of ours, and nothing heavy, until it is used.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from verifier.testing.keeping import Keeper, Kept
+
+_GROUP = "verifier: adapters of interpretability libraries held against Hugging Face"
+_OF_THE_FAMILY = ("adapter", "only", "where", "baseline", "seed", "everywhere", "per")
+_NEWS = "verifier_news"  # the attribute of a report that carries what happened from one process to another
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the door without a test file."""
+    group = parser.getgroup("verifier", _GROUP)
+    group.addoption("--verifier-family", metavar="FAMILY", help="Run FAMILY's matrix as tests.")
+    group.addoption("--verifier-adapter", metavar="NAME|MODULE:OBJECT", help="The adapter under test.")
+    group.addoption("--verifier-only", action="append", default=[], metavar="GLOB", help="Checks to run.")
+    group.addoption("--verifier-where", action="append", default=[], metavar="FLAG=VALUE,…", help="Cases to run.")
+    group.addoption("--verifier-baseline", metavar="FILE", help="Known failures, which are expected to fail, strictly.")
+    group.addoption("--verifier-seed", type=int, metavar="N", help="Of weights and inputs; 0 if not given.")
+    group.addoption("--verifier-everywhere", action="store_true", help="Every check on every case.")
+    group.addoption(
+        "--verifier-per",
+        choices=("area", "check"),
+        default="area",
+        help="Whether a test is a case and an area of checks, which are its subtests, or a case and a check.",
+    )
+    group.addoption(
+        "--verifier-no-isolation",
+        action="store_true",
+        help="Run adapters in pytest's own process: for --pdb, and for tools that measure coverage; in decorated "
+        "tests too.",
+    )
+    group.addoption(
+        "--verifier-out",
+        metavar="DIR",
+        help="Where record and report of each adapter go, in DIR/FAMILY-ADAPTER; of decorated tests too.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known, and the door without a test file."""
+    config.addinivalue_line("markers", "verifier: a case of a model family and what is checked of it")
+    family = config.getoption("verifier_family")
+    if not family:
+        for name in _OF_THE_FAMILY:
+            wish = config.getoption(f"verifier_{name}")
+            if wish is not None and wish is not False and wish not in ([], "area"):
+                raise pytest.UsageError(f"--verifier-{name} needs --verifier-family: which family is to be run?")
+    # A test of no file is named as pytest names it when it fails; as a path there is no such thing.
+    config.option.verifier_items = [one for one in config.args if family and one.startswith(f"{family}::")]
+    config.args[:] = [one for one in config.args if one not in config.option.verifier_items]
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Main(config), "verifier-main")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The matrix that the command line asks for, as if it stood in a file."""
+    if config.getoption("verifier_family"):
+        from verifier.errors import VerifierError
+        from verifier.testing.collecting import collected
+
+        try:
+            items.extend(collected(session))
+        except VerifierError as error:
+            raise pytest.UsageError(str(error)) from error
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell each share what is asked of it, so that a case is run once for all its items."""
+    if not _is_used():
+        return
+    from verifier.testing.parametrizing import checks_of
+    from verifier.testing.running import share_of
+
+    for item in session.items:
+        found = checks_of(item)
+        if found is not None:
+            share_of(found.plan, isolated=not session.config.getoption("verifier_no_isolation")).expect(found.item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Let the checks know in which item they run: their subtests are its."""
+    if not _is_used():
+        return (yield)
+    from verifier.testing.parametrizing import running_item
+
+    token = running_item.set(item)
+    try:
+        return (yield)
+    finally:
+        running_item.reset(token)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Send along what happened, to the process that keeps the record."""
+    report = yield
+    if _is_used():
+        from verifier.testing.parametrizing import checks_of
+        from verifier.testing.running import share_of
+
+        found = checks_of(item)
+        news = share_of(found.plan).news() if found is not None else None
+        if news is not None:
+            setattr(report, _NEWS, news)
+    return report
+
+
+def pytest_sessionfinish() -> None:
+    """End what was started to run cases in."""
+    if _is_used():
+        from verifier.testing.running import close_all
+
+        close_all()
+
+
+class _Main:
+    """The process that hears of every item: with pytest-xdist the one that gives work to the others.
+
+    Args:
+        config: of the session.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._began = time.monotonic()
+        self._keeper: Keeper | None = None
+        self._kept: list[Kept] = []
+        self._complaints: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what happened."""
+        news = getattr(report, _NEWS, None)
+        if news is None:
+            return
+        if self._keeper is None:
+            from verifier.testing.keeping import Keeper
+
+            out = self._config.getoption("verifier_out")
+            self._keeper = Keeper(None if out is None else Path(out))
+        self._keeper.note(news)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """End the records; what no item says, that too little was looked at, makes the session fail."""
+        if self._keeper is None:
+            return
+        from verifier.engine.events import Stop
+        from verifier.errors import ExitStatus
+
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        whole = ended and not session.shouldstop and not session.shouldfail
+        self._kept = self._keeper.finish(Stop.COMPLETE if whole else Stop.INTERRUPTED, time.monotonic() - self._began)
+        self._complaints = self._keeper.complaints
+        bad = [one for one in self._kept if one.summary.status is not ExitStatus.CONFORMS]
+        if exitstatus == pytest.ExitCode.OK and (bad or self._complaints):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """The verdict on each adapter, as the command gives it."""
+        for one in self._kept:
+            from verifier.report import console, terminal
+
+            text = io.StringIO()
+            terminal.show_verdict(one.summary, console.into(text))
+            terminalreporter.section(f"verifier {one.summary.run.family} × {one.summary.run.adapter}")
+            terminalreporter.write_line(text.getvalue().rstrip())
+            if one.folder is not None:
+                terminalreporter.write_line(f"record and report  {one.folder}")
+        for complaint in self._complaints:
+            terminalreporter.write_line(f"verifier: {complaint}", red=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole cases to one worker, so that nothing is built twice; other tests are spread as ever."""
+    if config.getoption("dist") not in ("load", "loadgroup"):
+        return None
+    from verifier.testing.spreading import WholeCases
+
+    return WholeCases(config, log)
+
+
+def _is_used() -> bool:
+    """Whether any test of this process is ours."""
+    return "verifier.testing.parametrizing" in sys.modules

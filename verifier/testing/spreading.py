@@ -1,0 +1,59 @@
+"""How pytest-xdist spreads items: those of one case go to one worker, and where there are none, as it always does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadGroupScheduling, LoadScheduling
+
+from verifier import plugins
+from verifier.checks import AREAS, GROUP
+from verifier.outcome import is_short_id
+
+# How the name of an item ends: the case's id, and the area or the check.
+_ENDS = re.compile(r"-([^-\[\]]+)-([^-.\[\]]+)(?:\.[^-\[\]]+)?\]$")
+
+
+def case_of(nodeid: str) -> str | None:
+    """The id of the case that the item looks at; None where it is none of ours, as far as its name tells."""
+    found = _ENDS.search(nodeid)
+    if found is None or not is_short_id(found[1]):
+        return None
+    # Another project may have a test of `[cpu-standard-forward]`, which then shares a process with its like.
+    return found[1] if found[2] in AREAS or plugins.names(GROUP) else None
+
+
+class _ByCase(LoadGroupScheduling):  # type: ignore[misc]  # it has no types
+    def _split_scope(self, nodeid: str) -> str:
+        case = case_of(nodeid)
+        if case is None and self.config.getoption("dist") == "loadgroup":
+            return str(super()._split_scope(nodeid))
+        return case or nodeid
+
+
+class WholeCases:
+    """A scheduler that is pytest-xdist's own until it sees an item of ours.
+
+    Args:
+        config: of the session, in which `dist` is `load` or `loadgroup`.
+        log: of pytest-xdist.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        self._config, self._log = config, log
+        kind = LoadScheduling if config.getoption("dist") == "load" else LoadGroupScheduling
+        self._inner: Any = kind(config, log)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+        """What a worker has collected; every worker collects the same."""
+        if not isinstance(self._inner, _ByCase) and any(map(case_of, collection)):
+            before, self._inner = self._inner, _ByCase(self._config, self._log)
+            for one in before.nodes:
+                self._inner.add_node(one)
+        self._inner.add_node_collection(node, collection)
