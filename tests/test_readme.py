@@ -31,9 +31,7 @@ def test_its_decorated_test_has_every_case_that_it_asks_for() -> None:
     function = executed("@parametrize_with_checks")["test_conforms"]
     (marked,) = [mark for mark in function.pytestmark if mark.name == "parametrize"]
     wanted = matrix.cases(family.load("falcon"), "falcon", where={"alibi": "true"})
-    assert {case.id for case, _ in (one.values for one in marked.args[1])} == {
-        spec.id for spec in wanted if spec.valid
-    }
+    assert {case.id for case, _ in (one.values for one in marked.args[1])} == {spec.id for spec in wanted if spec.valid}
 
 
 def test_its_run_from_python_conforms() -> None:
