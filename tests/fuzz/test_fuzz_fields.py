@@ -63,7 +63,7 @@ def test_a_field_may_be_fixed(falcons):
     values = found.values(found.plainest)
     assert values["alibi"] is True
     assert values["long"] == 33
-    assert found.differing(found.plainest) == {}
+    assert found.differing(found.plainest) == {"alibi": True, "long": 33}  # it says what it was fixed to
 
 
 @pytest.mark.parametrize(
