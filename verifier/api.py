@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
-from verifier import adapter as adapters
-from verifier.commands import selection
-from verifier.commands.options import RunOptions, require_sense
 from verifier.commands.recording import recorded
-from verifier.commands.run import REPORT_FILE, require_adapter
+from verifier.commands.run import REPORT_FILE
+from verifier.commands.wishes import Wishes, asked_for
 from verifier.errors import ExitStatus, UsageError
 from verifier.known.excusing import judged
 from verifier.record import Record, read
 from verifier.report.findings import Finding, described
 from verifier.report.whole import Whole, whole
-from verifier.spec import WORKING_DTYPES
 
 if TYPE_CHECKING:
     import pandas
@@ -130,22 +127,9 @@ def run(
     family: str,
     adapter: object = None,
     *,
-    only: str | Sequence[str] = (),
-    where: str | Sequence[str] | Mapping[str, Any] = (),
-    preset: str | None = None,
-    checkpoint: str | None = None,
-    seed: int = 0,
-    dtypes: Sequence[str] = WORKING_DTYPES,
-    device: str = "cpu",
-    everywhere: bool = False,
-    baseline: str | Path | None = None,
-    workers: int | None = None,
-    timeout: float | None = None,
-    memory: int | None = None,
-    isolation: bool | None = None,
-    gate: Sequence[str] = (),
     out: str | Path | None = None,
     progress: bool = True,
+    **wishes: Unpack[Wishes],
 ) -> Result:
     """Run the family's cases under an adapter, as `verifier run` does, and give back what came of it.
 
@@ -158,6 +142,9 @@ def run(
         family: the family's name.
         adapter: a registered name, `module:object`, or the adapter itself, which then runs in this very process,
             without limits; None for the one that the configuration names.
+        out: the folder for record and report; None for none that stays.
+        progress: whether to show how far it is.
+        wishes: any of the following.
         only: globs that select checks.
         where: `"alibi=true"`, several of these, or a mapping from flag to value.
         preset: this published checkpoint's shape instead of the matrix.
@@ -172,8 +159,6 @@ def run(
         memory: bytes that a case may take; 0 for no limit.
         isolation: whether cases run in processes of their own; None for wherever that is possible.
         gate: the verdicts that fail besides those that always do: `reduced`, `upstream`, `skip`.
-        out: the folder for record and report; None for none that stays.
-        progress: whether to show how far it is.
 
     Raises:
         UsageError: something of it is wrong.
@@ -181,56 +166,13 @@ def run(
         VerifierError: the harness, or code from outside at its import, failed.
         KeyboardInterrupt: Ctrl-C before the first case; later on what is there is given back.
     """
-    from verifier import checks, configuration
-    from verifier.known.file import read as known_in
-    from verifier.known.file import require_of
     from verifier.report import console
 
-    globs = (only,) if isinstance(only, str) else tuple(only)
-    checks.require_known(globs)
-    if adapter is None:
-        adapter = configuration.read(Path.cwd()).adapter
-    mine = not isinstance(adapter, str)
-    reference = adapter if isinstance(adapter, str) else adapters.here(adapter)
-    if mine and isolation:
-        raise UsageError("an adapter object runs in this process; name it as 'module:object' to have it isolated")
-    if not mine:
-        require_adapter(reference)
-    options = RunOptions(
-        family=family,
-        adapters=(reference,),
-        only=globs,
-        where=selection.wishes(where),
-        preset=preset,
-        checkpoint=checkpoint,
-        dtypes=tuple(dtypes),
-        device=device,
-        seed=seed,
-        workers=workers,
-        everywhere=everywhere,
-        timeout=timeout,
-        memory=memory,
-        isolation=not mine if isolation is None else isolation,
-        gate=configuration.gates(gate),
-    )
-    require_sense(options)
-    specs = selection.from_matrix(
-        family,
-        seed=seed,
-        dtypes=options.dtypes,
-        device=device,
-        where=options.where,
-        preset=preset,
-        checkpoint=checkpoint,
-        everywhere=everywhere,
-    )
-    known = None if baseline is None else known_in(Path(baseline))
-    if known is not None:
-        require_of(known, family, reference, "this run")
+    asked = asked_for(family, adapter, wishes, what="this run")
     shown = console.standard_error() if progress else console.into(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="verifier-") as spare:
         folder = Path(spare) if out is None else Path(out)
-        path = recorded(options, reference, specs, folder, known, shown)
+        path = recorded(asked.options, asked.reference, asked.specs, folder, asked.baseline, shown)
         if path is None:
             raise KeyboardInterrupt
         result = Result(read(path), None if out is None else folder)

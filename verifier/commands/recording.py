@@ -67,7 +67,7 @@ def recorded(
 
     with record.held(folder):
         earlier = resuming.find(folder) if options.resume else None
-        header = _header(options, reference, specs, baseline)
+        header = header_of(options, reference, specs, baseline)
         if earlier is not None:
             resuming.require_same(earlier, header, specs)
         missing = tuple(spec for spec in specs if earlier is None or spec.id not in earlier.done)
@@ -77,7 +77,7 @@ def recorded(
             specs=missing,
             only=options.only,
             device=specs[0].device,
-            limits=_limits(options, specs),
+            limits=limits_of(options, specs),
             known=record.durations(folder / record.FILE),
         )
         if earlier is not None and not missing and earlier.end is not None and earlier.end.stop == Stop.COMPLETE:
@@ -228,14 +228,14 @@ def _workers(options: RunOptions) -> int:
     return options.workers or usable_cores()
 
 
-def _limits(options: RunOptions, specs: Sequence[CaseSpec]) -> Limits:
+def limits_of(options: RunOptions, specs: Sequence[CaseSpec]) -> Limits:
     """What was asked for, 0 standing for no limit, and defaults elsewhere."""
     large = options.preset is not None or any(spec.checkpoint for spec in specs)
     usual = defaults(large=large, workers=_workers(options))
     return usual.or_as_asked(options.timeout, options.memory)
 
 
-def _header(
+def header_of(
     options: RunOptions, reference: str, specs: Sequence[CaseSpec], baseline: Baseline | None
 ) -> dict[str, Any]:
     """The fields of the record's first line that are known before anything is loaded."""

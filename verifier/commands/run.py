@@ -151,7 +151,7 @@ def _wanted(options: RunOptions, references: Sequence[str], baselines: Mapping[s
 
 
 def _cases(options: RunOptions) -> tuple[CaseSpec, ...]:
-    specs = _selected(options)
+    specs = selection.of(options)
     if options.shard is None:
         return specs
     mine = dealt(specs, options.shard)
@@ -161,21 +161,6 @@ def _cases(options: RunOptions) -> tuple[CaseSpec, ...]:
             f"one is {len(specs)}/{options.shard.of}; nothing ran"
         )
     return mine
-
-
-def _selected(options: RunOptions) -> tuple[CaseSpec, ...]:
-    if options.cases is not None:
-        return selection.from_file(options.family, options.cases)
-    return selection.from_matrix(
-        options.family,
-        seed=options.seed,
-        dtypes=options.dtypes,
-        device=options.device,
-        where=options.where,
-        preset=options.preset,
-        checkpoint=options.checkpoint,
-        everywhere=options.everywhere,
-    )
 
 
 def folder_name(*parts: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier import family, matrix, plugins, record
+from verifier.commands.options import RunOptions
 from verifier.configuration import SEEDS
 from verifier.engine.plan import distinct
 from verifier.errors import Inconclusive, UsageError
@@ -55,6 +56,27 @@ def from_matrix(
     if not chosen:
         raise Inconclusive(f"no case of {reference!r} is as --where asks; nothing ran")
     return chosen
+
+
+def of(options: RunOptions) -> tuple[CaseSpec, ...]:
+    """The cases that a run's options name.
+
+    Raises:
+        UsageError: something that was asked for is wrong.
+        Inconclusive: no case is like that.
+    """
+    if options.cases is not None:
+        return from_file(options.family, options.cases)
+    return from_matrix(
+        options.family,
+        seed=options.seed,
+        dtypes=options.dtypes,
+        device=options.device,
+        where=options.where,
+        preset=options.preset,
+        checkpoint=options.checkpoint,
+        everywhere=options.everywhere,
+    )
 
 
 def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:

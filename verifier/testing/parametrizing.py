@@ -184,8 +184,7 @@ def parametrize_with_checks(family: str, *, adapter: object, **wishes: Any) -> C
         family: the family's name.
         adapter: a registered name, `module:object`, or the adapter itself. Named, it runs in a process of its own,
             under limits; an object runs in this one.
-        wishes: `only`, `where`, `preset`, `checkpoint`, `seed`, `dtypes`, `device`, `everywhere`, `baseline`,
-            `timeout`, `memory`, `isolation`, `gate` and `per`, as `verifier.testing.plans.planned` takes them.
+        wishes: what `verifier.run` takes besides, and `per`.
 
     Raises:
         UsageError: something of it is wrong.

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from verifier import adapter as adapters
 from verifier import checks as all_checks
-from verifier import configuration
 from verifier import family as families
-from verifier.engine.environment import versions
 from verifier.engine.events import CheckInfo
-from verifier.engine.limits import Limits, defaults
+from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan, applicable
 from verifier.errors import UsageError
 from verifier.known.entries import Baseline, KnownFailure
 from verifier.outcome import Verdict, short_id
 from verifier.report.text import value
-from verifier.spec import WORKING_DTYPES, CaseSpec
+from verifier.spec import CaseSpec
+
+if TYPE_CHECKING:
+    from verifier.commands.wishes import Wishes
 
 Per = Literal["area", "check"]
 
@@ -39,7 +38,7 @@ class TestPlan:
         is_object: whether the adapter is an object of this process, and not one that any process finds by its name.
         baseline: what is known to fail.
         gate: the verdicts that fail besides those that always do.
-        asked: what narrowed it, as a record's first line has it.
+        header: the fields of a record's first line that are known before anything runs.
         only: the globs that selected the checks.
         id: the same in every process that collects it.
     """
@@ -56,7 +55,7 @@ class TestPlan:
     is_object: bool = False
     baseline: Baseline | None = None
     gate: frozenset[Verdict] = frozenset()
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     id: str
 
@@ -73,131 +72,56 @@ class TestPlan:
         reason = families.load(self.family).refusal(spec.config)
         return replace(spec, valid=reason is None, reason=reason, device=self.plan.device)
 
-    def header(self) -> dict[str, Any]:
-        """The fields of a record's first line that are known before anything runs."""
-        described = families.load(self.family)
-        return {
-            "family": self.family,
-            "adapter": self.adapter,
-            "versions": versions(self.adapter),
-            "seed": self.specs[0].seed,
-            "flags": {name: list(values) for name, values in described.flags().items()},
-            "dims": dict(described.dims()),
-            "asked": dict(self.asked),
-            "limits": {"timeout": self.limits.seconds, "memory": self.limits.bytes},
-        }
 
-
-def planned(
-    family: str,
-    adapter: object,
-    *,
-    only: Sequence[str] = (),
-    where: str | Sequence[str] | Mapping[str, Any] = (),
-    preset: str | None = None,
-    checkpoint: str | None = None,
-    seed: int = 0,
-    dtypes: Sequence[str] = WORKING_DTYPES,
-    device: str = "cpu",
-    everywhere: bool = False,
-    baseline: str | Path | None = None,
-    timeout: float | None = None,
-    memory: int | None = None,
-    isolation: bool | None = None,
-    gate: Sequence[str] = (),
-    per: Per = "area",
-) -> TestPlan:
-    """The plan of these wishes, which are those of `verifier run`.
+def planned(family: str, adapter: object, *, per: Per = "area", **wishes: Unpack[Wishes]) -> TestPlan:
+    """The plan of these wishes, which are those of `verifier.run`.
 
     Args:
         family: the family's name.
         adapter: an adapter's name, `module:object`, or the adapter itself, which then runs in this process.
-        only: globs that select checks.
-        where: `"alibi=true"`, several of these, or a mapping from flag to value.
-        preset: this published checkpoint's shape instead of the matrix.
-        checkpoint: the model in this folder instead of the matrix.
-        seed: of weights and inputs.
-        dtypes: the working dtypes in which precision is judged.
-        device: where cases run.
-        everywhere: whether every check looks at every case.
-        baseline: the file with the known failures.
-        timeout: seconds that a case may take; 0 for no limit.
-        memory: bytes that a case may take; 0 for no limit.
-        isolation: whether cases run in a process of their own; None for wherever that is possible.
-        gate: the verdicts that fail besides those that always do: `reduced`, `upstream`, `skip`.
         per: whether an item is a case and an area, or a case and a check.
+        wishes: what `verifier.run` takes besides, but for `workers`: pytest decides how many processes there are.
 
     Raises:
         UsageError: something of it is wrong.
         Inconclusive: no case is like that.
         ImportFailed: code from outside raised at import.
     """
-    from verifier.commands import selection
-    from verifier.commands.options import RunOptions, require_sense
-    from verifier.commands.run import require_adapter
-    from verifier.known.file import read, require_of
+    from verifier.commands.recording import header_of, limits_of
+    from verifier.commands.wishes import asked_for
 
     if per not in ("area", "check"):
         raise UsageError(f"per={per!r}: an item is per 'area' or per 'check'")
-    only = (only,) if isinstance(only, str) else tuple(only)
-    wishes = selection.wishes(where)
-    is_object = not isinstance(adapter, str)
-    reference = adapter if isinstance(adapter, str) else adapters.here(adapter)
-    if not is_object:
-        require_adapter(reference)
-    if isolation and is_object:
-        raise UsageError("an adapter object runs in this process; name it as 'module:object' to have it isolated")
-    isolated = not is_object if isolation is None else isolation
-    require_sense(
-        RunOptions(
-            family=family, preset=preset, checkpoint=checkpoint, isolation=isolated, timeout=timeout, memory=memory
-        )
-    )
-    specs = selection.from_matrix(
-        family,
-        seed=seed,
-        dtypes=tuple(dtypes),
-        device=device,
-        where=wishes,
-        preset=preset,
-        checkpoint=checkpoint,
-        everywhere=everywhere,
-    )
-    known = None if baseline is None else read(Path(baseline))
-    if known is not None:
-        require_of(known, family, reference, "these tests")
-    gate = configuration.gates(gate)
-    asked: dict[str, Any] = {
-        "only": list(only),
-        "where": list(wishes),
-        "preset": preset,
-        "checkpoint": checkpoint,
-        "everywhere": everywhere,
-        "dtype": list(dtypes),
-        "device": device,
-        "baseline": None if known is None else f"{known.path} ({known.digest})",
-        "gate": list(gate),
-        "pytest": True,
-    }
-    usual = defaults(large=preset is not None or checkpoint is not None, workers=1)
-    limits = usual.or_as_asked(timeout, memory)
-    checks = tuple(CheckInfo(id=one.id, doc=one.doc, applies=one.applies) for one in all_checks.select(only))
-    narrowed = {name: wish for name, wish in asked.items() if wish}
-    told_apart = [narrowed, [spec.id for spec in specs], [check.id for check in checks], per, isolated, asdict(limits)]
+    if wishes.get("workers") is not None:
+        raise UsageError("workers are pytest's here: pytest -n 2")
+    asked = asked_for(family, adapter, wishes, what="these tests")
+    options = replace(asked.options, workers=1)
+    limits = limits_of(options, asked.specs)
+    header = header_of(options, asked.reference, asked.specs, asked.baseline)
+    header["asked"] = {**header["asked"], "pytest": True}
+    checks = tuple(CheckInfo(id=one.id, doc=one.doc, applies=one.applies) for one in all_checks.select(options.only))
+    told_apart = [
+        header["asked"],
+        [spec.id for spec in asked.specs],
+        [check.id for check in checks],
+        per,
+        options.isolation,
+        asdict(limits),
+    ]
     return TestPlan(
-        id=short_id([family, reference, *told_apart]),
+        id=short_id([family, asked.reference, *told_apart]),
         family=family,
-        adapter=reference,
-        specs=specs,
+        adapter=asked.reference,
+        specs=asked.specs,
         checks=checks,
         per=per,
         limits=limits,
-        isolated=isolated,
-        is_object=is_object,
-        baseline=known,
-        gate=frozenset(map(Verdict, gate)),
-        asked=narrowed,
-        only=only,
+        isolated=options.isolation,
+        is_object=asked.is_object,
+        baseline=asked.baseline,
+        gate=frozenset(map(Verdict, options.gate)),
+        header={**header, "limits": {"timeout": limits.seconds, "memory": limits.bytes}},
+        only=options.only,
     )
 
 

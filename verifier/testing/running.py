@@ -145,22 +145,19 @@ class Share:
         started = self._feed.started
         if self._line is None:
             assert started is not None
+            chosen = [spec.valid for spec in self.plan.specs if spec.id in self.selected]
             self._line = record.RunLine(
-                **self.plan.header(),
+                **{**self.plan.header, "planned": {"valid": chosen.count(True), "refused": chosen.count(False)}},
                 adapter_name=started.adapter_name,
                 adapter_version=started.adapter_version,
                 started=datetime.now(UTC).isoformat(timespec="seconds"),
                 checks=described(self.plan.checks),
-                planned={
-                    "valid": sum(spec.valid and spec.id in self.selected for spec in self.plan.specs),
-                    "refused": sum(not spec.valid and spec.id in self.selected for spec in self.plan.specs),
-                },
                 workers=1,
             )
             every = sum(len(item.checks) for item in items(self.plan) if item.known is None)
-            chosen = sum(map(len, self.selected.values()))
-            if chosen < every:  # `-k`, a node id, `--lf`: not to be held against a run of everything
-                asked = {**self._line.asked, "items": f"{chosen:,} of {every:,} outcomes"}
+            wanted = sum(map(len, self.selected.values()))
+            if wanted < every:  # `-k`, a node id, `--lf`: not to be held against a run of everything
+                asked = {**self._line.asked, "items": f"{wanted:,} of {every:,} outcomes"}
                 self._line = replace(self._line, asked=asked)
         return self._line
 
