@@ -11,7 +11,7 @@ from rich.text import Text
 
 from verifier.errors import ExitStatus
 from verifier.report import changes_words as words
-from verifier.report import text
+from verifier.report import fields, text
 from verifier.report.changes import Change, Changes, Kind
 from verifier.report.summary import Tally
 
@@ -48,16 +48,16 @@ def show(changes: Changes, console: Console) -> None:
 
 
 def _show_header(changes: Changes, console: Console) -> None:
-    fields = {"OLD": words.ran(changes.old), "NEW": words.ran(changes.new)}
-    fields |= {
+    facts = {"OLD": words.ran(changes.old), "NEW": words.ran(changes.new)}
+    facts |= {
         text.line(one.what, 60): words.different(one.old, one.new) for one in changes.differences[:MOST_DIFFERENCES]
     }
     left = len(changes.differences) - MOST_DIFFERENCES
     if left > 0:
-        fields["…"] = f"and {text.plural(left, 'more difference')}"
-    fields["checks in OLD only"] = words.names(changes.only_old_checks)
-    fields["checks in NEW only"] = words.names(changes.only_new_checks)
-    _show_fields(fields, console, indent=0)
+        facts["…"] = f"and {text.plural(left, 'more difference')}"
+    facts["checks in OLD only"] = words.names(changes.only_old_checks)
+    facts["checks in NEW only"] = words.names(changes.only_new_checks)
+    fields.show(facts, console, indent=0)
     console.print()
 
 
@@ -68,7 +68,7 @@ def _show_failures(failures: Sequence[Change], kind: Kind, console: Console) -> 
     for number, one in enumerate(failures[:MOST_FAILURES], start=1):
         console.print(_head(number, one))
         outcome = one.entry.outcome
-        _show_fields(
+        fields.show(
             {
                 "where": outcome.where,
                 "measured": text.against_bound(outcome),
@@ -121,16 +121,6 @@ def _show_lost(tallies: Sequence[Tally], console: Console) -> None:
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
     _show_left(len(tallies) - MOST_IN_A_LIST, console)
     console.print()
-
-
-def _show_fields(values: Mapping[str, str | None], console: Console, *, indent: int = 5) -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, style="dim")
-    grid.add_column(overflow="fold")
-    for name, value in values.items():
-        if value:
-            grid.add_row(name, Text(text.line(value)))
-    console.print(Padding(grid, (0, 0, 0, indent), expand=False))
 
 
 def _show_left(left: int, console: Console) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from verifier.errors import ExitStatus
 from verifier.outcome import Outcome, Verdict
-from verifier.report import text
+from verifier.report import fields, text
 from verifier.report.accepted import Baselined
 from verifier.report.causes import causes
 from verifier.report.findings import Finding
@@ -122,9 +122,9 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         line.append(f"  {measured}", style="dim")
     console.print(line)
     if outcome.verdict.is_finding or outcome.verdict is Verdict.REDUCED:
-        _show_fields({"where": outcome.where, "said": text.said(outcome), "in": outcome.site}, console)
+        fields.show({"where": outcome.where, "said": text.said(outcome), "in": outcome.site}, console)
     elif outcome.message:
-        _show_fields({"": outcome.message}, console)
+        fields.show({"": outcome.message}, console)
     if outcome.verdict.gates and outcome.detail:
         console.print(Padding(Text(text.detail(outcome.detail), style="dim"), (0, 0, 0, 10), expand=False))
 
@@ -212,7 +212,7 @@ def _show_causes(findings: Sequence[Finding], console: Console) -> None:
         line.append(f"at {text.line(cause.place, 100)}" if cause.place else "nowhere in particular", "bold")
         line.append(f"  ({numbers})", "dim")
         console.print(line)
-        _show_fields({"rule": cause.explanation}, console)
+        fields.show({"rule": cause.explanation}, console)
     if len(found) > MAX_CAUSES:
         console.print(f"     … and {len(found) - MAX_CAUSES} more in the report")
     console.print()
@@ -229,7 +229,7 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
         head.append(f"  {text.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[outcome.verdict])
         head.append(f"  {len(finding.cases)} of {text.plural(finding.ran, 'case')}")
         console.print(head)
-        _show_fields(
+        fields.show(
             {
                 "where": outcome.where,
                 "measured": text.against_bound(outcome),
@@ -249,16 +249,6 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
     console.print()
 
 
-def _show_fields(values: Mapping[str, str | None], console: Console) -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, style="dim")
-    grid.add_column(overflow="fold")
-    for name, value in values.items():
-        if value:
-            grid.add_row(name, Text(text.line(value)))
-    console.print(Padding(grid, (0, 0, 0, 5), expand=False))
-
-
 def _show_baselined(found: Baselined | None, console: Console) -> None:
     """The known failures, what is not true of them any more first."""
     if found is None:
@@ -271,7 +261,7 @@ def _show_baselined(found: Baselined | None, console: Console) -> None:
         head.append(f"{text.line(one.failure.fingerprint)} {text.line(one.failure.check)}", style="bold")
         head.append(f"  {one.words}", style="bold red")
         console.print(head)
-        _show_fields(
+        fields.show(
             {
                 "said": one.settled.said,
                 "rule": one.failure.rule or None,
