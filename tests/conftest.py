@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from collections.abc import Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -15,6 +18,10 @@ from verifier.adapter import Adapter
 from verifier.families.falcon import FalconFamily
 
 collect_ignore = ["sample"]  # a project of its own, whose tests run in an environment of its own
+
+# Started in a shell's background, tests inherit that Ctrl-C is ignored, and several of them send one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tiny models: a second thread costs more than it gives.
 torch.set_num_threads(1)
@@ -33,3 +40,16 @@ def falcon() -> FalconFamily:
 def bridge() -> Adapter:
     """An adapter that is right, so that what a check finds in it is a wrong check."""
     return adapter.load("bridge")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test finds no module that another one wrote, many of which are called alike, and leaves Ctrl-C as it was, which
+    Python's debugger does not."""
+    path, written, interrupt = list(sys.path), str(tmp_path_factory.getbasetemp()), signal.getsignal(signal.SIGINT)
+    for name, module in list(sys.modules.items()):
+        if str(vars(module).get("__file__") or "").startswith(written):
+            del sys.modules[name]
+    yield
+    sys.path[:] = path
+    signal.signal(signal.SIGINT, interrupt)

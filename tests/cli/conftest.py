@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,11 +26,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The process stands in the user's folder, and forgets it afterwards."""
-    path = list(sys.path)
+    """The process stands in the user's folder, and forgets it afterwards; a run into no other folder leaves nothing."""
+    path, reports = list(sys.path), folder / "reports"
+    before = reports.exists()
     monkeypatch.chdir(folder)
     yield folder
     sys.path[:] = path
+    if not before and reports.exists():
+        shutil.rmtree(reports)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

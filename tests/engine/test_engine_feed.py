@@ -115,15 +115,6 @@ def test_a_feed_can_be_closed_at_any_time_and_used_again(plan, fed) -> None:
     assert feed.run(wanted.specs[1], CHECKS)[0].verdict is Verdict.PASS
 
 
-@pytest.fixture
-def heard() -> Iterator[None]:
-    """Ctrl-C is heard, also where the tests were started in a background in which it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heard")
 def test_between_two_cases_an_interrupt_is_the_callers(plan, fed) -> None:
     wanted = plan("Right", count=2)
     feed = feed_of(fed, wanted)

@@ -75,6 +75,7 @@ def test_the_record_of_another_run_is_left_alone_and_the_tests_are_run(session, 
 
 
 def test_a_folder_that_cannot_be_made_is_told(session, folder: Path) -> None:
+    (folder / "test_it.py").write_text(decorated('"mine:Right"', where=ONE, only=ONLY))
     (folder / "file").write_text("")
     done = session("test_it.py", "--verifier-out", "file")
     assert done.counts == {"passed": 1}
@@ -84,6 +85,7 @@ def test_a_folder_that_cannot_be_made_is_told(session, folder: Path) -> None:
 
 
 def test_nothing_stays_where_nothing_was_asked_for(session, folder: Path) -> None:
+    (folder / "test_it.py").write_text(decorated('"mine:Right"', where=ONE, only=ONLY))
     before = set(folder.iterdir())
     assert session("test_it.py").counts == {"passed": 1}
     assert {place.name for place in set(folder.iterdir()) - before} <= {"__pycache__", "wrapped.txt"}
@@ -121,4 +123,5 @@ def test_an_interrupt_in_a_test_of_others_is_theirs(session, folder: Path) -> No
         + ours
         + "\n    with pytest.raises(KeyboardInterrupt):\n        os.kill(os.getpid(), signal.SIGINT)\n"
     )
-    assert session("test_it.py").counts == {"passed": 2}
+    done = session("test_it.py")
+    assert done.counts == {"passed": 2}, done.out
