@@ -22,7 +22,7 @@ from verifier import configuration, measures
 from verifier.errors import ExitStatus, UsageError, VerifierError, one_line
 from verifier.plugins import nearest
 from verifier.report import pipe
-from verifier.shards import Shard, shard_of
+from verifier.shards import shard_of
 from verifier.spec import WORKING_DTYPES
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
@@ -79,42 +79,24 @@ class _OneOf(click.Choice[str]):
         return str(value)
 
 
-class _Duration(click.ParamType[float]):
-    """Seconds."""
+class _Read(click.ParamType[Any]):
+    """What a function makes of a text; what that complains of is the option's complaint."""
 
-    name = "duration"
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value  # it was read before
         try:
-            return measures.duration(str(value))
+            return self._read(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
 
 
-class _Size(click.ParamType[int]):
-    """Bytes."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return measures.size(str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _Shard(click.ParamType[Shard]):
-    """One part of several."""
-
-    name = "shard"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
-        if isinstance(value, Shard):
-            return value
-        try:
-            return shard_of(str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+_duration, _size = _Read("duration", measures.duration), _Read("size", measures.size)
+_shard = _Read("shard", shard_of)
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -286,12 +268,12 @@ def cli(context: click.Context) -> ExitStatus | None:
 @click.option("--resume", is_flag=True, help="Go on with the record that is there: run only the cases it lacks.")
 @click.option(
     "--timeout",
-    type=_Duration(),
+    type=_duration,
     help="What a case may take: `90`, `90s`, `5m`; 0 for no limit. Default: 60s, and 1h for --preset and --checkpoint.",
 )
 @click.option(
     "--memory",
-    type=_Size(),
+    type=_size,
     help="What a case may take on top: `512M`, `4G`; 0 for no limit. Default: 2G, and what is free, shared out among "
     "the workers, for --preset and --checkpoint.",
 )
@@ -305,7 +287,7 @@ def cli(context: click.Context) -> ExitStatus | None:
 @click.option("--slowest", type=click.IntRange(0), default=0, metavar="N", help="Name the N slowest cases at the end.")
 @click.option(
     "--shard",
-    type=_Shard(),
+    type=_shard,
     metavar="I/N",
     help="The I-th of N parts of the cases, which N machines run; `verifier report` puts their records together.",
 )
@@ -338,7 +320,7 @@ def _run(dtypes: tuple[str, ...], no_baseline: bool, **options: Any) -> ExitStat
     metavar="FIELD=VALUE,…",
     help="Fields that are to have one value: flags, dims, batch, length, long, padding, scale, attention.",
 )
-@click.option("--time", type=_Duration(), help="How long: `90s`, `10m`. With neither, until Ctrl-C.")
+@click.option("--time", type=_duration, help="How long: `90s`, `10m`. With neither, until Ctrl-C.")
 @click.option("--max-examples", type=click.IntRange(1), metavar="N", help="How many cases, those of shrinking aside.")
 @_dtypes
 @_device
@@ -350,8 +332,8 @@ def _run(dtypes: tuple[str, ...], no_baseline: bool, **options: Any) -> ExitStat
     metavar="DIR",
     help="Where record, report and the cases that are kept go. Default: reports/FAMILY-ADAPTER-fuzz.",
 )
-@click.option("--timeout", type=_Duration(), help="What a case may take; 0 for no limit. Default: 30s.")
-@click.option("--memory", type=_Size(), help="What a case may take on top; 0 for no limit. Default: 4G.")
+@click.option("--timeout", type=_duration, help="What a case may take; 0 for no limit. Default: 30s.")
+@click.option("--memory", type=_size, help="What a case may take on top; 0 for no limit. Default: 4G.")
 @_shows_traceback
 @_configured(without=["out"])
 def _fuzz(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:

@@ -86,8 +86,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     inapplicable: set[str] = set()  # to this adapter, which lacks a capability
 
     def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
-        reason = who.refusal(spec.config)
-        seen = replace(spec, valid=reason is None, reason=reason, depth="thorough")
+        seen = replace(spec.accepted_by(who.refusal), depth="thorough")
         return next(run_case(seen, who, wrapped, [known[identity]]), None)
 
     for fault in faults.of(right_family):

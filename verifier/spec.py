@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from verifier.errors import UsageError
@@ -96,6 +96,11 @@ class CaseSpec:
                 if key not in ("label", "valid", "reason", "depth") and not (key in _ADDED and value == _ADDED[key])
             }
         )
+
+    def accepted_by(self, refusal: Callable[[Mapping[str, Any]], str | None]) -> CaseSpec:
+        """The same case, valid or not as the family says today: why it refuses a config, or None."""
+        reason = refusal(self.config)
+        return replace(self, valid=reason is None, reason=reason)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""

@@ -107,8 +107,7 @@ def _kept(folder: Path, described: Space) -> tuple[Kept, ...]:
                 f"{folder / one.fingerprint}.json is a case of the family {one.spec.family!r}, not of "
                 f"{described.reference!r}; name another folder with --out"
             )
-        reason = described.family.refusal(one.spec.config)
-        found.append(replace(one, spec=replace(one.spec, valid=reason is None, reason=reason)))
+        found.append(replace(one, spec=one.spec.accepted_by(described.family.refusal)))
     return tuple(found)
 
 
@@ -221,7 +220,7 @@ def _line(options: FuzzOptions, order: Order, event: RunStarted) -> record.RunLi
         started=now(),
         flags=flags,
         dims=dims,
-        checks=[{"id": check.id, "doc": check.doc, "applies": check.applies} for check in event.checks],
+        checks=[check.to_json() for check in event.checks],
         planned={"valid": 0, "refused": 0},
         asked={name: value for name, value in asked.items() if value},
         workers=event.workers,

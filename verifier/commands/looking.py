@@ -22,7 +22,7 @@ _NOT_LOOKED_AT = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.KNOWN)
 def finish(
     writer: Writer,
     plan: Plan,
-    run: Callable[[Plan], Iterator[Event]],
+    run: Callable[[Plan], Iterator[Event]] | None,
     announce: Callable[[int], None],
     *,
     stop: Stop,
@@ -33,29 +33,30 @@ def finish(
     Args:
         writer: of the record.
         plan: what was run.
-        run: runs a plan.
+        run: runs a plan; None where nothing can be looked at.
         announce: is told how many cases are looked at, if any.
         stop: why what was run ended.
         seconds: how long it took.
     """
+    from verifier.known.excusing import judged
     from verifier.report.summary import concluded
 
-    seen = record.read(writer.path)
+    status = ExitStatus.INTERRUPTED
     if stop is Stop.COMPLETE:
-        stop, more = _look(seen, writer, plan, run, announce)
-        seconds += more
-    writer.end(
-        status=ExitStatus.INTERRUPTED if stop is Stop.INTERRUPTED else concluded(seen), stop=stop, seconds=seconds
-    )
+        seen = judged(record.read(writer.path))
+        if run is not None:
+            stop, more = _look(seen, writer, plan, run, announce)
+            seconds += more
+        if stop is Stop.COMPLETE:
+            status = concluded(seen)
+    writer.end(status=status, stop=stop, seconds=seconds)
 
 
 def _look(
     seen: Record, writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
 ) -> tuple[Stop, float]:
     """Look closely at the smallest case of each failure; why it stopped, and how many seconds it took."""
-    from verifier.known.excusing import judged
-
-    wanted_here = wanted(judged(seen))
+    wanted_here = wanted(seen)
     if not wanted_here:
         return Stop.COMPLETE, 0.0
     announce(len(wanted_here))

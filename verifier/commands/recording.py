@@ -168,7 +168,7 @@ class _Drive:
         if self.baseline.failures:
             meter.replay(len(self.baseline.failures))
         today = datetime.now(UTC).date()
-        settled, stop = replay(self.baseline, self.plan, self._events, lambda spec: refusal(spec.config), today)
+        settled, stop = replay(self.baseline, self.plan, self._events, refusal, today)
         one = self.baseline
         self.held = Held(path=one.path, asked=one.asked, ran=one.ran, settled=settled)
         return stop is Stop.COMPLETE
@@ -198,7 +198,7 @@ class _Drive:
             adapter_name=event.adapter_name,
             adapter_version=event.adapter_version,
             started=now(),
-            checks=[{"id": check.id, "doc": check.doc, "applies": check.applies} for check in event.checks],
+            checks=[check.to_json() for check in event.checks],
             workers=event.workers,
             limits={"timeout": self.plan.limits.seconds, "memory": self.plan.limits.bytes},
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +98,7 @@ def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:
         if spec.family != reference:
             raise UsageError(f"{str(path)!r} holds cases of the family {spec.family!r}, not of {reference!r}")
     judge = family.load(reference).refusal
-    reasons = [judge(spec.config) for spec in found]
-    return distinct(
-        replace(spec, valid=reason is None, reason=reason) for spec, reason in zip(found, reasons, strict=True)
-    )
+    return distinct(spec.accepted_by(judge) for spec in found)
 
 
 def _case(path: Path, number: int, line: bytes) -> CaseSpec:

@@ -31,6 +31,10 @@ class CheckInfo:
     def area(self) -> str:
         return self.id.partition(".")[0]
 
+    def to_json(self) -> dict[str, str]:
+        """As a record's first line has it."""
+        return {"id": self.id, "doc": self.doc, "applies": self.applies}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from verifier.engine.events import CaseFinished, CheckInfo, Event, OutcomeReady, RunFinished, RunStarted, WorkerLost
+from verifier.engine.events import CaseFinished, Event, OutcomeReady, RunFinished, RunStarted, WorkerLost
 from verifier.engine.inline import threads_kept
 from verifier.engine.interrupts import Paused
 from verifier.engine.loading import Loaded, load
@@ -134,8 +134,3 @@ class Here:
 
     def close(self) -> None:
         self._loaded = None
-
-
-def described(checks: Sequence[CheckInfo]) -> list[dict[str, str]]:
-    """The checks as a record's first line has them."""
-    return [{"id": check.id, "doc": check.doc, "applies": check.applies} for check in checks]

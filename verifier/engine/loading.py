@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,7 +28,12 @@ class Loaded:
     @property
     def infos(self) -> tuple[CheckInfo, ...]:
         """The checks without their functions."""
-        return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in self.checks)
+        return infos(self.checks)
+
+
+def infos(checks: Sequence[Check]) -> tuple[CheckInfo, ...]:
+    """The checks without their functions."""
+    return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in checks)
 
 
 def load(

@@ -75,13 +75,8 @@ def excuser(held: Held, run: RunLine) -> Callable[[CaseSpec, str | None], bool]:
 
 def looked(record: Record) -> dict[str, int]:
     """On how many cases each check gave anything but a skip."""
-    return dict(
-        sorted(Counter(entry.outcome.check for entry in record.entries if _looked(entry.outcome.verdict)).items())
-    )
-
-
-def _looked(verdict: Verdict) -> bool:
-    return verdict is not Verdict.SKIP
+    found = Counter(entry.outcome.check for entry in record.entries if entry.outcome.verdict is not Verdict.SKIP)
+    return dict(sorted(found.items()))
 
 
 def dropped(record: Record) -> Mapping[str, tuple[int, int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 from verifier.checks import is_selected
 from verifier.engine.events import Event, OutcomeReady, RunFinished, RunStarted, Stop
@@ -19,7 +20,7 @@ def replay(
     baseline: Baseline,
     plan: Plan,
     run: Callable[[Plan], Iterator[Event]],
-    refusal: Callable[[CaseSpec], str | None],
+    refusal: Callable[[Mapping[str, Any]], str | None],
     today: date,
 ) -> tuple[tuple[Settled, ...], Stop]:
     """Run the case of each entry again; what became of each, and whether it was interrupted.
@@ -28,15 +29,14 @@ def replay(
         baseline: the entries.
         plan: of the run that follows: its adapter, checks, device and limits are those of the replay too.
         run: runs a plan.
-        refusal: why Hugging Face refuses a case, or None.
+        refusal: why Hugging Face refuses a config, or None.
         today: the day.
     """
     specs: dict[str, CaseSpec] = {}
     wanted: dict[str, list[str]] = {}
     case_of: dict[str, str] = {}
     for failure in baseline.failures:
-        reason = refusal(failure.spec)
-        spec = replace(failure.spec, valid=reason is None, reason=reason, device=plan.device)
+        spec = replace(failure.spec.accepted_by(refusal), device=plan.device)
         specs[spec.id] = spec
         case_of[failure.fingerprint] = spec.id
         wanted.setdefault(spec.id, []).append(failure.check)

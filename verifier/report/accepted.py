@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from verifier.known.entries import Held, KnownFailure, Settled, State
-from verifier.known.excusing import dropped
+from verifier.known.excusing import dropped, looked
 from verifier.outcome import Verdict
 from verifier.record import Record
 from verifier.report.text import LINE_LIMIT, line, plural
@@ -141,7 +141,7 @@ def baselined(record: Record) -> Baselined | None:
             for number, one in enumerate(held.settled, start=1)
         ),
         excused=sum(entry.outcome.verdict is Verdict.KNOWN for entry in record.entries),
-        outcomes=sum(entry.outcome.verdict is not Verdict.SKIP for entry in record.entries),
+        outcomes=sum(looked(record).values()),
         cases=len(valid & set().union(*cases.values())),
         valid=len(valid),
         dropped=dropped(record),

@@ -12,6 +12,7 @@ from verifier.evidence import Evidence, Ladder
 from verifier.fuzz.findings import Found
 from verifier.outcome import Verdict
 from verifier.record import Entry, Record, RunLine
+from verifier.report import text
 from verifier.report.rows import same_value
 from verifier.report.text import plural
 from verifier.rules import Rule, explain
@@ -71,6 +72,23 @@ class Finding:
     shrunk: Found | None = None
     evidence: Evidence | None = None
     ladder: Ladder | None = None
+
+    @property
+    def facts(self) -> Mapping[str, str | None]:
+        """What is said of it in a list, by name; None where there is nothing to say."""
+        outcome = self.entry.outcome
+        return {
+            "where": outcome.where,
+            "measured": text.against_bound(outcome),
+            "said": text.said(outcome),
+            "in": outcome.site,
+            "rule": self.explanation,
+            "starts": self.starts,
+            "smallest": text.config(self.differs) or "the plainest config",
+            "shrunk": self.shrinking,
+            "passes": text.passing(self.shrunk),
+            "reproduce": self.reproduce,
+        }
 
     @property
     def shrinking(self) -> str | None:

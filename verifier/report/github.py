@@ -18,6 +18,8 @@ from verifier.report.whole import Whole
 
 MOST_ANNOTATIONS = 10  # of a kind in a step: what is more GitHub drops without a word
 SUMMARY_BYTES = 2**20  # a summary that is longer GitHub does not show at all
+# Of what is said of a failure that which has room beside the code.
+_FACTS = ("where", "measured", "said", "in", "rule", "smallest", "reproduce")
 LEAST_SUMMARY = 2_000  # bytes in which a summary says anything
 # Of code that is installed beside the repository there is no line to point at.
 _INSTALLED = ("site-packages", "dist-packages")
@@ -93,20 +95,11 @@ def _few(all_: Sequence[Annotation]) -> Iterable[Annotation]:
 
 def _of_finding(one: Finding, kind: str, name: str, workspace: Path) -> Annotation:
     outcome = one.entry.outcome
-    facts = {
-        "where": outcome.where,
-        "measured": text.against_bound(outcome),
-        "said": text.said(outcome),
-        "in": outcome.site,
-        "rule": one.explanation,
-        "smallest": text.config(one.differs) or "the plainest config",
-        "reproduce": one.reproduce,
-    }
     title = f"{text.line(outcome.check, 80)} {text.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of "
     return Annotation(
         kind=kind,
         title=f"{title}{text.plural(one.ran, 'case')} ({name})",
-        message=[f"{what}: {text.line(fact)}" for what, fact in facts.items() if fact],
+        message=[f"{what}: {text.line(one.facts[what])}" for what in _FACTS if one.facts[what]],
         place=place_of(outcome, workspace),
     )
 

@@ -147,23 +147,11 @@ def _failure(findings: Sequence[Finding]) -> ElementTree.Element:
 
 def _described(one: Finding) -> str:
     outcome = one.entry.outcome
-    facts = {
-        "where": outcome.where,
-        "measured": text.against_bound(outcome),
-        "said": text.said(outcome),
-        "in": outcome.site,
-        "rule": one.explanation,
-        "starts": one.starts,
-        "smallest": text.config(one.differs) or "the plainest config",
-        "shrunk": one.shrinking,
-        "passes": text.passing(one.shrunk),
-        "reproduce": one.reproduce,
-    }
     title = (
         f"{one.number}  {text.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of {_cases(one.ran)}, "
         f"{text.line(one.fingerprint)}"
     )
-    return "\n".join([title, *(f"    {name:<10} {text.line(fact)}" for name, fact in facts.items() if fact)])
+    return "\n".join([title, *(f"    {name:<10} {text.line(fact)}" for name, fact in one.facts.items() if fact)])
 
 
 def _excused(number: int, entries: Sequence[Accepted]) -> ElementTree.Element:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verifier.errors import ExitStatus
-from verifier.known.excusing import dropped, judged
+from verifier.known.excusing import dropped, judged, looked
 from verifier.outcome import Verdict
 from verifier.record import Record, RunLine
 from verifier.report.accepted import Baselined, baselined
@@ -203,7 +203,7 @@ def summarise(record: Record) -> Summary:
         notes=(*record.notes, *_of_processes(record)),
         hollow=_hollow(record) if status is ExitStatus.INCONCLUSIVE and not held_back else None,
         expected=_expected(record),
-        looked=sum(entry.outcome.verdict is not Verdict.SKIP for entry in record.entries),
+        looked=sum(looked(record).values()),
         baselined=held_against,
     )
 

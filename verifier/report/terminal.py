@@ -229,21 +229,7 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
         head.append(f"  {text.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[outcome.verdict])
         head.append(f"  {len(finding.cases)} of {text.plural(finding.ran, 'case')}")
         console.print(head)
-        fields.show(
-            {
-                "where": outcome.where,
-                "measured": text.against_bound(outcome),
-                "said": text.said(outcome),
-                "in": outcome.site,
-                "rule": finding.explanation,
-                "starts": finding.starts,
-                "smallest": text.config(finding.differs) or "the plainest config",
-                "shrunk": finding.shrinking,
-                "passes": text.passing(finding.shrunk),
-                "reproduce": finding.reproduce,
-            },
-            console,
-        )
+        fields.show(finding.facts, console)
     if len(findings) > MAX_FINDINGS:
         console.print(f"     … and {len(findings) - MAX_FINDINGS} more in the report")
     console.print()

@@ -18,10 +18,10 @@ from verifier.engine.events import Event, Stop
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
-from verifier.errors import ExitStatus, UsageError, VerifierError
+from verifier.errors import UsageError, VerifierError
 from verifier.known.entries import Held, Settled, settled_of
 from verifier.outcome import Verdict
-from verifier.report.summary import Summary, concluded, summarise
+from verifier.report.summary import Summary, summarise
 from verifier.spec import CaseSpec
 from verifier.testing.running import outcome_of
 
@@ -161,15 +161,11 @@ class Keeper:
     def _end(self, one: _Open, stop: Stop, seconds: float) -> None:
         if one.held is not None:
             one.writer.held(replace(one.held, settled=tuple(one.settled.values())))
-        if one.stays and one.engine is not None:
-            limits = Limits(seconds=one.run.limits.get("timeout"), bytes=one.run.limits.get("memory"))
-            device = str(one.run.asked.get("device", "cpu"))
-            plan = Plan(family=one.run.family, adapter=one.run.adapter, specs=(), device=device, limits=limits)
-            looking.finish(one.writer, plan, one.engine, lambda cases: None, stop=stop, seconds=seconds)
-            return
-        seen = record.read(one.writer.path)
-        status = ExitStatus.INTERRUPTED if stop is Stop.INTERRUPTED else concluded(seen)
-        one.writer.end(status=status, stop=stop, seconds=seconds)
+        limits = Limits(seconds=one.run.limits.get("timeout"), bytes=one.run.limits.get("memory"))
+        device = str(one.run.asked.get("device", "cpu"))
+        plan = Plan(family=one.run.family, adapter=one.run.adapter, specs=(), device=device, limits=limits)
+        engine = one.engine if one.stays else None  # nobody would see what it finds
+        looking.finish(one.writer, plan, engine, lambda cases: None, stop=stop, seconds=seconds)
 
 
 def _engine(reference: str, *, isolated: bool, is_object: bool) -> Callable[[Plan], Iterator[Event]] | None:

@@ -10,6 +10,7 @@ from verifier import checks as all_checks
 from verifier import family as families
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
+from verifier.engine.loading import infos
 from verifier.engine.plan import Plan, applicable
 from verifier.errors import UsageError
 from verifier.known.entries import Baseline, KnownFailure
@@ -69,8 +70,7 @@ class TestPlan:
 
     def today(self, spec: CaseSpec) -> CaseSpec:
         """A case that was written down, as Hugging Face takes it now, on this plan's device."""
-        reason = families.load(self.family).refusal(spec.config)
-        return replace(spec, valid=reason is None, reason=reason, device=self.plan.device)
+        return replace(spec.accepted_by(families.load(self.family).refusal), device=self.plan.device)
 
 
 def planned(family: str, adapter: object, *, per: Per = "area", **wishes: Unpack[Wishes]) -> TestPlan:
@@ -99,7 +99,7 @@ def planned(family: str, adapter: object, *, per: Per = "area", **wishes: Unpack
     limits = limits_of(options, asked.specs)
     header = header_of(options, asked.reference, asked.specs, asked.baseline)
     header["asked"] = {**header["asked"], "pytest": True}
-    checks = tuple(CheckInfo(id=one.id, doc=one.doc, applies=one.applies) for one in all_checks.select(options.only))
+    checks = infos(all_checks.select(options.only))
     told_apart = [
         header["asked"],
         [spec.id for spec in asked.specs],

@@ -10,7 +10,7 @@ from typing import Any
 
 from verifier import record
 from verifier.commands.run import folder_name
-from verifier.engine.feed import Feed, Here, Isolated, described
+from verifier.engine.feed import Feed, Here, Isolated
 from verifier.errors import ImportFailed, UsageError, VerifierError
 from verifier.known.entries import KnownFailure, Settled, State, to_json
 from verifier.known.excusing import covers
@@ -151,7 +151,7 @@ class Share:
                 adapter_name=started.adapter_name,
                 adapter_version=started.adapter_version,
                 started=datetime.now(UTC).isoformat(timespec="seconds"),
-                checks=described(self.plan.checks),
+                checks=[check.to_json() for check in self.plan.checks],
                 workers=1,
             )
             every = sum(len(item.checks) for item in items(self.plan) if item.known is None)
