@@ -197,6 +197,14 @@ def test_what_does_not_narrow_a_run_does_not_matter(make, more):
     assert dropped(found) == {"qkv.rows": (99, 12)}
 
 
+@pytest.mark.parametrize(("stop", "told"), [("complete", {"qkv.rows": (99, 12)}), ("interrupted", {}), (None, {})])
+def test_of_a_run_that_was_broken_off_it_goes_without_saying(make, stop, told):
+    found = make(against=held(ran={"qkv.rows": 99}), stop=stop)
+    baselined = summarise(found).baselined
+    assert baselined is not None
+    assert baselined.dropped == told
+
+
 def test_without_a_baseline_nothing_is_dropped(make):
     assert dropped(make()) == {}
 

@@ -62,7 +62,8 @@ class Baselined:
         outcomes: of how many that looked.
         cases: on how many valid cases something is excused.
         valid: of how many.
-        dropped: the checks that looked at fewer cases than the baseline's run: how many then, and now.
+        dropped: the checks that looked at fewer cases than the baseline's run, where this one came to its end: how
+            many then, and now.
     """
 
     path: str
@@ -144,7 +145,8 @@ def baselined(record: Record) -> Baselined | None:
         outcomes=sum(looked(record).values()),
         cases=len(valid & set().union(*cases.values())),
         valid=len(valid),
-        dropped=dropped(record),
+        # Of a run that was broken off it goes without saying.
+        dropped=dropped(record) if record.end is not None and record.end.stop == "complete" else {},
     )
 
 
