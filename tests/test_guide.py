@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from terminals import environment
 
 from verifier import checks, matrix
 from verifier.errors import ExitStatus
@@ -90,13 +91,9 @@ def test_section(section: Section, tmp_path: Path) -> None:
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": str(SAMPLE),
-        "COLUMNS": WIDTH,
-    }
-    return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    told = environment(PATH=path, PYTHONPATH=str(SAMPLE), COLUMNS=WIDTH)
+    return subprocess.run(command, shell=True, cwd=folder, env=told, capture_output=True, text=True, check=False)
 
 
 def commands(source: str) -> Iterator[tuple[str, list[str]]]:

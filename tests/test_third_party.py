@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from terminals import environment
 
 from verifier import record
 from verifier.errors import ExitStatus
@@ -69,13 +70,11 @@ class Project:
     def __call__(self, command: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the checkout."""
         binaries = self.environment / "bin"
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON", "GITHUB"))
-        }
+        path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             [str(binaries / command), *map(str, arguments)],
             cwd=self.folder,
-            env={**inherited, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "140", **variables},
+            env=environment(PATH=path, COLUMNS="140", **variables),
             capture_output=True,
             text=True,
             check=False,

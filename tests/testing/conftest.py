@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from session_adapters import ADAPTERS
 from sessions import PLAIN, Ended, standing_in
+from terminals import environment
 
 from verifier import cli
 from verifier.testing import collecting, keeping, parametrizing, running, spreading
@@ -52,11 +52,10 @@ def process(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     running_ones: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object) -> subprocess.Popen[str]:
-        outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         one = subprocess.Popen(
             [sys.executable, "-m", "pytest", *PLAIN, f"--rootdir={folder}", *map(str, arguments)],
             cwd=folder,
-            env={**outer, "COLUMNS": "160", "HF_HUB_OFFLINE": "1"},
+            env=environment(COLUMNS="160"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+from terminals import TOLD
 
 PLAIN = ("-p", "no:cacheprovider", "-rA")
 
@@ -42,9 +44,11 @@ def ended(one: subprocess.Popen[str], seconds: float = 240.0) -> Ended:
 @contextlib.contextmanager
 def standing_in(folder: Path) -> Iterator[None]:
     """The process stands in the folder, and forgets what it imported there."""
-    path, modules, tmp = list(sys.path), set(sys.modules), os.environ.get("COLUMNS")
-    with contextlib.chdir(folder):
-        os.environ["COLUMNS"] = "160"
+    path, modules = list(sys.path), set(sys.modules)
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as around:
+        around.setenv("COLUMNS", "160")
+        for name in TOLD:
+            around.delenv(name, raising=False)
         try:
             yield
         finally:
@@ -52,4 +56,3 @@ def standing_in(folder: Path) -> Iterator[None]:
             for name in set(sys.modules) - modules:
                 if getattr(sys.modules[name], "__file__", None) and Path(sys.modules[name].__file__).parent == folder:
                     del sys.modules[name]
-            os.environ.pop("COLUMNS") if tmp is None else os.environ.update(COLUMNS=tmp)
