@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from verifier_bridge.components import BridgedNorm, computed_in
 from verifier_bridge.errors import BridgeError, unknown_name
-from verifier_bridge.weights import WeightMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -63,21 +62,24 @@ def processed(bridge: Bridge, names: Collection[str]) -> nn.Module:
     for name, one in PROCESSINGS.items():  # in their order: what moves weights first, what centres them last
         if name in names:
             one.process(bridge, wide)
-    model = _untied(bridge)
     narrow = {name: weight.to(weights[name].dtype) for name, weight in wide.items()}
-    model.load_state_dict(WeightMap(bridge.architecture, model.state_dict()).to_hugging_face(narrow))
-    return model
+    return _with_weights(bridge.model, bridge.weight_map().to_hugging_face(narrow))
 
 
-def _untied(bridge: Bridge) -> nn.Module:
-    """A copy of the model whose unembedding is a parameter of its own: it no longer has to be the embedding."""
-    model = copy.deepcopy(bridge.model)
-    embed, unembed = (bridge.architecture.module(model, name) for name in ("embed", "unembed"))
-    if unembed.weight is embed.weight:
-        unembed.register_parameter("weight", nn.Parameter(embed.get_parameter("weight").detach().clone()))
-        config: Any = model.config
-        config.tie_word_embeddings = False
-    return model
+def _with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of the model with these as its parameters, none of them tied: its unembedding need not be its embedding.
+
+    Args:
+        model: stays as it is.
+        weights: its whole state dict, of tensors that nobody else has.
+    """
+    kept: dict[int, Any] = {
+        id(parameter): parameter for parameter in model.parameters()
+    }  # replaced below, so not copied
+    made: Any = copy.deepcopy(model, kept)
+    made.load_state_dict(weights, assign=True)
+    made.config.tie_word_embeddings = False
+    return made  # type: ignore[no-any-return]
 
 
 def _norms(bridge: Bridge) -> Iterator[tuple[str, BridgedNorm, tuple[str, ...]]]:

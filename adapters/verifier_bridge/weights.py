@@ -62,12 +62,12 @@ class WeightMap:
         Raises:
             BridgeError: one is missing, or one is no weight of this model.
         """
-        expected = [target for rule in self._rules for target in rule.targets]
+        expected = dict.fromkeys(target for rule in self._rules for target in rule.targets)
         for name in expected:
             if name not in canonical:
                 raise BridgeError(f"canonical weight {name!r} is missing")
         for name in canonical:
-            if name not in set(expected):
+            if name not in expected:
                 raise BridgeError(unknown_name("canonical weight", name, expected))
         return {
             rule.source: _copy(rule.put_together(tuple(canonical[target] for target in rule.targets)))
