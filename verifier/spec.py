@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from verifier.errors import UsageError
@@ -63,6 +63,7 @@ class CaseSpec:
     padding: int = 0
     scale: float = 1.0
     depth: str = "valid"
+    _id: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.length < SHORTEST or self.long < 1:
@@ -89,13 +90,15 @@ class CaseSpec:
 
         What it is called, whether it is valid and how much of it is looked at do not count.
         """
-        return short_id(
-            {
+        if self._id is None:  # it is asked for with each outcome
+            spelt = {
                 key: value
                 for key, value in self.to_json().items()
                 if key not in ("label", "valid", "reason", "depth") and not (key in _ADDED and value == _ADDED[key])
             }
-        )
+            object.__setattr__(self, "_id", short_id(spelt))
+        assert self._id is not None
+        return self._id
 
     def accepted_by(self, refusal: Callable[[Mapping[str, Any]], str | None]) -> CaseSpec:
         """The same case, valid or not as the family says today: why it refuses a config, or None."""
@@ -132,7 +135,7 @@ class CaseSpec:
         """
         if not isinstance(data.get("family"), str) or not isinstance(data.get("config"), Mapping):
             raise UsageError("a case needs a `family` (text) and a `config` (an object)")
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known = {one.name: data[one.name] for one in fields(cls) if one.init and one.name in data}
         for name, (kinds, words) in _TYPES.items():
             if name in known and type(known[name]) not in kinds:  # not isinstance: a bool is no number
                 raise _not_one(name, words, known[name])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import select
+import selectors
 import signal
 import threading
 import time
@@ -56,6 +59,7 @@ class Worker:
         process: the process.
         pipe: both ways: cases to it, messages from it.
         log: where its output goes.
+        number: the lowest that no other living one has.
         loading: what it said last that it was about to import.
         ready: whether it takes cases.
         spec: the case that it is at.
@@ -71,6 +75,7 @@ class Worker:
     process: BaseProcess
     pipe: connection.Connection
     log: Path
+    number: int = 0
     loading: str | None = None
     ready: bool = False
     spec: CaseSpec | None = None
@@ -107,14 +112,14 @@ class Worker:
             EOFError: it is dead, and everything that it sent has been given.
         """
         try:
-            while self.pipe.poll():
+            while _speaks(self.pipe):
                 message: Message = self.pipe.recv()
                 if isinstance(message, Loading):
                     self.loading = message.what
                 yield message
         except OSError as error:
             raise EOFError from error
-        if not self.process.is_alive() and not self.pipe.poll():
+        if not self.process.is_alive() and not _speaks(self.pipe):
             raise EOFError
 
     def cut_output(self) -> None:
@@ -147,6 +152,13 @@ class Worker:
         return Death(verdict=Verdict.CRASH, word=word, how=how, detail=last_words.read(self.log))
 
 
+def _speaks(pipe: connection.Connection) -> bool:
+    """Whether something has come, or the end; `Connection.poll` makes a selector for each question."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _in_words(code: int | None) -> tuple[str, str]:
     """An exit code as a word and as a clause."""
     if code is None:
@@ -171,6 +183,16 @@ class Crew:
         self._folder = folder
         self._started = 0
         self._context: ForkServerContext | SpawnContext = server.context(plan)
+        self._selector = selectors.DefaultSelector()
+
+    def listen(self, reader: int) -> None:
+        """Wake up for what comes there, too."""
+        self._selector.register(reader, selectors.EVENT_READ)
+
+    def wait(self, seconds: float) -> list[Worker]:
+        """The workers that have said something or are dead, as soon as one is, or something that is listened to."""
+        ready = [key.data for key, _ in self._selector.select(seconds)]
+        return [worker for worker in self.workers if worker in ready]
 
     def hire(self) -> Worker:
         """Start a process; the first one waits for the forkserver to have imported what all share."""
@@ -189,11 +211,15 @@ class Crew:
         finally:
             patience.cancel()
         self.workers.append(worker)
+        for end in (worker.pipe, worker.process.sentinel):
+            self._selector.register(end, selectors.EVENT_READ, worker)
         return worker
 
     def dismiss(self, worker: Worker) -> None:
         """Let go of one that is dead or has nothing more to do: there is no state in it worth an orderly exit."""
         self.workers.remove(worker)
+        for end in (worker.pipe, worker.process.sentinel):
+            self._selector.unregister(end)
         worker.pipe.close()
         worker.process.kill()
         worker.process.join(_EXIT_SECONDS)
@@ -206,6 +232,7 @@ class Crew:
             worker.process.kill()
         for worker in list(self.workers):
             self.dismiss(worker)
+        self._selector.close()
 
     def _start(self) -> Worker:
         ours, theirs = self._context.Pipe()
@@ -233,4 +260,5 @@ class Crew:
             raise
         finally:
             theirs.close()
-        return Worker(process=process, pipe=ours, log=log)
+        number = next(one for one in itertools.count() if all(one != worker.number for worker in self.workers))
+        return Worker(process=process, pipe=ours, log=log, number=number)

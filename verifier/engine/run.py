@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from multiprocessing import connection
 from pathlib import Path
 
 from verifier.engine import last_words, server
@@ -97,7 +96,8 @@ class _Coordinator:
         self._checks: tuple[CheckInfo, ...] | None = None
         self._schedule: Schedule | None = None  # once the checks are known
         self._suspects = Suspects()
-        self._beaten = time.perf_counter()
+        self._beaten = self._looked = time.perf_counter()
+        crew.listen(interrupts.reader)
 
     def events(self) -> Iterator[Event]:
         while not self._interrupts.noted:
@@ -105,20 +105,24 @@ class _Coordinator:
                 if not self._suspects and not (self._schedule is not None and self._waiting()):
                     return
                 self._crew.hire()
-            heard: list[connection.Connection | int] = [self._interrupts.reader]
-            for worker in self._crew.workers:
-                heard += [worker.pipe, worker.process.sentinel]
-            ready = connection.wait(heard, timeout=_POLL_SECONDS)
-            for worker in list(self._crew.workers):
-                if worker.pipe in ready or worker.process.sentinel in ready:
-                    yield from self._hear(worker)
-                if worker in self._crew.workers and self._cut_off(worker):
-                    # What it still said while it was asked where it is came of being asked: a signal wakes sleepers.
-                    yield from self._lost(worker)
+            for worker in self._crew.wait(_POLL_SECONDS):
+                yield from self._hear(worker)
+            yield from self._look()
             yield from self._beat()
         for worker in self._crew.workers:  # interrupted: what has been finished is kept
             if worker.spec is not None:
                 yield from self._hear(worker, last=True)
+
+    def _look(self) -> Iterator[Event]:
+        """Whether a worker takes too much: not after each of its words, of which there are hundreds a second."""
+        now = time.perf_counter()
+        if now - self._looked < _POLL_SECONDS:
+            return
+        self._looked = now
+        for worker in list(self._crew.workers):
+            if self._cut_off(worker):
+                # What it still said while it was asked where it is came of being asked: a signal wakes sleepers.
+                yield from self._lost(worker)
 
     def _beat(self) -> Iterator[Event]:
         now = time.perf_counter()
@@ -199,7 +203,7 @@ class _Coordinator:
                 self._crew.dismiss(worker)
                 self._crew.hire()
                 return
-            spec = self._schedule.take()
+            spec = self._schedule.take(last=worker.number % 2 == 1)
             yield CaseStarted(spec=spec)
             if self._plan.look or self._plan.applicable(spec, self._checks):
                 worker.give(self._plan.task(spec))

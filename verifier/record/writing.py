@@ -145,7 +145,7 @@ class Writer:
         }
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        data = json.dumps(_spelt(line), allow_nan=False).encode() + b"\n"
+        data = _in_json(line).encode() + b"\n"
         before = os.fstat(self._file).st_size
         try:
             written = os.write(self._file, data)
@@ -171,6 +171,13 @@ def _check_replaceable(path: Path, of: tuple[str, str] | None) -> None:
             f"{str(path)!r} is the record of another run, of {found.family} × {found.adapter}, and is not overwritten; "
             f"name another folder with --out"
         )
+
+
+def _in_json(line: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(line, allow_nan=False)
+    except ValueError:  # a number that JSON cannot spell, in one line of thousands
+        return json.dumps(_spelt(line), allow_nan=False)
 
 
 def _spelt(value: Any) -> Any:
