@@ -65,18 +65,22 @@ def rms(values: Tensor, defined: Tensor | None = None) -> float:
         values: `[batch, …]`, or a scalar.
         defined: broadcasts to `values`; None where everything is.
     """
+    return _rms(values, defined, _count(values, defined))
+
+
+def _rms(values: Tensor, defined: Tensor | None, count: int) -> float:
+    """The same, where it is known how many of them are defined: dozens of thousands are asked for in a run."""
     seen = values.detach().to(torch.float64)
-    if defined is None:
-        count = seen.numel()
-    else:
+    if defined is not None and count < seen.numel():
         # What is not defined may be no number, so it is filled in and not multiplied away.
         seen = seen.masked_fill(~defined, 0.0)
-        count = _count(defined, seen)
     return float(torch.linalg.vector_norm(seen)) / math.sqrt(count) if count else 0.0
 
 
-def _count(defined: Tensor, values: Tensor) -> int:
+def _count(values: Tensor, defined: Tensor | None) -> int:
     """How many of the values are defined; `defined` broadcasts to them."""
+    if defined is None:
+        return values.numel()
     return int(defined.count_nonzero()) * (values.numel() // max(1, defined.numel()))
 
 
@@ -92,9 +96,11 @@ def from_single(truth: Tensor, single: Tensor, defined: Tensor | None = None) ->
     are judged at once it stands for the perturbation, which costs many times as much, and sees the same: what is
     ill-conditioned is noisier in both.
     """
+    rough, count = single.double(), _count(truth, defined)
     # What is equal is so although it may be no number (a masked score is minus infinity).
-    error = (single.double() - truth).masked_fill(single.double() == truth, 0.0)
-    return math.hypot(rms(error, defined) / _SINGLE_UNITS, unit(truth, torch.float64, defined))
+    error = (rough - truth).masked_fill(rough == truth, 0.0)
+    scale = _rms(truth, defined, count) * torch.finfo(torch.float64).eps
+    return math.hypot(_rms(error, defined, count) / _SINGLE_UNITS, scale)
 
 
 def row_noise(truth: Tensor, single: Tensor) -> Tensor:
@@ -161,18 +167,18 @@ class Judge:
         """
         if not math.isfinite(self.noise):
             raise NotApplicable("HF's own result is not finite here")
-        if defined is not None and not bool(defined.any()):
+        count = _count(truth, defined)
+        if defined is not None and not count:
             raise NotApplicable("nothing is defined here")
         wrong = _unfit(actual, truth)
         if wrong is not None:
             return Comparison(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
         assert isinstance(actual, Tensor)
         difference = actual.detach().to(truth.device, torch.float64) - truth.to(torch.float64)
-        error, bound = rms(difference, defined), self.margin * self.noise
+        error, bound = _rms(difference, defined, count), self.margin * self.noise
         if math.isnan(error):
             error = math.inf
         if self.few:
-            count = difference.numel() if defined is None else _count(defined, difference)
             bound *= 1 + self.few / math.sqrt(max(1, count))
         if error <= bound:
             verdict = Verdict.PASS

@@ -7,7 +7,7 @@ import copy
 import functools
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class Surroundings:
         self._seen, self._torch = self._look(), _torch_state()
 
     def _look(self) -> list[_Namespace]:
-        return [_Namespace(label, vars(one)) for label, one in self._watched.items()]
+        return [_Namespace.now(label, vars(one)) for label, one in self._watched.items()]
 
     def _then_and_now(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Everything by name, as it was and as it is; nothing at all where both are the same."""
@@ -101,6 +101,16 @@ class _Namespace:
     """A class's or a module's names at one moment: whose they were, and what the registries among them held."""
 
     __slots__ = ("contents", "held", "identities", "label", "names")
+
+    _last: ClassVar[dict[str, _Namespace]] = {}
+
+    @classmethod
+    def now(cls, label: str, names: Mapping[str, Any]) -> _Namespace:
+        """As they are now: the last look at them, where nothing has changed since, which takes a third of a new one."""
+        last = cls._last.get(label)
+        if last is None or not last.is_as(names):
+            last = cls._last[label] = cls(label, names)
+        return last
 
     def __init__(self, label: str, names: Mapping[str, Any]) -> None:
         self.label = label

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from verifier import reference
-from verifier.adapter import Adapter, Subject
+from verifier.adapter import Adapter, Subject, is_subject
 from verifier.errors import one_line
 from verifier.surroundings import ModelState, Surroundings
 
@@ -26,3 +27,8 @@ class Wrapping:
             self.error = RuntimeError(f"wrap raised {one_line(error)}").with_traceback(error.__traceback__)
         except Exception as error:
             self.error = error
+
+    @cached_property
+    def is_subject(self) -> bool:
+        """Whether what it gave back has a subject's attributes."""
+        return is_subject(self.subject)

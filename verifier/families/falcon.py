@@ -135,7 +135,7 @@ class FalconFamily:
         """Read and edit the activations of an untouched model."""
         from verifier import taps as at
 
-        config = model.config.to_dict()
+        config = vars(model.config)  # `to_dict` would copy it at each look
         chosen = [point.name for point in self.points(config)] if names is None else names
         taps = at.Taps(chosen, edits or {})
         return at.tapped(taps, lambda: list(self._sites(model, taps, Blocks.of(config))))
@@ -212,7 +212,7 @@ class FalconFamily:
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """HF's module for each canonical component."""
-        blocks = Blocks.of(model.config.to_dict())  # type: ignore[union-attr, operator]
+        blocks = Blocks.of(vars(model.config))
         transformer: Any = model.transformer
         found: dict[str, nn.Module] = {
             "embed": transformer.word_embeddings,
