@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 
-from verifier import adapter, family
+from verifier import adapter, family, twins
 from verifier.adapter import Adapter
 from verifier.families.falcon import FalconFamily
 
@@ -54,13 +54,18 @@ def bridge() -> Adapter:
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A test finds no module that another one wrote, many of which are called alike, and leaves Ctrl-C as it was, which
-    Python's debugger does not."""
+def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test finds no module that another one wrote, many of which are called alike, nor what HF made while a test had
+    changed how that is done, and leaves Ctrl-C as it was, which Python's debugger does not."""
+    changes = "monkeypatch" in request.fixturenames
+    if changes:
+        twins.forget()
     path, written, interrupt = list(sys.path), str(tmp_path_factory.getbasetemp()), signal.getsignal(signal.SIGINT)
     for name, module in list(sys.modules.items()):
         if str(vars(module).get("__file__") or "").startswith(written):
             del sys.modules[name]
     yield
+    if changes:
+        twins.forget()
     sys.path[:] = path
     signal.signal(signal.SIGINT, interrupt)

@@ -233,6 +233,21 @@ def test_a_forward_that_raises_only_on_padding_fails_where_padding_is_looked_at(
     assert found["forward.logits"].verdict is Verdict.PASS
 
 
+def test_what_rests_on_padded_logits_that_differ_has_them_looked_at(falcon: FalconFamily, bridge: Adapter) -> None:
+    class Wrong(MutantSubject):
+        def forward(self, inputs: Inputs) -> Output:
+            output = self.original.forward(inputs)
+            return output if inputs.attention_mask is None else replace(output, logits=output.logits * 2)
+
+    class Masking(Delegate):
+        def wrap(self, model: nn.Module) -> Subject:
+            return Wrong(self.original.wrap(model), Breaks())
+
+    found = {one.check: one for one in run_case(SPEC, falcon, Masking(bridge), checks.select(("cache.padding",)))}
+    assert found["cache.padding"].message == "blocked by forward.left_padding"
+    assert found["forward.left_padding"].verdict is Verdict.FAIL
+
+
 def test_what_an_adapter_does_not_offer_is_not_applicable(falcon: FalconFamily) -> None:
     found = outcomes(falcon, Wraps())
     for one in checks.registered():

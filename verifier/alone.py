@@ -135,7 +135,7 @@ def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
                 reference.forward(case.reference(dtype), case.inputs(SCENARIO, dtype))
         return {name: _with_random_input(case, name, call) for name, call in seen.items()}
 
-    return case.once(("calls", dtype), make)
+    return case.of_hf(("calls", dtype), make)
 
 
 @contextlib.contextmanager
@@ -167,7 +167,7 @@ def alone(case: Case, name: str) -> Alone:
     call = calls(case).get(name)
     if call is None:
         raise NotApplicable(f"HF's model calls no {name}")
-    return case.once(("alone", name), lambda: measured(case, name, call))
+    return case.of_hf(("alone", name), lambda: measured(case, name, call))
 
 
 def measured(case: Case, name: str, call: Call) -> Alone:

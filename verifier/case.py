@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verifier import reference, traces, working_gradients
-from verifier.adapter import Adapter, Edit, Inputs, Output, Subject, is_subject
+from verifier import reference, traces, twins, working_gradients
+from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
 from verifier.canonical import LOGIT_AXES, Point
 from verifier.comparison import Comparison
 from verifier.family import Family
@@ -30,6 +30,18 @@ from verifier.wrapping import Wrapping
 # Bytes of parameters from which on a case keeps no more copies than the check at hand needs.
 LARGE_MODEL = 2**28
 _MODELS = ("reference", "truth", "subject")
+
+# Which check says that no row's logits are HF's; of padding in any place that of the first place.
+_REPORTED_BY = {
+    "plain": "forward.logits",
+    "one token": "forward.lengths",
+    "long": "forward.lengths",
+    "padded": "forward.left_padding",
+    "position ids": "forward.position_ids",
+    "padded position ids": "forward.padded_position_ids",
+    "inputs embeds": "forward.inputs_embeds",
+    "labels": "forward.loss",
+}
 
 T = TypeVar("T")
 
@@ -61,6 +73,27 @@ class Case:
             raise raised
         return value
 
+    def of_hf(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The same, of what hangs on HF's model and on the inputs alone: it may have been made for another case, whose
+        model is one and the same to HF (`twins`). It is not to be written into."""
+
+        def find() -> T:
+            shelf = self._shelf
+            if key not in shelf:
+                shelf[key] = make()
+            value: T = shelf[key]
+            return value
+
+        return self.once(key, find)
+
+    @cached_property
+    def _shelf(self) -> dict[Hashable, Any]:
+        return {} if self._is_large else twins.shelf(self)
+
+    @cached_property
+    def _is_large(self) -> bool:
+        return _is_large(self.reference())
+
     def went_through_subject(self, error: BaseException) -> bool:
         """Whether the exception came out of a method of the adapter or of one of its subjects."""
         theirs = {id(self.adapter), *map(id, self._subjects)}
@@ -78,7 +111,7 @@ class Case:
         """
         kept = ("reference", SEMANTIC_DTYPE, self.family.reference_attention)
         model, _ = self._kept.get(kept, (None, None))
-        if model is None or not _is_large(model):
+        if model is None or not self._is_large:
             return
         for key in [key for key in self._kept if isinstance(key, tuple) and key[0] in _MODELS and key != kept]:
             del self._kept[key]
@@ -224,7 +257,7 @@ class Case:
                 own=rms(own, real), perturbed=rms(moved, real), unit=unit(truth, getattr(torch, dtype), real)
             ).total
 
-        return self.once(("noise", scenario, dtype), make)
+        return self.of_hf(("noise", scenario, dtype), make)
 
     def steadiness(self, scenario: str) -> float:
         """What HF's float64 logits themselves move by when every result is moved by a unit."""
@@ -238,7 +271,7 @@ class Case:
             real, least = self.scenario(scenario).real[..., None], self.noise(scenario, dtype)
             return position_noise(self._errors(scenario, dtype), real, least=least)
 
-        return self.once(("noise by position", scenario, dtype), make)
+        return self.of_hf(("noise by position", scenario, dtype), make)
 
     def noise_again(self, scenario: str, dtype: str) -> float:
         """The noise of HF's logits in a working dtype, the farthest of several perturbations."""
@@ -261,7 +294,7 @@ class Case:
             by_position = [position_noise((own, one), real, least=farthest) for one in moved]
             return farthest, torch.stack(by_position).amax(0)
 
-        return self.once(("noise again", scenario, dtype), make)
+        return self.of_hf(("noise again", scenario, dtype), make)
 
     def _errors(self, scenario: str, dtype: str) -> tuple[Tensor, Tensor]:
         """What HF's logits are off by in a working dtype, `[batch, pos, d_vocab]`: as they are, and perturbed."""
@@ -274,7 +307,7 @@ class Case:
                 moved = self._perturbed(scenario, dtype).logits
             return own.double() - truth, moved.double() - truth
 
-        return self.once(("errors", scenario, dtype), make)
+        return self.of_hf(("errors", scenario, dtype), make)
 
     def _perturbed(self, scenario: str, dtype: str, seed: int = PERTURBATION_SEED) -> Output:
         model, inputs = self.reference(dtype), self.inputs(scenario, dtype)
@@ -304,7 +337,7 @@ class Case:
                 unit=unit(truth.loss, getattr(torch, dtype)),
             ).total
 
-        return self.once(("loss noise", dtype), make)
+        return self.of_hf(("loss noise", dtype), make)
 
     def judge(self, scenario: str) -> Judge:
         """Judges logits of a float64 run."""
@@ -347,7 +380,7 @@ class Case:
 
         rows: Tensor = self.once(("agreeing rows", scenario), make)
         if not rows.any():
-            raise Blocked("forward.logits" if scenario == "plain" else "the logits, which differ already")
+            raise Blocked(_REPORTED_BY[scenario])
         return rows
 
     def defined(self, axes: Sequence[str], scenario: str) -> Tensor:
@@ -400,7 +433,7 @@ class Case:
                 `build.surroundings` does.
         """
         if dtype == SEMANTIC_DTYPE:
-            if not is_subject(self.wrapping.subject):
+            if not self.wrapping.is_subject:
                 raise Blocked("build.adapter")
             assert self.wrapping.subject is not None
             if self.contamination:

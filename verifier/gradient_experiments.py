@@ -55,7 +55,7 @@ class GradientExperiment:
 
 def of(case: Case) -> GradientExperiment:
     """The case's experiment, run once in HF's model."""
-    return case.once(("gradient experiment",), lambda: _run(case))
+    return case.of_hf(("gradient experiment",), lambda: _run(case))
 
 
 def _run(case: Case) -> GradientExperiment:

@@ -61,7 +61,7 @@ def cotangent(case: Case, scenario: str, dtype: torch.dtype = torch.float64) -> 
 
 def theirs(case: Case, scenario: str) -> Reference:
     """HF's activations and gradients at every canonical point, in float64."""
-    return case.once(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
+    return case.of_hf(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
 
 
 def _tapped(case: Case, scenario: str, dtype: str) -> Reference:
@@ -104,7 +104,7 @@ class PointNoise:
 
 def noise(case: Case, scenario: str) -> PointNoise:
     """What rounding does to HF's activations and gradients."""
-    return case.once(("point noise", scenario), lambda: _noise(case, scenario))
+    return case.of_hf(("point noise", scenario), lambda: _noise(case, scenario))
 
 
 def _noise(case: Case, scenario: str) -> PointNoise:

@@ -38,7 +38,7 @@ class WorkingGradients:
 
 def of(case: Case, dtype: str) -> WorkingGradients:
     """What HF's gradients are in that dtype."""
-    return case.once(("working gradients", dtype), lambda: _measured(case, dtype))
+    return case.of_hf(("working gradients", dtype), lambda: _measured(case, dtype))
 
 
 def noise_again(case: Case, dtype: str) -> Mapping[str, float]:
@@ -47,7 +47,7 @@ def noise_again(case: Case, dtype: str) -> Mapping[str, float]:
     One alone wanders where one token is in all of a gradient, and says nothing of a kink that rounding crosses once in
     three times (a unit of a ReLU near zero): a difference that is a failure must be beyond all of them.
     """
-    return case.once(("working gradients' noise", dtype), lambda: _measured_again(case, dtype))
+    return case.of_hf(("working gradients' noise", dtype), lambda: _measured_again(case, dtype))
 
 
 def _measured_again(case: Case, dtype: str) -> Mapping[str, float]:

@@ -63,3 +63,11 @@ def test_the_time_that_is_left_counts_what_runs_and_what_is_run_again():
     assert schedule.left({short[1].id: 0.0, short[2].id: 1.0}, [short[0]], 2) == (2 * 2 + 2 + 1) / 2 + 2
     # What takes longer than its like is not counted below nothing.
     assert schedule.left({short[1].id: 60.0}, [], 1) == 2 * 2
+
+
+def test_each_side_of_a_kind_is_taken_as_it_stands():
+    first, *others = all_alike = [spec(f"short {i}") for i in range(4)]
+    schedule = Schedule(all_alike, CHECKS, known={one.id: float(i) for i, one in enumerate(all_alike)})
+    assert schedule.take() == first
+    assert [schedule.take(last=True), schedule.take(last=True)] == others[:0:-1]
+    assert schedule.take(last=True) == others[0]

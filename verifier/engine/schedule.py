@@ -1,4 +1,5 @@
-"""In which order cases are run: the dearest first, so that the workers end together."""
+"""In which order cases are run: the dearest first, so that the workers end together, and those that are alike where
+they have been, so that what they have in common is made once."""
 
 from __future__ import annotations
 
@@ -17,6 +18,9 @@ class Schedule:
     run: cases that the same checks look at, with inputs of the same size, cost about the same. Before the first of
     such a kind has ended, its number of checks stands for its cost.
 
+    Within a kind they are taken as they stand, from the beginning or from the end: neighbours are alike, and a worker
+    that stays on its side meets them.
+
     Args:
         specs: the cases.
         checks: those selected.
@@ -31,7 +35,7 @@ class Schedule:
         self._kinds: dict[str, tuple[object, ...]] = {}
         self._waiting: dict[tuple[object, ...], deque[CaseSpec]] = {}
         self._spent: dict[tuple[object, ...], tuple[int, float]] = {}
-        for spec in sorted(specs, key=lambda spec: -self._known.get(spec.id, 0.0)):
+        for spec in specs:
             self.add(spec)
 
     def __bool__(self) -> bool:
@@ -43,8 +47,11 @@ class Schedule:
         self._kinds[spec.id] = kind
         self._waiting.setdefault(kind, deque()).append(spec)
 
-    def take(self) -> CaseSpec:
-        """The dearest one that waits.
+    def take(self, *, last: bool = False) -> CaseSpec:
+        """One of the dearest kind that waits.
+
+        Args:
+            last: the last of its kind, not the first.
 
         Raises:
             IndexError: none does.
@@ -53,7 +60,8 @@ class Schedule:
         if not kinds:
             raise IndexError("no case waits")
         pace = self._pace()
-        return self._waiting[max(kinds, key=lambda kind: self._cost(self._waiting[kind][0].id, pace))].popleft()
+        dearest = self._waiting[max(kinds, key=lambda kind: self._cost(self._waiting[kind][0].id, pace))]
+        return dearest.pop() if last else dearest.popleft()
 
     def note(self, case: str, seconds: float) -> None:
         """What a case has cost."""
