@@ -6,6 +6,7 @@ Everything heavy is imported inside the commands, so that `--help` and a wrong c
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -578,6 +579,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         pipe.discard(sys.stdout)
+    except OSError as error:  # what is printed is kept until there is much of it, or nothing more
+        pipe.discard(sys.stdout)
+        status = _say(_unprinted(error), ExitStatus.BROKEN)
     return status
 
 
@@ -597,13 +601,20 @@ def _answer(arguments: list[str], session: _Session) -> int:
             _show_traceback(error)
         status = _say(str(error), error.status)
     except Exception as error:
-        if session.traceback:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            pipe.discard(sys.stdout)
+            status = _say(_unprinted(error), ExitStatus.BROKEN)
+        elif session.traceback:
             _show_traceback(error)
             status = _say(one_line(error), ExitStatus.BROKEN)
         else:
             hint = "--traceback shows where"
             status = _say(f"internal error: {one_line(error)} ({hint})", ExitStatus.BROKEN)
     return int(status)
+
+
+def _unprinted(error: OSError) -> str:
+    return f"cannot print: {error.strerror}"
 
 
 def _invoke(arguments: list[str], session: _Session) -> int:

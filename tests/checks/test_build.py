@@ -73,19 +73,23 @@ def test_its_documentation_says_what_a_failure_means(check: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "said"),
+    ("others", "where", "said"),
     [
-        ({"capabilities": frozenset({"telepathy"})}, "unknown capability or change ['telepathy']"),
-        ({"changes": frozenset({"everything"})}, "unknown capability or change ['everything']"),
-        ({"capabilities": frozenset({"hooks"})}, "it lists 'hooks' and has no such attribute"),
-        ({"capabilities": {"hooks"}}, "wrap gave a Subject, no subject"),
-        ({"forward": None}, "wrap gave a Subject, no subject"),
+        (
+            {"capabilities": frozenset({"telepathy"})},
+            "subject: telepathy",
+            "unknown capability or change ['telepathy']",
+        ),
+        ({"changes": frozenset({"everything"})}, "subject: everything", "unknown capability or change ['everything']"),
+        ({"capabilities": frozenset({"hooks"})}, "subject: hooks", "it lists 'hooks' and has no such attribute"),
+        ({"capabilities": {"hooks"}}, "subject", "wrap gave a Subject, no subject"),
+        ({"forward": None}, "subject", "wrap gave a Subject, no subject"),
     ],
     ids=["capability", "change", "attribute", "kind", "forward"],
 )
-def test_what_a_subject_says_of_itself_must_be_so(judge: Judge, others: dict[str, Any], said: str) -> None:
+def test_what_a_subject_says_of_itself_must_be_so(judge: Judge, others: dict[str, Any], where: str, said: str) -> None:
     found = judge("build.adapter", adapter=Wraps(lambda model: Subject(model, **others)))
-    assert (found.verdict, found.where, found.message) == (Verdict.FAIL, "subject", said)
+    assert (found.verdict, found.where, found.message) == (Verdict.FAIL, where, said)
 
 
 def test_a_refusal_of_what_hf_accepts_keeps_the_adapters_words(judge: Judge) -> None:

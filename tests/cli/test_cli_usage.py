@@ -126,3 +126,13 @@ def test_nothing_heavy_is_imported_to_help_or_to_refuse(tmp_path: Path, argument
         [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert json.loads(ended.stderr.splitlines()[-1]) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("arguments", [("--help",), ("list", "checks")], ids=lambda arguments: arguments[0])
+def test_output_that_nothing_can_take_is_one_line(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "verifier", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (3, "verifier: cannot print: No space left on device\n")

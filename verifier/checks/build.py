@@ -35,18 +35,24 @@ def adapter(case: Case) -> Finding:
     if error is not None:
         raise error
     subject = case.wrapping.subject
-    if not is_subject(subject):
+    if not case.wrapping.is_subject:
         return Finding(
             verdict=Verdict.FAIL, where="subject", message=f"wrap gave a {type(subject).__name__}, no subject"
         )
     assert subject is not None
     strange = subject.capabilities - set(CAPABILITIES) | subject.changes - CHANGES.keys()
     if strange:
-        return Finding(verdict=Verdict.FAIL, where="subject", message=f"unknown capability or change {sorted(strange)}")
+        return Finding(
+            verdict=Verdict.FAIL,
+            where=f"subject: {min(strange)}",
+            message=f"unknown capability or change {sorted(strange)}",
+        )
     missing = [name for name in sorted(subject.capabilities) if not hasattr(subject, name)]
     if missing:
         return Finding(
-            verdict=Verdict.FAIL, where="subject", message=f"it lists {missing[0]!r} and has no such attribute"
+            verdict=Verdict.FAIL,
+            where=f"subject: {missing[0]}",
+            message=f"it lists {missing[0]!r} and has no such attribute",
         )
     return Finding()
 
