@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from falcons import DIMS, spec
 from torch import nn
 
-from verifier import checks, experiments, traces, twins
+from verifier import checks, experiments, matrix, traces, twins
 from verifier.adapter import Adapter
 from verifier.case import Case
 from verifier.families.falcon import FalconFamily
@@ -243,3 +244,17 @@ def test_an_adapter_that_looks_where_hf_does_not_is_found(falcon: FalconFamily, 
     )
     assert set(right.values()) == {Verdict.PASS}
     assert wrong == {"forward.logits": Verdict.FAIL, "hooks.values": Verdict.SKIP}  # a difference is told once
+
+
+def test_to_hf_falcons_matrix_is_as_many_models_as_the_readme_says(
+    falcon: FalconFamily, bridge: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twins, "SHELVES", 1000)
+    product = [one for one in matrix.cases(falcon, "falcon") if one.valid and one.label is None]
+    models = set()
+    for one in product:
+        case = Case(replace(one, depth="valid"), falcon, bridge)
+        models.add(id(twins.shelf(case)))
+        case.close()
+    said = f"to it the {len(product)} valid combinations are {len(models)} models"
+    assert said in (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

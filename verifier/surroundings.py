@@ -117,7 +117,11 @@ class _Namespace:
         self.held = list(names.values())  # so that no identity is given out again while this lives
         self.names = tuple(names)
         self.identities = tuple(map(id, self.held))
-        self.contents = {name: _contents(value) for name, value in names.items() if _has_contents(value)}
+        self.contents = {
+            name: _contents(value)
+            for name, value in names.items()
+            if name not in _SELF_FILLED and _has_contents(value)  # all of Python's builtins are in each module
+        }
 
     def is_as(self, names: Mapping[str, Any]) -> bool:
         """Whether these names are as they were then; told without a look at each."""
