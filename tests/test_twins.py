@@ -196,14 +196,22 @@ def test_what_hf_cannot_do_is_each_cases_own_failure(made: Callable[..., Case], 
             traces.theirs(case, "plain")
 
 
-def test_no_more_is_kept_than_a_number_of_models(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(twins, "SHELVES", 2)
+def test_no_more_is_kept_than_is_said(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = made(FIRST)
+    model = 8 * sum(parameter.numel() for parameter in one.reference().parameters())
+    # Twice each, weights and gradients; and some logits, of five rows.
+    monkeypatch.setattr(twins, "KEPT_BYTES", 2 * (2 * model + 2 * 8 * one.expected("padded").logits.numel()) + model)
     first, second, third = (made(replace(FIRST, seed=seed)) for seed in range(3))
     assert not shared(first, second)
     assert shared(first, made(FIRST))  # and so it is the one that was asked for last
     traces.theirs(third, "plain")
     assert shared(first, made(SECOND))
     assert not shared(second, made(second.spec))
+
+
+def test_a_model_that_is_too_large_is_nobodys_twin(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twins, "KEPT_BYTES", 1000)
+    assert not shared(made(FIRST), made(SECOND))
 
 
 @pytest.mark.parametrize("one", [FIRST, SECOND], ids=["first", "second"])
@@ -249,7 +257,7 @@ def test_an_adapter_that_looks_where_hf_does_not_is_found(falcon: FalconFamily, 
 def test_to_hf_falcons_matrix_is_as_many_models_as_the_readme_says(
     falcon: FalconFamily, bridge: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(twins, "SHELVES", 1000)
+    monkeypatch.setattr(twins, "KEPT_BYTES", 2**30)
     product = [one for one in matrix.cases(falcon, "falcon") if one.valid and one.label is None]
     models = set()
     for one in product:

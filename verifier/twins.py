@@ -24,8 +24,9 @@ from verifier.family import Family
 if TYPE_CHECKING:
     from verifier.case import Case
 
-# Six megabytes each, of tiny models, in each process: enough for a matrix of some hundred cases to meet its like.
-SHELVES = 32
+# What may be kept of likenesses, in each process; what is made of them takes about seven times as much. A tiny model's
+# is a megabyte: enough for a matrix of some hundred cases to meet its like.
+KEPT_BYTES = 2**25
 # What is computed anyhow, of each model by itself: all of its tokens real, and padding of every kind.
 SEEN_ON = ("plain", "padded")
 
@@ -44,6 +45,11 @@ class Likeness:
     told: tuple[Hashable, ...]
     tensors: tuple[Tensor, ...]
 
+    @property
+    def bytes(self) -> int:
+        """What its tensors take."""
+        return sum(one.numel() * one.element_size() for one in self.tensors)
+
     def equals(self, other: Likeness) -> bool:
         """Whether nothing tells them apart."""
         return (
@@ -59,6 +65,7 @@ class Likeness:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Shelf:
     likeness: Likeness
+    bytes: int
     made: dict[Hashable, Any] = field(default_factory=dict)
 
 
@@ -78,11 +85,12 @@ def shelf(case: Case) -> dict[Hashable, Any]:
         return {}
     found = next((one for one in _shelves if one.likeness.equals(likeness)), None)
     if found is None:
-        found = _Shelf(likeness=likeness)
-        del _shelves[: max(0, len(_shelves) + 1 - SHELVES)]
+        found = _Shelf(likeness=likeness, bytes=likeness.bytes)
     else:
         _shelves.remove(found)
     _shelves.append(found)
+    while sum(one.bytes for one in _shelves) > KEPT_BYTES:
+        _shelves.pop(0)
     return found.made
 
 
