@@ -254,5 +254,14 @@ def test_verdicts_are_those_without_it(adapter: str, tmp_path: Path, monkeypatch
     assert [case for case, _ in with_it] == [spec.id for spec in cases]
 
 
+def test_a_case_that_is_run_again_costs_what_it_cost() -> None:
+    spec = first(matrix.cases(families.load("falcon"), "falcon"), valid=True)
+    order = Order(family="falcon", adapter="bridge", only=("hooks.values",), cases=(spec,), repeats=3)
+    tallies = [{kind: one.calls for kind, one in run.inside.items()} for run in children.measure(order)]
+    assert len(tallies) == 3
+    assert tallies == tallies[:1] * 3
+    assert tallies[0][Kind.FORWARD] > 3
+
+
 def first(specs: list[CaseSpec], *, valid: bool, **flags: object) -> CaseSpec:
     return next(spec for spec in specs if spec.valid == valid and flags.items() <= spec.config.items())
