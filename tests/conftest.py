@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 
-from verifier import adapter, family, twins
+from verifier import adapter, alike, family
 from verifier.adapter import Adapter
 from verifier.families.falcon import FalconFamily
 
@@ -59,13 +59,13 @@ def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     changed how that is done, and leaves Ctrl-C as it was, which Python's debugger does not."""
     changes = "monkeypatch" in request.fixturenames
     if changes:
-        twins.forget()
+        alike.forget()
     path, written, interrupt = list(sys.path), str(tmp_path_factory.getbasetemp()), signal.getsignal(signal.SIGINT)
     for name, module in list(sys.modules.items()):
         if str(vars(module).get("__file__") or "").startswith(written):
             del sys.modules[name]
     yield
     if changes:
-        twins.forget()
+        alike.forget()
     sys.path[:] = path
     signal.signal(signal.SIGINT, interrupt)

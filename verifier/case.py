@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verifier import reference, traces, twins, working_gradients
+from verifier import alike, reference, traces, working_gradients
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
 from verifier.canonical import LOGIT_AXES, Point
 from verifier.comparison import Comparison
@@ -75,7 +75,7 @@ class Case:
 
     def of_hf(self, key: Hashable, make: Callable[[], T]) -> T:
         """The same, of what hangs on HF's model and on the inputs alone: it may have been made for another case, whose
-        model is one and the same to HF (`twins`). It is not to be written into."""
+        model is one and the same to HF (`alike`). It is not to be written into."""
 
         def find() -> T:
             shelf = self._shelf
@@ -88,7 +88,7 @@ class Case:
 
     @cached_property
     def _shelf(self) -> dict[Hashable, Any]:
-        return {} if self._is_large else twins.shelf(self)
+        return {} if self._is_large else alike.shelf(self)
 
     @cached_property
     def _is_large(self) -> bool:

@@ -27,7 +27,7 @@ def measure(order: Order) -> Iterator[dict[str, Any]]:
         UsageError: the family, the adapter or a check is not what it should be.
         ImportFailed: code from outside raised at import.
     """
-    from verifier import twins
+    from verifier import alike
 
     with contextlib.ExitStack() as stack:
         loaded, clock = _loaded(order, stack)
@@ -41,7 +41,7 @@ def measure(order: Order) -> Iterator[dict[str, Any]]:
             spent = 0.0
             for repeat in range(order.repeats):
                 if repeat or spec is order.cases[0]:  # it has just run, and would find all that is HF's made already
-                    twins.forget()
+                    alike.forget()
                 run = _one(spec, loaded, clock)
                 yield run
                 spent += run["seconds"]

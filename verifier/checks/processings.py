@@ -121,20 +121,20 @@ def each(case: Case) -> Mapping[str, Processed]:
 
     def make() -> Mapping[str, Processed]:
         before(case)
-        alike: dict[object, list[str]] = {}
+        at_once: dict[object, list[str]] = {}
         for name, promised in promises(case).items():
             if promised:
-                alike.setdefault(name if case.spec.spread else promised & OUTPUTS, []).append(name)
+                at_once.setdefault(name if case.spec.spread else promised & OUTPUTS, []).append(name)
         found: dict[str, Processed] = {}
-        for names in alike.values():
-            at_once = tried(frozenset(names), promises(case)[names[0]] & OUTPUTS)
-            if at_once.kept or len(names) == 1:
-                found |= dict.fromkeys(names, at_once)
+        for names in at_once.values():
+            together = tried(frozenset(names), promises(case)[names[0]] & OUTPUTS)
+            if together.kept or len(names) == 1:
+                found |= dict.fromkeys(names, together)
                 continue
             alone = {name: tried(frozenset({name}), promises(case)[name]) for name in names}
             found |= alone
             if all(one.kept for one in alone.values()):
-                found[_label(frozenset(names))] = at_once
+                found[_label(frozenset(names))] = together
         return found
 
     case.agreeing_rows(SCENARIO)

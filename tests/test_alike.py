@@ -12,7 +12,7 @@ import torch
 from falcons import DIMS, spec
 from torch import nn
 
-from verifier import checks, experiments, matrix, traces, twins
+from verifier import alike, checks, experiments, matrix, traces
 from verifier.adapter import Adapter
 from verifier.case import Case
 from verifier.families.falcon import FalconFamily
@@ -27,9 +27,9 @@ FIRST, SECOND = (spec({**NEW, "multi_query": shared}, depth="valid") for shared 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    twins.forget()
+    alike.forget()
     yield
-    twins.forget()
+    alike.forget()
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_no_more_is_kept_than_is_said(made: Callable[..., Case], monkeypatch: py
     one = made(FIRST)
     model = 8 * sum(parameter.numel() for parameter in one.reference().parameters())
     # Twice each, weights and gradients; and some logits, of five rows.
-    monkeypatch.setattr(twins, "KEPT_BYTES", 2 * (2 * model + 2 * 8 * one.expected("padded").logits.numel()) + model)
+    monkeypatch.setattr(alike, "KEPT_BYTES", 2 * (2 * model + 2 * 8 * one.expected("padded").logits.numel()) + model)
     first, second, third = (made(replace(FIRST, seed=seed)) for seed in range(3))
     assert not shared(first, second)
     assert shared(first, made(FIRST))  # and so it is the one that was asked for last
@@ -209,8 +209,8 @@ def test_no_more_is_kept_than_is_said(made: Callable[..., Case], monkeypatch: py
     assert not shared(second, made(second.spec))
 
 
-def test_a_model_that_is_too_large_is_nobodys_twin(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(twins, "KEPT_BYTES", 1000)
+def test_a_model_that_is_too_large_is_for_itself(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "KEPT_BYTES", 1000)
     assert not shared(made(FIRST), made(SECOND))
 
 
@@ -219,7 +219,7 @@ def test_what_is_found_does_not_hang_on_who_came_before(falcon: FalconFamily, br
     wanted = [found for found in checks.select(()) if not found.id.startswith("reference.")]
 
     def found(*before: Any) -> list[tuple[str, Verdict, float | None, float | None, str | None]]:
-        twins.forget()
+        alike.forget()
         for spec_ in (*before, one):
             outcomes = list(run_case(spec_, falcon, bridge, wanted))
         return [(each.check, each.verdict, each.measured, each.bound, each.where) for each in outcomes]
@@ -257,12 +257,12 @@ def test_an_adapter_that_looks_where_hf_does_not_is_found(falcon: FalconFamily, 
 def test_to_hf_falcons_matrix_is_as_many_models_as_the_readme_says(
     falcon: FalconFamily, bridge: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(twins, "KEPT_BYTES", 2**30)
+    monkeypatch.setattr(alike, "KEPT_BYTES", 2**30)
     product = [one for one in matrix.cases(falcon, "falcon") if one.valid and one.label is None]
     models = set()
     for one in product:
         case = Case(replace(one, depth="valid"), falcon, bridge)
-        models.add(id(twins.shelf(case)))
+        models.add(id(alike.shelf(case)))
         case.close()
     said = f"to it the {len(product)} valid combinations are {len(models)} models"
     assert said in (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
