@@ -328,18 +328,13 @@ def louder(right: Any, names: set[str], *, only: str | None = None) -> Any:
     return MutantSubject(subject, Breaks(forward=forward)) if only is None or only in names else subject
 
 
-DEPTHS_OF_EACH = pytest.mark.parametrize("depth", ["valid", "spread"])
-
-
-@DEPTHS_OF_EACH
-def test_the_processing_that_breaks_its_promise_is_named(judge: Judge, broken: Broken, depth: str) -> None:
+def test_the_processing_that_breaks_its_promise_is_named(judge: Judge, broken: Broken) -> None:
     breaks = processing(lambda right, names: louder(right, names, only="fold_value_biases"))
-    found = judge("weights.processings", adapter=broken(breaks), depth=depth)
+    found = judge("weights.processings", adapter=broken(breaks))
     assert (found.verdict, found.where) == (Verdict.FAIL, "fold_value_biases: logits")
 
 
-@DEPTHS_OF_EACH
-def test_only_what_is_promised_is_looked_at(judge: Judge, broken: Broken, depth: str) -> None:
+def test_only_what_is_promised_is_looked_at(judge: Judge, broken: Broken) -> None:
     def shifted(right: Any, names: set[str]) -> Any:
         def forward(subject: Any, inputs: Any) -> Any:
             output = subject.forward(inputs)
@@ -348,8 +343,8 @@ def test_only_what_is_promised_is_looked_at(judge: Judge, broken: Broken, depth:
         return MutantSubject(right.apply(names), Breaks(forward=forward))
 
     softly = processing(shifted, promises=lambda right: {"centre_unembed": right.promises()["centre_unembed"]})
-    assert judge("weights.processings", adapter=broken(softly), depth=depth).verdict is Verdict.PASS
-    found = judge("weights.processings", adapter=broken(processing(shifted)), depth=depth)
+    assert judge("weights.processings", adapter=broken(softly)).verdict is Verdict.PASS
+    found = judge("weights.processings", adapter=broken(processing(shifted)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "fold_norms: logits")
 
 
@@ -359,50 +354,19 @@ def raising(right: Any, names: set[str]) -> Any:
     return right.apply(names)
 
 
-@DEPTHS_OF_EACH
-def test_a_processing_that_raises_is_an_error(judge: Judge, broken: Broken, depth: str) -> None:
-    found = judge("weights.processings", adapter=broken(processing(raising)), depth=depth)
+def test_a_processing_that_raises_is_an_error(judge: Judge, broken: Broken) -> None:
+    found = judge("weights.processings", adapter=broken(processing(raising)))
     assert (found.verdict, found.exception, found.message) == (Verdict.ERROR, "LookupError", "LookupError: no norm")
 
 
-@DEPTHS_OF_EACH
-def test_a_processing_that_raises_hides_no_other(judge: Judge, broken: Broken, depth: str) -> None:
+def test_a_processing_that_raises_hides_no_other(judge: Judge, broken: Broken) -> None:
     def both(right: Any, names: set[str]) -> Any:
         raising(right, names)
         return louder(right, names, only="fold_value_biases")
 
-    found = judge("weights.processings", adapter=broken(processing(both)), depth=depth)
+    found = judge("weights.processings", adapter=broken(processing(both)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "fold_value_biases: logits")
     assert (found.message or "").endswith("; fold_norms raises LookupError: no norm")
-
-
-def test_those_that_promise_the_same_are_done_at_once_outside_the_covering(judge: Judge, broken: Broken) -> None:
-    def applied(depth: str) -> list[set[str]]:
-        seen: list[set[str]] = []
-
-        def noting(right: Any, names: set[str]) -> Any:
-            seen.append(set(names))
-            return right.apply(names)
-
-        assert judge("weights.processings", adapter=broken(processing(noting)), depth=depth).verdict is Verdict.PASS
-        return seen
-
-    alone, at_once = applied("spread"), applied("valid")
-    assert all(len(names) == 1 for names in alone)
-    assert set().union(*alone) == set().union(*at_once)
-    assert {"fold_norms", "fold_value_biases"} <= at_once[0]
-    assert {"centre_unembed"} in at_once  # it moves the logits, and so promises less
-
-
-def test_what_only_some_of_them_together_break_is_told_of_them(judge: Judge, broken: Broken) -> None:
-    def meeting(right: Any, names: set[str]) -> Any:
-        return louder(right, names) if {"fold_norms", "fold_value_biases"} <= names else right.apply(names)
-
-    found = judge("weights.processings", adapter=broken(processing(meeting)), depth="valid")
-    assert found.verdict is Verdict.FAIL
-    assert {"fold_norms", "fold_value_biases"} < set((found.where or "").removesuffix(": logits").split(" and "))
-    assert judge("weights.processings", adapter=broken(processing(meeting))).verdict is Verdict.PASS
-    assert judge("weights.processings_together", adapter=broken(processing(meeting))).verdict is Verdict.FAIL
 
 
 def test_an_adapter_that_promises_nothing_has_nothing_to_keep(judge: Judge, broken: Broken) -> None:

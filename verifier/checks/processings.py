@@ -21,7 +21,6 @@ from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.spec import SINGLE
 
 SCENARIO = "plain"
-OUTPUTS = frozenset({LOGITS, LOG_PROBABILITIES})  # what comes out, of what may be promised
 
 
 def promises(case: Case) -> Mapping[str, frozenset[str]]:
@@ -50,14 +49,12 @@ class Processed:
         return self.raised is None and not any(one.verdict is Verdict.FAIL for one in self.compared)
 
 
-def judged(
-    case: Case, names: frozenset[str], promised: frozenset[str], points: Sequence[Point], *, label: str | None = None
-) -> list[Comparison]:
+def judged(case: Case, names: frozenset[str], promised: frozenset[str], points: Sequence[Point]) -> list[Comparison]:
     """What a subject that is processed so computes, held against what is promised to be as it is in HF's model.
 
     Its points come first, then what comes out of it.
     """
-    label = label or _label(names)
+    label = " and ".join(names) if len(names) == 1 else "all together"
     rows = case.agreeing_rows(SCENARIO)
     subject: Subject = case.subject().processings.apply(names)  # type: ignore[attr-defined]
     try:
@@ -68,7 +65,7 @@ def judged(
     if points:
         made += places.judged(case, SCENARIO, seen, points=points, rows=rows)
     made = [replace(one, where=f"{label}: {one.where}") for one in made]
-    if promised & OUTPUTS:
+    if promised & {LOGITS, LOG_PROBABILITIES}:
         made.append(_comes_out(case, label, promised, seen[LOGITS], rows))
     return made
 
@@ -102,40 +99,18 @@ def _comes_out(case: Case, label: str, promised: frozenset[str], logits: Tensor,
     )
 
 
-def _label(names: frozenset[str]) -> str:
-    return " and ".join(sorted(names))
-
-
 def each(case: Case) -> Mapping[str, Processed]:
-    """By processing: what comes out of a subject to which it was done. One that raises hides no other.
+    """By processing: what comes out of a subject to which it alone was done. One that raises hides no other."""
 
-    To one of the spread cases each is done alone. To any other those that promise the same of what comes out are done
-    at once, and each alone where that is not kept; where each of them alone is right, all of them stand there as one.
-    """
-
-    def tried(names: frozenset[str], promised: frozenset[str]) -> Processed:
+    def alone(name: str, promised: frozenset[str]) -> Processed:
         try:
-            return Processed(compared=judged(case, names, promised, []))
+            return Processed(compared=judged(case, frozenset({name}), promised, []))
         except Exception as error:  # raised again by `conclude_each`
             return Processed(raised=error)
 
     def make() -> Mapping[str, Processed]:
         before(case)
-        at_once: dict[object, list[str]] = {}
-        for name, promised in promises(case).items():
-            if promised:
-                at_once.setdefault(name if case.spec.spread else promised & OUTPUTS, []).append(name)
-        found: dict[str, Processed] = {}
-        for names in at_once.values():
-            together = tried(frozenset(names), promises(case)[names[0]] & OUTPUTS)
-            if together.kept or len(names) == 1:
-                found |= dict.fromkeys(names, together)
-                continue
-            alone = {name: tried(frozenset({name}), promises(case)[name]) for name in names}
-            found |= alone
-            if all(one.kept for one in alone.values()):
-                found[_label(frozenset(names))] = together
-        return found
+        return {name: alone(name, promised) for name, promised in promises(case).items() if promised}
 
     case.agreeing_rows(SCENARIO)
     return case.once(("each processing",), make)

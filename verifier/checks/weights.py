@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from verifier import places, reference
-from verifier.adapter import LOGITS
+from verifier.adapter import LOG_PROBABILITIES, LOGITS
 from verifier.canonical import Point
 from verifier.case import Blocked, Case
 from verifier.checks import check, processings
@@ -221,8 +221,7 @@ class _Edited:
 
 @check("weights.processings", needs=["processings"])
 def processed(case: Case) -> Finding:
-    """Each weight processing keeps the logits, or the log-probabilities, that the library promises to keep: alone, or
-    in most cases beside those that promise the same.
+    """Each weight processing alone keeps the logits, or the log-probabilities, that the library promises to keep.
 
     A failure means that a model is looked at in a form that is said to be the same, and is another one.
     """
@@ -242,7 +241,7 @@ def processed_points(case: Case) -> Finding:
         promised = processings.promises(case)[name]
         wanted = [point for point in agreeing if point.kind.template in promised]
         if wanted:
-            made += processings.judged(case, frozenset({name}), promised - processings.OUTPUTS, wanted)
+            made += processings.judged(case, frozenset({name}), promised - {LOGITS, LOG_PROBABILITIES}, wanted)
     if not made and not kept:
         raise Blocked("weights.processings")
     return conclude(made)
@@ -264,7 +263,7 @@ def together(case: Case) -> Finding:
     looked_at: list[Point] = []
     if case.spec.thorough and "hooks" in case.subject().capabilities and any("hook" in kept for kept in promised):
         looked_at = [point for point in places.agreeing_points(case) if point.kind.template in promised]
-    return conclude(processings.judged(case, names, promised, looked_at, label="all together"))
+    return conclude(processings.judged(case, names, promised, looked_at))
 
 
 @check("weights.unprocessed", needs=["processings"], applies="thorough")
