@@ -60,6 +60,12 @@ def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> N
     assert second.expected("plain") is not first.expected("plain")
 
 
+def test_more_edits_are_made_where_more_is_looked_at(made: Callable[..., Case]) -> None:
+    closely, first = made(replace(SECOND, depth="spread")), made(FIRST)
+    assert shared(closely, first)
+    assert len(experiments.of(closely).interventions) > len(experiments.of(first).interventions)
+
+
 def test_a_closed_case_leaves_it_to_others(made: Callable[..., Case]) -> None:
     first = made(FIRST)
     theirs = traces.theirs(first, "plain")
@@ -77,7 +83,6 @@ def test_a_closed_case_leaves_it_to_others(made: Callable[..., Case]) -> None:
         pytest.param(replace(FIRST, length=FIRST.length + 1), id="longer"),
         pytest.param(replace(FIRST, padding=1), id="other padding"),
         pytest.param(replace(FIRST, scale=2.0), id="larger weights"),
-        pytest.param(replace(FIRST, depth="spread"), id="looked at more closely"),
     ],
 )
 def test_what_hf_or_the_case_tells_apart_is_made_anew(made: Callable[..., Case], other: Any) -> None:

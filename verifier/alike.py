@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from verifier import reference, traces
 from verifier.family import Family
+from verifier.spec import DEPTHS
 
 if TYPE_CHECKING:
     from verifier.case import Case
@@ -37,7 +38,8 @@ class Likeness:
 
     Attributes:
         family: whose reference it is.
-        told: the case but for its config, the model's modules, and what the family says of them.
+        told: the case but for its config and for how much of it is looked at, the model's modules, and what the family
+            says of them.
         tensors: weights, which fused row is whose, logits and gradients.
     """
 
@@ -102,7 +104,7 @@ def _likeness(case: Case) -> Likeness:
     layers = sorted({point.layer for point in case.points if point.layer is not None})
     rows = [case.family.qkv_rows(model, layer) for layer in layers]
     told = (
-        replace(case.spec, config={}, label=None),
+        replace(case.spec, config={}, label=None, depth=DEPTHS[0]),
         tuple((name, type(module), module.extra_repr()) for name, module in model.named_modules()),
         tuple((name, one.shape) for name, one in named.items()),
         tuple(point.name for point in case.points),

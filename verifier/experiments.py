@@ -114,7 +114,7 @@ class Experiment:
 
 def of(case: Case) -> Experiment:
     """The case's experiment, run once in HF's model."""
-    return case.of_hf(("experiment",), lambda: _run(case))
+    return case.of_hf(("experiment", case.spec.spread), lambda: _run(case))
 
 
 def _run(case: Case) -> Experiment:
@@ -222,7 +222,7 @@ def prompts(case: Case, rows: int) -> Tensor:
 
 
 def _plan(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
-    return case.of_hf(("interventions",), lambda: _planned(case))
+    return case.of_hf(("interventions", case.spec.spread), lambda: _planned(case))
 
 
 def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
