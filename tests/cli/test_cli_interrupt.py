@@ -30,9 +30,20 @@ def _lines(place, kind):
     return [line for line in map(json.loads, text.splitlines()) if line["kind"] == kind]
 
 
-def _in_the_long_case(place):
-    # The two cases without a bias are over, and both workers sleep in the others.
-    return lambda: len(_lines(place, "outcome")) == 2 and len(_lines(place, "case")) == 4
+def wait_for_the_long_cases(place):
+    """Until both workers sleep, each in a case with a bias. Returns the cases that are over by then, in whichever order
+    they were taken."""
+    over: set[str] = set()
+
+    def both_sleep():
+        over.clear()
+        over.update(line["case"] for line in _lines(place, "done"))
+        begun = [line for line in _lines(place, "case") if line["case"] not in over]
+        return len(begun) == 2 and all(line["config"]["bias"] for line in begun)
+
+    _wait_for(both_sleep, "the long cases")
+    assert over
+    return over
 
 
 def _group(process):
@@ -52,7 +63,7 @@ def _group(process):
 
 def test_an_interrupt_ends_in_a_second_with_what_is_there(started, tmp_path):
     process = started(*NARROW, "--adapter", "mine:Sleeps", "--out", tmp_path)
-    _wait_for(_in_the_long_case(tmp_path), "the long cases")
+    over = wait_for_the_long_cases(tmp_path)
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
@@ -62,7 +73,7 @@ def test_an_interrupt_ends_in_a_second_with_what_is_there(started, tmp_path):
     assert "Traceback" not in out + err
     found = record.read(tmp_path)
     assert (found.end.stop, found.end.exit) == ("interrupted", 130)
-    assert len(found.entries) == 2
+    assert over == found.done.keys() == {entry.case for entry in found.entries}
     assert (tmp_path / "report.html").exists()
     _wait_for(lambda: not _group(process), "its processes to end", 5)
 
@@ -83,11 +94,11 @@ def test_an_interrupt_while_it_loads_leaves_nothing(started, tmp_path):
 @pytest.mark.parametrize("adapter", ["Sleeps", "SleepsInC"])
 def test_workers_end_with_a_killed_coordinator_and_the_record_stays_readable(started, tmp_path, adapter):
     process = started(*NARROW, "--adapter", f"mine:{adapter}", "--out", tmp_path)
-    _wait_for(_in_the_long_case(tmp_path), "the long cases")
+    over = wait_for_the_long_cases(tmp_path)
     process.kill()
     process.wait()
     _wait_for(lambda: not _group(process), "its processes to end", 5)
     found = record.read(tmp_path)
     assert found.end is None
-    assert len(found.entries) == 2
+    assert over == found.done.keys() == {entry.case for entry in found.entries}
     assert any("cut off" in note for note in found.notes)

@@ -68,7 +68,7 @@ class Meter:
         if self._live:
             self._live.start()
         else:
-            there = f" ({self._before:,} are there already)" if self._before else ""
+            there = f" ({self._before:,} {'is' if self._before == 1 else 'are'} there already)" if self._before else ""
             self._console.print(f"{self._title}: loading, then {text.plural(self._cases, 'case')}{there}", markup=False)
         return self
 
