@@ -6,7 +6,7 @@ import fnmatch
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from verifier import plugins
 from verifier.adapter import Capability
@@ -82,17 +82,23 @@ def check(
     return decorate
 
 
+def ours() -> tuple[Check, ...]:
+    """Every check of the harness, area by area."""
+    found: dict[str, Check] = {}
+    for module in (name for area in AREAS for name in _MODULES.get(area, (area,))):
+        for value in vars(importlib.import_module(f"verifier.checks.{module}")).values():
+            if isinstance(value, Check):
+                found.setdefault(value.id, value)
+    return tuple(found.values())
+
+
 def registered() -> tuple[Check, ...]:
     """Every check, area by area, those of entry points last.
 
     Raises:
         ImportFailed: a third party's check raised at import.
     """
-    found: dict[str, Check] = {}
-    for module in (name for area in AREAS for name in _MODULES.get(area, (area,))):
-        for value in vars(importlib.import_module(f"verifier.checks.{module}")).values():
-            if isinstance(value, Check):
-                found.setdefault(value.id, value)
+    found = {check.id: check for check in ours()}
     for name in plugins.names(GROUP):
         outside: Check = plugins.load(
             name, group=GROUP, kind="check", is_one=lambda candidate: isinstance(candidate, Check)
@@ -101,25 +107,6 @@ def registered() -> tuple[Check, ...]:
             raise ImportFailed(f"check {name!r} has the id {outside.id!r}, which another one has")
         found[outside.id] = outside
     return tuple(found.values())
-
-
-def require_known(patterns: Sequence[str]) -> None:
-    """Make sure that each glob may match a check, without importing any: by its area alone.
-
-    Raises:
-        UsageError: there is no such area.
-    """
-    if plugins.names(GROUP):
-        return  # third parties have areas of their own
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(area, pattern.partition(".")[0]) for area in AREAS):
-            raise _no_match(pattern, AREAS)
-
-
-def _no_match(pattern: str, words: tuple[str, ...]) -> UsageError:
-    return UsageError(
-        f"no check matches {pattern!r}{plugins.nearest(pattern, words)}; `verifier list checks` names them"
-    )
 
 
 def is_selected(check: str, patterns: Sequence[str]) -> bool:
@@ -134,13 +121,30 @@ def select(patterns: Sequence[str]) -> tuple[Check, ...]:
     Raises:
         UsageError: a pattern matches no check.
     """
-    known = registered()
+    return chosen(registered(), patterns)
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_Named)
+
+
+def chosen(known: tuple[Named, ...], patterns: Sequence[str]) -> tuple[Named, ...]:
+    """Those of them whose id matches one of the globs; all where there is no glob.
+
+    Raises:
+        UsageError: a pattern matches none.
+    """
     if not patterns:
         return known
-    chosen: set[str] = set()
+    matched: set[str] = set()
     for pattern in patterns:
         matching = {one.id for one in known if is_selected(one.id, [pattern])}
         if not matching:
-            raise _no_match(pattern, (*AREAS, *(one.id for one in known)))
-        chosen |= matching
-    return tuple(one for one in known if one.id in chosen)
+            nearest = plugins.nearest(pattern, (*AREAS, *(one.id for one in known)))
+            raise UsageError(f"no check matches {pattern!r}{nearest}; `verifier list checks` names them")
+        matched |= matching
+    return tuple(one for one in known if one.id in matched)

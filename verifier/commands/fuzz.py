@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verifier import checks, family, record
+from verifier import family, record
 from verifier.adapter import DEFAULT
 from verifier.commands import looking
 from verifier.commands.recording import now
 from verifier.commands.run import REPORTS, folder_name, require_adapter, show
 from verifier.commands.selection import parse_where
+from verifier.engine import catalogue
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
 from verifier.engine.limits import TINY_BYTES, Limits
@@ -62,7 +63,7 @@ def fuzz(options: FuzzOptions) -> ExitStatus:
         UsageError: something named on the command line, or a kept case, is wrong.
         VerifierError: the harness, or code from outside at its import, failed.
     """
-    checks.require_known(options.only)
+    catalogue.require_known(options.only)
     reference = options.adapter
     require_adapter(reference)
     # Hypothesis is imported here and not above: a wrong command line must fail at once.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier import adapter, canonical, configuration, family, matrix
+from verifier.engine import catalogue
 from verifier.errors import ExitStatus, UsageError
 from verifier.report import text
 
@@ -67,9 +68,7 @@ def _adapters() -> Iterator[Named]:
 
 
 def _checks() -> Iterator[Named]:
-    from verifier.checks import registered  # imports torch
-
-    for check in registered():
+    for check in catalogue.registered():
         yield check.id, f"{check.doc} Looks at {_LOOKS_AT[check.applies]}."
 
 

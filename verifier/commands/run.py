@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verifier import adapter, checks, plugins, record
+from verifier import adapter, plugins, record
 from verifier.commands import selection
 from verifier.commands.options import RunOptions, require_sense
 from verifier.commands.recording import recorded
+from verifier.engine import catalogue
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
 from verifier.known.entries import Baseline
 from verifier.report import pipe
@@ -47,7 +48,7 @@ def run(options: RunOptions) -> ExitStatus:
         VerifierError: the harness, or code from outside at its import, failed.
     """
     require_sense(options)
-    checks.require_known(options.only)
+    catalogue.require_known(options.only)
     references = options.adapters
     for reference in references:
         require_adapter(reference)

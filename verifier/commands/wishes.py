@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from verifier import adapter as adapters
-from verifier import checks, configuration
+from verifier import configuration
 from verifier.commands import selection
 from verifier.commands.options import RunOptions, require_sense
 from verifier.commands.run import require_adapter
+from verifier.engine import catalogue
 from verifier.errors import UsageError
 from verifier.known.entries import Baseline
 from verifier.plugins import nearest
@@ -79,7 +80,7 @@ def asked_for(family: str, adapter: object, wishes: Wishes, *, what: str) -> Ask
             )
     only = wishes.get("only", ())
     globs = (only,) if isinstance(only, str) else tuple(only)
-    checks.require_known(globs)
+    catalogue.require_known(globs)
     if adapter is None:
         adapter = configuration.read(Path.cwd()).adapter
     reference = adapter if isinstance(adapter, str) else adapters.here(adapter)

@@ -65,8 +65,8 @@ def _check(reference: str) -> dict[str, Any]:
 
 
 def _plan(family: str, only: list[str], where: list[str], seed: int) -> dict[str, Any]:
-    from verifier import checks
     from verifier.commands import selection
+    from verifier.engine import catalogue
     from verifier.spec import WORKING_DTYPES
 
     specs = selection.from_matrix(
@@ -80,7 +80,7 @@ def _plan(family: str, only: list[str], where: list[str], seed: int) -> dict[str
         everywhere=False,
     )
     valid = sum(spec.valid for spec in specs)
-    return {"valid": valid, "refused": len(specs) - valid, "checks": len(checks.select(only))}
+    return {"valid": valid, "refused": len(specs) - valid, "checks": len(catalogue.select(only))}
 
 
 _ANSWERS: Mapping[str, Callable[..., dict[str, Any]]] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from verifier.engine.catalogue import infos
 from verifier.engine.events import CheckInfo
 from verifier.errors import ImportFailed, UsageError, VerifierError, one_line
 
@@ -29,11 +30,6 @@ class Loaded:
     def infos(self) -> tuple[CheckInfo, ...]:
         """The checks without their functions."""
         return infos(self.checks)
-
-
-def infos(checks: Sequence[Check]) -> tuple[CheckInfo, ...]:
-    """The checks without their functions."""
-    return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in checks)
 
 
 def load(

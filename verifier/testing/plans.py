@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from verifier import checks as all_checks
 from verifier import family as families
+from verifier.engine import catalogue
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
-from verifier.engine.loading import infos
 from verifier.engine.plan import Plan, applicable
 from verifier.errors import UsageError
 from verifier.known.entries import Baseline, KnownFailure
@@ -99,7 +98,7 @@ def planned(family: str, adapter: object, *, per: Per = "area", **wishes: Unpack
     limits = limits_of(options, asked.specs)
     header = header_of(options, asked.reference, asked.specs, asked.baseline)
     header["asked"] = {**header["asked"], "pytest": True}
-    checks = infos(all_checks.select(options.only))
+    checks = catalogue.select(options.only)
     told_apart = [
         header["asked"],
         [spec.id for spec in asked.specs],
