@@ -6,9 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Hundreds of processes import the harness: what one has compiled the next one need not.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 import torch
@@ -53,6 +56,10 @@ def bridge() -> Adapter:
     return adapter.load("bridge")
 
 
+# Modules that no test wrote: there are thousands of them, to be told from the others before each of thousands of tests.
+_nobodys: dict[str, ModuleType] = {}
+
+
 @pytest.fixture(autouse=True)
 def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A test finds no module that another one wrote, many of which are called alike, nor what HF made while a test had
@@ -62,8 +69,12 @@ def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         alike.forget()
     path, written, interrupt = list(sys.path), str(tmp_path_factory.getbasetemp()), signal.getsignal(signal.SIGINT)
     for name, module in list(sys.modules.items()):
+        if _nobodys.get(name) is module:
+            continue
         if str(vars(module).get("__file__") or "").startswith(written):
             del sys.modules[name]
+        else:
+            _nobodys[name] = module
     yield
     if changes:
         alike.forget()
