@@ -8,6 +8,7 @@ import time
 import pytest
 
 from verifier.doctor.probing import ask
+from verifier.engine import server
 from verifier.errors import ExitStatus
 
 SOURCES = {
@@ -107,3 +108,18 @@ def _runs(process: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+@pytest.mark.parametrize("source", ["import os\nos.abort()", "import time\ntime.sleep(600)"], ids=["dies", "hangs"])
+def test_where_what_all_need_cannot_be_imported_each_tries_for_itself(answer, tmp_path, monkeypatch, source):
+    (tmp_path / "needed.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(server, "HEAVY", ("needed",))
+    try:
+        found = answer("right", "raises", seconds=2.0)
+    finally:
+        server.discard()
+    assert [one.said for one in found] == [
+        "right 2",
+        "adapter 'raises:Adapter' raised at import: ValueError: two lines",
+    ]

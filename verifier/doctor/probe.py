@@ -1,12 +1,9 @@
-"""Runs in a process of its own and imports one thing, which may raise, print, crash or hang: `python -m` it.
-
-Its arguments are the file into which its answer goes and the question, both of `probing`.
-"""
+"""Runs in a process of its own and imports one thing, which may raise, print, crash or hang."""
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +12,19 @@ from typing import Any
 from verifier.errors import ExitStatus, VerifierError, one_line
 
 
-def main(answer: str, question: str) -> None:
-    """Answer the question, in JSON; nothing that it raises gets out."""
-    asked: dict[str, Any] = json.loads(question)
+def answer(question: Mapping[str, Any], place: Path, log: Path) -> None:
+    """Answer a question of `probing`, in JSON; nothing that it raises gets out.
+
+    Args:
+        question: its kind, and what that takes.
+        place: the file into which the answer goes.
+        log: the file into which goes what is printed.
+    """
+    os.setsid()  # so that what it starts can be ended with it
+    with log.open("wb") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    asked = dict(question)
     try:
         found = {"status": ExitStatus.CONFORMS, **_ANSWERS[asked.pop("kind")](**asked)}
     except VerifierError as error:
@@ -25,7 +32,7 @@ def main(answer: str, question: str) -> None:
     except BaseException as error:  # code from outside may raise anything, SystemExit too
         traceback.print_exc()
         found = {"status": ExitStatus.BROKEN, "said": f"it raised at import: {one_line(error)}"}
-    Path(answer).write_text(json.dumps(found))
+    place.write_text(json.dumps(found))
 
 
 def _torch() -> dict[str, Any]:
@@ -90,6 +97,3 @@ _ANSWERS: Mapping[str, Callable[..., dict[str, Any]]] = {
     "check": _check,
     "plan": _plan,
 }
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

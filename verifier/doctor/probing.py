@@ -1,20 +1,27 @@
-"""Asks processes of their own what can only be found out by importing: one that crashes or hangs costs one line."""
+"""Asks processes of their own what can only be found out by importing: one that crashes or hangs costs one line.
+
+They are forked from one that has imported what every run needs, so that each takes as long as what it is asked about.
+Where that cannot be imported, each of them tries for itself, and says what came of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from verifier.doctor import probe
+from verifier.engine import server
 from verifier.errors import ExitStatus
 
 _POLL_SECONDS = 0.02
@@ -40,7 +47,7 @@ class Answer:
 @dataclass(slots=True, kw_only=True)
 class _Asked:
     place: int
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     began: float
     answer: Path
     log: Path
@@ -56,14 +63,23 @@ def ask(questions: Sequence[Mapping[str, Any]], *, at_once: int, seconds: float)
     """
     answers: dict[int, Answer] = {}
     waiting, running = list(enumerate(questions)), list[_Asked]()
+    context: ForkServerContext | SpawnContext = server.without_outsiders()
     with tempfile.TemporaryDirectory(prefix="verifier-doctor-") as folder:
         try:
             while waiting or running:
                 while waiting and len(running) < max(1, at_once):
-                    place, question = waiting.pop(0)
-                    running.append(_start(place, question, Path(folder)))
+                    try:
+                        with server.patience(seconds):
+                            running.append(_start(context, *waiting[0], Path(folder)))
+                    except (EOFError, OSError):
+                        if isinstance(context, SpawnContext):
+                            raise
+                        server.discard()
+                        context = multiprocessing.get_context("spawn")
+                        continue
+                    waiting.pop(0)
                 for one in list(running):
-                    if one.process.poll() is not None or time.perf_counter() - one.began > seconds:
+                    if not one.process.is_alive() or time.perf_counter() - one.began > seconds:
                         running.remove(one)
                         answers[one.place] = _answer(one, seconds)
                         _end(one.process)
@@ -74,29 +90,25 @@ def ask(questions: Sequence[Mapping[str, Any]], *, at_once: int, seconds: float)
     return [answers[place] for place in range(len(questions))]
 
 
-def _start(place: int, question: Mapping[str, Any], folder: Path) -> _Asked:
+def _start(context: ForkServerContext | SpawnContext, place: int, question: Mapping[str, Any], folder: Path) -> _Asked:
     answer, log = folder / f"answer-{place}", folder / f"log-{place}"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            # -P: whatever the current folder holds that has our name.
-            [sys.executable, "-P", "-m", "verifier.doctor.probe", str(answer), json.dumps(question)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # so that what it starts can be ended with it
-        )
+    process = context.Process(target=probe.answer, args=(dict(question), answer, log), daemon=True)
+    with server.main_hidden(), server.interrupts_held(), server.nothing_in_the_way():
+        process.start()
     return _Asked(place=place, process=process, began=time.perf_counter(), answer=answer, log=log)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: BaseProcess) -> None:
+    assert process.pid is not None
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()  # it may not have come to a group of its own
+    process.join()
 
 
 def _answer(one: _Asked, seconds: float) -> Answer:
     taken = time.perf_counter() - one.began
-    code = one.process.poll()
+    code = one.process.exitcode
     if code is None:
         return Answer(status=ExitStatus.BROKEN, said=f"it was not imported after {seconds:g} s", seconds=taken)
     if not one.answer.exists():
@@ -116,5 +128,7 @@ def _signal(number: int) -> str:
 
 
 def _last_line(log: Path) -> str:
+    if not log.exists():
+        return ""
     lines = [line for line in log.read_bytes().decode(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""

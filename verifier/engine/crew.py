@@ -8,7 +8,6 @@ import os
 import select
 import selectors
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -196,20 +195,14 @@ class Crew:
 
     def hire(self) -> Worker:
         """Start a process; the first one waits for the forkserver to have imported what all share."""
-        # An import that never ends would be waited for in a call into the system; without its server that call fails.
-        patience = threading.Timer(LOADING_SECONDS, server.discard)
-        patience.daemon = True
-        patience.start()
         try:
-            worker = self._start()
+            with server.patience(LOADING_SECONDS):
+                worker = self._start()
         except (EOFError, OSError):
             # Importing the family or the adapter killed the forkserver, or hung. In a worker it is seen and named.
-            patience.cancel()
             server.discard()
             self._context = server.context(self._plan, outside=False)
             worker = self._start()
-        finally:
-            patience.cancel()
         self.workers.append(worker)
         for end in (worker.pipe, worker.process.sentinel):
             self._selector.register(end, selectors.EVENT_READ, worker)

@@ -8,8 +8,9 @@ import multiprocessing.forkserver
 import os
 import signal
 import sys
+import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 
@@ -47,13 +48,20 @@ def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnCon
     if plan.device != "cpu":
         # Importing code may have asked the driver for its devices, and a driver does not survive a fork.
         return multiprocessing.get_context("spawn")
+    if not outside:
+        return without_outsiders()
+    theirs = plugins.module_of(plan.family, family.GROUP), plugins.module_of(plan.adapter, adapter.GROUP)
+    return _forking([module for module in theirs if module is not None], _modelling(plan.family))
+
+
+def without_outsiders() -> ForkServerContext:
+    """Processes that have what every case needs imported, and no family nor adapter; started, and not waited for."""
+    return _forking([], [])
+
+
+def _forking(more: Sequence[str], attributes: Sequence[tuple[str, str]]) -> ForkServerContext:
     server = multiprocessing.get_context("forkserver")
-    modules = [*HEAVY, *(f"verifier.checks.{area}" for area in AREAS)]
-    attributes = []
-    if outside:
-        theirs = plugins.module_of(plan.family, family.GROUP), plugins.module_of(plan.adapter, adapter.GROUP)
-        modules += [module for module in theirs if module is not None]
-        attributes = _modelling(plan.family)
+    modules = [*HEAVY, *(f"verifier.checks.{area}" for area in AREAS), *more]
     wanted = preload.spell(modules, attributes, search_path())
     if _running != [wanted]:
         discard()
@@ -61,6 +69,20 @@ def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnCon
         _start(wanted)
         _running[:] = [wanted]
     return server
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Inside, the forkserver has that long to import what it preloads, which the first process from it waits for in a
+    call into the system. That call fails with an `OSError` or an `EOFError` once the server is gone, by itself or for
+    this."""
+    timer = threading.Timer(seconds, discard)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def discard() -> None:
