@@ -234,6 +234,45 @@ def test_what_is_found_does_not_hang_on_who_came_before(falcon: FalconFamily, br
     assert found(SECOND if one is FIRST else FIRST) == alone
 
 
+PLAIN = {"rope_type": "default", "rope_theta": 1e4}
+SCALED = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8}
+# Models whose logits do not hang on how positions are rotated, and the frequencies neither: heads of two have one.
+TWO = {"hidden_size": 2 * DIMS["num_attention_heads"]}
+IN_VAIN = {"no layers": {**DIMS, **TWO, "num_hidden_layers": 0}, "alibi": {**NEW, **TWO, "alibi": True}}
+
+
+@pytest.mark.parametrize("config", IN_VAIN.values(), ids=IN_VAIN)
+@pytest.mark.parametrize("ropes", [(PLAIN, SCALED), (SCALED, PLAIN)], ids=["scaled", "plain"])
+def test_a_module_that_comes_to_nothing_is_each_models_own(
+    falcon: FalconFamily, bridge: Adapter, config: Any, ropes: Any
+) -> None:
+    wanted = checks.select(("component",))
+    before, one = (spec({**config, "rope_parameters": rope}, depth="valid") for rope in ropes)
+    for spec_ in (before, one):
+        found = {outcome.check: outcome for outcome in run_case(spec_, falcon, bridge, wanted)}
+        assert found["component.positions"].verdict is Verdict.PASS, found["component.positions"].message
+        assert not any(outcome.verdict.gates for outcome in found.values())
+
+
+def _in_long_text(model: Any) -> None:
+    def hook(_module: nn.Module, _args: Any, _kwargs: dict[str, Any], output: Any) -> Any:
+        if output.logits.shape[1] > 2 * FIRST.length:
+            output.logits = output.logits * 1000
+        return output
+
+    model.register_forward_hook(hook, with_kwargs=True)
+
+
+def test_the_noise_of_other_inputs_is_that_of_a_run_that_is_the_same(
+    made: Callable[..., Case], falcon: FalconFamily
+) -> None:
+    family = Changed(falcon, _in_long_text)
+    first, second = made(FIRST, family), made(SECOND, family)
+    assert shared(first, second)
+    assert second.noise("long") > 100 * first.noise("long")
+    assert made(FIRST, family).noise("long") == first.noise("long")
+
+
 class Looks:
     """An adapter that reads a value which HF does not look at: wrong for the second case alone."""
 
