@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from verifier import adapter as adapters
 from verifier import checks, family, matrix
 from verifier.adapter import Adapter
@@ -148,6 +150,8 @@ def main(
     from verifier.report.files import put
     from verifier.report.kills import as_json, markdown, show
 
+    # Tiny models: a second thread gives nothing, and waits for its core where others are at work there.
+    torch.set_num_threads(1)
     kills = list(run(family_reference, adapter_reference, seed=seed))
     if json_file is not None:
         put(as_json(kills, family_reference, adapter_reference), json_file)
