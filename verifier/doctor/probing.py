@@ -93,8 +93,7 @@ def ask(questions: Sequence[Mapping[str, Any]], *, at_once: int, seconds: float)
 def _start(context: ForkServerContext | SpawnContext, place: int, question: Mapping[str, Any], folder: Path) -> _Asked:
     answer, log = folder / f"answer-{place}", folder / f"log-{place}"
     process = context.Process(target=probe.answer, args=(dict(question), answer, log), daemon=True)
-    with server.main_hidden(), server.interrupts_held(), server.nothing_in_the_way():
-        process.start()
+    server.start(process)
     return _Asked(place=place, process=process, began=time.perf_counter(), answer=answer, log=log)
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.context import ForkServerContext, SpawnContext, SpawnProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -242,12 +242,7 @@ class Crew:
         )
         process = self._context.Process(target=work, args=(theirs, orders), daemon=True)
         try:
-            with server.main_hidden():
-                if isinstance(process, SpawnProcess):
-                    with server.interrupts_held(), server.nothing_in_the_way():
-                        process.start()
-                else:
-                    process.start()
+            server.start(process)
         except BaseException:
             ours.close()
             raise

@@ -12,7 +12,8 @@ import threading
 import types
 from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
-from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.context import ForkServerContext, SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 
 from verifier import adapter, family, plugins
 from verifier.checks import AREAS
@@ -99,6 +100,16 @@ def discard() -> None:
             os.kill(pid, signal.SIGKILL)
             if hasattr(os, "waitid"):  # so that the next start finds it dead; it is reaped there
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def start(process: BaseProcess) -> None:
+    """Start a process of ours. Ctrl-C is heard while the first one waits for what the forkserver imports."""
+    with main_hidden():
+        if isinstance(process, SpawnProcess):
+            with interrupts_held(), nothing_in_the_way():
+                process.start()
+        else:
+            process.start()
 
 
 @contextlib.contextmanager
