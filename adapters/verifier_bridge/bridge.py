@@ -79,7 +79,10 @@ class Bridge(nn.Module):
         self._check_complete()
 
     def _check_complete(self) -> None:
-        mine = {id(tensor) for tensor in (*self.parameters(), *self.buffers())}
+        mine = {id(tensor) for module in self.modules() for tensor in _owned(module)}
+        theirs = {id(tensor) for module in self._model.modules() for tensor in _owned(module)}
+        if theirs <= mine:
+            return
         for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers()):
             if id(tensor) not in mine:
                 raise BridgeRefusal(f"{name} is no part of any component that the bridge knows")
@@ -333,3 +336,10 @@ class Bridge(nn.Module):
         """Training mode (dropouts act) or evaluation mode, of the bridge and of the model."""
         self._model.train(mode)
         return super().train(mode)
+
+
+def _owned(module: nn.Module) -> Iterator[Tensor]:
+    """A module's own parameters and buffers, those of what is in it left out."""
+    for tensor in (*module._parameters.values(), *module._buffers.values()):
+        if tensor is not None:
+            yield tensor

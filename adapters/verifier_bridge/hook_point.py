@@ -47,13 +47,17 @@ class HookPoint(nn.Module):
         on: whether it is.
     """
 
+    name: str
+    switch: str | None
+    on: bool
+    _forward_edits: list[Handle]
+    _backward_edits: list[Handle]
+
     def __init__(self, *, switch: str | None = None) -> None:
         super().__init__()
-        self.name = "?"
-        self.switch = switch
-        self.on = switch is None
-        self._forward_edits: list[Handle] = []
-        self._backward_edits: list[Handle] = []
+        # Past torch, which asks of each attribute that is set whether it is a parameter, a buffer or a module: for the
+        # hundreds of points of a model that is half of what bridging it takes.
+        vars(self).update(name="?", switch=switch, on=switch is None, _forward_edits=[], _backward_edits=[])
 
     @property
     def hooked(self) -> bool:

@@ -7,6 +7,7 @@ processed is another one: a copy, untied, with weights of its own.
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ def processed(bridge: Bridge, names: Collection[str]) -> nn.Module:
     Raises:
         BridgeError: there is no such processing, or it cannot be done to this model, and why.
     """
-    weights = bridge.canonical_weights()
+    weight_map = bridge.weight_map()
+    weights = weight_map.to_canonical(bridge.model.state_dict())
     for name in names:
         if name not in PROCESSINGS:
             raise BridgeError(unknown_name("processing", name, PROCESSINGS))
@@ -63,7 +65,7 @@ def processed(bridge: Bridge, names: Collection[str]) -> nn.Module:
         if name in names:
             one.process(bridge, wide)
     narrow = {name: weight.to(weights[name].dtype) for name, weight in wide.items()}
-    return _with_weights(bridge.model, bridge.weight_map().to_hugging_face(narrow))
+    return _with_weights(bridge.model, weight_map.to_hugging_face(narrow))
 
 
 def _with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -73,10 +75,11 @@ def _with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
         model: stays as it is.
         weights: its whole state dict, of tensors that nobody else has.
     """
-    kept: dict[int, Any] = {
-        id(parameter): parameter for parameter in model.parameters()
-    }  # replaced below, so not copied
-    made: Any = copy.deepcopy(model, kept)
+    known: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}  # replaced below
+    # Most of a deep copy's time would go into the empty dicts of each module's hooks.
+    for module in model.modules():
+        known.update((id(one), OrderedDict()) for one in vars(module).values() if type(one) is OrderedDict and not one)
+    made: Any = copy.deepcopy(model, known)
     made.load_state_dict(weights, assign=True)
     made.config.tie_word_embeddings = False
     return made  # type: ignore[no-any-return]

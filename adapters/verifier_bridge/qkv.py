@@ -7,6 +7,7 @@ attention is one group, and grouped-query attention is what lies between.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -64,6 +65,14 @@ class QKVLayout:
         return torch.cat((queries, keys, values), dim=dim + 1).flatten(dim, dim + 2)
 
     def rows_of(self, part: Part) -> Tensor:
-        """Which fused rows are the queries', the keys' or the values': `[n * d_head]`, heads in order."""
-        rows: Tensor = getattr(self.split(torch.arange(self.rows)), part)
-        return rows.flatten()
+        """Which fused rows are the queries', the keys' or the values': `[n * d_head]`, heads in order.
+
+        It is one tensor for all layouts that are equal, so nobody may write into it.
+        """
+        return _rows_of(self, part)
+
+
+@functools.lru_cache(maxsize=128)
+def _rows_of(layout: QKVLayout, part: Part) -> Tensor:
+    rows: Tensor = getattr(layout.split(torch.arange(layout.rows)), part)
+    return rows.flatten()

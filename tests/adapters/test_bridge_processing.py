@@ -55,6 +55,27 @@ def test_the_bridge_and_its_model_stay_as_they_were(flags: dict[str, Any]) -> No
     assert all(torch.equal(value, theirs[name]) for name, value in bridge.model.state_dict().items())
 
 
+def test_a_hook_that_the_model_has_is_its_twins_too_and_a_new_one_is_each_modules_own() -> None:
+    _, bridge = pair(**KINDS["40b"])
+    model: Any = bridge.model
+    ran: list[torch.nn.Module] = []
+
+    def note(module: torch.nn.Module, *_: Any) -> None:
+        ran.append(module)
+
+    before = model.transformer.ln_f.register_forward_hook(note)
+    twin: Any = bridge.processed({"fold_norms"}).model
+    before.remove()
+    twin.transformer.h[0].mlp.register_forward_hook(note)
+    model.transformer.h[1].mlp.register_forward_hook(note)
+    with torch.no_grad():
+        twin(tokens())
+        assert ran == [twin.transformer.h[0].mlp, twin.transformer.ln_f]
+        ran.clear()
+        model(tokens())
+    assert ran == [model.transformer.h[1].mlp]
+
+
 @pytest.mark.parametrize("flags", KINDS.values(), ids=KINDS)
 def test_folded_norms_only_normalise(flags: dict[str, Any]) -> None:
     _, bridge = pair(**flags)
