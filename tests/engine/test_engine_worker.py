@@ -59,9 +59,10 @@ def test_preloading_outlives_what_fails(tmp_path):
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
     (tmp_path / "raises.py").write_text("raise RuntimeError('no')")
     script = (
-        f"import sys, {preload.__name__}\n"
+        f"import gc, sys, {preload.__name__}\n"
         "assert 'exits' not in sys.modules and 'raises' not in sys.modules\n"
         "assert sys.modules['fine'].TOLD == ['Lazy']\n"
+        "assert gc.isenabled() and gc.get_freeze_count() > 1000\n"
     )
     spelt = preload.spell(["exits", "raises", "absent", "fine"], [("fine", "Lazy"), ("absent", "X")], [str(tmp_path)])
     ended = subprocess.run(

@@ -13,7 +13,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 VARIABLE = "VERIFIER_PRELOAD"
 SAFE_PATH, OURS = "PYTHONSAFEPATH", "verifier"  # Python asks only whether the variable has a value
@@ -29,16 +29,27 @@ def preload(spelt: str) -> None:
     modules, attributes, folders = json.loads(spelt)
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     _silence()
-    for module in modules:
-        # Code from outside may raise anything at import, SystemExit included; the worker sees it again and says so.
-        with contextlib.suppress(BaseException):
-            importlib.import_module(module)
-    for module, attribute in attributes:
-        with contextlib.suppress(BaseException):
-            getattr(importlib.import_module(module), attribute)
-    # What is here now stays: without this each worker's first collection would copy every page.
-    gc.collect()
-    gc.freeze()
+    with _nothing_collected():
+        for module in modules:
+            # Code from outside may raise anything at import, SystemExit included; the worker sees it again and says so.
+            with contextlib.suppress(BaseException):
+                importlib.import_module(module)
+        for module, attribute in attributes:
+            with contextlib.suppress(BaseException):
+                getattr(importlib.import_module(module), attribute)
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Inside, no garbage is looked for: what is imported stays, and looking through it is a fifth of an import of torch
+    and transformers. Left in, each worker's first collection would copy every page of it; so it is set apart after it.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def _silence() -> None:
