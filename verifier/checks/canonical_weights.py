@@ -57,8 +57,8 @@ def unreadable(ours: object, wanted: Tensor) -> str | None:
         return f"it is {type(ours).__name__}, not a tensor"
     if ours.is_meta:
         return "it is on the meta device: it has a shape and no values"
-    lost = int((~ours.isfinite()).sum()) if bool(wanted.isfinite().all()) else 0
-    return f"{lost} of its {ours.numel()} values are not finite" if lost else None
+    lost = ours.numel() - int(ours.isfinite().count_nonzero())
+    return f"{lost} of its {ours.numel()} values are not finite" if lost and bool(wanted.isfinite().all()) else None
 
 
 def misshapen(ours: Tensor, wanted: Tensor, name: str) -> str | None:
