@@ -87,7 +87,7 @@ class Case:
 
         return self.once(key, find)
 
-    def _run(self, scenario: str) -> tuple[str, bytes]:
+    def run_key(self, scenario: str) -> tuple[str, bytes]:
         """The scenario, and what tells this case's run of it: on other inputs than `alike` has looked at two models
         may differ, as where positions are scaled beyond a length."""
         if scenario in alike.SEEN_ON:
@@ -269,7 +269,7 @@ class Case:
                 own=rms(own, real), perturbed=rms(moved, real), unit=unit(truth, getattr(torch, dtype), real)
             ).total
 
-        return self.of_hf(("noise", self._run(scenario), dtype), make)
+        return self.of_hf(("noise", self.run_key(scenario), dtype), make)
 
     def steadiness(self, scenario: str) -> float:
         """What HF's float64 logits themselves move by when every result is moved by a unit."""
@@ -283,7 +283,7 @@ class Case:
             real, least = self.scenario(scenario).real[..., None], self.noise(scenario, dtype)
             return position_noise(self._errors(scenario, dtype), real, least=least)
 
-        return self.of_hf(("noise by position", self._run(scenario), dtype), make)
+        return self.of_hf(("noise by position", self.run_key(scenario), dtype), make)
 
     def noise_again(self, scenario: str, dtype: str) -> float:
         """The noise of HF's logits in a working dtype, the farthest of several perturbations."""
@@ -306,7 +306,7 @@ class Case:
             by_position = [position_noise((own, one), real, least=farthest) for one in moved]
             return farthest, torch.stack(by_position).amax(0)
 
-        return self.of_hf(("noise again", self._run(scenario), dtype), make)
+        return self.of_hf(("noise again", self.run_key(scenario), dtype), make)
 
     def _errors(self, scenario: str, dtype: str) -> tuple[Tensor, Tensor]:
         """What HF's logits are off by in a working dtype, `[batch, pos, d_vocab]`: as they are, and perturbed."""
@@ -319,7 +319,7 @@ class Case:
                 moved = self._perturbed(scenario, dtype).logits
             return own.double() - truth, moved.double() - truth
 
-        return self.of_hf(("errors", self._run(scenario), dtype), make)
+        return self.of_hf(("errors", self.run_key(scenario), dtype), make)
 
     def _perturbed(self, scenario: str, dtype: str, seed: int = PERTURBATION_SEED) -> Output:
         model, inputs = self.reference(dtype), self.inputs(scenario, dtype)
@@ -349,7 +349,7 @@ class Case:
                 unit=unit(truth.loss, getattr(torch, dtype)),
             ).total
 
-        return self.of_hf(("loss noise", self._run("labels"), dtype), make)
+        return self.of_hf(("loss noise", self.run_key("labels"), dtype), make)
 
     def judge(self, scenario: str) -> Judge:
         """Judges logits of a float64 run."""

@@ -34,7 +34,10 @@ AREAS = (
 )
 
 # Areas whose checks are in more than one module.
-_MODULES: Mapping[str, tuple[str, ...]] = {"hooks": ("hooks", "hook_effects")}
+_MODULES: Mapping[str, tuple[str, ...]] = {
+    "hooks": ("hooks", "hook_effects"),
+    "intervene": ("intervene", "edited_calls"),
+}
 
 # Every valid case; those that HF refuses; both. `spread`: the valid cases in which every two values of every two flags
 # meet, for what hangs on how a subject is called and handled (at which positions, in which dtype or kernel; moved,

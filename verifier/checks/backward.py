@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier import gradient_experiments, places, traces, working_gradients
+from verifier import gradient_experiments, places, scaling, traces, working_gradients
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import Point
 from verifier.case import Blocked, Case
-from verifier.checks import Check, check
+from verifier.checks import Check, check, edited_calls
 from verifier.comparison import Comparison, conclude, stated
 from verifier.errors import one_line
 from verifier.experiments import prompts
 from verifier.numerics import differentiable, gradient_precision, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.spec import WORKING_DTYPES
+from verifier.spec import SEMANTIC_DTYPE, WORKING_DTYPES
 
 
 def _points(case: Case) -> list[Point]:
@@ -138,6 +138,9 @@ def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwa
     ]
 
 
+_WITH_GRADIENTS = "weights with gradients"  # as a case remembers them
+
+
 @check("backward.parameters", needs=["weights"])
 def parameters(case: Case) -> Finding:
     """The gradient that a backward leaves in each weight is HF's, the fused one's compared through the split.
@@ -149,6 +152,7 @@ def parameters(case: Case) -> Finding:
     subject = case.wrap(case.for_adapter())
     _backward(case, subject)
     without = _weight_gradients(case, subject)
+    case.once(_WITH_GRADIENTS, lambda: frozenset(subject.weights.gradients()))  # type: ignore[attr-defined]
     hooked = case.spec.spread and "hooks" in subject.capabilities
     if not hooked or any(one.verdict is Verdict.FAIL for one in without):
         return conclude(without)
@@ -260,8 +264,8 @@ def in_place(case: Case) -> Finding:
 def checkpointing(case: Case) -> Finding:
     """Under gradient checkpointing in training mode the gradients at hook points and of weights are HF's.
 
-    The reference never checkpoints. A failure means that what is recomputed is not what was computed, with hooks in
-    it or because of them.
+    With readers at every point, and with edits. The reference never checkpoints. A failure means that what is
+    recomputed is not what was computed, with hooks in it or because of them.
     """
     points = _points(case)
     no_dropouts: dict[str, Any] = dict.fromkeys(case.family.dropouts(), 0.0)
@@ -285,7 +289,104 @@ def checkpointing(case: Case) -> Finding:
     made += reversed(places.judged(case, "plain", seen.gradients, of="gradients", points=ungated))
     if "weights" in subject.capabilities:
         made += _weight_gradients(case, subject)
+    if any(one.verdict is Verdict.FAIL for one in made):
+        return conclude(made)
+    _, others = _around_edits(case)
+    behind = _behind_edits(case, subject, others, "values")
+    return conclude([*made, *(replace(one, where=f"{one.where}, behind edits") for one in behind)])
+
+
+def _behind_edits(
+    case: Case, subject: Subject, points: Sequence[Point], what: scaling.What, *, weights: bool = False
+) -> Iterator[Comparison]:
+    """Judge the gradients at the model's first point, and of weights, behind edits of the others.
+
+    Args:
+        case: whose reference it is.
+        subject: what is run; for weights one whose parameters have no gradients yet.
+        points: those that are edited.
+        what: their values, the gradients there, or both.
+        weights: whether the weights' gradients are judged.
+    """
+    truth, edits, seen = scaling.gradients_in_hf(case, points, what), scaling.edits(points), list[Tensor]()
+    name = truth.seen_at.name
+
+    def read(gradient: Tensor) -> None:
+        seen.append(gradient.detach().clone())
+
+    forward = {} if what == "gradients" else edits
+    backward = {**({} if what == "values" else edits), name: read}
+    with torch.enable_grad(), traces.hooked(case, subject, forward=forward, backward=backward):
+        logits = subject.forward(case.inputs("plain")).logits
+        logits.backward(traces.cotangent(case, "plain").to(logits))
+    if weights:
+        given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
+        for weight, true in reversed(list(truth.weights.items())):
+            if weight in given:  # one that is not there is told by `backward.parameters`
+                yield semantics(truth.noise[weight]).compare(weight, given[weight], true)
+    yield semantics(truth.noise[name]).compare(name, seen[0] if seen else None, truth.at)
+
+
+def _goes_wrong(comparisons: Iterable[Comparison]) -> bool:
+    return any(one.verdict is Verdict.FAIL for one in comparisons)
+
+
+@check("backward.edited", needs=["hooks"], applies="spread")
+def edited(case: Case) -> Finding:
+    """Behind edits the gradients are those of HF's model with the same edits in it, of values and of gradients at once.
+
+    Every point but the first is multiplied by a number of its own, and so is the gradient there; what comes of it is
+    seen at the first point and in the weights. A failure means that attribution through a patched or steered forward
+    is that of the model without the edit, or of another one.
+    """
+    first, points = _around_edits(case)
+
+    def judged(what: scaling.What) -> list[Comparison]:
+        subject = case.wrap(case.for_adapter())
+        return list(_behind_edits(case, subject, points, what, weights="weights" in subject.capabilities))
+
+    def alone(point: Point, what: scaling.What = "values") -> list[Comparison]:
+        return list(_behind_edits(case, case.subject(), [point], what))
+
+    try:
+        what: scaling.What = "both"
+        made = judged(what)
+        if not _goes_wrong(made):
+            return conclude(made)
+        values: list[Comparison] = judged("values")
+    except Exception as error:
+        return _culprit(case, points, alone, error, what="an edit")
+    if "weights" in case.subject().capabilities and parameters.run(case).verdict is Verdict.FAIL:
+        raise Blocked("backward.parameters")
+    if _goes_wrong(values):
+        made, what = values, "values"
+    elif _goes_wrong(judged("gradients")):
+        return conclude(values)  # that gradients cannot be edited is told by `backward.replace`
+    for point in points:
+        found = next((one for one in alone(point, what) if one.verdict is Verdict.FAIL), None)
+        if found is not None:
+            edits = "an edit" if what == "values" else "edits of its value and its gradient at once"
+            return conclude(
+                [replace(found, where=point.name, message=f"behind {edits}, at {first.name}: {found.message}")]
+            )
     return conclude(made)
+
+
+def _around_edits(case: Case) -> tuple[Point, list[Point]]:
+    """The model's first point, whose gradient is HF's without an edit, and those at which edits have HF's effect.
+
+    Raises:
+        NotApplicable: the adapter does not show the first, or no other.
+        Blocked: the first one's gradient is another one anyway.
+    """
+    points, first = edited_calls.acting_points(case), case.points[0]
+    others = [point for point in points if point != first]
+    if first not in points or not others:
+        raise NotApplicable(f"the adapter does not show HF's {first.name}, at which gradients behind edits are seen")
+    seen = traces.felt(case, "plain").gradients
+    if any(one.verdict is Verdict.FAIL for one in places.judged(case, "plain", seen, of="gradients", points=[first])):
+        raise Blocked("backward.hooks")
+    return first, others
 
 
 @check("backward.gradcheck", needs=["hooks"], applies="thorough")
@@ -312,6 +413,17 @@ def gradcheck(case: Case) -> Finding:
         return conclude([differentiable(first.name, logits, seen.values[first.name], seed=case.spec.seed)])
 
 
+def _with_gradients(case: Case) -> frozenset[str]:
+    """The weights that have a gradient after a backward in float64."""
+
+    def make() -> frozenset[str]:
+        subject = case.wrap(case.for_adapter())
+        _backward(case, subject)
+        return frozenset(subject.weights.gradients())  # type: ignore[attr-defined]
+
+    return case.once(_WITH_GRADIENTS, make)
+
+
 def _noise_again(case: Case, dtype: str, name: str) -> float:
     return working_gradients.noise_again(case, dtype)[name]
 
@@ -334,13 +446,16 @@ def _precision(dtype: str) -> Check:
             logits.backward(along.to(logits))
             given = {}
         given = {**given, **subject.weights.gradients()}  # type: ignore[attr-defined]
+        double = _with_gradients(case)  # what has none there is told by `backward.parameters`
 
         def compare() -> Iterator[Comparison]:
             for name, true in reversed(list(theirs.truth.items())):
-                if name in given:  # a gradient that is not there at all is told by `backward.parameters`
+                if name in given:
                     again = partial(_noise_again, case, dtype, name)
                     made = gradient_precision(theirs.noise[name], again).compare(name, given[name], true)
                     yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
+                elif name in double:
+                    yield stated(name, f"{dtype}: it has no gradient, as it has in {SEMANTIC_DTYPE}")
 
         return conclude(compare())
 

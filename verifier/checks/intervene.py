@@ -128,3 +128,24 @@ def in_place(case: Case) -> Finding:
                 yield _judged(experiment, given, one)
 
     return conclude(_first_of_each_point(list(compare())))
+
+
+@check("intervene.alone", needs=["hooks"], applies="thorough")
+def alone(case: Case) -> Finding:
+    """An edit of one point, with no hook at any other, has HF's effect too.
+
+    Run for a few models of each kind of block. A failure means that an edit acts only while other hooks are there.
+    """
+    experiment, subject, together = experiments.of(case), case.subject(), _given(case)
+
+    def compare() -> Iterator[Comparison]:
+        for one in experiment.interventions:
+            if one.kind != "replace" or one.row not in together or not bool(experiment.acts[one.row]):
+                continue
+            if _judged(experiment, together, one).verdict is Verdict.FAIL:
+                continue  # told by `intervene.replace`
+            rows, edits = experiments.batch(experiment.changes, [one.point.name], wanted=one.row.__eq__)
+            logits = _logits(case, subject, experiment.ids[rows], edits)
+            yield _judged(experiment, {one.row: logits[rows.index(one.row)]}, one)
+
+    return conclude(_first_of_each_point(list(compare())))

@@ -101,6 +101,43 @@ def _checkpoints_wrongly() -> Breaks:
     return Breaks(edits={"mlp.hook_pre": act}, parts={"modes": replacing(checkpointing=checkpointing)})
 
 
+def _past_the_edit(edit: Edit, while_: Callable[[], bool] = lambda: True) -> Edit:
+    """The forward goes on with what the edit made, the backward as if it had made nothing."""
+
+    def act(value: Tensor) -> Tensor | None:
+        edited = edit(value)
+        return edited if edited is None or not while_() else value + (edited - value).detach()
+
+    return act
+
+
+def _checkpoints_forget_edits() -> Breaks:
+    """Where it checkpoints, an edit is made once and not when the block is computed again."""
+    on = {"checkpointing": False}
+
+    def checkpointing(modes: Any, enabled: bool) -> None:
+        on["checkpointing"] = enabled
+        modes.checkpointing(enabled)
+
+    hooks = altered(forward=lambda _, edit: _past_the_edit(edit, lambda: on["checkpointing"]))
+    return Breaks(parts={**hooks.parts, "modes": replacing(checkpointing=checkpointing)})
+
+
+def _only_reads_beside_edits(hooked: Callable[..., Any], forward: Any, backward: Any) -> Any:
+    """What a backward hook gives back is dropped where a hook of values is too."""
+    return hooked(forward, {name: _only_read(edit) if name in forward else edit for name, edit in backward.items()})
+
+
+def _none_in(*dtypes: torch.dtype) -> Breaks:
+    """In models of these dtypes no weight has a gradient."""
+
+    def gradients(weights: Any) -> Any:
+        found = weights.gradients()
+        return {} if any(one.dtype in dtypes for one in found.values()) else found
+
+    return Breaks(parts={"weights": replacing(gradients=gradients)})
+
+
 def _weights_of_hooked() -> Breaks:
     """With hooks in place a weight's gradient is that of a copy."""
 
@@ -219,5 +256,29 @@ FAULTS: tuple[Fault, ...] = (
         what="gradients go through eight bits, in float16 alone",
         caught_by=["backward.float16"],
         plant=in_adapter(_rounded(torch.float8_e4m3fn, torch.float16)),
+    ),
+    Fault(
+        name="gradient-past-an-edit",
+        what="the forward goes on with what an edit made, the backward as if it had made nothing",
+        caught_by=["backward.edited"],
+        plant=in_adapter(altered(forward=at("attn.hook_z", _past_the_edit))),
+    ),
+    Fault(
+        name="gradient-edit-beside-edit",
+        what="a gradient cannot be edited at a point at which the value is",
+        caught_by=["backward.edited"],
+        plant=in_adapter(altered(hooked=_only_reads_beside_edits)),
+    ),
+    Fault(
+        name="checkpoint-forgets-edits",
+        what="under gradient checkpointing the backward is that of a forward without edits",
+        caught_by=["backward.checkpointing"],
+        plant=in_adapter(lambda _model: _checkpoints_forget_edits()),
+    ),
+    Fault(
+        name="gradient-none-in-half",
+        what="in models of half precision no weight has a gradient",
+        caught_by=["backward.bfloat16", "backward.float16"],
+        plant=in_adapter(_none_in(torch.bfloat16, torch.float16)),
     ),
 )

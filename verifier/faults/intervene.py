@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from verifier.adapter import Edit
+import torch
+from torch import Tensor, nn
+
+from verifier.adapter import Edit, Inputs, Output, Subject
 from verifier.faults.altered_hooks import altered, at
-from verifier.faults.mutants import Fault, in_adapter
+from verifier.faults.mutants import Breaks, Fault, in_adapter, replacing
 
 
 def _on_a_copy(edit: Edit) -> Edit:
@@ -83,6 +87,53 @@ def _only_what_is_new(edit: Edit) -> Edit:
     return act
 
 
+def _dropped(edit: Edit, while_: Callable[[Tensor], bool]) -> Edit:
+    """What a hook gives back is dropped while that holds."""
+
+    def act(value: Tensor) -> Tensor | None:
+        edited = edit(value)
+        return None if while_(value) else edited
+
+    return act
+
+
+def _dropped_where(condition: Callable[[Inputs], bool]) -> Callable[[nn.Module], Breaks]:
+    """What hooks give back is dropped in calls that are like that."""
+
+    def breaks(_model: nn.Module) -> Breaks:
+        now = {"dropped": False}
+
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            now["dropped"] = condition(inputs)
+            return subject.forward(inputs)
+
+        return replace(altered(forward=lambda _, edit: _dropped(edit, lambda _: now["dropped"])), forward=forward)
+
+    return breaks
+
+
+def _dropped_in_generation(_model: nn.Module) -> Breaks:
+    now = {"generates": False}
+
+    def generate(cache: Any, *args: Any, **kwargs: Any) -> Tensor:
+        now["generates"] = True
+        try:
+            made: Tensor = cache.generate(*args, **kwargs)
+        finally:
+            now["generates"] = False
+        return made
+
+    hooks = altered(forward=lambda _, edit: _dropped(edit, lambda _: now["generates"]))
+    return Breaks(parts={**hooks.parts, "cache": replacing(generate=generate)})
+
+
+def _acts_in_company(hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
+    """An edit acts only where another point is hooked too."""
+    if len(forward) == 1:
+        forward = {name: _dropped(edit, lambda _: True) for name, edit in forward.items()}
+    return hooked(forward, backward)
+
+
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="edit-on-a-copy",
@@ -119,5 +170,55 @@ FAULTS: tuple[Fault, ...] = (
         what="what a hook writes into its tensor is lost, unless it gives back another one",
         caught_by=["intervene.in_place"],
         plant=in_adapter(altered(forward=at("attn.hook_v", _only_what_is_new))),
+    ),
+    Fault(
+        name="edit-needs-company",
+        what="an edit acts only where another point is hooked too",
+        caught_by=["intervene.alone"],
+        plant=in_adapter(altered(hooked=_acts_in_company)),
+    ),
+    Fault(
+        name="edit-dropped-with-mask",
+        what="edits are dropped where an attention mask is given",
+        caught_by=["intervene.calls"],
+        plant=in_adapter(_dropped_where(lambda inputs: inputs.attention_mask is not None)),
+    ),
+    Fault(
+        name="edit-dropped-from-embeddings",
+        what="edits are dropped where embeddings are given in the place of tokens",
+        caught_by=["intervene.calls"],
+        plant=in_adapter(_dropped_where(lambda inputs: inputs.inputs_embeds is not None)),
+    ),
+    Fault(
+        name="edit-dropped-with-positions",
+        what="edits are dropped where positions are given",
+        caught_by=["intervene.calls"],
+        plant=in_adapter(_dropped_where(lambda inputs: inputs.position_ids is not None)),
+    ),
+    Fault(
+        name="edit-dropped-with-cache",
+        what="edits are dropped where there is a cache",
+        caught_by=["intervene.calls"],
+        plant=in_adapter(_dropped_where(lambda inputs: inputs.cache is not None)),
+    ),
+    Fault(
+        name="edit-dropped-with-gradients",
+        what="edits are dropped where gradients are recorded",
+        caught_by=["intervene.calls"],
+        plant=in_adapter(_dropped_where(lambda _: torch.is_grad_enabled())),
+    ),
+    Fault(
+        name="edit-dropped-on-one-row",
+        what="edits are dropped in a batch of one",
+        caught_by=["intervene.calls"],
+        plant=in_adapter(
+            altered(forward=at("hook_mlp_out", lambda edit: _dropped(edit, lambda value: len(value) == 1)))
+        ),
+    ),
+    Fault(
+        name="edit-dropped-in-generation",
+        what="edits are dropped while the subject generates",
+        caught_by=["intervene.generation"],
+        plant=in_adapter(_dropped_in_generation),
     ),
 )

@@ -1,0 +1,198 @@
+"""Interventions in every way of calling a model: with padding, from embeddings, with a cache, while it generates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verifier import places, reference, scaling, traces
+from verifier.adapter import Edit, Inputs, Subject
+from verifier.canonical import LOGIT_AXES, RESIDUAL, Point
+from verifier.case import Blocked, Case
+from verifier.checks import check, decoding
+from verifier.comparison import Comparison, conclude
+from verifier.numerics import Judge, from_single, same, semantics
+from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.spec import SEMANTIC_DTYPE, SINGLE
+from verifier.traces import hooked
+
+
+def _open_points(case: Case) -> list[Point]:
+    """The points that agree and need no switch: all of them can be edited in one forward."""
+    case.agreeing_rows("plain")
+    found = [one for one in places.agreeing_points(case) if traces.offered(case)[one.name].switch is None]
+    if not found:
+        raise NotApplicable("every hook point has a switch")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """A way of calling a model.
+
+    Attributes:
+        name: for people.
+        scenario: whose tokens, mask and positions are given.
+        run: gives the logits of the first rows, as many as it likes.
+    """
+
+    name: str
+    scenario: str
+    run: Callable[[Subject], Tensor]
+
+    def compare(self, case: Case, where: str, logits: Tensor, truth: Tensor, judge: Judge) -> Comparison:
+        """Judge what came of it."""
+        chosen, rows = case.scenario(self.scenario), len(logits)
+        defined = (chosen.real & case.agreeing_rows(self.scenario)[:, None])[:rows, :, None]
+        return judge.compare(where, logits, truth[:rows], defined=defined, rows=chosen.rows[:rows], axes=LOGIT_AXES)
+
+
+def _on(case: Case, name: str, scenario: str) -> _Way:
+    return _Way(name=name, scenario=scenario, run=lambda subject: subject.forward(case.inputs(scenario)).logits)
+
+
+def _ways(case: Case) -> Iterator[_Way]:
+    def of_one(subject: Subject) -> Tensor:
+        ids = case.inputs("plain").input_ids
+        assert ids is not None
+        return subject.forward(Inputs(input_ids=ids[:1])).logits
+
+    def with_gradients(subject: Subject) -> Tensor:
+        with torch.enable_grad():
+            return subject.forward(case.inputs("plain")).logits.detach()
+
+    def in_pieces(subject: Subject) -> Tensor:
+        length = case.spec.length
+        return decoding.in_pieces(subject.forward, case.inputs("plain"), [length - 2, length - 1, length])
+
+    yield _on(case, "with padding", "padded")
+    yield _on(case, "with padding and positions", "padded position ids")
+    yield _on(case, "from embeddings", "inputs embeds")
+    yield _Way(name="on one row", scenario="plain", run=of_one)
+    yield _Way(name="with gradients", scenario="plain", run=with_gradients)
+    if "cache" in case.subject().capabilities:
+        yield _Way(name="with a cache", scenario="plain", run=in_pieces)
+
+
+def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Comparison | None:
+    """What the subject gives with these points edited, judged; None where HF's model is not changed by it."""
+    truth = scaling.in_hf(case, way.scenario, points)
+    if not truth.acts:
+        return None
+    edits = {name: edit for name, edit in scaling.edits(points).items() if name in truth.edited}
+    with torch.no_grad(), hooked(case, case.subject(), forward=edits):
+        logits = way.run(case.subject())
+    return way.compare(case, where, logits, truth.logits, truth.judge)
+
+
+def _each(case: Case, way: _Way, points: Sequence[Point]) -> Iterator[tuple[Point, Comparison]]:
+    """The points at which an edit of that one alone goes wrong."""
+    for point in points:
+        found = _edited(case, way, [point], f"{point.name}, {way.name}")
+        if found is not None and found.verdict is Verdict.FAIL:
+            yield point, found
+
+
+def acting_points(case: Case) -> list[Point]:
+    """Of those the ones at which edits have HF's effect on plain tokens: the others are told by what is simpler.
+
+    Raises:
+        Blocked: together they have another one.
+    """
+    points, plainly = _open_points(case), _on(case, "plainly", "plain")
+
+    def wrong(chosen: Sequence[Point]) -> bool:
+        found = _edited(case, plainly, chosen, plainly.name)
+        return found is not None and found.verdict is Verdict.FAIL
+
+    if wrong(points):
+        failing = {point for point, _ in _each(case, plainly, points)}
+        points = [point for point in points if point not in failing]
+        if not failing or not points or wrong(points):
+            raise Blocked("intervene.replace")
+    return points
+
+
+@check("intervene.calls", needs=["hooks"], applies="spread")
+def calls(case: Case) -> Finding:
+    """Edits act as in HF's model however it is called: with padding, positions, embeddings, a cache, gradients, on one
+    row.
+
+    Every point is multiplied by a number of its own, all at once. A failure means that steering, patching or ablating
+    does nothing, or something else, as soon as a model is called as people call it.
+    """
+    points = acting_points(case)
+    blocked: list[Blocked] = []
+
+    def compare() -> Iterator[Comparison]:
+        for way in _ways(case):
+            try:
+                case.agreeing_rows(way.scenario)
+            except Blocked as told:
+                blocked.append(told)
+                continue
+            found = _edited(case, way, points, f"all points, {way.name}")
+            if found is None:
+                continue
+            if found.verdict is not Verdict.PASS and _is_so_unedited(case, way, found.verdict):
+                blocked.append(Blocked("forward or cache: called so, it is another model without an edit too"))
+                continue
+            first = next(_each(case, way, points), None) if found.verdict is Verdict.FAIL else None
+            yield found if first is None else first[1]
+
+    made = list(compare())
+    if blocked and not made:
+        raise blocked[0]
+    return conclude(made)
+
+
+def _is_so_unedited(case: Case, way: _Way, verdict: Verdict) -> bool:
+    """Whether without an edit it differs as much."""
+    with torch.no_grad():
+        logits = way.run(case.subject())
+    found = way.compare(case, way.name, logits, case.expected(way.scenario).logits, case.judge(way.scenario))
+    return found.verdict in (verdict, Verdict.FAIL)
+
+
+STEPS = 3  # tokens that are generated under an edit
+
+
+@check("intervene.generation", needs=["hooks", "cache"], applies="spread")
+def generation(case: Case) -> Finding:
+    """What is generated while a point is edited are the tokens that HF's model, edited so, chooses.
+
+    The numbers of an activation of the stream are put in reverse at every step. A failure means that a model that is
+    steered writes what it would have written anyway, or something else.
+    """
+    point = next((one for one in reversed(_open_points(case)) if one.axes == RESIDUAL), None)
+    if point is None:
+        raise NotApplicable("the adapter shows no activation of the width of the stream")
+    prompt, subject = case.inputs("plain").input_ids, case.subject()
+    assert prompt is not None
+    edit: dict[str, Edit] = {point.name: lambda value: value.flip(-1)}
+    theirs, logits, noise = case.of_hf(("edited generation", point.name), lambda: _greedy(case, prompt, edit))
+    with torch.no_grad(), hooked(case, subject, forward=edit):
+        ours = subject.cache.generate(prompt.clone(), max_new_tokens=STEPS)  # type: ignore[attr-defined]
+    length = prompt.shape[1]
+    if not isinstance(ours, Tensor) or ours.shape != theirs.shape:
+        return conclude([same(point.name, ours, theirs)])
+    return conclude([semantics(noise).compare_choices(point.name, ours[:, length:], theirs[:, length:], logits)])
+
+
+def _greedy(case: Case, prompt: Tensor, edit: Mapping[str, Edit]) -> tuple[Tensor, Tensor, float]:
+    """What HF's model chooses under the edit, one forward over the whole text for each token: the text, the logits
+    `[batch, step, d_vocab]` that it was chosen by, and their noise."""
+
+    def last(dtype: str, ids: Tensor) -> Tensor:
+        model = case.reference(dtype)
+        with torch.no_grad(), case.family.taps(model, names=[], edits=edit):
+            return reference.forward(model, Inputs(input_ids=ids)).logits[:, -1:]
+
+    ids, found = prompt, []
+    for _ in range(STEPS):
+        found.append(last(SEMANTIC_DTYPE, ids))
+        ids = torch.cat([ids, found[-1].argmax(-1)], dim=1)
+    return ids, torch.cat(found, dim=1), from_single(found[0], last(SINGLE, prompt))
