@@ -121,6 +121,7 @@ def test_some_labels_are_ignored_and_the_rest_are_the_tokens() -> None:
     ignored = inputs.labels == NO_LABEL
     assert 0 < int(ignored.sum()) < ignored.numel()
     assert torch.equal(inputs.labels[~ignored], inputs.input_ids[~ignored])
+    assert len(set(ignored.sum(1).tolist())) > 1, "a mean of each row's mean would be the mean"
 
 
 def test_a_row_alone_is_that_row_of_everything() -> None:
@@ -129,3 +130,12 @@ def test_a_row_alone_is_that_row_of_everything() -> None:
         alone = tensors(one_row(inputs, 0))
         assert alone.keys() == tensors(inputs).keys()
         assert all(torch.equal(value, tensors(inputs)[key][:1]) for key, value in alone.items())
+
+
+def test_what_might_be_taken_for_padding_stands_at_the_ends_of_rows() -> None:
+    with_roles = replace(SPEC, config={**SPEC.config, "eos_token_id": 11, "pad_token_id": None, "bos_token_id": VOCAB})
+    ids = make("plain", with_roles).inputs.input_ids
+    assert ids is not None
+    ends = [(row[0].item(), row[-2].item(), row[-1].item()) for row in ids[1:]]
+    assert ends[:3] == [(0, 0, 0), (VOCAB - 1, VOCAB - 1, VOCAB - 1), (11, 11, 11)]
+    assert torch.equal(ids[0], make("plain").inputs.input_ids[0])  # type: ignore[index]

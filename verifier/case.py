@@ -196,8 +196,10 @@ class Case:
         """The inputs of that name."""
 
         def make() -> Scenario:
-            vocab, d_model = self.reference().get_input_embeddings().weight.shape
-            return SCENARIOS[name](self.spec, vocab, d_model)
+            model = self.reference()
+            vocab, d_model = model.get_input_embeddings().weight.shape
+            filled_in = {**model.config.to_dict(), **self.spec.config}  # with the tokens that have a role
+            return SCENARIOS[name](replace(self.spec, config=filled_in), vocab, d_model)
 
         return self.once(("scenario", name), make)
 

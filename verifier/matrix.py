@@ -71,8 +71,9 @@ def cases(
 def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     """The same, some of which are looked at more closely than the others.
 
-    Spread: a covering of the flags, in which every two values of every two flags that HF accepts together meet, and
-    the last corner of each kind of model, which is what hook points it has.
+    Spread: a covering of the flags, in which every two values of every two flags that HF accepts together meet; the
+    last corner of each kind of model, which is what hook points it has; and the last corner with each field that is
+    neither a flag nor a dim, which no combination of flags shows.
     Thorough: the plainest case, and the last of each kind, which has most flags away from that.
     """
     valid = [number for number, spec in enumerate(specs) if spec.valid]
@@ -87,7 +88,9 @@ def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
 
     configs = [specs[number].config for number in product]
     spread = [product[place] for place in covering(configs, _MEETING, family.flags())]
-    depths = dict.fromkeys([*spread, *last_of_each_kind(corners)], "spread")
+    everywhere = family.flags().keys() | family.dims().keys()
+    fields = {field: number for number in corners for field in specs[number].config if field not in everywhere}
+    depths = dict.fromkeys([*spread, *last_of_each_kind(corners), *fields.values()], "spread")
     depths |= dict.fromkeys([*product[:1], *last_of_each_kind(product)], "thorough")
     return [replace(spec, depth=depths.get(number, spec.depth)) for number, spec in enumerate(specs)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,6 +61,13 @@ def _tokens(spec: CaseSpec, vocab: int, batch: int, length: int, name: str) -> T
     return draw.to(spec.device)
 
 
+def _special(spec: CaseSpec, vocab: int) -> list[int]:
+    """The tokens that a library may take for no token: the first, the last, and those to which the config gives a role,
+    as it gives one for the end of a text."""
+    roles = [value for name, value in sorted(spec.config.items()) if name.endswith("_token_id")]
+    return list(dict.fromkeys([0, vocab - 1, *(one for one in roles if isinstance(one, int) and 0 <= one < vocab)]))
+
+
 def _scenario(inputs: Inputs, real: Tensor, rows: tuple[str, ...] | None = None) -> Scenario:
     return Scenario(inputs=inputs, real=real, rows=rows or tuple(f"row {row}" for row in range(real.shape[0])))
 
@@ -69,8 +77,10 @@ def _everything(ids: Tensor) -> Tensor:
 
 
 def plain(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
-    """Tokens and nothing else."""
+    """Tokens and nothing else: what might be taken for padding stands at both ends of all rows but the first."""
     ids = _tokens(spec, vocab, spec.batch, spec.length, "plain")
+    for row, token in zip(range(1, spec.batch), itertools.cycle(_special(spec, vocab)), strict=False):
+        ids[row, 0] = ids[row, -1] = ids[row, -2] = token
     return _scenario(Inputs(input_ids=ids), _everything(ids))
 
 
@@ -149,10 +159,17 @@ def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
 
 
 def labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
-    """The plain tokens with labels, some of which are to be ignored."""
-    ids = _tokens(spec, vocab, spec.batch, spec.length, "plain")
-    wanted = ids.clone()
-    wanted[:, : max(1, spec.length // 4)] = NO_LABEL
+    """The plain tokens with labels, of which each row has another number: at both ends and in the middle some are to be
+    ignored."""
+    ids = plain(spec, vocab, d_model).inputs.input_ids
+    assert ids is not None
+    wanted, first = ids.clone(), max(1, spec.length // 4)
+    wanted[:, :first] = NO_LABEL
+    for row in range(spec.batch):
+        left_out = row % max(1, spec.length // 3)
+        wanted[row, spec.length - left_out :] = NO_LABEL
+        if left_out:
+            wanted[row, first + 1] = NO_LABEL
     return _scenario(Inputs(input_ids=ids, labels=wanted), _everything(ids))
 
 

@@ -12,7 +12,8 @@ from verifier.adapter import Edit
 from verifier.faults.altered_hooks import EditChange, altered, at
 from verifier.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "intervene"]
+IDS = [one.id for one in checks.registered() if one.area == "intervene" and one.applies != "thorough"]
+IDS.remove("intervene.layers")  # of three layers or more
 EDITS = ["intervene.replace", "intervene.add", "intervene.zero", "intervene.swap"]
 SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, is_subject
+from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, Change, is_subject
 from verifier.blame import through_hugging_face
 from verifier.canonical import COMPONENTS, template_of
 from verifier.case import Case
@@ -16,6 +16,7 @@ from verifier.checks import check
 from verifier.checks.configs import written_into
 from verifier.errors import one_line
 from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.surroundings import ModelState
 
 AFTER_ONE_FORWARD = "what one forward changed around the model"  # as a case remembers it
 
@@ -130,12 +131,26 @@ def changes(case: Case) -> Finding:
     A failure means that something is changed in silence: a forward patched, a parameter replaced, a config edited.
     """
     case.require_forward()
-    found = case.wrapping.state.changes()
+    found = {**_changes_in_training(case), **case.wrapping.state.changes()}
     undeclared = sorted(found.keys() - case.subject().changes)
     if not undeclared:
         return Finding()
     words = "; ".join(f"{CHANGES[kind]} ({found[kind]})" for kind in undeclared)
     return Finding(verdict=Verdict.FAIL, where=undeclared[0], message=f"not declared: {words}")
+
+
+def _changes_in_training(case: Case) -> dict[Change, str]:
+    """What wrapping changes of a model that is being trained, half of it frozen: where a model is in evaluation mode
+    and all of it trainable, making it so changes nothing."""
+    if not case.spec.spread:
+        return {}
+    model = case.for_adapter()
+    model.train()
+    for parameter in list(model.parameters())[::2]:
+        parameter.requires_grad_(False)
+    state = ModelState(model)
+    case.wrap(model)
+    return state.changes()
 
 
 @check("build.config", applies="spread")

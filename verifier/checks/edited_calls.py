@@ -157,6 +157,23 @@ def _is_so_unedited(case: Case, way: _Way, verdict: Verdict) -> bool:
     return found.verdict in (verdict, Verdict.FAIL)
 
 
+@check("intervene.layers", needs=["hooks"])
+def layers(case: Case) -> Finding:
+    """Edits in every second layer act in those alone, with no hook in the others, where there are three layers or more.
+
+    A failure means that layers are taken for each other: `blocks.1` for `blocks.10`, whose name begins so.
+    """
+    if len({point.layer for point in case.points if point.layer is not None}) <= 2:
+        raise NotApplicable("the model has no more than two layers")
+    chosen = [point for point in acting_points(case) if point.layer is not None and point.layer % 2]
+    way = _on(case, "in every second layer", "plain")
+    found = _edited(case, way, chosen, f"all points, {way.name}")
+    if found is None:
+        raise NotApplicable("HF's model is not changed by these edits")
+    first = next(_each(case, way, chosen), None) if found.verdict is Verdict.FAIL else None
+    return conclude([found if first is None else first[1]])
+
+
 STEPS = 3  # tokens that are generated under an edit
 
 

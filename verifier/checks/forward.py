@@ -15,7 +15,7 @@ from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
 from verifier.case import Case
 from verifier.checks import Check, check
-from verifier.comparison import Comparison, conclude
+from verifier.comparison import Comparison, conclude, stated
 from verifier.numerics import at_every_position, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.random_weights import generator
@@ -160,17 +160,24 @@ def inputs_embeds(case: Case) -> Finding:
 
 @check("forward.loss", applies="spread")
 def loss(case: Case) -> Finding:
-    """The loss for labels, some of them to be ignored, is HF's, and the logits beside it too.
+    """The loss for labels, some of them to be ignored, is HF's and can be differentiated; the logits beside it are too.
 
-    A failure means that attributions and gradients are taken of another loss.
+    A failure means that attributions and gradients are taken of another loss, or of none.
     """
     case.agreeing_rows("plain")
     truth = case.expected("labels").loss
     assert truth is not None
     judge = semantics(case.loss_noise(), lambda: case.loss_noise("float32"))
     given = case.actual("labels")
+    with torch.enable_grad():
+        graph = case.subject().forward(case.inputs("labels")).loss
+    cut_off = isinstance(graph, Tensor) and not graph.requires_grad
     return conclude(
-        [case.compare_logits("logits beside labels", given.logits, "plain"), judge.compare("loss", given.loss, truth)]
+        [
+            case.compare_logits("logits beside labels", given.logits, "plain"),
+            judge.compare("loss", given.loss, truth),
+            stated("loss", "it is in no graph: nothing can be differentiated of it" if cut_off else None),
+        ]
     )
 
 

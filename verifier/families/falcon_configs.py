@@ -47,6 +47,8 @@ CORNERS: Mapping[str, Config] = {
     "three-layers-parallel-1ln": {"num_hidden_layers": 3, "bias": True},
     "three-layers-parallel-2ln": {**_NEW, "num_hidden_layers": 3, "num_kv_heads": 4, "bias": True},
     "three-layers-sequential": {"num_hidden_layers": 3, "parallel_attn": False, "multi_query": False},
+    # So many that one layer's name begins with another's: `blocks.1` and `blocks.10`.
+    "eleven-layers": {"num_hidden_layers": 11, "hidden_size": 24, "num_attention_heads": 6, "ffn_hidden_size": 20},
     "sixteen-heads-alibi": {**_RW, "hidden_size": 64, "num_attention_heads": 16},
     "sixteen-heads-grouped-alibi": {
         **_NEW,
@@ -70,8 +72,8 @@ CORNERS: Mapping[str, Config] = {
     "relu": {"activation": "relu", "bias": True},
     "theta-500042": {**_NEW, "num_kv_heads": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 500042.0}},
     "rope-linear": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}},
-    "rope-yarn": {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0}},
     "rope-dynamic": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}},
+    "rope-yarn": {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0}},
     # Traps of published test checkpoints: HF ignores KV heads beside multi_query.
     "kv-heads-71-of-2": {"num_attention_heads": 2, "hidden_size": 20, "num_kv_heads": 71},
     "kv-heads-inferred": {**_OLD_HEADS, "num_kv_heads": -1},

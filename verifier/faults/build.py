@@ -71,6 +71,15 @@ def _patches_forward(model: nn.Module) -> None:
     model.forward = lambda *args, **kwargs: forward(*args, **kwargs)
 
 
+def _evaluates(model: nn.Module) -> None:
+    model.eval()
+
+
+def _thaws(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+
+
 def _freezes(model: nn.Module) -> None:
     next(model.parameters()).requires_grad_(False)
 
@@ -158,6 +167,18 @@ FAULTS = (
         what="a parameter no longer takes a gradient, in silence",
         caught_by=["build.changes"],
         plant=in_adapter(Breaks(model=_freezes)),
+    ),
+    Fault(
+        name="evaluated",
+        what="a model that is being trained is put into evaluation mode, in silence",
+        caught_by=["build.changes"],
+        plant=in_adapter(Breaks(model=_evaluates)),
+    ),
+    Fault(
+        name="thawed",
+        what="frozen parameters take gradients again, in silence",
+        caught_by=["build.changes"],
+        plant=in_adapter(Breaks(model=_thaws)),
     ),
     Fault(
         name="hook-left",

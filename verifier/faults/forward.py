@@ -162,7 +162,47 @@ def _causal_only(inputs: Inputs) -> Inputs:
     return replace(inputs, attention_mask=None)
 
 
+def _loss_per_row(subject: Subject, inputs: Inputs) -> Output:
+    output = subject.forward(inputs)
+    if inputs.labels is None:
+        return output
+    each = [F.cross_entropy(row[:-1], wanted[1:]) for row, wanted in zip(output.logits, inputs.labels, strict=True)]
+    return replace(output, loss=torch.stack(each).mean())
+
+
+def _detached_loss(subject: Subject, inputs: Inputs) -> Output:
+    output = subject.forward(inputs)
+    return output if output.loss is None else replace(output, loss=output.loss.detach())
+
+
+def _guessed_padding(subject: Subject, inputs: Inputs) -> Output:
+    """Tokens of number 0 at the end of a row are taken for padding where no mask is given."""
+    ids = inputs.input_ids
+    if ids is None or inputs.attention_mask is not None or inputs.cache is not None:
+        return subject.forward(inputs)
+    real = (ids != 0).flip(1).cumsum(1).flip(1) > 0
+    return subject.forward(inputs if bool(real.all()) else replace(inputs, attention_mask=real.long()))
+
+
 FAULTS = (
+    Fault(
+        name="padding-guessed",
+        what="where no mask is given, token 0 at the end of a row is taken for padding",
+        caught_by=["forward.logits"],
+        plant=in_adapter(Breaks(forward=_guessed_padding)),
+    ),
+    Fault(
+        name="loss-per-row",
+        what="the loss is the mean of each row's mean",
+        caught_by=["forward.loss"],
+        plant=in_adapter(Breaks(forward=_loss_per_row)),
+    ),
+    Fault(
+        name="loss-detached",
+        what="the loss is in no graph",
+        caught_by=["forward.loss"],
+        plant=in_adapter(Breaks(forward=_detached_loss)),
+    ),
     Fault(
         name="logits-scaled",
         what="the logits are off by one in ten thousand",

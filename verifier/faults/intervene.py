@@ -134,6 +134,21 @@ def _acts_in_company(hooked: Callable[..., Any], forward: Mapping[str, Edit], ba
     return hooked(forward, backward)
 
 
+def _by_prefix(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
+    """A hook at `blocks.1` is one at `blocks.10` too, unless there is another."""
+
+    def wide(edits: Mapping[str, Edit]) -> dict[str, Edit]:
+        found = dict(edits)
+        for name, edit in edits.items():
+            layer, _, rest = name.removeprefix("blocks.").partition(".")
+            for other in hooks.names():
+                if other.startswith(f"blocks.{layer}") and other.endswith(f".{rest}"):
+                    found.setdefault(other, edit)
+        return found
+
+    return hooks.hooked(wide(forward), wide(backward))
+
+
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="edit-on-a-copy",
@@ -220,5 +235,11 @@ FAULTS: tuple[Fault, ...] = (
         what="edits are dropped while the subject generates",
         caught_by=["intervene.generation"],
         plant=in_adapter(_dropped_in_generation),
+    ),
+    Fault(
+        name="edit-by-prefix",
+        what="an edit in layer 1 acts in layer 10 too",
+        caught_by=["intervene.layers"],
+        plant=in_adapter(Breaks(parts={"hooks": replacing(hooked=_by_prefix)})),
     ),
 )
