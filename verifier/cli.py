@@ -572,6 +572,7 @@ def _list(kind: str, family: str | None) -> ExitStatus:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and end every failure in one line and its status."""
+    _have_streams()
     session = _Session(traceback=os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"))
     status = int(ExitStatus.CONFORMS)  # of a command that only shows something, and whose reader has seen enough
     try:
@@ -583,6 +584,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pipe.discard(sys.stdout)
         status = _say(_unprinted(error), ExitStatus.BROKEN)
     return status
+
+
+def _have_streams() -> None:
+    """Output and errors go somewhere, whatever a shell has closed, and hold every character, whatever the locale."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (as long as the process)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _answer(arguments: list[str], session: _Session) -> int:

@@ -7,6 +7,8 @@ by a name that it computes, everything in its package counts. What lies outside 
 from __future__ import annotations
 
 import ast
+import functools
+import hashlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -80,11 +82,11 @@ def of_module(name: str, within: Within, *, leaving: str = "") -> Sources:
             read.add(found.file)
             files.add(found.file)
             folders |= {found.file.parent} if found.package else set()
-            tree = _parsed(found.file)
-            if tree is None:
+            names = _named(found, *_state(found.file))
+            if names is None:
                 unread.add(found.file)
             else:
-                waiting += _imports(tree, found)
+                waiting += names
     return Sources(start=start, files=frozenset(files), unread=frozenset(unread), folders=frozenset(folders))
 
 
@@ -149,6 +151,22 @@ def _below(name: str, stems: Sequence[Path]) -> _Module | None:
     return _Module(name=name, file=None, places=portions) if portions else None
 
 
+def _state(file: Path) -> tuple[int, int]:
+    """What changes when the file is written to."""
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=4096)
+def _named(found: _Module, _changed: int, _size: int) -> tuple[str, ...] | None:
+    """The dotted names that the module may import; None where it cannot be parsed."""
+    tree = None if found.file is None else _parsed(found.file)
+    return None if tree is None else tuple(_imports(tree, found))
+
+
 def _parsed(file: Path) -> ast.Module | None:
     """The module's code; of one that is compiled there is none to follow; None where it cannot be parsed."""
     if file.suffix != _SOURCE:
@@ -198,3 +216,25 @@ def _everything(folder: Path, package: str) -> Iterator[str]:
     for path in sorted(folder.rglob(f"*{_SOURCE}")):
         parts = path.relative_to(folder).with_suffix("").parts
         yield ".".join([package, *(parts[:-1] if parts[-1] == _PACKAGE else parts)])
+
+
+def digest(name: str) -> str | None:
+    """A short hash of what the module is made of beside it: all that it imports from its own package, or, where it is
+    in none, from the folder that it is in. None where it is not found, is no Python file, or is a part of this harness.
+
+    Args:
+        name: dotted.
+    """
+    if name.partition(".")[0] == __name__.partition(".")[0]:
+        return None  # of this very package, which has a version
+    start = of_module(name, lambda path: False).start
+    if start is None or start.suffix != _SOURCE:
+        return None
+    top = start.parents[name.count(".")] if start.stem != _PACKAGE else start.parents[name.count(".") + 1]
+    root = top / name.partition(".")[0] if "." in name or start.stem == _PACKAGE else start.parent
+    made = hashlib.sha256()
+    for path in sorted(of_module(name, lambda path: path.is_relative_to(root)).files):
+        if path.is_file():
+            made.update(str(path.relative_to(root)).encode())
+            made.update(path.read_bytes())
+    return made.hexdigest()[:12]

@@ -90,6 +90,21 @@ def test_a_run_that_conforms_leaves_nothing_red(verifier, tmp_path, off_github):
     assert [root.attrib[name] for name in ("tests", "failures", "errors")] == ["2", "0", "0"]
 
 
+def test_an_adapter_that_could_not_be_run_is_red(verifier, tmp_path, in_folder, github):
+    (in_folder / "unimportable.py").write_text("raise RuntimeError('no')\n")
+    run = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--junit", tmp_path / "j.xml", "--github")
+    ended = verifier(*run, "--adapter", "mine:Right", "--adapter", "unimportable:X", "--out", tmp_path)
+    assert ended.status == 3
+    assert "::error title=BROKEN OFF (falcon × unimportable%3AX)::" in ended.out
+    root = ElementTree.parse(tmp_path / "j.xml").getroot()
+    assert root.attrib["errors"] == "1"
+    (error,) = root.iter("error")
+    assert "raised at import: RuntimeError: no" in error.attrib["message"]
+    (tmp_path / "j.xml").unlink()
+    assert verifier(*run, "--adapter", "unimportable:X", "--out", tmp_path / "alone").status == 3
+    assert ElementTree.parse(tmp_path / "j.xml").getroot().attrib["errors"] == "1"
+
+
 def test_without_a_word_nothing_is_left(verifier, tmp_path, github):
     ended = verifier("run", "falcon", "--adapter", "mine:Silent", "--where", FEW, *FORWARD, "--out", tmp_path / "out")
     assert _commands(ended.out) == []

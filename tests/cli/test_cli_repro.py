@@ -41,6 +41,14 @@ def test_a_fingerprint_is_run_again_on_its_smallest_case(verifier, failing):
     assert ended.out.splitlines()[-1] == "it still fails"
 
 
+def test_a_case_that_passed_and_fails_now_is_told_so(verifier, folder, tmp_path):
+    arguments = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right")
+    assert verifier(*arguments, "--out", tmp_path).status == 0
+    case = next(iter(record.read(tmp_path).done))
+    ended = verifier("repro", case, tmp_path, "--adapter", "mine:Raises")
+    assert (ended.status, ended.out.splitlines()[-1]) == (1, "it fails, as it did not in the record")
+
+
 def test_a_hang_is_run_again_under_its_records_limit(verifier, tmp_path):
     arguments = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Sleeps")
     assert verifier(*arguments, "--timeout", "1s", "--out", tmp_path).status == 1
@@ -93,7 +101,7 @@ def test_without_a_record_the_newest_one_that_knows_the_id_is_taken(verifier, fa
 
 def test_what_is_upstream_is_not_held_against_the_adapter():
     shown = io.StringIO()
-    status = _conclude([Verdict.UPSTREAM, Verdict.SKIP], again=False, out=QuietConsole(file=shown, width=100))
+    status = _conclude([Verdict.UPSTREAM, Verdict.SKIP], "it still fails", out=QuietConsole(file=shown, width=100))
     assert status is ExitStatus.CONFORMS
     assert shown.getvalue() == "Hugging Face still disagrees with itself; the adapter is not to blame\n"
 

@@ -65,6 +65,38 @@ def test_what_is_complete_is_only_shown(verifier, tmp_path):
     assert (tmp_path / record.FILE).read_bytes() == before
 
 
+def test_a_record_of_the_adapter_before_it_was_edited_is_not_gone_on_with(verifier, in_folder, tmp_path):
+    edited = in_folder / "edited.py"
+    edited.write_text("from mine import Right as Mine\n")
+    run = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "edited:Mine", "--out", tmp_path)
+    assert verifier(*run).status == 0
+    assert verifier(*run, "--resume").status == 0
+    edited.write_text("from mine import Raises as Mine\n")
+    ended = verifier(*run, "--resume")
+    assert ended.status == 2
+    assert "is the record of another run: its edited (sources) is " in ended.line
+    assert verifier(*run).status == 1
+
+
+def test_a_shard_does_not_replace_another_one(verifier, tmp_path):
+    run = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right", "--out", tmp_path)
+    assert verifier(*run, "--shard", "1/2").status == 0
+    ended = verifier(*run, "--shard", "2/2")
+    assert ended.status == 2
+    assert "is the record of shard 1/2, and is not overwritten by shard 2/2" in ended.line
+    assert verifier(*run, "--shard", "1/2").status == 0
+
+
+def test_a_report_does_not_replace_a_record(verifier, tmp_path):
+    run = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right", "--out", tmp_path)
+    assert verifier(*run).status == 0
+    before = (tmp_path / record.FILE).read_bytes()
+    ended = verifier("report", tmp_path, "--out", tmp_path / record.FILE)
+    assert ended.status == 2
+    assert "is a record, and is not overwritten by a report" in ended.line
+    assert (tmp_path / record.FILE).read_bytes() == before
+
+
 def test_without_a_record_everything_is_missing(verifier, tmp_path):
     assert verifier(*RUN, "--adapter", "mine:Right", "--out", tmp_path, "--resume").status == 0
     assert len(record.read(tmp_path).done) == 4
@@ -138,7 +170,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_was_written(folder,
     ended = subprocess.run(
         [sys.executable, "-m", "verifier", *map(str, RUN), "--adapter", "mine:Raises", "--out", str(place)],
         cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        # What Python would compile, and cut off at the limit, is others' too.
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         preexec_fn=small,
         capture_output=True,
         text=True,

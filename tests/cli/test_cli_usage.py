@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,18 @@ def test_output_that_nothing_can_take_is_one_line(arguments: tuple[str, ...]) ->
             [sys.executable, "-m", "verifier", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (ended.returncode, ended.stderr) == (3, "verifier: cannot print: No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_a_stream_that_a_shell_has_closed_changes_no_status(closed):
+    command = f"{sys.executable} -m verifier list checks {closed}"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_a_locale_cannot_print_is_spelt_out():
+    command = [sys.executable, "-m", "verifier", "run", "no×family"]
+    told = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "no\\xd7family" in ended.stderr

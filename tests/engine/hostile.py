@@ -8,7 +8,7 @@ from verifier.engine import events
 from verifier.outcome import Outcome
 
 SOURCE = '''
-import ctypes, os, pathlib, signal, time
+import ctypes, multiprocessing, os, pathlib, signal, subprocess, time
 from multiprocessing import connection
 from verifier import reference
 
@@ -33,6 +33,27 @@ class Zeros(Right):
     def wrap(self, model):
         model.get_output_embeddings().weight.data.zero_()
         return Subject(model)
+
+class Forks(Right):
+    """The child goes on as if it were the worker."""
+    def wrap(self, model):
+        if os.fork() == 0:
+            raise RuntimeError("the child's")
+        return Subject(model)
+
+class Pools(Right):
+    """Has a pool of processes do something."""
+    def wrap(self, model):
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            assert pool.map(abs, [-1]) == [1]
+        return Subject(model)
+
+class LeavesBehind(Right):
+    """Starts a process that outlives it, and hangs."""
+    def wrap(self, model):
+        started = subprocess.Popen(["sleep", "600"])
+        pathlib.Path("started").write_text(str(started.pid))
+        time.sleep(60)
 
 class Quits(Right):
     def wrap(self, model):

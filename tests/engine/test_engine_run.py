@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hostile import last_outcomes
@@ -58,6 +60,27 @@ def test_each_death_costs_one_case_and_names_the_check(plan):
     }
     assert [event.again for event in seen if isinstance(event, events.WorkerLost)] == [True] * 3
     assert len({outcome.fingerprint for outcome in outcomes.values() if outcome.fingerprint}) == 1
+
+
+@pytest.mark.parametrize("adapter", ["Forks", "Pools"])
+def test_what_an_adapter_starts_does_not_speak_for_it(plan, adapter):
+    seen = list(run(plan(adapter), workers=2))
+    told = [event for event in seen if isinstance(event, events.OutcomeReady)]
+    assert Counter((one.outcome.check, one.outcome.verdict) for one in told) == {
+        ("reference.acceptance", Verdict.PASS): 3,
+        ("build.adapter", Verdict.PASS): 3,
+    }
+
+
+def test_what_an_adapter_starts_ends_with_it(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    list(run(plan("LeavesBehind", count=1, seconds=2.0), workers=1))
+    started = Path(f"/proc/{(tmp_path / 'started').read_text()}/stat")
+    for _ in range(100):
+        if not started.exists() or ") Z " in started.read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("it is there still")
 
 
 def test_a_death_after_the_last_check_is_no_pass(plan):

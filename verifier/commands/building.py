@@ -9,35 +9,38 @@ from pathlib import Path
 
 from verifier.errors import UsageError
 from verifier.report import files, github, junit, pipe
+from verifier.report.unrun import Unrun
 from verifier.report.whole import Whole
 
 WORKSPACE, SUMMARY = "GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY"
 
 
-def leave(wholes: Sequence[Whole], *, junit_file: Path | None, on_github: bool) -> None:
+def leave(wholes: Sequence[Whole], *, junit_file: Path | None, on_github: bool, unrun: Sequence[Unrun] = ()) -> None:
     """Write what was asked for of the records that a command tells of, once for all of them.
 
     Args:
         wholes: of the records.
+        unrun: the adapters that were asked for and of which there is no record.
         junit_file: where the JUnit XML goes.
         on_github: whether annotations go to the standard output, and the report into the step's summary.
 
     Raises:
         UsageError: a file cannot be written.
     """
-    if not wholes:
+    if not wholes and not unrun:
         return
     if junit_file is not None:
-        files.put(junit.render(wholes), junit_file)
+        files.put(junit.render(wholes, unrun), junit_file)
     if on_github:
-        _annotate(wholes)
-        _summarise(wholes)
+        _annotate(wholes, unrun)
+        if wholes:
+            _summarise(wholes)
 
 
-def _annotate(wholes: Sequence[Whole]) -> None:
+def _annotate(wholes: Sequence[Whole], unrun: Sequence[Unrun]) -> None:
     workspace = Path(os.environ.get(WORKSPACE) or Path.cwd())
     try:
-        for line in github.commands(wholes, workspace):
+        for line in github.commands(wholes, workspace, unrun):
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:

@@ -108,7 +108,8 @@ def _kept(folder: Path, described: Space) -> tuple[Kept, ...]:
                 f"{folder / one.fingerprint}.json is a case of the family {one.spec.family!r}, not of "
                 f"{described.reference!r}; name another folder with --out"
             )
-        found.append(replace(one, spec=one.spec.accepted_by(described.family.refusal)))
+        spec = replace(one.spec.accepted_by(described.family.refusal), device=described.device)
+        found.append(replace(one, spec=spec))
     return tuple(found)
 
 
@@ -117,7 +118,7 @@ def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
     from verifier.report.fuzzing import Picture, show_replayed
 
     with record.Writer(folder, of=(options.family, order.adapter)) as writer:
-        drive = _Drive(options=options, order=order, writer=writer)
+        drive = _Drive(options=options, order=order, writer=writer, folder=folder)
         picture = Picture(
             console.standard_error(), f"fuzzing {options.family} × {order.adapter}", seconds=order.seconds
         )
@@ -126,17 +127,6 @@ def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
         if not started:
             print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)
             return ExitStatus.INTERRUPTED
-    for found in drive.found.values():
-        if found.fingerprint in drive.specs_of:
-            kept.write(
-                folder / kept.FOLDER,
-                Kept(
-                    fingerprint=found.fingerprint,
-                    check=found.check,
-                    spec=drive.specs_of[found.fingerprint],
-                    differs=found.differs,
-                ),
-            )
     status = show(writer.path, folder, 0).summary.status
     show_replayed(drive.replayed, folder / kept.FOLDER, console.standard_output())
     return status
@@ -145,13 +135,12 @@ def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
 class _Drive:
     """One campaign into one record."""
 
-    def __init__(self, *, options: FuzzOptions, order: Order, writer: record.Writer) -> None:
+    def __init__(self, *, options: FuzzOptions, order: Order, writer: record.Writer, folder: Path) -> None:
         self._options = options
         self._order = order
         self._writer = writer
+        self._folder = folder
         self._specs: dict[str, CaseSpec] = {}
-        self.found: dict[str, Found] = {}
-        self.specs_of: dict[str, CaseSpec] = {}
         self.replayed: list[Replayed] = []
 
     def run(self, picture: Any) -> bool:
@@ -174,9 +163,8 @@ class _Drive:
                     case CaseFinished(case=case, seconds=seconds):
                         writer.done(case, seconds)
                     case Found():
-                        self.found[happening.fingerprint] = happening
-                        self.specs_of[happening.fingerprint] = self._specs[happening.case]
                         writer.found(happening)
+                        self._keep(happening)
                     case Replayed():
                         self.replayed.append(happening)
                     case RunFinished(stop=stop, seconds=seconds) if started:
@@ -190,6 +178,13 @@ class _Drive:
                 writer.end(status=error.status, stop=Stop.BROKEN, seconds=0.0)
             raise
         return started
+
+    def _keep(self, found: Found) -> None:
+        """At once: a campaign may be killed, and nothing that it has found is lost."""
+        one = Kept(
+            fingerprint=found.fingerprint, check=found.check, spec=self._specs[found.case], differs=found.differs
+        )
+        kept.write(self._folder / kept.FOLDER, one)
 
     def _look_with(self, plan: Plan) -> Iterator[Event]:
         from verifier.engine.run import run as run_plan

@@ -83,7 +83,12 @@ def recorded(
         if earlier is not None and not missing and earlier.end is not None and earlier.end.stop == Stop.COMPLETE:
             print(f"verifier: nothing is missing from {str(earlier.path)!r}", file=sys.stderr)
             return earlier.path
-        with record.Writer(folder, of=(options.family, reference), onto=earlier) as writer:
+        with record.Writer(
+            folder,
+            of=(options.family, reference),
+            shard=None if options.shard is None else str(options.shard),
+            onto=earlier,
+        ) as writer:
             drive = _Drive(plan=plan, options=options, writer=writer, header=header, earlier=earlier, baseline=baseline)
             meter = Meter(
                 shown,

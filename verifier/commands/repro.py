@@ -96,8 +96,12 @@ def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = 
             case _:
                 pass
     gating = [outcome for outcome in outcomes.values() if outcome.verdict.gates]
-    again = not found.fingerprint or any(outcome.fingerprint == found.fingerprint for outcome in gating)
-    return _conclude([outcome.verdict for outcome in outcomes.values()], again, out)
+    known = {one.fingerprint for one in found.outcomes if one.verdict.gates}
+    asked_for = {found.fingerprint} if found.fingerprint else known
+    fails = "it fails, in another way" if asked_for else "it fails, as it did not in the record"
+    if any(outcome.fingerprint in asked_for for outcome in gating):
+        fails = "it still fails"
+    return _conclude([outcome.verdict for outcome in outcomes.values()], fails, out)
 
 
 def write(
@@ -207,17 +211,17 @@ def _show_case(found: Found, reference: str, out: Console) -> None:
         out.print(Text(f"refused  {text.line(spec.reason)}"))
 
 
-def _conclude(verdicts: Iterable[Verdict], again: bool, out: Console) -> ExitStatus:
+def _conclude(verdicts: Iterable[Verdict], fails: str, out: Console) -> ExitStatus:
     """Say what it came to.
 
     Args:
         verdicts: of each check that was run.
-        again: whether a failure among them is the one that was asked for.
+        fails: what a failure among them means.
         out: where to say it.
     """
     seen = set(verdicts)
     if any(verdict.gates for verdict in seen):
-        status, said = ExitStatus.DIFFERS, "it still fails" if again else "it fails, in another way"
+        status, said = ExitStatus.DIFFERS, fails
     elif Verdict.UPSTREAM in seen:
         status, said = ExitStatus.CONFORMS, "Hugging Face still disagrees with itself; the adapter is not to blame"
     elif seen - {Verdict.SKIP}:

@@ -17,6 +17,7 @@ from verifier.engine import catalogue
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
 from verifier.known.entries import Baseline
 from verifier.report import pipe
+from verifier.report.unrun import Unrun
 from verifier.shards import dealt
 from verifier.spec import CaseSpec
 
@@ -60,28 +61,43 @@ def run(options: RunOptions) -> ExitStatus:
         return ExitStatus.CONFORMS
     statuses = []
     told: list[Whole] = []
-    failures: list[VerifierError] = []
+    unrun: list[Unrun] = []
     for reference in wanted:
         folder = folders[reference]
         try:
             one = _run_one(options, reference, specs, folder, baselines.get(reference))
-            told += [] if one is None else [one]
-            status = ExitStatus.INTERRUPTED if one is None else one.summary.status
         except VerifierError as error:
+            unrun.append(_unrun(options, reference, error.status, str(error)))
             if len(wanted) == 1:
+                _leave(options, told, unrun)
                 raise
             # The other adapters are not to blame for this one.
-            failures.append(error)
             print(f"verifier: {error}", file=sys.stderr)
             status = error.status
+        else:
+            if one is None:
+                status = ExitStatus.INTERRUPTED
+                unrun.append(_unrun(options, reference, status, "interrupted before its first case"))
+            else:
+                status = one.summary.status
+                told.append(one)
         statuses.append(status)
         if status is ExitStatus.INTERRUPTED:
             break
+    unrun += [_unrun(options, one, ExitStatus.INTERRUPTED, "interrupted before it") for one in wanted[len(statuses) :]]
+    _leave(options, told, unrun)
+    return worst(statuses)
+
+
+def _unrun(options: RunOptions, reference: str, status: ExitStatus, reason: str) -> Unrun:
+    return Unrun(family=options.family, adapter=reference, status=status, reason=reason)
+
+
+def _leave(options: RunOptions, told: Sequence[Whole], unrun: Sequence[Unrun]) -> None:
     if options.junit is not None or options.github:
         from verifier.commands import building
 
-        building.leave(told, junit_file=options.junit, on_github=options.github)
-    return worst(statuses)
+        building.leave(told, junit_file=options.junit, on_github=options.github, unrun=unrun)
 
 
 def worst(statuses: Sequence[ExitStatus]) -> ExitStatus:

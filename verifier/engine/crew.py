@@ -138,9 +138,16 @@ class Worker:
         deadline = time.perf_counter() + _STACK_SECONDS
         while not last_words.is_there(self.log) and time.perf_counter() < deadline and self.process.is_alive():
             time.sleep(0.01)
-        self.process.kill()
+        self.kill()
         self.process.join(_EXIT_SECONDS)
         self.ended = Death(verdict=verdict, word=word, how=how, detail=last_words.read(self.log))
+
+    def kill(self) -> None:
+        """End it at once, and whatever it has started: it is the first of a process group of its own."""
+        if self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
 
     def death(self) -> Death:
         """How it ended."""
@@ -217,7 +224,7 @@ class Crew:
         for end in (worker.pipe, worker.process.sentinel):
             self._selector.unregister(end)
         worker.pipe.close()
-        worker.process.kill()
+        worker.kill()
         worker.process.join(_EXIT_SECONDS)
         for file in (worker.log, last_words.stack_file(worker.log)):
             file.unlink(missing_ok=True)
@@ -225,7 +232,7 @@ class Crew:
     def end(self) -> None:
         """End them all at once, whatever they are at."""
         for worker in self.workers:  # all first, so that none of them is waited for
-            worker.process.kill()
+            worker.kill()
         for worker in list(self.workers):
             self.dismiss(worker)
         self._selector.close()

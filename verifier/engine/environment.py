@@ -7,14 +7,15 @@ import os
 import platform
 from pathlib import Path
 
-from verifier import adapter
+from verifier import adapter, plugins, sources
 
 _DISTRIBUTIONS = ("adapter-verifier", "torch", "transformers", "hypothesis", "numpy")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def versions(adapter_reference: str) -> dict[str, str]:
-    """Name → version of Python, of what every result depends on, and of the adapter's distribution if it has one."""
+    """Name → version of Python, of what every result depends on, of the adapter's distribution if it has one, and a
+    short hash of the adapter's own sources: an edit changes no version."""
     found = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:
@@ -24,7 +25,9 @@ def versions(adapter_reference: str) -> dict[str, str]:
     for point in importlib.metadata.entry_points(group=adapter.GROUP, name=adapter_reference):
         if point.dist is not None:
             found[point.dist.name] = point.dist.version
-    return found
+    module = plugins.module_of(adapter_reference, adapter.GROUP)
+    digest = None if module is None else sources.digest(module)
+    return found if digest is None else {**found, f"{module} (sources)": digest}
 
 
 def usable_cores() -> int:

@@ -15,7 +15,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 
-from verifier import adapter, family, plugins
+from verifier import adapter, family, plugins, sources
 from verifier.checks import AREAS
 from verifier.engine import preload
 from verifier.engine.plan import Plan
@@ -35,7 +35,8 @@ HEAVY = (
 # resource tracker. It clears them away, and would say so as a warning below our verdict.
 _QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 
-_running: list[str] = []  # what the running forkserver was told to preload; Python has one forkserver a process
+# What the running forkserver was told to preload, and of which sources; Python has one forkserver a process.
+_running: list[str | None] = []
 
 
 def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnContext:
@@ -64,12 +65,17 @@ def _forking(more: Sequence[str], attributes: Sequence[tuple[str, str]]) -> Fork
     server = multiprocessing.get_context("forkserver")
     modules = [*HEAVY, *(f"verifier.checks.{area}" for area in AREAS), *more]
     wanted = preload.spell(modules, attributes, search_path())
-    if _running != [wanted]:
+    # What was edited since is to be imported anew. Where nothing runs yet it is looked at while the server imports.
+    if _running[:1] != [wanted] or _running[1:] != _sources(more):
         discard()
         server.set_forkserver_preload([preload.__name__])
         _start(wanted)
-        _running[:] = [wanted]
+        _running[:] = [wanted, *_sources(more)]
     return server
+
+
+def _sources(modules: Sequence[str]) -> list[str | None]:
+    return [sources.digest(module) for module in modules]
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import faulthandler
 import fcntl
 import gc
+import multiprocessing
 import os
 import re
 import signal
@@ -101,6 +103,7 @@ class Orders:
 def work(pipe: connection.Connection, orders: Orders) -> None:
     """Load what the orders name, then run each case that comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to answer
+    _be_its_own(pipe)
     sys.path[:] = orders.path
     _redirect_output(orders.log)
     stacks = _open(last_words.stack_file(Path(orders.log)))
@@ -210,6 +213,16 @@ def _redirect_output(log: str) -> None:
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _be_its_own(pipe: connection.Connection) -> None:
+    """What an adapter starts ends with this process, and never speaks for it."""
+    with contextlib.suppress(PermissionError):  # it is the first of its group already
+        os.setsid()
+    # As a daemon it could not use `multiprocessing`; whoever has started it ends it.
+    multiprocessing.current_process().daemon = False
+    # A fork that goes on where this process is would tell of the same case a second time.
+    os.register_at_fork(after_in_child=pipe.close)
 
 
 def _end_with_parent() -> None:

@@ -34,12 +34,13 @@ class Writer:
     Args:
         folder: where; `held` keeps other runs out of it.
         of: the family and the adapter, as references: a record of others is not replaced.
+        shard: which of the run's; the record of another one is not replaced.
         onto: the record in that folder, where it is to be gone on with. What it has of cases that did not come to
             their end counts for nothing.
 
     Raises:
         UsageError: the folder cannot be made or written, or what has the record's name is no record, or is one of
-            another family or adapter.
+            another family, adapter or shard.
         VerifierError: the disk is full; what was written before stays readable.
 
     Attributes:
@@ -49,7 +50,14 @@ class Writer:
         ended: whether its last line is written.
     """
 
-    def __init__(self, folder: Path, *, of: tuple[str, str] | None = None, onto: Record | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        of: tuple[str, str] | None = None,
+        shard: str | None = None,
+        onto: Record | None = None,
+    ) -> None:
         self.path = folder / FILE
         self._fresh = folder / f".{FILE}.new"  # what a killed run left of it is written over: the folder is held
         self.verdicts: dict[tuple[str, str], Verdict] = {}
@@ -61,7 +69,7 @@ class Writer:
                 self._take_over(onto)
                 return
             folder.mkdir(parents=True, exist_ok=True)
-            _check_replaceable(self.path, of)
+            _check_replaceable(self.path, of, shard)
             self._file = os.open(self._fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         except OSError as error:
             raise UsageError(f"cannot write a record into {str(folder)!r}: {error.strerror}") from error
@@ -156,7 +164,7 @@ class Writer:
             raise VerifierError(f"cannot write to {str(self.path)!r}: the disk is full")
 
 
-def _check_replaceable(path: Path, of: tuple[str, str] | None) -> None:
+def _check_replaceable(path: Path, of: tuple[str, str] | None, shard: str | None) -> None:
     if not path.exists():
         return
     try:
@@ -170,6 +178,12 @@ def _check_replaceable(path: Path, of: tuple[str, str] | None) -> None:
         raise UsageError(
             f"{str(path)!r} is the record of another run, of {found.family} × {found.adapter}, and is not overwritten; "
             f"name another folder with --out"
+        )
+    there = found.asked.get("shard")
+    if shard is not None and there not in (None, shard):
+        raise UsageError(
+            f"{str(path)!r} is the record of shard {there}, and is not overwritten by shard {shard}; name another "
+            f"folder for each with --out"
         )
 
 

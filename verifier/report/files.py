@@ -7,14 +7,17 @@ import os
 from pathlib import Path
 
 from verifier.errors import UsageError
+from verifier.record.reading import first_line
 
 
 def put(content: str, path: Path) -> None:
     """Write a report; one that is there is replaced whole or not at all.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: it cannot be written there, or a record is there.
     """
+    if _is_record(path):
+        raise UsageError(f"{str(path)!r} is a record, and is not overwritten by a report; name another file")
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,3 +27,11 @@ def put(content: str, path: Path) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise UsageError(f"cannot write the report {str(path)!r}: {error.strerror}") from error
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        first_line(path)
+    except UsageError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from verifier.report.accepted import Accepted
 from verifier.report.findings import Finding
 from verifier.report.summary import Summary, gating
 from verifier.report.together import names
+from verifier.report.unrun import Unrun
 from verifier.report.whole import Whole
 
 MOST_ANNOTATIONS = 10  # of a kind in a step: what is more GitHub drops without a word
@@ -60,14 +61,15 @@ def _property(one: str) -> str:
     return _data(one).replace(":", "%3A").replace(",", "%2C")
 
 
-def commands(wholes: Sequence[Whole], workspace: Path) -> list[str]:
+def commands(wholes: Sequence[Whole], workspace: Path, unrun: Sequence[Unrun] = ()) -> list[str]:
     """The lines for the standard output: first what makes an adapter not conform, then what is upstream.
 
     Args:
         wholes: of the records that the step tells of.
         workspace: where the repository is.
+        unrun: the adapters of which there is none.
     """
-    errors, notices = list[Annotation](), list[Annotation]()
+    errors, notices = [_of_unrun(one) for one in unrun], list[Annotation]()
     for one, name in zip(wholes, names(wholes), strict=True):
         summary, named = one.summary, text.line(name, 100)
         mine = [_of_finding(finding, "error", named, workspace) for finding in summary.findings]
@@ -76,6 +78,11 @@ def commands(wholes: Sequence[Whole], workspace: Path) -> list[str]:
         (mine if _kind(summary) == "error" else notices).extend(upstream)
         errors += mine or _of_verdict(summary, named)
     return [one.command for kind in (errors, notices) for one in _few(kind)]
+
+
+def _of_unrun(one: Unrun) -> Annotation:
+    title = f"{text.STATUS_WORDS[one.status]} ({text.line(one.family, 80)} × {text.line(one.adapter, 80)})"
+    return Annotation(kind="error", title=title, message=[text.line(one.reason)])
 
 
 def _kind(summary: Summary) -> str:

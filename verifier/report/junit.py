@@ -20,6 +20,7 @@ from verifier.report.accepted import Accepted
 from verifier.report.checked import Checked
 from verifier.report.findings import Finding
 from verifier.report.summary import Summary, gating
+from verifier.report.unrun import Unrun
 from verifier.report.whole import Whole
 
 MOST_FINDINGS = 50  # of one check in its test case; the report has all of them
@@ -31,11 +32,12 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 _FAILURES = ("failure", "error", "skipped")
 
 
-def render(wholes: Sequence[Whole]) -> str:
-    """One record or several; the same text for the same records."""
+def render(wholes: Sequence[Whole], unrun: Sequence[Unrun] = ()) -> str:
+    """One record or several, and the adapters of which there is none; the same text for the same records."""
     root = ElementTree.Element("testsuites", name="verifier")
     for one, prefix in zip(wholes, _prefixes(wholes), strict=True):
         root.extend(_suites(one, prefix))
+    root.extend(_unrun(one) for one in unrun)
     suites = list(root)
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.attrib[name]) for suite in suites)))
@@ -53,6 +55,19 @@ def _prefixes(wholes: Sequence[Whole]) -> list[str]:
         same = sum(name == prefix or name.startswith(f"{prefix}-") for name in found)
         found.append(f"{prefix}-{same + 1}" if same else prefix)
     return found
+
+
+def _unrun(one: Unrun) -> ElementTree.Element:
+    """A suite with a test case that says so: what was asked for and did not run is never green."""
+    prefix = f"verifier.{_name(one.family)}.{_name(one.adapter)}"
+    case = _element("testcase", classname=f"{prefix}.run", name="run.verdict", time=_seconds(0.0))
+    words = f"{text.STATUS_WORDS[one.status]} ({text.line(one.reason)})"
+    case.append(_element("error", type=one.status.name.lower(), message=words))
+    name = f"{text.line(one.family, 80)} × {text.line(one.adapter, 80)}: run"
+    counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
+    suite = _element("testsuite", name=name, **counts, time=_seconds(0.0))
+    suite.append(case)
+    return suite
 
 
 def _name(one: str) -> str:
