@@ -41,7 +41,8 @@ def test_one_case_under_two_names_is_run_once_under_the_first():
 
 def test_versions_name_what_results_depend_on_and_whose_the_adapter_is():
     assert {"python", "torch", "transformers", "hypothesis", "adapter-verifier"} <= versions("bridge").keys()
-    assert versions("mine:Adapter").keys() <= versions("bridge").keys()
+    assert "verifier_bridge.verifier_adapter (sources)" in versions("bridge")
+    assert "absent (sources)" not in versions("absent:Adapter")
 
 
 def test_there_is_a_core_to_run_on():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -94,7 +95,8 @@ class _OnPurpose(Exception):
 
 @check("hooks.removed", needs=["hooks"], applies="spread")
 def removed(case: Case) -> Finding:
-    """After hooks are removed none fires and the logits are as before, bit for bit; those around them stay.
+    """After hooks are removed none fires and the logits are as before, bit for bit; those around them stay. Hooks of
+    gradients do not act on a backward that comes after them.
 
     A failure means that an experiment acts on in the next one, or ends the one that it stands in.
     """
@@ -133,8 +135,73 @@ def removed(case: Case) -> Finding:
             stated("all hooks", "they fire after they were removed" if fired["outer"] > left else None),
             same("logits after inner hooks", between, before),
             same("logits", after, before),
+            stated("gradients", _outlives(case, ungated[0])),
         ]
     )
+
+
+def _outlives(case: Case, name: str) -> str | None:
+    """Whether a hook of gradients is called in a backward that begins after it was removed."""
+    fired: list[str] = []
+    with torch.enable_grad():
+        with traces.hooked(case, case.subject(), backward={name: _noting(name, fired)}):
+            logits = case.subject().forward(case.inputs("plain")).logits
+        logits.backward(traces.cotangent(case, "plain").to(logits))
+    return "a hook is called in a backward that begins after it was removed" if fired else None
+
+
+@check("hooks.nested", needs=["hooks"], applies="spread")
+def nested(case: Case) -> Finding:
+    """Edits of one point in contexts one inside the other both act, the second on what the first has made.
+
+    A failure means that an ablation is undone by whatever else is hooked inside it.
+    """
+    case.agreeing_rows("plain")
+    subject, names = case.subject(), [point.name for point in traces.shared_points(case)]
+    ungated = [name for name in names if traces.offered(case)[name].switch is None]
+    if not ungated:
+        raise NotApplicable("every hook point has a switch")
+
+    def run(*divisors: int) -> Tensor:
+        with contextlib.ExitStack() as stack:
+            for divisor in divisors:  # powers of two: dividing by their product rounds nothing
+                edits = dict.fromkeys(ungated, _divided(divisor))
+                stack.enter_context(traces.hooked(case, subject, forward=edits))
+            with torch.no_grad():
+                return subject.forward(case.inputs("plain")).logits
+
+    return conclude([same("logits", run(2, 4), run(8))])
+
+
+def _divided(divisor: int) -> Edit:
+    return lambda value: value / divisor
+
+
+@check("hooks.given_back", needs=["hooks"], applies="spread")
+def given_back(case: Case) -> Finding:
+    """A tensor that a hook gives back is not written into afterwards.
+
+    A failure means that a cached activation that is patched in is another one in the next run.
+    """
+    case.require_forward()
+    names = [point.name for point in traces.shared_points(case)]
+    ungated = [name for name in names if traces.offered(case)[name].switch is None]
+    given: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def giving(name: str) -> Edit:
+        def give(value: Tensor) -> Tensor:
+            made = value.detach().clone()
+            given[name] = made, made.clone()
+            return made
+
+        return give
+
+    edits = {name: giving(name) for name in ungated}
+    with torch.no_grad(), traces.hooked(case, case.subject(), forward=edits):
+        case.subject().forward(case.inputs("plain"))
+    if not given:
+        raise NotApplicable("no hook fired")
+    return conclude(same(name, made, before) for name, (made, before) in given.items())
 
 
 @check("hooks.exception", needs=["hooks"], applies="spread")

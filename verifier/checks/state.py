@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from verifier import reference
+from verifier import reference, traces
 from verifier.adapter import CHANGES, Subject
+from verifier.canonical import LOGIT_AXES
 from verifier.case import Blocked, Case
 from verifier.checks import check
-from verifier.checks.build import AFTER_ONE_FORWARD
+from verifier.checks.build import AFTER_ONE_FORWARD, parameters
 from verifier.checks.lifetimes import apart_from_all_before, exercise, live_and_die, live_tensors
 from verifier.checks.subjects import (
     copied,
@@ -28,9 +29,9 @@ from verifier.checks.subjects import (
     written_into,
 )
 from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import Noise, precision, rms, same
+from verifier.numerics import Noise, from_single, precision, rms, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.spec import SINGLE
+from verifier.spec import SEMANTIC_DTYPE, SINGLE
 from verifier.surroundings import ModelState, Surroundings
 
 WARM_UP, MANY = 2, 4  # subjects that may fill what is filled once, and those after which nothing may have grown
@@ -162,6 +163,83 @@ def copy_weights(case: Case) -> Finding:
     with written_into(its):
         found.append(same("the original, when the copy is written into", logits_of(case, original), before))
     return conclude(found)
+
+
+@check("state.acting", needs=["modes", "hooks"], applies="spread")
+def acting(case: Case) -> Finding:
+    """In a copy, and in a subject that was loaded, trained, evaluated or cast, edits act as they did; a copy shows the
+    original's weights.
+
+    A failure means that hooks are attached to nothing, or to another model, as soon as a subject is handled.
+    """
+    steady(case)
+    mine, copy = twin(case), copy_of_twin(case)
+    names = [point for point in open_points(case, mine) if point in traces.offered(case)]
+    if not names:
+        raise NotApplicable("there is no canonical hook point that needs no switch")
+
+    def halved(subject: Subject) -> Tensor:
+        with traces.hooked(case, subject, forward=dict.fromkeys(names, lambda value: value / 2)):
+            return logits_of(case, subject)
+
+    wanted, modes = halved(mine), mine.modes  # type: ignore[attr-defined]
+    if torch.equal(wanted, logits_of(case, mine)):
+        raise Blocked("intervene.replace")
+    found = [same("edits of a copy", halved(copy), wanted)]
+    if "weights" in mine.capabilities:
+        theirs, its = mine.weights.canonical(), copy.weights.canonical()  # type: ignore[attr-defined]
+        found += _all_same("a copy", its, theirs)
+    modes.load_state_dict({name: one.detach().clone() for name, one in modes.state_dict().items()})
+    found.append(same("edits after its own state was loaded", halved(mine), wanted))
+    modes.train(True)
+    modes.train(False)
+    found.append(same("edits after training and evaluation mode", halved(mine), wanted))
+    subject = case.wrap(case.for_adapter())
+    logits_of(case, subject)
+    subject.modes.to(dtype=getattr(torch, SINGLE))  # type: ignore[attr-defined]
+    dead = torch.equal(halved(subject), logits_of(case, subject))
+    return conclude([*found, stated("edits after a cast", "they change nothing" if dead else None)])
+
+
+@check("state.written", needs=["components"], applies="spread")
+def written(case: Case) -> Finding:
+    """Parameters that are multiplied in place where the components show them, after a run, make it the model that HF's
+    is with the same multiplied.
+
+    A failure means that what is trained or ablated is not what is computed with: a copy, or what was worked out before.
+    """
+    steady(case)
+    if parameters.run(case).verdict is not Verdict.PASS:
+        raise Blocked("build.parameters")
+    subject = case.wrap(case.for_adapter())
+    logits_of(case, subject)
+    modules = subject.components.modules()  # type: ignore[attr-defined]
+    _multiply({id(one): one for module in modules.values() for one in module.parameters()}.values())
+    truth, noise = case.of_hf("multiplied in place", lambda: _multiplied(case))
+    rows = case.agreeing_rows("plain")[:, None, None]
+    found = semantics(noise).compare("logits", logits_of(case, subject), truth, defined=rows, axes=LOGIT_AXES)
+    if found.verdict is Verdict.FAIL and torch.equal(logits_of(case, subject), case.actual("plain").logits):
+        found = replace(found, message="what is written into its parameters changes nothing")
+    return conclude([found])
+
+
+@torch.no_grad()
+def _multiply(parameters: Iterable[Tensor]) -> None:
+    for one in parameters:
+        one.mul_(5 / 4)
+
+
+def _multiplied(case: Case) -> tuple[Tensor, float]:
+    """HF's logits with every parameter multiplied, and their noise."""
+
+    def run(dtype: str) -> Tensor:
+        model = case.build(dtype)
+        _multiply(model.parameters())
+        with torch.no_grad():
+            return reference.forward(model, case.inputs("plain", dtype)).logits
+
+    true = run(SEMANTIC_DTYPE)
+    return true, from_single(true, run(SINGLE))
 
 
 @check("state.state_dict", needs=["modes"], applies="spread")

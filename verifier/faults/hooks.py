@@ -242,7 +242,80 @@ def _nowhere(end: str) -> Callable[[str], str | None]:
     return lambda name: None if name.endswith(end) else name
 
 
+def _last_edit_only() -> Breaks:
+    """Of the edits at a point only that of the innermost context acts."""
+    inside: dict[str, list[object]] = {}
+
+    @contextlib.contextmanager
+    def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+        me = object()
+
+        def last(name: str, edit: Edit) -> Edit:
+            return lambda value: edit(value) if inside[name][-1] is me else None
+
+        for name in forward:
+            inside.setdefault(name, []).append(me)
+        try:
+            with hooks.hooked({name: last(name, edit) for name, edit in forward.items()}, backward):
+                yield
+        finally:
+            for name in forward:
+                inside[name].remove(me)
+
+    return Breaks(parts={"hooks": replacing(hooked=hooked)})
+
+
+@contextlib.contextmanager
+def _backward_stays(
+    hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]
+) -> Iterator[None]:
+    with kept_open(hooked({}, backward)), hooked(forward, {}):
+        yield
+
+
+def _writes_into_what_was_given() -> Breaks:
+    """What a hook gave back is used as the place for a sum."""
+    given: list[Tensor] = []
+
+    def keeping(edit: Edit) -> Edit:
+        def act(value: Tensor) -> Tensor | None:
+            edited = edit(value)
+            if edited is not None:
+                given.append(edited)
+            return edited
+
+        return act
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        with torch.no_grad():
+            for one in given:
+                one.add_(1)
+        given.clear()
+        return output
+
+    return replace(altered(forward=at("hook_mlp_out", keeping)), forward=forward)
+
+
 FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="hook-innermost-only",
+        what="of the edits at a point only that of the innermost context acts",
+        caught_by=["hooks.nested"],
+        plant=in_adapter(lambda _model: _last_edit_only()),
+    ),
+    Fault(
+        name="backward-hook-outlives",
+        what="a hook of gradients stays after it was removed",
+        caught_by=["hooks.removed"],
+        plant=in_adapter(altered(hooked=_backward_stays)),
+    ),
+    Fault(
+        name="given-back-and-written-into",
+        what="the tensor that a hook gave back is added to in place afterwards",
+        caught_by=["hooks.given_back"],
+        plant=in_adapter(lambda _model: _writes_into_what_was_given()),
+    ),
     Fault(
         name="hook-missing",
         what="the last layer has no hook_z",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -273,7 +274,52 @@ def _class_patched(model: nn.Module) -> Breaks:
     return Breaks(forward=forward, close=mend)
 
 
+class _Unhooked(Delegate):
+    """A subject whose hooks are attached to nothing."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__(original)
+        self.capabilities, self.changes = original.capabilities, original.changes
+        self.hooks = replacing(hooked=lambda *_: contextlib.nullcontext())(original, original.hooks)
+
+
+def _dead_after_a_cast() -> Breaks:
+    """Hooks are attached to nothing once the subject was cast."""
+    now = {"cast": False}
+
+    def to(modes: Any, **where: Any) -> None:
+        now["cast"] = True
+        modes.to(**where)
+
+    def hooked(hooks: Any, forward: Any, backward: Any) -> Any:
+        return contextlib.nullcontext() if now["cast"] else hooks.hooked(forward, backward)
+
+    return Breaks(parts={"hooks": replacing(hooked=hooked), "modes": replacing(to=to)})
+
+
+def _fresh_components(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+    return copy.deepcopy(dict(modules))
+
+
 FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="copy-unhooked",
+        what="hooks on a copy are attached to nothing",
+        caught_by=["state.acting"],
+        plant=in_adapter(Breaks(parts={"modes": replacing(copy=lambda modes: _Unhooked(modes.copy()))})),
+    ),
+    Fault(
+        name="cast-unhooks",
+        what="after a cast hooks are attached to nothing",
+        caught_by=["state.acting"],
+        plant=in_adapter(lambda _model: _dead_after_a_cast()),
+    ),
+    Fault(
+        name="components-are-copies",
+        what="the components that are shown are copies, made anew at each look",
+        caught_by=["state.written"],
+        plant=in_adapter(Breaks(modules=_fresh_components)),
+    ),
     Fault(
         name="newest-model-answers",
         what="the wrapped model is kept in the class: the newest answers for all",
