@@ -341,6 +341,7 @@ REDUCED = {
     ),
     "hooks.values",
     "intervene.rows",
+    "intervene.calls",
     "backward.parameters",
     "state.interleaved",
     "state.written",

@@ -36,11 +36,13 @@ class _Way:
     Attributes:
         name: for people.
         scenario: whose tokens, mask and positions are given.
+        told_by: the check that reports another model where it is called so, without an edit.
         run: gives the logits of the first rows, as many as it likes.
     """
 
     name: str
     scenario: str
+    told_by: str
     run: Callable[[Subject], Tensor]
 
     def compare(self, case: Case, where: str, logits: Tensor, truth: Tensor, judge: Judge) -> Comparison:
@@ -50,8 +52,11 @@ class _Way:
         return judge.compare(where, logits, truth[:rows], defined=defined, rows=chosen.rows[:rows], axes=LOGIT_AXES)
 
 
-def _on(case: Case, name: str, scenario: str) -> _Way:
-    return _Way(name=name, scenario=scenario, run=lambda subject: subject.forward(case.inputs(scenario)).logits)
+def _on(case: Case, name: str, scenario: str, told_by: str) -> _Way:
+    def run(subject: Subject) -> Tensor:
+        return subject.forward(case.inputs(scenario)).logits
+
+    return _Way(name=name, scenario=scenario, told_by=told_by, run=run)
 
 
 def _ways(case: Case) -> Iterator[_Way]:
@@ -68,13 +73,13 @@ def _ways(case: Case) -> Iterator[_Way]:
         length = case.spec.length
         return decoding.in_pieces(subject.forward, case.inputs("plain"), [length - 2, length - 1, length])
 
-    yield _on(case, "with padding", "padded")
-    yield _on(case, "with padding and positions", "padded position ids")
-    yield _on(case, "from embeddings", "inputs embeds")
-    yield _Way(name="on one row", scenario="plain", run=of_one)
-    yield _Way(name="with gradients", scenario="plain", run=with_gradients)
+    yield _on(case, "with padding", "padded", "forward.left_padding")
+    yield _on(case, "with padding and positions", "padded position ids", "forward.padded_position_ids")
+    yield _on(case, "from embeddings", "inputs embeds", "forward.inputs_embeds")
+    yield _Way(name="on one row", scenario="plain", told_by="forward.batch", run=of_one)
+    yield _Way(name="with gradients", scenario="plain", told_by="forward.gradients", run=with_gradients)
     if "cache" in case.subject().capabilities:
-        yield _Way(name="with a cache", scenario="plain", run=in_pieces)
+        yield _Way(name="with a cache", scenario="plain", told_by="cache.stepwise", run=in_pieces)
 
 
 def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Comparison | None:
@@ -102,7 +107,7 @@ def acting_points(case: Case) -> list[Point]:
     Raises:
         Blocked: together they have another one.
     """
-    points, plainly = _open_points(case), _on(case, "plainly", "plain")
+    points, plainly = _open_points(case), _on(case, "plainly", "plain", "forward.logits")
 
     def wrong(chosen: Sequence[Point]) -> bool:
         found = _edited(case, plainly, chosen, plainly.name)
@@ -137,8 +142,8 @@ def calls(case: Case) -> Finding:
             found = _edited(case, way, points, f"all points, {way.name}")
             if found is None:
                 continue
-            if found.verdict is not Verdict.PASS and _is_so_unedited(case, way, found.verdict):
-                blocked.append(Blocked("forward or cache: called so, it is another model without an edit too"))
+            if found.verdict is Verdict.FAIL and _fails_unedited(case, way):
+                blocked.append(Blocked(way.told_by))
                 continue
             first = next(_each(case, way, points), None) if found.verdict is Verdict.FAIL else None
             yield found if first is None else first[1]
@@ -149,12 +154,12 @@ def calls(case: Case) -> Finding:
     return conclude(made)
 
 
-def _is_so_unedited(case: Case, way: _Way, verdict: Verdict) -> bool:
-    """Whether without an edit it differs as much."""
+def _fails_unedited(case: Case, way: _Way) -> bool:
+    """Whether it is another model without an edit, too."""
     with torch.no_grad():
         logits = way.run(case.subject())
     found = way.compare(case, way.name, logits, case.expected(way.scenario).logits, case.judge(way.scenario))
-    return found.verdict in (verdict, Verdict.FAIL)
+    return found.verdict is Verdict.FAIL
 
 
 @check("intervene.layers", needs=["hooks"])
@@ -166,7 +171,7 @@ def layers(case: Case) -> Finding:
     if len({point.layer for point in case.points if point.layer is not None}) <= 2:
         raise NotApplicable("the model has no more than two layers")
     chosen = [point for point in acting_points(case) if point.layer is not None and point.layer % 2]
-    way = _on(case, "in every second layer", "plain")
+    way = _on(case, "in every second layer", "plain", "forward.logits")
     found = _edited(case, way, chosen, f"all points, {way.name}")
     if found is None:
         raise NotApplicable("HF's model is not changed by these edits")
