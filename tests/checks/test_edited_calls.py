@@ -138,3 +138,9 @@ def test_that_gradients_cannot_be_edited_at_all_is_told_by_what_is_simpler(judge
     adapter = broken(altered(backward=lambda _, edit: read_only(edit)))
     assert judge("backward.edited", adapter=adapter).verdict is Verdict.PASS
     assert judge("backward.replace", adapter=adapter).verdict is Verdict.FAIL
+
+
+def test_edits_that_undo_each_other_are_not_taken_for_none(judge: Judge) -> None:
+    """Without layers a norm's scale and its output are all that there is, and this epsilon is nothing to float32."""
+    config = {**DIMS, "num_hidden_layers": 0, "layer_norm_epsilon": 1e-12}
+    assert judge("state.acting", config=config).verdict is Verdict.PASS

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier import reference, traces
+from verifier import reference, scaling, traces
 from verifier.adapter import CHANGES, Subject
 from verifier.canonical import LOGIT_AXES
 from verifier.case import Blocked, Case
@@ -178,26 +178,29 @@ def acting(case: Case) -> Finding:
     if not names:
         raise NotApplicable("there is no canonical hook point that needs no switch")
 
-    def halved(subject: Subject) -> Tensor:
-        with traces.hooked(case, subject, forward=dict.fromkeys(names, lambda value: value / 2)):
+    # By numbers of their own: a norm's halved scale and its halved output would be the norm again.
+    edits = scaling.edits([point for point in case.points if point.name in names])
+
+    def scaled(subject: Subject) -> Tensor:
+        with traces.hooked(case, subject, forward=edits):
             return logits_of(case, subject)
 
-    wanted, modes = halved(mine), mine.modes  # type: ignore[attr-defined]
+    wanted, modes = scaled(mine), mine.modes  # type: ignore[attr-defined]
     if torch.equal(wanted, logits_of(case, mine)):
         raise Blocked("intervene.replace")
-    found = [same("edits of a copy", halved(copy), wanted)]
+    found = [same("edits of a copy", scaled(copy), wanted)]
     if "weights" in mine.capabilities:
         theirs, its = mine.weights.canonical(), copy.weights.canonical()  # type: ignore[attr-defined]
         found += _all_same("a copy", its, theirs)
     modes.load_state_dict({name: one.detach().clone() for name, one in modes.state_dict().items()})
-    found.append(same("edits after its own state was loaded", halved(mine), wanted))
+    found.append(same("edits after its own state was loaded", scaled(mine), wanted))
     modes.train(True)
     modes.train(False)
-    found.append(same("edits after training and evaluation mode", halved(mine), wanted))
+    found.append(same("edits after training and evaluation mode", scaled(mine), wanted))
     subject = case.wrap(case.for_adapter())
     logits_of(case, subject)
     subject.modes.to(dtype=getattr(torch, SINGLE))  # type: ignore[attr-defined]
-    dead = torch.equal(halved(subject), logits_of(case, subject))
+    dead = torch.equal(scaled(subject), logits_of(case, subject))
     return conclude([*found, stated("edits after a cast", "they change nothing" if dead else None)])
 
 
