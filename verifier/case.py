@@ -198,10 +198,14 @@ class Case:
         def make() -> Scenario:
             model = self.reference()
             vocab, d_model = model.get_input_embeddings().weight.shape
-            filled_in = {**model.config.to_dict(), **self.spec.config}  # with the tokens that have a role
-            return SCENARIOS[name](replace(self.spec, config=filled_in), vocab, d_model)
+            return SCENARIOS[name](self._filled_in, vocab, d_model)
 
         return self.once(("scenario", name), make)
+
+    @cached_property
+    def _filled_in(self) -> CaseSpec:
+        """The case with all that HF adds to its config: the tokens that have a role are there."""
+        return replace(self.spec, config={**self.reference().config.to_dict(), **self.spec.config})
 
     def inputs(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Inputs:
         """The inputs for a model in that dtype: fresh tensors each time, because a subject may write into its own."""

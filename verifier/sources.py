@@ -227,7 +227,8 @@ def digest(name: str) -> str | None:
     """
     if name.partition(".")[0] == __name__.partition(".")[0]:
         return None  # of this very package, which has a version
-    start = of_module(name, lambda path: False).start
+    chain, _ = _find(name)
+    start = chain[-1].file if chain and chain[-1].name == name else None
     if start is None or start.suffix != _SOURCE:
         return None
     top = start.parents[name.count(".")] if start.stem != _PACKAGE else start.parents[name.count(".") + 1]

@@ -101,6 +101,13 @@ def _each(case: Case, way: _Way, points: Sequence[Point]) -> Iterator[tuple[Poin
             yield point, found
 
 
+def _where_it_starts(case: Case, way: _Way, points: Sequence[Point], found: Comparison) -> Comparison:
+    """What was found of these points together, or, where it is a failure, of the first that goes wrong alone."""
+    if found.verdict is not Verdict.FAIL:
+        return found
+    return next((alone for _, alone in _each(case, way, points)), found)
+
+
 def acting_points(case: Case) -> list[Point]:
     """Of those the ones at which edits have HF's effect on plain tokens: the others are told by what is simpler.
 
@@ -145,8 +152,7 @@ def calls(case: Case) -> Finding:
             if found.verdict is Verdict.FAIL and _fails_unedited(case, way):
                 blocked.append(Blocked(way.told_by))
                 continue
-            first = next(_each(case, way, points), None) if found.verdict is Verdict.FAIL else None
-            yield found if first is None else first[1]
+            yield _where_it_starts(case, way, points, found)
 
     made = list(compare())
     if blocked and not made:
@@ -175,8 +181,7 @@ def layers(case: Case) -> Finding:
     found = _edited(case, way, chosen, f"all points, {way.name}")
     if found is None:
         raise NotApplicable("HF's model is not changed by these edits")
-    first = next(_each(case, way, chosen), None) if found.verdict is Verdict.FAIL else None
-    return conclude([found if first is None else first[1]])
+    return conclude([_where_it_starts(case, way, chosen, found)])
 
 
 STEPS = 3  # tokens that are generated under an edit

@@ -89,6 +89,19 @@ def _noting(name: str, fired: list[str]) -> Edit:
     return note
 
 
+def _ungated(case: Case) -> list[str]:
+    """The canonical points that the subject has and that need no switch.
+
+    Raises:
+        NotApplicable: there is none.
+    """
+    names = [point.name for point in traces.shared_points(case)]
+    found = [name for name in names if traces.offered(case)[name].switch is None]
+    if not found:
+        raise NotApplicable("every hook point has a switch")
+    return found
+
+
 class _OnPurpose(Exception):
     """What a hook of these checks raises."""
 
@@ -102,10 +115,7 @@ def removed(case: Case) -> Finding:
     """
     case.require_forward()
     subject, fired = case.subject(), Counter[str]()
-    names = [point.name for point in traces.shared_points(case)]
-    ungated = [name for name in names if traces.offered(case)[name].switch is None]
-    if not ungated:
-        raise NotApplicable("every hook point has a switch")
+    ungated = _ungated(case)
 
     def note(what: str, change: bool) -> Edit:
         def edit(value: Tensor) -> Tensor | None:
@@ -157,10 +167,7 @@ def nested(case: Case) -> Finding:
     A failure means that an ablation is undone by whatever else is hooked inside it.
     """
     case.agreeing_rows("plain")
-    subject, names = case.subject(), [point.name for point in traces.shared_points(case)]
-    ungated = [name for name in names if traces.offered(case)[name].switch is None]
-    if not ungated:
-        raise NotApplicable("every hook point has a switch")
+    subject, ungated = case.subject(), _ungated(case)
 
     def run(*divisors: int) -> Tensor:
         with contextlib.ExitStack() as stack:
@@ -184,8 +191,6 @@ def given_back(case: Case) -> Finding:
     A failure means that a cached activation that is patched in is another one in the next run.
     """
     case.require_forward()
-    names = [point.name for point in traces.shared_points(case)]
-    ungated = [name for name in names if traces.offered(case)[name].switch is None]
     given: dict[str, tuple[Tensor, Tensor]] = {}
 
     def giving(name: str) -> Edit:
@@ -196,7 +201,7 @@ def given_back(case: Case) -> Finding:
 
         return give
 
-    edits = {name: giving(name) for name in ungated}
+    edits = {name: giving(name) for name in _ungated(case)}
     with torch.no_grad(), traces.hooked(case, case.subject(), forward=edits):
         case.subject().forward(case.inputs("plain"))
     if not given:
