@@ -279,6 +279,27 @@ def test_a_file_that_stands_beside_counts(tree, commit, write):
     assert not look(tree).is_touched
 
 
+def test_a_folder_that_stands_beside_counts_with_all_that_is_in_it(tree, commit, write):
+    commit({**PROJECT, "model/config.json": "{}", "model/parts/first.bin": "", "model2/config.json": "{}"})
+    write({"model2/config.json": "{} "})
+    assert not look(tree, beside=[Path("model")]).is_touched
+    write({"model/parts/first.bin": "x", "model/parts/second.bin": "y"})
+    found = look(tree, beside=[Path("model")])
+    assert found.sentence.endswith("touched since HEAD: model/parts/first.bin, model/parts/second.bin")
+
+
+def test_a_link_that_stands_beside_counts_and_what_it_leads_to(tree, commit, write):
+    write({"kept/known.toml": "", "kept/other.toml": ""})
+    (tree / "known.toml").symlink_to("kept/known.toml")
+    commit(PROJECT)
+    write({"kept/known.toml": "# touched"})
+    assert look(tree, beside=[Path("known.toml")]).sentence.endswith("touched since HEAD: kept/known.toml")
+    commit({})
+    (tree / "known.toml").unlink()
+    (tree / "known.toml").symlink_to("kept/other.toml")
+    assert look(tree, beside=[Path("known.toml")]).sentence.endswith("touched since HEAD: known.toml")
+
+
 def test_the_configuration_counts(tree, commit, write):
     commit({**PROJECT, "verifier.toml": "seed = 1"})
     write({"verifier.toml": "seed = 2"})

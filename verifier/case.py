@@ -18,10 +18,12 @@ from verifier import alike, reference, traces, working_gradients
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
 from verifier.canonical import LOGIT_AXES, Point
 from verifier.comparison import Comparison
+from verifier.errors import Unrunnable
 from verifier.family import Family
 from verifier.numerics import Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
 from verifier.outcome import Verdict
 from verifier.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
+from verifier.plugins import nearest
 from verifier.random_weights import rescale
 from verifier.scenarios import NO_LABEL, SCENARIOS, Scenario, copied
 from verifier.spec import SEMANTIC_DTYPE, SINGLE, CaseSpec
@@ -142,7 +144,18 @@ class Case:
     # --- the reference -------------------------------------------------------------------------------------------
 
     def build(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None, **config: Any) -> Any:
-        """A new model of HF's, with the case's weights; further config values on top of the case's."""
+        """A new model of HF's, with the case's weights; further config values on top of the case's.
+
+        Raises:
+            Unrunnable: there is no such attention implementation, or the case's checkpoint cannot be loaded.
+            Exception: whatever HF raises for a config that it refuses.
+        """
+        if attention is not None and attention not in self.family.attentions:
+            known = self.family.attentions
+            raise Unrunnable(
+                f"the case {self.spec.id} asks for attention {attention!r}, which is none of {', '.join(known)}"
+                f"{nearest(attention, known)}"
+            )
         loaded = {} if self.spec.checkpoint is None else {"checkpoint": self.spec.checkpoint}
         model = self.family.build(
             {**self.spec.config, **config},
@@ -175,6 +188,8 @@ class Case:
         """
         try:
             return self.build(attention=attention)
+        except Unrunnable:
+            raise
         except Exception as error:
             if self.spec.valid:
                 raise Blocked("reference.acceptance") from error

@@ -155,6 +155,14 @@ def _configured(
     return decorate
 
 
+def _require_left_out(*names: str, why: str) -> None:
+    """Raise where one of these options stands on the command line."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} says nothing here: {why}; leave it out")
+
+
 _adapter = click.option("--adapter", metavar="NAME|MODULE:OBJECT", help="Another adapter than the default one.")
 _dtypes = click.option(
     "--dtype",
@@ -306,6 +314,8 @@ def _run(dtypes: tuple[str, ...], no_baseline: bool, **options: Any) -> ExitStat
 
     if no_baseline and options["baseline"]:
         raise click.UsageError("--baseline and --no-baseline contradict each other: give one of them")
+    if options["cases"] is not None:
+        _require_left_out("dtypes", "seed", "device", why="each of --cases has its own")
     if options["pdb"]:
         options["isolation"] = False
     return run(RunOptions(dtypes=dtypes or WORKING_DTYPES, **options))
@@ -508,6 +518,7 @@ def _selftest(family: str, adapter: str, seed: int, as_markdown: bool, json_file
 @click.option("--workers", type=click.IntRange(1), help="Processes of the whole run. Default: the usable cores.")
 @click.option(
     "--cases",
+    "singly",
     type=click.IntRange(1),
     default=12,
     show_default=True,
@@ -612,7 +623,9 @@ def _answer(arguments: list[str], session: _Session) -> int:
             _show_traceback(error)
         status = _say(str(error), error.status)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        if _is_nowhere():
+            status = _say("the current folder is not there any more: change into one that is", ExitStatus.USAGE)
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
             pipe.discard(sys.stdout)
             status = _say(_unprinted(error), ExitStatus.BROKEN)
         elif session.traceback:
@@ -622,6 +635,15 @@ def _answer(arguments: list[str], session: _Session) -> int:
             hint = "--traceback shows where"
             status = _say(f"internal error: {one_line(error)} ({hint})", ExitStatus.BROKEN)
     return int(status)
+
+
+def _is_nowhere() -> bool:
+    """Whether the current folder was removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _unprinted(error: OSError) -> str:

@@ -15,11 +15,11 @@ from verifier.adapter import DEFAULT
 from verifier.errors import UsageError
 from verifier.outcome import Verdict
 from verifier.plugins import nearest
+from verifier.spec import SEEDS
 
 SHARED, OWN = "pyproject.toml", "verifier.toml"
 GATES = tuple(str(verdict) for verdict in (Verdict.REDUCED, Verdict.UPSTREAM, Verdict.SKIP))
 """The verdicts that make an adapter not conform where that is asked for."""
-SEEDS = 2**32  # as many as torch's generators take
 
 
 class _Wrong(Exception):
@@ -27,13 +27,15 @@ class _Wrong(Exception):
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise _Wrong("no text")
     return value
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(one, str) and one.strip() for one in value):
+    if not isinstance(value, list) or not all(
+        isinstance(one, str) and one.strip() and "\0" not in one for one in value
+    ):
         raise _Wrong("no list of texts")
     return tuple(value)
 
@@ -201,7 +203,10 @@ def _setting(path: Path, inside: str, name: str, value: Any, folder: Path) -> An
         raise UsageError(f"{path}: `{name}`{inside} is {wrong}; write {key.example}") from wrong
     if not key.is_path:
         return setting
-    paths = [Path(os.path.relpath(path.parent / Path(one).expanduser(), folder)) for one in _listed(setting)]
+    try:
+        paths = [Path(os.path.relpath(path.parent / Path(one).expanduser(), folder)) for one in _listed(setting)]
+    except RuntimeError as error:  # a home of a user that there is not
+        raise UsageError(f"{path}: `{name}`{inside}: {error}") from error
     return paths[0] if isinstance(setting, str) else tuple(paths)
 
 
@@ -213,7 +218,8 @@ def fill(options: Mapping[str, Any], given: Set[str], found: Configuration) -> t
     """A command's options, those that were not given as the configuration has them; and the keys that it was asked for.
 
     This is the one place where a setting meets an option. What is on the command line wins, also over a setting that
-    goes with it no more: a narrowing of the matrix where the cases are named, a limit where no process can be ended.
+    goes with it no more: a narrowing of the matrix, or its seed, where the cases are named, a limit where no process
+    can be ended.
 
     Args:
         options: by name; those that a command does not have are not filled.
@@ -225,6 +231,7 @@ def fill(options: Mapping[str, Any], given: Set[str], found: Configuration) -> t
     """
     outranked = {
         "where": any(options.get(name) for name in ("preset", "checkpoint", "cases")),
+        "seed": options.get("cases") is not None,
         "baseline": bool(options.get("no_baseline")),
         **dict.fromkeys(("workers", "timeout", "memory"), options.get("isolation") is False or options.get("pdb")),
     }

@@ -28,6 +28,11 @@ class UsageError(VerifierError):
     status = ExitStatus.USAGE
 
 
+class Unrunnable(UsageError):
+    """No adapter could be tried on a case as it is here: its checkpoint cannot be loaded, or it asks for what Hugging
+    Face's model does not have."""
+
+
 class ImportFailed(VerifierError):
     """Code from outside (an adapter, a family, a check) raised while it was imported or made."""
 

@@ -130,7 +130,7 @@ def evidence_of(data: Mapping[str, Any]) -> Evidence:
     return Evidence(
         case=str(data["case"]),
         check=str(data["check"]),
-        fingerprint=data["fingerprint"],
+        fingerprint=None if data["fingerprint"] is None else str(data["fingerprint"]),
         places=_rungs(data["places"]),
         more=int(data["more"]),
         difference=None if data["difference"] is None else _difference(data["difference"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.covering import covering
-from verifier.errors import UsageError
+from verifier.errors import UsageError, one_line
 from verifier.family import Config, Family
 from verifier.plugins import nearest
 from verifier.spec import DEPTHS, WORKING_DTYPES, CaseSpec
@@ -131,11 +131,13 @@ _NOT_FIELDS = frozenset({"architectures", "model_type", "transformers_version", 
 
 
 def _checkpoint(family: Family, reference: str, folder: str, seed: int, dtypes: Sequence[str], device: str) -> CaseSpec:
-    path = Path(folder).expanduser().resolve()
     try:
+        path = Path(folder).expanduser().resolve()
         written = json.loads((path / "config.json").read_text())
     except OSError as error:
         raise UsageError(f"--checkpoint {folder!r}: there is no config.json to read ({error.strerror})") from error
+    except RuntimeError as error:  # the home of a user that there is not, or links in a circle
+        raise UsageError(f"--checkpoint {folder!r}: {one_line(error)}") from error
     except ValueError as error:
         raise UsageError(f"--checkpoint {folder!r}: its config.json is not JSON") from error
     architectures = written.get("architectures") if isinstance(written, dict) else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from verifier.errors import UsageError
 
+_MOST = 2.0**53  # what counts exactly; a hundred million years, or as many petabytes as there are nowhere
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -53,4 +54,7 @@ def _read(text: str, measure: Measure) -> float:
     if match is None or match[2].lower() not in measure.factors:
         units = ", ".join(unit for unit in measure.factors if unit)
         raise UsageError(f"{text!r} is no {measure.name}: a number and one of {units}, as in {measure.example}")
-    return float(match[1]) * measure.factors[match[2].lower()]
+    found = float(match[1]) * measure.factors[match[2].lower()]
+    if found > _MOST:
+        raise UsageError(f"{text!r} is more than any {measure.name}; leave it out, or give 0 for no limit")
+    return found

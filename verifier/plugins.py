@@ -125,10 +125,26 @@ def _by_name(reference: str, group: str, kind: str) -> Any:
         raise ImportFailed(f"{kind} {reference!r} raised at import: {one_line(error)}") from error
 
 
-def _by_path(reference: str, kind: str) -> Any:
+def require_spelling(reference: str, kind: str) -> None:
+    """Make sure that it may be a `module:object` of which another process can import the module.
+
+    Raises:
+        UsageError: it may not.
+    """
     module_name, _, path = reference.partition(":")
     if not module_name or not path:
         raise UsageError(f"{reference!r} is no module:object")
+    if module_name == "__main__":
+        raise UsageError(f"{kind} {reference!r}: no other process can import __main__; put it into a module of its own")
+    if os.sep in module_name or not all(module_name.split(".")):
+        stem = Path(module_name).stem
+        hint = f"; of a file here it is {stem}:{path}" if stem.isidentifier() else ""
+        raise UsageError(f"{kind} {reference!r}: {module_name!r} is no module's name{hint}")
+
+
+def _by_path(reference: str, kind: str) -> Any:
+    require_spelling(reference, kind)
+    module_name, _, path = reference.partition(":")
     search_here()
     if module_name.partition(".")[0] == verifier.__name__ and (own := shadowing(os.getcwd())) is not None:
         raise UsageError(f"{kind} {reference!r}: {own} has the name of this harness, which is found first: rename it")

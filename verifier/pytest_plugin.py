@@ -5,6 +5,7 @@ It is loaded by every pytest run on the machine, so it imports nothing of ours, 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
@@ -154,7 +155,12 @@ class _Main:
 
             out = self._config.getoption("verifier_out")
             self._keeper = Keeper(None if out is None else Path(out))
-        self._keeper.note(news)
+        with self._at_home():
+            self._keeper.note(news)
+
+    def _at_home(self) -> contextlib.AbstractContextManager[None]:
+        """Where pytest was started, from where paths lead, wherever a test or an adapter has gone since."""
+        return contextlib.chdir(self._config.invocation_params.dir)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -166,7 +172,9 @@ class _Main:
 
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         whole = ended and not session.shouldstop and not session.shouldfail
-        self._kept = self._keeper.finish(Stop.COMPLETE if whole else Stop.INTERRUPTED, time.monotonic() - self._began)
+        stop = Stop.COMPLETE if whole else Stop.INTERRUPTED
+        with self._at_home():
+            self._kept = self._keeper.finish(stop, time.monotonic() - self._began)
         self._complaints = self._keeper.complaints
         bad = [one for one in self._kept if one.summary.status is not ExitStatus.CONFORMS]
         if exitstatus == pytest.ExitCode.OK and (bad or self._complaints):

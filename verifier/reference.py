@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from verifier.adapter import Inputs, Output
-from verifier.errors import VerifierError
+from verifier.errors import Unrunnable, VerifierError, one_line
 from verifier.family import Config
 from verifier.random_weights import randomise
 
@@ -33,16 +33,14 @@ def build(
     Built and cast differ: a cast rounds RoPE's inverse frequencies, which HF keeps in float32.
 
     Raises:
+        Unrunnable: HF accepts the config, and cannot load the checkpoint.
         VerifierError: HF gave a model of another dtype or attention implementation than was asked for.
-        Exception: whatever HF raises for a config that it refuses, or a folder that holds no such model.
+        Exception: whatever HF raises for a config that it refuses.
     """
     # HF writes into the config that it is given, and into the dicts in it, so each model gets one of its own.
     given = config_class(**copy.deepcopy(dict(config)))
     if checkpoint is not None:
-        loaded: Any = model_class.from_pretrained(
-            checkpoint, config=given, dtype=dtype, attn_implementation=attention, local_files_only=True
-        )
-        model = loaded.to(device)
+        model = _loaded(model_class, given, checkpoint, dtype=dtype, attention=attention).to(device)
     else:
         # Its initial weights are never seen, so they are not drawn. That leaves out tying, too.
         with no_init_weights(), contextlib.nullcontext() if device == "cpu" else torch.device(device):
@@ -60,6 +58,37 @@ def build(
         randomise(model, seed)
     built: PreTrainedModel = model.eval()
     return built
+
+
+def _loaded(
+    model_class: type[PreTrainedModel], given: Any, checkpoint: str, *, dtype: torch.dtype, attention: str
+) -> Any:
+    """HF's model with the weights in the folder, all of them.
+
+    Raises:
+        Unrunnable: they cannot be loaded, or some are not there.
+        Exception: whatever HF raises for a config that it refuses.
+    """
+    config = copy.deepcopy(given)
+    load: Any = model_class.from_pretrained  # its types do not know of the loading info
+    try:
+        model, seen = load(
+            checkpoint,
+            config=given,
+            dtype=dtype,
+            attn_implementation=attention,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        with torch.device("meta"):  # what is wrong with the config is said here, as where there is no checkpoint
+            model_class._from_config(config, dtype=dtype, attn_implementation=attention)
+        raise Unrunnable(f"cannot load the checkpoint {checkpoint!r}: {one_line(error)}") from error
+    # HF fills in what is not there with what it draws anew each time.
+    missing = sorted(seen["missing_keys"])
+    if missing:
+        raise Unrunnable(f"the checkpoint {checkpoint!r} lacks {len(missing)} weights, {missing[0]} among them")
+    return model
 
 
 def is_tied(model: Any) -> bool:

@@ -153,10 +153,10 @@ def main(
     # Tiny models: a second thread gives nothing, and waits for its core where others are at work there.
     torch.set_num_threads(1)
     kills = list(run(family_reference, adapter_reference, seed=seed))
-    if json_file is not None:
-        put(as_json(kills, family_reference, adapter_reference), json_file)
     if as_markdown:
         print(markdown(kills))
     else:
         show(kills, family_reference, adapter_reference)
+    if json_file is not None:  # the terminal has heard it, whatever becomes of the file
+        put(as_json(kills, family_reference, adapter_reference), json_file)
     return ExitStatus.INCONCLUSIVE if any(kill.survived for kill in kills) or not kills else ExitStatus.CONFORMS

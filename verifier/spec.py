@@ -16,6 +16,8 @@ SEMANTIC_DTYPE, SINGLE = "float64", "float32"  # what semantics are judged in, a
 WORKING_DTYPES = ("float32", "bfloat16", "float16")
 # How much of a case is looked at, each with all before it; what a check `applies` to is told in these words too.
 DEPTHS = ("valid", "spread", "thorough")
+SEEDS = 2**32  # as many as torch's generators take
+_LARGEST = 2**31  # of rows and positions; more are no tensor's
 SHORTEST = 6  # positions in which every way of padding leaves a token
 
 # Fields that do not count for the id where they have these values, so that a case keeps the id that it always had.
@@ -71,6 +73,12 @@ class CaseSpec:
                 f"a case needs batch ≥ 1, length ≥ {SHORTEST} (padding on both sides and in the middle) and long ≥ 1, "
                 f"not {self.batch}, {self.length} and {self.long}"
             )
+        if max(self.batch, self.length, self.long) >= _LARGEST or not 0 <= self.padding < SEEDS:
+            raise UsageError(
+                "a case's batch, length and long are below 2^31, and its padding a number from 0, below 2^32"
+            )
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"a case's seed is a whole number from 0 to {SEEDS - 1}, not {reprlib.repr(self.seed)}")
         if self.depth not in DEPTHS:
             raise UsageError(f"a case's depth is one of {', '.join(DEPTHS)}, not {self.depth!r}")
 

@@ -104,7 +104,7 @@ def look(changes: Changes, *, family: str, adapter: str, beside: Sequence[Path] 
         changes: what was touched.
         family: reference.
         adapter: reference.
-        beside: further files that a run of it depends on.
+        beside: further files and folders that a run of it depends on.
     """
     own = _sources(changes, plugins.module_of(adapter, ADAPTERS))
     reasons = [*_untold(changes, own), *_files(changes, own, family, beside)]
@@ -146,8 +146,11 @@ def _files(changes: Changes, own: sources.Sources, family: str, beside: Sequence
     harness = sources.folder_of(verifier.__name__)
     if harness is not None and changes.within(harness):
         found += [_short(changes, path) for path in sorted(changes.paths) if harness in path.parents]
-    others = [Path(os.path.abspath(path)) for path in (*beside, *_configurations(changes))]
-    found += [_short(changes, path) for path in others if changes.has(path)]
+    for path in (*beside, *_configurations(changes)):
+        # What a link leads to may be touched, and the link itself.
+        for place in (Path(os.path.abspath(path)), path.resolve()):
+            found += [_short(changes, one) for one in sorted(changes.paths) if place == one or place in one.parents]
+            found += [_short(changes, place)] if changes.has(place) else []
     return list(dict.fromkeys(found))
 
 

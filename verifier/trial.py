@@ -11,7 +11,7 @@ from verifier.adapter import Adapter
 from verifier.blame import in_full, site_of
 from verifier.case import Blocked, Case
 from verifier.checks import Check, registered
-from verifier.errors import one_line
+from verifier.errors import Unrunnable, one_line
 from verifier.family import Family
 from verifier.outcome import BLOCKED, Finding, NotApplicable, Outcome, Verdict
 from verifier.spec import CaseSpec, applies_to
@@ -39,6 +39,9 @@ def run_case(
         adapter: the adapter under test.
         checks: those selected.
         seen: is shown each outcome after it was given.
+
+    Raises:
+        Unrunnable: HF's model of the case cannot be had here, so there is nothing that an outcome could be of.
     """
     remember(family)
     case = Case(spec, family, adapter)
@@ -73,13 +76,19 @@ def _by_id() -> Mapping[str, Check]:
 
 
 def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
-    """What came of a check on a case, whatever goes wrong in it, and the exception that it was made of, if it was."""
+    """What came of a check on a case, whatever goes wrong in it, and the exception that it was made of, if it was.
+
+    Raises:
+        Unrunnable: HF's model of the case cannot be had here.
+    """
     started = time.perf_counter()
     raised, finding, exception, site, detail = None, Finding(), None, None, None
     try:
         finding = _missing(case, check) or check.run(case)
     except (Exception, SystemExit) as error:  # code from outside may end as if it were a script
-        # These two are the checks' own words: an adapter cannot excuse itself with them.
+        # These are the harness' own words: an adapter cannot excuse itself with them.
+        if isinstance(error, Unrunnable) and not case.went_through_subject(error):
+            raise
         if isinstance(error, Blocked | NotApplicable) and not case.went_through_subject(error):
             why = BLOCKED if isinstance(error, Blocked) else "not applicable: "
             return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why}{error}"), started), None

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from verifier.bench import against, growth, startup
+from verifier import cli
+from verifier.bench import against, children, growth, startup
 from verifier.bench.costs import Costs, of_runs
 from verifier.bench.curves import Curve, Point
 from verifier.bench.figures import Figures
@@ -44,7 +45,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
         only=("build.adapter", "forward.logits", "backward.parameters"),
         where=(WHERE,),
         workers=1,
-        cases=2,
+        singly=2,
         against=shlex.join([sys.executable, str(other)]),
         growth=True,
         fuzz=4,
@@ -144,6 +145,33 @@ def test_what_is_wrong_is_said_before_anything_is_measured(name: str, monkeypatc
     given, kind, said = WRONG[name]
     with pytest.raises(kind, match=said):
         command.bench(BenchOptions(**{"family": "falcon", "adapter": "bridge", **given}))
+
+
+def test_what_was_measured_is_shown_though_the_other_program_could_not_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], costs: Costs, tmp_path: Path
+) -> None:
+    made = figures(costs)
+    monkeypatch.setattr(command.startup, "imports", lambda family: made.startup.imports)
+    monkeypatch.setattr(command.whole, "run", lambda *_: made.whole)
+    monkeypatch.setattr(command.costs, "measure", lambda *_: costs)
+    fails = shlex.join([sys.executable, "-c", "raise SystemExit(4)"])
+    monkeypatch.setattr(children, "verifier", lambda *_: children.Ended(status=0, seconds=2.0, said=""))
+    options = BenchOptions(
+        family="falcon", adapter="bridge", where=(WHERE,), against=fails, json=tmp_path / "figures.json"
+    )
+    with pytest.raises(UsageError, match="ended with status 4"):
+        command.bench(options)
+    assert "31.00 s  wall time" in capsys.readouterr().out
+    assert json.loads((tmp_path / "figures.json").read_text())["whole"]["valid"] == 30
+
+
+def test_the_configured_narrowing_is_that_of_the_bench_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "verifier.toml").write_text('family = "falcon"\nwhere = ["alibi=true"]\n')
+    monkeypatch.chdir(tmp_path)
+    given: list[BenchOptions] = []
+    monkeypatch.setattr(command, "bench", lambda options: given.append(options) or ExitStatus.CONFORMS)
+    assert cli.main(["bench", "--cases", "3"]) == 0
+    assert [(one.where, one.singly) for one in given] == [(("alibi=true",), 3)]
 
 
 INTERRUPTED = """

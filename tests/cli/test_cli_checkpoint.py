@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,48 @@ def test_a_folder_without_such_a_model_is_a_usage_error(
     ended = verifier("run", "falcon", "--checkpoint", folder)
     assert ended.status == 2
     assert words in ended.line
+
+
+def _without_weights(folder: Path) -> str:
+    (folder / "model.safetensors").unlink()
+    return "no file named model.safetensors"
+
+
+def _torn(folder: Path) -> str:
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    return "SafetensorError"
+
+
+def _lacking(folder: Path) -> str:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["transformer.ln_f.bias"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return "lacks 1 weights, transformer.ln_f.bias among them"
+
+
+@pytest.mark.parametrize("damage", [_without_weights, _torn, _lacking])
+def test_a_checkpoint_that_cannot_be_loaded_is_no_adapters_fault(
+    checkpoint: Path, tmp_path: Path, verifier: Any, damage: Any
+) -> None:
+    folder = tmp_path / "falcon-small"
+    shutil.copytree(checkpoint, folder)
+    words = damage(folder)
+    ended = verifier("run", "falcon", "--checkpoint", folder, "--out", tmp_path / "out", "--workers", "1")
+    assert ended.status == 2
+    assert "internal error" not in ended.err
+    assert str(folder) in ended.err.splitlines()[-1]
+    assert words in ended.err.splitlines()[-1]
+
+
+def test_what_hugging_face_refuses_of_a_checkpoint_is_told_as_ever(checkpoint: Path) -> None:
+    refused = {**CONFIG, "hidden_size": 73}
+    with pytest.raises(ValueError, match="divisible"):
+        FalconFamily().build(
+            refused, dtype=torch.float64, device="cpu", attention="sdpa", seed=0, checkpoint=str(checkpoint)
+        )
 
 
 def test_preset_and_checkpoint_exclude_each_other(verifier: Any) -> None:

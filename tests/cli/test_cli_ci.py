@@ -224,3 +224,14 @@ def test_a_summary_that_cannot_be_written_is_told(verifier, shards, tmp_path, mo
     ended = verifier("report", folder, "--out", tmp_path / "report.html", "--github")
     assert ended.status == 2
     assert "cannot write the step's summary" in ended.line
+
+
+def test_github_is_told_though_the_xml_cannot_be_written(verifier, shards, tmp_path, github):
+    (folder,) = shards("Silent", 1, of=1)
+    (tmp_path / "file").write_text("")
+    junit = tmp_path / "file" / "junit.xml"
+    ended = verifier("report", folder, "--out", tmp_path / "report.html", "--github", "--junit", junit)
+    assert ended.status == 2
+    assert f"cannot write the report '{junit}'" in ended.line
+    assert len(_commands(ended.out)) == 1
+    assert "**DOES NOT CONFORM**" in github.read_text()

@@ -237,6 +237,14 @@ def test_the_cases_of_a_file_are_run(verifier, tmp_path):
         ('{"family": "falcon"}', "line 1: a case needs a `family`"),
         ('{"family": "llama", "config": {}}', "holds cases of the family 'llama', not of 'falcon'"),
         ('{"family": "falcon", "config": {}, "length": 2}', "line 1: a case needs batch"),
+        ('{"family": "falcon", "config": {}, "seed": -1}', "line 1: a case's seed is a whole number from 0"),
+        ('{"family": "falcon", "config": {}, "batch": 1000000000000}', "line 1: a case's batch, length and long are"),
+        ('{"family": "falcon", "config": {"rope_theta": 1e400}}', "line 1: not JSON: Out of range"),
+        ('{"family": "falcon", "config": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 1: not JSON"),
+        (
+            '{"family": "falcon", "config": {}}\n{"family": "falcon", "config": {}, "device": "cuda"}',
+            "holds cases of several devices, cpu, cuda: run each device's alone",
+        ),
     ],
 )
 def test_a_file_without_such_cases_is_told(verifier, tmp_path, text, said):
@@ -245,6 +253,29 @@ def test_a_file_without_such_cases_is_told(verifier, tmp_path, text, said):
     ended = verifier("run", "falcon", "--cases", file, "--adapter", "mine:Right", "--out", tmp_path / "out")
     assert ended.status == 2
     assert said in ended.line
+
+
+def test_every_check_looks_at_the_cases_of_a_file_where_that_is_asked_for(verifier, tmp_path):
+    file = tmp_path / "cases.jsonl"
+    config = {"hidden_size": 16, "num_attention_heads": 2, "vocab_size": 60, "num_hidden_layers": 1}
+    file.write_text(json.dumps({"family": "falcon", "config": config}))
+    globs = ("--only", "reference.attention", "--only", "build.adapter")
+    for more, looked in (((), {"build.adapter"}), (("--everywhere",), {"reference.attention", "build.adapter"})):
+        ended = verifier("run", "falcon", "--cases", file, "--adapter", "mine:Right", *globs, *more, "--out", tmp_path)
+        assert ended.status == 0
+        assert {one.outcome.check for one in record.read(tmp_path).entries} == looked
+
+
+@pytest.mark.parametrize("isolation", ["--isolation", "--no-isolation"])
+def test_a_case_that_asks_for_what_hugging_face_has_not_is_nobodys_failure(verifier, tmp_path, isolation):
+    file = tmp_path / "cases.jsonl"
+    file.write_text(
+        '{"family": "falcon", "config": {"hidden_size": 16, "num_attention_heads": 2}, "attention": "eagre"}'
+    )
+    ended = verifier("run", "falcon", "--cases", file, "--adapter", "mine:Right", "--out", tmp_path, isolation)
+    assert ended.status == 2
+    said = ended.err.splitlines()[-1]
+    assert "asks for attention 'eagre', which is none of sdpa, eager (did you mean 'eager'?)" in said
 
 
 def test_limits_are_kept_in_the_record_and_their_units_are_known(verifier, tmp_path):

@@ -47,6 +47,21 @@ HEAVY = ("torch", "transformers", "hypothesis", "rich", "jinja2")
         (["run", "falcon", "--pdb", "--timeout", "3"], "not with --no-isolation or --pdb"),
         (["run", "falcon", "--cases", "nowhere"], "cannot read the cases 'nowhere'"),
         (["run", "falcon", "--cases", "mine.py", "--where", "alibi=true"], "--cases and --where both say what to run"),
+        (
+            ["run", "falcon", "--cases", "mine.py", "--seed", "3"],
+            "--seed says nothing here: each of --cases has its own",
+        ),
+        (["run", "falcon", "--cases", "mine.py", "--dtype", "float32"], "--dtype says nothing here"),
+        (["run", "falcon", "--cases", "mine.py", "--device", "cpu"], "--device says nothing here"),
+        (["run", "falcon", "--adapter", "__main__:Right"], "no other process can import __main__"),
+        (
+            ["run", "falcon", "--adapter", "./mine.py:Right"],
+            "'./mine.py' is no module's name; of a file here it is mine:R",
+        ),
+        (["run", "falcon", "--adapter", ".mine:Right"], "'.mine' is no module's name"),
+        (["run", "falcon", "--memory", "9" * 40 + "T"], "is more than any size"),
+        (["run", "falcon", "--timeout", "9" * 400], "is more than any duration"),
+        (["run", "falcon", "--checkpoint", "~nosuchuser/model"], "--checkpoint '~nosuchuser/model'"),
         (["run", "falcon", "--workers", "0"], "Invalid value for '--workers'"),
         (["run", "falcon", "--seed", "-1"], "Invalid value for '--seed'"),
         (["run", "falcon", "--out", "mine.py"], "cannot write a record into 'mine.py'"),
@@ -67,6 +82,14 @@ def test_a_wrong_command_line_is_told_in_one_line(verifier, arguments, said):
     assert ended.line.startswith("verifier: ")
     assert said in ended.line
     assert ended.out == ""
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    script = f"import os, sys\nos.chdir({str(tmp_path)!r})\nos.rmdir({str(tmp_path)!r})\n"
+    script += "from verifier.cli import main\nsys.exit(main(['run', 'falcon']))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "verifier: the current folder is not there any more: change into one that is\n"
 
 
 def test_a_file_that_is_in_the_way_of_the_record_is_kept(verifier, tmp_path):
@@ -90,6 +113,8 @@ def test_without_a_command_there_is_help(verifier):
         ('adaptor = "mine:Right"', "unknown key 'adaptor' (did you mean 'adapter'?)"),
         ("adapter = 3", "`adapter` in [tool.verifier] is no text"),
         ('adapter = "mine:Right', "cannot be read"),
+        ('out = "~nosuchuser/reports"', "`out` in [tool.verifier]: Could not determine home directory"),
+        ('baseline = "known\\u0000.toml"', "`baseline` in [tool.verifier] is no text and no list of texts"),
     ],
 )
 def test_a_wrong_configuration_is_told_with_its_file(verifier, tmp_path, monkeypatch, section, said):

@@ -121,6 +121,32 @@ class Floods(Biased):
         while True:
             os.write(1, b"nobody reads all of this\\\\n" * 5000)
 
+class Garbles(Biased):
+    """Writes to every file that its process has, the harness' pipe among them."""
+    def act(self):
+        for number in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                    os.write(number, self.said)
+            except OSError:
+                pass
+
+class GarblesLengths(Garbles):
+    """What it writes reads as a message of a gigabyte, of which nothing comes."""
+    said = bytes([64, 0, 0, 0])
+    def act(self):
+        super().act()
+        time.sleep(60)
+
+class GarblesMessages(Garbles):
+    said = bytes([0, 0, 0, 4]) + b"nope"
+
+class Wanders(Right):
+    """Goes to another folder, and stays there."""
+    def wrap(self, model):
+        os.chdir("/")
+        return Subject(model)
+
 class Grows(Biased):
     def act(self):
         while True:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hostile import last_outcomes
 
-from verifier.engine import crew, events, limits
-from verifier.engine import run as engine
+from verifier.engine import events, limits
 from verifier.engine.run import run
 from verifier.engine.suspects import CONVINCED
 from verifier.errors import ImportFailed
@@ -117,14 +117,31 @@ def test_a_death_between_two_cases_is_no_cases_fault(plan):
     assert finished == {spec.id: 1 for spec in wanted.specs}
 
 
-def test_an_import_that_never_ends_is_named(place, plan, monkeypatch):
+def test_an_import_that_never_ends_is_named(place, plan):
     (place / "endless.py").write_text("import time\nwhile True:\n    time.sleep(0.1)\n")
-    for module in (crew, engine):
-        monkeypatch.setattr(module, "LOADING_SECONDS", 3.0)
     wanted = plan("Right", count=1)
-    endless = type(wanted)(family="falcon", adapter="endless:Adapter", specs=wanted.specs)
-    with pytest.raises(ImportFailed, match=r"adapter 'endless:Adapter' was not over after 3 s; it was at line 3 in"):
+    endless = replace(wanted, adapter="endless:Adapter", limits=limits.Limits(loading=3.0))
+    with pytest.raises(
+        ImportFailed, match=r"adapter 'endless:Adapter' was not over after 3 s .*--timeout.*; it was at line 3 in"
+    ):
         list(run(endless, workers=1))
+
+
+def test_who_gives_a_case_longer_gives_importing_as_long():
+    usual = limits.defaults(large=False, workers=1)
+    asked = [usual.or_as_asked(seconds, None).loading for seconds in (None, 5, 600, 0)]
+    assert asked == [limits.LOADING_SECONDS, limits.LOADING_SECONDS, 600, None]
+
+
+@pytest.mark.parametrize("adapter", ["GarblesLengths", "GarblesMessages"])
+def test_garbage_in_the_harness_own_pipe_is_its_cases_fault(plan, adapter):
+    wanted = plan(adapter, count=2, only=ONLY, seconds=30)
+    began = time.perf_counter()
+    _, crash, blocked = of_the_biased(wanted, run(wanted, workers=1))
+    assert (crash.check, crash.verdict, crash.exception) == ("build.adapter", Verdict.CRASH, "garbled")
+    assert crash.message == "the process wrote what is no message into the harness' own pipe, and was ended"
+    assert blocked.verdict is Verdict.SKIP
+    assert time.perf_counter() - began < 30
 
 
 def test_the_heart_beats_while_a_case_is_long(plan):

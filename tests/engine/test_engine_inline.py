@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from hostile import last_outcomes
 
 from verifier.engine import debugger, events, inline
+from verifier.engine.feed import Here
 from verifier.engine.run import run
 from verifier.outcome import Verdict
 
@@ -33,6 +35,15 @@ def test_the_events_are_those_of_a_run_in_workers(plan):
 
 def vars_of(event):
     return {name: getattr(event, name) for name in event.__dataclass_fields__}
+
+
+def test_an_adapter_that_goes_elsewhere_takes_nobody_with_it(plan, place, monkeypatch):
+    monkeypatch.chdir(place)
+    wanted = plan("Wanders", count=2)
+    assert {Path.cwd() for _ in inline.run(wanted)} == {place}
+    feed = Here(wanted)
+    assert [one.verdict for one in feed.run(wanted.specs[0], ["build.adapter"])] == [Verdict.PASS]
+    assert Path.cwd() == place
 
 
 @pytest.fixture

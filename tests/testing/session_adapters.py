@@ -53,6 +53,17 @@ class Deadly(Right):
             time.sleep(60)
         return Subject(model)
 
+class Mumbles(Right):
+    """Raises with half a character in its message."""
+    def subject(self, model):
+        raise RuntimeError("cannot wrap \\ud800 this")
+
+class Wanders(Right):
+    """Goes to another folder, and stays there."""
+    def subject(self, model):
+        os.chdir("/")
+        return Subject(model)
+
 class Slow(Right):
     """Sleeps in every case but the first one, until it is told to go on."""
     def subject(self, model):

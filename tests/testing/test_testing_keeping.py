@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from session_adapters import FEW, ONE, decorated, essence
@@ -13,6 +14,8 @@ from sessions import ended
 
 from verifier import record
 from verifier.engine.events import Stop
+from verifier.errors import VerifierError
+from verifier.testing import keeping
 
 ONLY = ("build.adapter",)
 
@@ -89,6 +92,39 @@ def test_nothing_stays_where_nothing_was_asked_for(session, folder: Path) -> Non
     before = set(folder.iterdir())
     assert session("test_it.py").counts == {"passed": 1}
     assert {place.name for place in set(folder.iterdir()) - before} <= {"__pycache__", "wrapped.txt"}
+
+
+def test_an_adapter_that_goes_elsewhere_takes_the_record_nowhere(session, folder: Path) -> None:
+    (folder / "test_it.py").write_text(decorated('"mine:Wanders"', where=ONE, only=ONLY))
+    done = session("test_it.py", "--verifier-no-isolation", "--verifier-out", "wandered")
+    assert done.counts == {"passed": 1}, done.out
+    assert (folder / "wandered" / "falcon-mine-Wanders" / "report.html").exists()
+
+
+def test_half_a_character_reaches_the_process_that_keeps_the_record(process, folder: Path) -> None:
+    (folder / "test_it.py").write_text(decorated('"mine:Mumbles"', where=ONE, only=ONLY))
+    done = ended(process("test_it.py", "-n", "1", "--verifier-out", "mumbled"))
+    assert done.counts == {"failed": 1}, done.out
+    (entry,) = record.read(folder / "mumbled" / "falcon-mine-Mumbles").entries
+    assert entry.outcome.message == "RuntimeError: cannot wrap \\ud800 this"
+
+
+def test_a_disk_that_is_full_from_the_first_line_on_fails_no_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: record.Writer, line: record.RunLine) -> None:
+        raise VerifierError("cannot write to it: the disk is full")
+
+    monkeypatch.setattr(record.Writer, "run", full)
+    texts = dict.fromkeys(("family", "adapter", "adapter_name", "adapter_version", "started"), "x")
+    many: dict[str, Any] = {name: {} for name in ("versions", "flags", "dims", "planned", "asked")}
+    run = {**texts, **many, "seed": 0, "checks": [], "workers": 1}
+    keeper = keeping.Keeper(tmp_path)
+    of = {"run": run, "held": None, "folder": "kept", "isolated": False, "object": False}
+    for introduced in (of, None, None):
+        keeper.note({"plan": "p", "of": introduced, "cases": [], "settled": [], "lost": []})
+    assert keeper.complaints == ["cannot write to it: the disk is full"]
+    assert keeper.finish(Stop.COMPLETE, 1.0) == []
 
 
 def test_an_interrupt_keeps_what_was_finished(process, folder: Path) -> None:

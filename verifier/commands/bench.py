@@ -15,8 +15,8 @@ from verifier.commands import selection
 from verifier.commands.run import require_adapter
 from verifier.engine.environment import versions
 from verifier.engine.interrupts import Interrupts
-from verifier.errors import ExitStatus, Inconclusive, UsageError
-from verifier.report import pipe
+from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
+from verifier.report import files, pipe
 from verifier.spec import WORKING_DTYPES, CaseSpec
 
 CASES = 12  # valid cases in the sample, where nothing was said
@@ -33,7 +33,7 @@ class BenchOptions:
         where: values that flags must have.
         everywhere: every check on every case.
         workers: processes of the run of the whole matrix.
-        cases: how many valid cases are measured singly, at least.
+        singly: how many valid cases are measured singly, at least.
         every_check: whether every check is shown, and not the dearest alone.
         against: the command of another program on the same cases.
         growth: whether the curves are measured.
@@ -47,7 +47,7 @@ class BenchOptions:
     where: tuple[str, ...] = ()
     everywhere: bool = False
     workers: int | None = None
-    cases: int = CASES
+    singly: int = CASES
     every_check: bool = False
     against: str | None = None
     growth: bool = False
@@ -83,9 +83,7 @@ def bench(options: BenchOptions) -> ExitStatus:
         _require_writable(options.json)
     with Interrupts() as interrupts:
         interrupts.immediate = True  # what runs is ended on the way out, and nothing is lost but time
-        figures = _measure(options, reference, specs)
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures.to_json(), indent=1) + "\n")
+        figures, unmeasured = _measure(options, reference, specs)
     from verifier.report import bench as page  # what is wrong with the command line is said before a printer is there
     from verifier.report import console
 
@@ -94,10 +92,18 @@ def bench(options: BenchOptions) -> ExitStatus:
         sys.stdout.flush()
     except BrokenPipeError:
         pipe.discard(sys.stdout)
+    # The terminal has heard what was measured, whatever was not.
+    if options.json is not None:
+        files.put(json.dumps(figures.to_json(), indent=1) + "\n", options.json)
+    if unmeasured is not None:
+        raise unmeasured
     return ExitStatus.CONFORMS
 
 
-def _measure(options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...]) -> Figures:
+def _measure(
+    options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...]
+) -> tuple[Figures, VerifierError | None]:
+    """The figures, and why the other program has none, where it could not be timed."""
     checks = [word for glob in options.only for word in ("--only", glob)]
     common = ["--adapter", reference, *checks]
     if options.workers is not None:
@@ -110,14 +116,17 @@ def _measure(options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...])
     imports = startup.imports(options.family)
     _say(f"the run of {len(specs):,} cases")
     run = whole.run(options.family, [*common, *narrowing])
-    strata, refused = sample.strata(specs, options.cases), sample.refused(specs, options.cases)
+    strata, refused = sample.strata(specs, options.singly), sample.refused(specs, options.singly)
     taken = tuple(spec for stratum in strata for spec in stratum.cases)
     _say(f"{len(taken)} cases singly")
     found = costs.measure(options.family, reference, options.only, strata, refused)
-    beside = None
+    beside, unmeasured = None, None
     if options.against is not None:
         _say("the other program")
-        beside = against.run(options.against, taken, options.family, common)
+        try:
+            beside = against.run(options.against, taken, options.family, common)
+        except VerifierError as error:  # it is told at the end: minutes of measuring are not thrown away for it
+            unmeasured = error
     curves: tuple[Curve, ...] = ()
     if options.growth:
         _say("growth")
@@ -126,7 +135,7 @@ def _measure(options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...])
     if options.fuzz:
         _say("a fuzzing campaign")
         campaign = fuzzed.run(options.family, [*common, *narrowing_of_fields], options.fuzz)
-    return Figures(
+    figures = Figures(
         family=options.family,
         adapter=reference,
         narrowed=" ".join([*checks, *narrowing]),
@@ -138,6 +147,7 @@ def _measure(options: BenchOptions, reference: str, specs: tuple[CaseSpec, ...])
         curves=curves,
         fuzzed=campaign,
     )
+    return figures, unmeasured
 
 
 def _say(what: str) -> None:

@@ -29,12 +29,18 @@ def leave(wholes: Sequence[Whole], *, junit_file: Path | None, on_github: bool, 
     """
     if not wholes and not unrun:
         return
+    unwritten = None
     if junit_file is not None:
-        files.put(junit.render(wholes, unrun), junit_file)
+        try:
+            files.put(junit.render(wholes, unrun), junit_file)
+        except UsageError as error:  # GitHub is told all the same
+            unwritten = error
     if on_github:
         _annotate(wholes, unrun)
         if wholes:
             _summarise(wholes)
+    if unwritten is not None:
+        raise unwritten
 
 
 def _annotate(wholes: Sequence[Whole], unrun: Sequence[Unrun]) -> None:

@@ -29,7 +29,7 @@ from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, VerifierError
 from verifier.known.entries import Baseline, Held
 from verifier.report import pipe
-from verifier.spec import CaseSpec
+from verifier.spec import WORKING_DTYPES, CaseSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -252,8 +252,8 @@ def header_of(
         "checkpoint": options.checkpoint,
         "cases": None if options.cases is None else str(options.cases),
         "everywhere": options.everywhere,
-        "dtype": list(options.dtypes),
-        "device": options.device,
+        "dtype": [dtype for dtype in WORKING_DTYPES if any(dtype in spec.dtypes for spec in specs)],
+        "device": specs[0].device,
         "baseline": None if baseline is None else f"{baseline.path} ({baseline.digest})",
         "shard": None if options.shard is None else str(options.shard),
         "gate": list(options.gate),

@@ -115,9 +115,10 @@ def require_adapter(reference: str) -> None:
         if reference not in adapter.registered():
             adapter.load(reference)  # says what is registered
         return
+    plugins.require_spelling(reference, "adapter")
     plugins.search_here()
     top = reference.partition(":")[0].partition(".")[0]
-    if not top or importlib.util.find_spec(top) is None:
+    if importlib.util.find_spec(top) is None:
         adapter.load(reference)
 
 
@@ -159,6 +160,7 @@ def _wanted(options: RunOptions, references: Sequence[str], baselines: Mapping[s
     for reference in references:
         beside = [Path(baselines[reference].path)] if reference in baselines else []
         beside += [options.cases] if options.cases is not None else []
+        beside += [Path(options.checkpoint).expanduser()] if options.checkpoint is not None else []
         found = touched.look(changes, family=options.family, adapter=reference, beside=beside)
         print(f"verifier: {found.sentence}", file=sys.stderr)
         wanted += [reference] if found.is_touched else []

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from verifier import family, matrix, plugins, record
 from verifier.commands.options import RunOptions
-from verifier.configuration import SEEDS
 from verifier.engine.plan import distinct
 from verifier.errors import Inconclusive, UsageError
-from verifier.spec import WORKING_DTYPES, CaseSpec
+from verifier.spec import DEPTHS, SEEDS, WORKING_DTYPES, CaseSpec
 
 
 def from_matrix(
@@ -65,7 +65,8 @@ def of(options: RunOptions) -> tuple[CaseSpec, ...]:
         Inconclusive: no case is like that.
     """
     if options.cases is not None:
-        return from_file(options.family, options.cases)
+        found = from_file(options.family, options.cases)
+        return tuple(replace(spec, depth=DEPTHS[-1]) for spec in found) if options.everywhere else found
     return from_matrix(
         options.family,
         seed=options.seed,
@@ -97,6 +98,9 @@ def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:
     for spec in found:
         if spec.family != reference:
             raise UsageError(f"{str(path)!r} holds cases of the family {spec.family!r}, not of {reference!r}")
+    devices = sorted({spec.device for spec in found})
+    if len(devices) > 1:
+        raise UsageError(f"{str(path)!r} holds cases of several devices, {', '.join(devices)}: run each device's alone")
     judge = family.load(reference).refusal
     return distinct(spec.accepted_by(judge) for spec in found)
 
@@ -104,7 +108,8 @@ def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:
 def _case(path: Path, number: int, line: bytes) -> CaseSpec:
     try:
         data = json.loads(line.decode())
-    except ValueError as error:
+        json.dumps(data, allow_nan=False)  # as it is written into the record
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} line {number}: not JSON: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path} line {number}: not an object")

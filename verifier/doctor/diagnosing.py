@@ -19,9 +19,8 @@ from verifier.doctor import probing
 from verifier.doctor.facts import Diagnosis, Installed, Kind, Machine, Planned, Problem, Registered, Setting, Source
 from verifier.doctor.installed import GROUPS, installed
 from verifier.doctor.probing import Answer
-from verifier.engine.crew import LOADING_SECONDS
 from verifier.engine.environment import usable_cores
-from verifier.engine.limits import Limits, available, defaults
+from verifier.engine.limits import LOADING_SECONDS, Limits, available, defaults
 from verifier.errors import ExitStatus, UsageError
 from verifier.known.entries import Baseline
 from verifier.known.file import read as read_baseline

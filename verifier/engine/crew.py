@@ -8,6 +8,8 @@ import os
 import select
 import selectors
 import signal
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,8 +29,8 @@ from verifier.spec import CaseSpec
 _EXIT_SECONDS = 2.0
 # A process that is to be ended gets this long to write down where it is.
 _STACK_SECONDS = 1.0
-# Importing torch and transformers takes some seconds, from a cold disk some more.
-LOADING_SECONDS = 120.0
+# A message is written in one go.
+_MESSAGE_SECONDS = 5
 # Output beyond this is dropped: nobody reads it, and a disk is soon full.
 _LOG_BYTES = 2**24
 
@@ -113,7 +115,7 @@ class Worker:
         midway = False
         try:
             while _speaks(self.pipe):
-                message: Message = self.pipe.recv()
+                message = self._message()
                 if isinstance(message, Loading):
                     self.loading = message.what
                 midway = isinstance(message, Result)
@@ -123,6 +125,23 @@ class Worker:
         # Not asked in the middle of a case, hundreds of times a second: one that dies there is heard again at once.
         if not midway and not self.process.is_alive() and not _speaks(self.pipe):
             raise EOFError
+
+    def _message(self) -> Message:
+        """The next one.
+
+        Raises:
+            EOFError: there is none, and there will be none.
+        """
+        try:
+            message: Message = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            raise
+        except Exception as error:  # an adapter that closes, or writes to, every file that its process has
+            self.kill()
+            how = "wrote what is no message into the harness' own pipe, and was ended"
+            self.ended = Death(verdict=Verdict.CRASH, word="garbled", how=how, detail=last_words.read(self.log))
+            raise EOFError from error
+        return message
 
     def cut_output(self) -> None:
         """Drop what it has written where that is too much."""
@@ -159,6 +178,13 @@ class Worker:
             self.process.kill()
         word, how = _in_words(code)
         return Death(verdict=Verdict.CRASH, word=word, how=how, detail=last_words.read(self.log))
+
+
+def _hurry(pipe: connection.Connection) -> None:
+    """Make reading from it fail where a message that has begun is not there soon: it is then none of ours."""
+    if hasattr(socket, "SO_RCVTIMEO"):
+        with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _MESSAGE_SECONDS, 0))
 
 
 def _speaks(pipe: connection.Connection) -> bool:
@@ -206,7 +232,7 @@ class Crew:
     def hire(self) -> Worker:
         """Start a process; the first one waits for the forkserver to have imported what all share."""
         try:
-            with server.patience(LOADING_SECONDS):
+            with server.patience(self._plan.limits.loading):
                 worker = self._start()
         except (EOFError, OSError):
             # Importing the family or the adapter killed the forkserver, or hung. In a worker it is seen and named.
@@ -258,5 +284,6 @@ class Crew:
             raise
         finally:
             theirs.close()
+        _hurry(ours)
         number = next(one for one in itertools.count() if all(one != worker.number for worker in self.workers))
         return Worker(process=process, pipe=ours, log=log, number=number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -116,7 +117,7 @@ class Here:
         self.lost: list[WorkerLost] = []
 
     def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
-        with threads_kept():
+        with threads_kept(), contextlib.chdir("."):
             return self._run(self._plan, spec, checks)
 
     def _run(self, plan: Plan, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:

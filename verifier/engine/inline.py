@@ -37,7 +37,13 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
         ImportFailed: code from outside raised at import.
     """
     with threads_kept():
-        yield from _run(plan, debugger)
+        events = _run(plan, debugger)
+        while True:
+            with contextlib.chdir("."):  # wherever an adapter goes, paths that were given lead from here
+                event = next(events, None)
+            if event is None:
+                return
+            yield event
 
 
 @contextlib.contextmanager

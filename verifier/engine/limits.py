@@ -9,6 +9,8 @@ from pathlib import Path
 # A tiny case takes a second or two and some hundred megabytes, on a slow machine too.
 TINY_SECONDS = 60.0
 TINY_BYTES = 2 * 2**30
+# Importing torch and transformers takes some seconds, from a cold disk some more.
+LOADING_SECONDS = 120.0
 # A published checkpoint's shape takes what it takes.
 LARGE_SECONDS = 3600.0
 
@@ -23,16 +25,21 @@ class Limits:
     Attributes:
         seconds: from the moment at which a worker gets it.
         bytes: of resident memory, on top of what the worker had before.
+        loading: seconds that importing everything may take, before the first case.
     """
 
     seconds: float | None = None
     bytes: int | None = None
+    loading: float | None = LOADING_SECONDS
 
     def or_as_asked(self, seconds: float | None, memory: int | None) -> Limits:
-        """These, where nothing was asked for (None); 0 asks for no limit."""
+        """These, where nothing was asked for (None); 0 asks for no limit. Who gives a case longer than importing may
+        take gives that as long."""
+        loading = LOADING_SECONDS if seconds is None else max(LOADING_SECONDS, seconds) if seconds else None
         return Limits(
             seconds=self.seconds if seconds is None else seconds or None,
             bytes=self.bytes if memory is None else memory or None,
+            loading=loading,
         )
 
 

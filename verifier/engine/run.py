@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from verifier.engine import last_words, server
-from verifier.engine.crew import LOADING_SECONDS, Crew, Death, Worker
+from verifier.engine.crew import Crew, Death, Worker
 from verifier.engine.events import (
     CaseFinished,
     CaseStarted,
@@ -136,8 +136,9 @@ class _Coordinator:
         """End a worker that takes more than a case may, or that is not done with loading; whether it was ended."""
         taken, limits = time.perf_counter() - worker.began, self._plan.limits
         if not worker.ready:
-            if taken > LOADING_SECONDS:
-                worker.end(Verdict.TIMEOUT, "timeout", f"was not over after {LOADING_SECONDS:g} s")
+            if limits.loading is not None and taken > limits.loading:
+                said = f"was not over after {limits.loading:g} s (a larger --timeout gives it as long)"
+                worker.end(Verdict.TIMEOUT, "timeout", said)
         elif worker.spec is None:
             return False
         elif limits.seconds is not None and taken > limits.seconds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import multiprocessing.forkserver
@@ -79,10 +80,13 @@ def _sources(modules: Sequence[str]) -> list[str | None]:
 
 
 @contextlib.contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """Inside, the forkserver has that long to import what it preloads, which the first process from it waits for in a
-    call into the system. That call fails with an `OSError` or an `EOFError` once the server is gone, by itself or for
-    this."""
+def patience(seconds: float | None) -> Iterator[None]:
+    """Inside, the forkserver has that long (None: as long as it likes) to import what it preloads, which the first
+    process from it waits for in a call into the system. That call fails with an `OSError` or an `EOFError` once the
+    server is gone, by itself or for this."""
+    if seconds is None:
+        yield
+        return
     timer = threading.Timer(seconds, discard)
     timer.daemon = True
     timer.start()
@@ -169,6 +173,15 @@ def _start(wanted: str) -> None:
     safe = os.environ.get(preload.SAFE_PATH) or preload.OURS
     with _environment(preload.VARIABLE, wanted), _environment(preload.SAFE_PATH, safe), interrupts_held():
         multiprocessing.forkserver.ensure_running()
+    # It ends by itself when this process is gone, unless what it imported has started a thread that goes on.
+    atexit.unregister(_leave)
+    atexit.register(_leave, os.getpid())
+
+
+def _leave(owner: int) -> None:
+    """As the process ends that has started the forkserver, and not as a fork of it does."""
+    if os.getpid() == owner:
+        discard()
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from verifier.engine import last_words
 from verifier.engine.events import CheckInfo
 from verifier.engine.loading import Loaded, load
 from verifier.engine.task import Task
-from verifier.errors import ExitStatus, VerifierError, one_line
+from verifier.errors import ExitStatus, Unrunnable, VerifierError, one_line
 from verifier.evidence import Evidence, Ladder
 from verifier.outcome import Outcome
 
@@ -143,6 +143,8 @@ def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
             pipe.send(message)
     except (BrokenPipeError, ConnectionResetError):
         raise
+    except Unrunnable as error:
+        pipe.send(Failed(status=error.status, message=str(error)))
     except Exception as error:
         pipe.send(
             Failed(
@@ -179,7 +181,8 @@ def told(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator
 
 
 def bounded(outcome: Outcome) -> Outcome:
-    """The outcome in plain types, its texts cut to what can be shown and rid of addresses, which differ each time."""
+    """The outcome in plain types, its texts cut to what can be shown and written anywhere, and rid of addresses, which
+    differ each time."""
     return dataclasses.replace(
         outcome,
         measured=None if outcome.measured is None else float(outcome.measured),
@@ -195,7 +198,7 @@ def bounded(outcome: Outcome) -> Outcome:
 def _cut(text: str | None, limit: int) -> str | None:
     if text is None:
         return None
-    text = str(text)
+    text = str(text).encode(errors="backslashreplace").decode()  # no file and no pipe takes half a character
     if len(text) > limit:
         # Both ends: a message begins with what is wrong, and a traceback ends with it.
         half = limit // 2

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 
-from verifier.engine.crew import LOADING_SECONDS, Crew, Death, Worker
+from verifier.engine.crew import Crew, Death, Worker
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
 from verifier.engine.plan import applicable
@@ -71,7 +71,7 @@ class Hand:
                 self._worker = self._crew.hire()
             worker = self._worker
             while not worker.ready:
-                self._wait(worker, LOADING_SECONDS)
+                self._wait(worker, self._limits.loading)
                 if worker.ended is not None:
                     raise blame_import(worker, self._bury(worker))
                 try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from verifier.errors import UsageError, one_line
+from verifier.errors import ExitStatus, UsageError, one_line
 from verifier.evidence import Evidence, Ladder, evidence_of, ladder_of
 from verifier.fuzz.findings import Found, found_of
 from verifier.known.entries import Held, Settled, is_count, settled_of
@@ -19,6 +20,9 @@ from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, Entry
 from verifier.spec import CaseSpec
 
 T = TypeVar("T")
+
+# With which a run may have ended: a wrong command line leaves no record.
+_ENDS = frozenset(ExitStatus) - {ExitStatus.USAGE}
 
 
 def read(path: Path) -> Record:
@@ -66,6 +70,7 @@ def read(path: Path) -> Record:
                 lost.append(_lost(data, cases))
             elif kind == "resumed":
                 resumed, end = resumed + 1, None
+                entries = {key: entry for key, entry in entries.items() if entry.case in done}
             elif kind == "evidence":
                 one = _of_a_look(data, cases, evidence_of)
                 if one.fingerprint is not None:
@@ -163,6 +168,8 @@ def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
         raise UsageError(f"{path} line {number}: not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise UsageError(f"{path} line {number}: not JSON: {error.msg} at column {error.colno}") from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise UsageError(f"{path} line {number}: not JSON: {error}") from error
     except RecursionError as error:
         raise UsageError(f"{path} line {number}: nested too deep") from error
     if not isinstance(data, dict):
@@ -198,7 +205,24 @@ def _run_line(path: Path, data: Mapping[str, Any]) -> RunLine:
         for check in values["checks"]:
             if not isinstance(check, dict) or not isinstance(check.get("id"), str):
                 raise UsageError("a check has no `id`")
-        return RunLine(**values, limits=_take(data, "limits", dict) if "limits" in data else {})
+            _require(check.values(), str, "what is said of a check is no text")
+        _require(values["versions"].values(), str, "a version is no text")
+        if not all(map(is_count, values["planned"].values())):
+            raise UsageError("`planned` holds what is no number of cases")
+        return RunLine(**values, limits=_limits(data))
+
+
+def _require(values: Iterable[Any], kind: type, otherwise: str) -> None:
+    if not all(isinstance(value, kind) for value in values):
+        raise UsageError(otherwise)
+
+
+def _limits(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds and bytes; older records have none."""
+    limits: dict[str, Any] = _take(data, "limits", dict) if "limits" in data else {}
+    for name in limits:
+        _number(limits, name)
+    return limits
 
 
 def _entry(data: Mapping[str, Any], cases: Mapping[str, CaseSpec]) -> Entry:
@@ -228,7 +252,7 @@ def _of_a_look(data: Mapping[str, Any], cases: Mapping[str, CaseSpec], read: Cal
     _known(data, cases)
     try:
         return read(data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"what a closer look or a shrink found is not as it should be: {one_line(error)}") from error
 
 
@@ -262,14 +286,17 @@ def _with(held: Held, one: Settled) -> Held:
 def _settled(data: Mapping[str, Any]) -> Settled:
     try:
         return settled_of(data)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"a known failure is not as it should be: {one_line(error)}") from error
 
 
 def _end(data: Mapping[str, Any]) -> EndLine:
+    status = _take(data, "exit", int)
+    if status not in _ENDS:
+        raise UsageError(f"`exit` is {reprlib.repr(status)}, with which no run ends")
     return EndLine(
         counts=_take(data, "counts", dict),
-        exit=_take(data, "exit", int),
+        exit=status,
         stop=_take(data, "stop", str),
         seconds=_number(data, "seconds") or 0.0,
     )
@@ -286,8 +313,9 @@ def _take(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> 
 def _number(data: Mapping[str, Any], name: str) -> float | None:
     value = data.get(name)
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return None if value is None else float(value)
-    if value in NOT_FINITE:
+        with contextlib.suppress(OverflowError):  # a whole number that is larger than any
+            return None if value is None else float(value)
+    elif isinstance(value, str) and value in NOT_FINITE:
         return float(value)
     raise UsageError(f"`{name}` is not a number")
 

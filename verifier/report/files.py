@@ -16,6 +16,8 @@ def put(content: str, path: Path) -> None:
     Raises:
         UsageError: it cannot be written there, or a record is there.
     """
+    if not path.name or path.is_dir():
+        raise UsageError(f"cannot write the report {str(path)!r}: it is a folder; name a file")
     if _is_record(path):
         raise UsageError(f"{str(path)!r} is a record, and is not overwritten by a report; name another file")
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
@@ -23,10 +25,10 @@ def put(content: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(content, encoding="utf-8")
         os.replace(fresh, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError, ValueError):
             fresh.unlink(missing_ok=True)
-        raise UsageError(f"cannot write the report {str(path)!r}: {error.strerror}") from error
+        raise UsageError(f"cannot write the report {str(path)!r}: {getattr(error, 'strerror', error)}") from error
 
 
 def _is_record(path: Path) -> bool:

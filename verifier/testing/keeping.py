@@ -79,13 +79,18 @@ class Keeper:
         self._folders = contextlib.ExitStack()
         self._spare: Path | None = None
         self._open: dict[str, _Open] = {}
+        self._given_up: set[str] = set()  # the plans of which not even the first line could be written
 
     def note(self, news: Mapping[str, Any]) -> None:
         """Take in what a share told."""
         plan = news["plan"]
+        if plan in self._given_up:
+            return
         try:
             if plan not in self._open:
+                self._given_up.add(plan)
                 self._open[plan] = self._begin(plan, news["of"])
+                self._given_up.remove(plan)
             self._write(self._open[plan], news)
         except VerifierError as error:  # a full disk: the tests go on
             if str(error) not in self.complaints:
