@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +40,34 @@ def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check
     assert found[check].again == (2, 2)
     # Each field of it is needed: with the plainest value in its place the check passes.
     assert {one.field for one in found[check].neighbours if one.verdict is Verdict.PASS} == set(differs)
+
+
+def test_shrinking_ends_soon_after_the_campaign_and_is_not_called_over(fuzz, monkeypatch, tmp_path):
+    plain = {"vocab_size": "89", "long": "97", "length": "11", "padding": "0", "d_head": "6"}
+    began = []
+
+    def late(self):
+        began.append(len(began))
+        return len(began) > 6
+
+    monkeypatch.setattr(campaign._Campaign, "_late", property(late))
+    (found,) = _found(fuzz("OneActivationInHalf", "forward.bfloat16", most=50, fixed=plain, choices=tmp_path)).values()
+    assert found.cut
+    assert 2 < found.calls < 10
+    assert found.again == (2, 2)
+    assert found.neighbours == ()
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_how_long_a_campaign_may_go_on_shrinking():
+    def late(limit, at):
+        one = object.__new__(campaign._Campaign)
+        one._order, one._began = SimpleNamespace(seconds=limit), time.perf_counter() - at
+        return one._late
+
+    assert not late(None, 1e9)
+    assert [late(60, at) for at in (61, 89, 91)] == [False, False, True]
+    assert [late(600, at) for at in (659, 661)] == [False, True]
 
 
 def test_a_failure_that_is_found_again_is_shrunk_in_few_calls(fuzz, tmp_path):

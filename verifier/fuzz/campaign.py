@@ -33,6 +33,8 @@ AGAIN = 2  # times that a minimal case is run once more, each in a fresh process
 _IDLE = 3  # of Hypothesis' runs in a row without a new case: the space is exhausted
 _CHUNK = 100  # random cases of one of Hypothesis' runs
 _BEAT_SECONDS = 0.5
+# How much longer than its time a campaign may go on shrinking: a part of it, and at least some seconds.
+_LONGER, _LEAST_LONGER = 0.1, 30.0
 # What a hanging case may take while it is shrunk: so many times what a usual case takes, and at least some seconds.
 _TIMES_USUAL, _LEAST_SECONDS = 10.0, 3.0
 
@@ -218,6 +220,14 @@ class _Campaign:
         late = order.seconds is not None and time.perf_counter() - self._began > order.seconds
         return self._stop.is_set() or late or (order.most is not None and self._cases >= order.most)
 
+    @property
+    def _late(self) -> bool:
+        """Whether nothing is made smaller any more: what is found by now is told as it is."""
+        limit = self._order.seconds
+        if limit is None:
+            return False
+        return time.perf_counter() - self._began > limit + max(_LONGER * limit, _LEAST_LONGER)
+
     def _next(self) -> Choice | None:
         """The next of those that are in order; None when there are no more, or it is over."""
         with self._lock:
@@ -345,6 +355,7 @@ class _Campaign:
         check, fingerprint = outcome.check, outcome.fingerprint
         assert fingerprint is not None
         calls = 0
+        cut = False
 
         def fails(tried: Choice, checks: Sequence[str] | None = None) -> bool:
             nonlocal calls
@@ -358,13 +369,18 @@ class _Campaign:
             except Stopped:
                 return False
 
+        def still_fails(tried: Choice) -> bool:
+            nonlocal cut
+            cut = cut or self._late
+            return not cut and fails(tried, checks)
+
         # Most checks fail alone as they do after others; of one that does not, all before it are run too.
         checks: tuple[str, ...] = (check,)
-        if not fails(choice):
+        if self._late or not fails(choice):
             checks = self._up_to(check)
         sizes = [len(one.values) for one in self._space.fields]
         before = self._remembered.of(fingerprint, sizes)
-        smallest = _apart(lambda: minimal(choice, sizes, lambda tried: fails(tried, checks), before=before))
+        smallest = _apart(lambda: minimal(choice, sizes, still_fails, before=before))
         again = tried = 0
         while tried < AGAIN and not self._stop.is_set():
             hand.renew()
@@ -373,9 +389,9 @@ class _Campaign:
                 break  # it was cut off, which says nothing
             again += came
             tried += 1
-        if again == AGAIN:
+        if again == AGAIN and not cut:
             self._remembered.keep(fingerprint, smallest)
-        neighbours = [] if again < AGAIN else list(self._neighbours(hand, smallest, checks, outcome))
+        neighbours = [] if again < AGAIN or self._late else list(self._neighbours(hand, smallest, checks, outcome))
         self._told.put(
             Found(
                 fingerprint=fingerprint,
@@ -386,6 +402,7 @@ class _Campaign:
                 calls=calls,
                 again=(again, tried),
                 neighbours=tuple(neighbours),
+                cut=cut,
             )
         )
 

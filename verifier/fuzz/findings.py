@@ -34,6 +34,7 @@ class Found:
         calls: how many cases shrinking took.
         again: how often it came again of how many times the minimal case was run in fresh processes.
         neighbours: cases one field away that do not fail like that.
+        cut: whether the campaign's time was up before shrinking came to its end.
     """
 
     fingerprint: str
@@ -44,6 +45,7 @@ class Found:
     calls: int
     again: tuple[int, int]
     neighbours: tuple[Passing, ...]
+    cut: bool = False
 
     @property
     def stable(self) -> bool:
@@ -75,6 +77,7 @@ def found_of(data: Mapping[str, Any]) -> Found:
             )
             for one in data["neighbours"]
         ),
+        cut=bool(data.get("cut", False)),
     )
 
 

@@ -101,6 +101,8 @@ class Finding:
             if not found.first
             else f"after {plural(found.first, 'case')}, shrunk in {found.calls:,}"
         )
+        if found.cut:
+            said += ", which the campaign's time cut off: there may be a smaller one"
         again, times = found.again
         if times:
             said += f"; it came again {again} of {times} times in fresh processes"
