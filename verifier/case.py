@@ -44,6 +44,7 @@ _REPORTED_BY = {
     "padded position ids": "forward.padded_position_ids",
     "inputs embeds": "forward.inputs_embeds",
     "labels": "forward.loss",
+    "padded labels": "forward.loss",
 }
 
 T = TypeVar("T")
@@ -351,26 +352,26 @@ class Case:
         """The noise at every canonical point in float64."""
         return traces.noise(self, scenario).values
 
-    def loss_noise(self, dtype: str = SEMANTIC_DTYPE) -> float:
+    def loss_noise(self, dtype: str = SEMANTIC_DTYPE, scenario: str = "labels") -> float:
         """The noise of HF's loss: of a mean over tokens, so at most the rms of what each token's loss moves by."""
 
         def make() -> float:
-            truth, own = self.true("labels", dtype), self.expected("labels", dtype)
-            wanted = self.inputs("labels").labels
+            truth, own = self.true(scenario, dtype), self.expected(scenario, dtype)
+            wanted = self.inputs(scenario).labels
             assert truth.loss is not None
             assert own.loss is not None
             assert wanted is not None
             each = _token_losses(truth.logits, wanted)
             if dtype == SEMANTIC_DTYPE:
-                single = _token_losses(self.expected("labels", SINGLE).logits, wanted)
+                single = _token_losses(self.expected(scenario, SINGLE).logits, wanted)
                 return math.hypot(from_single(each, single), unit(truth.loss, torch.float64))
             return Noise(
                 own=rms(own.loss.double() - truth.loss),
-                perturbed=rms(_token_losses(self._perturbed("labels", dtype).logits, wanted) - each),
+                perturbed=rms(_token_losses(self._perturbed(scenario, dtype).logits, wanted) - each),
                 unit=unit(truth.loss, getattr(torch, dtype)),
             ).total
 
-        return self.of_hf(("loss noise", self.run_key("labels"), dtype), make)
+        return self.of_hf(("loss noise", self.run_key(scenario), dtype), make)
 
     def judge(self, scenario: str) -> Judge:
         """Judges logits of a float64 run."""

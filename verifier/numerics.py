@@ -89,6 +89,25 @@ def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> fl
     return rms(truth, defined) * torch.finfo(dtype).eps
 
 
+def working_noise(
+    truth: Tensor, own: Tensor, moved: Sequence[Tensor], dtype: torch.dtype, defined: Tensor | None = None
+) -> float:
+    """The noise of a tensor in a working dtype.
+
+    Args:
+        truth: what float64 makes of the same weights.
+        own: what the reference gave in the dtype.
+        moved: the same, perturbed; of several the farthest counts.
+        dtype: the dtype.
+        defined: broadcasts to `truth`.
+    """
+    return Noise(
+        own=rms(own.double() - truth, defined),
+        perturbed=max(rms(one.double() - truth, defined) for one in moved),
+        unit=unit(truth, dtype, defined),
+    ).total
+
+
 def from_single(truth: Tensor, single: Tensor, defined: Tensor | None = None) -> float:
     """The float64 noise of a tensor, from what float32 made of the same computation.
 

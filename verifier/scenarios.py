@@ -173,6 +173,16 @@ def labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
     return _scenario(Inputs(input_ids=ids, labels=wanted), _everything(ids))
 
 
+def padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+    """The padded rows with a label wherever a token stands that another one is right before, as a loss is of those."""
+    chosen = padded(spec, vocab, d_model)
+    ids, real = chosen.inputs.input_ids, chosen.real
+    assert ids is not None
+    wanted = torch.full_like(ids, NO_LABEL)
+    wanted[:, 1:] = torch.where(real[:, 1:] & real[:, :-1], ids[:, 1:], NO_LABEL)
+    return replace(chosen, inputs=replace(chosen.inputs, labels=wanted))
+
+
 SCENARIOS: Mapping[str, Callable[[CaseSpec, int, int], Scenario]] = {
     "plain": plain,
     "one token": one_token,
@@ -182,4 +192,5 @@ SCENARIOS: Mapping[str, Callable[[CaseSpec, int, int], Scenario]] = {
     "padded position ids": padded_position_ids,
     "inputs embeds": inputs_embeds,
     "labels": labels,
+    "padded labels": padded_labels,
 }

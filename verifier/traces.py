@@ -7,8 +7,8 @@ and remembered there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +25,9 @@ from verifier.spec import SEMANTIC_DTYPE, SINGLE
 
 if TYPE_CHECKING:
     from verifier.case import Case
+
+
+EMBEDS = "inputs embeds"  # the scenario in which they are given in the place of tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,25 @@ def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[T
     """The gradients of the product of the logits and `along` with respect to these; 0 where there is none."""
     found = torch.autograd.grad(logits, of, along.to(logits.dtype), allow_unused=True)
     return [torch.zeros_like(one) if grad is None else grad for one, grad in zip(of, found, strict=True)]
+
+
+def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
+    """HF's gradient with respect to embeddings that are given in the place of tokens, `[batch, pos, d_model]`."""
+
+    def make() -> Tensor:
+        model, inputs = case.reference(dtype), case.inputs(EMBEDS, dtype)
+        return gradient_at_embeds(lambda one: reference.forward(model, one).logits, inputs, cotangent(case, EMBEDS))
+
+    return case.of_hf(("embeds gradient", case.run_key(EMBEDS), dtype), make)
+
+
+def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along: Tensor) -> Tensor:
+    """The gradient with respect to the embeddings in the inputs; 0 where there is none."""
+    assert inputs.inputs_embeds is not None
+    start = inputs.inputs_embeds.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        (found,) = differentiate(logits(replace(inputs, inputs_embeds=start)), along, [start])
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +235,13 @@ def hooked(
 
 def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
     def make() -> Mapping[str, tuple[int, ...]]:
-        axes = {point.name: point.axes for point in case.points}
-        orders = {name: order_of_axes(info.axes, axes[name]) for name, info in offered(case).items() if name in axes}
+        axes, infos = {point.name: point.axes for point in case.points}, offered(case)
+        orders = {name: order_of_axes(info.axes, axes[name]) for name, info in infos.items() if name in axes}
+        # Another name of a point shows what the point does, in its axes.
+        for name, info in infos.items():
+            target = info.alias_of
+            if name not in axes and target in axes and target in infos:
+                orders[name] = order_of_axes(info.axes or infos[target].axes, axes[target])
         return {name: order for name, order in orders.items() if order is not None}
 
     found: Mapping[str, tuple[int, ...]] = case.once(("axis orders",), make)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from verifier import reference, traces
-from verifier.numerics import Noise, rms, unit
+from verifier.numerics import working_noise
 from verifier.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 from verifier.spec import SEMANTIC_DTYPE
 
@@ -54,15 +54,8 @@ def _measured_again(case: Case, dtype: str) -> Mapping[str, float]:
     working = getattr(torch, dtype)
     truth, _ = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
     own, _ = _run(case, case.reference(dtype), dtype)
-    farthest = dict.fromkeys(truth, 0.0)
-    for seed in SEEDS:
-        moved, _ = _run(case, case.reference(dtype), dtype, Perturbation(working, seed))
-        for name, true in truth.items():
-            farthest[name] = max(farthest[name], rms(moved[name].double() - true))
-    return {
-        name: Noise(own=rms(own[name].double() - true), perturbed=farthest[name], unit=unit(true, working)).total
-        for name, true in truth.items()
-    }
+    moved = [_run(case, case.reference(dtype), dtype, Perturbation(working, seed))[0] for seed in SEEDS]
+    return {name: working_noise(true, own[name], [one[name] for one in moved], working) for name, true in truth.items()}
 
 
 def _measured(case: Case, dtype: str) -> WorkingGradients:
@@ -70,14 +63,7 @@ def _measured(case: Case, dtype: str) -> WorkingGradients:
     truth, right = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
     own, theirs = _run(case, case.reference(dtype), dtype)
     moved, perturbed = _run(case, case.reference(dtype), dtype, Perturbation(working, PERTURBATION_SEED))
-    noise = {
-        name: Noise(
-            own=rms(own[name].double() - true),
-            perturbed=rms(moved[name].double() - true),
-            unit=unit(true, working),
-        ).total
-        for name, true in truth.items()
-    }
+    noise = {name: working_noise(true, own[name], [moved[name]], working) for name, true in truth.items()}
     return WorkingGradients(truth=truth, noise=noise, logits=(right, theirs, perturbed))
 
 

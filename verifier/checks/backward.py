@@ -19,9 +19,9 @@ from verifier.checks import Check, check, edited_calls
 from verifier.comparison import Comparison, conclude, stated
 from verifier.errors import one_line
 from verifier.experiments import prompts
-from verifier.numerics import differentiable, gradient_precision, same, semantics
+from verifier.numerics import differentiable, from_single, gradient_precision, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.spec import SEMANTIC_DTYPE, WORKING_DTYPES
+from verifier.spec import SEMANTIC_DTYPE, SINGLE, WORKING_DTYPES
 
 
 def _points(case: Case) -> list[Point]:
@@ -158,6 +158,67 @@ def parameters(case: Case) -> Finding:
         return conclude(without)
     _backward(case, subject, hooked=True)  # to what is there already, as gradients are
     return conclude([*without, *_weight_gradients(case, subject, "{}, hooked", backwards=2)])
+
+
+@check("backward.inputs_embeds", applies="spread")
+def inputs_embeds(case: Case) -> Finding:
+    """The gradient with respect to embeddings that are given in the place of tokens is HF's, padding or not.
+
+    A failure means that saliency, integrated gradients and tuned prompts, all of which start at the embeddings, are of
+    another model, or of none.
+    """
+    rows, scenario = case.agreeing_rows(traces.EMBEDS), case.scenario(traces.EMBEDS)
+    along, subject = traces.cotangent(case, traces.EMBEDS), case.subject()
+    found = traces.gradient_at_embeds(
+        lambda inputs: subject.forward(inputs).logits, case.inputs(traces.EMBEDS), along * rows[:, None, None]
+    )
+    truth = traces.embeds_gradient(case)
+    noise = from_single(truth, traces.embeds_gradient(case, SINGLE), scenario.real[..., None])
+    defined = (scenario.real & rows[:, None])[..., None]
+    return conclude([semantics(noise).compare("inputs_embeds", found, truth, defined=defined, rows=scenario.rows)])
+
+
+@check("backward.interleaved", needs=["hooks"], applies="spread")
+def interleaved(case: Case) -> Finding:
+    """The gradients of a forward are HF's although another forward came between it and its backward.
+
+    With readers on every point that are there for both. A failure means that a forward leaves what its backward needs
+    where the next one finds it, so that losses of two prompts (a contrast, a logit difference) have wrong gradients.
+    """
+    points = [one for one in _points(case) if traces.offered(case)[one.name].switch is None]
+    subject, along = case.subject(), traces.cotangent(case, "plain")
+
+    def run(chosen: Sequence[Point]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def reader(name: str) -> Edit:
+            def read(gradient: Tensor) -> None:
+                found.setdefault(name, gradient.detach().clone())
+
+            return read
+
+        with torch.enable_grad(), traces.hooked(case, subject, backward={one.name: reader(one.name) for one in chosen}):
+            first = subject.forward(case.inputs("plain")).logits
+            subject.forward(case.inputs("one token"))
+            first.backward(along.to(first))
+        return found
+
+    try:
+        seen = run(points)
+    except Exception as error:
+        return _culprit(case, points, lambda point: run([point]), error)
+    right = {one.where for one in _of_one_forward(case, points) if one.verdict is not Verdict.FAIL}
+    judged = [point for point in points if point.name in right]
+    if not judged:
+        raise Blocked("backward.hooks")
+    missing = [stated(one.name, "no gradient") for one in reversed(judged) if one.name not in seen]
+    made = places.judged(case, "plain", seen, of="gradients", points=judged)
+    return conclude([*missing, *reversed(places.explained(case, made, backwards=True))])
+
+
+def _of_one_forward(case: Case, points: Sequence[Point]) -> list[Comparison]:
+    """The gradients at these points, of a forward that its backward follows."""
+    return places.judged(case, "plain", traces.felt(case, "plain").gradients, of="gradients", points=points)
 
 
 @check("backward.identity", needs=["hooks"], applies="spread")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from verifier import reference
-from verifier.canonical import Point
+from verifier.canonical import LOGIT_AXES, Point
 from verifier.case import Blocked, Case
 from verifier.checks import check
 from verifier.checks.decoding import Run, by_row, in_pieces, in_turn, judged, judged_in_pieces, piece, step
 from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import same, semantics
+from verifier.numerics import precision, rms, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.scenarios import one_row
 
@@ -106,6 +109,59 @@ def inputs_embeds(case: Case) -> Finding:
     return judged_in_pieces(
         case, scenario, ends, in_turn(case, scenario, ends, ["the prompt", "the first step", "later steps"])
     )
+
+
+@check("cache.long", needs=["cache"], applies="thorough")
+def long(case: Case) -> Finding:
+    """A text that is longer than any dimension of the model, and tokens at its end, give the logits of one forward.
+
+    A failure means that what is decoded is right only near the beginning: a table, a mask or a cache ends early.
+    """
+    length = case.spec.long
+    if length <= case.spec.length:
+        raise NotApplicable("the long text is no longer than the others")
+    ends = [length - 4, length - 1, length]
+    names = ["the prompt", "the first tokens after it", "later steps"]
+    return judged_in_pieces(case, "long", ends, in_turn(case, "long", ends, names))
+
+
+@check("cache.precision", needs=["cache"], applies="thorough")
+def precise(case: Case) -> Finding:
+    """In every working dtype what is decoded token by token is as near to the float64 truth as what HF decodes.
+
+    Judged where the logits of one forward in that dtype agree. A failure means that keys and values are kept more
+    coarsely than the model computes them, or positions are counted in too few digits.
+    """
+    length, blocked = case.spec.length, list[str]()
+    ends = [length - 3, length - 2, length - 1, length]
+
+    def compare() -> Iterator[Comparison]:
+        for dtype in case.spec.dtypes:
+            truth, inputs = case.true("plain", dtype).logits, case.inputs("plain", dtype)
+            judge = case.precision_judge("plain", dtype)
+            if judge.compare(dtype, case.actual("plain", dtype).logits, truth).verdict is Verdict.FAIL:
+                blocked.append(dtype)
+                continue
+            theirs = in_pieces(partial(reference.forward, case.reference(dtype)), inputs, ends)
+            ours = in_pieces(case.subject(dtype).forward, case.inputs("plain", dtype), ends)
+            own = rms(theirs.double() - truth)  # other kernels than in one forward
+            noise = math.hypot(case.noise("plain", dtype), own)
+            again = partial(_noise_again, case, dtype, own)
+            yield precision(noise, again).compare(
+                f"{dtype}, decoded", ours, truth, rows=case.scenario("plain").rows, axes=LOGIT_AXES
+            )
+
+    case.agreeing_rows("plain")
+    made = list(compare())
+    if not made and blocked:
+        raise Blocked(f"forward.{blocked[0]}")
+    if not made:
+        raise NotApplicable("no working dtype was asked for")
+    return conclude(made)
+
+
+def _noise_again(case: Case, dtype: str, own: float) -> float:
+    return math.hypot(case.noise_again("plain", dtype), own)
 
 
 @check("cache.batch", needs=["cache"], applies="thorough")

@@ -16,11 +16,11 @@ from verifier.canonical import LOGIT_AXES
 from verifier.case import Case
 from verifier.checks import Check, check
 from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import at_every_position, same, semantics
+from verifier.numerics import at_every_position, precision, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.random_weights import generator
-from verifier.scenarios import one_row
-from verifier.spec import WORKING_DTYPES
+from verifier.scenarios import NO_LABEL, one_row
+from verifier.spec import SINGLE, WORKING_DTYPES
 
 Compare = Callable[[object, Tensor], Comparison]
 """Judges logits against true ones on a scenario, or on a row of it."""
@@ -162,23 +162,30 @@ def inputs_embeds(case: Case) -> Finding:
 def loss(case: Case) -> Finding:
     """The loss for labels, some of them to be ignored, is HF's and can be differentiated; the logits beside it are too.
 
-    A failure means that attributions and gradients are taken of another loss, or of none.
+    Beside padding, where labels stand on real tokens, it is HF's too. A failure means that attributions and gradients
+    are taken of another loss, or of none.
     """
     case.agreeing_rows("plain")
-    truth = case.expected("labels").loss
-    assert truth is not None
-    judge = semantics(case.loss_noise(), lambda: case.loss_noise("float32"))
-    given = case.actual("labels")
     with torch.enable_grad():
         graph = case.subject().forward(case.inputs("labels")).loss
     cut_off = isinstance(graph, Tensor) and not graph.requires_grad
-    return conclude(
-        [
-            case.compare_logits("logits beside labels", given.logits, "plain"),
-            judge.compare("loss", given.loss, truth),
-            stated("loss", "it is in no graph: nothing can be differentiated of it" if cut_off else None),
-        ]
-    )
+    made = [
+        case.compare_logits("logits beside labels", case.actual("labels").logits, "plain"),
+        _judged_loss(case, "labels", "loss"),
+        stated("loss", "it is in no graph: nothing can be differentiated of it" if cut_off else None),
+    ]
+    wanted = case.scenario("padded labels").inputs.labels
+    assert wanted is not None
+    if bool((wanted != NO_LABEL).any()) and bool(case.agreeing_rows("padded").all()):
+        made.append(_judged_loss(case, "padded labels", "loss beside padding"))
+    return conclude(made)
+
+
+def _judged_loss(case: Case, scenario: str, where: str) -> Comparison:
+    judge = semantics(case.loss_noise(scenario=scenario), lambda: case.loss_noise(SINGLE, scenario))
+    truth = case.expected(scenario).loss
+    assert truth is not None
+    return judge.compare(where, case.actual(scenario).loss, truth)
 
 
 @check("forward.patterns", needs=["hooks"], applies="spread")
@@ -252,6 +259,28 @@ def gradients(case: Case) -> Finding:
     with torch.enable_grad():
         logits = case.subject().forward(case.inputs("plain")).logits
     return conclude([case.compare_logits("logits with gradients enabled", logits, "plain")])
+
+
+@check("forward.inference_mode", applies="spread")
+def inference_mode(case: Case) -> Finding:
+    """Under `torch.inference_mode` the logits are the same, and afterwards gradients can be taken as ever.
+
+    Of a subject whose first forward that is. A failure means that what is fast to read cannot be read, or that what a
+    first forward leaves behind (a table, a mask) keeps a later one from being differentiated.
+    """
+    case.agreeing_rows("plain")
+    subject = case.wrap(case.for_adapter())
+    with torch.inference_mode():
+        inside = subject.forward(case.inputs("plain")).logits
+    with torch.enable_grad():
+        after = subject.forward(case.inputs("plain")).logits
+        after.backward(torch.ones_like(after))
+    return conclude(
+        [
+            case.compare_logits("logits in inference mode", inside.clone(), "plain"),
+            case.compare_logits("logits after it", after.detach(), "plain"),
+        ]
+    )
 
 
 @check("forward.inputs", applies="spread")
@@ -337,7 +366,8 @@ def _precision(dtype: str) -> Check:
             # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
             # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
             far = case.spec.thorough or case.spec.label is not None
-            for scenario in ("plain", "padded", *(["long"] if far else [])):
+            others = ("padded position ids", "inputs embeds") if case.spec.thorough else ()
+            for scenario in ("plain", "padded", *(["long"] if far else []), *others):
                 chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
                 given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
                 defined = (chosen.real & agreeing[:, None])[..., None]
@@ -354,11 +384,18 @@ def _precision(dtype: str) -> Check:
                     again=partial(case.noise_by_position_again, scenario, dtype),
                 )
 
+            if case.spec.thorough:
+                of_labels = case.true("labels", dtype).loss
+                assert of_labels is not None
+                judge = precision(case.loss_noise(dtype))
+                yield judge.compare(f"{dtype}, loss", case.actual("labels", dtype).loss, of_labels)
+
         return conclude(compare())
 
     judge.__doc__ = f"""In {dtype} the logits are as near to the float64 truth of the same weights as HF's own are.
 
-    Over all positions and at each, with and without padding; of some cases far from the first position too.
+    Over all positions and at each, with and without padding; of some cases far from the first position too, from
+    embeddings and with positions of the caller's, and the loss.
     Judged where the float64 run agrees. A failure means that the adapter loses precision that HF keeps.
     """
     return check(f"forward.{dtype}", applies="spread")(judge)

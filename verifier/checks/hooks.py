@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 
 import torch
+from torch import Tensor
 
-from verifier import experiments, places, precedence, traces
+from verifier import experiments, places, precedence, traces, working_points
 from verifier.canonical import KINDS, template_of
-from verifier.case import Case
+from verifier.case import Blocked, Case
 from verifier.checks import check
 from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import same
+from verifier.numerics import precision, same
 from verifier.outcome import Finding, NotApplicable, Verdict
 
 _CANONICAL = frozenset(kind.template for kind in KINDS)
@@ -182,3 +185,46 @@ def twice(case: Case) -> Finding:
     first = traces.shown(case, "plain").values
     second = traces.observe(case, case.subject(), names, case.inputs("plain")).values
     return conclude(same(name, second.get(name), first[name]) for name in names if name in first)
+
+
+@check("hooks.precision", needs=["hooks"], applies="thorough")
+def precise(case: Case) -> Finding:
+    """In every working dtype each point is as near to the float64 truth of the same weights as HF's own activation is.
+
+    Judged where the float64 run, and the logits in that dtype, agree. A failure means that what is read of a model in
+    half precision, as they are used, is coarser than the model, or of another one.
+    """
+    points, blocked = places.agreeing_points(case), list[str]()
+    case.agreeing_rows("plain")
+
+    def compare(dtype: str) -> Iterator[Comparison]:
+        theirs, seen = working_points.of(case, dtype), dict[str, Tensor]()
+        for names in traces.by_switch(case, [point.name for point in points]).values():
+            seen |= traces.observe(case, case.subject(dtype), names, case.inputs("plain", dtype)).values
+        for point in points:
+            judge = precision(theirs.noise[point.name], partial(working_points.noise_again, case, dtype, point.name))
+            defined = case.defined(point.axes, "plain")
+            made = judge.compare(
+                point.name,
+                seen.get(point.name),
+                theirs.truth[point.name],
+                defined=defined,
+                rows=case.scenario("plain").rows,
+            )
+            yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
+
+    def compare_all() -> Iterator[Comparison]:
+        for dtype in case.spec.dtypes:
+            logits, truth = case.actual("plain", dtype).logits, case.true("plain", dtype).logits
+            found = case.precision_judge("plain", dtype).compare(dtype, logits, truth)
+            if found.verdict is Verdict.FAIL:
+                blocked.append(dtype)
+            else:
+                yield from compare(dtype)
+
+    made = list(compare_all())
+    if not made and blocked:
+        raise Blocked(f"forward.{blocked[0]}")
+    if not made:
+        raise NotApplicable("no working dtype was asked for")
+    return conclude(made)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verifier import experiments, places
+from verifier import experiments, places, traces
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES
 from verifier.case import Case
@@ -16,8 +16,10 @@ from verifier.checks import Check, check
 from verifier.comparison import Comparison, conclude
 from verifier.experiments import Experiment, Intervention, Kind
 from verifier.numerics import semantics
-from verifier.outcome import Finding, Verdict
+from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.traces import hooked
+
+_WHOLE = ("replace", "everywhere")
 
 
 def _logits(case: Case, subject: Subject, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
@@ -149,3 +151,41 @@ def alone(case: Case) -> Finding:
             yield _judged(experiment, {one.row: logits[rows.index(one.row)]}, one)
 
     return conclude(_first_of_each_point(list(compare())))
+
+
+@check("intervene.aliases", needs=["hooks"], applies="spread")
+def aliases(case: Case) -> Finding:
+    """An edit at a point's other name has the effect that HF's model shows of one at the point.
+
+    A failure means that who hooks by the other name edits nothing, or something else.
+    """
+    experiment, given = experiments.of(case), _given(case)
+    whole = {one.point.name: one for one in experiment.interventions if (one.kind, one.extent) == _WHOLE}
+    names: dict[str, list[str]] = {}
+    for name, info in traces.offered(case).items():
+        one = whole.get(info.alias_of or "")
+        if one is None or one.row not in given or not bool(experiment.acts[one.row]):
+            continue
+        if _judged(experiment, given, one).verdict is not Verdict.FAIL:  # else `intervene.replace` tells
+            names.setdefault(one.point.name, []).append(name)
+    if not names:
+        raise NotApplicable("no hook point at which edits act has a second name")
+
+    def compare(chosen: Mapping[str, str]) -> Iterator[Comparison]:
+        """By point, one of its other names each."""
+        for switched in traces.by_switch(case, chosen.values()).values():
+            target = {other: point for point, other in chosen.items() if other in switched}
+            wanted = {whole[point].row for point in target.values()}
+            rows, edits = experiments.batch(experiment.changes, list(target.values()), wanted=wanted.__contains__)
+            logits = _logits(
+                case, case.subject(), experiment.ids[rows], {other: edits[target[other]] for other in target}
+            )
+            for other, point in target.items():
+                found = {whole[point].row: logits[rows.index(whole[point].row)]}
+                made = _judged(experiment, found, whole[point])
+                said = f"another name of {point}: {made.message}" if made.message else None
+                yield replace(made, where=other, message=said)
+
+    most = max(map(len, names.values()))
+    rounds = [{point: some[turn] for point, some in names.items() if turn < len(some)} for turn in range(most)]
+    return conclude(one for chosen in rounds for one in compare(chosen))

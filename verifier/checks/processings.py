@@ -20,7 +20,7 @@ from verifier.numerics import Noise, semantics, unit
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.spec import SINGLE
 
-SCENARIO = "plain"
+SCENARIO, PADDED = "plain", "padded"
 
 
 def promises(case: Case) -> Mapping[str, frozenset[str]]:
@@ -49,16 +49,19 @@ class Processed:
         return self.raised is None and not any(one.verdict is Verdict.FAIL for one in self.compared)
 
 
-def judged(case: Case, names: frozenset[str], promised: frozenset[str], points: Sequence[Point]) -> list[Comparison]:
+def judged(
+    case: Case, names: frozenset[str], promised: frozenset[str], points: Sequence[Point], *, padded: bool = False
+) -> list[Comparison]:
     """What a subject that is processed so computes, held against what is promised to be as it is in HF's model.
 
-    Its points come first, then what comes out of it.
+    Its points come first, then what comes out of it; and where that is asked for, what comes out beside padding.
     """
     label = " and ".join(names) if len(names) == 1 else "all together"
     rows = case.agreeing_rows(SCENARIO)
     subject: Subject = case.subject().processings.apply(names)  # type: ignore[attr-defined]
     try:
         seen = _run(case, subject, [point.name for point in points])
+        beside = _run(case, subject, [], PADDED)[LOGITS] if padded else None
     finally:
         subject.close()
     made = [stated(point.name, "it no longer fires") for point in points if point.name not in seen]
@@ -67,25 +70,30 @@ def judged(case: Case, names: frozenset[str], promised: frozenset[str], points: 
     made = [replace(one, where=f"{label}: {one.where}") for one in made]
     if promised & {LOGITS, LOG_PROBABILITIES}:
         made.append(_comes_out(case, label, promised, seen[LOGITS], rows))
+        if beside is not None:
+            rows = case.agreeing_rows(PADDED)
+            made.append(_comes_out(case, f"{label}, padded", promised, beside, rows, PADDED))
     return made
 
 
-def _run(case: Case, subject: Subject, names: Sequence[str]) -> dict[str, Tensor]:
+def _run(case: Case, subject: Subject, names: Sequence[str], scenario: str = SCENARIO) -> dict[str, Tensor]:
     """What the subject shows at these points, and its logits."""
     if names:
-        seen = traces.observe(case, subject, names, case.inputs(SCENARIO))
+        seen = traces.observe(case, subject, names, case.inputs(scenario))
         assert seen.logits is not None
         return {**seen.values, LOGITS: seen.logits}
     with torch.no_grad():
-        return {LOGITS: subject.forward(case.inputs(SCENARIO)).logits}
+        return {LOGITS: subject.forward(case.inputs(scenario)).logits}
 
 
-def _comes_out(case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor) -> Comparison:
+def _comes_out(
+    case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor, scenario: str = SCENARIO
+) -> Comparison:
     """Logits, or where those may move log-probabilities."""
-    defined = (case.scenario(SCENARIO).real & rows[:, None])[..., None]
-    truth, shown = case.expected(SCENARIO).logits, case.scenario(SCENARIO).rows
+    defined = (case.scenario(scenario).real & rows[:, None])[..., None]
+    truth, shown = case.expected(scenario).logits, case.scenario(scenario).rows
     if LOGITS in promised:
-        return case.judge(SCENARIO).compare(
+        return case.judge(scenario).compare(
             f"{label}: {LOGITS}", logits, truth, defined=defined, rows=shown, axes=LOGIT_AXES
         )
     likely = truth.log_softmax(-1)
@@ -93,7 +101,7 @@ def _comes_out(case: Case, label: str, promised: frozenset[str], logits: Tensor,
     def noise(dtype_noise: float) -> float:
         return Noise(own=0.0, perturbed=dtype_noise, unit=unit(likely, likely.dtype, defined)).total
 
-    judge = semantics(noise(case.noise(SCENARIO)), lambda: noise(case.noise(SCENARIO, SINGLE)))
+    judge = semantics(noise(case.noise(scenario)), lambda: noise(case.noise(scenario, SINGLE)))
     return judge.compare(
         f"{label}: {LOG_PROBABILITIES}", logits.log_softmax(-1), likely, defined=defined, rows=shown, axes=LOGIT_AXES
     )

@@ -251,7 +251,7 @@ def processed_points(case: Case) -> Finding:
 def together(case: Case) -> Finding:
     """All weight processings together keep what each of them promises to keep.
 
-    Of some cases, those that are looked at thoroughly, the activations too.
+    Of some cases, those that are looked at thoroughly, the activations too, and what comes out beside padding.
     A failure where each alone passes means that one undoes what another rests on.
     """
     names = frozenset(name for name, one in processings.each(case).items() if one.kept)
@@ -263,7 +263,7 @@ def together(case: Case) -> Finding:
     looked_at: list[Point] = []
     if case.spec.thorough and "hooks" in case.subject().capabilities and any("hook" in kept for kept in promised):
         looked_at = [point for point in places.agreeing_points(case) if point.kind.template in promised]
-    return conclude(processings.judged(case, names, promised, looked_at))
+    return conclude(processings.judged(case, names, promised, looked_at, padded=case.spec.thorough))
 
 
 @check("weights.unprocessed", needs=["processings"], applies="thorough")

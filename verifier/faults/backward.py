@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -166,6 +166,28 @@ def _rounded(coarse: torch.dtype, only_in: torch.dtype) -> Breaks:
     return Breaks(edits=dict.fromkeys((*points, "hook_attn_out", "hook_mlp_out"), _with_gradient(change)))
 
 
+def _cut_off_embeds(subject: Subject, inputs: Inputs) -> Output:
+    embeds = inputs.inputs_embeds
+    return subject.forward(inputs if embeds is None else replace(inputs, inputs_embeds=embeds.detach()))
+
+
+def _counts_forwards() -> Breaks:
+    seen = {"forwards": 0}
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        seen["forwards"] += 1
+        return subject.forward(inputs)
+
+    def hooked(right: Callable[..., Any], there: Mapping[str, Edit], back: Mapping[str, Edit]) -> Any:
+        seen["forwards"] = 0
+        return right(there, back)
+
+    def scaled(edit: Edit) -> Edit:
+        return lambda gradient: edit(gradient * seen["forwards"])
+
+    return replace(altered(backward=at("attn.hook_z", scaled), hooked=hooked), forward=forward)
+
+
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="gradient-detached",
@@ -280,5 +302,17 @@ FAULTS: tuple[Fault, ...] = (
         what="in models of half precision no weight has a gradient",
         caught_by=["backward.bfloat16", "backward.float16"],
         plant=in_adapter(_none_in(torch.bfloat16, torch.float16)),
+    ),
+    Fault(
+        name="gradient-not-to-embeddings",
+        what="embeddings in the place of tokens are cut out of the graph",
+        caught_by=["backward.inputs_embeds"],
+        plant=in_adapter(Breaks(forward=_cut_off_embeds)),
+    ),
+    Fault(
+        name="gradient-of-the-newest-forward",
+        what="a gradient is scaled by how many forwards there were since the hooks were put in place",
+        caught_by=["backward.interleaved"],
+        plant=in_adapter(lambda _model: _counts_forwards()),
     ),
 )

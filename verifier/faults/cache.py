@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Inputs, Output, Subject
-from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, replacing
+from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, in_eight_bits, replacing
 
 REMEMBERED = 3  # positions that the forgetful mutant keeps
+FAR = 64  # and those of one that is right about shorter texts
 
 
 def _scaled(output: Output) -> Output:
     return replace(output, logits=output.logits * (1 + SLIGHTLY))
+
+
+def _coarse_with_cache(subject: Subject, inputs: Inputs) -> Output:
+    output = subject.forward(inputs)
+    return output if inputs.cache is None else replace(output, logits=in_eight_bits(output.logits))
 
 
 def _with_cache(change: Callable[[Inputs], Inputs]) -> Breaks:
@@ -287,5 +293,17 @@ FAULTS: tuple[Fault, ...] = (
         what="generation takes padding for tokens",
         caught_by=["cache.greedy_padded"],
         plant=in_adapter(_generating(_without_mask)),
+    ),
+    Fault(
+        name="cache-ends-early",
+        what="of a long text only the end is remembered",
+        caught_by=["cache.long"],
+        plant=in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - FAR), 0))),
+    ),
+    Fault(
+        name="cache-coarse-in-half",
+        what="in half precision what is decoded goes through eight bits",
+        caught_by=["cache.precision"],
+        plant=in_adapter(Breaks(forward=_coarse_with_cache)),
     ),
 )

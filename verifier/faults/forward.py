@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verifier.adapter import Inputs, Output, Subject
-from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter
+from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, in_eight_bits
 from verifier.outcome import NotApplicable
+from verifier.scenarios import NO_LABEL
 
 WINDOW = 64  # positions that the shortsighted mutant remembers
 
@@ -80,6 +82,42 @@ def _unshifted_loss(subject: Subject, inputs: Inputs) -> Output:
     if inputs.labels is None:
         return output
     return replace(output, loss=F.cross_entropy(output.logits.flatten(0, 1), inputs.labels.flatten()))
+
+
+def _diluted_loss(subject: Subject, inputs: Inputs) -> Output:
+    output = subject.forward(inputs)
+    if inputs.labels is None or inputs.attention_mask is None:
+        return output
+    wanted = inputs.labels[:, 1:]
+    assert output.loss is not None
+    return replace(output, loss=output.loss * (wanted != NO_LABEL).double().mean())
+
+
+def _keeps_a_table() -> Breaks:
+    kept: list[Tensor] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        if not kept:
+            kept.append(torch.ones(output.logits.shape[-1], dtype=output.logits.dtype, device=output.logits.device))
+        return replace(output, logits=output.logits * kept[0])
+
+    return Breaks(forward=forward)
+
+
+def _coarse_embeds(inputs: Inputs) -> Inputs:
+    embeds = inputs.inputs_embeds
+    return inputs if embeds is None else replace(inputs, inputs_embeds=in_eight_bits(embeds))
+
+
+def _coarse_loss(model: Any) -> Breaks:
+    dtype: torch.dtype = model.dtype  # HF's losses are in float32, whatever the model's is
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return output if output.loss is None else replace(output, loss=in_eight_bits(output.loss.to(dtype)))
+
+    return Breaks(forward=forward)
 
 
 def _first_row_for_all(mask: Tensor) -> Tensor:
@@ -376,5 +414,30 @@ FAULTS = (
         what="wrong only in float16: activations go through bfloat16",
         caught_by=["forward.float16"],
         plant=in_adapter(_rounded_to(torch.bfloat16, torch.float16)),
+    ),
+    Fault(
+        name="loss-of-all-beside-a-mask",
+        what="beside a mask the loss is the mean over all tokens, those without a label among them",
+        caught_by=["forward.loss"],
+        plant=in_adapter(Breaks(forward=_diluted_loss)),
+    ),
+    Fault(
+        name="table-of-inference-mode",
+        what="a table that the first forward makes is kept, also where that was in inference mode",
+        caught_by=["forward.inference_mode"],
+        plant=in_adapter(lambda _model: _keeps_a_table()),
+        raises=True,
+    ),
+    Fault(
+        name="embeddings-coarse-in-half",
+        what="embeddings in the place of tokens go through eight bits, in models of half precision",
+        caught_by=["forward.float16"],
+        plant=in_adapter(_with_inputs(_coarse_embeds)),
+    ),
+    Fault(
+        name="loss-coarse-in-half",
+        what="the loss goes through eight bits, in models of half precision",
+        caught_by=["forward.float16"],
+        plant=in_adapter(_coarse_loss),
     ),
 )

@@ -14,7 +14,7 @@ from verifier.adapter import Adapter, Edit, HookInfo, Inputs, Output, Subject
 from verifier.canonical import KINDS
 from verifier.family import Family
 from verifier.faults.altered_hooks import altered, at, kept_open, shown_as
-from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, in_adapter, replacing
+from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, in_adapter, in_eight_bits, replacing
 from verifier.outcome import NotApplicable
 
 Names = dict[str, HookInfo]
@@ -454,5 +454,11 @@ FAULTS: tuple[Fault, ...] = (
                 target=lambda name: name.replace("hook_in", "hook_resid_post") if name.endswith(".hook_in") else name,
             )
         ),
+    ),
+    Fault(
+        name="hook-coarse-in-half",
+        what="what a hook is shown goes through eight bits, in models of half precision",
+        caught_by=["hooks.precision"],
+        plant=in_adapter(altered(forward=at("attn.hook_z", shown_as(in_eight_bits)))),
     ),
 )

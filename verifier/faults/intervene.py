@@ -149,6 +149,22 @@ def _by_prefix(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, E
     return hooks.hooked(wide(forward), wide(backward))
 
 
+def _named_twice() -> Breaks:
+    point, other = "blocks.0.attn.hook_z", "blocks.0.attn.another_z"
+
+    def only_read(name: str, edit: Edit) -> Edit:
+        def read(value: Tensor) -> None:
+            edit(value)
+
+        return read if name == other else edit
+
+    return altered(
+        names=lambda names: {**names, other: replace(names[point], alias_of=point)} if point in names else names,
+        target=lambda name: point if name == other else name,
+        forward=only_read,
+    )
+
+
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="edit-on-a-copy",
@@ -241,5 +257,11 @@ FAULTS: tuple[Fault, ...] = (
         what="an edit in layer 1 acts in layer 10 too",
         caught_by=["intervene.layers"],
         plant=in_adapter(Breaks(parts={"hooks": replacing(hooked=_by_prefix)})),
+    ),
+    Fault(
+        name="edit-dropped-at-another-name",
+        what="a point has another name, by which it can be read and not edited",
+        caught_by=["intervene.aliases"],
+        plant=in_adapter(lambda _model: _named_twice()),
     ),
 )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Capability, Edit, HookInfo, Inputs, Output, SplitQKV, Subject
@@ -18,6 +19,13 @@ from verifier.family import Family
 
 # A relative error that no plot would show, and beyond what float32 rounding explains (which is `reduced`, no failure).
 SLIGHTLY = 1e-4
+
+
+def in_eight_bits(value: Tensor) -> Tensor:
+    """What is of half precision, rounded to eight bits."""
+    if value.dtype not in (torch.bfloat16, torch.float16):
+        return value
+    return value.to(torch.float8_e4m3fn).to(value.dtype)
 
 
 class Delegate:

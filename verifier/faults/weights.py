@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Adapter, Subject
+from verifier.adapter import Adapter, Inputs, Output, Subject
 from verifier.family import Family
 from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, MutantSubject, in_adapter, replacing
 from verifier.hf_weights import canonical_weights, n_layers_of
@@ -187,6 +188,14 @@ def _shows_other_patterns(right: Any, names: Set[str]) -> Subject:
     return MutantSubject(right.apply(names), exchanged)
 
 
+def _processed_without_a_mask(right: Any, names: Set[str]) -> Subject:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        return subject.forward(replace(inputs, attention_mask=None))
+
+    made: Subject = MutantSubject(right.apply(names), Breaks(forward=forward))
+    return made
+
+
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="canonical-bias-lost",
@@ -324,5 +333,11 @@ FAULTS: tuple[Fault, ...] = (
         what="processing the weights writes into the model that was wrapped",
         caught_by=["weights.unprocessed"],
         plant=in_adapter(_writes_into_the_original),
+    ),
+    Fault(
+        name="processed-without-a-mask",
+        what="a model whose weights were processed takes no mask",
+        caught_by=["weights.processings_together"],
+        plant=in_adapter(Breaks(parts={"processings": replacing(apply=_processed_without_a_mask)})),
     ),
 )

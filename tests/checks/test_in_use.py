@@ -1,0 +1,137 @@
+"""Models as they are used: in half precision, far into a text, in inference mode, from embeddings, by other names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from falcons import KINDS
+from one_check import Broken, Judge
+from torch import Tensor
+
+from verifier.adapter import HookInfo, Inputs, Output, Subject
+from verifier.faults.altered_hooks import altered, at, shown_as
+from verifier.faults.mutants import Breaks, in_eight_bits
+from verifier.outcome import Verdict
+
+THOROUGH = ("hooks.precision", "cache.precision", "cache.long")
+SPREAD = ("backward.inputs_embeds", "backward.interleaved", "forward.inference_mode", "forward.loss")
+
+
+@pytest.mark.parametrize("kind", ["sequential-own-keys-alibi", "two-norms-grouped-rope"])
+@pytest.mark.parametrize("check", [*THOROUGH, *SPREAD])
+def test_a_right_adapter_passes(judge: Judge, check: str, kind: str) -> None:
+    assert judge(check, config=KINDS[kind], depth="thorough").verdict is Verdict.PASS
+
+
+def test_what_a_hook_shows_more_coarsely_than_the_model_is_named_with_the_dtype(judge: Judge, broken: Broken) -> None:
+    coarse = broken(altered(forward=at("attn.hook_z", shown_as(in_eight_bits))))
+    found = judge("hooks.precision", adapter=coarse, depth="thorough", dtypes=("float32", "float16"))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_z")
+    assert (found.message or "").startswith("float16: off by ")
+    assert judge("hooks.precision", adapter=coarse, depth="thorough", dtypes=("float32",)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("check", ["hooks.precision", "cache.precision"])
+def test_logits_that_are_coarse_anyway_are_told_elsewhere(judge: Judge, broken: Broken, check: str) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return replace(output, logits=in_eight_bits(output.logits))
+
+    found = judge(check, adapter=broken(Breaks(forward=forward)), depth="thorough", dtypes=("float16",))
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float16")
+
+
+@pytest.mark.parametrize("check", ["hooks.precision", "cache.precision"])
+def test_where_no_dtype_is_asked_for_nothing_is_judged(judge: Judge, check: str) -> None:
+    found = judge(check, depth="thorough", dtypes=())
+    assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: no working dtype was asked for")
+
+
+def test_a_text_that_is_no_longer_than_the_others_is_not_long(judge: Judge) -> None:
+    assert judge("cache.long", depth="thorough", long=5).verdict is Verdict.SKIP
+
+
+def test_a_loss_beside_padding_is_judged_where_there_is_one(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        if output.loss is None or inputs.attention_mask is None:
+            return output
+        return replace(output, loss=output.loss * 2)
+
+    found = judge("forward.loss", adapter=broken(Breaks(forward=forward)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "loss beside padding")
+
+
+def test_embeddings_that_no_gradient_reaches_have_none(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        embeds = inputs.inputs_embeds
+        return subject.forward(inputs if embeds is None else replace(inputs, inputs_embeds=embeds.detach()))
+
+    found = judge("backward.inputs_embeds", adapter=broken(Breaks(forward=forward)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "inputs_embeds")
+
+
+def test_a_gradient_that_is_wrong_anyway_is_told_elsewhere(judge: Judge, broken: Broken) -> None:
+    halved = broken(altered(backward=lambda _, edit: lambda gradient: edit(gradient / 2)))
+    found = judge("backward.interleaved", adapter=halved)
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by backward.hooks")
+
+
+# --- other names -----------------------------------------------------------------------------------------------------
+
+POINT, OTHER = "blocks.0.attn.hook_z", "blocks.0.attn.another_z"
+
+
+def named_twice(**more: Any) -> Breaks:
+    return altered(
+        names=lambda names: {**names, OTHER: replace(names[POINT], own=OTHER, alias_of=POINT)},
+        target=lambda name: POINT if name == OTHER else name,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("check", ["intervene.aliases", "hooks.aliases"])
+def test_another_name_of_a_point_is_as_good(judge: Judge, broken: Broken, check: str) -> None:
+    assert judge(check, adapter=broken(named_twice())).verdict is Verdict.PASS
+    assert judge(check).verdict is Verdict.SKIP, "the bridge has none"
+
+
+def test_an_edit_that_acts_by_one_name_alone_is_found(judge: Judge, broken: Broken) -> None:
+    def only_read(name: str, edit: Any) -> Any:
+        return (lambda value: [edit(value), None][1]) if name == OTHER else edit
+
+    found = judge("intervene.aliases", adapter=broken(named_twice(forward=only_read)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, OTHER)
+    assert found.message == f"another name of {POINT}: the edit changes nothing"
+
+
+@pytest.mark.parametrize("check", ["intervene.aliases", "hooks.aliases"])
+def test_another_name_has_the_axes_of_its_point(judge: Judge, broken: Broken, check: str) -> None:
+    """A point that says that its axes stand in another order shows them so by both of its names."""
+    order = ("batch", "head", "pos", "d_head")
+
+    def names(given: dict[str, HookInfo]) -> dict[str, HookInfo]:
+        said = replace(given[POINT], axes=order)
+        return {**given, POINT: said, OTHER: HookInfo(own=OTHER, alias_of=POINT)}
+
+    def turned(name: str, edit: Any) -> Any:
+        def act(value: Tensor) -> Tensor | None:
+            edited = edit(value.transpose(1, 2))
+            return None if edited is None else edited.transpose(1, 2)
+
+        return act if name in (POINT, OTHER) else edit
+
+    adapter = broken(altered(names=names, target=lambda name: POINT if name == OTHER else name, forward=turned))
+    assert judge(check, adapter=adapter).verdict is Verdict.PASS
+    assert judge("hooks.values", adapter=adapter).verdict is Verdict.PASS
+
+
+def test_what_cannot_be_edited_by_any_name_is_told_once(judge: Judge, broken: Broken) -> None:
+    def read(_name: str, edit: Any) -> Any:
+        return lambda value: [edit(value), None][1]
+
+    adapter = broken(named_twice(forward=read))
+    assert judge("intervene.aliases", adapter=adapter).verdict is Verdict.SKIP
+    assert judge("intervene.replace", adapter=adapter).verdict is Verdict.FAIL
