@@ -89,16 +89,22 @@ def _hooked_forward_needed() -> Breaks:
     return Breaks(parts={"hooks": replacing(hooked=hooked)})
 
 
-def _checkpoints_wrongly() -> Breaks:
-    """Where it checkpoints, what is recomputed has another gradient."""
+def _in_checkpointing(breaks: Callable[[Callable[[], bool]], Breaks]) -> Breaks:
+    """Breaks that are told, by a function, whether the subject checkpoints now."""
     on = {"checkpointing": False}
 
     def checkpointing(modes: Any, enabled: bool) -> None:
         on["checkpointing"] = enabled
         modes.checkpointing(enabled)
 
-    act = _with_gradient(lambda gradient: gradient * 2 if on["checkpointing"] else gradient)
-    return Breaks(edits={"mlp.hook_pre": act}, parts={"modes": replacing(checkpointing=checkpointing)})
+    made = breaks(lambda: on["checkpointing"])
+    return replace(made, parts={**made.parts, "modes": replacing(checkpointing=checkpointing)})
+
+
+def _checkpoints_wrongly(now: Callable[[], bool]) -> Breaks:
+    """Where it checkpoints, what is recomputed has another gradient."""
+    act = _with_gradient(lambda gradient: gradient * 2 if now() else gradient)
+    return Breaks(edits={"mlp.hook_pre": act})
 
 
 def _past_the_edit(edit: Edit, while_: Callable[[], bool] = lambda: True) -> Edit:
@@ -111,16 +117,9 @@ def _past_the_edit(edit: Edit, while_: Callable[[], bool] = lambda: True) -> Edi
     return act
 
 
-def _checkpoints_forget_edits() -> Breaks:
+def _checkpoints_forget_edits(now: Callable[[], bool]) -> Breaks:
     """Where it checkpoints, an edit is made once and not when the block is computed again."""
-    on = {"checkpointing": False}
-
-    def checkpointing(modes: Any, enabled: bool) -> None:
-        on["checkpointing"] = enabled
-        modes.checkpointing(enabled)
-
-    hooks = altered(forward=lambda _, edit: _past_the_edit(edit, lambda: on["checkpointing"]))
-    return Breaks(parts={**hooks.parts, "modes": replacing(checkpointing=checkpointing)})
+    return altered(forward=lambda _, edit: _past_the_edit(edit, now))
 
 
 def _only_reads_beside_edits(hooked: Callable[..., Any], forward: Any, backward: Any) -> Any:
@@ -259,7 +258,7 @@ FAULTS: tuple[Fault, ...] = (
         name="checkpoint-recomputes-otherwise",
         what="under gradient checkpointing the MLP's gradient is doubled",
         caught_by=["backward.checkpointing"],
-        plant=in_adapter(lambda _model: _checkpoints_wrongly()),
+        plant=in_adapter(lambda _model: _in_checkpointing(_checkpoints_wrongly)),
     ),
     Fault(
         name="gradient-single-in-half",
@@ -295,7 +294,7 @@ FAULTS: tuple[Fault, ...] = (
         name="checkpoint-forgets-edits",
         what="under gradient checkpointing the backward is that of a forward without edits",
         caught_by=["backward.checkpointing"],
-        plant=in_adapter(lambda _model: _checkpoints_forget_edits()),
+        plant=in_adapter(lambda _model: _in_checkpointing(_checkpoints_forget_edits)),
     ),
     Fault(
         name="gradient-none-in-half",
