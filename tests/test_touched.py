@@ -288,6 +288,12 @@ def test_a_folder_that_stands_beside_counts_with_all_that_is_in_it(tree, commit,
     assert found.sentence.endswith("touched since HEAD: model/parts/first.bin, model/parts/second.bin")
 
 
+def test_what_git_ignores_and_stands_beside_may_have_been_touched(tree, commit, write):
+    commit({**PROJECT, ".gitignore": "models/"})
+    write({"models/config.json": "{}"})
+    assert look(tree, beside=[Path("models")]).sentence.endswith("touched since HEAD: models, which git ignores")
+
+
 def test_a_link_that_stands_beside_counts_and_what_it_leads_to(tree, commit, write):
     write({"kept/known.toml": "", "kept/other.toml": ""})
     (tree / "known.toml").symlink_to("kept/known.toml")

@@ -21,7 +21,7 @@ from verifier.comparison import Comparison
 from verifier.errors import Unrunnable
 from verifier.family import Family
 from verifier.numerics import Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
-from verifier.outcome import Verdict
+from verifier.outcome import NotApplicable, Verdict
 from verifier.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 from verifier.plugins import nearest
 from verifier.random_weights import rescale
@@ -63,6 +63,7 @@ class Case:
         self.adapter = adapter
         self._kept: dict[Hashable, Any] = {}
         self._subjects: list[Subject] = []
+        self.unrunnable: Unrunnable | None = None  # why HF's model cannot be had here, once that is known
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, or the exception that it raised, made at most once."""
@@ -151,6 +152,13 @@ class Case:
             Unrunnable: there is no such attention implementation, or the case's checkpoint cannot be loaded.
             Exception: whatever HF raises for a config that it refuses.
         """
+        try:
+            return self._built(dtype, attention, config)
+        except Unrunnable as error:
+            self.unrunnable = error
+            raise
+
+    def _built(self, dtype: str, attention: str | None, config: Mapping[str, Any]) -> Any:
         if attention is not None and attention not in self.family.attentions:
             known = self.family.attentions
             raise Unrunnable(
@@ -416,6 +424,33 @@ class Case:
         if not rows.any():
             raise Blocked(_REPORTED_BY[scenario])
         return rows
+
+    def agrees(self, scenario: str) -> bool:
+        """Whether every row of the subject's float64 logits is HF's there; where one is not another check tells it."""
+        try:
+            return bool(self.agreeing_rows(scenario).all())
+        except Exception:  # it cannot be called so, or no row is
+            return False
+
+    def dtypes_that_agree(self) -> list[str]:
+        """The working dtypes that were asked for in which the subject's logits on plain tokens are as near to the truth
+        as HF's: a subject that is coarse is told of once.
+
+        Raises:
+            NotApplicable: none was asked for.
+            Blocked: there is none; `forward.…` reports it.
+        """
+        if not self.spec.dtypes:
+            raise NotApplicable("no working dtype was asked for")
+
+        def agrees(dtype: str) -> bool:
+            logits, truth = self.actual("plain", dtype).logits, self.true("plain", dtype).logits
+            return self.precision_judge("plain", dtype).compare(dtype, logits, truth).verdict is not Verdict.FAIL
+
+        found = [dtype for dtype in self.spec.dtypes if agrees(dtype)]
+        if not found:
+            raise Blocked(f"forward.{self.spec.dtypes[0]}")
+        return found
 
     def defined(self, axes: Sequence[str], scenario: str) -> Tensor:
         """What is defined of a tensor with these axes, `[batch, …]` broadcasting to it: real tokens; of attention,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from verifier import watching
+from verifier.errors import one_line
 from verifier.outcome import Finding, NotApplicable, Verdict
 
 
@@ -37,10 +38,19 @@ _WORST_FIRST = (Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED)
 def conclude(comparisons: Iterable[Comparison]) -> Finding:
     """The finding of a check that made these comparisons, in causal order: the first of the worst kind is named.
 
+    What is raised while they are made comes out as it is only where no difference was found before.
+
     Raises:
         NotApplicable: nothing was compared; that proves nothing.
     """
-    made = list(comparisons)
+    made: list[Comparison] = []
+    try:
+        made.extend(comparisons)  # one by one, so that those before an exception are there
+    except Exception as error:
+        found = next((number for number, one in enumerate(made) if one.verdict is Verdict.FAIL), None)
+        if found is None:
+            raise
+        made[found] = replace(made[found], message=f"{made[found].message}; after that {one_line(error)}")
     if not made:
         raise NotApplicable("there is nothing to compare")
     watching.concluded(made)

@@ -10,7 +10,7 @@ not fail a right adapter. The parts are combined as the root of their squares.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -90,22 +90,34 @@ def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> fl
 
 
 def working_noise(
-    truth: Tensor, own: Tensor, moved: Sequence[Tensor], dtype: torch.dtype, defined: Tensor | None = None
-) -> float:
-    """The noise of a tensor in a working dtype.
+    truth: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    moved: Iterable[Mapping[str, Tensor]],
+    dtype: torch.dtype,
+    defined: Mapping[str, Tensor] | None = None,
+) -> dict[str, float]:
+    """By name: the noise of tensors in a working dtype.
 
     Args:
         truth: what float64 makes of the same weights.
         own: what the reference gave in the dtype.
-        moved: the same, perturbed; of several the farthest counts.
+        moved: the same, perturbed; of several the farthest counts, and one is held at a time.
         dtype: the dtype.
-        defined: broadcasts to `truth`.
+        defined: broadcasts to `truth`; everything is where it has no such name.
     """
-    return Noise(
-        own=rms(own.double() - truth, defined),
-        perturbed=max(rms(one.double() - truth, defined) for one in moved),
-        unit=unit(truth, dtype, defined),
-    ).total
+    known = defined or {}
+    farthest = dict.fromkeys(truth, 0.0)
+    for one in moved:
+        for name, true in truth.items():
+            farthest[name] = max(farthest[name], rms(one[name].double() - true, known.get(name)))
+    return {
+        name: Noise(
+            own=rms(own[name].double() - true, known.get(name)),
+            perturbed=farthest[name],
+            unit=unit(true, dtype, known.get(name)),
+        ).total
+        for name, true in truth.items()
+    }
 
 
 def from_single(truth: Tensor, single: Tensor, defined: Tensor | None = None) -> float:

@@ -137,8 +137,8 @@ def require_spelling(reference: str, kind: str) -> None:
     if module_name == "__main__":
         raise UsageError(f"{kind} {reference!r}: no other process can import __main__; put it into a module of its own")
     if os.sep in module_name or not all(module_name.split(".")):
-        stem = Path(module_name).stem
-        hint = f"; of a file here it is {stem}:{path}" if stem.isidentifier() else ""
+        parts = Path(module_name).with_suffix("").parts
+        hint = f"; of a file here it is {'.'.join(parts)}:{path}" if all(map(str.isidentifier, parts)) else ""
         raise UsageError(f"{kind} {reference!r}: {module_name!r} is no module's name{hint}")
 
 

@@ -160,7 +160,9 @@ class _Main:
 
     def _at_home(self) -> contextlib.AbstractContextManager[None]:
         """Where pytest was started, from where paths lead, wherever a test or an adapter has gone since."""
-        return contextlib.chdir(self._config.invocation_params.dir)
+        from verifier.standing import standing
+
+        return standing(self._config.invocation_params.dir)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

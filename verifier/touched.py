@@ -151,6 +151,7 @@ def _files(changes: Changes, own: sources.Sources, family: str, beside: Sequence
         for place in (Path(os.path.abspath(path)), path.resolve()):
             found += [_short(changes, one) for one in sorted(changes.paths) if place == one or place in one.parents]
             found += [_short(changes, place)] if changes.has(place) else []
+            found += [f"{_short(changes, place)}, which git ignores"] if changes.hides(place) else []
     return list(dict.fromkeys(found))
 
 

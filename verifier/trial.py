@@ -11,7 +11,7 @@ from verifier.adapter import Adapter
 from verifier.blame import in_full, site_of
 from verifier.case import Blocked, Case
 from verifier.checks import Check, registered
-from verifier.errors import Unrunnable, one_line
+from verifier.errors import one_line
 from verifier.family import Family
 from verifier.outcome import BLOCKED, Finding, NotApplicable, Outcome, Verdict
 from verifier.spec import CaseSpec, applies_to
@@ -86,9 +86,9 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
     try:
         finding = _missing(case, check) or check.run(case)
     except (Exception, SystemExit) as error:  # code from outside may end as if it were a script
-        # These are the harness' own words: an adapter cannot excuse itself with them.
-        if isinstance(error, Unrunnable) and not case.went_through_subject(error):
+        if error is case.unrunnable:
             raise
+        # These two are the checks' own words: an adapter cannot excuse itself with them.
         if isinstance(error, Blocked | NotApplicable) and not case.went_through_subject(error):
             why = BLOCKED if isinstance(error, Blocked) else "not applicable: "
             return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why}{error}"), started), None

@@ -54,8 +54,8 @@ def _measured_again(case: Case, dtype: str) -> Mapping[str, float]:
     working = getattr(torch, dtype)
     truth, _ = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
     own, _ = _run(case, case.reference(dtype), dtype)
-    moved = [_run(case, case.reference(dtype), dtype, Perturbation(working, seed))[0] for seed in SEEDS]
-    return {name: working_noise(true, own[name], [one[name] for one in moved], working) for name, true in truth.items()}
+    moved = (_run(case, case.reference(dtype), dtype, Perturbation(working, seed))[0] for seed in SEEDS)
+    return working_noise(truth, own, moved, working)
 
 
 def _measured(case: Case, dtype: str) -> WorkingGradients:
@@ -63,7 +63,7 @@ def _measured(case: Case, dtype: str) -> WorkingGradients:
     truth, right = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
     own, theirs = _run(case, case.reference(dtype), dtype)
     moved, perturbed = _run(case, case.reference(dtype), dtype, Perturbation(working, PERTURBATION_SEED))
-    noise = {name: working_noise(true, own[name], [moved[name]], working) for name, true in truth.items()}
+    noise = working_noise(truth, own, [moved], working)
     return WorkingGradients(truth=truth, noise=noise, logits=(right, theirs, perturbed))
 
 

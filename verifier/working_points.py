@@ -49,17 +49,9 @@ def _measured(case: Case, dtype: str, seeds: Sequence[int]) -> WorkingPoints:
     working = getattr(torch, dtype)
     truth = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
     own = _run(case, case.reference(dtype), dtype)
-    moved = [_run(case, case.reference(dtype), dtype, Perturbation(working, seed)) for seed in seeds]
-    noise = {
-        point.name: working_noise(
-            truth[point.name],
-            own[point.name],
-            [one[point.name] for one in moved],
-            working,
-            case.defined(point.axes, SCENARIO),
-        )
-        for point in case.points
-    }
+    moved = (_run(case, case.reference(dtype), dtype, Perturbation(working, seed)) for seed in seeds)
+    defined = {point.name: case.defined(point.axes, SCENARIO) for point in case.points}
+    noise = working_noise(truth, own, moved, working, defined)
     return WorkingPoints(truth=truth, noise=noise)
 
 

@@ -18,7 +18,7 @@ from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Breaks
 from verifier.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "hooks"]
+IDS = [one.id for one in checks.registered() if one.area == "hooks" and one.applies != "thorough"]
 SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
 NOTHING_THERE = {
     "hooks.aliases": "not applicable: no hook point has a second name",

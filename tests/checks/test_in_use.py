@@ -10,7 +10,9 @@ from falcons import KINDS
 from one_check import Broken, Judge
 from torch import Tensor
 
+from verifier import reference
 from verifier.adapter import HookInfo, Inputs, Output, Subject
+from verifier.errors import Unrunnable
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Breaks, in_eight_bits
 from verifier.outcome import Verdict
@@ -77,6 +79,85 @@ def test_a_gradient_that_is_wrong_anyway_is_told_elsewhere(judge: Judge, broken:
     halved = broken(altered(backward=lambda _, edit: lambda gradient: edit(gradient / 2)))
     found = judge("backward.interleaved", adapter=halved)
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by backward.hooks")
+
+
+def test_a_difference_is_told_though_something_raises_after_it(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if inputs.inputs_embeds is not None:
+            raise TypeError("no embeddings here")
+        output = subject.forward(inputs)
+        return replace(output, logits=in_eight_bits(output.logits))
+
+    found = judge("forward.float16", adapter=broken(Breaks(forward=forward)), depth="thorough")
+    assert (found.verdict, found.where) == (Verdict.FAIL, "float16, plain")
+
+
+def test_what_cannot_be_called_so_in_any_dtype_is_told_once(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if inputs.inputs_embeds is not None:
+            raise TypeError("no embeddings here")
+        return subject.forward(inputs)
+
+    adapter = broken(Breaks(forward=forward))
+    assert judge("forward.float16", adapter=adapter, depth="thorough").verdict is Verdict.PASS
+    assert judge("forward.inputs_embeds", adapter=adapter).verdict is Verdict.ERROR
+
+
+def test_a_loss_that_is_wrong_anyway_is_told_once(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return output if output.loss is None else replace(output, loss=output.loss * 2)
+
+    adapter = broken(Breaks(forward=forward))
+    assert judge("forward.float32", adapter=adapter, depth="thorough").verdict is Verdict.PASS
+    assert judge("forward.loss", adapter=adapter).verdict is Verdict.FAIL
+
+
+def test_a_loss_is_judged_where_no_mask_can_be_given(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if inputs.attention_mask is not None:
+            raise TypeError("no masks here")
+        return subject.forward(inputs)
+
+    assert judge("forward.loss", adapter=broken(Breaks(forward=forward))).verdict is Verdict.PASS
+
+
+def test_what_hf_does_not_decode_is_not_judged_in_half_precision(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = reference.forward
+
+    def forward(model: Any, inputs: Inputs, **more: Any) -> Output:
+        output = right(model, inputs, **more)
+        return output if inputs.cache is None else replace(output, logits=output.logits * 2)
+
+    monkeypatch.setattr(reference, "forward", forward)
+    found = judge("cache.precision", depth="thorough")
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by reference.cache")
+
+
+def test_a_cache_that_is_wrong_anyway_is_told_elsewhere(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return output if inputs.cache is None else replace(output, logits=output.logits * 2)
+
+    found = judge("cache.precision", adapter=broken(Breaks(forward=forward)), depth="thorough")
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by cache.stepwise")
+
+
+def test_a_forward_of_one_token_that_raises_is_no_hooks_fault(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if inputs.input_ids is not None and inputs.input_ids.shape[1] == 1:
+            raise TypeError("one token is none")
+        return subject.forward(inputs)
+
+    found = judge("backward.interleaved", adapter=broken(Breaks(forward=forward)))
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.lengths")
+
+
+def test_an_adapter_cannot_end_the_run_with_the_harness_own_words(judge: Judge, broken: Broken) -> None:
+    def names(_given: dict[str, HookInfo]) -> dict[str, HookInfo]:
+        raise Unrunnable("no checkpoint here")
+
+    assert judge("hooks.present", adapter=broken(altered(names=names))).verdict is Verdict.ERROR
 
 
 # --- other names -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from verifier.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "intervene" and one.applies != "thorough"]
 IDS.remove("intervene.layers")  # of three layers or more
+IDS.remove("intervene.aliases")  # of points with a second name
 EDITS = ["intervene.replace", "intervene.add", "intervene.zero", "intervene.swap"]
 SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from xml.etree import ElementTree
 
 import pytest
@@ -121,6 +122,18 @@ def test_a_shard_says_which_it_is_and_goes_into_a_folder_of_its_own(verifier, in
         found = record.read(in_folder / "reports" / f"falcon-mine-Right-{number}-of-2")
         assert found.run.asked["shard"] == f"{number}/2"
         assert len(found.cases) == sum(found.run.planned.values()) == 2
+
+
+def test_shards_of_cases_that_differ_in_dtype_are_one_run(verifier, tmp_path):
+    config = {"hidden_size": 16, "num_attention_heads": 2, "vocab_size": 60, "num_hidden_layers": 1}
+    lines = [{"family": "falcon", "config": config, "dtypes": dtypes} for dtypes in (["float32"], ["bfloat16"])]
+    file = tmp_path / "cases.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folders = [tmp_path / number for number in ("1", "2")]
+    for folder in folders:
+        shard = ("--shard", f"{folder.name}/2", "--out", folder)
+        assert verifier("run", "falcon", "--cases", file, "--adapter", "mine:Right", *FORWARD, *shard).status == 0
+    assert verifier("report", *folders, "--out", tmp_path / "report.html", "--gate").status == 0
 
 
 def test_shards_give_the_report_of_the_whole(verifier, shards, tmp_path):

@@ -276,6 +276,11 @@ def test_a_case_that_asks_for_what_hugging_face_has_not_is_nobodys_failure(verif
     assert ended.status == 2
     said = ended.err.splitlines()[-1]
     assert "asks for attention 'eagre', which is none of sdpa, eager (did you mean 'eager'?)" in said
+    # What was done before it is there to be read.
+    kept = record.read(tmp_path)
+    assert kept.end is not None
+    assert kept.end.exit == ended.status
+    assert verifier("report", tmp_path, "--gate").status == 3
 
 
 def test_limits_are_kept_in_the_record_and_their_units_are_known(verifier, tmp_path):

@@ -329,6 +329,7 @@ REDUCED = {
             "right_padding",
             "position_ids",
             "gradients",
+            "inference_mode",
             "loss",
             "patterns",
             "training",
@@ -342,6 +343,9 @@ REDUCED = {
     "hooks.values",
     "intervene.rows",
     "intervene.calls",
+    "intervene.aliases",
+    "backward.inputs_embeds",
+    "backward.interleaved",
     "backward.parameters",
     "state.interleaved",
     "state.written",
@@ -351,7 +355,7 @@ REDUCED = {
     "component.blocks",
 }
 REDUCED_THOROUGHLY = {
-    *(f"cache.{what}" for what in ("apart", "batch", "inputs_embeds")),
+    *(f"cache.{what}" for what in ("apart", "batch", "inputs_embeds", "long")),
     *(f"weights.{what}" for what in ("writing", "processed_points")),
     "intervene.alone",
 }

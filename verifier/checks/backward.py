@@ -186,7 +186,13 @@ def interleaved(case: Case) -> Finding:
     where the next one finds it, so that losses of two prompts (a contrast, a logit difference) have wrong gradients.
     """
     points = [one for one in _points(case) if traces.offered(case)[one.name].switch is None]
+    if not points:
+        raise NotApplicable("every hook point has a switch")
     subject, along = case.subject(), traces.cotangent(case, "plain")
+    try:
+        case.actual("one token")
+    except Exception as error:
+        raise Blocked("forward.lengths") from error
 
     def run(chosen: Sequence[Point]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

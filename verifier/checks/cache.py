@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -14,11 +13,22 @@ from verifier import reference
 from verifier.canonical import LOGIT_AXES, Point
 from verifier.case import Blocked, Case
 from verifier.checks import check
-from verifier.checks.decoding import Run, by_row, in_pieces, in_turn, judged, judged_in_pieces, piece, step
+from verifier.checks.decoding import (
+    Run,
+    by_row,
+    decoded_by_hf,
+    in_pieces,
+    in_turn,
+    judged,
+    judged_in_pieces,
+    piece,
+    step,
+)
 from verifier.comparison import Comparison, conclude, stated
 from verifier.numerics import precision, rms, same, semantics
 from verifier.outcome import Finding, NotApplicable, Verdict
 from verifier.scenarios import one_row
+from verifier.spec import SEMANTIC_DTYPE
 
 GREEDY_STEPS = 6
 PADDED_STEPS = 3  # positions of padded rows are counted wrongly from the first steps on, or never
@@ -132,32 +142,29 @@ def precise(case: Case) -> Finding:
     Judged where the logits of one forward in that dtype agree. A failure means that keys and values are kept more
     coarsely than the model computes them, or positions are counted in too few digits.
     """
-    length, blocked = case.spec.length, list[str]()
+    length = case.spec.length
     ends = [length - 3, length - 2, length - 1, length]
-
-    def compare() -> Iterator[Comparison]:
-        for dtype in case.spec.dtypes:
-            truth, inputs = case.true("plain", dtype).logits, case.inputs("plain", dtype)
-            judge = case.precision_judge("plain", dtype)
-            if judge.compare(dtype, case.actual("plain", dtype).logits, truth).verdict is Verdict.FAIL:
-                blocked.append(dtype)
-                continue
-            theirs = in_pieces(partial(reference.forward, case.reference(dtype)), inputs, ends)
-            ours = in_pieces(case.subject(dtype).forward, case.inputs("plain", dtype), ends)
-            own = rms(theirs.double() - truth)  # other kernels than in one forward
-            noise = math.hypot(case.noise("plain", dtype), own)
-            again = partial(_noise_again, case, dtype, own)
-            yield precision(noise, again).compare(
-                f"{dtype}, decoded", ours, truth, rows=case.scenario("plain").rows, axes=LOGIT_AXES
-            )
-
     case.agreeing_rows("plain")
-    made = list(compare())
-    if not made and blocked:
-        raise Blocked(f"forward.{blocked[0]}")
-    if not made:
-        raise NotApplicable("no working dtype was asked for")
-    return conclude(made)
+
+    def decode(run: Run, dtype: str = SEMANTIC_DTYPE) -> Tensor:
+        return in_pieces(run, case.inputs("plain", dtype), ends)
+
+    # What is decoded wrongly in float64 is told by `cache.stepwise`, and of HF by `reference.cache`.
+    ours = case.compare_logits("decoded", decode(case.subject().forward), "plain")
+    theirs = [case.compare_logits("decoded", one, "plain") for one in decoded_by_hf(case, decode)]
+    for what, made in (("cache.stepwise", [ours]), ("reference.cache", theirs)):
+        if not made or any(one.verdict is Verdict.FAIL for one in made):
+            raise Blocked(what)
+
+    def compare(dtype: str) -> Comparison:
+        truth = case.true("plain", dtype).logits
+        # HF's decoding takes other kernels than its one forward, and is off otherwise.
+        own = rms(decode(partial(reference.forward, case.reference(dtype)), dtype).double() - truth)
+        judge = precision(math.hypot(case.noise("plain", dtype), own), partial(_noise_again, case, dtype, own))
+        given = decode(case.subject(dtype).forward, dtype)
+        return judge.compare(f"{dtype}, decoded", given, truth, rows=case.scenario("plain").rows, axes=LOGIT_AXES)
+
+    return conclude(compare(dtype) for dtype in case.dtypes_that_agree())
 
 
 def _noise_again(case: Case, dtype: str, own: float) -> float:

@@ -78,7 +78,7 @@ def judged(
             continue
         found = judge.compare(where, ours, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES)
         if found.verdict is Verdict.FAIL:
-            theirs = theirs or _decoded_by_hf(case, decode)
+            theirs = theirs or decoded_by_hf(case, decode)
             follows = any(
                 judge.compare(where, one, truth, defined=defined).verdict is Verdict.FAIL
                 and judge.compare(where, ours, one, defined=defined).verdict is not Verdict.FAIL
@@ -93,7 +93,7 @@ def judged(
         raise Blocked("reference.cache: HF's own decoding differs from its one forward, and the subject decodes so")
 
 
-def _decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
+def decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
     """What HF itself decodes so, if it can."""
     try:
         return [decode(lambda inputs: reference.forward(case.reference(), inputs))]

@@ -176,7 +176,7 @@ def loss(case: Case) -> Finding:
     ]
     wanted = case.scenario("padded labels").inputs.labels
     assert wanted is not None
-    if bool((wanted != NO_LABEL).any()) and bool(case.agreeing_rows("padded").all()):
+    if bool((wanted != NO_LABEL).any()) and case.agrees("padded"):
         made.append(_judged_loss(case, "padded labels", "loss beside padding"))
     return conclude(made)
 
@@ -367,7 +367,8 @@ def _precision(dtype: str) -> Check:
             # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
             far = case.spec.thorough or case.spec.label is not None
             others = ("padded position ids", "inputs embeds") if case.spec.thorough else ()
-            for scenario in ("plain", "padded", *(["long"] if far else []), *others):
+            further = [scenario for scenario in others if case.agrees(scenario)]
+            for scenario in ("plain", "padded", *(["long"] if far else []), *further):
                 chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
                 given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
                 defined = (chosen.real & agreeing[:, None])[..., None]
@@ -384,7 +385,7 @@ def _precision(dtype: str) -> Check:
                     again=partial(case.noise_by_position_again, scenario, dtype),
                 )
 
-            if case.spec.thorough:
+            if case.spec.thorough and _judged_loss(case, "labels", "loss").verdict is not Verdict.FAIL:
                 of_labels = case.true("labels", dtype).loss
                 assert of_labels is not None
                 judge = precision(case.loss_noise(dtype))

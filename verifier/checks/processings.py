@@ -61,18 +61,29 @@ def judged(
     subject: Subject = case.subject().processings.apply(names)  # type: ignore[attr-defined]
     try:
         seen = _run(case, subject, [point.name for point in points])
-        beside = _run(case, subject, [], PADDED)[LOGITS] if padded else None
+        made = _shown(case, label, promised, seen, points, rows)
+        if padded and promised & {LOGITS, LOG_PROBABILITIES} and not any(one.verdict is Verdict.FAIL for one in made):
+            beside = _run(case, subject, [], PADDED)[LOGITS]
+            made.append(_comes_out(case, f"{label}, padded", promised, beside, case.agreeing_rows(PADDED), PADDED))
     finally:
         subject.close()
+    return made
+
+
+def _shown(
+    case: Case,
+    label: str,
+    promised: frozenset[str],
+    seen: Mapping[str, Tensor],
+    points: Sequence[Point],
+    rows: Tensor,
+) -> list[Comparison]:
     made = [stated(point.name, "it no longer fires") for point in points if point.name not in seen]
     if points:
         made += places.judged(case, SCENARIO, seen, points=points, rows=rows)
     made = [replace(one, where=f"{label}: {one.where}") for one in made]
     if promised & {LOGITS, LOG_PROBABILITIES}:
         made.append(_comes_out(case, label, promised, seen[LOGITS], rows))
-        if beside is not None:
-            rows = case.agreeing_rows(PADDED)
-            made.append(_comes_out(case, f"{label}, padded", promised, beside, rows, PADDED))
     return made
 
 

@@ -263,7 +263,11 @@ def together(case: Case) -> Finding:
     looked_at: list[Point] = []
     if case.spec.thorough and "hooks" in case.subject().capabilities and any("hook" in kept for kept in promised):
         looked_at = [point for point in places.agreeing_points(case) if point.kind.template in promised]
-    return conclude(processings.judged(case, names, promised, looked_at, padded=case.spec.thorough))
+    return conclude(
+        processings.judged(
+            case, names, promised, looked_at, padded=case.spec.thorough and case.agrees(processings.PADDED)
+        )
+    )
 
 
 @check("weights.unprocessed", needs=["processings"], applies="thorough")

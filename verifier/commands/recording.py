@@ -29,7 +29,7 @@ from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, VerifierError
 from verifier.known.entries import Baseline, Held
 from verifier.report import pipe
-from verifier.spec import WORKING_DTYPES, CaseSpec
+from verifier.spec import CaseSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -252,8 +252,9 @@ def header_of(
         "checkpoint": options.checkpoint,
         "cases": None if options.cases is None else str(options.cases),
         "everywhere": options.everywhere,
-        "dtype": [dtype for dtype in WORKING_DTYPES if any(dtype in spec.dtypes for spec in specs)],
-        "device": specs[0].device,
+        # Each of the cases in a file has its own.
+        "dtype": [] if options.cases is not None else list(options.dtypes),
+        "device": None if options.cases is not None else options.device,
         "baseline": None if baseline is None else f"{baseline.path} ({baseline.digest})",
         "shard": None if options.shard is None else str(options.shard),
         "gate": list(options.gate),

@@ -30,7 +30,7 @@ _EXIT_SECONDS = 2.0
 # A process that is to be ended gets this long to write down where it is.
 _STACK_SECONDS = 1.0
 # A message is written in one go.
-_MESSAGE_SECONDS = 5
+_MESSAGE_SECONDS = 10
 # Output beyond this is dropped: nobody reads it, and a disk is soon full.
 _LOG_BYTES = 2**24
 
@@ -184,6 +184,7 @@ def _hurry(pipe: connection.Connection) -> None:
     """Make reading from it fail where a message that has begun is not there soon: it is then none of ours."""
     if hasattr(socket, "SO_RCVTIMEO"):
         with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+            end.setblocking(True)  # whatever this process wishes of its other sockets
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _MESSAGE_SECONDS, 0))
 
 
@@ -265,6 +266,7 @@ class Crew:
 
     def _start(self) -> Worker:
         ours, theirs = self._context.Pipe()
+        _hurry(ours)
         log = self._folder / f"worker-{self._started}"
         self._started += 1
         plan = self._plan
@@ -284,6 +286,5 @@ class Crew:
             raise
         finally:
             theirs.close()
-        _hurry(ours)
         number = next(one for one in itertools.count() if all(one != worker.number for worker in self.workers))
         return Worker(process=process, pipe=ours, log=log, number=number)

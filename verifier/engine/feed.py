@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from verifier.engine.run import run as run_plan
 from verifier.engine.worker import Result, told
 from verifier.outcome import Outcome
 from verifier.spec import CaseSpec
+from verifier.standing import standing
 
 
 class Feed(Protocol):
@@ -117,7 +117,7 @@ class Here:
         self.lost: list[WorkerLost] = []
 
     def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
-        with threads_kept(), contextlib.chdir("."):
+        with threads_kept(), standing():
             return self._run(self._plan, spec, checks)
 
     def _run(self, plan: Plan, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:

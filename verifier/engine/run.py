@@ -240,7 +240,7 @@ class _Coordinator:
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
         elif spec is not None:
             yield from self._suspect(worker, spec, death)
-        elif worker.ended is None and not self._plan.look:
+        elif not self._plan.look:
             # It had finished its case, so there is nothing that is to be run again; but nobody may overlook it.
             if worker.last is None:
                 raise HarnessError(f"a worker {death.how} before its first case", death.detail)

@@ -17,6 +17,7 @@ _SAME = ("family", "adapter", "adapter_name", "adapter_version", "versions", "fl
 _WORST_FIRST = (
     ExitStatus.INTERRUPTED,
     ExitStatus.BROKEN,
+    ExitStatus.USAGE,
     ExitStatus.DIFFERS,
     ExitStatus.INCONCLUSIVE,
     ExitStatus.CONFORMS,

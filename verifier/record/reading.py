@@ -21,8 +21,7 @@ from verifier.spec import CaseSpec
 
 T = TypeVar("T")
 
-# With which a run may have ended: a wrong command line leaves no record.
-_ENDS = frozenset(ExitStatus) - {ExitStatus.USAGE}
+_ENDS = frozenset(ExitStatus)
 
 
 def read(path: Path) -> Record:

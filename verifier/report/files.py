@@ -16,7 +16,7 @@ def put(content: str, path: Path) -> None:
     Raises:
         UsageError: it cannot be written there, or a record is there.
     """
-    if not path.name or path.is_dir():
+    if not path.name or os.path.isdir(path):
         raise UsageError(f"cannot write the report {str(path)!r}: it is a folder; name a file")
     if _is_record(path):
         raise UsageError(f"{str(path)!r} is a record, and is not overwritten by a report; name another file")
