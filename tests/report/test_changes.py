@@ -16,6 +16,7 @@ from verifier.report import changes_json
 from verifier.report.changes import Kind
 from verifier.report.circumstances import Difference
 from verifier.report.comparing import compare
+from verifier.report.findings import findings
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
 PLAIN = {"bias": False, "alibi": False, "kv_heads": None}
@@ -252,6 +253,10 @@ def test_what_a_campaign_shrank_is_shown_at_its_minimal_case(make):
     )
     (broken,) = compare(make(specs()), replace(record, found={fingerprint: minimal})).of(Kind.BROKEN)
     assert (broken.smallest.id, broken.differs) == (minimal.case, minimal.differs)
+    for cut, said in ((False, ""), (True, ", which the campaign's time cut off: there may be a smaller one")):
+        (shown,) = findings(replace(record, found={fingerprint: replace(minimal, cut=cut)}), upstream=False)
+        words = f"after 3 cases, shrunk in 9{said}; it came again 2 of 2 times in fresh processes"
+        assert shown.shrinking == words
 
 
 def test_failures_are_in_the_order_of_the_checks_and_the_most_frequent_first(compared):
