@@ -343,7 +343,7 @@ def _run(dtypes: tuple[str, ...], no_baseline: bool, **options: Any) -> ExitStat
     metavar="DIR",
     help="Where record, report and the cases that are kept go. Default: reports/FAMILY-ADAPTER-fuzz.",
 )
-@click.option("--timeout", type=_duration, help="What a case may take; 0 for no limit. Default: 30s.")
+@click.option("--timeout", type=_duration, help="What a case may take; 0 for no limit. Default: 60s.")
 @click.option("--memory", type=_size, help="What a case may take on top; 0 for no limit. Default: 4G.")
 @_shows_traceback
 @_configured(without=["out"])

@@ -17,7 +17,7 @@ from verifier.commands.selection import parse_where
 from verifier.engine import catalogue
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
-from verifier.engine.limits import TINY_BYTES, Limits
+from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.fuzz import kept
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from verifier.fuzz.campaign import Order
     from verifier.fuzz.fields import Space
 
-# A tiny case takes a second or two with all its checks; one that hangs is waited for often.
-SECONDS = 30.0
-# The largest cases of the space, with all interventions and their gradients, are a hundred times the matrix's.
+# The largest cases of the space, with all interventions and their gradients, are a hundred times the matrix's: some
+# seconds, where other work has the cores half a minute. One that hangs is waited for often.
+SECONDS = TINY_SECONDS
 BYTES = 2 * TINY_BYTES
 
 
