@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -81,6 +83,54 @@ def test_what_an_adapter_starts_ends_with_it(plan, tmp_path, monkeypatch):
             return
         time.sleep(0.05)
     pytest.fail("it is there still")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not tell of other processes")
+def test_an_import_that_starts_a_thread_leaves_no_process_behind(tmp_path):
+    """The thread runs where modules are imported for all workers, and keeps that process from ending by itself."""
+    (tmp_path / "threaded.py").write_text(
+        "import threading, time\n"
+        "from verifier import reference\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "class Subject:\n"
+        "    capabilities = changes = frozenset()\n"
+        "    def __init__(self, model):\n"
+        "        self.model = model\n"
+        "    def forward(self, inputs):\n"
+        "        return reference.forward(self.model, inputs)\n"
+        "    def close(self):\n"
+        "        pass\n"
+        "class Right:\n"
+        "    name = version = 'right'\n"
+        "    def wrap(self, model):\n"
+        "        return Subject(model)\n"
+    )
+    where = "alibi=true,new_decoder_architecture=false,multi_query=true,num_ln_in_parallel_attn=1,bias=false"
+    mark = f"{tmp_path}/of-this-test"
+    command = [sys.executable, "-m", "verifier", "run", "falcon", "--adapter", "threaded:Right", "--where", where]
+    ended = subprocess.run(
+        [*command, "--only", "build.adapter", "--workers", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "VERIFIER_TEST_MARK": mark},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+    def alive() -> list[str]:
+        found = []
+        for place in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark.encode() in place.read_bytes():
+                    found.append(place.parent.name)
+        return found
+
+    deadline = time.monotonic() + 10
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive() == []
 
 
 def test_a_death_after_the_last_check_is_no_pass(plan):
