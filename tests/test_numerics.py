@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +299,22 @@ def test_where_all_passes_the_nearest_to_its_bound_is_kept() -> None:
 def test_nothing_compared_proves_nothing() -> None:
     with pytest.raises(NotApplicable, match="nothing to compare"):
         conclude([])
+
+
+@pytest.mark.parametrize("error", [NotApplicable("nothing is defined here"), RuntimeError("it cannot be called so")])
+@pytest.mark.parametrize("before", [Verdict.FAIL, Verdict.REDUCED, Verdict.PASS])
+def test_what_is_raised_hides_no_difference_that_was_found_before(before: Verdict, error: Exception) -> None:
+    def compare() -> Iterator[Comparison]:
+        yield judged("a", before)
+        raise error
+
+    if before is Verdict.FAIL:
+        found = conclude(compare())
+        assert (found.verdict, found.where) == (Verdict.FAIL, "a")
+        assert found.message == f"fail!; after that {type(error).__name__}: {error}"
+    else:
+        with pytest.raises(type(error), match=str(error)):
+            conclude(compare())
 
 
 def test_what_is_stated_is_so_or_not() -> None:

@@ -113,6 +113,17 @@ def test_a_loss_that_is_wrong_anyway_is_told_once(judge: Judge, broken: Broken) 
     assert judge("forward.loss", adapter=adapter).verdict is Verdict.FAIL
 
 
+def test_an_adapter_that_takes_no_labels_is_told_of_once(judge: Judge, broken: Broken) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if inputs.labels is not None:
+            raise TypeError("no labels here")
+        return subject.forward(inputs)
+
+    adapter = broken(Breaks(forward=forward))
+    assert judge("forward.float32", adapter=adapter, depth="thorough").verdict is Verdict.PASS
+    assert judge("forward.loss", adapter=adapter).verdict is Verdict.ERROR
+
+
 def test_a_loss_is_judged_where_no_mask_can_be_given(judge: Judge, broken: Broken) -> None:
     def forward(subject: Subject, inputs: Inputs) -> Output:
         if inputs.attention_mask is not None:
