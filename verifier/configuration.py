@@ -26,16 +26,19 @@ class _Wrong(Exception):
     """What a value is not: `no text`."""
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+
+
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
+    if not _is_text(value):
         raise _Wrong("no text")
-    return value
+    text: str = value
+    return text
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(
-        isinstance(one, str) and one.strip() and "\0" not in one for one in value
-    ):
+    if not isinstance(value, list) or not all(map(_is_text, value)):
         raise _Wrong("no list of texts")
     return tuple(value)
 

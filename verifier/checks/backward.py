@@ -185,9 +185,7 @@ def interleaved(case: Case) -> Finding:
     With readers on every point that are there for both. A failure means that a forward leaves what its backward needs
     where the next one finds it, so that losses of two prompts (a contrast, a logit difference) have wrong gradients.
     """
-    points = [one for one in _points(case) if traces.offered(case)[one.name].switch is None]
-    if not points:
-        raise NotApplicable("every hook point has a switch")
+    points = edited_calls.open_points(case)
     subject, along = case.subject(), traces.cotangent(case, "plain")
     try:
         case.actual("one token")

@@ -160,15 +160,13 @@ def precise(case: Case) -> Finding:
         truth = case.true("plain", dtype).logits
         # HF's decoding takes other kernels than its one forward, and is off otherwise.
         own = rms(decode(partial(reference.forward, case.reference(dtype)), dtype).double() - truth)
-        judge = precision(math.hypot(case.noise("plain", dtype), own), partial(_noise_again, case, dtype, own))
+        judge = precision(
+            math.hypot(case.noise("plain", dtype), own), lambda: math.hypot(case.noise_again("plain", dtype), own)
+        )
         given = decode(case.subject(dtype).forward, dtype)
         return judge.compare(f"{dtype}, decoded", given, truth, rows=case.scenario("plain").rows, axes=LOGIT_AXES)
 
     return conclude(compare(dtype) for dtype in case.dtypes_that_agree())
-
-
-def _noise_again(case: Case, dtype: str, own: float) -> float:
-    return math.hypot(case.noise_again("plain", dtype), own)
 
 
 @check("cache.batch", needs=["cache"], applies="thorough")

@@ -20,7 +20,7 @@ from verifier.spec import SEMANTIC_DTYPE, SINGLE
 from verifier.traces import hooked
 
 
-def _open_points(case: Case) -> list[Point]:
+def open_points(case: Case) -> list[Point]:
     """The points that agree and need no switch: all of them can be edited in one forward."""
     case.agreeing_rows("plain")
     found = [one for one in places.agreeing_points(case) if traces.offered(case)[one.name].switch is None]
@@ -114,7 +114,7 @@ def acting_points(case: Case) -> list[Point]:
     Raises:
         Blocked: together they have another one.
     """
-    points, plainly = _open_points(case), _on(case, "plainly", "plain", "forward.logits")
+    points, plainly = open_points(case), _on(case, "plainly", "plain", "forward.logits")
 
     def wrong(chosen: Sequence[Point]) -> bool:
         found = _edited(case, plainly, chosen, plainly.name)
@@ -194,7 +194,7 @@ def generation(case: Case) -> Finding:
     The numbers of an activation of the stream are put in reverse at every step. A failure means that a model that is
     steered writes what it would have written anyway, or something else.
     """
-    point = next((one for one in reversed(_open_points(case)) if one.axes == RESIDUAL), None)
+    point = next((one for one in reversed(open_points(case)) if one.axes == RESIDUAL), None)
     if point is None:
         raise NotApplicable("the adapter shows no activation of the width of the stream")
     prompt, subject = case.inputs("plain").input_ids, case.subject()

@@ -35,11 +35,10 @@ class Limits:
     def or_as_asked(self, seconds: float | None, memory: int | None) -> Limits:
         """These, where nothing was asked for (None); 0 asks for no limit. Who gives a case longer than importing may
         take gives that as long."""
-        loading = LOADING_SECONDS if seconds is None else max(LOADING_SECONDS, seconds) if seconds else None
         return Limits(
             seconds=self.seconds if seconds is None else seconds or None,
             bytes=self.bytes if memory is None else memory or None,
-            loading=loading,
+            loading=None if seconds == 0 else max(LOADING_SECONDS, seconds or 0.0),
         )
 
 

@@ -192,8 +192,7 @@ def _processed_without_a_mask(right: Any, names: Set[str]) -> Subject:
     def forward(subject: Subject, inputs: Inputs) -> Output:
         return subject.forward(replace(inputs, attention_mask=None))
 
-    made: Subject = MutantSubject(right.apply(names), Breaks(forward=forward))
-    return made
+    return MutantSubject(right.apply(names), Breaks(forward=forward))
 
 
 FAULTS: tuple[Fault, ...] = (

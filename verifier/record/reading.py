@@ -21,8 +21,6 @@ from verifier.spec import CaseSpec
 
 T = TypeVar("T")
 
-_ENDS = frozenset(ExitStatus)
-
 
 def read(path: Path) -> Record:
     """The record in a file, or in a folder that holds one.
@@ -204,16 +202,16 @@ def _run_line(path: Path, data: Mapping[str, Any]) -> RunLine:
         for check in values["checks"]:
             if not isinstance(check, dict) or not isinstance(check.get("id"), str):
                 raise UsageError("a check has no `id`")
-            _require(check.values(), str, "what is said of a check is no text")
-        _require(values["versions"].values(), str, "a version is no text")
+            _require_texts(check.values(), "what is said of a check")
+        _require_texts(values["versions"].values(), "a version")
         if not all(map(is_count, values["planned"].values())):
             raise UsageError("`planned` holds what is no number of cases")
         return RunLine(**values, limits=_limits(data))
 
 
-def _require(values: Iterable[Any], kind: type, otherwise: str) -> None:
-    if not all(isinstance(value, kind) for value in values):
-        raise UsageError(otherwise)
+def _require_texts(values: Iterable[Any], what: str) -> None:
+    if not all(isinstance(value, str) for value in values):
+        raise UsageError(f"{what} is no text")
 
 
 def _limits(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,7 +289,7 @@ def _settled(data: Mapping[str, Any]) -> Settled:
 
 def _end(data: Mapping[str, Any]) -> EndLine:
     status = _take(data, "exit", int)
-    if status not in _ENDS:
+    if status not in list(ExitStatus):
         raise UsageError(f"`exit` is {reprlib.repr(status)}, with which no run ends")
     return EndLine(
         counts=_take(data, "counts", dict),

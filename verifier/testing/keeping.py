@@ -78,20 +78,18 @@ class Keeper:
         self._folder = folder
         self._folders = contextlib.ExitStack()
         self._spare: Path | None = None
-        self._open: dict[str, _Open] = {}
-        self._given_up: set[str] = set()  # the plans of which not even the first line could be written
+        self._open: dict[str, _Open | None] = {}  # None where not even the first line could be written
 
     def note(self, news: Mapping[str, Any]) -> None:
         """Take in what a share told."""
         plan = news["plan"]
-        if plan in self._given_up:
-            return
         try:
             if plan not in self._open:
-                self._given_up.add(plan)
+                self._open[plan] = None
                 self._open[plan] = self._begin(plan, news["of"])
-                self._given_up.remove(plan)
-            self._write(self._open[plan], news)
+            one = self._open[plan]
+            if one is not None:
+                self._write(one, news)
         except VerifierError as error:  # a full disk: the tests go on
             if str(error) not in self.complaints:
                 self.complaints.append(str(error))
@@ -150,7 +148,7 @@ class Keeper:
         """
         found = []
         with self._folders:
-            for one in self._open.values():
+            for one in filter(None, self._open.values()):
                 try:
                     self._end(one, stop, seconds)
                     kept = record.read(one.writer.path)
