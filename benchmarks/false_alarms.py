@@ -21,14 +21,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from verifier.adapter import DEFAULT
+from verifier.cases.spec import CaseSpec
 from verifier.engine.events import OutcomeReady, RunFinished
 from verifier.engine.limits import defaults
 from verifier.engine.plan import Plan
 from verifier.engine.run import run
 from verifier.families.falcon_configs import FLAGS
 from verifier.families.falcon_refusals import refusal
-from verifier.outcome import Outcome, Verdict
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Outcome, Verdict
 
 LEAST_WIDTH = 12
 THOROUGH = 20  # one case in so many is asked what is too dear for each

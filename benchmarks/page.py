@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 from verifier import record
+from verifier.analysis.view import whole
+from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
-from verifier.outcome import Outcome, Verdict
+from verifier.judging.outcome import Outcome, Verdict
 from verifier.report import html
-from verifier.report.whole import whole
-from verifier.spec import CaseSpec
 
 FLAGS = {f"flag_{number}": [False, True] for number in range(6)}
 BUGS = 20

@@ -21,15 +21,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from verifier import family, matrix
+from verifier import family
 from verifier.adapter import Inputs, Output
 from verifier.bench.processes import shared_out, tree
+from verifier.cases import matrix
+from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, Heartbeat, OutcomeReady, WorkerLost
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 from verifier.engine.run import run
-from verifier.outcome import Verdict
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Verdict
 
 FAMILY = "falcon"
 CHECK = "build.adapter"
@@ -56,9 +57,9 @@ class Subject:
         self._model = model
 
     def forward(self, inputs: Inputs) -> Output:
-        from verifier import reference
+        from verifier.reference import models
 
-        return reference.forward(self._model, inputs)
+        return models.forward(self._model, inputs)
 
     def close(self) -> None:
         pass

@@ -17,9 +17,10 @@ import pytest
 import torch
 import transformers
 
-from verifier import adapter, alike, family
+from verifier import adapter, family
 from verifier.adapter import Adapter
 from verifier.families.falcon import FalconFamily
+from verifier.observing import reuse
 
 collect_ignore = ["sample"]  # a project of its own, whose tests run in an environment of its own
 
@@ -66,7 +67,7 @@ def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     changed how that is done, and leaves Ctrl-C as it was, which Python's debugger does not."""
     changes = "monkeypatch" in request.fixturenames
     if changes:
-        alike.forget()
+        reuse.forget()
     path, written, interrupt = list(sys.path), str(tmp_path_factory.getbasetemp()), signal.getsignal(signal.SIGINT)
     for name, module in list(sys.modules.items()):
         if _nobodys.get(name) is module:
@@ -77,6 +78,6 @@ def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             _nobodys[name] = module
     yield
     if changes:
-        alike.forget()
+        reuse.forget()
     sys.path[:] = path
     signal.signal(signal.SIGINT, interrupt)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from verifier.cases.spec import CaseSpec
 from verifier.families.falcon_refusals import refusal
 from verifier.family import Family
-from verifier.spec import CaseSpec
 
 # No two alike, and unlike the inputs' [5, 7]; six heads in three groups of two.
 DIMS: Mapping[str, Any] = {

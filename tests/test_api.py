@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import verifier
-from verifier import Result, adapter, record, reference
+from verifier import Result, adapter, record
 from verifier.errors import ExitStatus, ImportFailed, Inconclusive, UsageError
+from verifier.reference import models
 
 FEW = "alibi=true,new_decoder_architecture=false,multi_query=true,num_ln_in_parallel_attn=1,num_kv_heads=none"
 ONLY = ("build.adapter", "forward.logits", "forward.causality")
@@ -27,7 +28,7 @@ class Subject:
         self.model = model
 
     def forward(self, inputs: adapter.Inputs) -> adapter.Output:
-        return reference.forward(self.model, inputs)
+        return models.forward(self.model, inputs)
 
     def close(self) -> None:
         pass

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from verifier import adapter, checks, family, matrix
-from verifier.trial import run_case
+from verifier import adapter, checks, family
+from verifier.cases import matrix
+from verifier.checks.runner import run_case
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

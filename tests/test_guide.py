@@ -20,11 +20,12 @@ import pytest
 import yaml
 from terminals import environment
 
-from verifier import checks, matrix
+from verifier import checks
+from verifier.cases import matrix
+from verifier.checks.runner import run_case
 from verifier.errors import ExitStatus
 from verifier.families.falcon import FalconFamily
-from verifier.outcome import Verdict
-from verifier.trial import run_case
+from verifier.judging.outcome import Verdict
 
 TESTS = Path(__file__).parent
 GUIDE = TESTS.parent / "docs" / "adapters.md"

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from verifier import checks, family, faults, matrix
-from verifier.outcome import Outcome, Verdict
+from verifier import checks, family, faults
+from verifier.cases import matrix
+from verifier.checks.runner import run_case
+from verifier.faults.selftest import Kill
+from verifier.judging.outcome import Outcome, Verdict
 from verifier.report import kills
-from verifier.selftest import Kill
-from verifier.trial import run_case
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -25,8 +25,8 @@ import pytest
 from terminals import environment
 
 from verifier import record
+from verifier.baseline.file import NAME as KNOWN_FILE
 from verifier.errors import ExitStatus
-from verifier.known.file import NAME as KNOWN_FILE
 
 pytest.importorskip("hatchling", reason="hatchling is not installed; the extra `dev` has it")
 

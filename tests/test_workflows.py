@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from verifier import cli
-from verifier.shards import Shard
+from verifier.cases.shards import Shard
 
 ROOT = Path(__file__).parent.parent
 ACTION = ROOT / "action.yml"

@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from verifier.analysis.findings import Finding, described
+from verifier.analysis.view import Whole, whole
+from verifier.baseline.excusing import judged
 from verifier.commands.recording import recorded
 from verifier.commands.run import REPORT_FILE
 from verifier.commands.wishes import Wishes, asked_for
 from verifier.errors import ExitStatus, UsageError
-from verifier.known.excusing import judged
 from verifier.record import Record, read
-from verifier.report.findings import Finding, described
-from verifier.report.whole import Whole, whole
 
 if TYPE_CHECKING:
     import pandas
@@ -105,7 +105,8 @@ class Result:
         Raises:
             UsageError: it cannot be written there.
         """
-        from verifier.report import files, html
+        from verifier.record import files
+        from verifier.report import html
 
         files.put(html.render([self.whole]), Path(path))
         return Path(path)

@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from verifier import configuration, measures
+from verifier.cases.shards import shard_of
+from verifier.cases.spec import WORKING_DTYPES
+from verifier.commands import configuration, measures
 from verifier.errors import ExitStatus, UsageError, VerifierError, one_line
 from verifier.plugins import nearest
 from verifier.report import pipe
-from verifier.shards import shard_of
-from verifier.spec import WORKING_DTYPES
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = ("html", "markdown")

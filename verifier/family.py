@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from verifier.taps import Taps
+    from verifier.reference.taps import Taps
 
 GROUP = "verifier.families"
 

@@ -160,7 +160,7 @@ class _Main:
 
     def _at_home(self) -> contextlib.AbstractContextManager[None]:
         """Where pytest was started, from where paths lead, wherever a test or an adapter has gone since."""
-        from verifier.standing import standing
+        from verifier.engine.working_directory import standing
 
         return standing(self._config.invocation_params.dir)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from verifier import cli, family, record
-from verifier.known.entries import Baseline, State
-from verifier.known.file import read
-from verifier.predicates import holds
+from verifier.baseline.file import read
+from verifier.cases.predicates import holds
+from verifier.record.known_failure import Baseline, State
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "adapters" / "verifier_lens" / "verifier-known.toml"

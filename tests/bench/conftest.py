@@ -8,7 +8,7 @@ import pytest
 
 from verifier.bench.clock import Kind, Tally
 from verifier.bench.orders import CaseRun, CheckRun
-from verifier.spec import CaseSpec
+from verifier.cases.spec import CaseSpec
 
 MakeRun = Callable[..., CaseRun]
 

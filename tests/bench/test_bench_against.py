@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from verifier.bench import against, children
+from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
-from verifier.spec import CaseSpec
 
 
 @pytest.fixture(autouse=True)

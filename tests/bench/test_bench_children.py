@@ -12,8 +12,8 @@ import pytest
 
 from verifier.bench import children, processes
 from verifier.bench.orders import Order
+from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError, VerifierError
-from verifier.spec import CaseSpec
 
 PYTHON = sys.executable
 MEBIBYTE = 2**20

@@ -9,7 +9,7 @@ import pytest
 from verifier.bench import costs
 from verifier.bench.clock import Kind
 from verifier.bench.sample import Stratum
-from verifier.spec import CaseSpec
+from verifier.cases.spec import CaseSpec
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from verifier import family
 from verifier.bench import growth
 from verifier.bench.curves import Curve, Growth, Point, fit
+from verifier.cases.spec import CaseSpec
 from verifier.family import AXES, Axis
-from verifier.spec import CaseSpec
 
 SIZES = (1, 2, 4, 8, 16)
 

@@ -14,12 +14,12 @@ from torch.overrides import TorchFunctionMode
 from transformers import GenerationMixin
 
 from verifier import family as families
-from verifier import matrix
 from verifier.bench import children
 from verifier.bench.clock import Kind
 from verifier.bench.instrument import Instrument, instrument
 from verifier.bench.orders import Order
-from verifier.spec import CaseSpec
+from verifier.cases import matrix
+from verifier.cases.spec import CaseSpec
 
 
 class Model(nn.Module):

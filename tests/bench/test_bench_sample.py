@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from verifier.bench import sample
-from verifier.spec import CaseSpec
+from verifier.cases.spec import CaseSpec
 
 
 def cases(spec: CaseSpec, **counts: int) -> list[CaseSpec]:

@@ -11,10 +11,10 @@ from one_check import DEFAULT, AmongAll, Broken, Judge
 
 from verifier import checks
 from verifier.adapter import Adapter
+from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import MutantAdapter
-from verifier.outcome import Outcome
-from verifier.trial import run_case
+from verifier.judging.outcome import Outcome
 
 
 @pytest.fixture(scope="session")

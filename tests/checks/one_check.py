@@ -9,7 +9,7 @@ from falcons import KINDS
 from torch import nn
 
 from verifier.faults.mutants import Breaks, MutantAdapter
-from verifier.outcome import Outcome
+from verifier.judging.outcome import Outcome
 
 DEFAULT = KINDS["two-norms-grouped-rope"]
 

@@ -15,7 +15,7 @@ from verifier import checks
 from verifier.adapter import Edit
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Breaks, replacing
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "backward"]
 THOROUGH = [one.id for one in checks.registered() if one.area == "backward" and one.applies == "thorough"]

@@ -12,11 +12,12 @@ from one_check import DEFAULT, AmongAll, Broken, Judge
 from torch import nn
 from transformers.models.falcon import modeling_falcon
 
-from verifier import checks, reference
+from verifier import checks
 from verifier.adapter import CHANGES, AdapterRefusal, Inputs, Output
+from verifier.checks.runner import run_case
 from verifier.faults.mutants import Breaks
-from verifier.outcome import Verdict
-from verifier.trial import run_case
+from verifier.judging.outcome import Verdict
+from verifier.reference import models
 
 IDS = [one.id for one in checks.registered() if one.area == "build"]
 
@@ -33,7 +34,7 @@ class Subject:
             setattr(self, name, value)
 
     def forward(self, inputs: Inputs) -> Output:
-        return reference.forward(self.model, inputs)
+        return models.forward(self.model, inputs)
 
     def close(self) -> None: ...
 

@@ -13,12 +13,13 @@ from falcons import KINDS, LENGTH, SPREAD, build, tokens
 from one_check import AmongAll, Broken, Judge
 from torch import Tensor
 
-from verifier import checks, reference
+from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Breaks, Delegate, replacing
-from verifier.numerics import semantics
-from verifier.outcome import Verdict
+from verifier.judging.numerics import semantics
+from verifier.judging.outcome import Verdict
+from verifier.reference import models
 
 IDS = [one.id for one in checks.registered() if one.area == "cache"]
 THOROUGH = [one.id for one in checks.registered() if one.area == "cache" and one.applies == "thorough"]
@@ -145,13 +146,13 @@ class HuggingSubject:
         self.cache = self
 
     def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
-        sequences, _ = reference.greedy(
+        sequences, _ = models.greedy(
             self.model, input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask
         )
         return sequences
 
     def forward(self, inputs: Inputs) -> Output:
-        output = reference.forward(self.model, inputs)
+        output = models.forward(self.model, inputs)
         return output if inputs.cache is None else replace(output, logits=output.logits * self.factor)
 
     def close(self) -> None: ...
@@ -315,7 +316,7 @@ def test_hfs_own_continuation_is_greedy_and_never_ends(falcon: FalconFamily, eos
     model = build(falcon, ROPE)
     model.generation_config.eos_token_id = eos
     kept = model.generation_config
-    sequences, logits = reference.greedy(model, tokens(), max_new_tokens=9)
+    sequences, logits = models.greedy(model, tokens(), max_new_tokens=9)
     assert sequences.shape == (3, LENGTH + 9)
     assert torch.equal(sequences[:, :LENGTH], tokens())
     assert torch.equal(sequences[:, LENGTH:], logits.argmax(-1))

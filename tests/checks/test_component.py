@@ -17,7 +17,7 @@ from verifier import checks
 from verifier.canonical import COMPONENTS, template_of
 from verifier.checks import component
 from verifier.faults.mutants import Breaks, replacing
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 ALL = [one.id for one in checks.registered() if one.area == "component"]
 IDS = [one for one in ALL if one != "component.dtypes"]

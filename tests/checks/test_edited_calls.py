@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from verifier.adapter import Edit, Inputs, Output, Subject
 from verifier.faults.altered_hooks import altered, at
 from verifier.faults.mutants import Breaks
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 POINT = "attn.hook_z"
 DEEP = {**DIMS, "num_hidden_layers": 3}

@@ -12,11 +12,12 @@ from falcons import KINDS, SPREAD
 from one_check import AmongAll, Broken, Judge
 from torch import Tensor, nn
 
-from verifier import checks, reference
+from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
+from verifier.cases.inputs import PADDINGS
 from verifier.faults.mutants import Breaks, MutantAdapter
-from verifier.outcome import Verdict
-from verifier.scenarios import PADDINGS
+from verifier.judging.outcome import Verdict
+from verifier.reference import models
 
 IDS = [one.id for one in checks.registered() if one.area == "forward"]
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"]
@@ -84,7 +85,7 @@ class EagerSubject:
         self.model = model
 
     def forward(self, inputs: Inputs) -> Output:
-        return reference.forward(self.model, inputs)
+        return models.forward(self.model, inputs)
 
     def close(self) -> None: ...
 
@@ -351,7 +352,7 @@ class _PassesOn:
             self.model, self.scale = model, scale
 
         def forward(self, inputs):
-            output = reference.forward(self.model, inputs)
+            output = models.forward(self.model, inputs)
             return replace(output, logits=output.logits * self.scale)
 
         def close(self):

@@ -16,7 +16,7 @@ from verifier import checks
 from verifier.adapter import Edit, HookInfo
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Breaks
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "hooks" and one.applies != "thorough"]
 SEQUENTIAL = KINDS["sequential-own-keys-alibi"]

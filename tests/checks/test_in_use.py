@@ -10,12 +10,12 @@ from falcons import KINDS
 from one_check import Broken, Judge
 from torch import Tensor
 
-from verifier import reference
 from verifier.adapter import HookInfo, Inputs, Output, Subject
 from verifier.errors import Unrunnable
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Breaks, in_eight_bits
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
+from verifier.reference import models
 
 THOROUGH = ("hooks.precision", "cache.precision", "cache.long")
 SPREAD = ("backward.inputs_embeds", "backward.interleaved", "forward.inference_mode", "forward.loss")
@@ -134,13 +134,13 @@ def test_a_loss_is_judged_where_no_mask_can_be_given(judge: Judge, broken: Broke
 
 
 def test_what_hf_does_not_decode_is_not_judged_in_half_precision(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = reference.forward
+    right = models.forward
 
     def forward(model: Any, inputs: Inputs, **more: Any) -> Output:
         output = right(model, inputs, **more)
         return output if inputs.cache is None else replace(output, logits=output.logits * 2)
 
-    monkeypatch.setattr(reference, "forward", forward)
+    monkeypatch.setattr(models, "forward", forward)
     found = judge("cache.precision", depth="thorough")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by reference.cache")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from verifier import checks
 from verifier.adapter import Edit
 from verifier.faults.altered_hooks import EditChange, altered, at
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "intervene" and one.applies != "thorough"]
 IDS.remove("intervene.layers")  # of three layers or more

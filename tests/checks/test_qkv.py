@@ -16,7 +16,7 @@ from torch import Tensor
 from verifier import checks
 from verifier.adapter import ProjectionLike, SplitQKV
 from verifier.faults.mutants import Breaks, Delegate
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "qkv"]
 GROUPED, UNBIASED = KINDS["two-norms-grouped-rope"], KINDS["one-norm-own-keys-rope"]

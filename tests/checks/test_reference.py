@@ -15,7 +15,7 @@ from verifier import checks
 from verifier.canonical import Point
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "reference"]
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"]

@@ -18,7 +18,7 @@ from torch.nn.modules import module as torch_module
 from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.faults.mutants import Breaks, Delegate, MutantSubject, replacing
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 ALL = [one for one in checks.registered() if one.area == "state"]
 IDS = [one.id for one in ALL]

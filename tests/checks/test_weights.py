@@ -14,7 +14,7 @@ from torch import Tensor
 
 from verifier import checks
 from verifier.faults.mutants import Breaks, MutantSubject, replacing
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "weights"]
 EVERYWHERE = [one.id for one in checks.registered() if one.area == "weights" and one.applies == "valid"]

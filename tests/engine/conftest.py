@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hostile import SOURCE
 
-from verifier import family, matrix
+from verifier import family
+from verifier.cases import matrix
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 

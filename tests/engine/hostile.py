@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from verifier.engine import events
-from verifier.outcome import Outcome
+from verifier.judging.outcome import Outcome
 
 SOURCE = '''
 import ctypes, multiprocessing, os, pathlib, signal, subprocess, time

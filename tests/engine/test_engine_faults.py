@@ -14,7 +14,7 @@ from verifier.engine import crew, events, limits
 from verifier.engine.run import run
 from verifier.engine.suspects import CONVINCED
 from verifier.errors import ImportFailed
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 
 def of_the_biased(plan, seen):

@@ -17,7 +17,7 @@ from verifier.engine.interrupts import Paused
 from verifier.engine.plan import Plan
 from verifier.engine.schedule import Schedule
 from verifier.errors import ImportFailed
-from verifier.outcome import Outcome, Verdict
+from verifier.judging.outcome import Outcome, Verdict
 
 CHECKS = ["build.adapter"]
 

@@ -11,7 +11,7 @@ from hostile import last_outcomes
 from verifier.engine import debugger, events, inline
 from verifier.engine.feed import Here
 from verifier.engine.run import run
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 
 def test_the_events_are_those_of_a_run_in_workers(plan):

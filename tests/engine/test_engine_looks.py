@@ -8,7 +8,7 @@ import pytest
 
 from verifier.engine import events, inline
 from verifier.engine.run import run
-from verifier.evidence import Evidence, Ladder
+from verifier.judging.evidence import Evidence, Ladder
 
 
 def _looking(plan, *checks):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from verifier.cases.spec import DEPTHS, CaseSpec
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CheckInfo
 from verifier.engine.plan import applicable, distinct, expected
-from verifier.spec import DEPTHS, CaseSpec
 
 CHECKS = (
     CheckInfo(id="reference.acceptance", doc="", applies="always"),

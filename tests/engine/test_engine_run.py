@@ -17,7 +17,7 @@ from verifier.engine import events
 from verifier.engine.plan import applicable
 from verifier.engine.run import run
 from verifier.errors import ImportFailed
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 
 def test_every_case_begins_has_its_outcomes_in_order_and_ends(plan):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CheckInfo
 from verifier.engine.schedule import Schedule
-from verifier.spec import CaseSpec
 
 CHECKS = (
     CheckInfo(id="build.adapter", doc="", applies="valid"),

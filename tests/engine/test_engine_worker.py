@@ -8,13 +8,13 @@ import pickle
 import subprocess
 import sys
 
-from verifier import trial
+from verifier.cases.spec import CaseSpec
+from verifier.checks import runner
 from verifier.engine import loading, preload, worker
 from verifier.engine.task import Task
 from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, bounded
 from verifier.errors import ExitStatus
-from verifier.outcome import Outcome, Verdict
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Outcome, Verdict
 
 
 def test_a_huge_text_is_cut_and_says_so():
@@ -80,7 +80,7 @@ def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
         yield Outcome(check="a.b", verdict=Verdict.PASS)
         raise LookupError("the harness lost its way")
 
-    monkeypatch.setattr(trial, "run_case", run_case)
+    monkeypatch.setattr(runner, "run_case", run_case)
     here, there = multiprocessing.Pipe()
     spec = CaseSpec(family="toy", config={})
     worker._run(there, Task(spec=spec), loading.Loaded(family=None, adapter=None, checks=()))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from verifier.adapter import Edit
-    from verifier.taps import Taps
+    from verifier.reference.taps import Taps
 
 FLAGS: Mapping[str, tuple[Any, ...]] = {
     "attention_bias": (False, True),
@@ -214,7 +214,7 @@ class LlamaFamily:
         """HF's model with random weights."""
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        from verifier.reference import build
+        from verifier.reference.models import build
 
         return build(LlamaForCausalLM, LlamaConfig, config, dtype=dtype, device=device, attention=attention, seed=seed)
 
@@ -226,7 +226,7 @@ class LlamaFamily:
         self, model: Any, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
     ) -> AbstractContextManager[Taps]:
         """Read and edit the activations of an untouched model."""
-        from verifier import taps as at
+        from verifier.reference import taps as at
 
         chosen = [point.name for point in self.points(model.config.to_dict())] if names is None else names
         taps = at.Taps(chosen, edits or {})
@@ -235,7 +235,7 @@ class LlamaFamily:
     def _sites(self, model: Any, taps: Taps) -> list[AbstractContextManager[Any]]:
         import torch
 
-        from verifier import taps as at
+        from verifier.reference import taps as at
 
         def norm(prefix: str, module: Any) -> AbstractContextManager[Any]:
             # `LlamaRMSNorm.forward` casts to float32 whatever it is given.

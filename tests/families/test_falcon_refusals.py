@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from verifier import matrix
+from verifier.cases import matrix
 from verifier.families.falcon import FalconFamily
 from verifier.families.falcon_configs import CORNERS, DIMS, FLAGS, PRESETS
 from verifier.families.falcon_refusals import refusal

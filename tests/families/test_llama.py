@@ -23,11 +23,13 @@ from torch.testing import assert_close
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 import verifier
-from verifier import checks, family, faults, matrix, reference
+from verifier import checks, family, faults
 from verifier.adapter import Inputs
-from verifier.outcome import Outcome, Verdict
-from verifier.spec import CaseSpec
-from verifier.trial import run_case
+from verifier.cases import matrix
+from verifier.cases.spec import CaseSpec
+from verifier.checks.runner import run_case
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.reference import models
 
 REFERENCE = "llama_family:LlamaFamily"
 HERE = Path(__file__).parent
@@ -63,7 +65,7 @@ LEFT, RIGHT, GAPS = "000111111", "111111000", "111010111"
 def run(model: Any, **inputs: Any) -> Tensor:
     """HF's logits, as the harness calls for them."""
     with torch.no_grad():
-        return reference.forward(model, Inputs(**inputs)).logits
+        return models.forward(model, Inputs(**inputs)).logits
 
 
 # --- the family against Hugging Face -----------------------------------------------------------------------------
@@ -173,10 +175,10 @@ def test_taps_serve_a_lone_query_over_a_cache(kv_heads: int | None, padded: bool
     seen = mask(LEFT, RIGHT, GAPS) if padded else torch.ones(3, 9, dtype=torch.int64)
     full = run(model, input_ids=ids(), attention_mask=seen)
     with torch.no_grad():
-        past = reference.forward(model, Inputs(input_ids=ids()[:, :8], attention_mask=seen[:, :8], use_cache=True))
+        past = models.forward(model, Inputs(input_ids=ids()[:, :8], attention_mask=seen[:, :8], use_cache=True))
         step = Inputs(input_ids=ids()[:, 8:], attention_mask=seen, cache=past.cache, use_cache=True)
         with LLAMA.taps(model) as taps:
-            logits = reference.forward(model, step).logits
+            logits = models.forward(model, step).logits
     assert_close(logits[:, 0], full[:, -1], rtol=0, atol=1e-5)  # the norms' float32
     assert taps.values["blocks.1.attn.hook_rot_q"].shape == (3, 1, 12, 6)
     assert taps.values["blocks.1.attn.hook_rot_k"].shape == (3, 1, kv_heads or 12, 6)
@@ -251,7 +253,7 @@ def test_the_pattern_is_the_one_that_hf_gives_on_request() -> None:
 def test_an_edit_acts_and_its_point_has_a_gradient(point: str) -> None:
     name, model = f"blocks.0.{point}", build(**KINDS["grouped"])
     with LLAMA.taps(model, names=[], edits={name: lambda value: 1.5 * value}) as taps:
-        edited = reference.forward(model, Inputs(input_ids=ids())).logits
+        edited = models.forward(model, Inputs(input_ids=ids())).logits
     (gradient,) = torch.autograd.grad(edited.square().sum(), taps.values[name])
     assert gradient.abs().max() > 0
     assert (edited - run(model, input_ids=ids())).abs().max() > 1e-3

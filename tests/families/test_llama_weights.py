@@ -9,10 +9,10 @@ import torch
 from llama_family import LlamaFamily
 
 from verifier import checks
-from verifier.hf_weights import canonical_weights
-from verifier.outcome import Outcome, Verdict
-from verifier.spec import CaseSpec
-from verifier.trial import run_case
+from verifier.cases.spec import CaseSpec
+from verifier.checks.runner import run_case
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.reference.weights import canonical_weights
 
 LLAMA = LlamaFamily()
 BIASED = {**LLAMA.dims(), **{name: values[0] for name, values in LLAMA.flags().items()}, "num_key_value_heads": 4}

@@ -11,8 +11,8 @@ import pytest
 from verifier.engine import events
 from verifier.fuzz import campaign
 from verifier.fuzz.campaign import believable
-from verifier.fuzz.findings import Fate, Found, Kept, Progress, Replayed
-from verifier.outcome import Outcome, Verdict
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.record.fuzz_finding import Fate, Found, Kept, Progress, Replayed
 
 
 def _found(happened):
@@ -163,7 +163,7 @@ def test_one_worker_and_one_seed_give_the_same_campaign(fuzz):
 def test_a_space_that_is_exhausted_ends_the_campaign(fuzz, falcons):
     plain = {field.name: None for field in falcons().fields}
     free = ("alibi", "bias")
-    from verifier.report.text import value
+    from verifier.output.text import value
 
     fixed = {field.name: value(field.values[0]) for field in falcons().fields if field.name not in free}
     assert set(fixed) | set(free) == set(plain)

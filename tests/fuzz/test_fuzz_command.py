@@ -12,9 +12,9 @@ import time
 import pytest
 
 from verifier import cli, record
+from verifier.analysis.findings import findings
 from verifier.fuzz import kept, remembered
 from verifier.fuzz.remembered import Remembered
-from verifier.report.findings import findings
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from verifier import family, matrix
+from verifier import family
+from verifier.cases import matrix
+from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.fuzz.fields import INPUTS, space
-from verifier.spec import CaseSpec
 
 FALCON = family.load("falcon")
 

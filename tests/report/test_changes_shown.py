@@ -10,10 +10,10 @@ import pytest
 from made_records import CHECKS, FLAGS, HOSTILE, HOSTILE_MARKDOWN, outcome, rows_fail, specs
 from read_markdown import read
 
-from verifier.outcome import Verdict
+from verifier.analysis.changes import Kind
+from verifier.analysis.diff import compare
+from verifier.judging.outcome import Verdict
 from verifier.report import changes_json, changes_markdown, changes_terminal
-from verifier.report.changes import Kind
-from verifier.report.comparing import compare
 from verifier.report.console import QuietConsole
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"

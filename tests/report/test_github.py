@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from made_records import HOSTILE, outcome, rows_fail, specs
 
-from verifier import blame
-from verifier.known.entries import Held, KnownFailure, Settled, State
-from verifier.outcome import Verdict
+from verifier.analysis.view import whole
+from verifier.checks import blame
+from verifier.judging.outcome import Verdict
+from verifier.record.known_failure import Held, KnownFailure, Settled, State
 from verifier.report import github
-from verifier.report.whole import whole
 
 COMMAND = re.compile(r"::(?P<kind>error|notice) (?P<properties>[^:]*)::(?P<message>[^\r\n]*)")
 

@@ -10,10 +10,10 @@ import pytest
 from made_records import CHECKS, HOSTILE, hostile_fails, of_every_verdict, outcome, rows_fail, specs
 
 from verifier import record
-from verifier.known.entries import EVERY_CASE, Held, KnownFailure, Settled, State
-from verifier.outcome import Verdict
+from verifier.analysis.view import whole
+from verifier.judging.outcome import Verdict
+from verifier.record.known_failure import EVERY_CASE, Held, KnownFailure, Settled, State
 from verifier.report import junit
-from verifier.report.whole import whole
 
 # What Jenkins' junit-10.xsd lets stand where: attributes (those with a star must be there), and elements.
 SCHEMA = {

@@ -16,14 +16,14 @@ import torch
 from made_records import outcome, specs
 
 from verifier import record
-from verifier.difference import difference
+from verifier.analysis.findings import findings
+from verifier.analysis.view import whole
 from verifier.errors import ExitStatus
-from verifier.evidence import Evidence, Ladder, Rung
-from verifier.outcome import Verdict
+from verifier.judging.error_map import difference
+from verifier.judging.evidence import Evidence, Ladder, Rung
+from verifier.judging.outcome import Verdict
 from verifier.record import Record
 from verifier.report import html
-from verifier.report.findings import findings
-from verifier.report.whole import whole
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 MISSING = [

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from made_records import CHECKS, HOSTILE_MARKDOWN, ladder, outcome, rows_fail, rung, specs, with_looks, wrong
 from read_markdown import read
 
-from verifier.outcome import Verdict
-from verifier.report import text
+from verifier.analysis.summary import summarise
+from verifier.judging.outcome import Verdict
+from verifier.output import text
 from verifier.report.bugreport import bug_report, code, escaped, fenced
-from verifier.report.summary import summarise
 
 OWN_MARKUP = {
     "<details><summary>The whole config</summary>",

@@ -9,10 +9,10 @@ import pytest
 from made_records import outcome, rows_fail, specs
 
 from verifier import cli
-from verifier.outcome import Verdict
+from verifier.analysis.view import whole
+from verifier.faults.selftest import Kill
+from verifier.judging.outcome import Verdict
 from verifier.report import html, kills, markdown
-from verifier.report.whole import whole
-from verifier.selftest import Kill
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

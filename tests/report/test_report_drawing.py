@@ -9,8 +9,8 @@ import re
 import pytest
 from made_records import ladder, rung, wrong
 
-from verifier.evidence import Heat
-from verifier.outcome import Verdict
+from verifier.judging.evidence import Heat
+from verifier.judging.outcome import Verdict
 from verifier.report.drawing import BOUND, CELL, LEVELS, WIDTH, bar, heat_map, shortened, sides
 
 INF, NAN = math.inf, math.nan

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from made_records import outcome, specs
 
+from verifier.analysis.summary import exit_status, gating, summarise
 from verifier.errors import ExitStatus
-from verifier.outcome import Verdict
-from verifier.report.summary import exit_status, gating, summarise
+from verifier.judging.outcome import Verdict
 from verifier.report.terminal import reasons
 
 

@@ -13,13 +13,13 @@ from made_records import HOSTILE, HOSTILE_MARKDOWN, outcome, rows_fail, specs
 from read_markdown import read, tables
 from test_report_page import _is_harmless, _links_without_a_target, _Page
 
-from verifier.known.entries import Held, KnownFailure, Settled, State
-from verifier.outcome import Verdict
+from verifier.analysis.accepted import _percent, baselined
+from verifier.analysis.summary import summarise
+from verifier.analysis.view import whole
+from verifier.judging.outcome import Verdict
+from verifier.record.known_failure import Held, KnownFailure, Settled, State
 from verifier.report import html, markdown, terminal
-from verifier.report.accepted import _percent, baselined
 from verifier.report.console import QuietConsole
-from verifier.report.summary import summarise
-from verifier.report.whole import whole
 
 ROWS = outcome("qkv.rows", Verdict.FAIL, where="blocks.0.attn.hook_q").fingerprint
 STALE = (State.FIXED, State.CHANGED, State.EXPIRED)

@@ -20,10 +20,11 @@ from made_records import (
 )
 from read_markdown import read, tables
 
-from verifier.outcome import RECORDED, Verdict
-from verifier.report import html, markdown, text
+from verifier.analysis.view import whole
+from verifier.judging.outcome import RECORDED, Verdict
+from verifier.output import text
+from verifier.report import html, markdown
 from verifier.report.shapes import SHAPES
-from verifier.report.whole import whole
 
 Q = "blocks.0.attn.hook_q"
 FOLDED = {

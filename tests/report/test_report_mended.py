@@ -22,15 +22,15 @@ from made_records import (
 from read_markdown import read, tables
 
 from verifier import record as records
-from verifier.evidence import Heat
-from verifier.outcome import Verdict
+from verifier.analysis.combinations import combinations
+from verifier.analysis.findings import findings
+from verifier.analysis.side_by_side import together
+from verifier.analysis.view import whole
+from verifier.cases.spec import CaseSpec
+from verifier.judging.evidence import Heat
+from verifier.judging.outcome import Verdict
 from verifier.report import drawing, html, markdown
 from verifier.report.bugreport import bug_report, escaped
-from verifier.report.combinations import combinations
-from verifier.report.findings import findings
-from verifier.report.together import together
-from verifier.report.whole import whole
-from verifier.spec import CaseSpec
 
 
 def _fails_on(*checks, when=lambda config: True, **more):

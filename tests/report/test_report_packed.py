@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from made_records import CHECKS, DIMS, FLAGS, outcome, rows_fail, specs
 
-from verifier.outcome import RECORDED, Outcome, Verdict
+from verifier.analysis.parity import ratio
+from verifier.analysis.view import whole
+from verifier.cases.spec import CaseSpec
+from verifier.judging.outcome import RECORDED, Outcome, Verdict
+from verifier.output import text
 from verifier.record import EndLine, Entry, Record, RunLine
-from verifier.report import html, text
+from verifier.report import html
 from verifier.report.packed import LETTERS, LEVELS, LIMIT, NOTHING, packed, unpacked
-from verifier.report.parity import ratio
-from verifier.report.whole import whole
-from verifier.spec import CaseSpec
 
 FIRST, LOWEST, HIGHEST = "!", -5.0, 4.0  # as page.js reads them
 VERDICTS = {letter: verdict for verdict, letter in LETTERS.items()}

@@ -30,14 +30,15 @@ from made_records import (
     wrong,
 )
 
-from verifier.outcome import RECORDED, Verdict
-from verifier.report import drawing, html, markdown, text
+from verifier.analysis.combinations import combinations
+from verifier.analysis.view import whole
+from verifier.cases.spec import CaseSpec
+from verifier.judging.outcome import RECORDED, Verdict
+from verifier.output import text
+from verifier.report import drawing, html, markdown
 from verifier.report.bugreport import bug_report
-from verifier.report.combinations import combinations
 from verifier.report.packed import packed, unpacked
 from verifier.report.shapes import SHAPES
-from verifier.report.whole import whole
-from verifier.spec import CaseSpec
 
 Q = "blocks.0.attn.hook_q"
 OWN = len(html._source("page.js")) + len(html._source("page.css"))  # what every page has, whatever is in it

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from verifier.engine.events import CaseFinished, Heartbeat, OutcomeReady, RunStarted, WorkerLost
-from verifier.outcome import Outcome, Verdict
+from verifier.judging.outcome import Outcome, Verdict
 from verifier.report import progress
 from verifier.report.progress import MOST_BUGS, Meter
 

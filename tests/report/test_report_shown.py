@@ -11,14 +11,15 @@ import pytest
 from made_records import FLAGS, ladder, outcome, rung, specs, with_looks, wrong
 
 from verifier import family
+from verifier.analysis.summary import summarise
+from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady
-from verifier.outcome import Verdict
-from verifier.report import kills, terminal, text
+from verifier.faults.selftest import Kill
+from verifier.judging.outcome import Verdict
+from verifier.output import text
+from verifier.report import kills, terminal
 from verifier.report.console import QuietConsole
 from verifier.report.progress import Meter
-from verifier.report.summary import summarise
-from verifier.selftest import Kill
-from verifier.spec import CaseSpec
 
 FALCON = family.load("falcon")
 

@@ -10,8 +10,8 @@ from session_adapters import FEW, LOGITS, ONLY, decorated, essence, wishes
 from sessions import Ended, ended
 
 from verifier import record
+from verifier.analysis.summary import summarise
 from verifier.errors import ExitStatus
-from verifier.report.summary import summarise
 
 SPREADS = ("load", "worksteal")
 OTHERS = """\

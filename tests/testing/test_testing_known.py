@@ -11,9 +11,9 @@ from session_adapters import FEW, LOGITS, decorated, essence, wishes
 from sessions import Ended
 
 from verifier import record
+from verifier.analysis.summary import summarise
 from verifier.errors import ExitStatus
-from verifier.known.entries import State
-from verifier.report.summary import summarise
+from verifier.record.known_failure import State
 
 CHECKS = ("build.adapter", "forward.logits")
 PLACE = "kept/falcon-mine-Wrong"

@@ -11,7 +11,7 @@ from sessions import Ended
 
 from verifier import record
 from verifier.engine.events import Stop
-from verifier.known.entries import narrowing
+from verifier.record.known_failure import narrowing
 
 WHERE = ONE.replace(",bias=true", "")  # two cases, of which the one with a bias fails
 PLACE = "kept/falcon-mine-Wrong"

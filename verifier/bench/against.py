@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verifier.bench import children
+from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError
-from verifier.spec import CaseSpec
 
 CASES = "{cases}"  # stands in the command where the file's path goes
 _TURNS = 3

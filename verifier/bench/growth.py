@@ -11,8 +11,8 @@ from verifier.bench import children
 from verifier.bench.curves import Curve, Point
 from verifier.bench.orders import CaseRun, Order
 from verifier.bench.sample import evenly
+from verifier.cases.spec import DEPTHS, CaseSpec
 from verifier.family import AXES, Axis, Family, Grows
-from verifier.spec import DEPTHS, CaseSpec
 
 _FACTORS = (1, 2, 4, 8, 16)
 _COUNTS = (8, 16, 32, 64)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verifier.bench.orders import Order
+from verifier.cases.spec import CaseSpec
 from verifier.engine.loading import Loaded, load
 from verifier.errors import ExitStatus, VerifierError
-from verifier.spec import CaseSpec
 
 if TYPE_CHECKING:
     from verifier.bench.clock import Clock
@@ -27,7 +27,7 @@ def measure(order: Order) -> Iterator[dict[str, Any]]:
         UsageError: the family, the adapter or a check is not what it should be.
         ImportFailed: code from outside raised at import.
     """
-    from verifier import alike
+    from verifier.observing import reuse
 
     with contextlib.ExitStack() as stack:
         loaded, clock = _loaded(order, stack)
@@ -41,7 +41,7 @@ def measure(order: Order) -> Iterator[dict[str, Any]]:
             spent = 0.0
             for repeat in range(order.repeats):
                 if repeat or spec is order.cases[0]:  # it has just run, and would find all that is HF's made already
-                    alike.forget()
+                    reuse.forget()
                 run = _one(spec, loaded, clock)
                 yield run
                 spent += run["seconds"]
@@ -80,7 +80,7 @@ def _one(spec: CaseSpec, loaded: Loaded, clock: Clock | None) -> dict[str, Any]:
 
 
 def _run(spec: CaseSpec, loaded: Loaded, clock: Clock | None) -> Iterator[dict[str, Any]]:
-    from verifier.trial import run_case
+    from verifier.checks.runner import run_case
 
     before = 0.0 if clock is None else clock.inside
     for outcome in run_case(spec, loaded.family, loaded.adapter, loaded.checks):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.bench.clock import Kind, Tally
-from verifier.spec import CaseSpec
+from verifier.cases.spec import CaseSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

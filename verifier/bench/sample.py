@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verifier.spec import DEPTHS, CaseSpec
+from verifier.cases.spec import DEPTHS, CaseSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from verifier.adapter import Capability
 from verifier.errors import ImportFailed, UsageError
 
 if TYPE_CHECKING:
-    from verifier.case import Case
-    from verifier.outcome import Finding
+    from verifier.judging.outcome import Finding
+    from verifier.observing.case import Case
 
 GROUP = "verifier.checks"
 

@@ -11,40 +11,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier import gradient_experiments, places, scaling, traces, working_gradients
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import Point
-from verifier.case import Blocked, Case
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, WORKING_DTYPES
 from verifier.checks import Check, check, edited_calls
-from verifier.comparison import Comparison, conclude, stated
 from verifier.errors import one_line
-from verifier.experiments import prompts
-from verifier.numerics import differentiable, from_single, gradient_precision, same, semantics
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.spec import SEMANTIC_DTYPE, SINGLE, WORKING_DTYPES
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import differentiable, from_single, gradient_precision, same, semantics
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import activations, gradient_interventions, localization, scaling, working_gradients
+from verifier.observing.case import Blocked, Case
+from verifier.observing.interventions import prompts
 
 
 def _points(case: Case) -> list[Point]:
     """The points that are asked for gradients: those whose values are right, in a model whose logits are."""
     case.agreeing_rows("plain")
-    return places.agreeing_points(case)
+    return localization.agreeing_points(case)
 
 
 def _together(case: Case, scenario: str) -> tuple[dict[str, Tensor], Counter[str]]:
     """The gradients at all points, taken together, and how often each was shown one."""
     gradients: dict[str, Tensor] = {}
     shown: Counter[str] = Counter()
-    for switch, names in traces.by_switch(case, [point.name for point in _points(case)]).items():
-        seen = traces.felt(case, scenario, switch)
+    for switch, names in activations.by_switch(case, [point.name for point in _points(case)]).items():
+        seen = activations.felt(case, scenario, switch)
         gradients |= {name: seen.gradients[name] for name in names if name in seen.gradients}
         shown.update(name for name in seen.felt if name in names)
     return gradients, shown
 
 
-def _alone(case: Case, point: Point) -> traces.Seen:
+def _alone(case: Case, point: Point) -> activations.Seen:
     """A forward and a backward with a reader of this point's gradient, and no other hook."""
-    along = traces.cotangent(case, "plain")
-    return traces.observe(case, case.subject(), [], case.inputs("plain"), along=along, gradients_of=[point.name])
+    along = activations.cotangent(case, "plain")
+    return activations.observe(case, case.subject(), [], case.inputs("plain"), along=along, gradients_of=[point.name])
 
 
 def _culprit(
@@ -89,8 +89,8 @@ def hooks(case: Case) -> Finding:
                     words = f"its backward hook fires {shown[point.name]} times" if shown[point.name] else "no gradient"
                     yield stated(point.name, f"{words} in one backward")
             rows = case.agreeing_rows(scenario)
-            made = places.judged(case, scenario, gradients, of="gradients", points=points, rows=rows)
-            yield from reversed(places.explained(case, made, backwards=True))
+            made = localization.judged(case, scenario, gradients, of="gradients", points=points, rows=rows)
+            yield from reversed(localization.explained(case, made, backwards=True))
 
     return conclude(compare())
 
@@ -110,25 +110,25 @@ def alone(case: Case) -> Finding:
         except Exception as error:
             return _culprit(case, [point], lambda one: _alone(case, one), error)
     missing = [stated(one.name, "no gradient") for one in reversed(points) if one.name not in gradients]
-    made = places.judged(case, "plain", gradients, of="gradients", points=points)
-    return conclude([*missing, *reversed(places.explained(case, made, backwards=True))])
+    made = localization.judged(case, "plain", gradients, of="gradients", points=points)
+    return conclude([*missing, *reversed(localization.explained(case, made, backwards=True))])
 
 
 def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
     """One forward and backward that leaves gradients in the parameters, with every hook there is, or none."""
-    names = [point.name for point in traces.shared_points(case)] if hooked else []
+    names = [point.name for point in activations.shared_points(case)] if hooked else []
     edits: dict[str, Edit] = {
-        name: lambda value: value.clone() for name in names if traces.offered(case)[name].switch is None
+        name: lambda value: value.clone() for name in names if activations.offered(case)[name].switch is None
     }
-    with torch.enable_grad(), traces.hooked(case, subject, forward=edits, backward=edits):
+    with torch.enable_grad(), activations.hooked(case, subject, forward=edits, backward=edits):
         logits = subject.forward(case.inputs("plain")).logits
-        logits.backward(traces.cotangent(case, "plain").to(logits))
+        logits.backward(activations.cotangent(case, "plain").to(logits))
     return logits.detach()
 
 
 def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Comparison]:
     """The gradients that so many backwards left in the parameters, judged by canonical name."""
-    truth, noise = traces.theirs(case, "plain").weights, traces.noise(case, "plain").weights
+    truth, noise = activations.theirs(case, "plain").weights, activations.noise(case, "plain").weights
     given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
     return [
         semantics(noise[name] * backwards).compare(where.format(name), given[name], true * backwards)
@@ -167,13 +167,13 @@ def inputs_embeds(case: Case) -> Finding:
     A failure means that saliency, integrated gradients and tuned prompts, all of which start at the embeddings, are of
     another model, or of none.
     """
-    rows, scenario = case.agreeing_rows(traces.EMBEDS), case.scenario(traces.EMBEDS)
-    along, subject = traces.cotangent(case, traces.EMBEDS), case.subject()
-    found = traces.gradient_at_embeds(
-        lambda inputs: subject.forward(inputs).logits, case.inputs(traces.EMBEDS), along * rows[:, None, None]
+    rows, scenario = case.agreeing_rows(activations.EMBEDS), case.scenario(activations.EMBEDS)
+    along, subject = activations.cotangent(case, activations.EMBEDS), case.subject()
+    found = activations.gradient_at_embeds(
+        lambda inputs: subject.forward(inputs).logits, case.inputs(activations.EMBEDS), along * rows[:, None, None]
     )
-    truth = traces.embeds_gradient(case)
-    noise = from_single(truth, traces.embeds_gradient(case, SINGLE), scenario.real[..., None])
+    truth = activations.embeds_gradient(case)
+    noise = from_single(truth, activations.embeds_gradient(case, SINGLE), scenario.real[..., None])
     defined = (scenario.real & rows[:, None])[..., None]
     return conclude([semantics(noise).compare("inputs_embeds", found, truth, defined=defined, rows=scenario.rows)])
 
@@ -186,7 +186,7 @@ def interleaved(case: Case) -> Finding:
     where the next one finds it, so that losses of two prompts (a contrast, a logit difference) have wrong gradients.
     """
     points = edited_calls.open_points(case)
-    subject, along = case.subject(), traces.cotangent(case, "plain")
+    subject, along = case.subject(), activations.cotangent(case, "plain")
     try:
         case.actual("one token")
     except Exception as error:
@@ -201,7 +201,10 @@ def interleaved(case: Case) -> Finding:
 
             return read
 
-        with torch.enable_grad(), traces.hooked(case, subject, backward={one.name: reader(one.name) for one in chosen}):
+        with (
+            torch.enable_grad(),
+            activations.hooked(case, subject, backward={one.name: reader(one.name) for one in chosen}),
+        ):
             first = subject.forward(case.inputs("plain")).logits
             subject.forward(case.inputs("one token"))
             first.backward(along.to(first))
@@ -216,13 +219,13 @@ def interleaved(case: Case) -> Finding:
     if not judged:
         raise Blocked("backward.hooks")
     missing = [stated(one.name, "no gradient") for one in reversed(judged) if one.name not in seen]
-    made = places.judged(case, "plain", seen, of="gradients", points=judged)
-    return conclude([*missing, *reversed(places.explained(case, made, backwards=True))])
+    made = localization.judged(case, "plain", seen, of="gradients", points=judged)
+    return conclude([*missing, *reversed(localization.explained(case, made, backwards=True))])
 
 
 def _of_one_forward(case: Case, points: Sequence[Point]) -> list[Comparison]:
     """The gradients at these points, of a forward that its backward follows."""
-    return places.judged(case, "plain", traces.felt(case, "plain").gradients, of="gradients", points=points)
+    return localization.judged(case, "plain", activations.felt(case, "plain").gradients, of="gradients", points=points)
 
 
 @check("backward.identity", needs=["hooks"], applies="spread")
@@ -233,7 +236,7 @@ def identity(case: Case) -> Finding:
     """
     points = _points(case)
     try:
-        seen = traces.felt(case, "plain")
+        seen = activations.felt(case, "plain")
     except Exception as error:
         return _culprit(case, points, lambda point: _alone(case, point), error)
     with torch.enable_grad():
@@ -242,7 +245,7 @@ def identity(case: Case) -> Finding:
     readable = [one for one in points if one.name in seen.gradients]
     if readable:
         first = readable[0]  # all gradients flow to it, so what others do shows there
-        judge = semantics(traces.noise(case, "plain").gradients[first.name])
+        judge = semantics(activations.noise(case, "plain").gradients[first.name])
         lone = _alone(case, first).gradients.get(first.name)
         made.append(judge.compare(first.name, lone, seen.gradients[first.name]))
     return conclude(made)
@@ -256,7 +259,7 @@ def replaced(case: Case) -> Finding:
     or nothing.
     """
     points = _points(case)
-    experiment = gradient_experiments.of(case)
+    experiment = gradient_interventions.of(case)
     first = experiment.seen_at
     if first not in points:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which replaced gradients are seen")
@@ -285,7 +288,7 @@ def replaced(case: Case) -> Finding:
 
 
 def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
-    subject, first = case.subject(), gradient_experiments.of(case).seen_at
+    subject, first = case.subject(), gradient_interventions.of(case).seen_at
 
     def run(ids: Tensor, along: Tensor, edits: Mapping[str, Edit]) -> Tensor:
         seen: list[Tensor] = []
@@ -293,11 +296,11 @@ def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
         def read(gradient: Tensor) -> None:
             seen.append(gradient.detach().clone())
 
-        with torch.enable_grad(), traces.hooked(case, subject, backward={**edits, first.name: read}):
+        with torch.enable_grad(), activations.hooked(case, subject, backward={**edits, first.name: read}):
             subject.forward(Inputs(input_ids=ids)).logits.backward(along)
         return seen[0] if seen else torch.zeros(0)
 
-    return gradient_experiments.in_subject(case, points, run)
+    return gradient_interventions.in_subject(case, points, run)
 
 
 @check("backward.in_place", needs=["hooks"], applies="spread")
@@ -313,10 +316,10 @@ def in_place(case: Case) -> Finding:
         return value.mul_(1)
 
     def run(chosen: Sequence[Point]) -> None:
-        for names in traces.by_switch(case, [point.name for point in chosen]).values():
-            with torch.enable_grad(), traces.hooked(case, subject, forward=dict.fromkeys(names, write)):
+        for names in activations.by_switch(case, [point.name for point in chosen]).values():
+            with torch.enable_grad(), activations.hooked(case, subject, forward=dict.fromkeys(names, write)):
                 logits = subject.forward(case.inputs("plain")).logits
-                logits.backward(traces.cotangent(case, "plain").to(logits))
+                logits.backward(activations.cotangent(case, "plain").to(logits))
 
     try:
         run(points)
@@ -337,12 +340,12 @@ def checkpointing(case: Case) -> Finding:
     subject = case.wrap(case.for_adapter(**no_dropouts))
     subject.modes.train(True)  # type: ignore[attr-defined]
     subject.modes.checkpointing(True)  # type: ignore[attr-defined]
-    ungated = [point for point in points if traces.offered(case)[point.name].switch is None]
+    ungated = [point for point in points if activations.offered(case)[point.name].switch is None]
 
-    def run(chosen: Sequence[Point]) -> traces.Seen:
+    def run(chosen: Sequence[Point]) -> activations.Seen:
         names = [point.name for point in chosen]
-        return traces.observe(
-            case, subject, names, case.inputs("plain"), along=traces.cotangent(case, "plain"), gradients_of=names
+        return activations.observe(
+            case, subject, names, case.inputs("plain"), along=activations.cotangent(case, "plain"), gradients_of=names
         )
 
     try:
@@ -351,7 +354,7 @@ def checkpointing(case: Case) -> Finding:
         return _culprit(case, ungated, lambda point: run([point]), error)
     made = [case.compare_logits("logits", seen.logits, "plain")]
     made += [stated(one.name, "no gradient") for one in reversed(ungated) if one.name not in seen.gradients]
-    made += reversed(places.judged(case, "plain", seen.gradients, of="gradients", points=ungated))
+    made += reversed(localization.judged(case, "plain", seen.gradients, of="gradients", points=ungated))
     if "weights" in subject.capabilities:
         made += _weight_gradients(case, subject)
     if any(one.verdict is Verdict.FAIL for one in made):
@@ -381,9 +384,9 @@ def _behind_edits(
 
     forward = {} if what == "gradients" else edits
     backward = {**({} if what == "values" else edits), name: read}
-    with torch.enable_grad(), traces.hooked(case, subject, forward=forward, backward=backward):
+    with torch.enable_grad(), activations.hooked(case, subject, forward=forward, backward=backward):
         logits = subject.forward(case.inputs("plain")).logits
-        logits.backward(traces.cotangent(case, "plain").to(logits))
+        logits.backward(activations.cotangent(case, "plain").to(logits))
     if weights:
         given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
         for weight, true in reversed(list(truth.weights.items())):
@@ -448,8 +451,10 @@ def _around_edits(case: Case) -> tuple[Point, list[Point]]:
     others = [point for point in points if point != first]
     if first not in points or not others:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which gradients behind edits are seen")
-    seen = traces.felt(case, "plain").gradients
-    if any(one.verdict is Verdict.FAIL for one in places.judged(case, "plain", seen, of="gradients", points=[first])):
+    seen = activations.felt(case, "plain").gradients
+    if any(
+        one.verdict is Verdict.FAIL for one in localization.judged(case, "plain", seen, of="gradients", points=[first])
+    ):
         raise Blocked("backward.hooks")
     return first, others
 
@@ -465,15 +470,15 @@ def gradcheck(case: Case) -> Finding:
     points = _points(case)
     first = points[0]
     subject, ids = case.subject(), prompts(case, 2)
-    others = [one.name for one in points[1:] if traces.offered(case)[one.name].switch is None]
+    others = [one.name for one in points[1:] if activations.offered(case)[one.name].switch is None]
     edits: dict[str, Edit] = {name: lambda value: value.clone() for name in others}
 
     def logits(start: Tensor) -> Tensor:
-        with traces.hooked(case, subject, forward={**edits, first.name: lambda _: start}, backward=edits):
+        with activations.hooked(case, subject, forward={**edits, first.name: lambda _: start}, backward=edits):
             return subject.forward(Inputs(input_ids=ids)).logits
 
     with torch.no_grad():
-        seen = traces.observe(case, subject, [first.name], Inputs(input_ids=ids))
+        seen = activations.observe(case, subject, [first.name], Inputs(input_ids=ids))
     with torch.enable_grad():
         return conclude([differentiable(first.name, logits, seen.values[first.name], seed=case.spec.seed)])
 
@@ -500,12 +505,12 @@ def _precision(dtype: str) -> Check:
         case.agreeing_rows("plain")
         theirs, subject = working_gradients.of(case, dtype), case.subject(dtype)
         first = case.points[0].name
-        along = traces.cotangent(case, working_gradients.SCENARIO)
-        can_hook = "hooks" in subject.capabilities and first in traces.offered(case)
-        names = [first] if can_hook and traces.offered(case)[first].switch is None else []
+        along = activations.cotangent(case, working_gradients.SCENARIO)
+        can_hook = "hooks" in subject.capabilities and first in activations.offered(case)
+        names = [first] if can_hook and activations.offered(case)[first].switch is None else []
         inputs = case.inputs(working_gradients.SCENARIO, dtype)
         if names:
-            given = traces.observe(case, subject, names, inputs, along=along).gradients
+            given = activations.observe(case, subject, names, inputs, along=along).gradients
         else:
             logits = subject.forward(inputs).logits
             logits.backward(along.to(logits))

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, Change, is_subject
-from verifier.blame import through_hugging_face
 from verifier.canonical import COMPONENTS, template_of
-from verifier.case import Case
 from verifier.checks import check
+from verifier.checks.blame import through_hugging_face
 from verifier.checks.configs import written_into
 from verifier.errors import one_line
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.surroundings import ModelState
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing.case import Case
+from verifier.reference.snapshots import ModelState
 
 AFTER_ONE_FORWARD = "what one forward changed around the model"  # as a case remembers it
 

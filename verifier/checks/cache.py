@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from verifier import reference
 from verifier.canonical import LOGIT_AXES, Point
-from verifier.case import Blocked, Case
+from verifier.cases.inputs import one_row
+from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.checks import check
 from verifier.checks.decoding import (
     Run,
@@ -24,11 +24,11 @@ from verifier.checks.decoding import (
     piece,
     step,
 )
-from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import precision, rms, same, semantics
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.scenarios import one_row
-from verifier.spec import SEMANTIC_DTYPE
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import precision, rms, same, semantics
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing.case import Blocked, Case
+from verifier.reference import models
 
 GREEDY_STEPS = 6
 PADDED_STEPS = 3  # positions of padded rows are counted wrongly from the first steps on, or never
@@ -159,7 +159,7 @@ def precise(case: Case) -> Finding:
     def compare(dtype: str) -> Comparison:
         truth = case.true("plain", dtype).logits
         # HF's decoding takes other kernels than its one forward, and is off otherwise.
-        own = rms(decode(partial(reference.forward, case.reference(dtype)), dtype).double() - truth)
+        own = rms(decode(partial(models.forward, case.reference(dtype)), dtype).double() - truth)
         judge = precision(
             math.hypot(case.noise("plain", dtype), own), lambda: math.hypot(case.noise_again("plain", dtype), own)
         )
@@ -262,7 +262,7 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     assert prompt is not None
     if not case.reference().can_generate():
         raise NotApplicable("HF's model does not generate")
-    theirs, logits = reference.greedy(case.reference(), prompt, max_new_tokens=steps, attention_mask=mask)
+    theirs, logits = models.greedy(case.reference(), prompt, max_new_tokens=steps, attention_mask=mask)
     ours = case.subject().cache.generate(  # type: ignore[attr-defined]
         prompt.clone(), max_new_tokens=steps, attention_mask=None if mask is None else mask.clone()
     )

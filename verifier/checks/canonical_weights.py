@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from verifier.canonical import WEIGHTS, template_of
-from verifier.case import Blocked, Case
-from verifier.hf_weights import canonical_weights
-from verifier.spec import SEMANTIC_DTYPE
+from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.observing.case import Blocked, Case
+from verifier.reference.weights import canonical_weights
 
 _AXES = {weight.template: weight.axes for weight in WEIGHTS}
 

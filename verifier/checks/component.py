@@ -8,15 +8,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from verifier import alone
 from verifier.canonical import COMPONENTS, template_of
-from verifier.case import Blocked, Case
 from verifier.checks import Check, check
 from verifier.checks.canonical_weights import readable, theirs
 from verifier.checks.qkv import split_agrees
-from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import precision, semantics
-from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import precision, semantics
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import isolated_modules
+from verifier.observing.case import Blocked, Case
 
 _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
 
@@ -69,7 +69,7 @@ def _judged(case: Case, name: str) -> Comparison:
     """What the adapter's component gives, run alone as HF calls its module, or what it raises."""
 
     def make() -> Comparison:
-        lone = alone.alone(case, name)
+        lone = isolated_modules.alone(case, name)
         args, kwargs = lone.call.fresh()
         with torch.no_grad():
             output = case.subject().components.run(name, args, kwargs)  # type: ignore[attr-defined]
@@ -89,7 +89,9 @@ def _is_right(case: Case, name: str) -> bool:
 def _told_elsewhere(case: Case, name: str) -> str | None:
     """The check that reports already what is wrong inside this component; None where nothing is."""
     template = template_of(name)
-    inside = [other for other in _offered(case) if other.startswith(f"{name}.") and other in alone.calls(case)]
+    inside = [
+        other for other in _offered(case) if other.startswith(f"{name}.") and other in isolated_modules.calls(case)
+    ]
     for kind, templates in _KINDS.items() if inside else ():
         for other in inside:
             if template_of(other) in templates and not _is_right(case, other):
@@ -109,7 +111,9 @@ def _kind(kind: str, what: str, meaning: str, *templates: str) -> Check:
 
     def judge(case: Case) -> Finding:
         case.require_forward()
-        found = [name for name in alone.calls(case) if template_of(name) in templates and name in _offered(case)]
+        found = [
+            name for name in isolated_modules.calls(case) if template_of(name) in templates and name in _offered(case)
+        ]
         if not found:
             raise NotApplicable(f"the adapter has no {what} that HF's model calls")
         reported = {name: _told_elsewhere(case, name) for name in found}
@@ -216,13 +220,13 @@ def _inside_first(case: Case) -> list[str]:
     return [
         name
         for templates in _KINDS.values()
-        for name in alone.calls(case)
+        for name in isolated_modules.calls(case)
         if template_of(name) in templates and name in _offered(case)
     ]
 
 
 def _in_dtype(case: Case, name: str, dtype: str) -> Iterator[Comparison]:
-    lone = alone.each_in(case, dtype)[name]
+    lone = isolated_modules.each_in(case, dtype)[name]
     args, kwargs = lone.call.fresh()
     with torch.no_grad():
         output = case.subject(dtype).components.run(name, args, kwargs)  # type: ignore[attr-defined]

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from verifier import alone
 from verifier.canonical import template_of
-from verifier.case import Case
 from verifier.checks.canonical_weights import theirs, usable
 from verifier.checks.qkv import split_agrees
-from verifier.comparison import Comparison
-from verifier.hf_weights import n_layers_of
-from verifier.numerics import semantics
-from verifier.outcome import Verdict
+from verifier.judging.comparison import Comparison
+from verifier.judging.numerics import semantics
+from verifier.judging.outcome import Verdict
+from verifier.observing import isolated_modules
+from verifier.observing.case import Case
+from verifier.reference.weights import n_layers_of
 
 _HEADS = "bpm,hmd->bphd"  # a head's matrix: [batch, pos, d_model], [head, d_model, d_head]
 _OUT = "bphd,hdm->bpm"  # what all heads write: [batch, pos, head, d_head], [head, d_head, d_model]
@@ -42,8 +42,8 @@ def attentions(case: Case) -> Mapping[int, list[Comparison]]:
         with torch.no_grad(), case.family.taps(case.reference(), names=mixed, edits=edits) as taps:
             for layer in layers:
                 here = f"blocks.{layer}.attn"
-                args, kwargs = alone.calls(case)[here].fresh()
-                alone.parts(case)[here](*args, **kwargs)
+                args, kwargs = isolated_modules.calls(case)[here].fresh()
+                isolated_modules.parts(case)[here](*args, **kwargs)
         return {layer: _judged(case, layer, heads, taps.values[f"blocks.{layer}.attn.hook_z"]) for layer in layers}
 
     return case.once(("attention from weights",), make)
@@ -52,7 +52,7 @@ def attentions(case: Case) -> Mapping[int, list[Comparison]]:
 def _heads(case: Case, layer: int) -> dict[str, Tensor]:
     """By hook point: queries, keys and values of what comes into HF's attention `[batch, pos, head, d_head]`."""
     here, weights = f"blocks.{layer}.attn", usable(case)
-    read = alone.calls(case)[here].main
+    read = isolated_modules.calls(case)[here].main
     found = {}
     for letter in "qkv":
         value = torch.einsum(_HEADS, read, weights[f"{here}.W_{letter.upper()}"])
@@ -64,7 +64,7 @@ def _heads(case: Case, layer: int) -> dict[str, Tensor]:
 def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> list[Comparison]:
     """What the layer's heads write, and where that differs, its queries, keys and values before it."""
     here, weights = f"blocks.{layer}.attn", usable(case)
-    whole, bias = alone.alone(case, here), weights.get(f"{here}.b_O")
+    whole, bias = isolated_modules.alone(case, here), weights.get(f"{here}.b_O")
     out = torch.einsum(_OUT, z, weights[f"{here}.W_O"])
     out = out if bias is None else out + bias
     made = semantics(whole.noise).compare(f"{here}.W_O", out, whole.truth, defined=whole.defined)
@@ -73,7 +73,9 @@ def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> l
     pieces, read = [], whole.call.main
     assert read is not None
     for letter in "qkv":
-        piece = alone.measured(case, f"{here}.{letter}", alone.calls(case)[f"{here}.{letter}"].given(read))
+        piece = isolated_modules.measured(
+            case, f"{here}.{letter}", isolated_modules.calls(case)[f"{here}.{letter}"].given(read)
+        )
         value = heads[f"{here}.hook_{letter}"].flatten(-2)
         where = f"{here}.W_{letter.upper()}"
         pieces.append(semantics(piece.noise).compare(where, value, piece.truth, defined=piece.defined))
@@ -114,7 +116,7 @@ def elsewhere(case: Case) -> list[Comparison]:
     """Every other component from its canonical weights, in the order in which HF calls them."""
 
     def make() -> list[Comparison]:
-        return [one for name in alone.calls(case) if (one := _component(case, name)) is not None]
+        return [one for name in isolated_modules.calls(case) if (one := _component(case, name)) is not None]
 
     return case.once(("components from weights",), make)
 
@@ -128,7 +130,7 @@ def _component(case: Case, name: str) -> Comparison | None:
     has_bias = bias in theirs(case)
     if weight not in weights or (has_bias and bias not in weights):
         return None  # `weights.names` or `weights.shapes` says so
-    lone = alone.alone(case, name)
+    lone = isolated_modules.alone(case, name)
     read = _normalized(case)[name] if compute is _scaled else lone.call.main
     assert read is not None
     value = compute(read, weights[weight], weights[bias] if bias is not None and has_bias else None)
@@ -139,12 +141,12 @@ def _normalized(case: Case) -> Mapping[str, Tensor]:
     """By norm: what HF makes of its input before its weight and bias."""
 
     def make() -> Mapping[str, Tensor]:
-        norms = [name for name in alone.calls(case) if template_of(name) in _NORMS]
+        norms = [name for name in isolated_modules.calls(case) if template_of(name) in _NORMS]
         points = {name: f"{name}.hook_normalized" for name in norms}
         with torch.no_grad(), case.family.taps(case.reference(), names=list(points.values())) as taps:
             for name in norms:
-                args, kwargs = alone.calls(case)[name].fresh()
-                alone.parts(case)[name](*args, **kwargs)
+                args, kwargs = isolated_modules.calls(case)[name].fresh()
+                isolated_modules.parts(case)[name](*args, **kwargs)
         return {name: taps.values[point] for name, point in points.items()}
 
     return case.once(("normalized",), make)

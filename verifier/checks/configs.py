@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from verifier.outcome import Finding, Verdict
-from verifier.surroundings import edited_keys
+from verifier.judging.outcome import Finding, Verdict
+from verifier.reference.snapshots import edited_keys
 
 
 def written_into(

@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verifier import reference
 from verifier.adapter import Inputs, Output
-from verifier.blame import through_hugging_face
 from verifier.canonical import LOGIT_AXES
-from verifier.case import Blocked, Case
-from verifier.comparison import Comparison, conclude
-from verifier.outcome import Finding, Verdict
+from verifier.checks.blame import through_hugging_face
+from verifier.judging.comparison import Comparison, conclude
+from verifier.judging.outcome import Finding, Verdict
+from verifier.observing.case import Blocked, Case
+from verifier.reference import models
 
 Run = Callable[[Inputs], Output]
 Place = tuple[str, Tensor]
@@ -96,7 +96,7 @@ def judged(
 def decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
     """What HF itself decodes so, if it can."""
     try:
-        return [decode(lambda inputs: reference.forward(case.reference(), inputs))]
+        return [decode(lambda inputs: models.forward(case.reference(), inputs))]
     except Exception as error:  # what HF cannot decode explains nothing; `reference.cache` reports it
         if not through_hugging_face(error):
             raise

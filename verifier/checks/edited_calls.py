@@ -8,22 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verifier import places, reference, scaling, traces
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES, RESIDUAL, Point
-from verifier.case import Blocked, Case
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
 from verifier.checks import check, decoding
-from verifier.comparison import Comparison, conclude
-from verifier.numerics import Judge, from_single, same, semantics
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.spec import SEMANTIC_DTYPE, SINGLE
-from verifier.traces import hooked
+from verifier.judging.comparison import Comparison, conclude
+from verifier.judging.numerics import Judge, from_single, same, semantics
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import activations, localization, scaling
+from verifier.observing.activations import hooked
+from verifier.observing.case import Blocked, Case
+from verifier.reference import models
 
 
 def open_points(case: Case) -> list[Point]:
     """The points that agree and need no switch: all of them can be edited in one forward."""
     case.agreeing_rows("plain")
-    found = [one for one in places.agreeing_points(case) if traces.offered(case)[one.name].switch is None]
+    found = [one for one in localization.agreeing_points(case) if activations.offered(case)[one.name].switch is None]
     if not found:
         raise NotApplicable("every hook point has a switch")
     return found
@@ -216,7 +217,7 @@ def _greedy(case: Case, prompt: Tensor, edit: Mapping[str, Edit]) -> tuple[Tenso
     def last(dtype: str, ids: Tensor) -> Tensor:
         model = case.reference(dtype)
         with torch.no_grad(), case.family.taps(model, names=[], edits=edit):
-            return reference.forward(model, Inputs(input_ids=ids)).logits[:, -1:]
+            return models.forward(model, Inputs(input_ids=ids)).logits[:, -1:]
 
     ids, found = prompt, []
     for _ in range(STEPS):

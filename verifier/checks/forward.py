@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier import places, reference
 from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
-from verifier.case import Case
+from verifier.cases.inputs import NO_LABEL, one_row
+from verifier.cases.spec import SINGLE, WORKING_DTYPES
 from verifier.checks import Check, check
-from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import at_every_position, precision, same, semantics
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.random_weights import generator
-from verifier.scenarios import NO_LABEL, one_row
-from verifier.spec import SINGLE, WORKING_DTYPES
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import at_every_position, precision, same, semantics
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import localization
+from verifier.observing.case import Case
+from verifier.reference import models
+from verifier.reference.random_weights import generator
 
 Compare = Callable[[object, Tensor], Comparison]
 """Judges logits against true ones on a scenario, or on a row of it."""
@@ -35,7 +36,7 @@ def _concluded(case: Case, scenario: str, compare: Compare, rows: Tensor | None 
     finding = conclude([compare(actual, truth)])
     if finding.verdict is not Verdict.FAIL:
         return finding
-    start = places.start(case, scenario, rows)
+    start = localization.start(case, scenario, rows)
     if start is not None:
         words = f"{finding.where}: {finding.message}; it starts at {start.where}: {start.message}"
         finding = replace(finding, where=start.where, message=words)
@@ -339,7 +340,7 @@ def _in_training(case: Case, **dropouts: Any) -> Comparison:
             torch.manual_seed(int(generator("dropout", case.spec.seed).initial_seed()) % 2**32)
             return forward(inputs).logits
 
-    truth = run(lambda given: reference.forward(theirs, given))
+    truth = run(lambda given: models.forward(theirs, given))
     return case.compare_logits("training mode", run(ours.forward), "plain", truth=truth)
 
 

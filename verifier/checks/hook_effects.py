@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from verifier import traces
 from verifier.adapter import Edit
-from verifier.case import Case
 from verifier.checks import check
-from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import same
-from verifier.outcome import Finding, NotApplicable
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import same
+from verifier.judging.outcome import Finding, NotApplicable
+from verifier.observing import activations
+from verifier.observing.case import Case
 
 
 @check("hooks.identity", needs=["hooks"], applies="spread")
@@ -27,15 +27,15 @@ def identity(case: Case) -> Finding:
     """
     before = case.actual("plain").logits
     subject, inputs = case.subject(), case.inputs("plain")
-    ungated = [name for name, info in traces.offered(case).items() if info.switch is None]
+    ungated = [name for name, info in activations.offered(case).items() if info.switch is None]
 
     def run(edit: Edit) -> Tensor:
-        with torch.no_grad(), traces.hooked(case, subject, forward=dict.fromkeys(ungated, edit)):
+        with torch.no_grad(), activations.hooked(case, subject, forward=dict.fromkeys(ungated, edit)):
             return subject.forward(inputs).logits
 
     return conclude(
         [
-            same("read", traces.shown(case, "plain").logits, before),
+            same("read", activations.shown(case, "plain").logits, before),
             same("given back", run(lambda value: value), before),
             same("given back as a copy", run(lambda value: value.clone()), before),
         ]
@@ -48,14 +48,14 @@ def switches(case: Case) -> Finding:
 
     A failure means that looking at a gated activation makes another model of it, or that the switch stays on.
     """
-    gates = [switch for switch in traces.by_switch(case, traces.offered(case)) if switch is not None]
+    gates = [switch for switch in activations.by_switch(case, activations.offered(case)) if switch is not None]
     if not gates:
         raise NotApplicable("no hook point has a switch")
 
     def compare() -> Iterator[Comparison]:
         for switch in gates:
             # Held against the subject's own logits: whether those are right is told elsewhere.
-            logits, before = traces.shown(case, "plain", switch).logits, case.actual("plain").logits
+            logits, before = activations.shown(case, "plain", switch).logits, case.actual("plain").logits
             yield case.compare_logits(f"{switch} on", logits, "plain", truth=before)
         with torch.no_grad():
             after = case.subject().forward(case.inputs("plain")).logits
@@ -67,14 +67,14 @@ def switches(case: Case) -> Finding:
 
 def _still_on(case: Case) -> str | None:
     """Whether a gated point fires although nothing turned it on."""
-    gated = [name for name, info in traces.offered(case).items() if info.switch is not None]
+    gated = [name for name, info in activations.offered(case).items() if info.switch is not None]
     fired: list[str] = []
 
     try:
         with (
             torch.no_grad(),
             warnings.catch_warnings(action="ignore"),  # that nothing will come of it
-            traces.hooks_of(case.subject()).hooked({name: _noting(name, fired) for name in gated}, {}),
+            activations.hooks_of(case.subject()).hooked({name: _noting(name, fired) for name in gated}, {}),
         ):
             case.subject().forward(case.inputs("plain"))
     except Exception:  # to refuse a hook at a point that is off is as good as never to call it
@@ -95,8 +95,8 @@ def _ungated(case: Case) -> list[str]:
     Raises:
         NotApplicable: there is none.
     """
-    names = [point.name for point in traces.shared_points(case)]
-    found = [name for name in names if traces.offered(case)[name].switch is None]
+    names = [point.name for point in activations.shared_points(case)]
+    found = [name for name in names if activations.offered(case)[name].switch is None]
     if not found:
         raise NotApplicable("every hook point has a switch")
     return found
@@ -129,8 +129,8 @@ def removed(case: Case) -> Finding:
             return subject.forward(case.inputs("plain")).logits
 
     before = case.actual("plain").logits
-    with traces.hooked(case, subject, forward=dict.fromkeys(ungated, note("outer", change=False))):
-        with traces.hooked(case, subject, forward=dict.fromkeys(ungated, note("inner", change=True))):
+    with activations.hooked(case, subject, forward=dict.fromkeys(ungated, note("outer", change=False))):
+        with activations.hooked(case, subject, forward=dict.fromkeys(ungated, note("inner", change=True))):
             run()
         inner, outer = fired["inner"], fired["outer"]
         between = run()
@@ -154,9 +154,9 @@ def _outlives(case: Case, name: str) -> str | None:
     """Whether a hook of gradients is called in a backward that begins after it was removed."""
     fired: list[str] = []
     with torch.enable_grad():
-        with traces.hooked(case, case.subject(), backward={name: _noting(name, fired)}):
+        with activations.hooked(case, case.subject(), backward={name: _noting(name, fired)}):
             logits = case.subject().forward(case.inputs("plain")).logits
-        logits.backward(traces.cotangent(case, "plain").to(logits))
+        logits.backward(activations.cotangent(case, "plain").to(logits))
     return "a hook is called in a backward that begins after it was removed" if fired else None
 
 
@@ -173,7 +173,7 @@ def nested(case: Case) -> Finding:
         with contextlib.ExitStack() as stack:
             for divisor in divisors:  # powers of two: dividing by their product rounds nothing
                 edits = dict.fromkeys(ungated, _divided(divisor))
-                stack.enter_context(traces.hooked(case, subject, forward=edits))
+                stack.enter_context(activations.hooked(case, subject, forward=edits))
             with torch.no_grad():
                 return subject.forward(case.inputs("plain")).logits
 
@@ -202,7 +202,7 @@ def given_back(case: Case) -> Finding:
         return give
 
     edits = {name: giving(name) for name in _ungated(case)}
-    with torch.no_grad(), traces.hooked(case, case.subject(), forward=edits):
+    with torch.no_grad(), activations.hooked(case, case.subject(), forward=edits):
         case.subject().forward(case.inputs("plain"))
     if not given:
         raise NotApplicable("no hook fired")
@@ -222,11 +222,11 @@ def exception(case: Case) -> Finding:
         raise _OnPurpose
 
     def compare() -> Iterator[Comparison]:
-        firing = traces.all_values(case, "plain")  # `hooks.fires` looks for silent ones
-        for names in traces.by_switch(case, firing).values():
+        firing = activations.all_values(case, "plain")  # `hooks.fires` looks for silent ones
+        for names in activations.by_switch(case, firing).values():
             edits: dict[str, Edit] = {name: _noting(name, fired) for name in names}
             edits[names[-1]] = raising
-            with torch.no_grad(), _Caught() as caught, traces.hooked(case, subject, forward=edits):
+            with torch.no_grad(), _Caught() as caught, activations.hooked(case, subject, forward=edits):
                 subject.forward(case.inputs("plain"))
             yield stated(names[-1], None if caught.any else "an exception inside its hook does not come out")
             fired.clear()

@@ -11,13 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from verifier import experiments, places, precedence, traces, working_points
 from verifier.canonical import KINDS, template_of
-from verifier.case import Case
 from verifier.checks import check
-from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import precision, same
-from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import precision, same
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import activations, dependencies, interventions, localization, working_precision
+from verifier.observing.case import Case
 
 _CANONICAL = frozenset(kind.template for kind in KINDS)
 
@@ -28,11 +28,11 @@ def present(case: Case) -> Finding:
 
     A failure means that an activation which the model has cannot be read or edited by its name.
     """
-    names = traces.offered(case)
+    names = activations.offered(case)
     missing = [point.name for point in case.points if point.name not in names]
     if not missing:
         return Finding()
-    words = f"{len(missing)} of {len(case.points)} are missing: {traces.by_template(missing)}"
+    words = f"{len(missing)} of {len(case.points)} are missing: {activations.by_template(missing)}"
     return Finding(verdict=Verdict.FAIL, where=missing[0], message=words)
 
 
@@ -44,20 +44,22 @@ def absent(case: Case) -> Finding:
     parallel block, a second norm where there is one.
     """
     has = {point.name for point in case.points}
-    canonical = [name for name in traces.offered(case) if template_of(name) in _CANONICAL]
+    canonical = [name for name in activations.offered(case) if template_of(name) in _CANONICAL]
     wrong = [name for name in canonical if name not in has]
     if not wrong:
         return Finding()
     return Finding(
-        verdict=Verdict.FAIL, where=wrong[0], message=f"the model has no such activation: {traces.by_template(wrong)}"
+        verdict=Verdict.FAIL,
+        where=wrong[0],
+        message=f"the model has no such activation: {activations.by_template(wrong)}",
     )
 
 
 def _all_firings(case: Case) -> Mapping[str, int]:
     """How often each point of the subject's own list fired in the one forward in which it was hooked."""
     fired: Counter[str] = Counter()
-    for switch in traces.by_switch(case, traces.offered(case)):
-        fired.update(traces.shown(case, "plain", switch).fired)
+    for switch in activations.by_switch(case, activations.offered(case)):
+        fired.update(activations.shown(case, "plain", switch).fired)
     return fired
 
 
@@ -69,11 +71,11 @@ def fires(case: Case) -> Finding:
     comes of it, or that it is called several times with what is not the whole activation.
     """
     fired, canonical = _all_firings(case), {point.name for point in case.points}
-    silent = [name for name in traces.offered(case) if not fired[name]]
+    silent = [name for name in activations.offered(case) if not fired[name]]
     if silent:
         # The canonical ones first: those are what people hook.
         first = min(silent, key=lambda name: name not in canonical)
-        words = f"it takes a hook and never fires; silent: {traces.by_template([first, *silent])}"
+        words = f"it takes a hook and never fires; silent: {activations.by_template([first, *silent])}"
         return Finding(verdict=Verdict.FAIL, where=first, message=words)
     several = [name for name in canonical if fired[name] > 1]
     if several:
@@ -88,10 +90,10 @@ def order(case: Case) -> Finding:
 
     A failure means that an edit comes too late to be seen at a point that it must reach.
     """
-    before = experiments.precedence_of(case)
-    for switch in traces.by_switch(case, [point.name for point in traces.shared_points(case)]):
-        fired = [name for name in traces.shown(case, "plain", switch).fired if name in before]
-        early = precedence.out_of_order(before, fired)
+    before = interventions.precedence_of(case)
+    for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
+        fired = [name for name in activations.shown(case, "plain", switch).fired if name in before]
+        early = dependencies.out_of_order(before, fired)
         if early:
             return Finding(verdict=Verdict.FAIL, where=early[0], message=f"it fires before {early[1]}")
     return Finding()
@@ -103,10 +105,14 @@ def axes(case: Case) -> Finding:
 
     A failure means that what is read by head, position or dimension is another one.
     """
-    values, truth, infos = traces.all_values(case, "plain"), traces.theirs(case, "plain").values, traces.offered(case)
+    values, truth, infos = (
+        activations.all_values(case, "plain"),
+        activations.theirs(case, "plain").values,
+        activations.offered(case),
+    )
 
     def compare() -> Iterator[Comparison]:
-        for point in traces.shared_points(case):
+        for point in activations.shared_points(case):
             given = infos[point.name].axes
             if given is not None and sorted(given) != sorted(point.axes):
                 yield stated(point.name, f"its axes are {', '.join(given)}, not {', '.join(point.axes)}")
@@ -128,7 +134,9 @@ def values(case: Case) -> Finding:
 
     def compare(scenario: str) -> list[Comparison]:
         rows = case.agreeing_rows(scenario)
-        return places.explained(case, places.judged(case, scenario, traces.all_values(case, scenario), rows=rows))
+        return localization.explained(
+            case, localization.judged(case, scenario, activations.all_values(case, scenario), rows=rows)
+        )
 
     return conclude(one for scenario in case.traced for one in compare(scenario))
 
@@ -139,7 +147,7 @@ def aliases(case: Case) -> Finding:
 
     A failure means that two activations go by the name of one.
     """
-    infos = traces.offered(case)
+    infos = activations.offered(case)
     aliased = {name: info.alias_of for name, info in infos.items() if info.alias_of is not None}
     if not aliased:
         raise NotApplicable("no hook point has a second name")
@@ -149,8 +157,8 @@ def aliases(case: Case) -> Finding:
             if target not in infos:
                 yield stated(name, f"it is said to be {target}, which is no hook point")
                 continue
-            mine = traces.shown(case, "plain", infos[name].switch).values
-            theirs = traces.shown(case, "plain", infos[target].switch).values
+            mine = activations.shown(case, "plain", infos[name].switch).values
+            theirs = activations.shown(case, "plain", infos[target].switch).values
             if name in mine and target in theirs:  # `hooks.fires` looks for silent ones
                 yield same(name, mine[name], theirs[target])
 
@@ -165,8 +173,8 @@ def kept(case: Case) -> Finding:
     """
 
     def compare() -> Iterator[Comparison]:
-        for switch in traces.by_switch(case, [point.name for point in traces.shared_points(case)]):
-            seen = traces.shown(case, "plain", switch)
+        for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
+            seen = activations.shown(case, "plain", switch)
             with torch.no_grad():
                 case.subject().forward(case.inputs("one token"))
             for point in case.points:
@@ -182,9 +190,11 @@ def twice(case: Case) -> Finding:
 
     A failure means that something of a forward stays behind at a hook point.
     """
-    names = [point.name for point in traces.shared_points(case) if traces.offered(case)[point.name].switch is None]
-    first = traces.shown(case, "plain").values
-    second = traces.observe(case, case.subject(), names, case.inputs("plain")).values
+    names = [
+        point.name for point in activations.shared_points(case) if activations.offered(case)[point.name].switch is None
+    ]
+    first = activations.shown(case, "plain").values
+    second = activations.observe(case, case.subject(), names, case.inputs("plain")).values
     return conclude(same(name, second.get(name), first[name]) for name in names if name in first)
 
 
@@ -196,16 +206,16 @@ def precise(case: Case) -> Finding:
     half precision, as they are used, is coarser than the model, or of another one.
     """
     case.agreeing_rows("plain")
-    points = places.agreeing_points(case)
+    points = localization.agreeing_points(case)
 
     def compare(dtype: str) -> Iterator[Comparison]:
-        theirs, seen = working_points.of(case, dtype), dict[str, Tensor]()
-        for names in traces.by_switch(case, [point.name for point in points]).values():
-            seen |= traces.observe(case, case.subject(dtype), names, case.inputs("plain", dtype)).values
+        theirs, seen = working_precision.of(case, dtype), dict[str, Tensor]()
+        for names in activations.by_switch(case, [point.name for point in points]).values():
+            seen |= activations.observe(case, case.subject(dtype), names, case.inputs("plain", dtype)).values
         for point in points:
             if not math.isfinite(theirs.noise[point.name]):
                 continue  # a norm's scale overflows in float16 before the norm does
-            judge = precision(theirs.noise[point.name], partial(working_points.noise_again, case, dtype, point.name))
+            judge = precision(theirs.noise[point.name], partial(working_precision.noise_again, case, dtype, point.name))
             made = judge.compare(
                 point.name,
                 seen.get(point.name),

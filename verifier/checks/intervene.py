@@ -8,16 +8,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verifier import experiments, places, traces
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES
-from verifier.case import Case
 from verifier.checks import Check, check
-from verifier.comparison import Comparison, conclude
-from verifier.experiments import Experiment, Intervention, Kind
-from verifier.numerics import semantics
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.traces import hooked
+from verifier.judging.comparison import Comparison, conclude
+from verifier.judging.numerics import semantics
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import activations, interventions, localization
+from verifier.observing.activations import hooked
+from verifier.observing.case import Case
+from verifier.observing.interventions import Experiment, Intervention, Kind
 
 _WHOLE = ("replace", "everywhere")
 
@@ -33,8 +33,8 @@ def _given(case: Case) -> Mapping[int, Tensor]:
 
     def make() -> Mapping[int, Tensor]:
         subject = case.subject()
-        return experiments.in_subject(
-            case, places.agreeing_points(case), lambda ids, edits: _logits(case, subject, ids, edits)
+        return interventions.in_subject(
+            case, localization.agreeing_points(case), lambda ids, edits: _logits(case, subject, ids, edits)
         )
 
     return case.once(("interventions in the subject",), make)
@@ -69,7 +69,7 @@ def _first_of_each_point(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _intervention(kind: Kind, what: str, meaning: str) -> Check:
     def run(case: Case) -> Finding:
-        experiment, given = experiments.of(case), _given(case)
+        experiment, given = interventions.of(case), _given(case)
         # Nothing is proved by an edit that does nothing in HF's model either.
         acting = [one for one in experiment.interventions if one.kind == kind and bool(experiment.acts[one.row])]
         made = [_judged(experiment, given, one) for one in acting if one.row in given]
@@ -100,7 +100,7 @@ def rows(case: Case) -> Finding:
 
     A failure means that an experiment on one prompt is seen by another one.
     """
-    experiment, given = experiments.of(case), _given(case)
+    experiment, given = interventions.of(case), _given(case)
     names = ("the prompt itself", "the prompt that it is swapped with")
     return conclude(
         semantics(float(experiment.noise[row])).compare(name, given[row], experiment.logits[row], axes=LOGIT_AXES[1:])
@@ -115,10 +115,10 @@ def in_place(case: Case) -> Finding:
     A failure means that the commonest way of writing a hook (`z[:, :, head] = 0; return z`) does something else.
     """
     case.agreeing_rows("plain")
-    experiment, subject = experiments.of(case), case.subject()
-    given = experiments.in_subject(
+    experiment, subject = interventions.of(case), case.subject()
+    given = interventions.in_subject(
         case,
-        places.agreeing_points(case),
+        localization.agreeing_points(case),
         lambda ids, edits: _logits(case, subject, ids, edits),
         kinds=("replace",),
         in_place=True,
@@ -138,7 +138,7 @@ def alone(case: Case) -> Finding:
 
     Run for a few models of each kind of block. A failure means that an edit acts only while other hooks are there.
     """
-    experiment, subject, together = experiments.of(case), case.subject(), _given(case)
+    experiment, subject, together = interventions.of(case), case.subject(), _given(case)
 
     def compare() -> Iterator[Comparison]:
         for one in experiment.interventions:
@@ -146,7 +146,7 @@ def alone(case: Case) -> Finding:
                 continue
             if _judged(experiment, together, one).verdict is Verdict.FAIL:
                 continue  # told by `intervene.replace`
-            rows, edits = experiments.batch(experiment.changes, [one.point.name], wanted=one.row.__eq__)
+            rows, edits = interventions.batch(experiment.changes, [one.point.name], wanted=one.row.__eq__)
             logits = _logits(case, subject, experiment.ids[rows], edits)
             yield _judged(experiment, {one.row: logits[rows.index(one.row)]}, one)
 
@@ -159,10 +159,10 @@ def aliases(case: Case) -> Finding:
 
     A failure means that who hooks by the other name edits nothing, or something else.
     """
-    experiment, given = experiments.of(case), _given(case)
+    experiment, given = interventions.of(case), _given(case)
     whole = {one.point.name: one for one in experiment.interventions if (one.kind, one.extent) == _WHOLE}
     names: dict[str, list[str]] = {}
-    for name, info in traces.offered(case).items():
+    for name, info in activations.offered(case).items():
         one = whole.get(info.alias_of or "")
         if one is None or one.row not in given or not bool(experiment.acts[one.row]):
             continue
@@ -173,10 +173,10 @@ def aliases(case: Case) -> Finding:
 
     def compare(chosen: Mapping[str, str]) -> Iterator[Comparison]:
         """By point, one of its other names each."""
-        for switched in traces.by_switch(case, chosen.values()).values():
+        for switched in activations.by_switch(case, chosen.values()).values():
             target = {other: point for point, other in chosen.items() if other in switched}
             wanted = {whole[point].row for point in target.values()}
-            rows, edits = experiments.batch(experiment.changes, list(target.values()), wanted=wanted.__contains__)
+            rows, edits = interventions.batch(experiment.changes, list(target.values()), wanted=wanted.__contains__)
             logits = _logits(
                 case, case.subject(), experiment.ids[rows], {other: edits[target[other]] for other in target}
             )

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Subject
-from verifier.case import Case
 from verifier.checks.subjects import open_points
+from verifier.observing.case import Case
 
 
 def exercise(case: Case, subject: Subject) -> None:

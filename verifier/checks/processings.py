@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from verifier import places, traces
 from verifier.adapter import LOG_PROBABILITIES, LOGITS, Subject
 from verifier.canonical import LOGIT_AXES, Point
-from verifier.case import Blocked, Case
+from verifier.cases.spec import SINGLE
 from verifier.checks.canonical_weights import readable
-from verifier.comparison import Comparison, conclude, stated
 from verifier.errors import one_line
-from verifier.numerics import Noise, semantics, unit
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.spec import SINGLE
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import Noise, semantics, unit
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import activations, localization
+from verifier.observing.case import Blocked, Case
 
 SCENARIO, PADDED = "plain", "padded"
 
@@ -80,7 +80,7 @@ def _shown(
 ) -> list[Comparison]:
     made = [stated(point.name, "it no longer fires") for point in points if point.name not in seen]
     if points:
-        made += places.judged(case, SCENARIO, seen, points=points, rows=rows)
+        made += localization.judged(case, SCENARIO, seen, points=points, rows=rows)
     made = [replace(one, where=f"{label}: {one.where}") for one in made]
     if promised & {LOGITS, LOG_PROBABILITIES}:
         made.append(_comes_out(case, label, promised, seen[LOGITS], rows))
@@ -90,7 +90,7 @@ def _shown(
 def _run(case: Case, subject: Subject, names: Sequence[str], scenario: str = SCENARIO) -> dict[str, Tensor]:
     """What the subject shows at these points, and its logits."""
     if names:
-        seen = traces.observe(case, subject, names, case.inputs(scenario))
+        seen = activations.observe(case, subject, names, case.inputs(scenario))
         assert seen.logits is not None
         return {**seen.values, LOGITS: seen.logits}
     with torch.no_grad():

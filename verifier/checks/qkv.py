@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, ProjectionLike
-from verifier.case import Case
+from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.checks import check
-from verifier.comparison import Comparison, conclude, stated
 from verifier.family import Projection
-from verifier.numerics import same, semantics, unit
-from verifier.outcome import Finding, NotApplicable
-from verifier.random_weights import generator
-from verifier.spec import SEMANTIC_DTYPE
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import same, semantics, unit
+from verifier.judging.outcome import Finding, NotApplicable
+from verifier.observing.case import Case
+from verifier.reference.random_weights import generator
 
 
 def _layers(case: Case) -> range:

@@ -10,17 +10,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verifier import reference
-from verifier.blame import through_hugging_face
 from verifier.canonical import Point
-from verifier.case import Blocked, Case
 from verifier.checks import check
+from verifier.checks.blame import through_hugging_face
 from verifier.checks.configs import written_into
 from verifier.checks.decoding import in_pieces
-from verifier.comparison import Comparison, conclude, stated
 from verifier.errors import one_line
-from verifier.numerics import semantics, steady
-from verifier.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import semantics, steady
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing.case import Blocked, Case
+from verifier.reference import models
 
 STEPS = 4  # tokens that follow the prompt one by one
 
@@ -41,7 +41,7 @@ def acceptance(case: Case) -> Finding:
         model = case.reference() if case.spec.valid else case.build()
         inputs = case.inputs("plain") if case.spec.valid else case.any_tokens()
         with torch.no_grad():
-            reference.forward(model, inputs)
+            models.forward(model, inputs)
     except Exception as error:
         # What others are blocked by is reported here.
         cause = error.__cause__ if isinstance(error, Blocked) and error.__cause__ is not None else error
@@ -103,7 +103,7 @@ def attentions_on_request(case: Case) -> Finding:
 
     def run(scenario: str) -> Tensor:
         with torch.no_grad():
-            output = reference.forward(case.reference(), case.inputs(scenario), output_attentions=True)
+            output = models.forward(case.reference(), case.inputs(scenario), output_attentions=True)
         given[scenario] = output.attentions or ()
         return output.logits
 
@@ -142,7 +142,7 @@ def _stepwise(case: Case, scenario: str) -> Tensor:
     """HF's logits `[batch, pos, d_vocab]`, the last few of them one position at a time."""
     length = case.scenario(scenario).real.shape[1]
     ends = [*range(max(1, length - STEPS), length + 1)]
-    return in_pieces(lambda inputs: reference.forward(case.reference(), inputs), case.inputs(scenario), ends)
+    return in_pieces(lambda inputs: models.forward(case.reference(), inputs), case.inputs(scenario), ends)
 
 
 @check("reference.taps", subject=False)

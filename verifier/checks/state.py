@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier import reference, scaling, traces
 from verifier.adapter import CHANGES, Subject
 from verifier.canonical import LOGIT_AXES
-from verifier.case import Blocked, Case
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
 from verifier.checks import check
 from verifier.checks.build import AFTER_ONE_FORWARD, parameters
 from verifier.checks.lifetimes import apart_from_all_before, exercise, live_and_die, live_tensors
@@ -28,11 +27,13 @@ from verifier.checks.subjects import (
     twin,
     written_into,
 )
-from verifier.comparison import Comparison, conclude, stated
-from verifier.numerics import Noise, from_single, precision, rms, same, semantics
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.spec import SEMANTIC_DTYPE, SINGLE
-from verifier.surroundings import ModelState, Surroundings
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import Noise, from_single, precision, rms, same, semantics
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import activations, scaling
+from verifier.observing.case import Blocked, Case
+from verifier.reference import models
+from verifier.reference.snapshots import ModelState, Surroundings
 
 WARM_UP, MANY = 2, 4  # subjects that may fill what is filled once, and those after which nothing may have grown
 
@@ -174,7 +175,7 @@ def acting(case: Case) -> Finding:
     """
     steady(case)
     mine, copy = twin(case), copy_of_twin(case)
-    names = [point for point in open_points(case, mine) if point in traces.offered(case)]
+    names = [point for point in open_points(case, mine) if point in activations.offered(case)]
     if not names:
         raise NotApplicable("there is no canonical hook point that needs no switch")
 
@@ -182,7 +183,7 @@ def acting(case: Case) -> Finding:
     edits = scaling.edits([point for point in case.points if point.name in names])
 
     def scaled(subject: Subject) -> Tensor:
-        with traces.hooked(case, subject, forward=edits):
+        with activations.hooked(case, subject, forward=edits):
             return logits_of(case, subject)
 
     wanted, modes = scaled(mine), mine.modes  # type: ignore[attr-defined]
@@ -239,7 +240,7 @@ def _multiplied(case: Case) -> tuple[Tensor, float]:
         model = case.build(dtype)
         _multiply(model.parameters())
         with torch.no_grad():
-            return reference.forward(model, case.inputs("plain", dtype)).logits
+            return models.forward(model, case.inputs("plain", dtype)).logits
 
     true = run(SEMANTIC_DTYPE)
     return true, from_single(true, run(SINGLE))
@@ -295,7 +296,7 @@ def to(case: Case) -> Finding:
     logits, judge = logits_of(case, subject), case.precision_judge("plain", SINGLE)
     if judge.compare("logits", logits, truth, defined=rows).verdict is Verdict.FAIL:
         with torch.no_grad():
-            cast = reference.forward(case.build().to(single), inputs).logits
+            cast = models.forward(case.build().to(single), inputs).logits
         # What the cast itself costs HF, beside what float32 does.
         own = rms(cast.double() - truth, rows)
         judge = precision(Noise(own=own, perturbed=case.noise("plain", SINGLE), unit=0.0).total)

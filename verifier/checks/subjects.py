@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier import reference
 from verifier.adapter import Subject
 from verifier.canonical import LOGIT_AXES
-from verifier.case import Blocked, Case
-from verifier.comparison import Comparison
-from verifier.numerics import Noise, rms, same, semantics, unit
-from verifier.outcome import Verdict
-from verifier.perturbation import PERTURBATION_SEED, Perturbation
-from verifier.random_weights import randomise
+from verifier.judging.comparison import Comparison
+from verifier.judging.numerics import Noise, rms, same, semantics, unit
+from verifier.judging.outcome import Verdict
+from verifier.observing.case import Blocked, Case
+from verifier.reference import models
+from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
+from verifier.reference.random_weights import randomise
 
 
 def logits_of(case: Case, subject: Subject) -> Tensor:
@@ -82,13 +82,13 @@ def other(case: Case) -> Other:
 
     def noise_of(truth: Tensor) -> float:
         with torch.no_grad(), Perturbation(torch.float64, PERTURBATION_SEED):
-            moved = reference.forward(another(), case.inputs("plain")).logits
+            moved = models.forward(another(), case.inputs("plain")).logits
         return Noise(own=0.0, perturbed=rms(moved - truth), unit=unit(truth, torch.float64)).total
 
     def make() -> Other:
         model = another()
         with torch.no_grad():
-            truth = reference.forward(model, case.inputs("plain")).logits
+            truth = models.forward(model, case.inputs("plain")).logits
         return Other(
             subject=case.wrap(model),
             truth=truth,

@@ -8,19 +8,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from verifier import places, reference
 from verifier.adapter import LOG_PROBABILITIES, LOGITS
 from verifier.canonical import Point
-from verifier.case import Blocked, Case
+from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.checks import check, processings
 from verifier.checks.canonical_weights import given, misshapen, readable, theirs, unreadable, usable
 from verifier.checks.computed import attentions, elsewhere, told
-from verifier.comparison import Comparison, conclude, stated
-from verifier.hf_weights import canonical_of, n_layers_of
-from verifier.numerics import rms, same
-from verifier.outcome import Finding, NotApplicable, Verdict
-from verifier.random_weights import generator, randomise
-from verifier.spec import SEMANTIC_DTYPE
+from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.numerics import rms, same
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing import localization
+from verifier.observing.case import Blocked, Case
+from verifier.reference import models
+from verifier.reference.random_weights import generator, randomise
+from verifier.reference.weights import canonical_of, n_layers_of
 
 
 @check("weights.names", needs=["weights"])
@@ -211,7 +212,7 @@ class _Edited:
         kept = parameter.detach().clone()
         with torch.no_grad():
             parameter.view(-1)[numbers - places.flatten()[0]] += added.flatten().to(parameter)
-            logits = reference.forward(self._model, self._case.inputs("plain")).logits
+            logits = models.forward(self._model, self._case.inputs("plain")).logits
             parameter.copy_(kept)
         return logits
 
@@ -235,7 +236,7 @@ def processed_points(case: Case) -> Finding:
     A failure means that activations read from the processed model are not those of the model.
     """
     kept = [name for name, one in processings.each(case).items() if one.kept]
-    agreeing = places.agreeing_points(case)
+    agreeing = localization.agreeing_points(case)
     made = []
     for name in kept:
         promised = processings.promises(case)[name]
@@ -262,7 +263,7 @@ def together(case: Case) -> Finding:
     promised = frozenset.intersection(*(processings.promises(case)[name] for name in names))
     looked_at: list[Point] = []
     if case.spec.thorough and "hooks" in case.subject().capabilities and any("hook" in kept for kept in promised):
-        looked_at = [point for point in places.agreeing_points(case) if point.kind.template in promised]
+        looked_at = [point for point in localization.agreeing_points(case) if point.kind.template in promised]
     return conclude(
         processings.judged(
             case, names, promised, looked_at, padded=case.spec.thorough and case.agrees(processings.PADDED)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from verifier import configuration, record
+from verifier import record
+from verifier.baseline.file import NAME, read
+from verifier.baseline.making import made_of
+from verifier.baseline.writing import remove, write
+from verifier.commands import configuration
 from verifier.errors import ExitStatus, UsageError
-from verifier.known.file import NAME, read
-from verifier.known.making import made_of
-from verifier.known.writing import remove, write
-from verifier.report import text
+from verifier.output import text
 
 
 def baseline(paths: Sequence[Path], out: Path | None, fingerprints: Sequence[str] = ()) -> ExitStatus:

@@ -11,13 +11,14 @@ from verifier.adapter import DEFAULT
 from verifier.bench import against, costs, fuzzed, growth, sample, startup, whole
 from verifier.bench.curves import Curve
 from verifier.bench.figures import Figures
+from verifier.cases.spec import WORKING_DTYPES, CaseSpec
 from verifier.commands import selection
 from verifier.commands.run import require_adapter
 from verifier.engine.environment import versions
 from verifier.engine.interrupts import Interrupts
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
-from verifier.report import files, pipe
-from verifier.spec import WORKING_DTYPES, CaseSpec
+from verifier.record import files
+from verifier.report import pipe
 
 CASES = 12  # valid cases in the sample, where nothing was said
 

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from verifier.analysis.not_started import Unrun
+from verifier.analysis.view import Whole
 from verifier.errors import UsageError
-from verifier.report import files, github, junit, pipe
-from verifier.report.unrun import Unrun
-from verifier.report.whole import Whole
+from verifier.record import files
+from verifier.report import github, junit, pipe
 
 WORKSPACE, SUMMARY = "GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY"
 

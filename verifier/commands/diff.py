@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verifier import record
+from verifier.analysis.changes import Changes
+from verifier.analysis.diff import compare
 from verifier.errors import ExitStatus, UsageError
-from verifier.report import changes_json, changes_markdown, files, pipe, text
-from verifier.report.changes import Changes
-from verifier.report.comparing import compare
+from verifier.output import text
+from verifier.record import files
+from verifier.report import changes_json, changes_markdown, pipe
 
 STANDARD_OUTPUT = Path("-")
 

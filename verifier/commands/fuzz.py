@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifier import family, record
 from verifier.adapter import DEFAULT
+from verifier.cases.spec import WORKING_DTYPES, CaseSpec
 from verifier.commands import looking
 from verifier.commands.recording import now
 from verifier.commands.run import REPORTS, folder_name, require_adapter, show
@@ -21,8 +22,7 @@ from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.fuzz import kept
-from verifier.fuzz.findings import Found, Kept, Replayed
-from verifier.spec import WORKING_DTYPES, CaseSpec
+from verifier.record.fuzz_finding import Found, Kept, Replayed
 
 if TYPE_CHECKING:
     from verifier.fuzz.campaign import Order

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from verifier import adapter, canonical, configuration, family, matrix
+from verifier import adapter, canonical, family
+from verifier.cases import matrix
+from verifier.commands import configuration
 from verifier.engine import catalogue
 from verifier.errors import ExitStatus, UsageError
-from verifier.report import text
+from verifier.output import text
 
 _OF_A_FAMILY = ("hooks", "presets")
 

@@ -10,7 +10,7 @@ from verifier import record
 from verifier.engine.events import Event, EvidenceReady, RunFinished, Stop
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 from verifier.record import Entry, Record, Writer
 
 # Of more distinct failures than anyone reads the most frequent ones; each costs about what its case did.
@@ -38,8 +38,8 @@ def finish(
         stop: why what was run ended.
         seconds: how long it took.
     """
-    from verifier.known.excusing import judged
-    from verifier.report.summary import concluded
+    from verifier.analysis.summary import concluded
+    from verifier.baseline.excusing import judged
 
     status = ExitStatus.INTERRUPTED
     if stop is Stop.COMPLETE:
@@ -72,7 +72,7 @@ def _look(
 
 def wanted(seen: Record) -> dict[str, tuple[str, ...]]:
     """The checks that are to be looked at, by case; those that the record has evidence of are left out."""
-    from verifier.report.findings import minimal_case
+    from verifier.analysis.findings import minimal_case
 
     failing: dict[str, list[Entry]] = {}
     for entry in seen.entries:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verifier import adapter
+from verifier.cases.shards import Shard
 from verifier.errors import UsageError
-from verifier.shards import Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

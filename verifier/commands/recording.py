@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verifier import family, record
+from verifier.cases.spec import CaseSpec
 from verifier.commands import looking, resuming
 from verifier.commands.options import RunOptions
 from verifier.engine.environment import usable_cores, versions
@@ -27,9 +28,8 @@ from verifier.engine.events import (
 from verifier.engine.limits import Limits, defaults
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, VerifierError
-from verifier.known.entries import Baseline, Held
+from verifier.record.known_failure import Baseline, Held
 from verifier.report import pipe
-from verifier.spec import CaseSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,7 +167,7 @@ class _Drive:
         """See what became of the known failures; whether that came to its end."""
         if self.baseline is None:
             return True
-        from verifier.known.replaying import replay
+        from verifier.baseline.replaying import replay
 
         refusal = family.load(self.plan.family).refusal
         if self.baseline.failures:
@@ -218,7 +218,7 @@ class _Drive:
             meter.excuse = self._excuse(self.held, line)
 
     def _excuse(self, held: Held, line: record.RunLine) -> Callable[[str, str | None], bool]:
-        from verifier.known.excusing import excuser
+        from verifier.baseline.excusing import excuser
 
         excuse, specs = excuser(held, line), {spec.id: spec for spec in self.plan.specs}
         return lambda case, fingerprint: excuse(specs[case], fingerprint)

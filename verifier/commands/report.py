@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from verifier import record
+from verifier.analysis.summary import missing
+from verifier.analysis.view import whole
 from verifier.commands import building
 from verifier.commands.run import REPORT_FILE, worst
 from verifier.errors import ExitStatus, UsageError, one_line
-from verifier.report import files, html, markdown, text
-from verifier.report.summary import missing
-from verifier.report.whole import whole
+from verifier.output import text
+from verifier.record import files
+from verifier.report import html, markdown
 
 _KILL = ("fault", "what", "check", "verdict", "evidence")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from verifier import record
-from verifier import script as scripts
+from verifier import record, scripts
+from verifier.analysis.findings import difference, minimal_case
+from verifier.cases.spec import CaseSpec
 from verifier.commands.run import REPORTS, require_adapter
 from verifier.engine import inline
 from verifier.engine.debugger import Debugger
@@ -21,10 +22,10 @@ from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
-from verifier.outcome import Outcome, Verdict
-from verifier.report import console, files, terminal, text
-from verifier.report.findings import difference, minimal_case
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.output import text
+from verifier.record import files
+from verifier.report import console, terminal
 
 STANDARD_OUTPUT = Path("-")
 

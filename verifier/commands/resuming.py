@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from verifier import record
+from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
-from verifier.spec import CaseSpec
 
 _COMPARED = ("family", "adapter", "seed", "asked", "versions", "flags", "dims", "planned")
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verifier import adapter, plugins, record
+from verifier.analysis.not_started import Unrun
+from verifier.cases.shards import dealt
+from verifier.cases.spec import CaseSpec
 from verifier.commands import selection
 from verifier.commands.options import RunOptions, require_sense
 from verifier.commands.recording import recorded
 from verifier.engine import catalogue
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
-from verifier.known.entries import Baseline
+from verifier.record.known_failure import Baseline
 from verifier.report import pipe
-from verifier.report.unrun import Unrun
-from verifier.shards import dealt
-from verifier.spec import CaseSpec
 
 if TYPE_CHECKING:
-    from verifier.report.whole import Whole
+    from verifier.analysis.view import Whole
 
 # Printers and processes are imported where they are used: a wrong command line must fail at once.
 
@@ -126,7 +126,7 @@ def _baselines(options: RunOptions, references: Sequence[str]) -> dict[str, Base
     """The baselines by the adapter that each is of."""
     if not options.baseline:
         return {}
-    from verifier.known.file import read
+    from verifier.baseline.file import read
 
     found: dict[str, Baseline] = {}
     for path in options.baseline:
@@ -153,15 +153,15 @@ def _wanted(options: RunOptions, references: Sequence[str], baselines: Mapping[s
     one."""
     if options.changed_since is None:
         return references
-    from verifier import touched
+    from verifier.commands import changed_since
 
-    changes = touched.since(options.changed_since, Path.cwd())
+    changes = changed_since.since(options.changed_since, Path.cwd())
     wanted = []
     for reference in references:
         beside = [Path(baselines[reference].path)] if reference in baselines else []
         beside += [options.cases] if options.cases is not None else []
         beside += [Path(options.checkpoint).expanduser()] if options.checkpoint is not None else []
-        found = touched.look(changes, family=options.family, adapter=reference, beside=beside)
+        found = changed_since.look(changes, family=options.family, adapter=reference, beside=beside)
         print(f"verifier: {found.sentence}", file=sys.stderr)
         wanted += [reference] if found.is_touched else []
     if not wanted:
@@ -208,10 +208,12 @@ def _run_one(
 
 def show(path: Path, folder: Path, slow: int) -> Whole:
     """Tell what the record says, and give it back; the terminal hears it whatever becomes of the page."""
-    from verifier.report import console, files, html, slowest, terminal, whole
+    from verifier.analysis import view
+    from verifier.record import files
+    from verifier.report import console, html, slowest, terminal
 
     kept = record.read(path)
-    everything = whole.whole(kept)
+    everything = view.whole(kept)
     found = everything.summary
     page = folder / REPORT_FILE
     unwritten = None

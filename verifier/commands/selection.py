@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verifier import family, matrix, plugins, record
+from verifier import family, plugins, record
+from verifier.cases import matrix
+from verifier.cases.spec import DEPTHS, SEEDS, WORKING_DTYPES, CaseSpec
 from verifier.commands.options import RunOptions
 from verifier.engine.plan import distinct
 from verifier.errors import Inconclusive, UsageError
-from verifier.spec import DEPTHS, SEEDS, WORKING_DTYPES, CaseSpec
 
 
 def from_matrix(
@@ -139,7 +140,7 @@ def parse_where(texts: Sequence[str]) -> dict[str, str]:
 
 def wishes(where: str | Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
     """`--where` from Python: a text, several, or a mapping from flag to value."""
-    from verifier.report.text import value
+    from verifier.output.text import value
 
     if isinstance(where, str):
         return (where,)

@@ -17,7 +17,7 @@ def selftest(
         UsageError: the family or the adapter is not what it should be.
     """
     require_adapter(adapter)
-    from verifier.selftest import main  # imports torch
+    from verifier.faults.selftest import main  # imports torch
 
     status: ExitStatus = main(family, adapter, seed, as_markdown=as_markdown, json_file=json_file)
     return status

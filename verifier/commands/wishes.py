@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from verifier import adapter as adapters
-from verifier import configuration
-from verifier.commands import selection
+from verifier.cases.spec import WORKING_DTYPES, CaseSpec
+from verifier.commands import configuration, selection
 from verifier.commands.options import RunOptions, require_sense
 from verifier.commands.run import require_adapter
 from verifier.engine import catalogue
 from verifier.errors import UsageError
-from verifier.known.entries import Baseline
 from verifier.plugins import nearest
-from verifier.spec import WORKING_DTYPES, CaseSpec
+from verifier.record.known_failure import Baseline
 
 
 class Wishes(TypedDict, total=False):
@@ -71,7 +70,7 @@ def asked_for(family: str, adapter: object, wishes: Wishes, *, what: str) -> Ask
         Inconclusive: no case is like that.
         ImportFailed: code from outside raised at import.
     """
-    from verifier.known.file import read, require_of
+    from verifier.baseline.file import read, require_of
 
     for name in wishes:
         if name not in Wishes.__annotations__:

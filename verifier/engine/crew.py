@@ -18,12 +18,12 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from verifier.cases.spec import CaseSpec
 from verifier.engine import last_words, limits, server
 from verifier.engine.plan import Plan
 from verifier.engine.task import Task
 from verifier.engine.worker import Loading, Message, Orders, Result, work
-from verifier.outcome import Verdict
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Verdict
 
 # A dead process's exit status comes a moment after its pipe is closed.
 _EXIT_SECONDS = 2.0

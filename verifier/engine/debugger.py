@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from verifier.case import Case
     from verifier.checks import Check
-    from verifier.outcome import Outcome
+    from verifier.judging.outcome import Outcome
+    from verifier.observing.case import Case
 
 
 class Debugger:

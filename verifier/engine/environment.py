@@ -7,7 +7,8 @@ import os
 import platform
 from pathlib import Path
 
-from verifier import adapter, plugins, sources
+from verifier import adapter, plugins
+from verifier.engine import sources
 
 _DISTRIBUTIONS = ("adapter-verifier", "torch", "transformers", "hypothesis", "numpy")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -6,9 +6,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verifier.evidence import Evidence, Ladder
-from verifier.outcome import Outcome, Verdict
-from verifier.spec import CaseSpec
+from verifier.cases.spec import CaseSpec
+from verifier.judging.evidence import Evidence, Ladder
+from verifier.judging.outcome import Outcome, Verdict
 
 
 class Stop(enum.StrEnum):

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, Event, OutcomeReady, RunFinished, RunStarted, WorkerLost
 from verifier.engine.inline import threads_kept
 from verifier.engine.interrupts import Paused
@@ -14,9 +15,8 @@ from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.engine.worker import Result, told
-from verifier.outcome import Outcome
-from verifier.spec import CaseSpec
-from verifier.standing import standing
+from verifier.engine.working_directory import standing
+from verifier.judging.outcome import Outcome
 
 
 class Feed(Protocol):

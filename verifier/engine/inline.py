@@ -21,7 +21,7 @@ from verifier.engine.events import (
 from verifier.engine.loading import load
 from verifier.engine.plan import Plan, expected
 from verifier.engine.worker import Looked, Result, told
-from verifier.standing import standing
+from verifier.engine.working_directory import standing
 
 
 def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:

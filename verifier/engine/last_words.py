@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from verifier.blame import site_among
+from verifier.checks.blame import site_among
 
 # The signal on which a worker writes down where it is. It is answered below Python, so that a call into C that never
 # comes back, or holds the interpreter's lock, is seen too.

@@ -51,7 +51,7 @@ def load(
     import torch
 
     from verifier import adapter, checks, family
-    from verifier.surroundings import remember
+    from verifier.reference.snapshots import remember
 
     torch.set_num_threads(1)
     selected = checks.select(only)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from verifier.cases.spec import CaseSpec, applies_to
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
 from verifier.engine.task import Task
-from verifier.spec import CaseSpec, applies_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

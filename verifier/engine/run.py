@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+from verifier.cases.spec import CaseSpec
 from verifier.engine import last_words, server
 from verifier.engine.crew import Crew, Death, Worker
 from verifier.engine.events import (
@@ -29,8 +30,7 @@ from verifier.engine.schedule import Schedule
 from verifier.engine.suspects import Suspect, Suspects
 from verifier.engine.worker import Done, Failed, Looked, Ready, Result
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
-from verifier.outcome import Verdict
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Verdict
 
 _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
 _BEAT_SECONDS = 1.0

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
+from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CheckInfo
 from verifier.engine.plan import applicable
-from verifier.spec import CaseSpec
 
 
 class Schedule:

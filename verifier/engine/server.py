@@ -16,9 +16,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 
-from verifier import adapter, family, plugins, sources
+from verifier import adapter, family, plugins
 from verifier.checks import AREAS
-from verifier.engine import preload
+from verifier.engine import preload, sources
 from verifier.engine.plan import Plan
 
 # What every case needs, whatever the family and the adapter. `hypothesis` is not among them: the matrix has no use.
@@ -26,10 +26,10 @@ HEAVY = (
     "torch",
     "transformers",
     "verifier.cli",
-    "verifier.case",
-    "verifier.trial",
-    "verifier.taps",
-    "verifier.numerics",
+    "verifier.observing.case",
+    "verifier.checks.runner",
+    "verifier.reference.taps",
+    "verifier.judging.numerics",
 )
 
 # Workers are ended by a signal, which leaves semaphores of whatever they imported (a progress bar's lock) to Python's

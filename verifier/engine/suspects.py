@@ -6,11 +6,11 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from verifier.cases.spec import CaseSpec
 from verifier.engine import last_words
 from verifier.engine.crew import Death
 from verifier.engine.worker import bounded
-from verifier.outcome import Outcome, Verdict
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Outcome, Verdict
 
 # A death that came again so often when its case was run alone needs no more proof.
 CONVINCED = 3

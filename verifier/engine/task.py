@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verifier.spec import CaseSpec
+from verifier.cases.spec import CaseSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,11 +26,11 @@ from verifier.engine.events import CheckInfo
 from verifier.engine.loading import Loaded, load
 from verifier.engine.task import Task
 from verifier.errors import ExitStatus, Unrunnable, VerifierError, one_line
-from verifier.evidence import Evidence, Ladder
-from verifier.outcome import Outcome
+from verifier.judging.evidence import Evidence, Ladder
+from verifier.judging.outcome import Outcome
 
 if TYPE_CHECKING:
-    from verifier.trial import Watcher
+    from verifier.checks.runner import Watcher
 
 # What one outcome may take in pipes, files and reports; a repr of 10 MB helps nobody.
 LINE_LIMIT = 1_000
@@ -169,14 +169,14 @@ def told(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator
     if task.checks is not None:
         wanted = tuple(check for check in wanted if check.id in task.checks)
     if task.look:
-        from verifier.examination import examine
+        from verifier.checks.diagnosis import examine
 
         for found in examine(task.spec, loaded.family, loaded.adapter, wanted):
             yield Looked(evidence=found)
         return
-    from verifier import trial
+    from verifier.checks import runner
 
-    for outcome in trial.run_case(task.spec, loaded.family, loaded.adapter, wanted, seen=seen):
+    for outcome in runner.run_case(task.spec, loaded.family, loaded.adapter, wanted, seen=seen):
         yield Result(outcome=bounded(outcome))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from verifier.adapter import Edit
     from verifier.faults.mutants import Fault
-    from verifier.taps import Taps
+    from verifier.reference.taps import Taps
 
 
 class FalconFamily:
@@ -101,7 +101,7 @@ class FalconFamily:
         """HF's model with random weights, or a checkpoint's."""
         from transformers import FalconConfig, FalconForCausalLM
 
-        from verifier.reference import build
+        from verifier.reference.models import build
 
         return build(
             FalconForCausalLM,
@@ -133,7 +133,7 @@ class FalconFamily:
         self, model: Any, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
     ) -> AbstractContextManager[Taps]:
         """Read and edit the activations of an untouched model."""
-        from verifier import taps as at
+        from verifier.reference import taps as at
 
         config = vars(model.config)  # `to_dict` would copy it at each look
         chosen = [point.name for point in self.points(config)] if names is None else names
@@ -141,7 +141,7 @@ class FalconFamily:
         return at.tapped(taps, lambda: list(self._sites(model, taps, Blocks.of(config))))
 
     def _sites(self, model: Any, taps: Taps, blocks: Blocks) -> list[AbstractContextManager[Any]]:
-        from verifier import taps as at
+        from verifier.reference import taps as at
 
         transformer = model.transformer
         sites: list[AbstractContextManager[Any]] = [at.module_output(taps, "hook_embed", transformer.word_embeddings)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from verifier.faults.mutants import Breaks, Fault, in_adapter
-from verifier.outcome import NotApplicable
+from verifier.judging.outcome import NotApplicable
 
 
 def exact_slopes(n_heads: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output
 from verifier.family import Family
 from verifier.faults.mutants import Breaks, Delegate, Fault, in_adapter
-from verifier.outcome import NotApplicable
+from verifier.judging.outcome import NotApplicable
 
 
 class _Wrapping(Delegate):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from verifier.canonical import template_of
 from verifier.faults.mutants import Breaks, Fault, in_adapter, replacing
-from verifier.outcome import NotApplicable
+from verifier.judging.outcome import NotApplicable
 
 Run = Callable[[Any, str, tuple[Any, ...], Mapping[str, Any]], Tensor]
 """`run` of the right components, which come first."""

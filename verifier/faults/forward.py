@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verifier.adapter import Inputs, Output, Subject
+from verifier.cases.inputs import NO_LABEL
 from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, in_eight_bits
-from verifier.outcome import NotApplicable
-from verifier.scenarios import NO_LABEL
+from verifier.judging.outcome import NotApplicable
 
 WINDOW = 64  # positions that the shortsighted mutant remembers
 

@@ -15,7 +15,7 @@ from verifier.canonical import KINDS
 from verifier.family import Family
 from verifier.faults.altered_hooks import altered, at, kept_open, shown_as
 from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, in_adapter, in_eight_bits, replacing
-from verifier.outcome import NotApplicable
+from verifier.judging.outcome import NotApplicable
 
 Names = dict[str, HookInfo]
 

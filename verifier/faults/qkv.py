@@ -14,7 +14,7 @@ from torch import Tensor
 from verifier.adapter import Adapter, SplitQKV
 from verifier.family import Family
 from verifier.faults.mutants import SLIGHTLY, Breaks, Delegate, Fault, MutantAdapter, in_adapter
-from verifier.outcome import NotApplicable
+from verifier.judging.outcome import NotApplicable
 
 
 @dataclass(frozen=True, kw_only=True)

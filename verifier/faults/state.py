@@ -22,7 +22,7 @@ from verifier.faults.mutants import (
     in_adapter,
     replacing,
 )
-from verifier.outcome import NotApplicable
+from verifier.judging.outcome import NotApplicable
 
 Change = Callable[[Any], None]
 

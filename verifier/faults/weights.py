@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from verifier.adapter import Adapter, Inputs, Output, Subject
 from verifier.family import Family
 from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, MutantSubject, in_adapter, replacing
-from verifier.hf_weights import canonical_weights, n_layers_of
-from verifier.outcome import NotApplicable
+from verifier.judging.outcome import NotApplicable
+from verifier.reference.weights import canonical_weights, n_layers_of
 
 Change = Callable[[str, Tensor], Tensor | None]
 """What a weight of that name becomes; None for none."""

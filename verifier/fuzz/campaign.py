@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from verifier.analysis.parity import ratio
+from verifier.cases.spec import CaseSpec
 from verifier.engine import server
 from verifier.engine.crew import Crew
 from verifier.engine.events import CaseFinished, CaseStarted, CheckInfo, OutcomeReady, RunFinished, RunStarted, Stop
@@ -20,14 +22,12 @@ from verifier.engine.interrupts import Interrupts
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 from verifier.fuzz.fields import Choice, Space
-from verifier.fuzz.findings import Fate, Found, Kept, Passing, Progress, Replayed
 from verifier.fuzz.hands import Answer, Hand, Stopped
 from verifier.fuzz.pairs import Covering
 from verifier.fuzz.remembered import Remembered
 from verifier.fuzz.shrinking import minimal
-from verifier.outcome import Outcome, Verdict
-from verifier.report.parity import ratio
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.record.fuzz_finding import Fate, Found, Kept, Passing, Progress, Replayed
 
 AGAIN = 2  # times that a minimal case is run once more, each in a fresh process
 _IDLE = 3  # of Hypothesis' runs in a row without a new case: the space is exhausted

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verifier.cases.spec import SHORTEST, WORKING_DTYPES, CaseSpec
 from verifier.errors import UsageError
 from verifier.family import Family, Fuzzes
 from verifier.plugins import nearest
-from verifier.spec import SHORTEST, WORKING_DTYPES, CaseSpec
 
 Choice = tuple[int, ...]
 
@@ -148,7 +148,7 @@ def space(
 
 
 def _fixed(fields: Sequence[Field], fixed: Mapping[str, str]) -> list[Field]:
-    from verifier.report.text import value as spelt
+    from verifier.output.text import value as spelt
 
     names = [field.name for field in fields]
     for name in fixed:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 
+from verifier.cases.spec import CaseSpec
 from verifier.engine.crew import Crew, Death, Worker
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
@@ -16,8 +17,7 @@ from verifier.engine.run import blame_import, raised
 from verifier.engine.suspects import Suspect
 from verifier.engine.task import Task
 from verifier.engine.worker import Done, Failed, Ready, Result
-from verifier.outcome import Outcome, Verdict
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Outcome, Verdict
 
 _POLL_SECONDS = 0.1
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
-from verifier.fuzz.findings import Kept
-from verifier.report.files import put
-from verifier.spec import CaseSpec
+from verifier.record.files import put
+from verifier.record.fuzz_finding import Kept
 
 FOLDER = "found"
 

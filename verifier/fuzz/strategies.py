@@ -11,7 +11,7 @@ from hypothesis.strategies import SearchStrategy
 from verifier import family as families
 from verifier.errors import UsageError
 from verifier.fuzz.fields import space
-from verifier.report.text import value
+from verifier.output.text import value
 
 
 def configs_of(family: str) -> Callable[..., SearchStrategy[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 from verifier.record.reading import parse
 
 # What two runs with one seed may differ in.

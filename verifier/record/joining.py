@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from verifier.cases.shards import Shard, shard_of
 from verifier.errors import UsageError
 from verifier.record.lines import Record, RunLine
 from verifier.record.merging import one_of
-from verifier.shards import Shard, shard_of
 
 # What the shards of one run have alike, besides what was asked for; they may have been run by different machines.
 _ALIKE = ("family", "adapter", "adapter_name", "adapter_version", "versions", "seed", "flags", "dims", "checks")

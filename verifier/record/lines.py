@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verifier.evidence import Evidence, Ladder
-from verifier.fuzz.findings import Found
-from verifier.known.entries import Held
-from verifier.outcome import Outcome, Verdict
-from verifier.spec import CaseSpec
+from verifier.cases.spec import CaseSpec
+from verifier.judging.evidence import Evidence, Ladder
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.record.fuzz_finding import Found
+from verifier.record.known_failure import Held
 
 SCHEMA = 1
 FILE = "record.jsonl"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.errors import ExitStatus, UsageError
-from verifier.known.entries import Held, Settled, State
+from verifier.record.known_failure import Held, Settled, State
 from verifier.record.lines import EndLine, Entry, Record, RunLine
 
 # What must be the same: else the records are to stand side by side, and are not one.

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError, one_line
-from verifier.evidence import Evidence, Ladder, evidence_of, ladder_of
-from verifier.fuzz.findings import Found, found_of
-from verifier.known.entries import Held, Settled, is_count, settled_of
-from verifier.outcome import RECORDED, Outcome, Verdict
+from verifier.judging.evidence import Evidence, Ladder, evidence_of, ladder_of
+from verifier.judging.outcome import RECORDED, Outcome, Verdict
+from verifier.record.fuzz_finding import Found, found_of
+from verifier.record.known_failure import Held, Settled, is_count, settled_of
 from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
-from verifier.spec import CaseSpec
 
 T = TypeVar("T")
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError, VerifierError
-from verifier.evidence import Evidence, Ladder, to_json
-from verifier.fuzz.findings import Found
-from verifier.known.entries import Held
-from verifier.known.entries import to_json as settled_to_json
-from verifier.outcome import Outcome, Verdict
+from verifier.judging.evidence import Evidence, Ladder, to_json
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.record.fuzz_finding import Found
+from verifier.record.known_failure import Held
+from verifier.record.known_failure import to_json as settled_to_json
 from verifier.record.lines import FILE, SCHEMA, EndLine, Lost, Record, RunLine
 from verifier.record.reading import first_line
-from verifier.spec import CaseSpec
 
 # The record that stood where a new one was written.
 PREVIOUS = "previous.jsonl"

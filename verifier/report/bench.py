@@ -18,7 +18,7 @@ from verifier.bench.costs import CheckCost, Costs
 from verifier.bench.curves import Curve, Fit, Growth
 from verifier.bench.figures import Figures
 from verifier.bench.fuzzed import Fuzzed
-from verifier.report import text
+from verifier.output import text
 
 MOST_CHECKS = 15
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 
-from verifier.outcome import Verdict
+from verifier.analysis.findings import Finding
+from verifier.judging.outcome import Verdict
+from verifier.output import text
 from verifier.record import RunLine
-from verifier.report import text
-from verifier.report.findings import Finding
 
 _DETAIL_LIMIT = 3_000
 

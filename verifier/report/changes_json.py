@@ -6,11 +6,11 @@ import json
 import math
 from typing import Any
 
+from verifier.analysis.case_changes import Side
+from verifier.analysis.changes import Change, Changes, Kind
+from verifier.output import text
 from verifier.record import Entry
 from verifier.report import changes_words as words
-from verifier.report import text
-from verifier.report.changes import Change, Changes, Kind
-from verifier.report.circumstances import Side
 
 SCHEMA = 1
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from verifier.analysis.changes import Change, Changes, Kind
+from verifier.output import text
 from verifier.report import changes_words as words
-from verifier.report import text
 from verifier.report.bugreport import code, escaped
-from verifier.report.changes import Change, Changes, Kind
 
 # A comment of more than 65,536 characters is refused.
 MOST_CHARACTERS = 60_000

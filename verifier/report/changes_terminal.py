@@ -9,11 +9,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from verifier.analysis.changes import Change, Changes, Kind
+from verifier.analysis.summary import Tally
 from verifier.errors import ExitStatus
+from verifier.output import text
 from verifier.report import changes_words as words
-from verifier.report import fields, text
-from verifier.report.changes import Change, Changes, Kind
-from verifier.report.summary import Tally
+from verifier.report import fields
 
 # More is read in the JSON, not in a terminal.
 MOST_FAILURES, MOST_IN_A_LIST, MOST_DIFFERENCES = 20, 12, 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from verifier.analysis.case_changes import Side
+from verifier.analysis.changes import Change, Changes, Kind
+from verifier.analysis.summary import Tally
 from verifier.errors import ExitStatus
-from verifier.report import text
-from verifier.report.changes import Change, Changes, Kind
-from verifier.report.circumstances import Side
-from verifier.report.summary import Tally
+from verifier.output import text
 
 MOST_NAMES = 4
 

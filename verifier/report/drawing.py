@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from verifier.evidence import Heat, Ladder, Rung
-from verifier.outcome import Verdict
+from verifier.judging.evidence import Heat, Ladder, Rung
+from verifier.judging.outcome import Verdict
 
 WIDTH = 200  # of a bar
 BOUND = 50  # where the bound stands on it

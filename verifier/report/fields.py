@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from verifier.report import text
+from verifier.output import text
 
 
 def show(values: Mapping[str, str | None], console: Console, *, indent: int = 5) -> None:

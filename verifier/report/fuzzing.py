@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.text import Text
 
 from verifier.engine.events import Event, OutcomeReady
-from verifier.fuzz.findings import Fate, Found, Progress, Replayed
-from verifier.outcome import Outcome
-from verifier.report import text
+from verifier.judging.outcome import Outcome
+from verifier.output import text
+from verifier.record.fuzz_finding import Fate, Found, Progress, Replayed
 from verifier.report.progress import PLAIN_SECONDS
 
 MOST_SHOWN = 12

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from verifier import blame
+from verifier.analysis.accepted import Accepted
+from verifier.analysis.findings import Finding
+from verifier.analysis.not_started import Unrun
+from verifier.analysis.side_by_side import names
+from verifier.analysis.summary import Summary, gating
+from verifier.analysis.view import Whole
+from verifier.checks import blame
 from verifier.errors import ExitStatus
-from verifier.outcome import Outcome, Verdict
-from verifier.report import markdown, terminal, text
-from verifier.report.accepted import Accepted
-from verifier.report.findings import Finding
-from verifier.report.summary import Summary, gating
-from verifier.report.together import names
-from verifier.report.unrun import Unrun
-from verifier.report.whole import Whole
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.output import text
+from verifier.report import markdown, terminal
 
 MOST_ANNOTATIONS = 10  # of a kind in a step: what is more GitHub drops without a word
 SUMMARY_BYTES = 2**20  # a summary that is longer GitHub does not show at all

@@ -12,15 +12,17 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from verifier.evidence import Ladder
-from verifier.outcome import Verdict
-from verifier.report import drawing, parity, terminal, text
+from verifier.analysis import parity
+from verifier.analysis.findings import Finding
+from verifier.analysis.side_by_side import names, together
+from verifier.analysis.summary import Summary
+from verifier.analysis.view import Whole
+from verifier.judging.evidence import Ladder
+from verifier.judging.outcome import Verdict
+from verifier.output import text
+from verifier.report import drawing, terminal
 from verifier.report.bugreport import bug_report
-from verifier.report.findings import Finding
 from verifier.report.shapes import SHAPES
-from verifier.report.summary import Summary
-from verifier.report.together import names, together
-from verifier.report.whole import Whole
 
 # Of more of each a page has the first in full, and says how many there are.
 MOST_ARTICLES = 100

@@ -13,15 +13,16 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
+from verifier.analysis.accepted import Accepted
+from verifier.analysis.checked import Checked
+from verifier.analysis.findings import Finding
+from verifier.analysis.not_started import Unrun
+from verifier.analysis.summary import Summary, gating
+from verifier.analysis.view import Whole
 from verifier.errors import ExitStatus
-from verifier.outcome import Verdict
-from verifier.report import terminal, text
-from verifier.report.accepted import Accepted
-from verifier.report.checked import Checked
-from verifier.report.findings import Finding
-from verifier.report.summary import Summary, gating
-from verifier.report.unrun import Unrun
-from verifier.report.whole import Whole
+from verifier.judging.outcome import Verdict
+from verifier.output import text
+from verifier.report import terminal
 
 MOST_FINDINGS = 50  # of one check in its test case; the report has all of them
 _MOST_REASONS = 5

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from verifier import family as families
-from verifier.report import pipe, text
+from verifier.analysis.rows import same_value
+from verifier.output import text
+from verifier.report import pipe
 from verifier.report.console import standard_output
-from verifier.report.rows import same_value
 
 if TYPE_CHECKING:
-    from verifier.outcome import Outcome
-    from verifier.selftest import Kill
+    from verifier.faults.selftest import Kill
+    from verifier.judging.outcome import Outcome
 
 _COLUMNS = ("fault", "must be caught by", "", "how", "case")
 

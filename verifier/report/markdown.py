@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from verifier.report import terminal, text
+from verifier.analysis.causes import Cause
+from verifier.analysis.findings import Finding
+from verifier.analysis.rows import Cell, Row
+from verifier.analysis.side_by_side import Together, names, together
+from verifier.analysis.summary import Summary, Tally
+from verifier.analysis.view import Whole
+from verifier.output import text
+from verifier.report import terminal
 from verifier.report.bugreport import code, escaped, fenced
-from verifier.report.causes import Cause
-from verifier.report.findings import Finding
-from verifier.report.rows import Cell, Row
 from verifier.report.shapes import SHAPES
-from verifier.report.summary import Summary, Tally
-from verifier.report.together import Together, names, together
-from verifier.report.whole import Whole
 
 MOST_BYTES = 1_000_000
 MOST_ROWS, MOST_FINDINGS, MOST_TALLIES, MOST_CAUSES = 60, 50, 12, 25

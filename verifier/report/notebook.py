@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from verifier.outcome import Verdict
-from verifier.report import terminal, text
-from verifier.report.findings import Finding
-from verifier.report.rows import Cell, Row
+from verifier.analysis.findings import Finding
+from verifier.analysis.rows import Cell, Row
+from verifier.analysis.summary import Summary
+from verifier.analysis.view import Whole
+from verifier.judging.outcome import Verdict
+from verifier.output import text
+from verifier.report import terminal
 from verifier.report.shapes import SHAPES
-from verifier.report.summary import Summary
-from verifier.report.whole import Whole
 
 # More is in the report.
 MOST_ROWS, MOST_FINDINGS = 40, 12

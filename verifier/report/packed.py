@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.outcome import Verdict
+from verifier.analysis.parity import ratio
+from verifier.judging.outcome import Verdict
+from verifier.output import text
 from verifier.record import Entry, Record
-from verifier.report import text
-from verifier.report.parity import ratio
 
 LETTERS = {
     Verdict.PASS: "p",

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from verifier.engine.events import CaseFinished, Event, Heartbeat, OutcomeReady, RunStarted, WorkerLost
-from verifier.outcome import Outcome
-from verifier.report import text
+from verifier.judging.outcome import Outcome
+from verifier.output import text
 
 PLAIN_SECONDS = 5.0  # often enough to show life in a CI log, seldom enough not to fill it
 LONG_SECONDS = 10.0  # a case that is named because it takes so long

@@ -1,6 +1,6 @@
 """A shape for each verdict, so that none is told by colour alone."""
 
-from verifier.outcome import Verdict
+from verifier.judging.outcome import Verdict
 
 SHAPES = {
     Verdict.PASS: "✓",

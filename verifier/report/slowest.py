@@ -7,9 +7,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from verifier.analysis.timing import slowest
+from verifier.output import text
 from verifier.record import Record
-from verifier.report import text
-from verifier.report.spent import slowest
 
 
 def show(record: Record, most: int, console: Console) -> None:

@@ -11,14 +11,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from verifier.analysis.accepted import Baselined
+from verifier.analysis.causes import causes
+from verifier.analysis.findings import Finding
+from verifier.analysis.rows import Cell, Row
+from verifier.analysis.summary import Summary, Tally, gating
 from verifier.errors import ExitStatus
-from verifier.outcome import Outcome, Verdict
-from verifier.report import fields, text
-from verifier.report.accepted import Baselined
-from verifier.report.causes import causes
-from verifier.report.findings import Finding
-from verifier.report.rows import Cell, Row
-from verifier.report.summary import Summary, Tally, gating
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.output import text
+from verifier.report import fields
 
 # More is read in the report, not in a terminal.
 MAX_FINDINGS = 20

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from verifier import adapter, record
+from verifier.analysis.summary import Summary, summarise
+from verifier.cases.spec import CaseSpec
 from verifier.commands import looking
 from verifier.commands.run import REPORT_FILE
 from verifier.engine import inline
@@ -19,10 +21,8 @@ from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.errors import UsageError, VerifierError
-from verifier.known.entries import Held, Settled, settled_of
-from verifier.outcome import Verdict
-from verifier.report.summary import Summary, summarise
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Verdict
+from verifier.record.known_failure import Held, Settled, settled_of
 from verifier.testing.running import outcome_of
 
 
@@ -180,7 +180,8 @@ def _engine(reference: str, *, isolated: bool, is_object: bool) -> Callable[[Pla
 
 
 def _report(kept: record.Record) -> None:
-    from verifier.report import files, html
-    from verifier.report.whole import whole
+    from verifier.analysis.view import whole
+    from verifier.record import files
+    from verifier.report import html
 
     files.put(html.render([whole(kept)]), kept.path.with_name(REPORT_FILE))

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import pytest
 
+from verifier.analysis.findings import difference
+from verifier.cases.spec import CaseSpec
 from verifier.errors import VerifierError
-from verifier.known.entries import Settled, State
-from verifier.outcome import Outcome, Verdict
-from verifier.report import text
-from verifier.report.findings import difference
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.output import text
+from verifier.record.known_failure import Settled, State
 from verifier.testing.plans import Item, TestPlan, items, planned
 from verifier.testing.running import Share, share_of
 

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from verifier import family as families
+from verifier.cases.spec import CaseSpec
 from verifier.engine import catalogue
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan, applicable
 from verifier.errors import UsageError
-from verifier.known.entries import Baseline, KnownFailure
-from verifier.outcome import Verdict, short_id
-from verifier.report.text import value
-from verifier.spec import CaseSpec
+from verifier.judging.outcome import Verdict, short_id
+from verifier.output.text import value
+from verifier.record.known_failure import Baseline, KnownFailure
 
 if TYPE_CHECKING:
     from verifier.commands.wishes import Wishes

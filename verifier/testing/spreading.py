@@ -11,7 +11,7 @@ from xdist.scheduler import LoadGroupScheduling, LoadScheduling
 
 from verifier import plugins
 from verifier.checks import AREAS, GROUP
-from verifier.outcome import is_short_id
+from verifier.judging.outcome import is_short_id
 
 # How the name of an item ends: the case's id, and the area or the check.
 _ENDS = re.compile(r"-([^-\[\]]+)-([^-.\[\]]+)(?:\.[^-\[\]]+)?\]$")

@@ -1,0 +1,149 @@
+"""What a record keeps of its baseline: written and read back, refused where it is broken, and merged."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import pytest
+from known_toys import RUN, failure, held, settled, spec, specs
+
+from verifier import record
+from verifier.baseline.excusing import dropped
+from verifier.errors import UsageError
+from verifier.record.known_failure import State, settled_of, to_json
+
+
+def test_a_settled_failure_crosses_json():
+    for one in (settled(), settled(State.CHANGED, "said"), settled(State.EXPIRED, expires=date(2027, 1, 31))):
+        assert settled_of(json.loads(json.dumps(to_json(one)))) == one
+
+
+def test_what_is_written_is_read(make):
+    against = held(
+        settled(),
+        settled(State.CHANGED, "said", fingerprint="second22", also=("a",), expires=date(2027, 1, 31)),
+        asked={"only": ["qkv"]},
+        ran={"qkv.rows": 12},
+    )
+    assert make(against=against).held == against
+
+
+def test_a_record_without_a_baseline_has_none(make):
+    assert make().held is None
+
+
+def test_of_a_run_that_was_taken_up_again_the_later_replay_counts(tmp_path):
+    with record.Writer(tmp_path) as writer:
+        writer.run(RUN)
+        writer.held(held(settled(State.KNOWN), settled(fingerprint="second22")))
+        writer.held(held(settled(State.FIXED)))
+    assert record.read(tmp_path).held == held(settled(State.FIXED))
+
+
+LINE = {"kind": "known", **to_json(settled())}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            {"kind": "baseline", "path": "k", "asked": {}, "ran": {"a.b": "many"}},
+            "`ran` holds what is no number of cases",
+        ),
+        ({"kind": "baseline", "path": "k", "asked": {}}, "ran"),
+        ({"kind": "baseline", "path": 3, "asked": {}, "ran": {}}, "path"),
+        ({**LINE, "state": "forgiven"}, "a known failure is not as it should be: ValueError"),
+        ({**LINE, "fingerprint": 7}, "`fingerprint` is no text"),
+        ({**LINE, "reason": None}, "`reason` is no text"),
+        ({**LINE, "said": []}, "`said` is no text"),
+        ({**LINE, "also": "x"}, "`also` is no list of texts"),
+        ({**LINE, "excepted": [1]}, "`excepted` is no list of texts"),
+        ({**LINE, "expires": "soon"}, "a known failure is not as it should be: ValueError"),
+        ({**LINE, "expires": 20270131}, "a known failure is not as it should be: TypeError"),
+        ({**LINE, "rule": "bias and"}, "'bias and' is no rule"),
+        ({**LINE, "spec": []}, "`spec` is no object"),
+        ({**LINE, "spec": {"family": "toy"}}, "a case needs a `family`"),
+        ({**LINE, "spec": {**spec().to_json(), "dtypes": 5}}, "`dtypes` is a list of dtypes, not 5"),
+        (LINE, "stands there twice"),
+    ],
+)
+def test_a_broken_line_is_refused_with_its_number(make, line, said):
+    path = make(against=held(settled())).path
+    lines = path.read_text().splitlines()
+    place = 3 if line["kind"] == "known" else 1
+    path.write_text("\n".join([*lines[:place], json.dumps(line), *lines[place:]]) + "\n")
+    with pytest.raises(UsageError) as caught:
+        record.read(path)
+    assert said in str(caught.value)
+    assert f"line {place + 1}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_known_failure_without_a_baseline_is_refused(make):
+    path = make().path
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first, json.dumps(LINE), *rest]) + "\n")
+    with pytest.raises(UsageError, match="a known failure, and no baseline before it"):
+        record.read(path)
+
+
+def test_no_record_says_of_an_outcome_that_it_is_known(make):
+    path = make().path
+    path.write_text(path.read_text().replace('"verdict":"fail"', '"verdict":"known"').replace('"fail"', '"known"'))
+    with pytest.raises(UsageError, match="unknown verdict 'known'"):
+        record.read(path)
+
+
+# --- merging ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("one", "two", "worst"),
+    [
+        (State.KNOWN, State.KNOWN, State.KNOWN),
+        (State.KNOWN, State.FIXED, State.FIXED),
+        (State.KNOWN, State.EXPIRED, State.EXPIRED),
+        (State.KNOWN, State.UNLOOKED, State.KNOWN),
+        (State.FIXED, State.CHANGED, State.CHANGED),
+    ],
+)
+def test_of_an_entry_that_fared_differently_the_worst_counts(make, turned, one, two, worst):
+    records = [
+        make(cases=specs()[number::2], against=held(settled(state)), name=str(number))
+        for number, state in enumerate((one, two))
+    ]
+    found = record.merged(records[::-1] if turned else records)
+    assert [one.state for one in found.held.settled] == [worst]
+
+
+def test_entries_are_merged_in_the_order_of_the_file(make):
+    records = [
+        make(cases=specs()[number::2], against=held(settled(), settled(fingerprint="second22")), name=str(number))
+        for number in range(2)
+    ]
+    assert [one.failure.fingerprint for one in record.merged(records).held.settled] == [
+        failure().fingerprint,
+        "second22",
+    ]
+
+
+@pytest.mark.parametrize("other", [None, held(settled(), path="another.toml"), held(settled(), ran={"qkv.rows": 1})])
+def test_records_that_were_held_against_different_baselines_are_not_merged(make, other):
+    one = make(cases=specs()[:6], against=held(settled()), name="1")
+    two = make(cases=specs()[6:], against=other, name="2")
+    with pytest.raises(UsageError, match="not all held against the same baseline"):
+        record.merged([one, two])
+
+
+def test_shards_that_were_held_against_a_baseline_are_held_against_it_together(make):
+    against = held(settled(), ran={"qkv.rows": 13})
+    records = [
+        make(cases=specs()[number::2], against=against, name=str(number), asked={"shard": f"{number + 1}/2"})
+        for number in range(2)
+    ]
+    [whole] = record.joined(records)
+    assert whole.held == against
+    assert dropped(records[0]) == {}
+    assert dropped(whole) == {"qkv.rows": (13, 12)}

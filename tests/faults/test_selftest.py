@@ -1,0 +1,226 @@
+"""A green run means something: every check has a planted fault, and sees it for what it is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from falcons import SPREAD, spec
+
+from verifier import checks, family, faults
+from verifier.adapter import Adapter
+from verifier.cases import matrix
+from verifier.errors import ExitStatus
+from verifier.families.falcon import FalconFamily
+from verifier.faults import selftest
+from verifier.faults.mutants import Breaks, Delegate, Fault, Plant, in_adapter
+from verifier.faults.selftest import MOST_REFUSED, MOST_VALID, Kill, trials
+from verifier.judging.outcome import NotApplicable, Outcome, Verdict
+
+FALCON = family.load("falcon")
+FAULTS = faults.of(FALCON)
+PAIRS = [(fault.name, identity) for fault in FAULTS for identity in fault.caught_by]
+RAISING = {fault.name for fault in FAULTS if fault.raises}
+
+
+@pytest.fixture(scope="module")
+def kills() -> Mapping[tuple[str, str], Kill]:
+    """The whole self-test, run once."""
+    return {(kill.fault, kill.check): kill for kill in selftest.run("falcon", "bridge")}
+
+
+@pytest.mark.parametrize(("fault", "check"), PAIRS, ids=lambda name: name)
+def test_a_planted_fault_is_caught(kills: Mapping[tuple[str, str], Kill], fault: str, check: str) -> None:
+    kill = kills[fault, check]
+    assert kill.unable is None, kill.unable
+    assert kill.outcome is not None, f"{check} does not see it: {kill.what}; tried on {kill.tried} cases"
+    assert kill.outcome.check == check
+
+
+@pytest.mark.parametrize(("fault", "check"), PAIRS, ids=lambda name: name)
+def test_it_is_caught_as_a_difference_and_not_by_accident(
+    kills: Mapping[tuple[str, str], Kill], fault: str, check: str
+) -> None:
+    outcome = kills[fault, check].outcome
+    assert outcome is not None
+    wanted = {Verdict.ERROR} if fault in RAISING else {Verdict.FAIL, Verdict.UPSTREAM}
+    assert outcome.verdict in wanted, f"{outcome.message}\n{outcome.detail}"
+
+
+def test_every_pair_is_tried_and_no_other(kills: Mapping[tuple[str, str], Kill]) -> None:
+    assert list(kills) == PAIRS
+
+
+def test_every_check_has_a_fault() -> None:
+    covered = {identity for fault in FAULTS for identity in fault.caught_by}
+    assert covered == {check.id for check in checks.registered()}
+
+
+def test_faults_have_names_of_their_own_and_say_what_is_wrong() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert all(len(fault.what) > 10 for fault in FAULTS)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_planted_in_the_adapter_or_in_the_family(fault: Fault, bridge: Adapter) -> None:
+    broken_family, broken_adapter = fault.plant(FALCON, bridge)
+    assert (broken_family is FALCON) != (broken_adapter is bridge)
+    assert family.is_family(broken_family)
+
+
+# --- how it is run ---------------------------------------------------------------------------------------------------
+
+
+def test_a_check_that_no_fault_is_for_is_a_survivor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "of", lambda _family: ())
+    found = list(selftest.run("falcon", "bridge"))
+    assert [kill.check for kill in found] == [check.id for check in checks.registered()]
+    assert all(kill.survived for kill in found)
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, adapter: str = "bridge", **of: Any) -> Kill:
+    """What becomes of this fault alone under its one check."""
+    fault = Fault(**{"name": "planted", "what": "something is wrong", "caught_by": ["qkv.heads"], **of})
+    monkeypatch.setattr(faults, "of", lambda _family: (fault,))
+    return next(selftest.run("falcon", adapter))
+
+
+def breaks(split: Callable[..., Any]) -> Plant:
+    return in_adapter(Breaks(split=split))
+
+
+def raises(*_: Any) -> Any:
+    raise LookupError("the fault itself is broken")
+
+
+def test_an_exception_is_no_proof_of_a_catch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert planted(monkeypatch, plant=breaks(raises)).survived
+    assert not planted(monkeypatch, plant=breaks(raises), raises=True).survived
+
+
+def test_a_fault_that_nothing_here_can_have_cannot_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def impossible(*_: Any) -> Any:
+        raise NotApplicable("no model is like this")
+
+    kill = planted(monkeypatch, plant=breaks(impossible))
+    assert (kill.survived, kill.tried, kill.unable) == (False, 0, "not applicable: no model is like this")
+
+
+def test_a_fault_is_tried_until_it_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    expand = next(fault for fault in FAULTS if fault.name == "split-kv-expanded")
+    kill = planted(monkeypatch, plant=expand.plant)
+    assert kill.case is not None
+    assert kill.outcome is not None
+    tried = [one for one in trials(matrix.cases(FALCON, "falcon")) if one.valid]
+    assert tried.index(kill.case) + 1 == kill.tried
+
+
+def test_a_fault_that_is_none_is_a_survivor(monkeypatch: pytest.MonkeyPatch) -> None:
+    kill = planted(monkeypatch, plant=lambda one, other: (one, other))
+    assert (kill.survived, kill.outcome, kill.unable) == (True, None, None)
+    assert kill.tried > MOST_VALID
+
+
+def test_what_an_adapter_does_not_offer_cannot_be_tried_and_does_not_survive(monkeypatch: pytest.MonkeyPatch) -> None:
+    kill = planted(monkeypatch, f"{__name__}:Bare", plant=breaks(raises))
+    assert (kill.survived, kill.outcome, kill.tried) == (False, None, 0)
+    assert "the adapter offers no weights" in (kill.unable or "")
+
+
+class Bare:
+    """An adapter without capabilities."""
+
+    name = "bare"
+    version = "1"
+
+    def wrap(self, model: Any) -> Any:
+        return BareSubject(model)
+
+
+class BareSubject:
+    """HF's own model."""
+
+    capabilities: frozenset[str] = frozenset()
+    changes: frozenset[str] = frozenset()
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def forward(self, inputs: Any) -> Any:
+        from verifier.reference import models
+
+        return models.forward(self.model, inputs)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("kill", "status"),
+    [
+        ([], ExitStatus.INCONCLUSIVE),
+        ([Kill(fault="a", what="…", check="qkv.rows", tried=3)], ExitStatus.INCONCLUSIVE),
+        (
+            [Kill(fault="a", what="…", check="qkv.rows", outcome=Outcome(check="qkv.rows", verdict=Verdict.FAIL))],
+            ExitStatus.CONFORMS,
+        ),
+        ([Kill(fault="a", what="…", check="qkv.rows", unable="no weights")], ExitStatus.CONFORMS),
+    ],
+    ids=["nothing", "survived", "caught", "unable"],
+)
+@pytest.mark.usefixtures("capsys")
+def test_a_survivor_makes_it_inconclusive(
+    monkeypatch: pytest.MonkeyPatch, kill: list[Kill], status: ExitStatus
+) -> None:
+    monkeypatch.setattr(selftest, "run", lambda *_, **__: iter(kill))
+    assert selftest.main("falcon", "bridge") is status
+
+
+# --- on which cases --------------------------------------------------------------------------------------------------
+
+
+def test_trials_are_few_valid_then_corners_then_refused(falcon: FalconFamily) -> None:
+    specs = matrix.cases(falcon, "falcon")
+    found = trials(specs)
+    valid = [one for one in found if one.valid]
+    assert found == [*valid, *(one for one in found if not one.valid)]
+    assert len(found) - len(valid) == MOST_REFUSED
+    assert len({one.reason for one in found if not one.valid}) == MOST_REFUSED
+    assert {one.label for one in valid} >= {one.label for one in specs if one.valid and one.label}
+    assert len([one for one in valid if one.label is None]) <= MOST_VALID
+
+
+def test_every_two_values_of_every_two_flags_meet_in_them(falcon: FalconFamily) -> None:
+    specs = [one for one in matrix.cases(falcon, "falcon") if one.valid and one.label is None]
+
+    def meetings(cases: list[Any]) -> set[tuple[object, ...]]:
+        flags = falcon.flags()
+        return {
+            pair for case in cases for pair in itertools.combinations([(name, case.config[name]) for name in flags], 2)
+        }
+
+    possible = meetings(specs)
+    missed = possible - meetings([one for one in trials(specs) if one.valid])
+    assert len(missed) <= len(possible) // 10
+
+
+def test_trials_are_always_the_same(falcon: FalconFamily) -> None:
+    specs = matrix.cases(falcon, "falcon")
+    assert [one.id for one in trials(specs)] == [one.id for one in trials(specs)]
+
+
+def test_no_case_is_tried_twice(falcon: FalconFamily) -> None:
+    ids = [one.id for one in trials(matrix.cases(falcon, "falcon"))]
+    assert len(set(ids)) == len(ids)
+
+
+def test_few_cases_are_all_tried() -> None:
+    specs = [spec(config) for config in SPREAD.values()]
+    assert {one.id for one in trials(specs)} <= {one.id for one in specs}
+    assert len(trials(specs)) >= len(specs) - 2
+
+
+def test_what_a_mutant_does_not_break_is_the_originals(bridge: Adapter) -> None:
+    delegate = Delegate(bridge)
+    assert (delegate.name, delegate.version) == (bridge.name, bridge.version)

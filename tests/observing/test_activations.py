@@ -1,0 +1,160 @@
+"""What a run shows: HF's activations and gradients, and what a subject's hooks saw."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from falcons import DIMS, KINDS, spec
+from torch import Tensor
+
+from verifier.adapter import Adapter
+from verifier.families.falcon import FalconFamily
+from verifier.faults.altered_hooks import altered, at, shown_as
+from verifier.faults.mutants import MutantAdapter
+from verifier.judging.outcome import NotApplicable, Verdict
+from verifier.observing import activations, localization
+from verifier.observing.case import Blocked, Case
+from verifier.reference import models
+
+CONFIG = KINDS["two-norms-grouped-rope"]
+
+
+@pytest.fixture(scope="module")
+def case(falcon: FalconFamily, bridge: Adapter) -> Case:
+    return Case(spec(CONFIG), falcon, bridge)
+
+
+def test_values_are_hfs_and_the_logits_too(case: Case) -> None:
+    found = activations.theirs(case, "plain")
+    assert found.values.keys() == {*(point.name for point in case.points), "logits"}
+    with torch.no_grad():
+        logits = models.forward(case.reference(), case.inputs("plain")).logits
+    torch.testing.assert_close(found.values["logits"], logits, rtol=0, atol=1e-13)
+    assert not any(value.requires_grad for value in found.values.values())
+
+
+def test_a_gradient_is_that_of_the_weighted_logits(case: Case) -> None:
+    found, along = activations.theirs(case, "plain"), activations.cotangent(case, "plain")
+    embed = case.reference().get_input_embeddings().weight
+    loss = (models.forward(case.reference(), case.inputs("plain")).logits * along).sum()
+    (whole,) = torch.autograd.grad(loss, embed)
+    torch.testing.assert_close(found.weights["embed.W_E"], whole, rtol=0, atol=1e-11)
+    rows = torch.zeros_like(whole)
+    ids = case.inputs("plain").input_ids
+    assert ids is not None
+    (final,) = torch.autograd.grad(
+        (models.forward(case.reference(), case.inputs("plain")).logits * along).sum(),
+        case.reference().transformer.ln_f.bias,
+    )
+    rows.index_add_(0, ids.flatten(), found.gradients["hook_embed"].flatten(0, 1))
+    # Tied: what comes through the embedding is the rest of what comes through the unembedding.
+    head = torch.einsum("bpv,bpd->vd", along, _last_hidden(case))
+    torch.testing.assert_close(rows + head, whole, rtol=0, atol=1e-11)
+    torch.testing.assert_close(found.weights["ln_final.b"], final, rtol=0, atol=1e-11)
+
+
+def _last_hidden(case: Case) -> Tensor:
+    with torch.no_grad():
+        hidden: Tensor = case.reference().transformer(case.inputs("plain").input_ids).last_hidden_state
+    return hidden
+
+
+def test_no_loss_stands_on_padding(case: Case) -> None:
+    along, real = activations.cotangent(case, "padded"), case.scenario("padded").real
+    assert bool((along[~real] == 0).all())
+    assert bool((along[real] != 0).any(-1).all())
+
+
+def test_what_weighs_the_logits_is_the_same_in_every_dtype(case: Case) -> None:
+    exact = activations.cotangent(case, "plain")
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        assert torch.equal(activations.cotangent(case, "plain", dtype).double(), exact)
+
+
+def test_noise_is_known_of_all_that_is_known(case: Case) -> None:
+    found, noise = activations.theirs(case, "plain"), activations.noise(case, "plain")
+    assert noise.values.keys() | {"logits"} == found.values.keys()
+    assert noise.gradients.keys() == found.gradients.keys()
+    assert noise.weights.keys() == found.weights.keys()
+    assert all(one > 0 for part in (noise.values, noise.gradients, noise.weights) for one in part.values())
+
+
+def test_what_was_seen_is_in_the_order_of_the_forward_and_gradients_in_the_other(case: Case) -> None:
+    names = ["hook_embed", "blocks.0.hook_resid_post", "ln_final.hook_normalized"]
+    seen = activations.observe(
+        case, case.subject(), reversed(names), case.inputs("plain"), along=activations.cotangent(case, "plain")
+    )
+    assert seen.fired == names
+    assert seen.felt == names[::-1]
+    assert seen.values["hook_embed"].data_ptr() != seen.kept["hook_embed"].data_ptr()
+
+
+def test_points_are_asked_one_switch_at_a_time(case: Case) -> None:
+    groups = activations.by_switch(case, ["blocks.1.attn.hook_result", "hook_embed", "blocks.0.attn.hook_result"])
+    first, second = groups
+    assert first is None
+    assert groups[first] == ["hook_embed"]
+    assert groups[second] == ["blocks.1.attn.hook_result", "blocks.0.attn.hook_result"]
+
+
+@pytest.mark.parametrize(
+    ("given", "order"),
+    [
+        (None, None),
+        (("batch", "pos", "head"), None),
+        (("pos", "batch", "head"), (1, 0, 2)),
+        (("head", "batch", "pos"), (1, 2, 0)),
+        (("batch", "pos", "d_model"), None),
+    ],
+)
+def test_axes_in_another_order_are_put_in_order(given: tuple[str, ...] | None, order: tuple[int, ...] | None) -> None:
+    assert activations.order_of_axes(given, ("batch", "pos", "head")) == order
+
+
+def test_places_are_named_once_for_all_layers() -> None:
+    names = [f"blocks.{layer}.{end}" for end in ("a", "b", "c", "d", "e") for layer in range(3)]
+    assert activations.by_template(names) == "blocks.{i}.a, blocks.{i}.b, blocks.{i}.c, blocks.{i}.d and 1 more"
+
+
+def test_an_adapter_without_a_canonical_point_is_not_asked(falcon: FalconFamily, bridge: Adapter) -> None:
+    nameless = MutantAdapter(bridge, lambda _model: altered(names=lambda names: {}))
+    with pytest.raises(NotApplicable, match="none of the model's canonical hook points"):
+        activations.shared_points(Case(spec(CONFIG), falcon, nameless))
+
+
+# --- where a difference starts ---------------------------------------------------------------------------------------
+
+
+def test_points_that_differ_are_not_among_those_that_agree(falcon: FalconFamily, bridge: Adapter) -> None:
+    wrong = MutantAdapter(
+        bridge, lambda _model: altered(forward=at("blocks.0.attn.hook_z", shown_as(lambda value: value * 2)))
+    )
+    case = Case(spec(CONFIG), falcon, wrong)
+    points = {point.name for point in case.points}
+    assert points - {point.name for point in localization.agreeing_points(case)} == {"blocks.0.attn.hook_z"}
+
+
+def test_where_nothing_agrees_what_needs_it_is_blocked(falcon: FalconFamily, bridge: Adapter) -> None:
+    wrong = MutantAdapter(bridge, lambda _model: altered(forward=at("", shown_as(lambda value: value * 2))))
+    with pytest.raises(Blocked, match=r"hooks\.values"):
+        localization.agreeing_points(Case(spec({**DIMS, "num_hidden_layers": 0}), falcon, wrong))
+
+
+def test_a_right_subject_has_no_start_of_a_difference(case: Case) -> None:
+    assert localization.start(case, "plain") is None
+
+
+def test_rows_that_are_not_judged_do_not_start_one(falcon: FalconFamily, bridge: Adapter) -> None:
+    def first_row(value: Tensor) -> Tensor:
+        wrong = value.clone()
+        wrong[0] = 0
+        return wrong
+
+    wrong = MutantAdapter(bridge, lambda _model: altered(forward=at("attn.hook_z", shown_as(first_row))))
+    case = Case(spec(CONFIG), falcon, wrong)
+    rows = torch.ones(case.spec.batch, dtype=torch.bool)
+    found = localization.start(case, "plain", rows)
+    assert found is not None
+    assert (found.where, found.verdict) == ("blocks.0.attn.hook_z", Verdict.FAIL)
+    rows[0] = False
+    assert localization.start(case, "plain", rows) is None

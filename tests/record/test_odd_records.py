@@ -1,0 +1,135 @@
+"""Records that somebody, or a broken disk, has changed: whatever they hold, they are read or refused in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import looked_at, outcome, rung, specs, wrong
+
+from verifier import cli, record
+from verifier.errors import ExitStatus, UsageError
+from verifier.judging.evidence import Ladder
+from verifier.judging.outcome import Verdict
+from verifier.record.fuzz_finding import Found, Passing
+from verifier.record.known_failure import Held, KnownFailure, Settled, State
+
+ODD: tuple[Any, ...] = (None, True, -1, 10**400, "", "x", "\ud800\0", [], [[]], {}, {"a": {"b": []}})
+GONE = object()
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """A record with a line of every kind."""
+    folder = tmp_path_factory.mktemp("record")
+    line = record.RunLine(
+        family="toy",
+        adapter="mine:Adapter",
+        adapter_name="mine",
+        adapter_version="1",
+        versions={"python": "3.11"},
+        seed=0,
+        started="2024-01-01T00:00:00+00:00",
+        flags={"bias": [False, True]},
+        dims={"hidden_size": 8},
+        checks=[{"id": "qkv.rows", "doc": "What it proves.", "applies": "valid"}],
+        planned={"valid": 2, "refused": 0},
+        asked={"only": ["qkv"], "shard": "1/2"},
+        workers=2,
+        limits={"timeout": 60.0, "memory": 2**31},
+    )
+    good, bad = specs()[:2]
+    failed = outcome("qkv.rows", Verdict.FAIL, where="blocks.0.attn.hook_q", measured=0.5, bound=1e-14, message="off")
+    assert failed.fingerprint is not None
+    known = KnownFailure(
+        fingerprint=failed.fingerprint, check="qkv.rows", rule="bias", spec=bad, reason="so", issue="#7"
+    )
+    with record.Writer(folder) as writer:
+        writer.run(line)
+        writer.held(
+            Held(path="known.toml", asked={}, ran={"qkv.rows": 2}, settled=(Settled(failure=known, state=State.KNOWN),))
+        )
+        for spec, came in ((good, outcome("qkv.rows")), (bad, failed)):
+            writer.case(spec)
+            writer.lost(record.Lost(case=spec.id, check="qkv.rows", verdict=Verdict.CRASH, reason="ended"))
+            writer.outcome(spec.id, came)
+            writer.done(spec.id, 0.5)
+        writer.resumed(started="2024-01-01T00:00:00+00:00", workers=2)
+        writer.evidence(looked_at(bad.id, "qkv.rows", failed.fingerprint, [wrong("blocks.0.attn.hook_q")]))
+        writer.evidence(Ladder(case=bad.id, forward=(rung("embed"),), backward=(), missing={"backward": "none"}))
+        writer.found(
+            Found(
+                fingerprint=failed.fingerprint,
+                check="qkv.rows",
+                case=bad.id,
+                differs={"bias": True},
+                first=2,
+                calls=7,
+                again=(2, 2),
+                neighbours=(Passing(field="bias", value=False, case=good.id, verdict=Verdict.PASS),),
+            )
+        )
+        writer.end(status=ExitStatus.DIFFERS, stop="complete", seconds=1.5)
+    return [json.loads(line) for line in (folder / record.FILE).read_text().splitlines()]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value within a line."""
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from places(one, (*path, key))
+
+
+def changed(line: dict[str, Any], path: tuple[Any, ...], odd: Any) -> dict[str, Any]:
+    made = copy.deepcopy(line)
+    at: Any = made
+    for key in path[:-1]:
+        at = at[key]
+    if odd is GONE:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = odd
+    return made
+
+
+KINDS = ("run", "baseline", "known", "case", "outcome", "done", "lost", "resumed", "evidence", "ladder", "found", "end")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_value_of_a_line_breaks_a_command(
+    lines: list[dict[str, Any]], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = max(number for number, line in enumerate(lines) if line["kind"] == kind)
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    commands = (
+        ["report", bad, "--out", tmp_path / "page.html", "--junit", tmp_path / "junit.xml", "--gate"],
+        ["report", bad, good, "--merge", "--format", "markdown"],
+        ["diff", good, bad],
+        ["baseline", bad, "--out", tmp_path / "known.toml"],
+    )
+    for turn, path in enumerate(places(lines[number])):
+        taken = []
+        for odd in (*ODD, GONE):
+            made = [*lines[:number], changed(lines[number], path, odd), *lines[number + 1 :]]
+            bad.write_text("".join(json.dumps(line) + "\n" for line in made))
+            with contextlib.suppress(UsageError):
+                record.read(bad)
+                taken.append(bad.read_bytes())
+        if not taken or turn % 3:
+            continue
+        # Another one at each third place: all of them would take minutes, and were looked at once.
+        bad.write_bytes(taken[turn // 3 % len(taken)])
+        for command in commands:
+            (tmp_path / "known.toml").unlink(missing_ok=True)
+            cli.main([str(word) for word in command])
+            said = capsys.readouterr().err
+            assert "internal error" not in said, (path, bad.read_text().splitlines()[number], command[0], said)
+    assert record.read(good).end is not None

@@ -1,0 +1,1 @@
+"""What records mean: rules, findings, causes, coverage, parity, differences."""

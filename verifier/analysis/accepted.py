@@ -1,0 +1,163 @@
+"""A run held against its baseline: what is excused, how much of the space that is, and what is not true any more."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from verifier.baseline.excusing import dropped, looked
+from verifier.judging.outcome import Verdict
+from verifier.output.text import LINE_LIMIT, line, plural
+from verifier.record import Record
+from verifier.record.known_failure import Held, KnownFailure, Settled, State
+
+STATE_WORDS: Mapping[State, str] = {
+    State.KNOWN: "known",
+    State.FIXED: "FIXED",
+    State.CHANGED: "CHANGED",
+    State.EXPIRED: "EXPIRED",
+    State.UNLOOKED: "not looked at",
+}
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A known failure in a report.
+
+    Attributes:
+        number: `K1` in the matrix and the list.
+        settled: the entry, and what became of it.
+        cases: on how many cases it excused something.
+    """
+
+    number: str
+    settled: Settled
+    cases: int
+
+    @property
+    def failure(self) -> KnownFailure:
+        return self.settled.failure
+
+    @property
+    def words(self) -> str:
+        return STATE_WORDS[self.settled.state]
+
+    @property
+    def follow_up(self) -> str:
+        """Where it is followed up, or until when it is accepted."""
+        until = "" if self.failure.expires is None else f"until {self.failure.expires}"
+        return ", ".join(part for part in (self.failure.issue, until) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baselined:
+    """What a baseline did to a run.
+
+    Attributes:
+        path: the baseline's file.
+        entries: in the order of the file.
+        excused: how many outcomes are excused.
+        outcomes: of how many that looked.
+        cases: on how many valid cases something is excused.
+        valid: of how many.
+        dropped: the checks that looked at fewer cases than the baseline's run, where this one came to its end: how
+            many then, and now.
+    """
+
+    path: str
+    entries: tuple[Accepted, ...]
+    excused: int
+    outcomes: int
+    cases: int
+    valid: int
+    dropped: Mapping[str, tuple[int, int]]
+
+    @property
+    def share(self) -> str:
+        """`1,024 of 13,421 outcomes (8%), on 180 of 242 valid cases (74%)`."""
+        return (
+            f"{self.excused:,} of {plural(self.outcomes, 'outcome')} ({_percent(self.excused, self.outcomes)}), on "
+            f"{self.cases:,} of {plural(self.valid, 'valid case')} ({_percent(self.cases, self.valid)})"
+        )
+
+    @property
+    def stale(self) -> tuple[Accepted, ...]:
+        """The entries that are not true any more."""
+        return tuple(one for one in self.entries if one.settled.state.gates)
+
+    @property
+    def steady(self) -> tuple[Accepted, ...]:
+        """Those that still fail as they did."""
+        return tuple(one for one in self.entries if one.settled.state is State.KNOWN)
+
+    @property
+    def unlooked(self) -> int:
+        """How many belong to checks that were not selected."""
+        return sum(one.settled.state is State.UNLOOKED for one in self.entries)
+
+    @property
+    def fixed(self) -> tuple[Accepted, ...]:
+        return tuple(one for one in self.entries if one.settled.state is State.FIXED)
+
+    @property
+    def removal(self) -> str | None:
+        """The command that takes the entries out that are fixed, all of it on one line."""
+        if not self.fixed:
+            return None
+        named = " ".join(f"--remove {shlex.quote(one.failure.fingerprint)}" for one in self.fixed)
+        command = f"verifier baseline {named} --out {shlex.quote(self.path)}"
+        return line(command, LINE_LIMIT * (1 + len(self.fixed)))  # so long that only what is no id is cut off
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the run is not green on its account."""
+        said = []
+        for state in (State.FIXED, State.CHANGED, State.EXPIRED):
+            some = [one for one in self.entries if one.settled.state is state]
+            if some:
+                said.append(f"{plural(len(some), 'known failure')} {STATE_WORDS[state].lower()}")
+        if self.dropped:
+            named = [f"{line(check, 80)} at {now:,} of {then:,}" for check, (then, now) in self.dropped.items()]
+            more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+            said.append(f"fewer cases looked at than the baseline's run: {', '.join(named[:_MOST_NAMED])}{more}")
+        return tuple(said)
+
+
+def baselined(record: Record) -> Baselined | None:
+    """What the baseline did to a run whose excused failures have the verdict `known`; None where there was none."""
+    held = record.held
+    if held is None:
+        return None
+    cases: dict[str, set[str]] = {}
+    for entry in record.entries:
+        if entry.outcome.verdict is Verdict.KNOWN:
+            cases.setdefault(entry.fingerprint or "", set()).add(entry.case)
+    valid = {case for case, spec in record.cases.items() if spec.valid}
+    return Baselined(
+        path=held.path,
+        entries=tuple(
+            Accepted(number=f"K{number}", settled=one, cases=len(cases.get(one.failure.fingerprint, ())))
+            for number, one in enumerate(held.settled, start=1)
+        ),
+        excused=sum(entry.outcome.verdict is Verdict.KNOWN for entry in record.entries),
+        outcomes=sum(looked(record).values()),
+        cases=len(valid & set().union(*cases.values())),
+        valid=len(valid),
+        # Of a run that was broken off it goes without saying.
+        dropped=dropped(record) if record.end is not None and record.end.stop == "complete" else {},
+    )
+
+
+def numbers(held: Held | None) -> dict[str, str]:
+    """Fingerprint → `K1`."""
+    settled = () if held is None else held.settled
+    return {one.failure.fingerprint: f"K{number}" for number, one in enumerate(settled, start=1)}
+
+
+def _percent(part: int, whole: int) -> str:
+    """As a share; what is not all is never said to be all, nor what is something nothing."""
+    if not whole or part in (0, whole):
+        return "100%" if whole and part else "0%"
+    return f"{min(99, max(1, round(100 * part / whole)))}%"

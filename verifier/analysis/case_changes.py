@@ -1,0 +1,141 @@
+"""What two runs differ in before any check has looked: adapters, versions, seeds, what was asked for, which cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from verifier.cases.spec import CaseSpec
+from verifier.output import text
+from verifier.record import FILE, Record, RunLine
+
+# No part of a case's id, so that cases which differ in these alone are the same case.
+_NOT_IN_THE_ID = frozenset({"family", "config", "label", "valid", "reason", "depth"})
+# More would not be read in one line.
+_MOST_VALUES, _MOST_FIELDS = 3, 4
+_COMPLETE = "complete"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two runs.
+
+    Attributes:
+        place: the record as `repro` and `diff` take it: its folder, or the file where it has a name of its own.
+        run: what was run.
+        cases: how many.
+        unfinished: why it has no result for all that was planned, as a clause; None where it came to its end.
+        contradicts_itself: whether its last line counts other outcomes than it holds.
+        notes: of the record's reader.
+    """
+
+    place: Path
+    run: RunLine
+    cases: int
+    unfinished: str | None
+    contradicts_itself: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Something that is another in the two runs, in words; None where one has none."""
+
+    what: str
+    old: str | None
+    new: str | None
+
+
+def side(record: Record) -> Side:
+    """What a reader should know of a record that stands beside another."""
+    return Side(
+        place=record.path.parent if record.path.name == FILE else record.path,
+        run=record.run,
+        cases=len(record.cases),
+        unfinished=_unfinished(record),
+        contradicts_itself=record.contradicts_itself,
+        notes=record.notes,
+    )
+
+
+def _unfinished(record: Record) -> str | None:
+    if record.end is None:
+        return "was cut off"
+    return None if record.end.stop == _COMPLETE else f"ended before its time ({text.line(record.end.stop, 60)})"
+
+
+def differences(old: RunLine, new: RunLine) -> tuple[Difference, ...]:
+    """What could make two results differ without a change of the adapter's code, and its own version first."""
+    return tuple(
+        Difference(what=what, old=before, new=after)
+        for what, before, after in _pairs(_described(old), _described(new))
+        if before != after
+    )
+
+
+def only(checks: RunLine, others: RunLine) -> tuple[str, ...]:
+    """The checks of the one run that the other was not asked for, in order."""
+    known = {check["id"] for check in others.checks}
+    return tuple(check["id"] for check in checks.checks if check["id"] not in known)
+
+
+def _described(run: RunLine) -> dict[str, str]:
+    """Everything of a run that may differ, in words."""
+    seeds = run.asked.get("seeds", run.seed)  # of merged records
+    return {
+        "adapter": run.adapter,
+        "adapter's version": f"{run.adapter_name} {run.adapter_version}",
+        **{name: str(version) for name, version in sorted(run.versions.items())},
+        "seed": text.value(seeds),
+        **{f"asked: {name}": text.value(value) for name, value in sorted(run.asked.items()) if name != "seeds"},
+        "a case may take": text.limits(run.limits),
+        **{f"flag {name}": text.value(values) for name, values in sorted(run.flags.items())},
+        **{f"dim {name}": text.value(value) for name, value in sorted(run.dims.items())},
+    }
+
+
+def _pairs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterable[tuple[str, str | None, str | None]]:
+    for what in dict.fromkeys([*old, *new]):
+        yield what, old.get(what), new.get(what)
+
+
+def nothing_in_common(old: Mapping[str, CaseSpec], new: Mapping[str, CaseSpec]) -> str:
+    """Why no case of the one run is one of the other, as a clause."""
+    for name, cases in (("OLD", old), ("NEW", new)):
+        if not cases:
+            return f"{name} has no case at all"
+    apart = []
+    before, after = _values(old.values()), _values(new.values())
+    for name in dict.fromkeys([*before, *after]):
+        one, two = before.get(name, frozenset({"absent"})), after.get(name, frozenset({"absent"}))
+        if not one & two:
+            apart.append(f"{text.line(name, 80)} is {_few(sorted(one))} in OLD and {_few(sorted(two))} in NEW")
+    if not apart:
+        return "they ran other configs"
+    return "; ".join(apart[:_MOST_FIELDS])
+
+
+def _values(specs: Iterable[CaseSpec]) -> dict[str, frozenset[str]]:
+    """Every value that each field of a case has in some of them; fields of the config are called by their own names."""
+    plain = [
+        {
+            **{name: value for name, value in spec.to_json().items() if name not in _NOT_IN_THE_ID},
+            **spec.config,
+        }
+        for spec in specs
+    ]
+    return {
+        name: frozenset(_spelt(one, name) for one in plain)
+        for name in dict.fromkeys(name for one in plain for name in one)
+    }
+
+
+def _spelt(values: Mapping[str, Any], name: str) -> str:
+    return text.value(values[name]) if name in values else "absent"
+
+
+def _few(values: Sequence[str]) -> str:
+    shown = " or ".join(values[:_MOST_VALUES])
+    return shown if len(values) <= _MOST_VALUES else f"{shown} or {len(values) - _MOST_VALUES} more"

@@ -1,0 +1,55 @@
+"""Failures that look like one: with the same rule, starting at the same place, whatever check saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from verifier.analysis.findings import Finding
+from verifier.analysis.rules import Rule
+from verifier.canonical import template_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Some findings that are explained alike; it is a guess at what one change would mend.
+
+    Attributes:
+        explanation: the rule in words, or what stands in its place; None where there is none.
+        rule: the rule of the first of them, and its support.
+        place: where they start, or whose code raised.
+        findings: in their order.
+        cases: in how many cases they are.
+    """
+
+    explanation: str | None
+    rule: Rule | None
+    support: str | None
+    place: str | None
+    findings: tuple[Finding, ...]
+    cases: int
+
+
+def causes(findings: Iterable[Finding]) -> tuple[Cause, ...]:
+    """The findings by what explains them, those in most cases first."""
+    alike: dict[tuple[str | None, str | None], list[Finding]] = {}
+    for one in findings:
+        told = one.rule.text if one.rule else one.explanation
+        alike.setdefault((told, _place(one)), []).append(one)
+    found = [
+        Cause(
+            explanation=some[0].explanation,
+            rule=some[0].rule,
+            support=some[0].support,
+            place=place,
+            findings=tuple(some),
+            cases=len({case for one in some for case in one.cases}),
+        )
+        for (_, place), some in alike.items()
+    ]
+    return tuple(sorted(found, key=lambda cause: -cause.cases))  # those of equal size stay in the findings' order
+
+
+def _place(finding: Finding) -> str | None:
+    outcome = finding.entry.outcome
+    return template_of(outcome.where) if outcome.where else outcome.site

@@ -1,0 +1,294 @@
+"""The distinct failures of a record: one for each fingerprint, with its smallest case, its rule and its evidence."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from verifier.analysis.rows import same_value
+from verifier.analysis.rules import Rule, explain
+from verifier.cases.spec import CaseSpec
+from verifier.judging.evidence import Evidence, Ladder
+from verifier.judging.outcome import Verdict
+from verifier.output import text
+from verifier.output.text import plural
+from verifier.record import Entry, Record, RunLine
+from verifier.record.fuzz_finding import Found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A case that differs from a finding's smallest one in one flag alone, and how the finding's check fared there."""
+
+    flag: str
+    value: Any
+    case: str
+    verdict: Verdict
+    same: bool  # whether it is the same failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One bug: every failure with one fingerprint.
+
+    Attributes:
+        number: `1` in the matrix and the list; `U1` for an upstream one.
+        fingerprint: what `repro` takes.
+        entry: the failure on the smallest case.
+        smallest: that case.
+        differs: what its config has that the plainest has not.
+        cases: the ids of all its cases.
+        ran: on how many cases the check gave anything but a skip.
+        passes: on how many of these it agreed.
+        proves: what the check proves, and what a failure means.
+        reproduce: the command line.
+        rule: what its cases have in common that those have not which the check passes, or, where it passes none, those
+            that fail in another way; None where nothing is to be told apart, or nothing tells them apart.
+        missed: cases that fail like this although the rule is false of them.
+        unjust: cases that do not although the rule is true of them.
+        around: how its check fared where one flag of the smallest case is another.
+        shrunk: how a fuzzing campaign came to the smallest case; None where there was none.
+        evidence: what a closer look at the smallest case found; None where there was none.
+        ladder: that case's hook points.
+    """
+
+    number: str
+    fingerprint: str
+    entry: Entry
+    smallest: CaseSpec
+    differs: Mapping[str, Any]
+    cases: tuple[str, ...]
+    ran: int
+    passes: int
+    proves: str
+    reproduce: str
+    rule: Rule | None
+    missed: tuple[str, ...] = ()
+    unjust: tuple[str, ...] = ()
+    around: tuple[Neighbour, ...] = ()
+    shrunk: Found | None = None
+    evidence: Evidence | None = None
+    ladder: Ladder | None = None
+
+    @property
+    def facts(self) -> Mapping[str, str | None]:
+        """What is said of it in a list, by name; None where there is nothing to say."""
+        outcome = self.entry.outcome
+        return {
+            "where": outcome.where,
+            "measured": text.against_bound(outcome),
+            "said": text.said(outcome),
+            "in": outcome.site,
+            "rule": self.explanation,
+            "starts": self.starts,
+            "smallest": text.config(self.differs) or "the plainest config",
+            "shrunk": self.shrinking,
+            "passes": text.passing(self.shrunk),
+            "reproduce": self.reproduce,
+        }
+
+    @property
+    def shrinking(self) -> str | None:
+        """How a campaign came to the smallest case, in words."""
+        found = self.shrunk
+        if found is None:
+            return None
+        said = (
+            "it was kept from before"
+            if not found.first
+            else f"after {plural(found.first, 'case')}, shrunk in {found.calls:,}"
+        )
+        if found.cut:
+            said += ", which the campaign's time cut off: there may be a smaller one"
+        again, times = found.again
+        if times:
+            said += f"; it came again {again} of {times} times in fresh processes"
+        return said if found.stable else f"UNSTABLE: {said}"
+
+    @property
+    def starts(self) -> str | None:
+        """Where the smallest case's activations, or else its gradients, begin to differ; None where the failure says
+        that itself, or nothing was seen to differ."""
+        if self.ladder is None or not self.entry.outcome.verdict.gates:
+            return None
+        for rung, what in (
+            (self.ladder.starts, "the first activation that differs"),
+            (
+                self.ladder.starts_backward,
+                "the first gradient that differs on the way back, where every activation agrees",
+            ),
+        ):
+            if rung is not None:
+                return None if rung.where == self.entry.outcome.where else f"{rung.where}, {what}"
+        return None
+
+    @property
+    def explanation(self) -> str | None:
+        """The rule in words; None where there is none."""
+        if self.rule is not None:
+            nearly = "" if self.rule.exact else "nearly "
+            return f"{nearly}{self.rule.text} ({self.support})"
+        if self.passes:
+            return None
+        if len(self.cases) < self.ran:
+            return "of the cases that the check looked at, none passes"
+        return "every case that the check looked at" if self.ran > 1 else None
+
+    @property
+    def support(self) -> str | None:
+        """How far the rule holds, in numbers."""
+        rule = self.rule
+        if rule is None or self.passes:
+            return None if rule is None else rule.support
+        true, false = rule.caught + rule.passing - rule.spared, rule.spared + rule.failing - rule.caught
+        return f"none passes; this failure in {rule.caught:,} of {true:,}, another in {rule.spared:,} of {false:,}"
+
+
+def plainest(run: RunLine) -> dict[str, Any]:
+    """The config that others are described by their difference from."""
+    return {**run.dims, **{name: values[0] for name, values in run.flags.items()}}
+
+
+def difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
+    """What the config has that the plainest one has not."""
+    plain = plainest(run)
+    return {name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)}
+
+
+def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
+    """The one that is easiest to think about: of the flag matrix if one is, whose dims are all the same; then with
+    the fewest flags that are not plainest, then with the smallest dims."""
+
+    def size(spec: CaseSpec) -> tuple[bool, int, int | float, str]:
+        strange = sum(not same_value(spec.config.get(name, values[0]), values[0]) for name, values in run.flags.items())
+        dims = [
+            value
+            for name, value in spec.config.items()
+            if name not in run.flags and isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        return spec.label is not None, strange, sum(dims), spec.id
+
+    return min(specs, key=size)
+
+
+def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> CaseSpec:
+    """Of the cases of a failure the one that it is shown at: what a campaign shrank it to, or else the smallest."""
+    shrunk = record.found.get(fingerprint)
+    if shrunk is not None and shrunk.case in cases:
+        return record.cases[shrunk.case]
+    return smallest((record.cases[case] for case in cases), record.run)
+
+
+def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
+    """One for each fingerprint, in the order of the checks, the most frequent first.
+
+    Args:
+        record: what was run.
+        upstream: whether Hugging Face's own are wanted, or the adapter's.
+    """
+    order = {check["id"]: place for place, check in enumerate(record.run.checks)}
+    docs = {check["id"]: check.get("doc", "") for check in record.run.checks}
+    seen = _Seen(record, upstream=upstream)
+    found = []
+    for fingerprint, entries in seen.by_print.items():
+        spec = minimal_case(record, fingerprint, entries)
+        check = entries[spec.id].outcome.check
+        found.append((order.get(check, len(order)), -len(entries), fingerprint, spec, entries))
+    found.sort(key=lambda one: one[:3])
+    made = []
+    for number, (_, _, fingerprint, spec, entries) in enumerate(found, start=1):
+        check = entries[spec.id].outcome.check
+        # Adapters share fingerprints, so the id alone does not say which record it is in.
+        where = shlex.quote(str(record.folder_of(spec.id)))
+        made.append(
+            Finding(
+                number=f"U{number}" if upstream else str(number),
+                fingerprint=fingerprint,
+                entry=entries[spec.id],
+                smallest=spec,
+                differs=seen.differs(spec, fingerprint),
+                cases=tuple(sorted(entries)),
+                ran=seen.ran[check],
+                proves=docs.get(check, ""),
+                reproduce=f"verifier repro {shlex.quote(fingerprint)} {where}",
+                **seen.explained(entries, check, spec.id),
+                around=tuple(seen.around(spec, check, fingerprint)),
+                shrunk=record.found.get(fingerprint),
+                evidence=record.evidence.get((fingerprint, spec.id)),
+                ladder=record.ladders.get(spec.id),
+            )
+        )
+    return tuple(made)
+
+
+class _Seen:
+    """A record by what is asked of it here."""
+
+    def __init__(self, record: Record, *, upstream: bool) -> None:
+        self._record = record
+        self.by_print: dict[str, dict[str, Entry]] = {}
+        self.ran: Counter[str] = Counter()
+        self._descriptions: dict[str, dict[str, Any]] = {}  # of a passing case every failure of its checks asks
+        self.passing: dict[str, list[str]] = {}
+        self._failing: dict[str, set[str]] = {}
+        self._entries: dict[tuple[str, str], Entry] = {}
+        for entry in record.entries:
+            verdict, check = entry.outcome.verdict, entry.outcome.check
+            self._entries[entry.case, check] = entry
+            if verdict in (Verdict.PASS, Verdict.REDUCED):
+                self.passing.setdefault(check, []).append(entry.case)
+            self.ran[check] += verdict is not Verdict.SKIP
+            if entry.fingerprint:
+                self._failing.setdefault(check, set()).add(entry.case)
+            if entry.fingerprint and (verdict is Verdict.UPSTREAM if upstream else verdict.gates):
+                self.by_print.setdefault(entry.fingerprint, {})[entry.case] = entry
+
+    def explained(self, entries: Mapping[str, Entry], check: str, shown: str) -> dict[str, Any]:
+        """What these failures of the check have in common; where no case passes, that other failures of it have not."""
+        flags = self._record.run.flags
+        failing, passing = sorted(entries), sorted(self.passing.get(check, ()))
+        others = passing or sorted(self._failing.get(check, set()) - set(failing))
+        rule = explain(*([self._described(case) for case in some] for some in (failing, others)), flags=flags)
+        if rule is not None and any(failing[place] == shown for place in rule.missed):
+            rule = None  # what is not even true of the case that is shown explains nothing
+        return {
+            "rule": rule,
+            "passes": len(passing),
+            "missed": tuple(failing[place] for place in rule.missed) if rule else (),
+            "unjust": tuple(others[place] for place in rule.unjust) if rule else (),
+        }
+
+    def _described(self, case: str) -> dict[str, Any]:
+        if case not in self._descriptions:
+            self._descriptions[case] = described(self._record.cases[case])
+        return self._descriptions[case]
+
+    def differs(self, spec: CaseSpec, fingerprint: str) -> Mapping[str, Any]:
+        """What the case has that the plainest has not; of a shrunk one its inputs too."""
+        shrunk = self._record.found.get(fingerprint)
+        if shrunk is not None and shrunk.case == spec.id:
+            return shrunk.differs
+        return difference(spec.config, self._record.run)
+
+    def around(self, spec: CaseSpec, check: str, fingerprint: str) -> Iterable[Neighbour]:
+        for flag, values in self._record.run.flags.items():
+            for value in values:
+                case = replace(spec, config={**spec.config, flag: value}).id
+                entry = self._entries.get((case, check))
+                if case != spec.id and entry is not None:
+                    yield Neighbour(
+                        flag=flag,
+                        value=value,
+                        case=case,
+                        verdict=entry.outcome.verdict,
+                        same=entry.fingerprint == fingerprint,
+                    )
+
+
+def described(spec: CaseSpec) -> dict[str, Any]:
+    """What a rule may speak of: the config, and what the case is run with."""
+    of_the_run = {"batch": spec.batch, "length": spec.length, "dtypes": list(spec.dtypes), "device": spec.device}
+    return {**{name: value for name, value in of_the_run.items() if name not in spec.config}, **spec.config}

@@ -1,0 +1,91 @@
+"""How near to the bound each check's errors were: their distribution over the cases, in orders of magnitude."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from verifier.cases.spec import SEMANTIC_DTYPE, WORKING_DTYPES
+from verifier.judging.outcome import Outcome
+from verifier.record import Record
+
+# A histogram's bins are orders of magnitude of error over bound; the outermost ones hold all that is beyond.
+LOWEST, HIGHEST = -6, 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """The errors of one check over its bounds: 1 is the bound itself.
+
+    Attributes:
+        check: its id.
+        dtype: what it judges in.
+        count: outcomes with an error and a bound.
+        median: of error over bound.
+        largest: of error over bound; infinite where an error is no number, or the bound is zero.
+        bins: how many are in each order of magnitude, from `LOWEST` to `HIGHEST`.
+        over: how many are over the bound.
+    """
+
+    check: str
+    dtype: str
+    count: int
+    median: float
+    largest: float
+    bins: tuple[int, ...]
+    over: int
+
+    @property
+    def tallest(self) -> int:
+        return max(self.bins)
+
+
+def ratio(outcome: Outcome) -> float | None:
+    """Error over bound; None where the check measured nothing, or compared what is either so or not."""
+    if outcome.measured is None or outcome.bound is None or not outcome.bound:
+        return None
+    found = outcome.measured / outcome.bound
+    return math.inf if math.isnan(found) else found
+
+
+def spreads(record: Record) -> tuple[Spread, ...]:
+    """Of every check that measures, in the order in which they run."""
+    found: dict[str, list[float]] = {check["id"]: [] for check in record.run.checks}
+    for entry in record.entries:
+        one = ratio(entry.outcome)
+        if one is not None:
+            found.setdefault(entry.outcome.check, []).append(one)
+    return tuple(_spread(check, ratios) for check, ratios in found.items() if ratios)
+
+
+def dtype_of(check: str) -> str:
+    """What the check judges in, as its id says it."""
+    return next((dtype for dtype in WORKING_DTYPES if dtype in check), SEMANTIC_DTYPE)
+
+
+def _spread(check: str, ratios: Sequence[float]) -> Spread:
+    return Spread(
+        check=check,
+        dtype=dtype_of(check),
+        count=len(ratios),
+        median=statistics.median(ratios),
+        largest=max(ratios),
+        bins=_bins(ratios),
+        over=sum(one > 1 for one in ratios),
+    )
+
+
+def _bins(ratios: Iterable[float]) -> tuple[int, ...]:
+    bins = [0] * (HIGHEST - LOWEST + 1)
+    for one in ratios:
+        bins[magnitude(one) - LOWEST] += 1
+    return tuple(bins)
+
+
+def magnitude(one: float) -> int:
+    """The order of magnitude that it belongs to: one at the bound is not yet over it."""
+    if one <= 0:
+        return LOWEST
+    return min(max(math.ceil(math.log10(one)), LOWEST), HIGHEST) if math.isfinite(one) else HIGHEST

@@ -1,0 +1,173 @@
+"""The matrix: flag combinations and named cases by areas, those that fared alike in one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.analysis.condense import Box, Combination, condense
+from verifier.cases.spec import CaseSpec
+from verifier.judging.outcome import Verdict
+from verifier.record import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """An area on one or more cases: the worst verdict (None: no check of it applies), and the findings' numbers."""
+
+    verdict: Verdict | None
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Cases with the same result.
+
+    Attributes:
+        labels: the corners' or presets' names; none for combinations of the flag matrix.
+        flags: for each flag the values that the row stands for; None for any. Empty for named cases.
+        valid: whether HF accepts them. A row holds only combinations that are as it says, whatever its flags.
+        cases: their ids.
+        cells: by area.
+    """
+
+    labels: tuple[str, ...]
+    flags: Mapping[str, tuple[Any, ...] | None]
+    valid: bool
+    cases: tuple[str, ...]
+    cells: Mapping[str, Cell]
+
+
+# Of several verdicts in one cell of the matrix the first is shown. A skip says less than anything that ran.
+WORST_FIRST = (
+    Verdict.CRASH,
+    Verdict.TIMEOUT,
+    Verdict.ERROR,
+    Verdict.FAIL,
+    Verdict.KNOWN,
+    Verdict.UPSTREAM,
+    Verdict.REDUCED,
+    Verdict.PASS,
+    Verdict.SKIP,
+)
+
+
+def cell(verdicts: Iterable[Verdict], findings: Iterable[str]) -> Cell:
+    """Of several verdicts the worst, and the numbers in order, known and upstream ones last."""
+    seen = set(verdicts)
+    named = sorted(set(findings), key=lambda number: (not number.isdigit(), number[0] == "U", len(number), number))
+    return Cell(verdict=next((one for one in WORST_FIRST if one in seen), None), findings=tuple(named))
+
+
+def worst_of(cells: Iterable[Cell]) -> Cell:
+    """Several cells as one: the worst verdict, and every number."""
+    kept = list(cells)
+    verdicts = [one.verdict for one in kept if one.verdict is not None]
+    return cell(verdicts, [number for one in kept for number in one.findings])
+
+
+_Found = tuple[Cell, ...]
+_NOTHING = Cell(verdict=None, findings=())
+# A case of the flag matrix has no label; one that shares its flags with another differs from it in what has no column.
+_UNNAMED = "other dims"
+
+
+Cells = Mapping[str, Mapping[str, Cell]]  # by case and area
+
+
+def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], quiet: set[str]) -> tuple[Row, ...]:
+    """The matrix of a record.
+
+    Args:
+        record: what was run.
+        cells: what is shown; of a row the worst of its cases.
+        deciding: what makes cases fare alike: the same of those checks alone that looked at all of them, because that
+            one was looked at more closely than the other is nothing that tells two combinations apart.
+        areas: the columns.
+        quiet: ids of cases that are not to be shown.
+    """
+    flags = record.run.flags
+    matrix: dict[bool, dict[Combination, str]] = {True: {}, False: {}}
+    named: list[CaseSpec] = []
+    run: list[set[int]] = [set() for _ in flags]
+    for spec in record.cases.values():
+        place = place_of(spec.config, flags)
+        if spec.label is None and place is not None:
+            for some, index in zip(run, place, strict=True):
+                some.add(index)
+        if spec.id in quiet:
+            continue
+        if spec.label is None and place is not None and place not in matrix[spec.valid]:
+            matrix[spec.valid][place] = spec.id
+        else:
+            named.append(spec)
+
+    def found(case: str) -> _Found:
+        return tuple(deciding[case].get(area, _NOTHING) for area in areas)
+
+    def shown(cases: Sequence[str]) -> dict[str, Cell]:
+        return {area: worst_of(cells[case].get(area, _NOTHING) for case in cases) for area in areas}
+
+    made = []
+    for valid, ids in matrix.items():
+        results = {place: found(case) for place, case in sorted(ids.items())}
+        made += [
+            Row(
+                labels=(),
+                flags=box_flags(box, flags, run),
+                valid=valid,
+                cases=tuple(ids[member] for member in box.members),
+                cells=shown([ids[member] for member in box.members]),
+            )
+            for _, boxes in condense(results, [len(values) for values in flags.values()])
+            for box in boxes
+        ]
+    return (*made, *_named_rows(named, found, shown))
+
+
+def _named_rows(
+    named: Sequence[CaseSpec], found: Callable[[str], _Found], shown: Callable[[Sequence[str]], dict[str, Cell]]
+) -> list[Row]:
+    alike: dict[tuple[bool, _Found], list[CaseSpec]] = {}
+    for spec in sorted(named, key=lambda one: (not one.valid, one.label or _UNNAMED, one.id)):
+        alike.setdefault((spec.valid, found(spec.id)), []).append(spec)
+    return [
+        Row(
+            labels=tuple(dict.fromkeys(spec.label or _UNNAMED for spec in specs)),
+            flags={},
+            valid=valid,
+            cases=tuple(spec.id for spec in specs),
+            cells=shown([spec.id for spec in specs]),
+        )
+        for (valid, _), specs in alike.items()
+    ]
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether they are the same value of a config: 1 is not True."""
+    return type(one) is type(other) and bool(one == other)
+
+
+def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> Combination | None:
+    """Where the config stands in the product of the flags; None where a value of it is not one of the flag's."""
+    place = []
+    for name, values in flags.items():
+        if name not in config:
+            return None
+        found = [index for index, value in enumerate(values) if same_value(value, config[name])]
+        if not found:
+            return None
+        place.append(found[0])
+    return tuple(place)
+
+
+def box_flags(
+    box: Box, flags: Mapping[str, Sequence[Any]], run: Sequence[set[int]]
+) -> dict[str, tuple[Any, ...] | None]:
+    """The box's values by flag; of those that were run at all, for a narrowed run must not claim the others."""
+    described: dict[str, tuple[Any, ...] | None] = {}
+    for (name, values), chosen, some in zip(flags.items(), box.values, run, strict=True):
+        kept = some if chosen is None else chosen & some
+        described[name] = None if len(kept) == len(values) else tuple(values[index] for index in sorted(kept))
+    return described

@@ -1,0 +1,136 @@
+"""Several records side by side: what each said of every area, of every combination, and which failures they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.analysis.combinations import Combination as Shown
+from verifier.analysis.condense import condense
+from verifier.analysis.rows import Cell, Cells, box_flags, worst_of
+from verifier.analysis.summary import Summary
+from verifier.analysis.view import Whole
+from verifier.judging.outcome import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """A failure, and in how many cases of each record it is; None where a record has none."""
+
+    fingerprint: str
+    check: str
+    place: str | None
+    cases: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Combinations that fared alike in every record: the flags' values (None: any), a cell a record (None: refused)."""
+
+    flags: Mapping[str, tuple[Any, ...] | None]
+    cases: int
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """Records beside each other, in their order.
+
+    Attributes:
+        areas: by area, a cell a record.
+        rows: combinations of the flags; empty where the records are not of one family with the same flags.
+        shared: every failure of any of them, those that all have first.
+    """
+
+    areas: Mapping[str, tuple[Cell, ...]]
+    rows: tuple[Row, ...]
+    shared: tuple[Shared, ...]
+
+
+def names(wholes: Sequence[Whole]) -> tuple[str, ...]:
+    """What each record is called: two of one adapter and version by their folders too, or else by their numbers."""
+
+    def plain(one: Whole) -> str:
+        run = one.summary.run
+        return f"{run.family} × {run.adapter_name} {run.adapter_version}"
+
+    found = [plain(one) for one in wholes]
+    folders = [one.summary.path.parent.name for one in wholes]
+    for apart in (folders, [f"record {number}" for number, _ in enumerate(wholes, start=1)]):
+        found = [f"{name} ({more})" if found.count(name) > 1 else name for name, more in zip(found, apart, strict=True)]
+    return tuple(found)
+
+
+def together(wholes: Sequence[Whole]) -> Together | None:
+    """What several records say; None of a single one."""
+    if len(wholes) < 2:
+        return None
+    summaries = [one.summary for one in wholes]
+    areas = list(dict.fromkeys(area for one in summaries for area in one.areas))
+    return Together(
+        areas={area: tuple(_area(one, area) for one in summaries) for area in areas},
+        rows=_rows(wholes),
+        shared=_shared(summaries),
+    )
+
+
+def _area(summary: Summary, area: str) -> Cell:
+    return worst_of(cells[area] for cells in summary.cells.values() if area in cells)
+
+
+def _shared(summaries: Sequence[Summary]) -> tuple[Shared, ...]:
+    by_print = [{finding.fingerprint: finding for finding in one.findings} for one in summaries]
+    made = []
+    for fingerprint in dict.fromkeys(name for known in by_print for name in known):
+        mine = [known.get(fingerprint) for known in by_print]
+        first = next(one for one in mine if one is not None)
+        made.append(
+            Shared(
+                fingerprint=fingerprint,
+                check=first.entry.outcome.check,
+                place=first.entry.outcome.where or first.entry.outcome.site,
+                cases=tuple(None if one is None else len(one.cases) for one in mine),
+            )
+        )
+    return tuple(sorted(made, key=lambda one: one.cases.count(None)))
+
+
+def _rows(wholes: Sequence[Whole]) -> tuple[Row, ...]:
+    runs = [one.summary.run for one in wholes]
+    flags = runs[0].flags
+    if any(run.family != runs[0].family or list(run.flags.items()) != list(flags.items()) for run in runs):
+        return ()
+    placed = [one.combinations.placed for one in wholes]
+    places = sorted({place for mine in placed for place in mine})
+    # That a case was looked at more closely than another tells no two combinations apart.
+    results = {
+        place: tuple(_at(mine.get(place), one.summary.deciding) for one, mine in zip(wholes, placed, strict=True))
+        for place in places
+    }
+    some = [{place[number] for place in places} for number, _ in enumerate(flags)]
+    rows = []
+    for _, boxes in condense(results, [len(values) for values in flags.values()]):
+        for box in boxes:
+            cells = tuple(
+                _of_all(_at(mine.get(place), one.summary.cells) for place in box.members)
+                for one, mine in zip(wholes, placed, strict=True)
+            )
+            rows.append(Row(flags=box_flags(box, flags, some), cases=len(box.members), cells=cells))
+    return tuple(rows)
+
+
+_NOTHING = Cell(verdict=None, findings=())
+
+
+def _at(combination: Shown | None, cells: Cells) -> Cell | None:
+    """The worst of a combination; None of one that HF refuses and the adapter too, as it should."""
+    if combination is None:
+        return _NOTHING
+    worst = worst_of(cells[combination.case].values())
+    return worst if combination.valid or (worst.verdict or Verdict.PASS).is_finding else None
+
+
+def _of_all(cells: Iterable[Cell | None]) -> Cell | None:
+    kept = [cell for cell in cells if cell is not None]
+    return worst_of(kept) if kept else None

@@ -1,0 +1,99 @@
+"""Where a run's time went: by check, and the cases that took longest."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from verifier.analysis.findings import difference
+from verifier.judging.outcome import Outcome
+from verifier.output import text
+from verifier.record import Record
+
+SLOWEST = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one check took in seconds, with what it was the first to ask for."""
+
+    check: str
+    runs: int
+    total: float
+    median: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """A case that took long, and the check that took most of its time."""
+
+    case: str
+    name: str
+    seconds: float
+    check: str | None
+    of_check: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Where the time went.
+
+    Attributes:
+        cases: seconds of all cases together.
+        workers: how many processes they were shared out to.
+        checks: the dearest first.
+        slowest: cases, the slowest first.
+    """
+
+    cases: float
+    workers: int
+    checks: tuple[Cost, ...]
+    slowest: tuple[Slow, ...]
+
+
+def spent(record: Record, most: int = SLOWEST) -> Spent:
+    """Where a record's time went, with at most that many cases."""
+    seconds: dict[str, list[float]] = {}
+    for entry in record.entries:
+        seconds.setdefault(entry.outcome.check, []).append(entry.outcome.seconds)
+    costs = [
+        Cost(check=check, runs=len(all_), total=sum(all_), median=statistics.median(all_), largest=max(all_))
+        for check, all_ in seconds.items()
+    ]
+    return Spent(
+        cases=sum(record.done.values()),
+        workers=record.run.workers,
+        checks=tuple(sorted(costs, key=lambda cost: (-cost.total, cost.check))),
+        slowest=slowest(record, most),
+    )
+
+
+def slowest(record: Record, most: int) -> tuple[Slow, ...]:
+    """At most that many cases, the slowest first."""
+    if most < 1:
+        return ()
+    chosen = sorted(record.done.items(), key=lambda item: (-item[1], item[0]))[:most]
+    dearest = _dearest(record, {case for case, _ in chosen})
+    found = []
+    for case, seconds in chosen:
+        spec, outcome = record.cases[case], dearest.get(case)
+        found.append(
+            Slow(
+                case=case,
+                name=spec.label or text.config(difference(spec.config, record.run)) or "the plainest config",
+                seconds=seconds,
+                check=outcome.check if outcome else None,
+                of_check=outcome.seconds if outcome else 0.0,
+            )
+        )
+    return tuple(found)
+
+
+def _dearest(record: Record, cases: set[str]) -> Mapping[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    for entry in record.entries:
+        if entry.case in cases and (entry.case not in found or entry.outcome.seconds > found[entry.case].seconds):
+            found[entry.case] = entry.outcome
+    return found

@@ -1,0 +1,66 @@
+"""Everything that a report says of one record, computed once: pages and Markdown are made of this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.analysis.causes import Cause, causes
+from verifier.analysis.checked import Checked, checked
+from verifier.analysis.combinations import Combinations, combinations
+from verifier.analysis.coverage import Space, space
+from verifier.analysis.parity import Spread, spreads
+from verifier.analysis.summary import Summary, summarise
+from verifier.analysis.timing import Spent, spent
+from verifier.baseline.excusing import judged
+from verifier.record import Record
+from verifier.report.packed import Packed, packed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """One record.
+
+    Attributes:
+        summary: verdict, condensed matrix, findings, what did not run.
+        causes: the findings by what explains them.
+        combinations: every case, and what each area said of it.
+        spreads: how near to the bounds errors were.
+        space: what of the config space was exercised.
+        spent: where the time went.
+        packed: every outcome.
+        checks: how each check fared.
+        selftest: what a self-test of the family found, as `verifier selftest --json` wrote it; None where none was
+            given.
+    """
+
+    summary: Summary
+    causes: tuple[Cause, ...]
+    combinations: Combinations
+    spreads: tuple[Spread, ...]
+    space: Space
+    spent: Spent
+    packed: Packed
+    checks: tuple[Checked, ...]
+    selftest: Mapping[str, Any] | None = None
+
+
+def whole(record: Record, selftests: Sequence[Mapping[str, Any]] = ()) -> Whole:
+    """Everything about a record; of several self-tests that of its family and adapter, or of its family."""
+    record = judged(record)
+    summary = summarise(record)
+    run = record.run
+    mine = [one for one in selftests if one["family"] == run.family]
+    exact = [one for one in mine if one["adapter"] == run.adapter]
+    return Whole(
+        summary=summary,
+        causes=causes(summary.findings),
+        combinations=combinations(record, summary),
+        spreads=spreads(record),
+        space=space(record),
+        spent=spent(record),
+        packed=packed(record),
+        checks=checked(record),
+        selftest=next(iter([*exact, *mine]), None),
+    )

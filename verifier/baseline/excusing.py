@@ -1,0 +1,101 @@
+"""Which failures of a record are excused: those of an entry that still holds, within its rule, and no others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from verifier.analysis.findings import described, difference
+from verifier.cases.predicates import holds
+from verifier.cases.spec import CaseSpec
+from verifier.judging.outcome import BLOCKED, Verdict
+from verifier.record import Record, RunLine
+from verifier.record.known_failure import EVERY_CASE, Held, KnownFailure, narrowing
+
+
+def covers(failure: KnownFailure, spec: CaseSpec, run: RunLine) -> bool:
+    """Whether the case lies where the failure is accepted."""
+    name = named(spec, run)
+    if name in failure.also or spec.id == failure.spec.id:
+        return True
+    return name not in failure.excepted and rule_holds(failure.rule, spec, run.flags)
+
+
+def rule_holds(rule: str, spec: CaseSpec, flags: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether an entry's rule is true of the case; where there is none it is of no case."""
+    return rule == EVERY_CASE or (rule != "" and holds(rule, described(spec), flags))
+
+
+def named(spec: CaseSpec, run: RunLine) -> str:
+    """A case by what its config has that the plainest has not, all of it and in one order: `alibi=true heads=4`."""
+    found = difference(spec.config, run)
+    return " ".join(f"{name}={_spelt(found[name])}" for name in sorted(found)) or "the plainest config"
+
+
+def _spelt(value: Any) -> str:
+    """Never cut off: two cases must not be one by name."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, sort_keys=True)
+
+
+def judged(record: Record) -> Record:
+    """The record with the verdict `known` on every failure that is excused; the same one where there is no baseline."""
+    if record.held is None or not record.held.settled:
+        return record
+    excuse = excuser(record.held, record.run)
+    entries = tuple(
+        replace(entry, outcome=replace(entry.outcome, verdict=Verdict.KNOWN))
+        if entry.outcome.verdict.gates and excuse(record.cases[entry.case], entry.fingerprint)
+        else entry
+        for entry in record.entries
+    )
+    return replace(record, entries=entries)
+
+
+def excuser(held: Held, run: RunLine) -> Callable[[CaseSpec, str | None], bool]:
+    """Whether a failure with that fingerprint on that case is excused."""
+    excusing = held.excusing
+    known: dict[tuple[str, str], bool] = {}
+
+    def excuse(spec: CaseSpec, fingerprint: str | None) -> bool:
+        failure = excusing.get(fingerprint or "")
+        if failure is None:
+            return False
+        key = failure.fingerprint, spec.id
+        if key not in known:
+            known[key] = covers(failure, spec, run)
+        return known[key]
+
+    return excuse
+
+
+def looked(record: Record) -> dict[str, int]:
+    """On how many cases each check gave anything but a skip."""
+    found = Counter(entry.outcome.check for entry in record.entries if entry.outcome.verdict is not Verdict.SKIP)
+    return dict(sorted(found.items()))
+
+
+def dropped(record: Record) -> Mapping[str, tuple[int, int]]:
+    """The checks that looked at fewer cases than when the baseline was written: how many then, and now.
+
+    Nothing where the run was asked to look at something else than the baseline's.
+
+    Args:
+        record: with the verdict `known` on what is excused.
+    """
+    held = record.held
+    if held is None or narrowing(held.asked) != narrowing(record.run.asked):
+        return {}
+    now = Counter(looked(record))
+    failing = {entry.case for entry in record.entries if entry.outcome.verdict.gates}
+    # What a failure keeps from looking is told by the failure.
+    now.update(
+        entry.outcome.check
+        for entry in record.entries
+        if entry.case in failing and (entry.outcome.message or "").startswith(BLOCKED)
+    )
+    return {check: (then, now[check]) for check, then in held.ran.items() if now[check] < then}

@@ -1,0 +1,83 @@
+"""A baseline made of a record: each failure with its rule, its smallest case, and room for a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from verifier.analysis.findings import Finding, described, findings
+from verifier.analysis.rules import explain
+from verifier.baseline.excusing import looked, named, rule_holds
+from verifier.cases.spec import CaseSpec
+from verifier.errors import UsageError
+from verifier.judging.outcome import Verdict
+from verifier.record import Record
+from verifier.record.known_failure import EVERY_CASE, Baseline, KnownFailure, narrowing
+
+# What makes cases that are no combinations of the flags: of those a rule would speak beyond what was looked at.
+_NAMED = ("preset", "checkpoint", "cases", "where", "fuzz", "items")
+
+
+def made_of(record: Record, path: str) -> Baseline:
+    """The baseline that accepts every failure of the record, and nothing else.
+
+    Args:
+        record: of a run that came to its end.
+        path: where it will be written.
+
+    Raises:
+        UsageError: the record is not whole, so that it does not say what fails.
+    """
+    if record.end is None or record.end.stop != "complete":
+        raise UsageError(f"{str(record.path)!r} is not of a run that came to its end: `verifier run --resume` ends it")
+    if record.contradicts_itself:
+        raise UsageError(f"{str(record.path)!r} holds other outcomes than its last line counts: run it again")
+    run = record.run
+    if "shard" in run.asked:
+        raise UsageError(
+            f"{str(record.path)!r} is shard {run.asked['shard']} alone: name the records of all of them, "
+            f"`verifier baseline RECORD RECORD …`"
+        )
+    wide = not any(run.asked.get(name) for name in _NAMED)
+    return Baseline(
+        path=path,
+        digest="",
+        family=run.family,
+        adapter=run.adapter,
+        asked=narrowing(run.asked),
+        ran=looked(record),
+        failures=tuple(_failure(one, record, wide) for one in findings(record, upstream=False)),
+    )
+
+
+def _failure(one: Finding, record: Record, wide: bool) -> KnownFailure:
+    check = one.entry.outcome.check
+    failing = [record.cases[case] for case in one.cases]
+    others = [
+        record.cases[entry.case]
+        for entry in record.entries
+        if entry.outcome.check == check and entry.outcome.verdict is not Verdict.SKIP and entry.case not in one.cases
+    ]
+    rule = _rule(failing, others, record) if wide else ""
+
+    def by_name(specs: Sequence[CaseSpec], within: bool) -> tuple[str, ...]:
+        flags = record.run.flags
+        chosen = (spec for spec in specs if rule_holds(rule, spec, flags) is within)
+        return tuple(sorted({named(spec, record.run) for spec in chosen}))
+
+    return KnownFailure(
+        fingerprint=one.fingerprint,
+        check=check,
+        rule=rule,
+        also=by_name(failing, within=False),
+        excepted=by_name(others, within=True),
+        spec=one.smallest,
+    )
+
+
+def _rule(failing: Sequence[CaseSpec], others: Sequence[CaseSpec], record: Record) -> str:
+    """What tells the cases from all others that the check looked at, also from those on which it fails in another way:
+    of these a report's rule says nothing, and a failure like this would be a new one there."""
+    if not others:
+        return EVERY_CASE
+    found = explain(*([described(spec) for spec in some] for some in (failing, others)), flags=record.run.flags)
+    return "" if found is None else found.text

@@ -1,0 +1,87 @@
+"""Whether known failures still fail: the case of each is run again, with its check, before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from verifier.cases.spec import CaseSpec
+from verifier.checks import is_selected
+from verifier.engine.events import Event, OutcomeReady, RunFinished, RunStarted, Stop
+from verifier.engine.plan import Plan
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.output.text import VERDICT_WORDS, said
+from verifier.record.known_failure import Baseline, KnownFailure, Settled, State
+
+
+def replay(
+    baseline: Baseline,
+    plan: Plan,
+    run: Callable[[Plan], Iterator[Event]],
+    refusal: Callable[[Mapping[str, Any]], str | None],
+    today: date,
+) -> tuple[tuple[Settled, ...], Stop]:
+    """Run the case of each entry again; what became of each, and whether it was interrupted.
+
+    Args:
+        baseline: the entries.
+        plan: of the run that follows: its adapter, checks, device and limits are those of the replay too.
+        run: runs a plan.
+        refusal: why Hugging Face refuses a config, or None.
+        today: the day.
+    """
+    specs: dict[str, CaseSpec] = {}
+    wanted: dict[str, list[str]] = {}
+    case_of: dict[str, str] = {}
+    for failure in baseline.failures:
+        spec = replace(failure.spec.accepted_by(refusal), device=plan.device)
+        specs[spec.id] = spec
+        case_of[failure.fingerprint] = spec.id
+        wanted.setdefault(spec.id, []).append(failure.check)
+    outcomes: dict[tuple[str, str], Outcome] = {}
+    selected: set[str] = set()
+    stop = Stop.COMPLETE
+    if specs:
+        # A check that was not selected may report all the same, where one that was rests on it: a failed build. Whether
+        # it does is seen where all that were selected run on its case.
+        alone = {case: tuple(some) for case, some in wanted.items() if all(is_selected(one, plan.only) for one in some)}
+        again = replace(plan, specs=tuple(specs.values()), wanted=alone)
+        for event in run(again):
+            match event:
+                case RunStarted(checks=checks):
+                    selected = {check.id for check in checks}
+                case OutcomeReady(case=case, outcome=outcome):
+                    outcomes[case, outcome.check] = outcome
+                case RunFinished(stop=stop):
+                    pass
+    settled = [
+        settle(one, outcomes.get((case_of[one.fingerprint], one.check)), one.check in selected, today)
+        for one in baseline.failures
+        if stop is Stop.COMPLETE
+    ]
+    return tuple(settled), stop
+
+
+def settle(failure: KnownFailure, outcome: Outcome | None, selected: bool, today: date) -> Settled:
+    """What became of a known failure.
+
+    Args:
+        failure: the entry.
+        outcome: what its check said on its case now; None where it did not run there.
+        selected: whether the check is one of those that are run.
+        today: the day.
+    """
+    if not selected and outcome is None:
+        return Settled(failure=failure, state=State.UNLOOKED)
+    if outcome is None:
+        return Settled(failure=failure, state=State.CHANGED, said=f"{failure.check} does not look at its case any more")
+    if outcome.fingerprint == failure.fingerprint:
+        if failure.expires is not None and failure.expires < today:
+            return Settled(failure=failure, state=State.EXPIRED, said=f"it was accepted until {failure.expires}")
+        return Settled(failure=failure, state=State.KNOWN)
+    if outcome.verdict.gates or outcome.verdict is Verdict.SKIP:
+        words = f"{VERDICT_WORDS[outcome.verdict]}: {said(outcome) or 'no reason given'}"
+        return Settled(failure=failure, state=State.CHANGED, said=words)
+    return Settled(failure=failure, state=State.FIXED)

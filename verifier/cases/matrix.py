@@ -1,0 +1,198 @@
+"""Every flag combination as cases: the product of the family's flags, and its named corners."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from verifier.cases.covering import covering
+from verifier.cases.spec import DEPTHS, WORKING_DTYPES, CaseSpec
+from verifier.errors import UsageError, one_line
+from verifier.family import Config, Family
+from verifier.plugins import nearest
+
+# The long input of a corner: beyond 256, from where on bfloat16 (ALiBi's positions) does not count exactly. It costs
+# the square of its length, so the product makes do with one that is longer than any dimension.
+_CORNER_LONG = 263
+_MEETING = 2  # of how many flags all values meet in the cases that are spread over the matrix
+# Inputs of a preset: as short as it gets, because its width is the point.
+_PRESET_INPUTS: Mapping[str, Any] = {"batch": 2, "length": 7, "long": 33}
+
+
+def cases(
+    family: Family,
+    reference: str,
+    *,
+    seed: int = 0,
+    dtypes: Sequence[str] = WORKING_DTYPES,
+    device: str = "cpu",
+    where: Mapping[str, str] | None = None,
+    preset: str | None = None,
+    checkpoint: str | None = None,
+    everywhere: bool = False,
+) -> list[CaseSpec]:
+    """The cases of a run, valid and refused ones, in a fixed order.
+
+    Args:
+        family: whose flags, corners and presets they are.
+        reference: how a worker finds the family again.
+        seed: of weights and inputs.
+        dtypes: the working dtypes in which precision is judged.
+        device: where they run.
+        where: values that flags or dims must have, as text: `{"alibi": "true"}`.
+        preset: this published checkpoint's shape instead of the matrix.
+        checkpoint: the model in this folder instead of the matrix.
+        everywhere: whether every check is to look at every case, however dear it is.
+
+    Raises:
+        UsageError: an unknown preset, flag or value.
+    """
+    wanted = {name: _value(text) for name, text in (where or {}).items()}
+    if checkpoint is not None:
+        specs = [_checkpoint(family, reference, checkpoint, seed, dtypes, device)]
+    elif preset is not None:
+        specs = [_preset(family, reference, preset, seed, dtypes, device)]
+    else:
+        specs = [
+            _case(family, reference, label, config, seed=seed, dtypes=tuple(dtypes), device=device)
+            for label, config in (*_product(family), *family.corners().items())
+        ]
+    _know(family, specs, wanted)
+    chosen = [spec for spec in specs if all(_has(family, spec, name, value) for name, value in wanted.items())]
+    if everywhere:
+        return [replace(spec, depth=DEPTHS[-1]) for spec in chosen]
+    return [replace(spec, depth="spread") for spec in chosen] if preset or checkpoint else _deepened(family, chosen)
+
+
+def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
+    """The same, some of which are looked at more closely than the others.
+
+    Spread: a covering of the flags, in which every two values of every two flags that HF accepts together meet; the
+    last corner of each kind of model, which is what hook points it has; and the last corner with each field that is
+    neither a flag nor a dim, which no combination of flags shows.
+    Thorough: the plainest case, and the last of each kind, which has most flags away from that.
+    """
+    valid = [number for number, spec in enumerate(specs) if spec.valid]
+    product = [number for number in valid if specs[number].label is None]
+    corners = [number for number in valid if specs[number].label is not None]
+
+    def last_of_each_kind(numbers: Sequence[int]) -> Iterable[int]:
+        kinds = {}
+        for number in numbers:
+            kinds[frozenset(point.kind.template for point in family.points(specs[number].config))] = number
+        return kinds.values()
+
+    configs = [specs[number].config for number in product]
+    spread = [product[place] for place in covering(configs, _MEETING, family.flags())]
+    everywhere = family.flags().keys() | family.dims().keys()
+    fields = {field: number for number in corners for field in specs[number].config if field not in everywhere}
+    depths = dict.fromkeys([*spread, *last_of_each_kind(corners), *fields.values()], "spread")
+    depths |= dict.fromkeys([*product[:1], *last_of_each_kind(product)], "thorough")
+    return [replace(spec, depth=depths.get(number, spec.depth)) for number, spec in enumerate(specs)]
+
+
+def _product(family: Family) -> list[tuple[str | None, Config]]:
+    flags = family.flags()
+    return [(None, dict(zip(flags, values, strict=True))) for values in itertools.product(*flags.values())]
+
+
+def _case(family: Family, reference: str, label: str | None, config: Config, **rest: Any) -> CaseSpec:
+    full = {**family.dims(), **config}
+    reason = family.refusal(full)
+    inputs: dict[str, Any] = {} if label is None else {"long": _CORNER_LONG}
+    return CaseSpec(family=reference, config=full, valid=reason is None, reason=reason, label=label, **inputs, **rest)
+
+
+def _preset(family: Family, reference: str, name: str, seed: int, dtypes: Sequence[str], device: str) -> CaseSpec:
+    presets = family.presets()
+    if name not in presets:
+        known = ", ".join(presets) or "it has none"
+        raise UsageError(f"{family.name} has no preset {name!r}{nearest(name, tuple(presets))}; presets: {known}")
+    reason = family.refusal(presets[name])
+    return CaseSpec(
+        family=reference,
+        config=presets[name],
+        valid=reason is None,
+        reason=reason,
+        label=name,
+        seed=seed,
+        dtypes=tuple(dtypes),
+        device=device,
+        **_PRESET_INPUTS,
+    )
+
+
+# What HF writes into a `config.json` beside the model's own fields.
+_NOT_FIELDS = frozenset({"architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "auto_map"})
+
+
+def _checkpoint(family: Family, reference: str, folder: str, seed: int, dtypes: Sequence[str], device: str) -> CaseSpec:
+    try:
+        path = Path(folder).expanduser().resolve()
+        written = json.loads((path / "config.json").read_text())
+    except OSError as error:
+        raise UsageError(f"--checkpoint {folder!r}: there is no config.json to read ({error.strerror})") from error
+    except RuntimeError as error:  # the home of a user that there is not, or links in a circle
+        raise UsageError(f"--checkpoint {folder!r}: {one_line(error)}") from error
+    except ValueError as error:
+        raise UsageError(f"--checkpoint {folder!r}: its config.json is not JSON") from error
+    architectures = written.get("architectures") if isinstance(written, dict) else None
+    if not isinstance(architectures, list) or family.architecture not in architectures:
+        raise UsageError(f"--checkpoint {folder!r}: it holds {architectures}, not {family.architecture}")
+    config = {name: value for name, value in written.items() if name not in _NOT_FIELDS and not name.startswith("_")}
+    reason = family.refusal(config)
+    return CaseSpec(
+        family=reference,
+        config=config,
+        valid=reason is None,
+        reason=reason,
+        label=path.name,
+        seed=seed,
+        dtypes=tuple(dtypes),
+        device=device,
+        checkpoint=str(path),
+        **_PRESET_INPUTS,
+    )
+
+
+_WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _word(value: Any) -> str:
+    """As it is typed."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _plainest(family: Family, name: str) -> Any:
+    values = family.flags().get(name)
+    return values[0] if values else None
+
+
+def _has(family: Family, spec: CaseSpec, name: str, value: Any) -> bool:
+    if name not in spec.config and name not in family.flags():
+        return False  # HF's default, which only HF knows
+    found = spec.config[name] if name in spec.config else _plainest(family, name)
+    return type(found) is type(value) and bool(found == value)
+
+
+def _know(family: Family, specs: Sequence[CaseSpec], wanted: Mapping[str, Any]) -> None:
+    names = sorted({*family.flags(), *(name for spec in specs for name in spec.config)})
+    for name, value in wanted.items():
+        if name not in names:
+            raise UsageError(f"--where: {family.name} has no flag or dim {name!r}{nearest(name, names)}")
+        if not any(_has(family, spec, name, value) for spec in specs):
+            values = sorted({_word(spec.config.get(name, _plainest(family, name))) for spec in specs})
+            raise UsageError(f"--where: no case has {name}={_word(value)}; it is one of {', '.join(values)}")

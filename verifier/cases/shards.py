@@ -1,0 +1,50 @@
+"""A run dealt out to several machines: which cases are whose, the same everywhere and whatever ran before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from verifier.cases.spec import DEPTHS, CaseSpec
+from verifier.errors import UsageError
+
+_WRITTEN = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """The `number`-th of `of`; the first is 1."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def shard_of(text: str) -> Shard:
+    """`2/4`, the second of four.
+
+    Raises:
+        UsageError: it is written otherwise, or there is no such one.
+    """
+    found = _WRITTEN.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"{text!r} is no shard: write I/N, both whole numbers from 1, as 2/4 for the second of four")
+    number, of = int(found[1]), int(found[2])
+    if number > of:
+        raise UsageError(f"{text!r} is no shard: there are {of}, and the last one is {of}/{of}")
+    return Shard(number=number, of=of)
+
+
+def dealt(specs: Sequence[CaseSpec], shard: Shard) -> tuple[CaseSpec, ...]:
+    """The cases of that shard, in the order in which they were.
+
+    All shards of the same cases have each case once, and about the same to do: the cases lie by what they cost, as far
+    as that is known without running them, and are dealt in turns. Among those that cost the same the id decides, which
+    is a hash, so that no shard gets all cases with one value of a flag.
+    """
+    by_cost = sorted(specs, key=lambda spec: (-DEPTHS.index(spec.depth), not spec.valid, spec.id))
+    mine = {spec.id for spec in by_cost[shard.number - 1 :: shard.of]}
+    return tuple(spec for spec in specs if spec.id in mine)

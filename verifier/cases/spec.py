@@ -1,0 +1,206 @@
+"""A case as plain data: what crosses processes and files, and its id."""
+
+from __future__ import annotations
+
+import reprlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from verifier.errors import UsageError
+from verifier.judging.outcome import short_id
+from verifier.plugins import nearest
+
+SEMANTIC_DTYPE, SINGLE = "float64", "float32"  # what semantics are judged in, and what only `reduced` agrees to
+WORKING_DTYPES = ("float32", "bfloat16", "float16")
+# How much of a case is looked at, each with all before it; what a check `applies` to is told in these words too.
+DEPTHS = ("valid", "spread", "thorough")
+SEEDS = 2**32  # as many as torch's generators take
+_LARGEST = 2**31  # of rows and positions; more are no tensor's
+SHORTEST = 6  # positions in which every way of padding leaves a token
+
+# Fields that do not count for the id where they have these values, so that a case keeps the id that it always had.
+_ADDED: Mapping[str, Any] = {"checkpoint": None, "attention": None, "padding": 0, "scale": 1.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseSpec:
+    """One config + weights seed + inputs, of a family; it names no adapter.
+
+    Attributes:
+        family: the family's reference, as on the command line.
+        config: flags and dims as HF's config names them.
+        valid: whether the family says that HF accepts it.
+        reason: why HF refuses it, where it does.
+        label: what it is called, where it is not of the flag matrix: a corner's or a preset's name.
+        seed: of the weights and the inputs.
+        batch: rows of the inputs.
+        length: positions of the inputs.
+        long: positions of the one long input.
+        dtypes: the working dtypes that precision is judged in.
+        device: where it runs.
+        checkpoint: the folder whose weights it has, or None for random ones.
+        attention: HF's attention implementation of the model that the adapter is given; None for the right one.
+            What is right does not hang on it.
+        padding: which masks its padded inputs have: 0 for a row of each way of padding, else random ones by number.
+        scale: what every weight matrix is multiplied by: how peaked attention is, and how large activations are.
+        depth: which checks look at it, one of `DEPTHS`: those of every valid case, those of a covering of the flags
+            too, or also those that are too dear for more than a few.
+    """
+
+    family: str
+    config: Mapping[str, Any]
+    valid: bool = True
+    reason: str | None = None
+    label: str | None = None
+    seed: int = 0
+    batch: int = 5
+    length: int = 11
+    long: int = 97
+    dtypes: tuple[str, ...] = field(default=WORKING_DTYPES)
+    device: str = "cpu"
+    checkpoint: str | None = None
+    attention: str | None = None
+    padding: int = 0
+    scale: float = 1.0
+    depth: str = "valid"
+    _id: str | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.length < SHORTEST or self.long < 1:
+            raise UsageError(
+                f"a case needs batch ≥ 1, length ≥ {SHORTEST} (padding on both sides and in the middle) and long ≥ 1, "
+                f"not {self.batch}, {self.length} and {self.long}"
+            )
+        if max(self.batch, self.length, self.long) >= _LARGEST or not 0 <= self.padding < SEEDS:
+            raise UsageError(
+                "a case's batch, length and long are below 2^31, and its padding a number from 0, below 2^32"
+            )
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"a case's seed is a whole number from 0 to {SEEDS - 1}, not {reprlib.repr(self.seed)}")
+        if self.depth not in DEPTHS:
+            raise UsageError(f"a case's depth is one of {', '.join(DEPTHS)}, not {self.depth!r}")
+
+    @property
+    def spread(self) -> bool:
+        """Whether it is one of those that more is looked at than at every case."""
+        return self.depth != DEPTHS[0]
+
+    @property
+    def thorough(self) -> bool:
+        """Whether everything looks at it."""
+        return self.depth == DEPTHS[-1]
+
+    @property
+    def id(self) -> str:
+        """Short, and the same wherever the case is shown.
+
+        What it is called, whether it is valid and how much of it is looked at do not count.
+        """
+        if self._id is None:  # it is asked for with each outcome
+            spelt = {
+                key: value
+                for key, value in self.to_json().items()
+                if key not in ("label", "valid", "reason", "depth") and not (key in _ADDED and value == _ADDED[key])
+            }
+            object.__setattr__(self, "_id", short_id(spelt))
+        assert self._id is not None
+        return self._id
+
+    def accepted_by(self, refusal: Callable[[Mapping[str, Any]], str | None]) -> CaseSpec:
+        """The same case, valid or not as the family says today: why it refuses a config, or None."""
+        reason = refusal(self.config)
+        return replace(self, valid=reason is None, reason=reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "family": self.family,
+            "config": dict(self.config),
+            "valid": self.valid,
+            "reason": self.reason,
+            "label": self.label,
+            "seed": self.seed,
+            "batch": self.batch,
+            "length": self.length,
+            "long": self.long,
+            "dtypes": list(self.dtypes),
+            "device": self.device,
+            "checkpoint": self.checkpoint,
+            "attention": self.attention,
+            "padding": self.padding,
+            "scale": self.scale,
+            "depth": self.depth,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CaseSpec:
+        """What `to_json` gave; other keys are left aside.
+
+        Raises:
+            UsageError: the family or the config is missing, or a field is of another type or holds what no case has.
+        """
+        if not isinstance(data.get("family"), str) or not isinstance(data.get("config"), Mapping):
+            raise UsageError("a case needs a `family` (text) and a `config` (an object)")
+        known = {one.name: data[one.name] for one in fields(cls) if one.init and one.name in data}
+        for name, (kinds, words) in _TYPES.items():
+            if name in known and type(known[name]) not in kinds:  # not isinstance: a bool is no number
+                raise _not_one(name, words, known[name])
+        if "dtypes" in known:
+            known["dtypes"] = _dtypes(known["dtypes"])
+        if "scale" in known:
+            known["scale"] = _scale(known["scale"])
+        return cls(**known)
+
+
+# What each field is in a file, and in words; the family and the config are asked for first.
+_TEXT, _WHOLE = ((str,), "a text"), ((int,), "a whole number")
+_TEXT_OR_NONE = ((str, type(None)), "a text or null")
+_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "valid": ((bool,), "true or false"),
+    "reason": _TEXT_OR_NONE,
+    "label": _TEXT_OR_NONE,
+    "seed": _WHOLE,
+    "batch": _WHOLE,
+    "length": _WHOLE,
+    "long": _WHOLE,
+    "dtypes": ((list, tuple), "a list of dtypes"),
+    "device": _TEXT,
+    "checkpoint": _TEXT_OR_NONE,
+    "attention": _TEXT_OR_NONE,
+    "padding": _WHOLE,
+    "scale": ((float, int), "a number above 0"),
+    "depth": _TEXT,
+}
+
+
+def _not_one(name: str, words: str, value: Any) -> UsageError:
+    return UsageError(f"a case's `{name}` is {words}, not {reprlib.repr(value)}")
+
+
+def _dtypes(names: Any) -> tuple[str, ...]:
+    for name in names:
+        if name not in WORKING_DTYPES:
+            near = nearest(name, WORKING_DTYPES) if isinstance(name, str) else ""
+            known = f"of {', '.join(WORKING_DTYPES)}"
+            raise UsageError(f"a case's `dtypes` are {known}, not {reprlib.repr(name)}{near}")
+    return tuple(names)
+
+
+def _scale(value: float) -> float:
+    """As a float, so that a whole number written by hand gives the case the id that it has."""
+    if not 0 < value <= sys.float_info.max:
+        raise _not_one("scale", _TYPES["scale"][1], value)
+    return float(value)
+
+
+def applies_to(applies: str, spec: CaseSpec) -> bool:
+    """Whether a check that applies so (`checks.Applies`) runs on the case."""
+    match applies:
+        case "always":
+            return True
+        case "spread" | "thorough":
+            return spec.valid and DEPTHS.index(spec.depth) >= DEPTHS.index(applies)
+        case _:
+            return (applies == "valid") == spec.valid

@@ -1,0 +1,98 @@
+"""A closer look at a case that failed: its ladder of hook points, and what each failing check compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from torch import Tensor
+
+from verifier.adapter import Adapter
+from verifier.cases.spec import CaseSpec
+from verifier.checks import Check
+from verifier.checks.runner import judge
+from verifier.errors import one_line
+from verifier.family import Family
+from verifier.judging.comparison import Comparison
+from verifier.judging.evidence import Evidence, Ladder, Rung
+from verifier.judging.outcome import NotApplicable
+from verifier.judging.watching import watching
+from verifier.observing import activations, localization
+from verifier.observing.case import Blocked, Case
+from verifier.reference.snapshots import remember
+
+MOST_PLACES = 120  # of one check; a model of many layers has more, and what is wrong is wrong early
+_SCENARIO = "plain"
+
+
+def examine(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Evidence | Ladder]:
+    """Run these checks on the case once more, watched, and tell what they compared; the ladder comes last.
+
+    Args:
+        spec: the case.
+        family: its family.
+        adapter: the adapter under test.
+        checks: those that failed on it.
+    """
+    remember(family)
+    case = Case(spec, family, adapter)
+    try:
+        for check in checks:
+            yield _watched(case, check)
+            case.trim()
+        if spec.valid and any(check.subject for check in checks):
+            yield ladder(case)
+    finally:
+        case.close()
+
+
+def _watched(case: Case, check: Check) -> Evidence:
+    with watching() as watch:
+        outcome, _ = judge(case, check)
+    rungs = [_rung(one) for one in watch.comparisons]
+    return Evidence(
+        case=case.spec.id,
+        check=check.id,
+        fingerprint=outcome.fingerprint,
+        places=tuple(rungs[:MOST_PLACES]),
+        more=max(0, len(rungs) - MOST_PLACES),
+        difference=watch.differences.get(outcome.where or ""),
+    )
+
+
+def ladder(case: Case) -> Ladder:
+    """Every canonical point that the subject has, with the error of its activation and of its gradient."""
+    missing: dict[str, str] = {}
+
+    def side(name: str, climb: Callable[[], Iterable[Comparison]]) -> tuple[Rung, ...]:
+        try:
+            return tuple(_rung(one) for one in climb())
+        except Blocked as error:
+            missing[name] = f"blocked by {error}"
+        except NotApplicable as error:
+            missing[name] = str(error)
+        except Exception as error:  # the subject's: the check that fails for it has its traceback
+            missing[name] = one_line(error)
+        return ()
+
+    forward, backward = side("forward", lambda: _forward(case)), side("backward", lambda: _backward(case))
+    return Ladder(case=case.spec.id, forward=forward, backward=backward, missing=missing)
+
+
+def _forward(case: Case) -> Iterator[Comparison]:
+    logits = case.actual(_SCENARIO).logits
+    if "hooks" in case.subject().capabilities:
+        yield from localization.judged(case, _SCENARIO, activations.all_values(case, _SCENARIO))
+    yield case.compare_logits("logits", logits, _SCENARIO)
+
+
+def _backward(case: Case) -> Iterator[Comparison]:
+    if "hooks" not in case.subject().capabilities:
+        raise NotApplicable("the adapter offers no hooks")
+    gradients: dict[str, Tensor] = {}
+    for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
+        gradients |= activations.felt(case, _SCENARIO, switch).gradients
+    yield from localization.judged(case, _SCENARIO, gradients, of="gradients")
+
+
+def _rung(one: Comparison) -> Rung:
+    return Rung(where=one.where, verdict=one.verdict, measured=float(one.measured), bound=float(one.bound))

@@ -1,0 +1,199 @@
+"""Which adapters a change touches: git says what was touched, and `sources` what an adapter is made of."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import verifier
+from verifier import plugins
+from verifier.adapter import GROUP as ADAPTERS
+from verifier.checks import GROUP as CHECKS
+from verifier.commands import configuration
+from verifier.engine import sources
+from verifier.errors import UsageError
+from verifier.family import GROUP as FAMILIES
+
+OPTION = "--changed-since"
+_MOST_NAMED = 3
+_COMPILED = "__pycache__"
+_INSTALLED = ("purelib", "platlib", "stdlib", "platstdlib")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What was touched between a revision and the working tree.
+
+    Attributes:
+        revision: as the user named it.
+        root: the working tree.
+        folder: the current one.
+        paths: what was changed, added, deleted or renamed (both names), and what git does not know yet.
+        ignored: what of the tree git leaves out of sight, folders as such.
+    """
+
+    revision: str
+    root: Path
+    folder: Path
+    paths: frozenset[Path]
+    ignored: frozenset[Path]
+
+    def has(self, path: Path) -> bool:
+        """Whether the file was touched, or lies in a repository within this one that was."""
+        return not self.paths.isdisjoint((path, *path.parents))
+
+    def within(self, path: Path) -> bool:
+        """Whether git looks after the file."""
+        return self.root in path.parents and not _is_installed(path) and not self.hides(path)
+
+    def hides(self, path: Path) -> bool:
+        """Whether git was told to ignore the file, so that nobody can say whether it was touched."""
+        return not self.ignored.isdisjoint((path, *path.parents))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """What a change is to an adapter.
+
+    Attributes:
+        adapter: reference.
+        is_touched: whether it is to be run.
+        sentence: that, with the reason.
+    """
+
+    adapter: str
+    is_touched: bool
+    sentence: str
+
+
+def since(revision: str, folder: Path) -> Changes:
+    """What was touched since then in the working tree that the folder lies in.
+
+    Raises:
+        UsageError: there is no git, no repository, or no such revision.
+    """
+    root = Path(_git(folder, "rev-parse", "--show-toplevel", failing=_no_repository(folder)).removesuffix("\n"))
+    if _succeeds(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}") is None:
+        named = _git(root, "for-each-ref", "--format=%(refname:short)").split()
+        shallow = _git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
+        hint = "; the clone is shallow: fetch that revision first" if shallow else plugins.nearest(revision, named)
+        raise UsageError(f"{OPTION} {revision!r}: the git repository {str(root)!r} has no such revision{hint}")
+    listed = [
+        # A renamed file is one that is gone and one that is new.
+        _git(root, "diff", "--name-only", "--no-renames", "-z", revision, "--"),
+        _git(root, "ls-files", "--others", "--exclude-standard", "-z"),
+    ]
+    ignored = _git(root, "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z")
+    paths = {root / name for text in listed for name in text.split("\0") if name}
+    return Changes(
+        revision=revision,
+        root=root,
+        folder=folder,
+        paths=frozenset(path for path in paths if _COMPILED not in path.parts),
+        ignored=frozenset(root / name for name in ignored.split("\0") if name),
+    )
+
+
+def look(changes: Changes, *, family: str, adapter: str, beside: Sequence[Path] = ()) -> Touched:
+    """Whether something was touched that the adapter, the family, a third party's check or the harness is made of.
+
+    Args:
+        changes: what was touched.
+        family: reference.
+        adapter: reference.
+        beside: further files and folders that a run of it depends on.
+    """
+    own = _sources(changes, plugins.module_of(adapter, ADAPTERS))
+    reasons = [*_untold(changes, own), *_files(changes, own, family, beside)]
+    if reasons:
+        more = f" and {len(reasons) - _MOST_NAMED} more" if reasons[_MOST_NAMED:] else ""
+        sentence = f"{adapter}: touched since {changes.revision}: {', '.join(reasons[:_MOST_NAMED])}{more}"
+        return Touched(adapter=adapter, is_touched=True, sentence=sentence)
+    if own.start is None or not changes.within(own.start):
+        said = f"nothing that it is made of lies in {str(changes.root)!r}"
+    else:
+        said = f"nothing that it is made of was touched since {changes.revision}"
+    return Touched(adapter=adapter, is_touched=False, sentence=f"{adapter}: {said}; not run")
+
+
+def _sources(changes: Changes, module: str | None) -> sources.Sources:
+    # The harness counts as a whole.
+    return sources.of_module(module or "", changes.within, leaving=verifier.__name__)
+
+
+def _untold(changes: Changes, own: sources.Sources) -> list[str]:
+    """Why git cannot say that an adapter was not touched."""
+    if own.start is None:
+        return ["its module is not found"]
+    return [f"git ignores {_short(changes, own.start)}"] if changes.hides(own.start) else []
+
+
+def _files(changes: Changes, own: sources.Sources, family: str, beside: Sequence[Path]) -> list[str]:
+    """What was touched, the adapter's own files first, and what cannot be parsed."""
+    modules = [plugins.module_of(family, FAMILIES)]
+    modules += [point.module for point in importlib.metadata.entry_points(group=CHECKS)]
+    found: list[str] = []
+    for part in (own, *(_sources(changes, module) for module in modules)):
+        home = part.start.parent if part.start is not None else None
+        data = [path for path in changes.paths if path.suffix != ".py" and _is_data(path, part, home)]
+        found += [_short(changes, path) for path in sorted([path for path in part.files if changes.has(path)])]
+        found += [_short(changes, path) for path in sorted(data)]
+        unread = sorted(path for path in part.unread if not changes.has(path))
+        found += [f"{_short(changes, path)}, which cannot be parsed" for path in unread]
+    harness = sources.folder_of(verifier.__name__)
+    if harness is not None and changes.within(harness):
+        found += [_short(changes, path) for path in sorted(changes.paths) if harness in path.parents]
+    for path in (*beside, *_configurations(changes)):
+        # What a link leads to may be touched, and the link itself.
+        for place in (Path(os.path.abspath(path)), path.resolve()):
+            found += [_short(changes, one) for one in sorted(changes.paths) if place == one or place in one.parents]
+            found += [_short(changes, place)] if changes.has(place) else []
+            found += [f"{_short(changes, place)}, which git ignores"] if changes.hides(place) else []
+    return list(dict.fromkeys(found))
+
+
+def _is_data(path: Path, part: sources.Sources, home: Path | None) -> bool:
+    """Whether it lies beside a module of a package, or anywhere below the folder of the adapter's own one."""
+    return path.parent in part.folders or (home in part.folders and home in path.parents)
+
+
+def _configurations(changes: Changes) -> list[Path]:
+    """The file that configures this run, and those that did if they are gone."""
+    above = [place for place in (changes.folder, *changes.folder.parents) if place.is_relative_to(changes.root)]
+    found = configuration.read(changes.folder).file
+    return [*([] if found is None else [found]), *(place / configuration.OWN for place in above)]
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether it lies where packages are installed, be that inside the tree."""
+    return any(path.is_relative_to(folder) for name in _INSTALLED if (folder := sysconfig.get_path(name)))
+
+
+def _short(changes: Changes, path: Path) -> str:
+    return str(path.relative_to(changes.root)) if path.is_relative_to(changes.root) else str(path)
+
+
+def _no_repository(folder: Path) -> str:
+    return f"{OPTION} asks git, and {str(folder)!r} is in no git repository with a working tree"
+
+
+def _git(folder: Path, *arguments: str, failing: str | None = None) -> str:
+    said = _succeeds(folder, *arguments)
+    if said is None:
+        raise UsageError(failing or f"{OPTION}: `git {' '.join(arguments)}` failed in {str(folder)!r}")
+    return said
+
+
+def _succeeds(folder: Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        ended = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    except OSError as error:
+        raise UsageError(f"{OPTION} needs git, which cannot be run here: {error.strerror}") from error
+    return ended.stdout.decode(errors="surrogateescape") if ended.returncode == 0 else None

@@ -1,0 +1,163 @@
+"""The proof that a green run means something: faults are planted, and each check is seen to catch its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from verifier import adapter as adapters
+from verifier import checks, family
+from verifier.adapter import Adapter
+from verifier.cases import matrix
+from verifier.cases.covering import covering
+from verifier.cases.spec import CaseSpec
+from verifier.errors import ExitStatus
+from verifier.family import Family
+from verifier.judging.outcome import NotApplicable, Outcome, Verdict
+
+_CLEAN = (Verdict.PASS, Verdict.REDUCED)
+# A fault is tried on case after case until it is caught: most show in the first, some need a rare meeting of flags,
+# or one of the corners, which come after these.
+MOST_VALID = 16
+MOST_REFUSED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """What became of one fault under one check.
+
+    Attributes:
+        fault: its name.
+        what: what is wrong, in a sentence.
+        check: the check that must catch it; None for a check that has no fault, whose id is then `fault`.
+        outcome: how it was caught; None where it survived or could not be tried.
+        case: on which case.
+        tried: how many cases it was tried on, the one that caught it included.
+        unable: why it could not be tried, where no case let the check run.
+    """
+
+    fault: str
+    what: str
+    check: str
+    outcome: Outcome | None = None
+    case: CaseSpec | None = None
+    tried: int = 0
+    unable: str | None = None
+
+    @property
+    def survived(self) -> bool:
+        """Whether the check had its chance and saw nothing."""
+        return self.outcome is None and self.unable is None
+
+
+def trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
+    """A few cases in which every two values of every two flags meet soon: valid ones, then refused ones.
+
+    The first of a covering, then the corners.
+    """
+    valid = [spec for spec in specs if spec.valid]
+    chosen = covering([spec.config for spec in valid], 2)[:MOST_VALID]
+    corners = [spec for place, spec in enumerate(valid) if spec.label is not None and place not in chosen]
+    refused = [spec for spec in specs if not spec.valid]
+    reasons = {spec.reason: spec for spec in reversed(refused)}
+    return [*(valid[place] for place in chosen), *corners, *list(reasons.values())[-MOST_REFUSED:]]
+
+
+def _not_applicable(outcome: Outcome) -> bool:
+    """Whether the right adapter has nothing that could be wrong; a fault may give it that (an alias, a switch)."""
+    return outcome.verdict is Verdict.SKIP and (outcome.message or "").startswith("not applicable")
+
+
+def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iterator[Kill]:
+    """Plant every fault of the family in the adapter, and let each check that must catch it look.
+
+    A check catches a fault if it finds nothing in the right adapter on that case, and something in the broken one.
+    A check that was not seen to catch any fault is given as a survivor of its own, unless the adapter lacks what it
+    needs.
+    """
+    from verifier import faults
+    from verifier.checks.runner import MISSING, run_case
+
+    right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
+    known = {check.id: check for check in checks.registered()}
+    cases = trials(matrix.cases(right_family, family_reference, seed=seed))
+    clean: dict[tuple[str, str], Outcome | None] = {}
+    caught: set[str] = set()
+    inapplicable: set[str] = set()  # to this adapter, which lacks a capability
+
+    def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
+        seen = replace(spec.accepted_by(who.refusal), depth="thorough")
+        return next(run_case(seen, who, wrapped, [known[identity]]), None)
+
+    for fault in faults.of(right_family):
+        broken = fault.plant(right_family, right_adapter)
+        for identity in fault.caught_by:
+            kill = Kill(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")
+            for spec in cases:
+                key = (spec.id, identity)
+                if key not in clean:
+                    clean[key] = outcome_of(spec, right_family, right_adapter, identity)
+                before = clean[key]
+                # None: the check does not apply to the right adapter's case; the broken family may make it apply.
+                if before is not None and before.verdict not in _CLEAN and not _not_applicable(before):
+                    if not kill.tried and before.verdict is Verdict.SKIP:
+                        kill = replace(kill, unable=before.message)
+                    continue
+                outcome = outcome_of(spec, *broken, identity)
+                if outcome is None:
+                    continue
+                # Nothing in this model could be wrong like that.
+                if outcome.verdict is Verdict.SKIP or outcome.exception == NotApplicable.__name__:
+                    if not kill.tried:
+                        kill = replace(kill, unable=outcome.message)
+                    continue
+                kill = replace(kill, tried=kill.tried + 1, unable=None)
+                if outcome.verdict.is_finding and (fault.raises or outcome.verdict is not Verdict.ERROR):
+                    kill = replace(kill, outcome=outcome, case=spec)
+                    break
+            if kill.outcome is not None:
+                caught.add(identity)
+            elif kill.unable is not None and kill.unable.startswith(MISSING):
+                inapplicable.add(identity)
+            yield kill
+    for identity in known:
+        if identity not in caught and identity not in inapplicable:
+            yield Kill(fault="none", what="no fault of this check could be caught", check=identity)
+
+
+def main(
+    family_reference: str,
+    adapter_reference: str,
+    seed: int = 0,
+    *,
+    as_markdown: bool = False,
+    json_file: Path | None = None,
+) -> ExitStatus:
+    """Run it and print the kill table; a survivor makes it inconclusive.
+
+    Args:
+        family_reference: whose faults are planted.
+        adapter_reference: in which adapter.
+        seed: of weights and inputs.
+        as_markdown: whether the table is for a document.
+        json_file: where the table goes too, for `verifier report --selftest`.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from verifier.record.files import put
+    from verifier.report.kills import as_json, markdown, show
+
+    # Tiny models: a second thread gives nothing, and waits for its core where others are at work there.
+    torch.set_num_threads(1)
+    kills = list(run(family_reference, adapter_reference, seed=seed))
+    if as_markdown:
+        print(markdown(kills))
+    else:
+        show(kills, family_reference, adapter_reference)
+    if json_file is not None:  # the terminal has heard it, whatever becomes of the file
+        put(as_json(kills, family_reference, adapter_reference), json_file)
+    return ExitStatus.INCONCLUSIVE if any(kill.survived for kill in kills) or not kills else ExitStatus.CONFORMS

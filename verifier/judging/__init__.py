@@ -1,0 +1,1 @@
+"""Whether two things are the same: comparisons, measured noise, outcomes and their evidence."""

@@ -1,0 +1,186 @@
+"""What a closer look at a failing case found, as plain values: which places were compared, and how one of them differs.
+
+Nothing here judges: a verdict, an error and its bound are what a check's own comparison said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from verifier.judging.outcome import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One place of a ladder: error and bound as an rms in the tensor's own units."""
+
+    where: str
+    verdict: Verdict
+    measured: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heat:
+    """The error of a tensor over two of its axes, an rms over all others.
+
+    Attributes:
+        axes: what the rows and the columns are: `head`, `pos`.
+        lengths: how long these axes are.
+        values: a row for each index of the first axis; where an axis is long, a cell is of several neighbours.
+            None where nothing is defined.
+    """
+
+    axes: tuple[str, str]
+    lengths: tuple[int, int]
+    values: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Element:
+    """One number of a tensor: where it stands, what it is and what it must be."""
+
+    index: tuple[int, ...]
+    given: float
+    right: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How a tensor differs from the right one.
+
+    Attributes:
+        where: the place.
+        axes: of the tensor.
+        shape: of the tensor.
+        bound: what its error, as an rms over all of it, may be.
+        heat: over two of its axes; None of a single number.
+        worst: the numbers that are farthest off, the farthest first.
+    """
+
+    where: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    bound: float
+    heat: Heat | None
+    worst: tuple[Element, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one check compared on one case.
+
+    Attributes:
+        case: its id.
+        check: its id.
+        fingerprint: of the failure, which is the one that is explained; None if the check did not fail this time.
+        places: in the order in which the check looks at them.
+        more: how many places there were beyond these.
+        difference: of the place that the failure names; None where no tensors were held against each other there.
+    """
+
+    case: str
+    check: str
+    fingerprint: str | None
+    places: tuple[Rung, ...]
+    more: int
+    difference: Difference | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """A case's hook points in causal order, each with its error: whatever check failed, it shows where that starts.
+
+    Attributes:
+        case: its id.
+        forward: activations, and the logits last.
+        backward: gradients at the same points, in the same order.
+        missing: why a side is empty, by `forward` and `backward`.
+    """
+
+    case: str
+    forward: tuple[Rung, ...]
+    backward: tuple[Rung, ...]
+    missing: Mapping[str, str]
+
+    @property
+    def starts(self) -> Rung | None:
+        """The first activation that differs."""
+        return next((rung for rung in self.forward if rung.verdict is Verdict.FAIL), None)
+
+    @property
+    def starts_backward(self) -> Rung | None:
+        """The first gradient that differs on the way back from the logits."""
+        return next((rung for rung in reversed(self.backward) if rung.verdict is Verdict.FAIL), None)
+
+
+def to_json(found: Evidence | Ladder) -> dict[str, Any]:
+    """As plain data."""
+    return asdict(found)
+
+
+def evidence_of(data: Mapping[str, Any]) -> Evidence:
+    """What `to_json` gave of an `Evidence`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+    return Evidence(
+        case=str(data["case"]),
+        check=str(data["check"]),
+        fingerprint=None if data["fingerprint"] is None else str(data["fingerprint"]),
+        places=_rungs(data["places"]),
+        more=int(data["more"]),
+        difference=None if data["difference"] is None else _difference(data["difference"]),
+    )
+
+
+def ladder_of(data: Mapping[str, Any]) -> Ladder:
+    """What `to_json` gave of a `Ladder`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+    return Ladder(
+        case=str(data["case"]),
+        forward=_rungs(data["forward"]),
+        backward=_rungs(data["backward"]),
+        missing={str(side): str(why) for side, why in dict(data["missing"]).items()},
+    )
+
+
+def _rungs(found: Any) -> tuple[Rung, ...]:
+    return tuple(
+        Rung(
+            where=str(one["where"]),
+            verdict=Verdict(one["verdict"]),
+            measured=float(one["measured"]),
+            bound=float(one["bound"]),
+        )
+        for one in found
+    )
+
+
+def _difference(data: Mapping[str, Any]) -> Difference:
+    return Difference(
+        where=str(data["where"]),
+        axes=tuple(map(str, data["axes"])),
+        shape=tuple(map(int, data["shape"])),
+        bound=float(data["bound"]),
+        heat=None if data["heat"] is None else _heat(data["heat"]),
+        worst=tuple(
+            Element(index=tuple(map(int, one["index"])), given=float(one["given"]), right=float(one["right"]))
+            for one in data["worst"]
+        ),
+    )
+
+
+def _heat(data: Mapping[str, Any]) -> Heat:
+    rows, columns = data["axes"]
+    height, width = data["lengths"]
+    values = [tuple(None if cell is None else float(cell) for cell in row) for row in data["values"]]
+    if len({len(row) for row in values}) != 1 or not values[0]:
+        raise ValueError("its rows are not of one length")
+    return Heat(axes=(str(rows), str(columns)), lengths=(int(height), int(width)), values=tuple(values))

@@ -1,0 +1,349 @@
+"""What a model shows at its canonical points in one run: activations, gradients, and in which order they came.
+
+`theirs` is Hugging Face's model under its taps, `shown` and `felt` are the subject's hooks. Each is run once a case
+and remembered there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from verifier.adapter import Edit, HookInfo, Inputs, Subject
+from verifier.canonical import Point, template_of
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
+from verifier.judging.numerics import from_single
+from verifier.judging.outcome import NotApplicable
+from verifier.reference import models
+from verifier.reference.random_weights import generator
+from verifier.reference.weights import canonical_of
+
+if TYPE_CHECKING:
+    from verifier.observing.case import Case
+
+
+EMBEDS = "inputs embeds"  # the scenario in which they are given in the place of tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Hugging Face's run.
+
+    Attributes:
+        values: by point, and `logits`.
+        gradients: by point: of the cotangent's product with the logits (`cotangent`).
+        weights: the same of HF's parameters, by canonical name and in canonical shape.
+    """
+
+    values: Mapping[str, Tensor]
+    gradients: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+
+
+def cotangent(case: Case, scenario: str, dtype: torch.dtype = torch.float64) -> Tensor:
+    """What the logits `[batch, pos, d_vocab]` are multiplied with to be differentiated: random, 0 on padding.
+
+    No loss stands on padding: what it gives is nobody's business, and torch's fused attention has wrong gradients
+    for queries that see nothing. The numbers are the same in every dtype.
+    """
+
+    def make() -> Tensor:
+        shape = case.expected(scenario).logits.shape
+        draw = torch.randn(shape, generator=generator("cotangent", case.spec.seed, scenario), dtype=torch.float64)
+        real = case.scenario(scenario).real
+        return draw.to(torch.float16).to(torch.bfloat16).double().to(real.device) * real[..., None]
+
+    drawn: Tensor = case.once(("cotangent", scenario), make)
+    return drawn.to(dtype)
+
+
+def theirs(case: Case, scenario: str) -> Reference:
+    """HF's activations and gradients at every canonical point, in float64."""
+    return case.of_hf(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
+
+
+def _tapped(case: Case, scenario: str, dtype: str) -> Reference:
+    model = case.reference(dtype)
+    with torch.enable_grad(), case.family.taps(model) as taps:
+        logits = models.forward(model, case.inputs(scenario, dtype)).logits
+    gradients, weights = gradients_of(case, model, logits, scenario, taps.values)
+    return Reference(
+        values={**{name: value.detach() for name, value in taps.values.items()}, "logits": logits.detach()},
+        gradients=gradients,
+        weights=weights,
+    )
+
+
+def gradients_of(
+    case: Case, model: Any, logits: Tensor, scenario: str, at: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """By point, and by canonical weight."""
+    parameters = list(model.parameters())
+    found = differentiate(logits, cotangent(case, scenario), [*at.values(), *parameters])
+    of_parameters = {id(one): grad for one, grad in zip(parameters, found[len(at) :], strict=True)}
+    weights = canonical_of(case.family, model, lambda parameter: of_parameters[id(parameter)])
+    return dict(zip(at, found, strict=False)), weights
+
+
+def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of the product of the logits and `along` with respect to these; 0 where there is none."""
+    found = torch.autograd.grad(logits, of, along.to(logits.dtype), allow_unused=True)
+    return [torch.zeros_like(one) if grad is None else grad for one, grad in zip(of, found, strict=True)]
+
+
+def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
+    """HF's gradient with respect to embeddings that are given in the place of tokens, `[batch, pos, d_model]`."""
+
+    def make() -> Tensor:
+        model, inputs = case.reference(dtype), case.inputs(EMBEDS, dtype)
+        return gradient_at_embeds(lambda one: models.forward(model, one).logits, inputs, cotangent(case, EMBEDS))
+
+    return case.of_hf(("embeds gradient", case.run_key(EMBEDS), dtype), make)
+
+
+def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along: Tensor) -> Tensor:
+    """The gradient with respect to the embeddings in the inputs; 0 where there is none."""
+    assert inputs.inputs_embeds is not None
+    start = inputs.inputs_embeds.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        (found,) = differentiate(logits(replace(inputs, inputs_embeds=start)), along, [start])
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointNoise:
+    """The reference's noise in float64: the same three, each with one number for a tensor."""
+
+    values: Mapping[str, float]
+    gradients: Mapping[str, float]
+    weights: Mapping[str, float]
+
+
+def noise(case: Case, scenario: str) -> PointNoise:
+    """What rounding does to HF's activations and gradients."""
+    return case.of_hf(("point noise", scenario), lambda: _noise(case, scenario))
+
+
+def _noise(case: Case, scenario: str) -> PointNoise:
+    truth, single = (
+        theirs(case, scenario),
+        case.once(("theirs", scenario, SINGLE), lambda: _tapped(case, scenario, SINGLE)),
+    )
+    defined = {point.name: case.defined(point.axes, scenario) for point in case.points}
+
+    def each(true: Mapping[str, Tensor], rough: Mapping[str, Tensor]) -> dict[str, float]:
+        return {name: from_single(true[name], value, defined.get(name)) for name, value in rough.items()}
+
+    return PointNoise(
+        values=each(truth.values, {name: value for name, value in single.values.items() if name != "logits"}),
+        gradients=each(truth.gradients, single.gradients),
+        weights=each(truth.weights, single.weights),
+    )
+
+
+# --- the subject -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """What hooks saw while they were in place.
+
+    Attributes:
+        fired: the names of the points in the order in which they fired, each as often as it did.
+        values: by name: a copy, in canonical axes, of what the first firing showed.
+        kept: by name: that very tensor, not copied, as a cache keeps it.
+        gradients: by name: a copy, in canonical axes, of the first gradient.
+        felt: as `fired`, of gradients.
+        logits: what the forward gave.
+    """
+
+    fired: list[str] = field(default_factory=list)
+    values: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    felt: list[str] = field(default_factory=list)
+    logits: Tensor | None = None
+
+
+def hooks_of(subject: Subject) -> Any:
+    """The capability `hooks`, which the caller made sure of."""
+    return subject.hooks  # type: ignore[attr-defined]
+
+
+def offered(case: Case) -> Mapping[str, HookInfo]:
+    """Every hook point that the subject has, by canonical name where it has one and by its own elsewhere."""
+    found: Mapping[str, HookInfo] = case.once(("offered",), lambda: dict(hooks_of(case.subject()).names()))
+    return found
+
+
+def shared_points(case: Case) -> list[Point]:
+    """The canonical points of the model that the subject has, in causal order.
+
+    Raises:
+        NotApplicable: there is none.
+    """
+    names = offered(case)
+    found = [point for point in case.points if point.name in names]
+    if not found:
+        raise NotApplicable("the adapter has none of the model's canonical hook points")
+    return found
+
+
+def by_switch(case: Case, names: Iterable[str]) -> Mapping[str | None, list[str]]:
+    """These points by what must be turned on for them, those that always fire first.
+
+    They are asked for one switch at a time, because switches may exclude each other.
+    """
+    infos, found = offered(case), dict[str | None, list[str]]()
+    for name in sorted(names, key=lambda name: infos[name].switch is not None):
+        found.setdefault(infos[name].switch, []).append(name)
+    return found
+
+
+def order_of_axes(given: Sequence[str] | None, axes: Sequence[str]) -> tuple[int, ...] | None:
+    """Which of the given axes is which canonical one; None where they are the canonical ones already, or others."""
+    if given is None or tuple(given) == tuple(axes) or sorted(given) != sorted(axes):
+        return None
+    return tuple(given.index(axis) for axis in axes)
+
+
+@contextlib.contextmanager
+def hooked(
+    case: Case,
+    subject: Subject,
+    *,
+    forward: Mapping[str, Edit] | None = None,
+    backward: Mapping[str, Edit] | None = None,
+) -> Iterator[None]:
+    """The subject's hooks with these edits, which read and give canonical axes, and their points' switches on."""
+    orders = _axis_orders(case)
+
+    def canonical(edits: Mapping[str, Edit] | None) -> dict[str, Edit]:
+        return {name: _permuted(edit, orders.get(name)) for name, edit in (edits or {}).items()}
+
+    hooks = hooks_of(subject)
+    there, back = canonical(forward), canonical(backward)
+    gated = frozenset(name for name in {**there, **back} if offered(case)[name].switch is not None)
+    with hooks.switched(gated) if gated else contextlib.nullcontext(), hooks.hooked(there, back):
+        yield
+
+
+def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
+    def make() -> Mapping[str, tuple[int, ...]]:
+        axes, infos = {point.name: point.axes for point in case.points}, offered(case)
+        orders = {name: order_of_axes(info.axes, axes[name]) for name, info in infos.items() if name in axes}
+        # Another name of a point shows what the point does, in its axes.
+        for name, info in infos.items():
+            target = info.alias_of
+            if name not in axes and target in axes and target in infos:
+                orders[name] = order_of_axes(info.axes or infos[target].axes, axes[target])
+        return {name: order for name, order in orders.items() if order is not None}
+
+    found: Mapping[str, tuple[int, ...]] = case.once(("axis orders",), make)
+    return found
+
+
+def _permuted(edit: Edit, order: tuple[int, ...] | None) -> Edit:
+    if order is None:
+        return edit
+    back = tuple(order.index(axis) for axis in range(len(order)))
+
+    def act(value: Tensor) -> Tensor | None:
+        edited = edit(value.permute(order))
+        return None if edited is None else edited.permute(back)
+
+    return act
+
+
+def observe(
+    case: Case,
+    subject: Subject,
+    names: Iterable[str],
+    inputs: Inputs,
+    *,
+    along: Tensor | None = None,
+    gradients_of: Iterable[str] | None = None,
+) -> Seen:
+    """Run the subject with a reader at each of these points.
+
+    Args:
+        case: whose subject it is.
+        subject: what is run.
+        names: the points whose values are read.
+        inputs: of the forward.
+        along: what the logits are multiplied with to be differentiated; None for a forward without gradients.
+        gradients_of: the points whose gradients are read too; all of `names` if not given.
+    """
+    seen = Seen()
+    wanted = list(names)
+
+    def reader(name: str) -> Edit:
+        def read(value: Tensor) -> None:
+            seen.fired.append(name)
+            if name not in seen.values:
+                seen.kept[name] = value.detach()
+                seen.values[name] = value.detach().clone()
+
+        return read
+
+    def feeler(name: str) -> Edit:
+        def feel(gradient: Tensor) -> None:
+            seen.felt.append(name)
+            seen.gradients.setdefault(name, gradient.detach().clone())
+
+        return feel
+
+    forward = {name: reader(name) for name in wanted}
+    if along is None:
+        with torch.no_grad(), hooked(case, subject, forward=forward):
+            seen.logits = subject.forward(inputs).logits
+        return seen
+    backward = {name: feeler(name) for name in (wanted if gradients_of is None else gradients_of)}
+    with torch.enable_grad(), hooked(case, subject, forward=forward, backward=backward):
+        logits = subject.forward(inputs).logits
+        logits.backward(along.to(logits))
+    seen.logits = logits.detach()
+    return seen
+
+
+def shown(case: Case, scenario: str, switch: str | None = None) -> Seen:
+    """What the subject's points with that switch show in a forward without gradients, aliases among them."""
+
+    def make() -> Seen:
+        case.require_forward()
+        names = [name for name, info in offered(case).items() if info.switch == switch]
+        return observe(case, case.subject(), names, case.inputs(scenario))
+
+    return case.once(("shown", scenario, switch), make)
+
+
+def felt(case: Case, scenario: str, switch: str | None = None) -> Seen:
+    """What the subject's canonical points with that switch show of a forward and a backward."""
+
+    def make() -> Seen:
+        case.require_forward()
+        names = [point.name for point in shared_points(case) if offered(case)[point.name].switch == switch]
+        return observe(case, case.subject(), names, case.inputs(scenario), along=cotangent(case, scenario))
+
+    return case.once(("felt", scenario, switch), make)
+
+
+def all_values(case: Case, scenario: str) -> Mapping[str, Tensor]:
+    """What the subject shows at the model's canonical points, whatever their switches."""
+    found: dict[str, Tensor] = {}
+    for switch, names in by_switch(case, [point.name for point in shared_points(case)]).items():
+        values = shown(case, scenario, switch).values
+        found |= {name: values[name] for name in names if name in values}
+    return found
+
+
+def by_template(names: Iterable[str], most: int = 4) -> str:
+    """Places in any layer, each once, for people: `blocks.{i}.attn.hook_q, … and 3 more`."""
+    templates = list(dict.fromkeys(template_of(name) for name in names))
+    more = f" and {len(templates) - most} more" if len(templates) > most else ""
+    return ", ".join(templates[:most]) + more

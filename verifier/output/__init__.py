@@ -1,0 +1,1 @@
+"""How texts and values are spelled for people."""

@@ -1,0 +1,159 @@
+"""How values and texts from outside are spelt for people: on one line, cut to size, and harmless."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from verifier.errors import ExitStatus
+from verifier.judging.outcome import Outcome, Verdict
+from verifier.record.fuzz_finding import Found
+
+LINE_LIMIT = 400
+DETAIL_LIMIT = 6_000
+
+# Control characters but newline and tab, lone surrogates, and the marks that reorder text on a screen.
+_HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+_NOT_IN_AN_ID = re.compile("[^A-Za-z0-9_.-]")
+
+_CODE = re.compile("`([^`]+)`")
+
+VERDICT_WORDS: Mapping[Verdict, str] = {
+    Verdict.PASS: "ok",
+    Verdict.REDUCED: "reduced",
+    Verdict.FAIL: "FAIL",
+    Verdict.ERROR: "ERROR",
+    Verdict.CRASH: "CRASH",
+    Verdict.TIMEOUT: "TIMEOUT",
+    Verdict.SKIP: "n/a",
+    Verdict.UPSTREAM: "upstream",
+    Verdict.KNOWN: "known",
+}
+STATUS_WORDS: Mapping[ExitStatus, str] = {
+    ExitStatus.CONFORMS: "CONFORMS",
+    ExitStatus.DIFFERS: "DOES NOT CONFORM",
+    ExitStatus.USAGE: "NOT RUN",
+    ExitStatus.BROKEN: "BROKEN OFF",
+    ExitStatus.INCONCLUSIVE: "INCONCLUSIVE",
+    ExitStatus.INTERRUPTED: "INTERRUPTED",
+}
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal or a browser might obey written out: an escape becomes `\\x1b`."""
+    return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+
+
+def line(text: str | None, limit: int = LINE_LIMIT) -> str:
+    """The text on one line of at most `limit` characters."""
+    one = visible(" ".join((text or "")[: 4 * limit].split()))
+    return one if len(one) <= limit else one[: limit - 1] + "…"
+
+
+def anchor(text: str) -> str:
+    """The text as an id in a page, and in its address."""
+    return _NOT_IN_AN_ID.sub("_", text)
+
+
+def detail(text: str | None, limit: int = DETAIL_LIMIT) -> str:
+    """The end of a longer text, where a traceback says what happened."""
+    kept = (text or "")[-limit:]
+    left_out = len(text or "") - len(kept)
+    return (f"… {left_out:,} characters left out …\n" if left_out else "") + visible(kept).strip("\n")
+
+
+def value(one: Any) -> str:
+    """A flag's or dim's value as `--where` takes it: `true`, `none`, `4`."""
+    if one is None:
+        return "none"
+    if isinstance(one, bool):
+        return "true" if one else "false"
+    if isinstance(one, list | tuple):
+        return ",".join(value(item) for item in one)
+    return line(str(one), 80)
+
+
+def config(values: Mapping[str, Any]) -> str:
+    """`alibi=true num_kv_heads=4`."""
+    return " ".join(f"{line(name, 80)}={value(one)}" for name, one in values.items())
+
+
+def said(outcome: Outcome) -> str | None:
+    """What it said: the message, with the exception's type before it where it does not name that itself.
+
+    Of a crash or a timeout the message alone, which is the harness's own and says how the process ended.
+    """
+    message, exception = outcome.message, outcome.exception
+    if outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT):
+        return message or exception
+    if exception is None or exception in (message or ""):
+        return message or exception
+    return f"{exception}: {message}" if message else exception
+
+
+def passing(found: Found | None) -> str | None:
+    """`with alibi=false; with num_kv_heads=none`: what of a minimal case is enough to undo, each alone."""
+    if found is None or not found.neighbours:
+        return None
+    return "; ".join(f"with {line(one.field, 80)}={value(one.value)}" for one in found.neighbours)
+
+
+def marked(text: str | None, limit: int = LINE_LIMIT) -> Markup:
+    """The text for a page, with what stands between backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(line(text, limit)))))
+
+
+def subject(adapter: str, name: str, version: str) -> str:
+    """`mine:Adapter (mine 1.0)`: what was asked for, and what that calls itself where it is something else."""
+    return line(adapter) if adapter == name else f"{line(adapter)} ({line(name, 60)} {line(version, 60)})"
+
+
+def number(measured: float | None) -> str:
+    """An error or a bound: three digits are more than anyone reads."""
+    return "" if measured is None else f"{measured:.3g}"
+
+
+def against_bound(outcome: Outcome) -> str | None:
+    """`0.5 against a bound of 1e-14`; None where nothing was measured, or what is either so or not."""
+    if outcome.measured is None or outcome.bound == 0:
+        return None
+    bound = "" if outcome.bound is None else f" against a bound of {number(outcome.bound)}"
+    return f"{number(outcome.measured)}{bound}"
+
+
+def plural(count: int, word: str, words: str | None = None) -> str:
+    """`1 case`, `1,200 cases`."""
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`32 ms`, `8.4 s`, `48 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def size(count: float) -> str:
+    """`512 MiB`, `2 GiB`."""
+    return f"{count / 2**30:g} GiB" if count >= 2**30 else f"{count / 2**20:g} MiB"
+
+
+def limits(found: Mapping[str, Any]) -> str:
+    """`1 min 0 s, and 2 GiB memory on top of what the process had`, of a record's limits."""
+    seconds, memory = found.get("timeout"), found.get("memory")
+    time = "any time" if seconds is None else duration(seconds)
+    return f"{time}, and {'any' if memory is None else size(memory)} memory on top of what the process had"
+
+
+def versions(found: Mapping[str, str], names: Sequence[str] = ()) -> str:
+    """`transformers 5.23.0 · torch 2.13.0`."""
+    return " · ".join(f"{name} {found[name]}" for name in (names or found) if name in found)

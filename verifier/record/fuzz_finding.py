@@ -1,0 +1,141 @@
+"""What a campaign found, and how it goes, as plain values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.cases.spec import CaseSpec
+from verifier.judging.outcome import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passing:
+    """A neighbour of a minimal case: one field is the plainest there, and the check does not fail like that."""
+
+    field: str
+    value: Any
+    case: str
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A distinct failure at its minimal case.
+
+    Attributes:
+        fingerprint: which one.
+        check: that saw it.
+        case: the id of its minimal case.
+        differs: the fields of that which are not the plainest.
+        first: after how many cases of the campaign it was met.
+        calls: how many cases shrinking took.
+        again: how often it came again of how many times the minimal case was run in fresh processes.
+        neighbours: cases one field away that do not fail like that.
+        cut: whether the campaign's time was up before shrinking came to its end.
+    """
+
+    fingerprint: str
+    check: str
+    case: str
+    differs: Mapping[str, Any]
+    first: int
+    calls: int
+    again: tuple[int, int]
+    neighbours: tuple[Passing, ...]
+    cut: bool = False
+
+    @property
+    def stable(self) -> bool:
+        """Whether it came again each time."""
+        return self.again[0] == self.again[1]
+
+
+def found_of(data: Mapping[str, Any]) -> Found:
+    """What a record's line of it says.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+    again, times = data["again"]
+    return Found(
+        fingerprint=str(data["fingerprint"]),
+        check=str(data["check"]),
+        case=str(data["case"]),
+        differs=dict(data["differs"]),
+        first=int(data["first"]),
+        calls=int(data["calls"]),
+        again=(int(again), int(times)),
+        neighbours=tuple(
+            Passing(
+                field=str(one["field"]),
+                value=one["value"],
+                case=str(one["case"]),
+                verdict=None if one["verdict"] is None else Verdict(one["verdict"]),
+            )
+            for one in data["neighbours"]
+        ),
+        cut=bool(data.get("cut", False)),
+    )
+
+
+# --- while it goes on ------------------------------------------------------------------------------------------------
+
+
+class Fate(enum.StrEnum):
+    """What became of a failure that is kept."""
+
+    STILL = "still failing"
+    CHANGED = "changed"
+    FIXED = "fixed"
+    UNSEEN = "not looked at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A failure of an earlier campaign.
+
+    Attributes:
+        fingerprint: which one.
+        check: that saw it.
+        spec: its minimal case.
+        differs: the fields of that which are not the plainest.
+    """
+
+    fingerprint: str
+    check: str
+    spec: CaseSpec
+    differs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a campaign is.
+
+    Attributes:
+        phase: what it is at.
+        cases: how many it has run, those of shrinking aside.
+        refused: how many of them HF refuses.
+        shrinking: how many cases shrinking took.
+        found: how many distinct failures there are.
+        pairs: how many pairs of values have met in valid cases, of how many that can.
+        seconds: since it began.
+    """
+
+    phase: str
+    cases: int
+    refused: int
+    shrinking: int
+    found: int
+    pairs: tuple[int, int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """A kept failure was tried again."""
+
+    kept: Kept
+    fate: Fate

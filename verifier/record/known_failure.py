@@ -1,0 +1,172 @@
+"""What a baseline holds, and what a run finds of it, as frozen plain values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import date
+from typing import Any
+
+from verifier.cases.predicates import require_readable
+from verifier.cases.spec import CaseSpec
+
+EVERY_CASE = "every case"  # in the place of a rule, where the check passes on none
+
+# What of a run's wishes decides how much is looked at; runs with the same ones can be held against each other.
+NARROWING = ("only", "where", "preset", "checkpoint", "cases", "everywhere", "dtype", "shard", "fuzz", "items")
+
+
+def narrowing(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what was asked for that which decides how much is looked at."""
+    return {name: asked[name] for name in NARROWING if asked.get(name)}
+
+
+def is_count(value: Any) -> bool:
+    """Whether it says on how many cases a check looked."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+class State(enum.StrEnum):
+    """What became of a known failure.
+
+    Its own case was run again first: `known`, it still fails so; `fixed`, it passes, and the entry must go; `changed`,
+    something else happens there; `expired`, it fails still, and its day is over. `unlooked`: its check was not
+    selected, and none that was rests on it there. Only what is `known` excuses anything.
+    """
+
+    KNOWN = "known"
+    FIXED = "fixed"
+    CHANGED = "changed"
+    EXPIRED = "expired"
+    UNLOOKED = "unlooked"
+
+    @property
+    def gates(self) -> bool:
+        """Whether the baseline is not true any more, so that the run does not conform."""
+        return self in (State.FIXED, State.CHANGED, State.EXPIRED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFailure:
+    """A failure that is accepted, and where.
+
+    Attributes:
+        fingerprint: its id.
+        check: the check that fails.
+        rule: the predicate over the config that is true where it fails; `EVERY_CASE`; or empty where there is none.
+        also: cases beyond the rule, each as what its config has that the plainest has not: `alibi=true`.
+        excepted: cases that pass although the rule is true of them, likewise: a failure there is a new one.
+        spec: the case that is run again.
+        reason: why it is accepted, from a person.
+        issue: where it is followed up.
+        expires: the last day on which it is accepted.
+    """
+
+    fingerprint: str
+    check: str
+    rule: str
+    spec: CaseSpec
+    also: tuple[str, ...] = ()
+    excepted: tuple[str, ...] = ()
+    reason: str = ""
+    issue: str = ""
+    expires: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """Everything that is accepted of one adapter, and how much was looked at when that was written.
+
+    Attributes:
+        path: the file, as the user named it.
+        digest: a short hash of its content.
+        family: reference.
+        adapter: reference.
+        asked: what narrowed the run that it was made of.
+        ran: by check, how many cases it looked at then.
+        failures: in the order of the file.
+    """
+
+    path: str
+    digest: str
+    family: str
+    adapter: str
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    ran: Mapping[str, int] = field(default_factory=dict)
+    failures: tuple[KnownFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A known failure, and what became of it.
+
+    Attributes:
+        failure: the entry.
+        state: what became of it.
+        said: what its check said instead, where something changed.
+    """
+
+    failure: KnownFailure
+    state: State
+    said: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A run held against its baseline: what its record has of that.
+
+    Attributes:
+        path: the baseline's file.
+        asked: what narrowed the run that it was made of.
+        ran: by check, how many cases it looked at then.
+        settled: what became of each entry.
+    """
+
+    path: str
+    asked: Mapping[str, Any]
+    ran: Mapping[str, int]
+    settled: tuple[Settled, ...] = ()
+
+    @property
+    def excusing(self) -> Mapping[str, KnownFailure]:
+        """The entries that still hold, by fingerprint."""
+        return {one.failure.fingerprint: one.failure for one in self.settled if one.state is State.KNOWN}
+
+
+def to_json(one: Settled) -> dict[str, Any]:
+    """As plain data, which `settled_of` reads back."""
+    failure = asdict(one.failure)
+    expires = one.failure.expires
+    failure |= {"spec": one.failure.spec.to_json(), "expires": None if expires is None else expires.isoformat()}
+    failure |= {name: list(failure[name]) for name in ("also", "excepted")}
+    return {**failure, "state": str(one.state), "said": one.said}
+
+
+def settled_of(data: Mapping[str, Any]) -> Settled:
+    """What `to_json` made plain.
+
+    Raises:
+        UsageError: its case is none, or its rule.
+        ValueError: a state or a day is none.
+        TypeError: something is missing, or of another type.
+    """
+    values: dict[str, Any] = {one.name: data.get(one.name) for one in fields(KnownFailure)}
+    for name in ("fingerprint", "check", "rule", "reason", "issue"):
+        if not isinstance(values[name], str):
+            raise TypeError(f"`{name}` is no text")
+    if values["rule"] not in ("", EVERY_CASE):
+        require_readable(values["rule"])
+    for name in ("also", "excepted"):
+        listed = values[name]
+        if not isinstance(listed, list) or not all(isinstance(element, str) for element in listed):
+            raise TypeError(f"`{name}` is no list of texts")
+        values[name] = tuple(listed)
+    if not isinstance(values["spec"], Mapping):
+        raise TypeError("`spec` is no object")
+    values["spec"] = CaseSpec.from_json(values["spec"])
+    values["expires"] = None if values["expires"] is None else date.fromisoformat(values["expires"])
+    said = data.get("said")
+    if not isinstance(said, str | None):
+        raise TypeError("`said` is no text")
+    return Settled(failure=KnownFailure(**values), state=State(str(data.get("state"))), said=said)
