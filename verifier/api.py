@@ -9,14 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from verifier.analysis.findings import Finding, described
+from verifier.analysis.findings import Finding
 from verifier.analysis.view import Whole, whole
-from verifier.baseline.excusing import judged
 from verifier.commands.recording import recorded
 from verifier.commands.run import REPORT_FILE
 from verifier.commands.wishes import Wishes, asked_for
 from verifier.errors import ExitStatus, UsageError
 from verifier.record import Record, read
+from verifier.record.case_description import described
+from verifier.record.excusing import judged
 
 if TYPE_CHECKING:
     import pandas

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from verifier.reference.taps import Taps
 
 GROUP = "verifier.families"
 
@@ -47,6 +46,15 @@ class QKVRows:
     k: Projection
     v: Projection
     reads: Tensor
+
+
+class Taps(Protocol):
+    """What one forward showed at the points that were asked for."""
+
+    @property
+    def values(self) -> Mapping[str, Tensor]:
+        """By point: the tensor before any edit, in canonical axes and in the graph."""
+        ...
 
 
 @runtime_checkable

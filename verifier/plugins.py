@@ -14,8 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import verifier
 from verifier.errors import ImportFailed, UsageError, one_line
+
+_HARNESS = __name__.partition(".")[0]
+_DOOR = Path(__file__).with_name("__init__.py").resolve()
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -39,8 +41,12 @@ def search_here() -> None:
 
 def shadowing(folder: str) -> str | None:
     """The file in that folder which Python would import in this harness's place; None where there is none."""
-    found = importlib.machinery.PathFinder.find_spec(verifier.__name__, [folder or os.getcwd()])
-    if found is None or found.origin is None or Path(found.origin).resolve() == Path(verifier.__file__).resolve():
+    found = importlib.machinery.PathFinder.find_spec(_HARNESS, [folder or os.getcwd()])
+    if (
+        found is None
+        or found.origin is None
+        or Path(found.origin).resolve() == Path(__file__).with_name("__init__.py").resolve()
+    ):
         return None
     return found.origin
 
@@ -146,7 +152,7 @@ def _by_path(reference: str, kind: str) -> Any:
     require_spelling(reference, kind)
     module_name, _, path = reference.partition(":")
     search_here()
-    if module_name.partition(".")[0] == verifier.__name__ and (own := shadowing(os.getcwd())) is not None:
+    if module_name.partition(".")[0] == _HARNESS and (own := shadowing(os.getcwd())) is not None:
         raise UsageError(f"{kind} {reference!r}: {own} has the name of this harness, which is found first: rename it")
     try:
         module = importlib.import_module(module_name)

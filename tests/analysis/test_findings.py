@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from made_records import ladder, looked_at, outcome, rows_fail, rung, specs, with_looks, wrong
 
-from verifier.analysis.findings import Neighbour, difference, findings, plainest
+from verifier.analysis.findings import Neighbour, findings
 from verifier.judging.outcome import Verdict
+from verifier.record.case_description import difference, plainest
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
 

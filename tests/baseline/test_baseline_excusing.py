@@ -7,10 +7,10 @@ from known_toys import FLAGS, ID, OTHER, RUN, WRONG, bias_fails, failure, held, 
 
 from verifier import record
 from verifier.analysis.summary import concluded, summarise
-from verifier.baseline.excusing import covers, dropped, judged, looked, named
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Outcome, Verdict
+from verifier.record.excusing import covers, dropped, judged, looked, named
 from verifier.record.known_failure import EVERY_CASE, State
 
 BIAS, PLAIN, BOTH = spec(bias=True), spec(), spec(bias=True, alibi=True)

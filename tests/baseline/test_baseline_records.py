@@ -9,8 +9,8 @@ import pytest
 from known_toys import RUN, failure, held, settled, spec, specs
 
 from verifier import record
-from verifier.baseline.excusing import dropped
 from verifier.errors import UsageError
+from verifier.record.excusing import dropped
 from verifier.record.known_failure import State, settled_of, to_json
 
 

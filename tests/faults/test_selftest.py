@@ -12,6 +12,7 @@ from falcons import SPREAD, spec
 from verifier import checks, family, faults
 from verifier.adapter import Adapter
 from verifier.cases import matrix
+from verifier.commands import selftest as command
 from verifier.errors import ExitStatus
 from verifier.families.falcon import FalconFamily
 from verifier.faults import selftest
@@ -174,7 +175,7 @@ def test_a_survivor_makes_it_inconclusive(
     monkeypatch: pytest.MonkeyPatch, kill: list[Kill], status: ExitStatus
 ) -> None:
     monkeypatch.setattr(selftest, "run", lambda *_, **__: iter(kill))
-    assert selftest.main("falcon", "bridge") is status
+    assert command.selftest("falcon", "bridge", 0) is status
 
 
 # --- on which cases --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from verifier.judging import watching
+from verifier.judging import comparison as watching
 from verifier.judging.comparison import conclude
 from verifier.judging.evidence import Evidence, Ladder, Rung, evidence_of, ladder_of, to_json
 from verifier.judging.numerics import same, semantics

@@ -21,8 +21,8 @@ from made_records import (
 from read_markdown import read, tables
 
 from verifier.analysis.view import whole
+from verifier.judging import wording
 from verifier.judging.outcome import RECORDED, Verdict
-from verifier.output import text
 from verifier.report import html, markdown
 from verifier.report.shapes import SHAPES
 
@@ -113,9 +113,9 @@ def test_verdicts_are_told_by_word_and_shape(make):
     record = make(specs(), of_every_verdict())
     made = _rendered(record)
     for verdict, count in whole(record).summary.counts.items():
-        assert f"{count} {text.VERDICT_WORDS[verdict]}" in made
+        assert f"{count} {wording.VERDICT_WORDS[verdict]}" in made
     for verdict in set(RECORDED) - {Verdict.PASS, Verdict.SKIP}:
-        assert f"{SHAPES[verdict]} {text.VERDICT_WORDS[verdict]}" in made
+        assert f"{SHAPES[verdict]} {wording.VERDICT_WORDS[verdict]}" in made
 
 
 def test_the_matrix_says_how_each_row_fared(make):

@@ -33,8 +33,8 @@ from made_records import (
 from verifier.analysis.combinations import combinations
 from verifier.analysis.view import whole
 from verifier.cases.spec import CaseSpec
+from verifier.judging import wording
 from verifier.judging.outcome import RECORDED, Verdict
-from verifier.output import text
 from verifier.report import drawing, html, markdown
 from verifier.report.bugreport import bug_report
 from verifier.report.packed import packed, unpacked
@@ -315,9 +315,9 @@ def test_verdicts_are_told_by_word_and_shape(make):
     counts = whole(found).summary.counts
     assert set(counts) == set(RECORDED)
     for verdict in RECORDED:
-        assert f"{SHAPES[verdict]} {text.VERDICT_WORDS[verdict]}" in parsed.text
-        assert f"{counts[verdict]} {text.VERDICT_WORDS[verdict].lower()}" in parsed.text
-    assert len(set(SHAPES.values())) == len(set(text.VERDICT_WORDS.values())) == len(Verdict)
+        assert f"{SHAPES[verdict]} {wording.VERDICT_WORDS[verdict]}" in parsed.text
+        assert f"{counts[verdict]} {wording.VERDICT_WORDS[verdict].lower()}" in parsed.text
+    assert len(set(SHAPES.values())) == len(set(wording.VERDICT_WORDS.values())) == len(Verdict)
 
 
 def test_the_page_of_a_run_where_nothing_ran_says_so(make):
@@ -474,7 +474,7 @@ def test_what_is_left_out_is_said(make):
     found = make(specs(), rows_fail)
     one = whole(found)
     assert "Left out, so that the page stays small" not in _Page(html.render([one])).text
-    small = packed(found, limit=len(one.packed.data) - 1)
+    small = packed(found, limit=len(packed(one.record).data) - 1)
     assert small.left_out
     shown = _Page(html.render([replace(one, packed=small)])).text
     assert f"Left out, so that the page stays small: {small.left_out}. All of it is in the record." in shown

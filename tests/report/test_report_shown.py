@@ -15,6 +15,7 @@ from verifier.analysis.summary import summarise
 from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady
 from verifier.faults.selftest import Kill
+from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.report import kills, terminal
@@ -114,7 +115,7 @@ def test_backticks_are_code_on_the_page_and_what_they_hold_stays_text():
 
 def test_a_crash_says_once_how_the_process_ended():
     crash = outcome("a.b", Verdict.CRASH, message="the process ended with exit status 7", exception="exit 7")
-    assert text.said(crash) == "the process ended with exit status 7"
+    assert wording.said(crash) == "the process ended with exit status 7"
 
 
 def test_the_kill_table_of_a_log_is_a_line_a_row(capsys):

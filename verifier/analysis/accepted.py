@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verifier.baseline.excusing import dropped, looked
 from verifier.judging.outcome import Verdict
 from verifier.output.text import LINE_LIMIT, line, plural
 from verifier.record import Record
+from verifier.record.excusing import dropped, looked
 from verifier.record.known_failure import Held, KnownFailure, Settled, State
 
 STATE_WORDS: Mapping[State, str] = {

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.findings import difference
 from verifier.analysis.rows import Cell, place_of
 from verifier.analysis.summary import Summary
 from verifier.cases.spec import CaseSpec
 from verifier.record import Record
+from verifier.record.case_description import difference
 
 # Of more cases a page shows those that differ first; the others are in its data, and in the record.
 MOST = 1_500

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.rows import same_value
 from verifier.cases.spec import CaseSpec
 from verifier.record import Record
+from verifier.record.case_description import same_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,12 @@ from typing import Any
 
 from verifier.analysis.case_changes import differences, nothing_in_common, only, side
 from verifier.analysis.changes import EXPLAINED, Change, Changes, Kind, Lost
-from verifier.analysis.findings import described, difference, minimal_case
+from verifier.analysis.findings import minimal_case
 from verifier.analysis.rules import explain
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record import Entry, Record
+from verifier.record.case_description import described, difference
 
 _Key = tuple[str, str]  # case and check
 

@@ -8,15 +8,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier.analysis.rows import same_value
 from verifier.analysis.rules import Rule, explain
 from verifier.cases.spec import CaseSpec
+from verifier.judging import wording
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.output.text import plural
 from verifier.record import Entry, Record, RunLine
-from verifier.record.fuzz_finding import Found
+from verifier.record.case_description import described, difference, same_value
+from verifier.record.fuzz_finding import Found, passing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +80,14 @@ class Finding:
         outcome = self.entry.outcome
         return {
             "where": outcome.where,
-            "measured": text.against_bound(outcome),
-            "said": text.said(outcome),
+            "measured": wording.against_bound(outcome),
+            "said": wording.said(outcome),
             "in": outcome.site,
             "rule": self.explanation,
             "starts": self.starts,
             "smallest": text.config(self.differs) or "the plainest config",
             "shrunk": self.shrinking,
-            "passes": text.passing(self.shrunk),
+            "passes": passing(self.shrunk),
             "reproduce": self.reproduce,
         }
 
@@ -145,17 +146,6 @@ class Finding:
             return None if rule is None else rule.support
         true, false = rule.caught + rule.passing - rule.spared, rule.spared + rule.failing - rule.caught
         return f"none passes; this failure in {rule.caught:,} of {true:,}, another in {rule.spared:,} of {false:,}"
-
-
-def plainest(run: RunLine) -> dict[str, Any]:
-    """The config that others are described by their difference from."""
-    return {**run.dims, **{name: values[0] for name, values in run.flags.items()}}
-
-
-def difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
-    """What the config has that the plainest one has not."""
-    plain = plainest(run)
-    return {name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)}
 
 
 def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
@@ -286,9 +276,3 @@ class _Seen:
                         verdict=entry.outcome.verdict,
                         same=entry.fingerprint == fingerprint,
                     )
-
-
-def described(spec: CaseSpec) -> dict[str, Any]:
-    """What a rule may speak of: the config, and what the case is run with."""
-    of_the_run = {"batch": spec.batch, "length": spec.length, "dtypes": list(spec.dtypes), "device": spec.device}
-    return {**{name: value for name, value in of_the_run.items() if name not in spec.config}, **spec.config}

@@ -10,6 +10,7 @@ from verifier.analysis.condense import Box, Combination, condense
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Verdict
 from verifier.record import Record
+from verifier.record.case_description import same_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +143,6 @@ def _named_rows(
         )
         for (valid, _), specs in alike.items()
     ]
-
-
-def same_value(one: Any, other: Any) -> bool:
-    """Whether they are the same value of a config: 1 is not True."""
-    return type(one) is type(other) and bool(one == other)
 
 
 def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> Combination | None:

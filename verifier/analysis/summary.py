@@ -11,11 +11,11 @@ from verifier.analysis.accepted import Baselined, baselined
 from verifier.analysis.accepted import numbers as known_numbers
 from verifier.analysis.findings import Finding, findings
 from verifier.analysis.rows import Cell, Cells, Row, cell, rows
-from verifier.baseline.excusing import dropped, judged, looked
 from verifier.cases.spec import DEPTHS, applies_to
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
 from verifier.record import Record, RunLine
+from verifier.record.excusing import dropped, judged, looked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

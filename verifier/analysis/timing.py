@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verifier.analysis.findings import difference
 from verifier.judging.outcome import Outcome
 from verifier.output import text
 from verifier.record import Record
+from verifier.record.case_description import difference
 
 SLOWEST = 10
 

@@ -13,9 +13,8 @@ from verifier.analysis.coverage import Space, space
 from verifier.analysis.parity import Spread, spreads
 from verifier.analysis.summary import Summary, summarise
 from verifier.analysis.timing import Spent, spent
-from verifier.baseline.excusing import judged
 from verifier.record import Record
-from verifier.report.packed import Packed, packed
+from verifier.record.excusing import judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +28,7 @@ class Whole:
         spreads: how near to the bounds errors were.
         space: what of the config space was exercised.
         spent: where the time went.
-        packed: every outcome.
+        record: with the verdict `known` on what is excused.
         checks: how each check fared.
         selftest: what a self-test of the family found, as `verifier selftest --json` wrote it; None where none was
             given.
@@ -41,7 +40,7 @@ class Whole:
     spreads: tuple[Spread, ...]
     space: Space
     spent: Spent
-    packed: Packed
+    record: Record
     checks: tuple[Checked, ...]
     selftest: Mapping[str, Any] | None = None
 
@@ -60,7 +59,7 @@ def whole(record: Record, selftests: Sequence[Mapping[str, Any]] = ()) -> Whole:
         spreads=spreads(record),
         space=space(record),
         spent=spent(record),
-        packed=packed(record),
+        record=record,
         checks=checked(record),
         selftest=next(iter([*exact, *mine]), None),
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifier.analysis.findings import Finding, described, findings
+from verifier.analysis.findings import Finding, findings
 from verifier.analysis.rules import explain
-from verifier.baseline.excusing import looked, named, rule_holds
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record import Record
+from verifier.record.case_description import described
+from verifier.record.excusing import looked, named, rule_holds
 from verifier.record.known_failure import EVERY_CASE, Baseline, KnownFailure, narrowing
 
 # What makes cases that are no combinations of the flags: of those a rule would speak beyond what was looked at.

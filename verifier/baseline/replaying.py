@@ -12,7 +12,7 @@ from verifier.checks import is_selected
 from verifier.engine.events import Event, OutcomeReady, RunFinished, RunStarted, Stop
 from verifier.engine.plan import Plan
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.output.text import VERDICT_WORDS, said
+from verifier.judging.wording import VERDICT_WORDS, said
 from verifier.record.known_failure import Baseline, KnownFailure, Settled, State
 
 

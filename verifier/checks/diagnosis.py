@@ -12,10 +12,9 @@ from verifier.checks import Check
 from verifier.checks.runner import judge
 from verifier.errors import one_line
 from verifier.family import Family
-from verifier.judging.comparison import Comparison
+from verifier.judging.comparison import Comparison, watching
 from verifier.judging.evidence import Evidence, Ladder, Rung
 from verifier.judging.outcome import NotApplicable
-from verifier.judging.watching import watching
 from verifier.observing import activations, localization
 from verifier.observing.case import Blocked, Case
 from verifier.reference.snapshots import remember

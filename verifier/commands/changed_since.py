@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import verifier
 from verifier import plugins
 from verifier.adapter import GROUP as ADAPTERS
 from verifier.checks import GROUP as CHECKS
@@ -20,6 +19,7 @@ from verifier.errors import UsageError
 from verifier.family import GROUP as FAMILIES
 
 OPTION = "--changed-since"
+_HARNESS = __name__.partition(".")[0]
 _MOST_NAMED = 3
 _COMPILED = "__pycache__"
 _INSTALLED = ("purelib", "platlib", "stdlib", "platstdlib")
@@ -123,7 +123,7 @@ def look(changes: Changes, *, family: str, adapter: str, beside: Sequence[Path] 
 
 def _sources(changes: Changes, module: str | None) -> sources.Sources:
     # The harness counts as a whole.
-    return sources.of_module(module or "", changes.within, leaving=verifier.__name__)
+    return sources.of_module(module or "", changes.within, leaving=_HARNESS)
 
 
 def _untold(changes: Changes, own: sources.Sources) -> list[str]:
@@ -145,7 +145,7 @@ def _files(changes: Changes, own: sources.Sources, family: str, beside: Sequence
         found += [_short(changes, path) for path in sorted(data)]
         unread = sorted(path for path in part.unread if not changes.has(path))
         found += [f"{_short(changes, path)}, which cannot be parsed" for path in unread]
-    harness = sources.folder_of(verifier.__name__)
+    harness = sources.folder_of(_HARNESS)
     if harness is not None and changes.within(harness):
         found += [_short(changes, path) for path in sorted(changes.paths) if harness in path.parents]
     for path in (*beside, *_configurations(changes)):

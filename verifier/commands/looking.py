@@ -39,7 +39,7 @@ def finish(
         seconds: how long it took.
     """
     from verifier.analysis.summary import concluded
-    from verifier.baseline.excusing import judged
+    from verifier.record.excusing import judged
 
     status = ExitStatus.INTERRUPTED
     if stop is Stop.COMPLETE:

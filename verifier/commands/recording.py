@@ -218,7 +218,7 @@ class _Drive:
             meter.excuse = self._excuse(self.held, line)
 
     def _excuse(self, held: Held, line: record.RunLine) -> Callable[[str, str | None], bool]:
-        from verifier.baseline.excusing import excuser
+        from verifier.record.excusing import excuser
 
         excuse, specs = excuser(held, line), {spec.id: spec for spec in self.plan.specs}
         return lambda case, fingerprint: excuse(specs[case], fingerprint)

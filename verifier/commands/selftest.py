@@ -6,18 +6,33 @@ from pathlib import Path
 
 from verifier.commands.run import require_adapter
 from verifier.errors import ExitStatus
+from verifier.record.files import put
+from verifier.report import kills as table
 
 
 def selftest(
     family: str, adapter: str, seed: int, *, as_markdown: bool = False, json_file: Path | None = None
 ) -> ExitStatus:
-    """Plant the faults and print the kill table, for a terminal or as Markdown.
+    """Plant the faults and print the kill table; a survivor makes it inconclusive.
+
+    Args:
+        family: whose faults are planted.
+        adapter: in which adapter.
+        seed: of weights and inputs.
+        as_markdown: whether the table is for a document.
+        json_file: where the table goes too, for `verifier report --selftest`.
 
     Raises:
-        UsageError: the family or the adapter is not what it should be.
+        UsageError: the family or the adapter is not what it should be, or the file cannot be written.
     """
     require_adapter(adapter)
-    from verifier.faults.selftest import main  # imports torch
+    from verifier.faults.selftest import run  # imports torch
 
-    status: ExitStatus = main(family, adapter, seed, as_markdown=as_markdown, json_file=json_file)
-    return status
+    kills = list(run(family, adapter, seed=seed))
+    if as_markdown:
+        print(table.markdown(kills))
+    else:
+        table.show(kills, family, adapter)
+    if json_file is not None:  # the terminal has heard it, whatever becomes of the file
+        put(table.as_json(kills, family, adapter), json_file)
+    return ExitStatus.INCONCLUSIVE if any(kill.survived for kill in kills) or not kills else ExitStatus.CONFORMS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -14,7 +13,6 @@ from verifier.adapter import Adapter
 from verifier.cases import matrix
 from verifier.cases.covering import covering
 from verifier.cases.spec import CaseSpec
-from verifier.errors import ExitStatus
 from verifier.family import Family
 from verifier.judging.outcome import NotApplicable, Outcome, Verdict
 
@@ -78,6 +76,8 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     A check that was not seen to catch any fault is given as a survivor of its own, unless the adapter lacks what it
     needs.
     """
+    # Tiny models: a second thread gives nothing, and waits for its core where others are at work there.
+    torch.set_num_threads(1)
     from verifier import faults
     from verifier.checks.runner import MISSING, run_case
 
@@ -126,38 +126,3 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     for identity in known:
         if identity not in caught and identity not in inapplicable:
             yield Kill(fault="none", what="no fault of this check could be caught", check=identity)
-
-
-def main(
-    family_reference: str,
-    adapter_reference: str,
-    seed: int = 0,
-    *,
-    as_markdown: bool = False,
-    json_file: Path | None = None,
-) -> ExitStatus:
-    """Run it and print the kill table; a survivor makes it inconclusive.
-
-    Args:
-        family_reference: whose faults are planted.
-        adapter_reference: in which adapter.
-        seed: of weights and inputs.
-        as_markdown: whether the table is for a document.
-        json_file: where the table goes too, for `verifier report --selftest`.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    from verifier.record.files import put
-    from verifier.report.kills import as_json, markdown, show
-
-    # Tiny models: a second thread gives nothing, and waits for its core where others are at work there.
-    torch.set_num_threads(1)
-    kills = list(run(family_reference, adapter_reference, seed=seed))
-    if as_markdown:
-        print(markdown(kills))
-    else:
-        show(kills, family_reference, adapter_reference)
-    if json_file is not None:  # the terminal has heard it, whatever becomes of the file
-        put(as_json(kills, family_reference, adapter_reference), json_file)
-    return ExitStatus.INCONCLUSIVE if any(kill.survived for kill in kills) or not kills else ExitStatus.CONFORMS

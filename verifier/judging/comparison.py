@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import contextlib
+import contextvars
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from verifier.errors import one_line
-from verifier.judging import watching
+from verifier.judging.evidence import Difference
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,63 @@ class Comparison:
     def ratio(self) -> float:
         """Error over bound."""
         return self.measured / self.bound if self.bound else float("inf") if self.measured else 0.0
+
+
+# --- watching: what a check compares is kept while somebody watches, without its knowing ---
+
+MOST_DIFFERENCES = 64  # of one check: the place that it names is among the first
+
+
+@dataclass(slots=True)
+class Watch:
+    """What was compared while it was on.
+
+    Attributes:
+        comparisons: those from which checks made their findings, in order.
+        differences: by place, of those that did not agree; the first one of a place counts.
+    """
+
+    comparisons: list[Comparison] = field(default_factory=list)
+    differences: dict[str, Difference] = field(default_factory=dict)
+
+
+_WATCH: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("verifier watch", default=None)
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Watch]:
+    """Keep what is compared from here on."""
+    watch = Watch()
+    token = _WATCH.set(watch)
+    try:
+        yield watch
+    finally:
+        _WATCH.reset(token)
+
+
+def concluded(comparisons: Sequence[Comparison]) -> None:
+    """A check made its finding from these."""
+    watch = _WATCH.get()
+    if watch is not None:
+        watch.comparisons += comparisons
+
+
+def differs(
+    where: str,
+    actual: Tensor,
+    truth: Tensor,
+    defined: Tensor | None = None,
+    axes: Sequence[str] = (),
+    *,
+    bound: float,
+) -> None:
+    """Two tensors of one shape did not agree. Arguments as of `error_map.difference`."""
+    watch = _WATCH.get()
+    if watch is None or where in watch.differences or len(watch.differences) >= MOST_DIFFERENCES:
+        return
+    from verifier.judging.error_map import difference
+
+    watch.differences[where] = difference(where, actual, truth, defined, axes, bound=bound)
 
 
 def stated(where: str, wrong: str | None) -> Comparison:
@@ -53,7 +116,7 @@ def conclude(comparisons: Iterable[Comparison]) -> Finding:
         made[found] = replace(made[found], message=f"{made[found].message}; after that {one_line(error)}")
     if not made:
         raise NotApplicable("there is nothing to compare")
-    watching.concluded(made)
+    concluded(made)
     for verdict in _WORST_FIRST:
         for one in made:
             if one.verdict is verdict:

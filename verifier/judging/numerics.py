@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from verifier.canonical import LOGIT_AXES
-from verifier.judging import watching
-from verifier.judging.comparison import Comparison, stated
+from verifier.judging.comparison import Comparison, differs, stated
 from verifier.judging.outcome import NotApplicable, Verdict
 
 # How many times the noise an adapter may be off in a float64 run. A right one is off by 0.3 to 1 (other orders of
@@ -224,7 +223,7 @@ class Judge:
         else:
             verdict = Verdict.FAIL
         if verdict is not Verdict.PASS:
-            watching.differs(where, actual, truth, defined, axes, bound=bound)
+            differs(where, actual, truth, defined, axes, bound=bound)
         return Comparison(
             where=where,
             verdict=verdict,
@@ -350,7 +349,7 @@ def at_every_position(
         farthest = torch.maximum(noise, again())
         return at_every_position(where, actual, truth, farthest, defined=defined, width=width)
     if error > bound:
-        watching.differs(where, actual, truth, defined, LOGIT_AXES, bound=bound)
+        differs(where, actual, truth, defined, LOGIT_AXES, bound=bound)
     return Comparison(
         where=where,
         verdict=Verdict.PASS if error <= bound else Verdict.FAIL,
@@ -399,7 +398,7 @@ def same(where: str, actual: object, truth: Tensor) -> Comparison:
             # Read as integers, so that a NaN equals itself and nothing else, and -0 is not 0.
             differing = int((_bits(given) != _bits(truth.detach())).sum())
             if differing:
-                watching.differs(where, given, truth, bound=0.0)
+                differs(where, given, truth, bound=0.0)
             wrong = f"{differing} of {truth.numel()} values differ" if differing else None
     return stated(where, wrong)
 

@@ -9,8 +9,6 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from verifier.errors import ExitStatus
-from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.fuzz_finding import Found
 
 LINE_LIMIT = 400
 DETAIL_LIMIT = 6_000
@@ -22,17 +20,6 @@ _NOT_IN_AN_ID = re.compile("[^A-Za-z0-9_.-]")
 
 _CODE = re.compile("`([^`]+)`")
 
-VERDICT_WORDS: Mapping[Verdict, str] = {
-    Verdict.PASS: "ok",
-    Verdict.REDUCED: "reduced",
-    Verdict.FAIL: "FAIL",
-    Verdict.ERROR: "ERROR",
-    Verdict.CRASH: "CRASH",
-    Verdict.TIMEOUT: "TIMEOUT",
-    Verdict.SKIP: "n/a",
-    Verdict.UPSTREAM: "upstream",
-    Verdict.KNOWN: "known",
-}
 STATUS_WORDS: Mapping[ExitStatus, str] = {
     ExitStatus.CONFORMS: "CONFORMS",
     ExitStatus.DIFFERS: "DOES NOT CONFORM",
@@ -82,26 +69,6 @@ def config(values: Mapping[str, Any]) -> str:
     return " ".join(f"{line(name, 80)}={value(one)}" for name, one in values.items())
 
 
-def said(outcome: Outcome) -> str | None:
-    """What it said: the message, with the exception's type before it where it does not name that itself.
-
-    Of a crash or a timeout the message alone, which is the harness's own and says how the process ended.
-    """
-    message, exception = outcome.message, outcome.exception
-    if outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT):
-        return message or exception
-    if exception is None or exception in (message or ""):
-        return message or exception
-    return f"{exception}: {message}" if message else exception
-
-
-def passing(found: Found | None) -> str | None:
-    """`with alibi=false; with num_kv_heads=none`: what of a minimal case is enough to undo, each alone."""
-    if found is None or not found.neighbours:
-        return None
-    return "; ".join(f"with {line(one.field, 80)}={value(one.value)}" for one in found.neighbours)
-
-
 def marked(text: str | None, limit: int = LINE_LIMIT) -> Markup:
     """The text for a page, with what stands between backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(line(text, limit)))))
@@ -115,14 +82,6 @@ def subject(adapter: str, name: str, version: str) -> str:
 def number(measured: float | None) -> str:
     """An error or a bound: three digits are more than anyone reads."""
     return "" if measured is None else f"{measured:.3g}"
-
-
-def against_bound(outcome: Outcome) -> str | None:
-    """`0.5 against a bound of 1e-14`; None where nothing was measured, or what is either so or not."""
-    if outcome.measured is None or outcome.bound == 0:
-        return None
-    bound = "" if outcome.bound is None else f" against a bound of {number(outcome.bound)}"
-    return f"{number(outcome.measured)}{bound}"
 
 
 def plural(count: int, word: str, words: str | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Verdict
+from verifier.output import text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,3 +140,10 @@ class Replayed:
 
     kept: Kept
     fate: Fate
+
+
+def passing(found: Found | None) -> str | None:
+    """`with alibi=false; with num_kv_heads=none`: what of a minimal case is enough to undo, each alone."""
+    if found is None or not found.neighbours:
+        return None
+    return "; ".join(f"with {text.line(one.field, 80)}={text.value(one.value)}" for one in found.neighbours)

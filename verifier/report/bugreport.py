@@ -6,6 +6,7 @@ import json
 import re
 
 from verifier.analysis.findings import Finding
+from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.record import RunLine
@@ -27,8 +28,8 @@ def bug_report(finding: Finding, run: RunLine) -> str:
         "Rule": code(finding.explanation) if finding.explanation else None,
         "Where": code(outcome.where) if outcome.where else None,
         "Starts at": escaped(finding.starts) if finding.starts else None,
-        "Measured": text.against_bound(outcome),
-        "Said": escaped(text.said(outcome)) if text.said(outcome) else None,
+        "Measured": wording.against_bound(outcome),
+        "Said": escaped(wording.said(outcome)) if wording.said(outcome) else None,
         "In": code(outcome.site) if outcome.site else None,
         "Smallest config": code(text.config(finding.differs) or "the plainest one"),
         "Versions": escaped(

@@ -8,6 +8,7 @@ from typing import Any
 
 from verifier.analysis.case_changes import Side
 from verifier.analysis.changes import Change, Changes, Kind
+from verifier.judging import wording
 from verifier.output import text
 from verifier.record import Entry
 from verifier.report import changes_words as words
@@ -95,7 +96,7 @@ def _entry(entry: Entry | None) -> dict[str, Any] | None:
         "where": outcome.where,
         "measured": outcome.measured,
         "bound": outcome.bound,
-        "said": text.line(text.said(outcome)) or None,
+        "said": text.line(wording.said(outcome)) or None,
         "in": outcome.site,
     }
 

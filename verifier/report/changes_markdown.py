@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from verifier.analysis.changes import Change, Changes, Kind
+from verifier.judging import wording
 from verifier.output import text
 from verifier.report import changes_words as words
 from verifier.report.bugreport import code, escaped
@@ -65,8 +66,8 @@ def _in_full(failures: Sequence[Change], kind: Kind) -> Iterable[str]:
         outcome, before = one.entry.outcome, words.before(one)
         facts = {
             "where": _code(outcome.where),
-            "measured": text.against_bound(outcome),
-            "said": escaped(text.said(outcome), _LIMIT),
+            "measured": wording.against_bound(outcome),
+            "said": escaped(wording.said(outcome), _LIMIT),
             "in": _code(outcome.site),
             "before": escaped(before, _LIMIT),
             "rule": _explained(one),
@@ -84,7 +85,7 @@ def _listed(failures: Sequence[Change], kind: Kind) -> str:
         return ""
     lines = []
     for one in failures[:MOST_IN_A_LIST]:
-        told = _explained(one) or _code(one.entry.outcome.where) or escaped(text.said(one.entry.outcome), _LIMIT)
+        told = _explained(one) or _code(one.entry.outcome.where) or escaped(wording.said(one.entry.outcome), _LIMIT)
         lines.append(f"- {_title(one)}" + (f": {told}" if told else ""))
     left = len(failures) - MOST_IN_A_LIST
     return "\n".join([f"### {words.TITLES[kind]}", "", *lines, *([f"- … and {left:,} more"] if left > 0 else [])])
@@ -93,7 +94,7 @@ def _listed(failures: Sequence[Change], kind: Kind) -> str:
 def _title(one: Change) -> str:
     outcome = one.entry.outcome
     return (
-        f"**{escaped(outcome.check, 100)}** {text.VERDICT_WORDS[outcome.verdict]}, {words.cases(one)}, "
+        f"**{escaped(outcome.check, 100)}** {wording.VERDICT_WORDS[outcome.verdict]}, {words.cases(one)}, "
         f"{code(one.fingerprint)}"
     )
 

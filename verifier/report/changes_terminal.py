@@ -12,6 +12,7 @@ from rich.text import Text
 from verifier.analysis.changes import Change, Changes, Kind
 from verifier.analysis.summary import Tally
 from verifier.errors import ExitStatus
+from verifier.judging import wording
 from verifier.output import text
 from verifier.report import changes_words as words
 from verifier.report import fields
@@ -72,8 +73,8 @@ def _show_failures(failures: Sequence[Change], kind: Kind, console: Console) -> 
         fields.show(
             {
                 "where": outcome.where,
-                "measured": text.against_bound(outcome),
-                "said": text.said(outcome),
+                "measured": wording.against_bound(outcome),
+                "said": wording.said(outcome),
                 "in": outcome.site,
                 "before": words.before(one),
                 "rule": one.explanation,
@@ -93,7 +94,7 @@ def _show_list(failures: Sequence[Change], kind: Kind, console: Console) -> None
     console.print(Text(words.TITLES[kind], style="bold"))
     for number, one in enumerate(failures[:MOST_IN_A_LIST], start=1):
         head = _head(number, one)
-        said = one.entry.outcome.where or text.said(one.entry.outcome)
+        said = one.entry.outcome.where or wording.said(one.entry.outcome)
         head.append(f"  {text.line(said, 100)}" if said else "", style="default")
         console.print(head, no_wrap=True, overflow="ellipsis")
     _show_left(len(failures) - MOST_IN_A_LIST, console)
@@ -104,7 +105,7 @@ def _head(number: int, one: Change) -> Text:
     outcome = one.entry.outcome
     head = Text(f"{number:>3}  ", style="bold")
     head.append(text.line(outcome.check, 100), style="bold")
-    head.append(f"  {text.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[one.kind])
+    head.append(f"  {wording.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[one.kind])
     head.append(f"  {words.cases(one)}  ", style="not bold")
     head.append(text.line(one.fingerprint, 40), style="dim")
     return head

@@ -9,6 +9,7 @@ from verifier.analysis.case_changes import Side
 from verifier.analysis.changes import Change, Changes, Kind
 from verifier.analysis.summary import Tally
 from verifier.errors import ExitStatus
+from verifier.judging import wording
 from verifier.output import text
 
 MOST_NAMES = 4
@@ -48,10 +49,10 @@ def before(change: Change) -> str | None:
     outcome = entry.outcome
     if not outcome.verdict.is_finding and not change.unseen:
         return None
-    said = outcome.where or text.said(outcome)
+    said = outcome.where or wording.said(outcome)
     others = len(change.were) - 1
     elsewhere = f" (elsewhere {text.plural(others, 'other failure')})" if others > 0 else ""
-    return text.VERDICT_WORDS[outcome.verdict] + (f": {said}" if said else "") + elsewhere
+    return wording.VERDICT_WORDS[outcome.verdict] + (f": {said}" if said else "") + elsewhere
 
 
 def cases(change: Change) -> str:

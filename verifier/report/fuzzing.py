@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from verifier.engine.events import Event, OutcomeReady
+from verifier.judging import wording
 from verifier.judging.outcome import Outcome
 from verifier.output import text
 from verifier.record.fuzz_finding import Fate, Found, Progress, Replayed
@@ -103,7 +104,7 @@ class Picture:
             place = f" at {text.line(outcome.where, 50)}" if outcome.where else ""
             lines.append(
                 Text(
-                    f"  {fingerprint} {outcome.check} {text.VERDICT_WORDS[outcome.verdict]}{place}: {state}",
+                    f"  {fingerprint} {outcome.check} {wording.VERDICT_WORDS[outcome.verdict]}{place}: {state}",
                     style="red",
                     no_wrap=True,
                     overflow="ellipsis",

@@ -14,6 +14,7 @@ from verifier.analysis.summary import Summary, gating
 from verifier.analysis.view import Whole
 from verifier.checks import blame
 from verifier.errors import ExitStatus
+from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
 from verifier.report import markdown, terminal
@@ -103,7 +104,7 @@ def _few(all_: Sequence[Annotation]) -> Iterable[Annotation]:
 
 def _of_finding(one: Finding, kind: str, name: str, workspace: Path) -> Annotation:
     outcome = one.entry.outcome
-    title = f"{text.line(outcome.check, 80)} {text.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of "
+    title = f"{text.line(outcome.check, 80)} {wording.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of "
     return Annotation(
         kind=kind,
         title=f"{title}{text.plural(one.ran, 'case')} ({name})",

@@ -17,11 +17,14 @@ from verifier.analysis.findings import Finding
 from verifier.analysis.side_by_side import names, together
 from verifier.analysis.summary import Summary
 from verifier.analysis.view import Whole
+from verifier.judging import wording
 from verifier.judging.evidence import Ladder
 from verifier.judging.outcome import Verdict
 from verifier.output import text
+from verifier.record.fuzz_finding import passing
 from verifier.report import drawing, terminal
 from verifier.report.bugreport import bug_report
+from verifier.report.packed import Packed, packed
 from verifier.report.shapes import SHAPES
 
 # Of more of each a page has the first in full, and says how many there are.
@@ -47,6 +50,7 @@ class Page:
         prefix: of the ids in it: nothing for the first record, so that a case's or a failure's address is its id.
         targets: by a finding's number, where it stands.
         ladders: of its smallest cases, each once.
+        embedded: every outcome, small enough to travel inside the page.
         opened: the fingerprints of the first finding of each of these cases that names a place of its ladder.
     """
 
@@ -56,6 +60,7 @@ class Page:
     prefix: str
     targets: Mapping[str, str]
     ladders: tuple[Ladder, ...]
+    embedded: Packed
     opened: frozenset[str]
 
     @property
@@ -106,6 +111,7 @@ def _page(one: Whole, name: str, number: int) -> Page:
         prefix=prefix,
         targets={finding.number: f"{prefix}{text.anchor(finding.fingerprint)}" for finding in findings} | known,
         ladders=tuple(ladders.values()),
+        embedded=packed(one.record),
         opened=frozenset(_first_of_each_case(one.summary.findings)),
     )
 
@@ -137,11 +143,11 @@ def _environment() -> jinja2.Environment:
         "value": text.value,
         "number": text.number,
         "marked": text.marked,
-        "said": text.said,
+        "said": wording.said,
         "duration": text.duration,
         "limits": text.limits,
         "bug_report": bug_report,
-        "passing": text.passing,
+        "passing": passing,
     }
     environment.globals |= {
         "plural": text.plural,
@@ -149,7 +155,7 @@ def _environment() -> jinja2.Environment:
         "checks": terminal.checks,
         "reasons": terminal.reasons,
         "looked": terminal.looked,
-        "words": text.VERDICT_WORDS,
+        "words": wording.VERDICT_WORDS,
         "statuses": text.STATUS_WORDS,
         "shapes": SHAPES,
         "verdicts": tuple(Verdict),

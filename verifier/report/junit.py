@@ -20,6 +20,7 @@ from verifier.analysis.not_started import Unrun
 from verifier.analysis.summary import Summary, gating
 from verifier.analysis.view import Whole
 from verifier.errors import ExitStatus
+from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.report import terminal
@@ -124,7 +125,9 @@ def _case(check: Checked, summary: Summary, classname: str) -> ElementTree.Eleme
         case.append(_failure(failing))
     elif stale or gated:
         said = [f"the known failure {one.number} is {one.words}: {one.settled.said or 'see below'}" for one in stale]
-        said += [f"{text.VERDICT_WORDS[verdict]} on {_cases(check.counts[verdict])}, which gates" for verdict in gated]
+        said += [
+            f"{wording.VERDICT_WORDS[verdict]} on {_cases(check.counts[verdict])}, which gates" for verdict in gated
+        ]
         kind = str(stale[0].settled.state if stale else gated[0])
         case.append(_element("failure", _known_ones(stale), type=kind, message=text.line("; ".join(said))))
     elif excused := check.counts.get(Verdict.KNOWN, 0):
@@ -146,8 +149,8 @@ def _failure(findings: Sequence[Finding]) -> ElementTree.Element:
     first = findings[0]
     said = [
         f"{text.plural(len(findings), 'failure')} in {cases:,} of {_cases(first.ran)}",
-        *filter(None, (first.entry.outcome.where, text.against_bound(first.entry.outcome))),
-        *filter(None, (text.said(first.entry.outcome),)),
+        *filter(None, (first.entry.outcome.where, wording.against_bound(first.entry.outcome))),
+        *filter(None, (wording.said(first.entry.outcome),)),
     ]
     blocks = [_described(one) for one in findings[:MOST_FINDINGS]]
     if len(findings) > len(blocks):
@@ -164,7 +167,7 @@ def _failure(findings: Sequence[Finding]) -> ElementTree.Element:
 def _described(one: Finding) -> str:
     outcome = one.entry.outcome
     title = (
-        f"{one.number}  {text.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of {_cases(one.ran)}, "
+        f"{one.number}  {wording.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of {_cases(one.ran)}, "
         f"{text.line(one.fingerprint)}"
     )
     return "\n".join([title, *(f"    {name:<10} {text.line(fact)}" for name, fact in one.facts.items() if fact)])
@@ -222,7 +225,7 @@ def _verdict(summary: Summary, prefix: str) -> dict[str, list[ElementTree.Elemen
 
 def _looked(check: Checked) -> str:
     counts = ", ".join(
-        f"{count:,} {text.VERDICT_WORDS[verdict]}"
+        f"{count:,} {wording.VERDICT_WORDS[verdict]}"
         for verdict, count in check.counts.items()
         if verdict is not Verdict.SKIP
     )

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from verifier import family as families
-from verifier.analysis.rows import same_value
 from verifier.output import text
+from verifier.record.case_description import same_value
 from verifier.report import pipe
 from verifier.report.console import standard_output
 

@@ -14,7 +14,9 @@ from verifier.analysis.rows import Cell, Row
 from verifier.analysis.side_by_side import Together, names, together
 from verifier.analysis.summary import Summary, Tally
 from verifier.analysis.view import Whole
+from verifier.judging import wording
 from verifier.output import text
+from verifier.record.fuzz_finding import passing
 from verifier.report import terminal
 from verifier.report.bugreport import code, escaped, fenced
 from verifier.report.shapes import SHAPES
@@ -71,7 +73,7 @@ def _record(one: Whole, name: str) -> str:
 
 def _verdict(summary: Summary) -> str:
     reason = terminal.reasons(summary)
-    counts = ", ".join(f"{count:,} {text.VERDICT_WORDS[verdict]}" for verdict, count in summary.counts.items())
+    counts = ", ".join(f"{count:,} {wording.VERDICT_WORDS[verdict]}" for verdict, count in summary.counts.items())
     said = [
         f"**{text.STATUS_WORDS[summary.status]}**" + (f" ({escaped(reason)})" if reason else ""),
         f"{text.plural(summary.valid, 'valid case')}, {summary.refused:,} refused by HF, "
@@ -127,7 +129,7 @@ def _values(values: tuple[Any, ...] | None) -> str:
 def _cell(cell: Cell) -> str:
     if cell.verdict is None:
         return "·"
-    return " ".join([f"{SHAPES[cell.verdict]} {text.VERDICT_WORDS[cell.verdict]}", *cell.findings])
+    return " ".join([f"{SHAPES[cell.verdict]} {wording.VERDICT_WORDS[cell.verdict]}", *cell.findings])
 
 
 def _findings(findings: Sequence[Finding], title: str) -> str:
@@ -140,12 +142,12 @@ def _finding(one: Finding) -> str:
     facts = {
         "where": code(outcome.where) if outcome.where else None,
         "rule": _explained(one) if one.explanation else None,
-        "said": escaped(text.said(outcome)) if text.said(outcome) else None,
+        "said": escaped(wording.said(outcome)) if wording.said(outcome) else None,
         "in": code(outcome.site) if outcome.site else None,
         "smallest": code(text.config(one.differs) or "the plainest config"),
         "starts": escaped(one.starts) if one.starts else None,
         "shrunk": escaped(one.shrinking) if one.shrinking else None,
-        "passes": escaped(text.passing(one.shrunk)) if text.passing(one.shrunk) else None,
+        "passes": escaped(passing(one.shrunk)) if passing(one.shrunk) else None,
         "reproduce": code(one.reproduce),
     }
     title = f"**{one.number} {escaped(outcome.check)}** {_cell(Cell(verdict=outcome.verdict, findings=()))}, "

@@ -10,6 +10,7 @@ from verifier.analysis.findings import Finding
 from verifier.analysis.rows import Cell, Row
 from verifier.analysis.summary import Summary
 from verifier.analysis.view import Whole
+from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.report import terminal
@@ -77,7 +78,7 @@ def _row(row: Row, summary: Summary) -> Markup:
 def _cell(cell: Cell | None) -> Markup:
     if cell is None or cell.verdict is None:
         return Markup("<td>·</td>")
-    words = " ".join([SHAPES[cell.verdict], text.VERDICT_WORDS[cell.verdict], *cell.findings[:4]])
+    words = " ".join([SHAPES[cell.verdict], wording.VERDICT_WORDS[cell.verdict], *cell.findings[:4]])
     return Markup('<td style="color: {}">{}</td>').format(_COLOURS[cell.verdict], words)
 
 
@@ -86,7 +87,7 @@ def _findings(findings: tuple[Finding, ...]) -> Markup:
         Markup("<li><code>{}</code> {} {}{}: {}</li>").format(
             one.fingerprint,
             text.line(one.entry.outcome.check),
-            text.VERDICT_WORDS[one.entry.outcome.verdict],
+            wording.VERDICT_WORDS[one.entry.outcome.verdict],
             f" at {text.line(one.entry.outcome.where)}" if one.entry.outcome.where else "",
             text.line(one.explanation or text.plural(len(one.cases), "case")),
         )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifier.analysis.parity import ratio
+from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.record import Entry, Record
@@ -138,7 +139,7 @@ def _note(entry: Entry, texts: _Texts) -> Sequence[Any]:
     outcome = entry.outcome
     return (
         texts.number(outcome.where),
-        texts.number(text.said(outcome)),
+        texts.number(wording.said(outcome)),
         texts.number(entry.fingerprint),
         texts.number(None if outcome.measured is None else text.number(outcome.measured)),
         texts.number(None if outcome.bound is None else text.number(outcome.bound)),

@@ -17,6 +17,7 @@ from verifier.analysis.findings import Finding
 from verifier.analysis.rows import Cell, Row
 from verifier.analysis.summary import Summary, Tally, gating
 from verifier.errors import ExitStatus
+from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
 from verifier.report import fields
@@ -61,7 +62,7 @@ def show(summary: Summary, console: Console) -> None:
 
 def show_verdict(summary: Summary, console: Console) -> None:
     """Counts, and the verdict with what it rests on."""
-    counts = [f"{number:,} {text.VERDICT_WORDS[verdict].lower()}" for verdict, number in summary.counts.items()]
+    counts = [f"{number:,} {wording.VERDICT_WORDS[verdict].lower()}" for verdict, number in summary.counts.items()]
     time = "" if summary.seconds is None else f", {text.duration(summary.seconds)}"
     console.print(
         Text(
@@ -117,13 +118,13 @@ def _gate(number: int) -> str:
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
     """One check's result with its evidence, as `repro` shows it."""
-    line = Text(f"{text.VERDICT_WORDS[outcome.verdict]:>8}", style=_STYLES[outcome.verdict])
+    line = Text(f"{wording.VERDICT_WORDS[outcome.verdict]:>8}", style=_STYLES[outcome.verdict])
     line.append(f"  {text.line(outcome.check)}", style="default")
-    if measured := text.against_bound(outcome):
+    if measured := wording.against_bound(outcome):
         line.append(f"  {measured}", style="dim")
     console.print(line)
     if outcome.verdict.is_finding or outcome.verdict is Verdict.REDUCED:
-        fields.show({"where": outcome.where, "said": text.said(outcome), "in": outcome.site}, console)
+        fields.show({"where": outcome.where, "said": wording.said(outcome), "in": outcome.site}, console)
     elif outcome.message:
         fields.show({"": outcome.message}, console)
     if outcome.verdict.gates and outcome.detail:
@@ -192,7 +193,7 @@ def _values(values: tuple[Any, ...] | None) -> str:
 def _cell(cell: Cell | None) -> Text:
     if cell is None or cell.verdict is None:
         return Text("-", style="dim")
-    return Text(" ".join([text.VERDICT_WORDS[cell.verdict], _numbers(cell.findings)]).strip(), _STYLES[cell.verdict])
+    return Text(" ".join([wording.VERDICT_WORDS[cell.verdict], _numbers(cell.findings)]).strip(), _STYLES[cell.verdict])
 
 
 def _numbers(findings: Sequence[str], most: int = 4) -> str:
@@ -227,7 +228,7 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
         outcome = finding.entry.outcome
         head = Text(f"{finding.number:>3}  ", style="bold")
         head.append(text.line(outcome.check), style="bold")
-        head.append(f"  {text.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[outcome.verdict])
+        head.append(f"  {wording.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[outcome.verdict])
         head.append(f"  {len(finding.cases)} of {text.plural(finding.ran, 'case')}")
         console.print(head)
         fields.show(finding.facts, console)

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from verifier.analysis.findings import difference
 from verifier.cases.spec import CaseSpec
 from verifier.errors import VerifierError
+from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
+from verifier.record.case_description import difference
 from verifier.record.known_failure import Settled, State
 from verifier.testing.plans import Item, TestPlan, items, planned
 from verifier.testing.running import Share, share_of
@@ -153,11 +154,11 @@ def _story(share: Share, item: Item, outcome: Outcome) -> str:
     """A failure in a few lines, as the terminal of `verifier run` tells it."""
     spec = item.spec
     words = text.config(difference(spec.config, share.line)) or "the plainest config"
-    lines = [f"{outcome.check} {text.VERDICT_WORDS[outcome.verdict]} {outcome.fingerprint}"]
+    lines = [f"{outcome.check} {wording.VERDICT_WORDS[outcome.verdict]} {outcome.fingerprint}"]
     facts = {
         "where": outcome.where,
-        "measured": text.against_bound(outcome),
-        "said": text.said(outcome),
+        "measured": wording.against_bound(outcome),
+        "said": wording.said(outcome),
         "in": outcome.site,
         "config": words,
         "case": spec.id,

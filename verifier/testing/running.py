@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from verifier import record
-from verifier.baseline.excusing import covers
 from verifier.baseline.replaying import settle
 from verifier.cases.spec import CaseSpec
 from verifier.commands.run import folder_name
 from verifier.engine.feed import Feed, Here, Isolated
 from verifier.errors import ImportFailed, UsageError, VerifierError
 from verifier.judging.outcome import Outcome, Verdict
+from verifier.record.excusing import covers
 from verifier.record.known_failure import KnownFailure, Settled, State, to_json
 from verifier.testing.plans import Item, TestPlan, items
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from verifier.analysis.findings import described, difference
 from verifier.cases.predicates import holds
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import BLOCKED, Verdict
 from verifier.record import Record, RunLine
+from verifier.record.case_description import described, difference
 from verifier.record.known_failure import EVERY_CASE, Held, KnownFailure, narrowing
 
 
