@@ -16,11 +16,12 @@ import time
 from pathlib import Path
 
 from verifier import record
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.report import html
+from verifier.report.embedded_data import embed_data
 
 FLAGS = {f"flag_{number}": [False, True] for number in range(6)}
 BUGS = 20
@@ -105,7 +106,7 @@ def main() -> None:
         began = time.perf_counter()
         kept = record.read(place)
         read = time.perf_counter()
-        everything = whole(kept)
+        everything = view_record(kept)
         computed = time.perf_counter()
         page = place / "report.html"
         page.write_text(html.render([everything]), encoding="utf-8")
@@ -114,7 +115,7 @@ def main() -> None:
         opened = _opened(page)
     print(f"{options.cases:,} cases × {options.checks} checks, a record of {bytes_of_record / 1e6:.1f} MB")
     print(f"read {read - began:.1f} s, computed {computed - read:.1f} s, rendered {rendered - computed:.1f} s")
-    print(f"page {size / 1e6:.2f} MB, left out: {everything.packed.left_out or 'nothing'}")
+    print(f"page {size / 1e6:.2f} MB, left out: {embed_data(kept).left_out or 'nothing'}")
     print("no browser to open it in" if opened is None else f"opened in {opened:.2f} s")
 
 

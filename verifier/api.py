@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from verifier.analysis.findings import Finding
-from verifier.analysis.view import Whole, whole
+from verifier.analysis.bugs import Bug
+from verifier.analysis.view import RecordView, view_record
 from verifier.commands.recording import recorded
 from verifier.commands.run import REPORT_FILE
 from verifier.commands.wishes import Wishes, asked_for
@@ -36,14 +36,14 @@ class Result:
         self.folder = folder
 
     @cached_property
-    def whole(self) -> Whole:
+    def view(self) -> RecordView:
         """Everything that a report says."""
-        return whole(self.record)
+        return view_record(self.record)
 
     @property
     def status(self) -> ExitStatus:
         """How the command would have ended."""
-        return self.whole.summary.status
+        return self.view.summary.status
 
     @property
     def conforms(self) -> bool:
@@ -51,14 +51,14 @@ class Result:
         return self.status is ExitStatus.CONFORMS
 
     @property
-    def failures(self) -> tuple[Finding, ...]:
+    def failures(self) -> tuple[Bug, ...]:
         """The adapter's distinct failures, each with its smallest case, its rule and its evidence."""
-        return self.whole.summary.findings
+        return self.view.summary.findings
 
     @property
-    def upstream(self) -> tuple[Finding, ...]:
+    def upstream(self) -> tuple[Bug, ...]:
         """Where Hugging Face disagrees with itself."""
-        return self.whole.summary.upstream
+        return self.view.summary.upstream
 
     @property
     def rules(self) -> Mapping[str, str]:
@@ -109,20 +109,21 @@ class Result:
         from verifier.record import files
         from verifier.report import html
 
-        files.put(html.render([self.whole]), Path(path))
+        files.put(html.render([self.view]), Path(path))
         return Path(path)
 
     def __repr__(self) -> str:
-        from verifier.report import console, terminal
+        from verifier.output import console
+        from verifier.report import terminal
 
         text = io.StringIO()
-        terminal.show_verdict(self.whole.summary, console.into(text))
+        terminal.show_verdict(self.view.summary, console.into(text))
         return text.getvalue().strip()
 
     def _repr_html_(self) -> str:
         from verifier.report.notebook import render
 
-        return render(self.whole)
+        return render(self.view)
 
 
 def run(
@@ -168,7 +169,7 @@ def run(
         VerifierError: the harness, or code from outside at its import, failed.
         KeyboardInterrupt: Ctrl-C before the first case; later on what is there is given back.
     """
-    from verifier.report import console
+    from verifier.output import console
 
     asked = asked_for(family, adapter, wishes, what="this run")
     shown = console.standard_error() if progress else console.into(io.StringIO())

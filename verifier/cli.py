@@ -23,8 +23,8 @@ from verifier.cases.shards import shard_of
 from verifier.cases.spec import WORKING_DTYPES
 from verifier.commands import configuration, measures
 from verifier.errors import ExitStatus, UsageError, VerifierError, one_line
+from verifier.output import pipe
 from verifier.plugins import nearest
-from verifier.report import pipe
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = ("html", "markdown")

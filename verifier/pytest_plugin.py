@@ -185,7 +185,8 @@ class _Main:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The verdict on each adapter, as the command gives it."""
         for one in self._kept:
-            from verifier.report import console, terminal
+            from verifier.output import console
+            from verifier.report import terminal
 
             text = io.StringIO()
             terminal.show_verdict(one.summary, console.into(text))

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from made_records import CHECKS, DIMS, FLAGS, outcome, rows_fail, specs
 
+from verifier.analysis.bugs import find_bugs
 from verifier.analysis.case_changes import Difference
 from verifier.analysis.changes import Kind
 from verifier.analysis.diff import compare
-from verifier.analysis.findings import findings
 from verifier.errors import ExitStatus, UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record.fuzz_finding import Found
@@ -254,7 +254,7 @@ def test_what_a_campaign_shrank_is_shown_at_its_minimal_case(make):
     (broken,) = compare(make(specs()), replace(record, found={fingerprint: minimal})).of(Kind.BROKEN)
     assert (broken.smallest.id, broken.differs) == (minimal.case, minimal.differs)
     for cut, said in ((False, ""), (True, ", which the campaign's time cut off: there may be a smaller one")):
-        (shown,) = findings(replace(record, found={fingerprint: replace(minimal, cut=cut)}), upstream=False)
+        (shown,) = find_bugs(replace(record, found={fingerprint: replace(minimal, cut=cut)}), upstream=False)
         words = f"after 3 cases, shrunk in 9{said}; it came again 2 of 2 times in fresh processes"
         assert shown.shrinking == words
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_records import FLAGS, outcome, rows_fail, specs
 
-from verifier.analysis.side_by_side import names, together
-from verifier.analysis.view import whole
+from verifier.analysis.side_by_side import names, side_by_side
+from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
@@ -23,13 +23,13 @@ def _failing(*checks, where=Q, when=lambda config: config["bias"]):
 
 
 def test_a_single_record_has_nothing_beside_it(make):
-    assert together([whole(make(specs()))]) is None
-    assert together([]) is None
+    assert side_by_side([view_record(make(specs()))]) is None
+    assert side_by_side([]) is None
 
 
 def test_each_area_has_the_worst_of_each_record(make):
-    right, wrong = whole(make(specs())), whole(make(specs(), rows_fail))
-    found = together([right, wrong])
+    right, wrong = view_record(make(specs())), view_record(make(specs(), rows_fail))
+    found = side_by_side([right, wrong])
     assert list(found.areas) == ["reference", "build", "qkv", "forward"]
     assert [(one.verdict, one.findings) for one in found.areas["qkv"]] == [
         (Verdict.PASS, ()),
@@ -41,14 +41,17 @@ def test_each_area_has_the_worst_of_each_record(make):
 def test_an_area_that_one_record_lacks_is_empty_there(make):
     record = make(specs())
     fewer = replace(record, entries=tuple(one for one in record.entries if one.outcome.check != "qkv.rows"))
-    assert [one.verdict for one in together([whole(fewer), whole(record)]).areas["qkv"]] == [None, Verdict.PASS]
+    assert [one.verdict for one in side_by_side([view_record(fewer), view_record(record)]).areas["qkv"]] == [
+        None,
+        Verdict.PASS,
+    ]
 
 
 def test_failures_that_all_have_come_first_and_others_have_no_count(make):
-    one = whole(make(specs(), _failing("qkv.rows", "forward.logits")))
-    other = whole(make(specs(), _failing("forward.logits", "build.adapter", when=lambda config: config["alibi"])))
-    third = whole(make(specs(), _failing("forward.logits", "build.adapter", where=Z)))
-    found = together([one, other, third])
+    one = view_record(make(specs(), _failing("qkv.rows", "forward.logits")))
+    other = view_record(make(specs(), _failing("forward.logits", "build.adapter", when=lambda config: config["alibi"])))
+    third = view_record(make(specs(), _failing("forward.logits", "build.adapter", where=Z)))
+    found = side_by_side([one, other, third])
     assert [(shared.check, shared.place, shared.cases) for shared in found.shared] == [
         ("forward.logits", Q, (6, 6, None)),
         ("qkv.rows", Q, (6, None, None)),
@@ -59,24 +62,24 @@ def test_failures_that_all_have_come_first_and_others_have_no_count(make):
 
 
 def test_records_without_failures_share_none(make):
-    found = together([whole(make(specs())), whole(make(specs()))])
+    found = side_by_side([view_record(make(specs())), view_record(make(specs()))])
     assert found.shared == ()
 
 
-def _rows(*wholes):
+def _rows(*views):
     return [
         (
             {name: values for name, values in row.flags.items() if values is not None},
             row.cases,
             tuple(cell and cell.verdict for cell in row.cells),
         )
-        for row in together(wholes).rows
+        for row in side_by_side(views).rows
     ]
 
 
 def test_combinations_that_fared_alike_in_every_record_share_a_row(make):
-    by_bias = whole(make(specs(), rows_fail))
-    by_alibi = whole(make(specs(), _failing("qkv.rows", when=lambda config: config["alibi"])))
+    by_bias = view_record(make(specs(), rows_fail))
+    by_alibi = view_record(make(specs(), _failing("qkv.rows", when=lambda config: config["alibi"])))
     good, bad = Verdict.PASS, Verdict.FAIL
     assert _rows(by_bias, by_alibi) == [
         ({"bias": (False,), "alibi": (False,)}, 3, (good, good)),
@@ -88,8 +91,8 @@ def test_combinations_that_fared_alike_in_every_record_share_a_row(make):
 
 
 def test_a_combination_that_one_record_lacks_is_empty_there(make):
-    all_ = whole(make(specs()))
-    some = whole(make([spec for spec in specs() if spec.config["bias"]]))
+    all_ = view_record(make(specs()))
+    some = view_record(make([spec for spec in specs() if spec.config["bias"]]))
     assert _rows(all_, some) == [
         ({"bias": (False,)}, 6, (Verdict.PASS, None)),
         ({"bias": (True,)}, 6, (Verdict.PASS, Verdict.PASS)),
@@ -98,7 +101,7 @@ def test_a_combination_that_one_record_lacks_is_empty_there(make):
 
 def test_a_refusal_that_is_as_it_should_be_is_told_from_one_that_is_not(make):
     cases = specs(lambda config: config["bias"])
-    right, wrong = whole(make(cases)), whole(make(cases, _failing("build.refusal")))
+    right, wrong = view_record(make(cases)), view_record(make(cases, _failing("build.refusal")))
     assert _rows(right, wrong) == [
         ({"bias": (False,)}, 6, (Verdict.PASS, Verdict.PASS)),
         ({"bias": (True,)}, 6, (None, Verdict.FAIL)),
@@ -114,8 +117,8 @@ def test_a_refusal_that_is_as_it_should_be_is_told_from_one_that_is_not(make):
     ],
 )
 def test_records_of_other_families_or_flags_have_no_combinations_in_common(make, run):
-    one, other = whole(make(specs(), rows_fail)), whole(make(specs(), rows_fail, **run))
-    for found in (together([one, other]), together([other, one])):
+    one, other = view_record(make(specs(), rows_fail)), view_record(make(specs(), rows_fail, **run))
+    for found in (side_by_side([one, other]), side_by_side([other, one])):
         assert found.rows == ()
         assert len(found.shared) == 1
         assert len(found.areas["qkv"]) == 2
@@ -124,8 +127,8 @@ def test_records_of_other_families_or_flags_have_no_combinations_in_common(make,
 def test_records_are_called_by_what_tells_them_apart(make):
     one = make(specs())
     newer = replace(one, run=replace(one.run, adapter_version="2"))
-    assert names([whole(one), whole(newer)]) == ("toy × mine 1", "toy × mine 2")
+    assert names([view_record(one), view_record(newer)]) == ("toy × mine 1", "toy × mine 2")
     places = [replace(one, path=Path(folder) / "record.jsonl") for folder in ("monday", "tuesday")]
-    assert names([whole(place) for place in places]) == ("toy × mine 1 (monday)", "toy × mine 1 (tuesday)")
-    same = [whole(places[0]), whole(places[0]), whole(newer)]
+    assert names([view_record(place) for place in places]) == ("toy × mine 1 (monday)", "toy × mine 1 (tuesday)")
+    same = [view_record(places[0]), view_record(places[0]), view_record(newer)]
     assert len(set(names(same))) == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_records import CHECKS, outcome, specs
 
-from verifier.analysis.findings import smallest
+from verifier.analysis.bugs import smallest
 from verifier.analysis.summary import exit_status, summarise
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
@@ -188,7 +188,7 @@ def test_skips_are_counted_by_reason(make):
 
 
 def test_cases_that_never_came_to_run_are_counted(make):
-    assert summarise(make(specs()[:5], stop="interrupted", planned=12)).unrun == 7
+    assert summarise(make(specs()[:5], stop="interrupted", planned=12)).not_started == 7
 
 
 def test_the_smallest_case_is_of_the_matrix_then_has_the_fewest_flags_then_the_smallest_dims(make):

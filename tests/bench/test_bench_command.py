@@ -27,8 +27,8 @@ from verifier.bench.whole import Whole
 from verifier.commands import bench as command
 from verifier.commands.bench import BenchOptions
 from verifier.errors import ExitStatus, Inconclusive, UsageError
+from verifier.output.console import QuietConsole
 from verifier.report import bench as page
-from verifier.report.console import QuietConsole
 
 WHERE = "new_decoder_architecture=true,alibi=true,bias=true,parallel_attn=true,num_kv_heads=4,multi_query=true"
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from verifier import record
-from verifier.analysis.findings import findings
+from verifier.analysis.bugs import find_bugs
 from verifier.analysis.summary import summarise
 from verifier.cases import matrix
 from verifier.cases.shards import Shard, dealt, shard_of
@@ -146,7 +146,7 @@ def test_shards_are_the_run_that_they_were_dealt_from(tmp_path):
     assert found.run.workers == 3
     assert found.missing == ()
     summary = summarise(found)
-    assert (summary.status, summary.valid, summary.refused, summary.unrun) == (ExitStatus.CONFORMS, 6, 2, 0)
+    assert (summary.status, summary.valid, summary.refused, summary.not_started) == (ExitStatus.CONFORMS, 6, 2, 0)
     assert [note.partition(":")[0] for note in found.notes] == ["put together of 3 records"]
 
 
@@ -203,15 +203,15 @@ def test_a_shard_that_was_cut_off_keeps_the_run_from_conforming(tmp_path):
     (found,) = record.joined([_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, stop=None, cut=1)])
     summary = summarise(found)
     assert summary.status is ExitStatus.INTERRUPTED
-    assert summary.unrun == 3
+    assert summary.not_started == 3
     (found,) = record.joined([_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, stop="interrupted", cut=2)])
-    assert (summarise(found).status, summarise(found).unrun) == (ExitStatus.INTERRUPTED, 2)
+    assert (summarise(found).status, summarise(found).not_started) == (ExitStatus.INTERRUPTED, 2)
 
 
 def test_a_failure_is_reproduced_from_the_shard_that_has_it(tmp_path):
     shards = [_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, Verdict.FAIL)]
     (found,) = record.joined(shards)
-    (finding,) = findings(found, upstream=False)
+    (finding,) = find_bugs(found, upstream=False)
     assert finding.reproduce.endswith(str(shards[1].path.parent))
     assert found.end.exit == ExitStatus.DIFFERS
 

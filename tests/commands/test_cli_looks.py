@@ -7,7 +7,7 @@ import json
 from user_adapters import FEW
 
 from verifier import record
-from verifier.analysis.findings import findings
+from verifier.analysis.bugs import find_bugs
 from verifier.commands import looking
 
 RUN = ("run", "falcon", "--where", FEW, "--workers", 2)
@@ -22,7 +22,7 @@ def test_each_failure_has_evidence_of_its_smallest_case(verifier, tmp_path):
     assert ended.status == 1
     assert "looking closer at" in ended.err
     kept = record.read(tmp_path)
-    found = findings(kept, upstream=False)
+    found = find_bugs(kept, upstream=False)
     assert found
     assert all(one.evidence is not None and one.evidence.case == one.smallest.id for one in found)
     assert all(one.ladder is not None and one.ladder.starts.where == "logits" for one in found)

@@ -12,7 +12,7 @@ from verifier import record
 from verifier.commands.repro import _conclude
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
-from verifier.report.console import QuietConsole
+from verifier.output.console import QuietConsole
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from verifier import cli, record
-from verifier.analysis.findings import findings
+from verifier.analysis.bugs import find_bugs
 from verifier.fuzz import kept, remembered
 from verifier.fuzz.remembered import Remembered
 
@@ -40,7 +40,7 @@ def test_a_failure_is_shown_at_its_minimal_case_and_kept(command, tmp_path, in_f
     assert "shrunk     after 1 case, shrunk in" in out
     assert "it came again 2 of 2 times in fresh processes" in out
     assert "1 failure" in err
-    (found,) = findings(record.read(tmp_path), upstream=False)
+    (found,) = find_bugs(record.read(tmp_path), upstream=False)
     assert found.shrunk is not None
     assert found.shrunk.case == found.smallest.id
     assert found.evidence is not None
@@ -65,7 +65,7 @@ def test_a_failure_is_shown_at_its_minimal_case_and_kept(command, tmp_path, in_f
 
 def test_a_failure_that_was_found_can_be_reproduced(command, tmp_path):
     command(*FEW, "--adapter", "fuzzed:Mended", "--out", tmp_path)
-    (found,) = findings(record.read(tmp_path), upstream=False)
+    (found,) = find_bugs(record.read(tmp_path), upstream=False)
     status, out, _ = command("repro", found.fingerprint, tmp_path)
     assert status == 1
     assert "it still fails" in out

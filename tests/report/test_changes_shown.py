@@ -13,8 +13,8 @@ from read_markdown import read
 from verifier.analysis.changes import Kind
 from verifier.analysis.diff import compare
 from verifier.judging.outcome import Verdict
+from verifier.output.console import QuietConsole
 from verifier.report import changes_json, changes_markdown, changes_terminal
-from verifier.report.console import QuietConsole
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from made_records import HOSTILE, outcome, rows_fail, specs
 
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.checks import blame
 from verifier.judging.outcome import Verdict
 from verifier.record.known_failure import Held, KnownFailure, Settled, State
@@ -37,7 +37,7 @@ def _read(line):
 
 
 def _annotations(*records, workspace=Path("/nowhere")):
-    return [_read(line) for line in github.commands([whole(one) for one in records], workspace)]
+    return [_read(line) for line in github.commands([view_record(one) for one in records], workspace)]
 
 
 def _many(number):
@@ -129,7 +129,7 @@ def test_texts_are_escaped_as_the_toolkit_does(make, bad):
             return None
         return outcome(check, Verdict.ERROR, message=bad, where=bad, exception=bad, site=bad, detail=bad)
 
-    (line,) = github.commands([whole(make(specs(), fails, adapter_name=bad))], Path("/nowhere"))
+    (line,) = github.commands([view_record(make(specs(), fails, adapter_name=bad))], Path("/nowhere"))
     kind, properties, message = _read(line)
     assert (kind, set(properties)) == ("error", {"title"})
     assert not re.search("[\x00-\x1f\x7f-\x9f\u202e]", line)
@@ -227,7 +227,7 @@ def test_without_a_traceback_there_is_no_place(workspace):
 
 
 def test_what_is_in_the_summary_already_counts(make):
-    one = whole(make(specs(), rows_fail))
+    one = view_record(make(specs(), rows_fail))
     alone = github.step_summary([one], 0)
     assert github.step_summary([one], 500_000) == alone
     many = [one] * 1000

@@ -10,7 +10,7 @@ import pytest
 from made_records import CHECKS, HOSTILE, hostile_fails, of_every_verdict, outcome, rows_fail, specs
 
 from verifier import record
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict
 from verifier.record.known_failure import EVERY_CASE, Held, KnownFailure, Settled, State
 from verifier.report import junit
@@ -47,7 +47,7 @@ def _require_schema(element):
 
 
 def _read(*records):
-    root = ElementTree.fromstring(junit.render([whole(one) for one in records]).encode())
+    root = ElementTree.fromstring(junit.render([view_record(one) for one in records]).encode())
     _require_schema(root)
     for suite in root:
         counted = {"tests": "testcase", "failures": "*/failure", "errors": "*/error", "skipped": "*/skipped"}
@@ -268,7 +268,7 @@ def test_a_failing_check_says_enough(make):
 
 
 def test_texts_from_outside_break_nothing(hostile):
-    made = junit.render([whole(hostile)])
+    made = junit.render([view_record(hostile)])
     root = _read(hostile)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff\ufffe\uffff]", made)
     assert len(made) < 100_000
@@ -293,4 +293,4 @@ def test_outcomes_of_every_verdict_are_readable(make):
 def test_the_same_record_gives_the_same_bytes(make):
     found = make(specs(), hostile_fails)
     again = record.read(found.path)
-    assert junit.render([whole(found)]) == junit.render([whole(again)])
+    assert junit.render([view_record(found)]) == junit.render([view_record(again)])

@@ -16,8 +16,8 @@ import torch
 from made_records import outcome, specs
 
 from verifier import record
-from verifier.analysis.findings import findings
-from verifier.analysis.view import whole
+from verifier.analysis.bugs import find_bugs
+from verifier.analysis.view import view_record
 from verifier.errors import ExitStatus
 from verifier.judging.error_map import difference
 from verifier.judging.evidence import Evidence, Ladder, Rung
@@ -78,7 +78,7 @@ def _looked_at(kept: Record, folder: Path) -> Record:
         for where, verdict in verdicts.items()
     )
     lines = (folder / record.FILE).read_text().splitlines(keepends=True)
-    found = findings(kept, upstream=False)
+    found = find_bugs(kept, upstream=False)
     with record.Writer(folder, onto=kept) as writer:
         for one in found:
             writer.evidence(
@@ -103,13 +103,13 @@ def pages(make, tmp_path: Path) -> dict[str, Path]:
     """Four pages: one that conforms, one that differs and was looked at, one with deaths and hostile texts, two
     records side by side."""
     refused = partial(specs, lambda config: config["alibi"] and config["kv_heads"] == 4)
-    wholes = {
-        "conforms": whole(make(specs())),
-        "dies": whole(make(refused(), _dies, adapter=HOSTILE, adapter_name=HOSTILE)),
-        "differs": whole(_looked_at(make(refused(), _fails), tmp_path)),
+    views = {
+        "conforms": view_record(make(specs())),
+        "dies": view_record(make(refused(), _dies, adapter=HOSTILE, adapter_name=HOSTILE)),
+        "differs": view_record(_looked_at(make(refused(), _fails), tmp_path)),
     }
-    made = {name: html.render([one]) for name, one in wholes.items()}
-    made["two"] = html.render([wholes["differs"], wholes["conforms"]])
+    made = {name: html.render([one]) for name, one in views.items()}
+    made["two"] = html.render([views["differs"], views["conforms"]])
     folder = tmp_path / "pages"
     folder.mkdir()
     for name, page in made.items():

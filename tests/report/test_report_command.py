@@ -9,7 +9,7 @@ import pytest
 from made_records import outcome, rows_fail, specs
 
 from verifier import cli
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.faults.selftest import Kill
 from verifier.judging.outcome import Verdict
 from verifier.report import html, kills, markdown
@@ -68,14 +68,14 @@ def test_the_page_is_written_beside_the_record(report, record):
     ended = report(record.path)
     page = record.path.with_name("report.html")
     assert (ended.status, ended.err, ended.out) == (0, "", f"{page}\n")
-    assert page.read_text() == html.render([whole(record)])
+    assert page.read_text() == html.render([view_record(record)])
 
 
 def test_markdown_goes_to_the_standard_output(report, record):
     before = sorted(record.path.parent.iterdir())
     ended = report(record.path.parent, "--format", "markdown")
     assert (ended.status, ended.err) == (0, "")
-    assert ended.out == markdown.render([whole(record)])
+    assert ended.out == markdown.render([view_record(record)])
     assert sorted(record.path.parent.iterdir()) == before
 
 
@@ -83,7 +83,7 @@ def test_markdown_goes_into_a_file_if_one_is_named(report, record, tmp_path):
     path = tmp_path / "new" / "summary.md"
     ended = report(record.path, "--format", "markdown", "--out", path)
     assert (ended.status, ended.err, ended.out) == (0, "", f"{path}\n")
-    assert path.read_text() == markdown.render([whole(record)])
+    assert path.read_text() == markdown.render([view_record(record)])
 
 
 def test_several_records_are_set_side_by_side_in_both(report, record, tmp_path):

@@ -15,11 +15,11 @@ from test_report_page import _is_harmless, _links_without_a_target, _Page
 
 from verifier.analysis.accepted import _percent, baselined
 from verifier.analysis.summary import summarise
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict
+from verifier.output.console import QuietConsole
 from verifier.record.known_failure import Held, KnownFailure, Settled, State
 from verifier.report import html, markdown, terminal
-from verifier.report.console import QuietConsole
 
 ROWS = outcome("qkv.rows", Verdict.FAIL, where="blocks.0.attn.hook_q").fingerprint
 STALE = (State.FIXED, State.CHANGED, State.EXPIRED)
@@ -56,11 +56,11 @@ def shown(record, width=140):
 
 
 def rendered(*records):
-    return markdown.render([whole(one) for one in records])
+    return markdown.render([view_record(one) for one in records])
 
 
 def page(*records):
-    return html.render([whole(one) for one in records])
+    return html.render([view_record(one) for one in records])
 
 
 def in_all(record):

@@ -20,11 +20,11 @@ from made_records import (
 )
 from read_markdown import read, tables
 
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.judging import wording
 from verifier.judging.outcome import RECORDED, Verdict
+from verifier.judging.wording import VERDICT_SHAPES
 from verifier.report import html, markdown
-from verifier.report.shapes import SHAPES
 
 Q = "blocks.0.attn.hook_q"
 FOLDED = {
@@ -51,7 +51,7 @@ def _everything(make):
 
 
 def _rendered(*records, **more):
-    return markdown.render([whole(one, **more) for one in records])
+    return markdown.render([view_record(one, **more) for one in records])
 
 
 def _rows(made, title):
@@ -90,7 +90,7 @@ def test_it_has_the_sections_of_the_page(make):
         ),
     ]
     assert found.html == FOLDED
-    page = html.render([whole(record)])
+    page = html.render([view_record(record)])
     for title in ("Matrix", "Failures", "Upstream", "Parity", "Config space", "Self-test", "Time", "Environment"):
         assert f">{title}</h3>" in page
         assert title in made
@@ -112,10 +112,10 @@ def test_it_begins_with_the_verdict_and_what_it_rests_on(make):
 def test_verdicts_are_told_by_word_and_shape(make):
     record = make(specs(), of_every_verdict())
     made = _rendered(record)
-    for verdict, count in whole(record).summary.counts.items():
+    for verdict, count in view_record(record).summary.counts.items():
         assert f"{count} {wording.VERDICT_WORDS[verdict]}" in made
     for verdict in set(RECORDED) - {Verdict.PASS, Verdict.SKIP}:
-        assert f"{SHAPES[verdict]} {wording.VERDICT_WORDS[verdict]}" in made
+        assert f"{VERDICT_SHAPES[verdict]} {wording.VERDICT_WORDS[verdict]}" in made
 
 
 def test_the_matrix_says_how_each_row_fared(make):
@@ -129,7 +129,7 @@ def test_the_matrix_says_how_each_row_fared(make):
 
 def test_a_finding_says_what_where_and_how_to_see_it(make):
     record = make(specs(), rows_fail)
-    [finding] = whole(record).summary.findings
+    [finding] = view_record(record).summary.findings
     made = _rendered(with_looks(record, ladder(finding.smallest.id, [rung("a"), wrong("hook_embed")])))
     assert (
         f"**1 qkv.rows** ✗ FAIL, 6 of 12 cases, `{finding.fingerprint}`\n\n"
@@ -169,7 +169,7 @@ def test_records_are_shown_side_by_side_first(make):
     newer = replace(record, run=replace(record.run, adapter_version="2"))
     right = replace(make(specs()), run=replace(record.run, adapter_name="other"))
     made = _rendered(record, newer, right)
-    [finding] = whole(record).summary.findings
+    [finding] = view_record(record).summary.findings
     assert [title for level, title in read(made).headings if level == "h2"] == [
         "Side by side",
         "toy × mine 1",
@@ -222,7 +222,7 @@ def _hostile(make, what):
     record = make(cases, fails, **run)
     if what == "notes":
         record = replace(record, notes=(HOSTILE_MARKDOWN,))
-    [case, *_] = [finding.smallest.id for finding in whole(record).summary.findings]
+    [case, *_] = [finding.smallest.id for finding in view_record(record).summary.findings]
     return with_looks(record, ladder(case, [wrong(HOSTILE_MARKDOWN)])) if what == "looks" else record
 
 
@@ -295,7 +295,7 @@ def test_a_text_that_is_too_long_is_cut_between_lines_and_says_so(make, monkeypa
 
 
 def test_however_many_records_there_are_a_job_can_show_it(make):
-    one = whole(_hostile(make, "outcomes"))
+    one = view_record(_hostile(make, "outcomes"))
     made = markdown.render([one] * 400)
     assert 0.9 * markdown.MOST_BYTES < len(made.encode()) <= markdown.MOST_BYTES < 2**20
     assert "cut here" in made[-200:]

@@ -22,10 +22,10 @@ from made_records import (
 from read_markdown import read, tables
 
 from verifier import record as records
+from verifier.analysis.bugs import find_bugs
 from verifier.analysis.combinations import combinations
-from verifier.analysis.findings import findings
-from verifier.analysis.side_by_side import together
-from verifier.analysis.view import whole
+from verifier.analysis.side_by_side import side_by_side
+from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.judging.evidence import Heat
 from verifier.judging.outcome import Verdict
@@ -63,7 +63,7 @@ def test_a_number_refers_to_no_issue(one):
 
 @pytest.mark.parametrize("name", ["family", "adapter"])
 def test_a_hostile_name_of_adapter_or_family_is_text(make, name):
-    summary = whole(make(specs(), rows_fail, **{name: "a` @someone <b>b</b> `c"})).summary
+    summary = view_record(make(specs(), rows_fail, **{name: "a` @someone <b>b</b> `c"})).summary
     found = read(bug_report(summary.findings[0], summary.run))
     assert found.mentions == []
     assert "<b>" not in found.html
@@ -75,7 +75,7 @@ def test_a_hostile_name_of_adapter_or_family_is_text(make, name):
 def test_what_is_around_a_finding_differs_from_it_in_that_flag_alone(make):
     corners = [replace(spec, label="corner", length=9) for spec in specs()]
     record = make([*specs(), *corners], rows_fail)
-    (finding,) = findings(record, upstream=False)
+    (finding,) = find_bugs(record, upstream=False)
     for near in finding.around:
         spec = record.cases[near.case]
         assert spec.config != finding.smallest.config, "a flag's own value is no neighbour"
@@ -88,7 +88,7 @@ def test_what_is_around_a_finding_differs_from_it_in_that_flag_alone(make):
 def test_a_failure_of_a_refused_case_in_the_last_area_is_shown(make):
     record = make(specs(lambda config: config["bias"]), _fails_on("build.refusal"))
     only = replace(record, entries=tuple(one for one in record.entries if one.outcome.check.startswith("build.")))
-    page = html.render([whole(only)])  # as `run --only build` leaves it
+    page = html.render([view_record(only)])  # as `run --only build` leaves it
     refused = next(case for case, spec in only.cases.items() if not spec.valid)
     (row,) = re.findall(rf'<tr id="{refused}".*?</tr>', page, re.DOTALL)
     assert "FAIL" in row
@@ -106,13 +106,13 @@ def test_where_it_starts_is_shown_however_many_places_are_reduced_before_it():
 # --- together ---
 
 
-def _rows(*wholes):
-    return [(row.flags, row.cases, tuple(cell.verdict for cell in row.cells)) for row in together(wholes).rows]
+def _rows(*views):
+    return [(row.flags, row.cases, tuple(cell.verdict for cell in row.cells)) for row in side_by_side(views).rows]
 
 
 def test_a_narrowed_run_does_not_claim_what_it_did_not_run(make):
-    one = whole(make([spec for spec in specs() if spec.config["alibi"]]))
-    assert [row.flags["alibi"] for row in together([one, one]).rows] == [(True,)]  # as the matrix of each says
+    one = view_record(make([spec for spec in specs() if spec.config["alibi"]]))
+    assert [row.flags["alibi"] for row in side_by_side([one, one]).rows] == [(True,)]  # as the matrix of each says
 
 
 def test_the_order_of_flags_does_not_matter(make):
@@ -120,24 +120,24 @@ def test_the_order_of_flags_does_not_matter(make):
     turned = replace(
         record, run=replace(record.run, flags={name: FLAGS[name] for name in ("alibi", "bias", "kv_heads")})
     )
-    assert {cells for _, _, cells in _rows(whole(record), whole(turned))} <= {
+    assert {cells for _, _, cells in _rows(view_record(record), view_record(turned))} <= {
         (Verdict.PASS, Verdict.PASS),
         (Verdict.FAIL, Verdict.FAIL),
     }
 
 
 def test_a_valid_case_on_which_all_was_skipped_is_not_called_refused(make):
-    one = whole(make(specs(), lambda spec, check: outcome(check, Verdict.SKIP, message="offers none")))
+    one = view_record(make(specs(), lambda spec, check: outcome(check, Verdict.SKIP, message="offers none")))
     table = html.render([one, one]).partition('aria-label="Combinations side by side"')[2].partition("</table>")[0]
     assert "refused" not in table
 
 
 def test_a_combination_that_a_page_leaves_out_was_run_all_the_same(make):
-    wholes = []
+    views = []
     for record in (make(specs(), rows_fail), make(specs())):
-        one = whole(record)
-        wholes.append(replace(one, combinations=combinations(record, one.summary, most=6)))
-    assert not any(None in cells for _, _, cells in _rows(*wholes))
+        one = view_record(record)
+        views.append(replace(one, combinations=combinations(record, one.summary, most=6)))
+    assert not any(None in cells for _, _, cells in _rows(*views))
 
 
 # --- texts that are not made harmless ---
@@ -154,7 +154,7 @@ def _hostile_area(make):
 
 
 def test_a_hostile_area_is_text_on_the_page(make):
-    page = html.render([whole(_hostile_area(make))])
+    page = html.render([view_record(_hostile_area(make))])
     assert not set(page) & set("\x1b\x07\u202e\ud800")
 
 
@@ -167,7 +167,7 @@ def test_a_hostile_area_is_text_in_markdown(make):
         )
         for one in record.entries
     ]
-    made = markdown.render([whole(replace(record, entries=tuple(entries)))] * 2)
+    made = markdown.render([view_record(replace(record, entries=tuple(entries)))] * 2)
     assert not set(made) & set("\x1b\x00\u202e\ud800")
     assert [one for one in tables(made) if len(set(one)) > 1] == []
 
@@ -175,24 +175,24 @@ def test_a_hostile_area_is_text_in_markdown(make):
 def test_a_hostile_fingerprint_is_text_on_the_page(make):
     record = make(specs(), rows_fail)
     entries = [replace(one, fingerprint=one.fingerprint and HOSTILE) for one in record.entries]
-    page = html.render([whole(replace(record, entries=tuple(entries)))])
+    page = html.render([view_record(replace(record, entries=tuple(entries)))])
     assert not set(page) & set("\x1b\x07\u202e\ud800")
 
 
 def test_a_hostile_fingerprint_does_nothing_in_a_shell(make):
     record = make(specs(), rows_fail)
     entries = [replace(one, fingerprint=one.fingerprint and "x; rm -rf ~ #") for one in record.entries]
-    (finding,) = findings(replace(record, entries=tuple(entries)), upstream=False)
+    (finding,) = find_bugs(replace(record, entries=tuple(entries)), upstream=False)
     assert "; rm" not in finding.reproduce.replace("'x; rm -rf ~ #'", "")
 
 
 def test_hostile_axes_of_a_closer_look_are_text(make):
     record = make(specs(), rows_fail)
-    (finding,) = findings(record, upstream=False)
+    (finding,) = find_bugs(record, upstream=False)
     look = looked_at(finding.smallest.id, "qkv.rows", finding.fingerprint)
     heat = replace(look.difference.heat, axes=(HOSTILE, "pos"))
     look = replace(look, difference=replace(look.difference, axes=(HOSTILE, "pos"), heat=heat))
-    page = html.render([whole(with_looks(record, look))])
+    page = html.render([view_record(with_looks(record, look))])
     assert not set(page) & set("\x1b\x07\u202e\ud800")
 
 
@@ -213,12 +213,12 @@ def test_a_case_whose_id_is_another_is_told_by_the_reader_or_shown(make):
         read_ = records.read(path)
     except UsageError:
         return
-    whole(read_)
+    view_record(read_)
 
 
 def test_a_huge_number_in_a_config_breaks_nothing(make):
     cases = [replace(spec, config={**spec.config, "big": 10**400}) for spec in specs()]
-    whole(make(cases, rows_fail))
+    view_record(make(cases, rows_fail))
 
 
 # --- smaller ones ---
@@ -226,14 +226,14 @@ def test_a_huge_number_in_a_config_breaks_nothing(make):
 
 def test_markdown_says_of_named_cases_too_that_hf_refuses_them(make):
     cases = [replace(spec, label="corner", length=9) for spec in specs(lambda config: True)]
-    made = markdown.render([whole(make(cases, _fails_on("build.refusal")))])
+    made = markdown.render([view_record(make(cases, _fails_on("build.refusal")))])
     matrix = made.partition("### Matrix")[2].partition("### Failures")[0]
     assert "refused by HF" in matrix
 
 
 def test_rows_are_equally_wide_where_a_family_has_no_flags(make):
     cases = [CaseSpec(family="toy", config={"hidden_size": size, "bias": False}) for size in (8, 16)]
-    page = html.render([whole(make(cases, rows_fail, flags={}))])
+    page = html.render([view_record(make(cases, rows_fail, flags={}))])
     (table,) = re.findall(r'aria-label="Every combination">.*?</table>', page, re.DOTALL)
     widths = [
         sum(int(span or 1) for span in re.findall(r'<t[dh](?: [^>]*?colspan="(\d+)")?[^>]*>', row))
@@ -244,24 +244,24 @@ def test_rows_are_equally_wide_where_a_family_has_no_flags(make):
 
 def test_what_says_that_a_text_was_cut_is_not_folded_away(make, monkeypatch):
     record = make(specs(), _fails_on("qkv.rows", when=lambda config: config["bias"], measured=0.5, bound=1e-14))
-    made = markdown.render([whole(record)])
+    made = markdown.render([view_record(record)])
     place = len(made[: made.index("Time: the dearest checks")].encode())
     monkeypatch.setattr(markdown, "MOST_BYTES", place + 280)
-    cut = markdown.render([whole(record)])
+    cut = markdown.render([view_record(record)])
     assert "cut here" in cut
     assert cut.count("<details>") == cut.count("</details>")
 
 
 def test_pictures_of_parity_say_which_order_of_magnitude(make):
     record = make(specs(), lambda spec, check: outcome(check, measured=1e-15, bound=1e-14))
-    (label, *_) = re.findall(r'<svg[^>]*role="img" aria-label="([^"]*)"', html.render([whole(record)]))
+    (label, *_) = re.findall(r'<svg[^>]*role="img" aria-label="([^"]*)"', html.render([view_record(record)]))
     assert label != "12 of 12"
 
 
 def test_the_script_reproduces_in_the_folder_as_the_page_does(make):
     """page.js: `verifier repro ${id} ${this.root.dataset.folder}`, which no shell takes as one word."""
     moved = replace(make(specs(), rows_fail), path=Path("reports/my falcon/record.jsonl"))
-    page = html.render([whole(moved)])
+    page = html.render([view_record(moved)])
     (folder,) = re.findall(r'data-folder="([^"]*)"', page)
     assert folder == "&#39;reports/my falcon&#39;"
 

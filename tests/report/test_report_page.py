@@ -31,14 +31,14 @@ from made_records import (
 )
 
 from verifier.analysis.combinations import combinations
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.judging import wording
 from verifier.judging.outcome import RECORDED, Verdict
+from verifier.judging.wording import VERDICT_SHAPES
 from verifier.report import drawing, html, markdown
 from verifier.report.bugreport import bug_report
-from verifier.report.packed import packed, unpacked
-from verifier.report.shapes import SHAPES
+from verifier.report.embedded_data import embed_data, extract_data
 
 Q = "blocks.0.attn.hook_q"
 OWN = len(html._source("page.js")) + len(html._source("page.css"))  # what every page has, whatever is in it
@@ -47,9 +47,9 @@ import sys
 from pathlib import Path
 from verifier import record
 from verifier.report import html, markdown
-from verifier.report.whole import whole
-wholes = [whole(record.read(Path(sys.argv[1]))) for _ in range(2)]
-sys.stdout.buffer.write((html.render(wholes) + markdown.render(wholes)).encode())
+from verifier.analysis.view import view_record
+views = [view_record(record.read(Path(sys.argv[1]))) for _ in range(2)]
+sys.stdout.buffer.write((html.render(views) + markdown.render(views)).encode())
 """
 
 
@@ -105,7 +105,7 @@ class _Page(HTMLParser):
 
 
 def _page(*records, **more):
-    return _Page(html.render([whole(one, **more) for one in records]))
+    return _Page(html.render([view_record(one, **more) for one in records]))
 
 
 def _article(page, fingerprint):
@@ -131,7 +131,7 @@ def _is_harmless(page):
 
 
 def test_hostile_text_is_text(hostile):
-    page = html.render([whole(hostile)])
+    page = html.render([view_record(hostile)])
     assert _is_harmless(page)
     assert len(page) - OWN < 60_000
 
@@ -165,18 +165,18 @@ def _valued_so(spec):
 def test_hostile_names_are_text(make, changed, run):
     cases = specs() if "flags" not in run else [replace(one, config={**one.config, HOSTILE: True}) for one in specs()]
     found = make([changed(one) for one in cases] if changed else cases, rows_fail, **run)
-    page = html.render([whole(found), whole(found)])
+    page = html.render([view_record(found), view_record(found)])
     assert _is_harmless(page)
     assert len(page) - OWN < 120_000
 
 
 def test_hostile_findings_of_a_closer_look_are_text(make):
     found = make(specs(), rows_fail)
-    [finding] = whole(found).summary.findings
+    [finding] = view_record(found).summary.findings
     look = looked_at(finding.smallest.id, "qkv.rows", finding.fingerprint, [wrong(HOSTILE), wrong("y")])
     hostile = replace(look, difference=replace(look.difference, where=HOSTILE, axes=("<b>", "pos")))
     rungs = ladder(finding.smallest.id, [rung(HOSTILE), wrong(HOSTILE)], missing={"backward": HOSTILE})
-    page = html.render([whole(with_looks(found, hostile, rungs))])
+    page = html.render([view_record(with_looks(found, hostile, rungs))])
     assert _is_harmless(page)
     assert "<b>, pos" not in page
 
@@ -184,7 +184,7 @@ def test_hostile_findings_of_a_closer_look_are_text(make):
 def test_a_hostile_selftest_is_text(make):
     kill = dict.fromkeys(("fault", "what", "check", "verdict", "evidence"), HOSTILE)
     test = {"family": "toy", "adapter": HOSTILE, "kills": [kill]}
-    assert _is_harmless(html.render([whole(make(specs()), [test])]))
+    assert _is_harmless(html.render([view_record(make(specs()), [test])]))
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_nothing_in_it_is_run_or_styled_by_an_attribute(hostile):
 
 
 def test_only_what_the_policy_names_may_run_or_style(hostile):
-    page = html.render([whole(hostile), whole(hostile)])
+    page = html.render([view_record(hostile), view_record(hostile)])
     parsed = _Page(page)
     [policy] = [one["content"] for one in parsed.having("http-equiv")]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -229,7 +229,7 @@ def _fails_in_every_way(make):
         *(replace(one, label="c", length=9) for one in specs()[:3]),
     ]
     found = make(cases, of_every_verdict())
-    looks = [ladder(finding.smallest.id, [rung("a"), wrong("b")]) for finding in whole(found).summary.findings]
+    looks = [ladder(finding.smallest.id, [rung("a"), wrong("b")]) for finding in view_record(found).summary.findings]
     return with_looks(found, *looks)
 
 
@@ -244,7 +244,7 @@ def test_every_link_has_a_target_and_every_id_is_one(make):
 
 def test_only_cases_that_are_left_out_have_no_place_of_their_own(make):
     found = make(specs(), rows_fail)
-    all_ = whole(found)
+    all_ = view_record(found)
     shown = combinations(found, all_.summary, most=3)
     parsed = _Page(html.render([replace(all_, combinations=shown)]))
     kept = {one.case for _, some in shown.of_flags for one in some}
@@ -263,13 +263,15 @@ def test_what_names_another_element_names_one_that_is_there(make):
 
 def test_equal_records_give_equal_pages(make):
     found = make(specs(lambda config: config["alibi"]), of_every_verdict())
-    assert html.render([whole(found), whole(found)]) == html.render([whole(found), whole(found)])
+    assert html.render([view_record(found), view_record(found)]) == html.render(
+        [view_record(found), view_record(found)]
+    )
 
 
 def test_another_process_gives_the_same_bytes(make):
     found = make(specs(lambda config: config["alibi"]), of_every_verdict())
-    wholes = [whole(found), whole(found)]
-    expected = html.render(wholes) + markdown.render(wholes)
+    views = [view_record(found), view_record(found)]
+    expected = html.render(views) + markdown.render(views)
     for seed in ("1", "2"):
         ended = subprocess.run(
             [sys.executable, "-c", _RENDERED, str(found.path)],
@@ -312,12 +314,12 @@ def test_pictures_have_words_and_what_needs_scripts_is_hidden_without(make):
 def test_verdicts_are_told_by_word_and_shape(make):
     found = make(specs(), of_every_verdict())
     parsed = _page(found)
-    counts = whole(found).summary.counts
+    counts = view_record(found).summary.counts
     assert set(counts) == set(RECORDED)
     for verdict in RECORDED:
-        assert f"{SHAPES[verdict]} {wording.VERDICT_WORDS[verdict]}" in parsed.text
+        assert f"{VERDICT_SHAPES[verdict]} {wording.VERDICT_WORDS[verdict]}" in parsed.text
         assert f"{counts[verdict]} {wording.VERDICT_WORDS[verdict].lower()}" in parsed.text
-    assert len(set(SHAPES.values())) == len(set(wording.VERDICT_WORDS.values())) == len(Verdict)
+    assert len(set(VERDICT_SHAPES.values())) == len(set(wording.VERDICT_WORDS.values())) == len(Verdict)
 
 
 def test_the_page_of_a_run_where_nothing_ran_says_so(make):
@@ -352,7 +354,7 @@ def test_reasons_for_refusals_are_all_on_the_page(make, count):
 )
 def test_detail_is_called_what_it_is(make, verdict, title):
     found = make(specs()[:1], lambda spec, check: outcome(check, verdict, where="x", detail="here"))
-    assert f"<summary>{title}</summary>" in html.render([whole(found)])
+    assert f"<summary>{title}</summary>" in html.render([view_record(found)])
 
 
 def test_many_bugs_are_all_on_the_page_the_first_in_full(make):
@@ -364,7 +366,7 @@ def test_many_bugs_are_all_on_the_page_the_first_in_full(make):
         replace(found.entries[0], case=case, outcome=one, fingerprint=one.fingerprint)
         for case, one in zip(itertools.cycle(found.cases), fails, strict=False)
     ]
-    one = whole(replace(found, entries=tuple(entries)))
+    one = view_record(replace(found, entries=tuple(entries)))
     page = html.render([one])
     parsed = _Page(page)
     assert len(one.summary.findings) == len(fails) > html.MOST_ARTICLES
@@ -376,7 +378,7 @@ def test_many_bugs_are_all_on_the_page_the_first_in_full(make):
 
 def test_a_finding_says_what_where_and_how_to_see_it(make):
     found = make(specs(), rows_fail)
-    one = whole(found)
+    one = view_record(found)
     [finding] = one.summary.findings
     article = _article(html.render([one]), finding.fingerprint)
     facts = {name: _Page(said).text for name, said in re.findall(r"(?s)<dt>(.*?)</dt><dd>(.*?)</dd>", article)}
@@ -394,7 +396,7 @@ def test_a_finding_says_what_where_and_how_to_see_it(make):
 
 
 def test_a_finding_has_its_bug_report(make):
-    one = whole(make(specs(), rows_fail))
+    one = view_record(make(specs(), rows_fail))
     [finding] = one.summary.findings
     parsed = _Page(_article(html.render([one]), finding.fingerprint))
     assert bug_report(finding, one.summary.run).strip() in "".join(parsed.words)
@@ -402,11 +404,11 @@ def test_a_finding_has_its_bug_report(make):
 
 def test_what_a_closer_look_found_is_drawn_and_told(make):
     found = make(specs(), rows_fail)
-    [finding] = whole(found).summary.findings
+    [finding] = view_record(found).summary.findings
     case = finding.smallest.id
     look = looked_at(case, "qkv.rows", finding.fingerprint, [wrong("logits"), wrong("h.0")])
     rungs = ladder(case, [rung("hook_embed"), wrong("blocks.0.ln1"), wrong(Q)], missing={"backward": "no gradients"})
-    page = html.render([whole(with_looks(found, look, rungs))])
+    page = html.render([view_record(with_looks(found, look, rungs))])
     article = _article(page, finding.fingerprint)
     shown = _Page(article).text
     assert 'aria-label="differs in head 1 (of 2), pos 1 (of 2)"' in article
@@ -421,9 +423,9 @@ def test_what_a_closer_look_found_is_drawn_and_told(make):
 
 def test_bars_are_as_long_as_the_errors_say(make):
     found = make(specs(), rows_fail)
-    [finding] = whole(found).summary.findings
+    [finding] = view_record(found).summary.findings
     rungs = [rung("a", measured=1e-14), rung("b", Verdict.FAIL, measured=0.5), rung("c", measured=0.0)]
-    page = html.render([whole(with_looks(found, ladder(finding.smallest.id, rungs)))])
+    page = html.render([view_record(with_looks(found, ladder(finding.smallest.id, rungs)))])
     [table] = re.findall(r'<details id="ladder-.*?</details>', page, re.DOTALL)
     assert re.findall(r'<rect class="(?:ok|over)" y="1" width="(\d+)"', table) == [
         str(drawing.bar(one.measured, one.bound)) for one in rungs
@@ -436,9 +438,9 @@ def test_one_finding_of_a_case_is_opened_the_one_that_names_where_it_starts(make
         return outcome(check, Verdict.FAIL, where=places[check]) if check in places and spec.config["bias"] else None
 
     found = make(specs(), fails)
-    findings = {one.entry.outcome.check: one for one in whole(found).summary.findings}
+    findings = {one.entry.outcome.check: one for one in view_record(found).summary.findings}
     [case] = {one.smallest.id for one in findings.values()}
-    page = html.render([whole(with_looks(found, ladder(case, [rung("a"), wrong(Q)])))])
+    page = html.render([view_record(with_looks(found, ladder(case, [rung("a"), wrong(Q)])))])
     opened = {check: "<details open>" in _article(page, one.fingerprint) for check, one in findings.items()}
     assert opened == {"build.adapter": False, "qkv.rows": False, "forward.logits": True}
 
@@ -448,42 +450,43 @@ def test_of_several_findings_of_a_case_that_name_the_place_one_is_opened(make):
         return outcome(check, Verdict.FAIL, where=Q) if check in ("qkv.rows", "forward.logits") else None
 
     found = make(specs(), fails)
-    first, second = whole(found).summary.findings
+    first, second = view_record(found).summary.findings
     assert first.smallest == second.smallest
-    page = html.render([whole(with_looks(found, ladder(first.smallest.id, [wrong(Q)])))])
+    page = html.render([view_record(with_looks(found, ladder(first.smallest.id, [wrong(Q)])))])
     assert ["<details open>" in _article(page, one.fingerprint) for one in (first, second)] == [True, False]
 
 
 def test_where_everything_agrees_is_said(make):
     found = make(specs(), rows_fail)
-    [finding] = whole(found).summary.findings
-    page = html.render([whole(with_looks(found, ladder(finding.smallest.id, [rung("a")], [rung("a")])))])
+    [finding] = view_record(found).summary.findings
+    page = html.render([view_record(with_looks(found, ladder(finding.smallest.id, [rung("a")], [rung("a")])))])
     shown = _Page(_article(page, finding.fingerprint)).text
     assert "Every activation and every gradient that the adapter shows in this case agrees" in shown
 
 
 def test_every_outcome_is_in_the_page(make):
     found = make(specs(), rows_fail)
-    data = [unpacked(one) for one in _page(found, found).data]
+    data = [extract_data(one) for one in _page(found, found).data]
     assert len(data) == 2
     assert data[0]["ids"] == list(found.cases)
     assert sum(letter != "." for column in data[0]["verdicts"] for letter in column) == len(found.entries)
 
 
-def test_what_is_left_out_is_said(make):
+def test_what_is_left_out_is_said(make, monkeypatch):
     found = make(specs(), rows_fail)
-    one = whole(found)
+    one = view_record(found)
     assert "Left out, so that the page stays small" not in _Page(html.render([one])).text
-    small = packed(found, limit=len(packed(one.record).data) - 1)
+    small = embed_data(found, limit=len(embed_data(one.record).data) - 1)
     assert small.left_out
-    shown = _Page(html.render([replace(one, packed=small)])).text
+    monkeypatch.setattr(html, "embed_data", lambda record: small)
+    shown = _Page(html.render([one])).text
     assert f"Left out, so that the page stays small: {small.left_out}. All of it is in the record." in shown
 
 
 def test_records_stand_side_by_side_with_addresses_of_their_own(make):
     found = make(specs(), rows_fail)
     other = replace(found, run=replace(found.run, adapter_name="theirs"))
-    [finding] = whole(found).summary.findings
+    [finding] = view_record(found).summary.findings
     parsed = _page(found, other)
     assert {finding.fingerprint, f"r2-{finding.fingerprint}"} <= set(parsed.ids)
     assert all(case in parsed.ids and f"r2-{case}" in parsed.ids for case in found.cases)
@@ -512,7 +515,7 @@ def test_of_several_selftests_that_of_the_adapter_is_shown_or_else_one_of_the_fa
     tests = [
         {"family": family, "adapter": adapter, "kills": []} for family, adapter in zip(families, adapters, strict=True)
     ]
-    found = whole(make(specs()), tests).selftest
+    found = view_record(make(specs()), tests).selftest
     assert found is (None if chosen is None else tests[chosen])
 
 
@@ -522,6 +525,8 @@ def test_a_page_of_hostile_texts_in_every_case_stays_small(make):
         CaseSpec(family="toy", config={**config, "bias": True, "number": number}, label=f"{number} {HOSTILE * 1_000}")
         for number in range(100)
     ]
-    page = html.render([whole(make(cases, hostile_fails, versions={f"{n}{HOSTILE}": HOSTILE * 99 for n in range(9)}))])
+    page = html.render(
+        [view_record(make(cases, hostile_fails, versions={f"{n}{HOSTILE}": HOSTILE * 99 for n in range(9)}))]
+    )
     assert _is_harmless(page)
     assert len(page) - OWN < 400_000

@@ -18,8 +18,8 @@ from verifier.faults.selftest import Kill
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
+from verifier.output.console import QuietConsole
 from verifier.report import kills, terminal
-from verifier.report.console import QuietConsole
 from verifier.report.progress import Meter
 
 FALCON = family.load("falcon")

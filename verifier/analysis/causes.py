@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from verifier.analysis.findings import Finding
+from verifier.analysis.bugs import Bug
 from verifier.analysis.rules import Rule
 from verifier.canonical import template_of
 
@@ -26,13 +26,13 @@ class Cause:
     rule: Rule | None
     support: str | None
     place: str | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Bug, ...]
     cases: int
 
 
-def causes(findings: Iterable[Finding]) -> tuple[Cause, ...]:
+def causes(findings: Iterable[Bug]) -> tuple[Cause, ...]:
     """The findings by what explains them, those in most cases first."""
-    alike: dict[tuple[str | None, str | None], list[Finding]] = {}
+    alike: dict[tuple[str | None, str | None], list[Bug]] = {}
     for one in findings:
         told = one.rule.text if one.rule else one.explanation
         alike.setdefault((told, _place(one)), []).append(one)
@@ -50,6 +50,6 @@ def causes(findings: Iterable[Finding]) -> tuple[Cause, ...]:
     return tuple(sorted(found, key=lambda cause: -cause.cases))  # those of equal size stay in the findings' order
 
 
-def _place(finding: Finding) -> str | None:
+def _place(finding: Bug) -> str | None:
     outcome = finding.entry.outcome
     return template_of(outcome.where) if outcome.where else outcome.site

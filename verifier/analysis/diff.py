@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from verifier.analysis.bugs import minimal_case
 from verifier.analysis.case_changes import differences, nothing_in_common, only, side
 from verifier.analysis.changes import EXPLAINED, Change, Changes, Kind, Lost
-from verifier.analysis.findings import minimal_case
 from verifier.analysis.rules import explain
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict

@@ -8,7 +8,7 @@ from verifier.errors import ExitStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unrun:
+class NotStarted:
     """What is known of it.
 
     Attributes:

@@ -10,7 +10,7 @@ from verifier.analysis.combinations import Combination as Shown
 from verifier.analysis.condense import condense
 from verifier.analysis.rows import Cell, Cells, box_flags, worst_of
 from verifier.analysis.summary import Summary
-from verifier.analysis.view import Whole
+from verifier.analysis.view import RecordView
 from verifier.judging.outcome import Verdict
 
 
@@ -34,7 +34,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Together:
+class SideBySide:
     """Records beside each other, in their order.
 
     Attributes:
@@ -48,29 +48,29 @@ class Together:
     shared: tuple[Shared, ...]
 
 
-def names(wholes: Sequence[Whole]) -> tuple[str, ...]:
+def names(views: Sequence[RecordView]) -> tuple[str, ...]:
     """What each record is called: two of one adapter and version by their folders too, or else by their numbers."""
 
-    def plain(one: Whole) -> str:
+    def plain(one: RecordView) -> str:
         run = one.summary.run
         return f"{run.family} × {run.adapter_name} {run.adapter_version}"
 
-    found = [plain(one) for one in wholes]
-    folders = [one.summary.path.parent.name for one in wholes]
-    for apart in (folders, [f"record {number}" for number, _ in enumerate(wholes, start=1)]):
+    found = [plain(one) for one in views]
+    folders = [one.summary.path.parent.name for one in views]
+    for apart in (folders, [f"record {number}" for number, _ in enumerate(views, start=1)]):
         found = [f"{name} ({more})" if found.count(name) > 1 else name for name, more in zip(found, apart, strict=True)]
     return tuple(found)
 
 
-def together(wholes: Sequence[Whole]) -> Together | None:
+def side_by_side(views: Sequence[RecordView]) -> SideBySide | None:
     """What several records say; None of a single one."""
-    if len(wholes) < 2:
+    if len(views) < 2:
         return None
-    summaries = [one.summary for one in wholes]
+    summaries = [one.summary for one in views]
     areas = list(dict.fromkeys(area for one in summaries for area in one.areas))
-    return Together(
+    return SideBySide(
         areas={area: tuple(_area(one, area) for one in summaries) for area in areas},
-        rows=_rows(wholes),
+        rows=_rows(views),
         shared=_shared(summaries),
     )
 
@@ -96,16 +96,16 @@ def _shared(summaries: Sequence[Summary]) -> tuple[Shared, ...]:
     return tuple(sorted(made, key=lambda one: one.cases.count(None)))
 
 
-def _rows(wholes: Sequence[Whole]) -> tuple[Row, ...]:
-    runs = [one.summary.run for one in wholes]
+def _rows(views: Sequence[RecordView]) -> tuple[Row, ...]:
+    runs = [one.summary.run for one in views]
     flags = runs[0].flags
     if any(run.family != runs[0].family or list(run.flags.items()) != list(flags.items()) for run in runs):
         return ()
-    placed = [one.combinations.placed for one in wholes]
+    placed = [one.combinations.placed for one in views]
     places = sorted({place for mine in placed for place in mine})
     # That a case was looked at more closely than another tells no two combinations apart.
     results = {
-        place: tuple(_at(mine.get(place), one.summary.deciding) for one, mine in zip(wholes, placed, strict=True))
+        place: tuple(_at(mine.get(place), one.summary.deciding) for one, mine in zip(views, placed, strict=True))
         for place in places
     }
     some = [{place[number] for place in places} for number, _ in enumerate(flags)]
@@ -114,7 +114,7 @@ def _rows(wholes: Sequence[Whole]) -> tuple[Row, ...]:
         for box in boxes:
             cells = tuple(
                 _of_all(_at(mine.get(place), one.summary.cells) for place in box.members)
-                for one, mine in zip(wholes, placed, strict=True)
+                for one, mine in zip(views, placed, strict=True)
             )
             rows.append(Row(flags=box_flags(box, flags, some), cases=len(box.members), cells=cells))
     return tuple(rows)

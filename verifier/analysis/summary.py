@@ -9,7 +9,7 @@ from pathlib import Path
 
 from verifier.analysis.accepted import Baselined, baselined
 from verifier.analysis.accepted import numbers as known_numbers
-from verifier.analysis.findings import Finding, findings
+from verifier.analysis.bugs import Bug, find_bugs
 from verifier.analysis.rows import Cell, Cells, Row, cell, rows
 from verifier.cases.spec import DEPTHS, applies_to
 from verifier.errors import ExitStatus
@@ -47,7 +47,7 @@ class Summary:
         skips: why checks did not run.
         cells: by case and area.
         deciding: the same of those checks alone that looked at every case.
-        unrun: how many planned cases never came to be run.
+        not_started: how many planned cases never came to be run.
         seconds: of the whole run; None where it was cut off.
         notes: of the record's reader.
         hollow: why no verdict can rest on what ran; None where one can.
@@ -65,13 +65,13 @@ class Summary:
     areas: tuple[str, ...]
     rows: tuple[Row, ...]
     refusals: tuple[Tally, ...]
-    findings: tuple[Finding, ...]
-    upstream: tuple[Finding, ...]
+    findings: tuple[Bug, ...]
+    upstream: tuple[Bug, ...]
     reduced: tuple[Tally, ...]
     skips: tuple[Tally, ...]
     cells: Cells
     deciding: Cells
-    unrun: int
+    not_started: int
     seconds: float | None
     notes: tuple[str, ...]
     hollow: str | None
@@ -161,7 +161,7 @@ def summarise(record: Record) -> Summary:
     record = judged(record)
     counts = Counter(entry.outcome.verdict for entry in record.entries)
     order = {check["id"]: place for place, check in enumerate(record.run.checks)}
-    ours, theirs = findings(record, upstream=False), findings(record, upstream=True)
+    ours, theirs = find_bugs(record, upstream=False), find_bugs(record, upstream=True)
     cells = _cells(record, (*ours, *theirs))
     deciding = _cells(record, (*ours, *theirs), leaving=_narrow(record.run))
     areas = _areas(record, order)
@@ -198,7 +198,7 @@ def summarise(record: Record) -> Summary:
         ),
         cells=cells,
         deciding=deciding,
-        unrun=max(0, sum(record.run.planned.values()) - len(record.cases)),
+        not_started=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
         notes=(*record.notes, *_of_processes(record)),
         hollow=_hollow(record) if status is ExitStatus.INCONCLUSIVE and not held_back else None,
@@ -271,7 +271,7 @@ def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check.partition(".")[0] for check in ordered))
 
 
-def _cells(record: Record, findings: Sequence[Finding], leaving: Set[str] = frozenset()) -> dict[str, dict[str, Cell]]:
+def _cells(record: Record, findings: Sequence[Bug], leaving: Set[str] = frozenset()) -> dict[str, dict[str, Cell]]:
     """Case → area → cell, of all checks but those that are to be left aside."""
     numbers = {finding.fingerprint: finding.number for finding in findings}
     accepted = known_numbers(record.held)

@@ -37,7 +37,7 @@ class Slow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class Timing:
     """Where the time went.
 
     Attributes:
@@ -53,7 +53,7 @@ class Spent:
     slowest: tuple[Slow, ...]
 
 
-def spent(record: Record, most: int = SLOWEST) -> Spent:
+def timing(record: Record, most: int = SLOWEST) -> Timing:
     """Where a record's time went, with at most that many cases."""
     seconds: dict[str, list[float]] = {}
     for entry in record.entries:
@@ -62,7 +62,7 @@ def spent(record: Record, most: int = SLOWEST) -> Spent:
         Cost(check=check, runs=len(all_), total=sum(all_), median=statistics.median(all_), largest=max(all_))
         for check, all_ in seconds.items()
     ]
-    return Spent(
+    return Timing(
         cases=sum(record.done.values()),
         workers=record.run.workers,
         checks=tuple(sorted(costs, key=lambda cost: (-cost.total, cost.check))),

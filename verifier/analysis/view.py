@@ -12,13 +12,13 @@ from verifier.analysis.combinations import Combinations, combinations
 from verifier.analysis.coverage import Space, space
 from verifier.analysis.parity import Spread, spreads
 from verifier.analysis.summary import Summary, summarise
-from verifier.analysis.timing import Spent, spent
+from verifier.analysis.timing import Timing, timing
 from verifier.record import Record
 from verifier.record.excusing import judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
+class RecordView:
     """One record.
 
     Attributes:
@@ -27,7 +27,7 @@ class Whole:
         combinations: every case, and what each area said of it.
         spreads: how near to the bounds errors were.
         space: what of the config space was exercised.
-        spent: where the time went.
+        timing: where the time went.
         record: with the verdict `known` on what is excused.
         checks: how each check fared.
         selftest: what a self-test of the family found, as `verifier selftest --json` wrote it; None where none was
@@ -39,26 +39,26 @@ class Whole:
     combinations: Combinations
     spreads: tuple[Spread, ...]
     space: Space
-    spent: Spent
+    timing: Timing
     record: Record
     checks: tuple[Checked, ...]
     selftest: Mapping[str, Any] | None = None
 
 
-def whole(record: Record, selftests: Sequence[Mapping[str, Any]] = ()) -> Whole:
+def view_record(record: Record, selftests: Sequence[Mapping[str, Any]] = ()) -> RecordView:
     """Everything about a record; of several self-tests that of its family and adapter, or of its family."""
     record = judged(record)
     summary = summarise(record)
     run = record.run
     mine = [one for one in selftests if one["family"] == run.family]
     exact = [one for one in mine if one["adapter"] == run.adapter]
-    return Whole(
+    return RecordView(
         summary=summary,
         causes=causes(summary.findings),
         combinations=combinations(record, summary),
         spreads=spreads(record),
         space=space(record),
-        spent=spent(record),
+        timing=timing(record),
         record=record,
         checks=checked(record),
         selftest=next(iter([*exact, *mine]), None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifier.analysis.findings import Finding, findings
+from verifier.analysis.bugs import Bug, find_bugs
 from verifier.analysis.rules import explain
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
@@ -46,11 +46,11 @@ def made_of(record: Record, path: str) -> Baseline:
         adapter=run.adapter,
         asked=narrowing(run.asked),
         ran=looked(record),
-        failures=tuple(_failure(one, record, wide) for one in findings(record, upstream=False)),
+        failures=tuple(_failure(one, record, wide) for one in find_bugs(record, upstream=False)),
     )
 
 
-def _failure(one: Finding, record: Record, wide: bool) -> KnownFailure:
+def _failure(one: Bug, record: Record, wide: bool) -> KnownFailure:
     check = one.entry.outcome.check
     failing = [record.cases[case] for case in one.cases]
     others = [

@@ -17,8 +17,8 @@ from verifier.commands.run import require_adapter
 from verifier.engine.environment import versions
 from verifier.engine.interrupts import Interrupts
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
+from verifier.output import pipe
 from verifier.record import files
-from verifier.report import pipe
 
 CASES = 12  # valid cases in the sample, where nothing was said
 
@@ -85,8 +85,8 @@ def bench(options: BenchOptions) -> ExitStatus:
     with Interrupts() as interrupts:
         interrupts.immediate = True  # what runs is ended on the way out, and nothing is lost but time
         figures, unmeasured = _measure(options, reference, specs)
+    from verifier.output import console
     from verifier.report import bench as page  # what is wrong with the command line is said before a printer is there
-    from verifier.report import console
 
     try:
         page.show(figures, console.standard_output(), every_check=options.every_check)

@@ -7,61 +7,64 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from verifier.analysis.not_started import Unrun
-from verifier.analysis.view import Whole
+from verifier.analysis.not_started import NotStarted
+from verifier.analysis.view import RecordView
 from verifier.errors import UsageError
+from verifier.output import pipe
 from verifier.record import files
-from verifier.report import github, junit, pipe
+from verifier.report import github, junit
 
 WORKSPACE, SUMMARY = "GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY"
 
 
-def leave(wholes: Sequence[Whole], *, junit_file: Path | None, on_github: bool, unrun: Sequence[Unrun] = ()) -> None:
+def leave(
+    views: Sequence[RecordView], *, junit_file: Path | None, on_github: bool, not_started: Sequence[NotStarted] = ()
+) -> None:
     """Write what was asked for of the records that a command tells of, once for all of them.
 
     Args:
-        wholes: of the records.
-        unrun: the adapters that were asked for and of which there is no record.
+        views: of the records.
+        not_started: the adapters that were asked for and of which there is no record.
         junit_file: where the JUnit XML goes.
         on_github: whether annotations go to the standard output, and the report into the step's summary.
 
     Raises:
         UsageError: a file cannot be written.
     """
-    if not wholes and not unrun:
+    if not views and not not_started:
         return
     unwritten = None
     if junit_file is not None:
         try:
-            files.put(junit.render(wholes, unrun), junit_file)
+            files.put(junit.render(views, not_started), junit_file)
         except UsageError as error:  # GitHub is told all the same
             unwritten = error
     if on_github:
-        _annotate(wholes, unrun)
-        if wholes:
-            _summarise(wholes)
+        _annotate(views, not_started)
+        if views:
+            _summarise(views)
     if unwritten is not None:
         raise unwritten
 
 
-def _annotate(wholes: Sequence[Whole], unrun: Sequence[Unrun]) -> None:
+def _annotate(views: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:
     workspace = Path(os.environ.get(WORKSPACE) or Path.cwd())
     try:
-        for line in github.commands(wholes, workspace, unrun):
+        for line in github.commands(views, workspace, not_started):
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:
         pipe.discard(sys.stdout)
 
 
-def _summarise(wholes: Sequence[Whole]) -> None:
+def _summarise(views: Sequence[RecordView]) -> None:
     """Append the report to the step's summary, which other commands of the step may have written to."""
     name = os.environ.get(SUMMARY)
     if not name:
         return
     try:
         before = os.path.getsize(name) if os.path.exists(name) else 0
-        made = github.step_summary(wholes, before)
+        made = github.step_summary(views, before)
         if made is None:
             print(f"verifier: the step's summary is full: nothing was added to {name!r}", file=sys.stderr)
             return

@@ -10,9 +10,9 @@ from verifier import record
 from verifier.analysis.changes import Changes
 from verifier.analysis.diff import compare
 from verifier.errors import ExitStatus, UsageError
-from verifier.output import text
+from verifier.output import pipe, text
 from verifier.record import files
-from verifier.report import changes_json, changes_markdown, pipe
+from verifier.report import changes_json, changes_markdown
 
 STANDARD_OUTPUT = Path("-")
 
@@ -65,7 +65,8 @@ def _tell(changes: Changes, options: DiffOptions) -> None:
     elif options.form == "markdown":
         sys.stdout.write(changes_markdown.render(changes))
     else:
-        from verifier.report import changes_terminal, console
+        from verifier.output import console
+        from verifier.report import changes_terminal
 
         changes_terminal.show(changes, console.standard_output())
 

@@ -114,7 +114,7 @@ def _kept(folder: Path, described: Space) -> tuple[Kept, ...]:
 
 
 def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
-    from verifier.report import console
+    from verifier.output import console
     from verifier.report.fuzzing import Picture, show_replayed
 
     with record.Writer(folder, of=(options.family, order.adapter)) as writer:

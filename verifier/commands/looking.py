@@ -72,7 +72,7 @@ def _look(
 
 def wanted(seen: Record) -> dict[str, tuple[str, ...]]:
     """The checks that are to be looked at, by case; those that the record has evidence of are left out."""
-    from verifier.analysis.findings import minimal_case
+    from verifier.analysis.bugs import minimal_case
 
     failing: dict[str, list[Entry]] = {}
     for entry in seen.entries:

@@ -28,8 +28,8 @@ from verifier.engine.events import (
 from verifier.engine.limits import Limits, defaults
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, VerifierError
+from verifier.output import pipe
 from verifier.record.known_failure import Baseline, Held
-from verifier.report import pipe
 
 if TYPE_CHECKING:
     from rich.console import Console

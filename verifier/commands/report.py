@@ -11,7 +11,7 @@ from typing import Any
 
 from verifier import record
 from verifier.analysis.summary import missing
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.commands import building
 from verifier.commands.run import REPORT_FILE, worst
 from verifier.errors import ExitStatus, UsageError, one_line
@@ -64,18 +64,18 @@ def report(paths: Sequence[Path], options: ReportOptions) -> ExitStatus:
     for path, test in zip(options.selftests, tests, strict=True):
         if test["family"] not in {one.run.family for one in records}:
             raise UsageError(f"{str(path)!r} is a self-test of {test['family']!r}, and no record is of that family")
-    wholes = [whole(one, tests) for one in records]
-    made = (html if options.form == "html" else markdown).render(wholes)
+    views = [view_record(one, tests) for one in records]
+    made = (html if options.form == "html" else markdown).render(views)
     if out is None:
         sys.stdout.write(made)
     else:
         files.put(made, out)
         print(out)
-    building.leave(wholes, junit_file=options.junit, on_github=options.github)
+    building.leave(views, junit_file=options.junit, on_github=options.github)
     lacking = [one for one in records if one.missing]
     for one in lacking:
         print(f"verifier: {text.line(_lacks(one), 4 * text.LINE_LIMIT)}", file=sys.stderr)
-    statuses = [one.summary.status for one in wholes] if options.gate else [ExitStatus.CONFORMS]
+    statuses = [one.summary.status for one in views] if options.gate else [ExitStatus.CONFORMS]
     return worst([*statuses, *(ExitStatus.INCONCLUSIVE for _ in lacking)])
 
 

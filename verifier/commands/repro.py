@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from verifier import record, scripts
-from verifier.analysis.findings import minimal_case
+from verifier.analysis.bugs import minimal_case
 from verifier.cases.spec import CaseSpec
 from verifier.commands.run import REPORTS, require_adapter
 from verifier.engine import inline
@@ -23,10 +23,10 @@ from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.output import text
+from verifier.output import console, text
 from verifier.record import files
 from verifier.record.case_description import difference
-from verifier.report import console, terminal
+from verifier.report import terminal
 
 STANDARD_OUTPUT = Path("-")
 

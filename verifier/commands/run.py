@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verifier import adapter, plugins, record
-from verifier.analysis.not_started import Unrun
+from verifier.analysis.not_started import NotStarted
 from verifier.cases.shards import dealt
 from verifier.cases.spec import CaseSpec
 from verifier.commands import selection
@@ -18,11 +18,11 @@ from verifier.commands.options import RunOptions, require_sense
 from verifier.commands.recording import recorded
 from verifier.engine import catalogue
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
+from verifier.output import pipe
 from verifier.record.known_failure import Baseline
-from verifier.report import pipe
 
 if TYPE_CHECKING:
-    from verifier.analysis.view import Whole
+    from verifier.analysis.view import RecordView
 
 # Printers and processes are imported where they are used: a wrong command line must fail at once.
 
@@ -60,16 +60,16 @@ def run(options: RunOptions) -> ExitStatus:
     if not wanted:
         return ExitStatus.CONFORMS
     statuses = []
-    told: list[Whole] = []
-    unrun: list[Unrun] = []
+    told: list[RecordView] = []
+    not_started: list[NotStarted] = []
     for reference in wanted:
         folder = folders[reference]
         try:
             one = _run_one(options, reference, specs, folder, baselines.get(reference))
         except VerifierError as error:
-            unrun.append(_unrun(options, reference, error.status, str(error)))
+            not_started.append(_not_started(options, reference, error.status, str(error)))
             if len(wanted) == 1:
-                _leave(options, told, unrun)
+                _leave(options, told, not_started)
                 raise
             # The other adapters are not to blame for this one.
             print(f"verifier: {error}", file=sys.stderr)
@@ -77,27 +77,29 @@ def run(options: RunOptions) -> ExitStatus:
         else:
             if one is None:
                 status = ExitStatus.INTERRUPTED
-                unrun.append(_unrun(options, reference, status, "interrupted before its first case"))
+                not_started.append(_not_started(options, reference, status, "interrupted before its first case"))
             else:
                 status = one.summary.status
                 told.append(one)
         statuses.append(status)
         if status is ExitStatus.INTERRUPTED:
             break
-    unrun += [_unrun(options, one, ExitStatus.INTERRUPTED, "interrupted before it") for one in wanted[len(statuses) :]]
-    _leave(options, told, unrun)
+    not_started += [
+        _not_started(options, one, ExitStatus.INTERRUPTED, "interrupted before it") for one in wanted[len(statuses) :]
+    ]
+    _leave(options, told, not_started)
     return worst(statuses)
 
 
-def _unrun(options: RunOptions, reference: str, status: ExitStatus, reason: str) -> Unrun:
-    return Unrun(family=options.family, adapter=reference, status=status, reason=reason)
+def _not_started(options: RunOptions, reference: str, status: ExitStatus, reason: str) -> NotStarted:
+    return NotStarted(family=options.family, adapter=reference, status=status, reason=reason)
 
 
-def _leave(options: RunOptions, told: Sequence[Whole], unrun: Sequence[Unrun]) -> None:
+def _leave(options: RunOptions, told: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:
     if options.junit is not None or options.github:
         from verifier.commands import building
 
-        building.leave(told, junit_file=options.junit, on_github=options.github, unrun=unrun)
+        building.leave(told, junit_file=options.junit, on_github=options.github, not_started=not_started)
 
 
 def worst(statuses: Sequence[ExitStatus]) -> ExitStatus:
@@ -198,22 +200,23 @@ def result_folders(options: RunOptions, references: Sequence[str]) -> list[Path]
 
 def _run_one(
     options: RunOptions, reference: str, specs: tuple[CaseSpec, ...], folder: Path, baseline: Baseline | None
-) -> Whole | None:
+) -> RecordView | None:
     """What came of it; None where it was interrupted before its first case."""
-    from verifier.report import console
+    from verifier.output import console
 
     path = recorded(options, reference, specs, folder, baseline, console.standard_error())
     return None if path is None else show(path, folder, options.slowest)
 
 
-def show(path: Path, folder: Path, slow: int) -> Whole:
+def show(path: Path, folder: Path, slow: int) -> RecordView:
     """Tell what the record says, and give it back; the terminal hears it whatever becomes of the page."""
     from verifier.analysis import view
+    from verifier.output import console
     from verifier.record import files
-    from verifier.report import console, html, slowest, terminal
+    from verifier.report import html, terminal
 
     kept = record.read(path)
-    everything = view.whole(kept)
+    everything = view.view_record(kept)
     found = everything.summary
     page = folder / REPORT_FILE
     unwritten = None
@@ -224,7 +227,7 @@ def show(path: Path, folder: Path, slow: int) -> Whole:
     out = console.standard_output()
     try:
         terminal.show(found, out)
-        slowest.show(kept, slow, out)
+        terminal.show_slowest(kept, slow, out)
         out.print(f"record  {path}" + (f"\nreport  {page}" if unwritten is None else ""), soft_wrap=True)
         terminal.show_verdict(found, out)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""How outcomes read: the words for verdicts, what a check said, and an error beside its bound."""
+"""How outcomes read: the words and shapes for verdicts, what a check said, and an error beside its bound."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ VERDICT_WORDS: Mapping[Verdict, str] = {
     Verdict.SKIP: "n/a",
     Verdict.UPSTREAM: "upstream",
     Verdict.KNOWN: "known",
+}
+
+# A shape for each verdict, so that none is told by colour alone.
+VERDICT_SHAPES: Mapping[Verdict, str] = {
+    Verdict.PASS: "✓",
+    Verdict.REDUCED: "≈",
+    Verdict.FAIL: "✗",
+    Verdict.ERROR: "!",
+    Verdict.CRASH: "☠",
+    Verdict.TIMEOUT: "◷",
+    Verdict.SKIP: "–",
+    Verdict.UPSTREAM: "↑",
+    Verdict.KNOWN: "◇",
 }
 
 

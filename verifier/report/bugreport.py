@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from verifier.analysis.findings import Finding
+from verifier.analysis.bugs import Bug
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
@@ -14,7 +14,7 @@ from verifier.record import RunLine
 _DETAIL_LIMIT = 3_000
 
 
-def bug_report(finding: Finding, run: RunLine) -> str:
+def bug_report(finding: Bug, run: RunLine) -> str:
     """What a maintainer needs: what is wrong, for which configs, where it starts, and how to see it."""
     outcome, spec = finding.entry.outcome, finding.smallest
     upstream = outcome.verdict is Verdict.UPSTREAM

@@ -14,8 +14,8 @@ from verifier.analysis.summary import Tally
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.output import text
+from verifier.output.console import show_facts
 from verifier.report import changes_words as words
-from verifier.report import fields
 
 # More is read in the JSON, not in a terminal.
 MOST_FAILURES, MOST_IN_A_LIST, MOST_DIFFERENCES = 20, 12, 20
@@ -59,7 +59,7 @@ def _show_header(changes: Changes, console: Console) -> None:
         facts["…"] = f"and {text.plural(left, 'more difference')}"
     facts["checks in OLD only"] = words.names(changes.only_old_checks)
     facts["checks in NEW only"] = words.names(changes.only_new_checks)
-    fields.show(facts, console, indent=0)
+    show_facts(facts, console, indent=0)
     console.print()
 
 
@@ -70,7 +70,7 @@ def _show_failures(failures: Sequence[Change], kind: Kind, console: Console) -> 
     for number, one in enumerate(failures[:MOST_FAILURES], start=1):
         console.print(_head(number, one))
         outcome = one.entry.outcome
-        fields.show(
+        show_facts(
             {
                 "where": outcome.where,
                 "measured": wording.against_bound(outcome),

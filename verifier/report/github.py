@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from verifier.analysis.accepted import Accepted
-from verifier.analysis.findings import Finding
-from verifier.analysis.not_started import Unrun
+from verifier.analysis.bugs import Bug
+from verifier.analysis.not_started import NotStarted
 from verifier.analysis.side_by_side import names
 from verifier.analysis.summary import Summary, gating
-from verifier.analysis.view import Whole
+from verifier.analysis.view import RecordView
 from verifier.checks import blame
 from verifier.errors import ExitStatus
 from verifier.judging import wording
@@ -63,16 +63,16 @@ def _property(one: str) -> str:
     return _data(one).replace(":", "%3A").replace(",", "%2C")
 
 
-def commands(wholes: Sequence[Whole], workspace: Path, unrun: Sequence[Unrun] = ()) -> list[str]:
+def commands(views: Sequence[RecordView], workspace: Path, not_started: Sequence[NotStarted] = ()) -> list[str]:
     """The lines for the standard output: first what makes an adapter not conform, then what is upstream.
 
     Args:
-        wholes: of the records that the step tells of.
+        views: of the records that the step tells of.
         workspace: where the repository is.
-        unrun: the adapters of which there is none.
+        not_started: the adapters of which there is none.
     """
-    errors, notices = [_of_unrun(one) for one in unrun], list[Annotation]()
-    for one, name in zip(wholes, names(wholes), strict=True):
+    errors, notices = [_of_not_started(one) for one in not_started], list[Annotation]()
+    for one, name in zip(views, names(views), strict=True):
         summary, named = one.summary, text.line(name, 100)
         mine = [_of_finding(finding, "error", named, workspace) for finding in summary.findings]
         mine += [_of_entry(entry, summary, named, workspace) for entry in _stale(summary)]
@@ -82,7 +82,7 @@ def commands(wholes: Sequence[Whole], workspace: Path, unrun: Sequence[Unrun] = 
     return [one.command for kind in (errors, notices) for one in _few(kind)]
 
 
-def _of_unrun(one: Unrun) -> Annotation:
+def _of_not_started(one: NotStarted) -> Annotation:
     title = f"{text.STATUS_WORDS[one.status]} ({text.line(one.family, 80)} × {text.line(one.adapter, 80)})"
     return Annotation(kind="error", title=title, message=[text.line(one.reason)])
 
@@ -102,7 +102,7 @@ def _few(all_: Sequence[Annotation]) -> Iterable[Annotation]:
     return [*shown, Annotation(kind=all_[0].kind, title=f"… and {left:,} more", message=(said,))]
 
 
-def _of_finding(one: Finding, kind: str, name: str, workspace: Path) -> Annotation:
+def _of_finding(one: Bug, kind: str, name: str, workspace: Path) -> Annotation:
     outcome = one.entry.outcome
     title = f"{text.line(outcome.check, 80)} {wording.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of "
     return Annotation(
@@ -187,12 +187,12 @@ def _line_of(path: Path, word: str) -> int:
     return next((number for number, line in enumerate(lines, start=1) if word.encode() in line), 1)
 
 
-def step_summary(wholes: Sequence[Whole], before: int) -> str | None:
+def step_summary(views: Sequence[RecordView], before: int) -> str | None:
     """The Markdown report for the step's summary; None where there is no room left for one.
 
     Args:
-        wholes: of the records that the step tells of.
+        views: of the records that the step tells of.
         before: how many bytes the summary has already.
     """
     room = min(markdown.MOST_BYTES, SUMMARY_BYTES - before)
-    return None if room < LEAST_SUMMARY else markdown.render(wholes, most=room)
+    return None if room < LEAST_SUMMARY else markdown.render(views, most=room)

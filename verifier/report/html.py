@@ -13,10 +13,10 @@ import jinja2
 from markupsafe import Markup
 
 from verifier.analysis import parity
-from verifier.analysis.findings import Finding
-from verifier.analysis.side_by_side import names, together
+from verifier.analysis.bugs import Bug
+from verifier.analysis.side_by_side import names, side_by_side
 from verifier.analysis.summary import Summary
-from verifier.analysis.view import Whole
+from verifier.analysis.view import RecordView
 from verifier.judging import wording
 from verifier.judging.evidence import Ladder
 from verifier.judging.outcome import Verdict
@@ -24,8 +24,7 @@ from verifier.output import text
 from verifier.record.fuzz_finding import passing
 from verifier.report import drawing, terminal
 from verifier.report.bugreport import bug_report
-from verifier.report.packed import Packed, packed
-from verifier.report.shapes import SHAPES
+from verifier.report.embedded_data import EmbeddedData, embed_data
 
 # Of more of each a page has the first in full, and says how many there are.
 MOST_ARTICLES = 100
@@ -44,7 +43,7 @@ class Page:
     """A record's part of the page.
 
     Attributes:
-        whole: what it says.
+        view: what it says.
         name: family, adapter and version, and what tells it from another record of these.
         id: of its section.
         prefix: of the ids in it: nothing for the first record, so that a case's or a failure's address is its id.
@@ -54,18 +53,18 @@ class Page:
         opened: the fingerprints of the first finding of each of these cases that names a place of its ladder.
     """
 
-    whole: Whole
+    view: RecordView
     name: str
     id: str
     prefix: str
     targets: Mapping[str, str]
     ladders: tuple[Ladder, ...]
-    embedded: Packed
+    embedded: EmbeddedData
     opened: frozenset[str]
 
     @property
     def summary(self) -> Summary:
-        return self.whole.summary
+        return self.view.summary
 
     @property
     def path(self) -> str:
@@ -77,7 +76,7 @@ class Page:
         return shlex.quote(str(self.summary.path.parent))
 
 
-def render(wholes: Sequence[Whole]) -> str:
+def render(views: Sequence[RecordView]) -> str:
     """The page for one record or several; the same bytes for the same records."""
     style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
     return (
@@ -86,9 +85,9 @@ def render(wholes: Sequence[Whole]) -> str:
         .render(
             pages=[
                 _page(one, name, number)
-                for number, (one, name) in enumerate(zip(wholes, names(wholes), strict=True), start=1)
+                for number, (one, name) in enumerate(zip(views, names(views), strict=True), start=1)
             ],
-            together=together(wholes),
+            together=side_by_side(views),
             style=style,
             style_hash=_hash(style),
             script=script,
@@ -97,7 +96,7 @@ def render(wholes: Sequence[Whole]) -> str:
     )
 
 
-def _page(one: Whole, name: str, number: int) -> Page:
+def _page(one: RecordView, name: str, number: int) -> Page:
     prefix = "" if number == 1 else f"r{number}-"
     findings = (*one.summary.findings, *one.summary.upstream)
     entries = one.summary.baselined.entries if one.summary.baselined else ()
@@ -105,18 +104,18 @@ def _page(one: Whole, name: str, number: int) -> Page:
     known = {entry.number: f"{prefix}known-{text.anchor(entry.failure.fingerprint)}" for entry in entries}
     ladders = {finding.smallest.id: finding.ladder for finding in one.summary.findings if finding.ladder is not None}
     return Page(
-        whole=one,
+        view=one,
         name=name,
         id=f"r{number}",
         prefix=prefix,
         targets={finding.number: f"{prefix}{text.anchor(finding.fingerprint)}" for finding in findings} | known,
         ladders=tuple(ladders.values()),
-        embedded=packed(one.record),
+        embedded=embed_data(one.record),
         opened=frozenset(_first_of_each_case(one.summary.findings)),
     )
 
 
-def _first_of_each_case(findings: Iterable[Finding]) -> Iterator[str]:
+def _first_of_each_case(findings: Iterable[Bug]) -> Iterator[str]:
     seen: set[str] = set()
     for one in findings:
         if one.ladder is None or one.smallest.id in seen:
@@ -157,7 +156,7 @@ def _environment() -> jinja2.Environment:
         "looked": terminal.looked,
         "words": wording.VERDICT_WORDS,
         "statuses": text.STATUS_WORDS,
-        "shapes": SHAPES,
+        "shapes": wording.VERDICT_SHAPES,
         "verdicts": tuple(Verdict),
         "drawing": drawing,
         "parity_range": (parity.LOWEST, parity.HIGHEST),

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from verifier.analysis.accepted import Accepted
+from verifier.analysis.bugs import Bug
 from verifier.analysis.checked import Checked
-from verifier.analysis.findings import Finding
-from verifier.analysis.not_started import Unrun
+from verifier.analysis.not_started import NotStarted
 from verifier.analysis.summary import Summary, gating
-from verifier.analysis.view import Whole
+from verifier.analysis.view import RecordView
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
@@ -34,12 +34,12 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 _FAILURES = ("failure", "error", "skipped")
 
 
-def render(wholes: Sequence[Whole], unrun: Sequence[Unrun] = ()) -> str:
+def render(views: Sequence[RecordView], not_started: Sequence[NotStarted] = ()) -> str:
     """One record or several, and the adapters of which there is none; the same text for the same records."""
     root = ElementTree.Element("testsuites", name="verifier")
-    for one, prefix in zip(wholes, _prefixes(wholes), strict=True):
+    for one, prefix in zip(views, _prefixes(views), strict=True):
         root.extend(_suites(one, prefix))
-    root.extend(_unrun(one) for one in unrun)
+    root.extend(_not_started(one) for one in not_started)
     suites = list(root)
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.attrib[name]) for suite in suites)))
@@ -48,10 +48,10 @@ def render(wholes: Sequence[Whole], unrun: Sequence[Unrun] = ()) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _prefixes(wholes: Sequence[Whole]) -> list[str]:
+def _prefixes(views: Sequence[RecordView]) -> list[str]:
     """`verifier.FAMILY.ADAPTER`, with a number for the second of one adapter."""
     found: list[str] = []
-    for one in wholes:
+    for one in views:
         run = one.summary.run
         prefix = f"verifier.{_name(run.family)}.{_name(run.adapter)}"
         same = sum(name == prefix or name.startswith(f"{prefix}-") for name in found)
@@ -59,7 +59,7 @@ def _prefixes(wholes: Sequence[Whole]) -> list[str]:
     return found
 
 
-def _unrun(one: Unrun) -> ElementTree.Element:
+def _not_started(one: NotStarted) -> ElementTree.Element:
     """A suite with a test case that says so: what was asked for and did not run is never green."""
     prefix = f"verifier.{_name(one.family)}.{_name(one.adapter)}"
     case = _element("testcase", classname=f"{prefix}.run", name="run.verdict", time=_seconds(0.0))
@@ -76,7 +76,7 @@ def _name(one: str) -> str:
     return _NOT_IN_A_NAME.sub("_", text.line(one, 80))
 
 
-def _suites(one: Whole, prefix: str) -> Iterable[ElementTree.Element]:
+def _suites(one: RecordView, prefix: str) -> Iterable[ElementTree.Element]:
     areas: dict[str, list[ElementTree.Element]] = {}
     for check in one.checks:
         areas.setdefault(check.area, []).append(_case(check, one.summary, f"{prefix}.{_name(check.area)}"))
@@ -142,7 +142,7 @@ def _case(check: Checked, summary: Summary, classname: str) -> ElementTree.Eleme
     return case
 
 
-def _failure(findings: Sequence[Finding]) -> ElementTree.Element:
+def _failure(findings: Sequence[Bug]) -> ElementTree.Element:
     """All failures of a check in one element: `failure` where any is a difference, else `error`."""
     verdicts = [one.entry.outcome.verdict for one in findings]
     cases = len({case for one in findings for case in one.cases})
@@ -164,7 +164,7 @@ def _failure(findings: Sequence[Finding]) -> ElementTree.Element:
     )
 
 
-def _described(one: Finding) -> str:
+def _described(one: Bug) -> str:
     outcome = one.entry.outcome
     title = (
         f"{one.number}  {wording.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of {_cases(one.ran)}, "

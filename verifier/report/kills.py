@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from verifier import family as families
-from verifier.output import text
+from verifier.output import pipe, text
+from verifier.output.console import standard_output
 from verifier.record.case_description import same_value
-from verifier.report import pipe
-from verifier.report.console import standard_output
 
 if TYPE_CHECKING:
     from verifier.faults.selftest import Kill

@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from verifier.analysis.bugs import Bug
 from verifier.analysis.causes import Cause
-from verifier.analysis.findings import Finding
 from verifier.analysis.rows import Cell, Row
-from verifier.analysis.side_by_side import Together, names, together
+from verifier.analysis.side_by_side import SideBySide, names, side_by_side
 from verifier.analysis.summary import Summary, Tally
-from verifier.analysis.view import Whole
+from verifier.analysis.view import RecordView
 from verifier.judging import wording
 from verifier.output import text
 from verifier.record.fuzz_finding import passing
 from verifier.report import terminal
 from verifier.report.bugreport import code, escaped, fenced
-from verifier.report.shapes import SHAPES
 
 MOST_BYTES = 1_000_000
 MOST_ROWS, MOST_FINDINGS, MOST_TALLIES, MOST_CAUSES = 60, 50, 12, 25
@@ -27,19 +26,19 @@ _SPARE = 100  # to close what is open where it is cut
 _CUT = "\n\n… cut here, because a job's summary may not be longer; the HTML report has all of it.\n"
 
 
-def render(wholes: Sequence[Whole], most: int | None = None) -> str:
+def render(views: Sequence[RecordView], most: int | None = None) -> str:
     """One record or several; the same text for the same records.
 
     Args:
-        wholes: of the records.
+        views: of the records.
         most: how many bytes it may have, where that is fewer than a job's summary may.
     """
     most = MOST_BYTES if most is None else most
     parts = []
-    beside = together(wholes)
+    beside = side_by_side(views)
     if beside is not None:
-        parts.append(_together(beside, wholes))
-    parts += [_record(one, name) for one, name in zip(wholes, names(wholes), strict=True)]
+        parts.append(_together(beside, views))
+    parts += [_record(one, name) for one, name in zip(views, names(views), strict=True)]
     made = "\n\n".join(parts).rstrip() + "\n"
     if len(made.encode()) <= most:
         return made
@@ -49,7 +48,7 @@ def render(wholes: Sequence[Whole], most: int | None = None) -> str:
     return kept + "\n\n</details>" * open_ + _CUT  # a line that is cut in two might leave a table or a code open
 
 
-def _record(one: Whole, name: str) -> str:
+def _record(one: RecordView, name: str) -> str:
     summary, run = one.summary, one.summary.run
     sections = [
         f"## {escaped(name)}",
@@ -96,7 +95,7 @@ def _causes(causes: Sequence[Cause]) -> str:
     return _section("Why", _table(("rule", "starts at", "cases", "checks"), rows), len(causes) - len(rows))
 
 
-def _explained(one: Cause | Finding) -> str:
+def _explained(one: Cause | Bug) -> str:
     if one.rule is None:
         return escaped(one.explanation)
     nearly = "" if one.rule.exact else "nearly "
@@ -129,15 +128,15 @@ def _values(values: tuple[Any, ...] | None) -> str:
 def _cell(cell: Cell) -> str:
     if cell.verdict is None:
         return "·"
-    return " ".join([f"{SHAPES[cell.verdict]} {wording.VERDICT_WORDS[cell.verdict]}", *cell.findings])
+    return " ".join([f"{wording.VERDICT_SHAPES[cell.verdict]} {wording.VERDICT_WORDS[cell.verdict]}", *cell.findings])
 
 
-def _findings(findings: Sequence[Finding], title: str) -> str:
+def _findings(findings: Sequence[Bug], title: str) -> str:
     blocks = [_finding(one) for one in findings[:MOST_FINDINGS]]
     return _section(title, "\n\n".join(blocks), len(findings) - len(blocks))
 
 
-def _finding(one: Finding) -> str:
+def _finding(one: Bug) -> str:
     outcome = one.entry.outcome
     facts = {
         "where": code(outcome.where) if outcome.where else None,
@@ -178,7 +177,7 @@ def _baselined(summary: Summary) -> str:
     return _section("Known failures", "\n\n".join(part for part in parts if part), len(found.entries) - len(rows))
 
 
-def _parity(one: Whole) -> str:
+def _parity(one: RecordView) -> str:
     rows = [
         (
             escaped(spread.check),
@@ -194,7 +193,7 @@ def _parity(one: Whole) -> str:
     return _folded("Parity: error over bound", table)
 
 
-def _space(one: Whole) -> str:
+def _space(one: RecordView) -> str:
     space = one.space
     lines = [f"{space.met} of {text.plural(space.pairs, 'pair')} of flags' values are in some valid case."]
     lines += [
@@ -214,7 +213,7 @@ def _tallies(tallies: Sequence[Tally], title: str) -> str:
     return _section(title, _table(("count", "why", "checks"), rows), len(tallies) - len(rows))
 
 
-def _selftest(one: Whole) -> str:
+def _selftest(one: RecordView) -> str:
     if one.selftest is None:
         return ""
     verdicts = [kill["verdict"] for kill in one.selftest["kills"]]
@@ -222,17 +221,17 @@ def _selftest(one: Whole) -> str:
     return f"### Self-test\n\n{text.plural(len(verdicts), 'pair')} of planted fault and check: {counts}."
 
 
-def _time(one: Whole) -> str:
+def _time(one: RecordView) -> str:
     rows = [
         (escaped(cost.check), f"{cost.runs:,}", text.duration(cost.total), text.duration(cost.median))
-        for cost in one.spent.checks[:MOST_TALLIES]
+        for cost in one.timing.checks[:MOST_TALLIES]
     ]
     return _folded("Time: the dearest checks", _table(("check", "runs", "in all", "median"), rows))
 
 
-def _together(beside: Together, wholes: Sequence[Whole]) -> str:
-    called = [escaped(name) for name in names(wholes)]
-    verdicts = ("verdict", *(text.STATUS_WORDS[one.summary.status] for one in wholes))
+def _together(beside: SideBySide, views: Sequence[RecordView]) -> str:
+    called = [escaped(name) for name in names(views)]
+    verdicts = ("verdict", *(text.STATUS_WORDS[one.summary.status] for one in views))
     areas = [(escaped(area), *map(_cell, cells)) for area, cells in beside.areas.items()]
     shared = [
         (code(one.fingerprint), escaped(one.check), *("–" if count is None else f"{count:,}" for count in one.cases))

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from verifier.analysis.findings import Finding
+from verifier.analysis.bugs import Bug
 from verifier.analysis.rows import Cell, Row
 from verifier.analysis.summary import Summary
-from verifier.analysis.view import Whole
+from verifier.analysis.view import RecordView
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.report import terminal
-from verifier.report.shapes import SHAPES
 
 # More is in the report.
 MOST_ROWS, MOST_FINDINGS = 40, 12
@@ -33,7 +32,7 @@ _COLOURS: Mapping[Verdict, str] = {
 }
 
 
-def render(one: Whole) -> str:
+def render(one: RecordView) -> str:
     """The fragment; whatever comes from outside is escaped."""
     summary = one.summary
     run = summary.run
@@ -78,11 +77,11 @@ def _row(row: Row, summary: Summary) -> Markup:
 def _cell(cell: Cell | None) -> Markup:
     if cell is None or cell.verdict is None:
         return Markup("<td>·</td>")
-    words = " ".join([SHAPES[cell.verdict], wording.VERDICT_WORDS[cell.verdict], *cell.findings[:4]])
+    words = " ".join([wording.VERDICT_SHAPES[cell.verdict], wording.VERDICT_WORDS[cell.verdict], *cell.findings[:4]])
     return Markup('<td style="color: {}">{}</td>').format(_COLOURS[cell.verdict], words)
 
 
-def _findings(findings: tuple[Finding, ...]) -> Markup:
+def _findings(findings: tuple[Bug, ...]) -> Markup:
     items = Markup("").join(
         Markup("<li><code>{}</code> {} {}{}: {}</li>").format(
             one.fingerprint,

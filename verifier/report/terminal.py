@@ -12,15 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from verifier.analysis.accepted import Baselined
+from verifier.analysis.bugs import Bug
 from verifier.analysis.causes import causes
-from verifier.analysis.findings import Finding
 from verifier.analysis.rows import Cell, Row
 from verifier.analysis.summary import Summary, Tally, gating
+from verifier.analysis.timing import slowest
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
-from verifier.report import fields
+from verifier.output.console import show_facts
+from verifier.record import Record
 
 # More is read in the report, not in a terminal.
 MAX_FINDINGS = 20
@@ -107,8 +109,8 @@ def reasons(summary: Summary) -> str:
     if summary.upstream:
         gates = f", which {_gate(len(summary.upstream))}" if Verdict.UPSTREAM in gated else ""
         said.append(text.plural(len(summary.upstream), "upstream finding") + gates)
-    if summary.unrun:
-        said.append(f"{text.plural(summary.unrun, 'case')} never run")
+    if summary.not_started:
+        said.append(f"{text.plural(summary.not_started, 'case')} never run")
     return ", ".join(said)
 
 
@@ -124,11 +126,26 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         line.append(f"  {measured}", style="dim")
     console.print(line)
     if outcome.verdict.is_finding or outcome.verdict is Verdict.REDUCED:
-        fields.show({"where": outcome.where, "said": wording.said(outcome), "in": outcome.site}, console)
+        show_facts({"where": outcome.where, "said": wording.said(outcome), "in": outcome.site}, console)
     elif outcome.message:
-        fields.show({"": outcome.message}, console)
+        show_facts({"": outcome.message}, console)
     if outcome.verdict.gates and outcome.detail:
         console.print(Padding(Text(text.detail(outcome.detail), style="dim"), (0, 0, 0, 10), expand=False))
+
+
+def show_slowest(record: Record, most: int, console: Console) -> None:
+    """Print at most that many cases, the slowest first, each with the check that took most of its time."""
+    found = slowest(record, most)
+    if not found:
+        return
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    for one in found:
+        most_of_it = f"; {one.check} took {text.duration(one.of_check)}" if one.check else ""
+        grid.add_row(text.duration(one.seconds), one.case, Text(text.line(one.name) + most_of_it))
+    console.print(Text("Slowest cases", style="bold"))
+    console.print(Padding(grid, (0, 0, 1, 2), expand=False))
 
 
 def _show_matrix(summary: Summary, console: Console) -> None:
@@ -200,7 +217,7 @@ def _numbers(findings: Sequence[str], most: int = 4) -> str:
     return ",".join(findings[:most]) + ("…" if len(findings) > most else "")
 
 
-def _show_causes(findings: Sequence[Finding], console: Console) -> None:
+def _show_causes(findings: Sequence[Bug], console: Console) -> None:
     """What explains many failures, where several are explained alike or some are not shown."""
     found = causes(findings)
     if len(found) == len(findings) <= MAX_FINDINGS:
@@ -214,13 +231,13 @@ def _show_causes(findings: Sequence[Finding], console: Console) -> None:
         line.append(f"at {text.line(cause.place, 100)}" if cause.place else "nowhere in particular", "bold")
         line.append(f"  ({numbers})", "dim")
         console.print(line)
-        fields.show({"rule": cause.explanation}, console)
+        show_facts({"rule": cause.explanation}, console)
     if len(found) > MAX_CAUSES:
         console.print(f"     … and {len(found) - MAX_CAUSES} more in the report")
     console.print()
 
 
-def _show_findings(findings: Sequence[Finding], title: str, console: Console) -> None:
+def _show_findings(findings: Sequence[Bug], title: str, console: Console) -> None:
     if not findings:
         return
     console.print(Text(title, style="bold underline"))
@@ -231,7 +248,7 @@ def _show_findings(findings: Sequence[Finding], title: str, console: Console) ->
         head.append(f"  {wording.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[outcome.verdict])
         head.append(f"  {len(finding.cases)} of {text.plural(finding.ran, 'case')}")
         console.print(head)
-        fields.show(finding.facts, console)
+        show_facts(finding.facts, console)
     if len(findings) > MAX_FINDINGS:
         console.print(f"     … and {len(findings) - MAX_FINDINGS} more in the report")
     console.print()
@@ -249,7 +266,7 @@ def _show_baselined(found: Baselined | None, console: Console) -> None:
         head.append(f"{text.line(one.failure.fingerprint)} {text.line(one.failure.check)}", style="bold")
         head.append(f"  {one.words}", style="bold red")
         console.print(head)
-        fields.show(
+        show_facts(
             {
                 "said": one.settled.said,
                 "rule": one.failure.rule or None,

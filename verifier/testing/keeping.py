@@ -180,8 +180,8 @@ def _engine(reference: str, *, isolated: bool, is_object: bool) -> Callable[[Pla
 
 
 def _report(kept: record.Record) -> None:
-    from verifier.analysis.view import whole
+    from verifier.analysis.view import view_record
     from verifier.record import files
     from verifier.report import html
 
-    files.put(html.render([whole(kept)]), kept.path.with_name(REPORT_FILE))
+    files.put(html.render([view_record(kept)]), kept.path.with_name(REPORT_FILE))

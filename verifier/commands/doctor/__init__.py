@@ -8,8 +8,8 @@ from pathlib import Path
 
 from verifier.commands.doctor.diagnosing import diagnose
 from verifier.errors import ExitStatus
+from verifier.output import pipe
 from verifier.record import files
-from verifier.report import pipe
 
 STANDARD_OUTPUT = Path("-")
 
@@ -34,7 +34,7 @@ def doctor(family: str | None, adapters: tuple[str, ...], json_file: Path | None
             sys.stdout.write(text)
         else:
             from verifier.commands.doctor import printing as page
-            from verifier.report import console
+            from verifier.output import console
 
             page.show(found, console.standard_output())
         sys.stdout.flush()

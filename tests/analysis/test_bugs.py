@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_records import ladder, looked_at, outcome, rows_fail, rung, specs, with_looks, wrong
 
-from verifier.analysis.findings import Neighbour, findings
+from verifier.analysis.bugs import Neighbour, find_bugs
 from verifier.judging.outcome import Verdict
 from verifier.record.case_description import difference, plainest
 
@@ -32,7 +32,7 @@ def _failing(verdict=Verdict.FAIL, when=lambda config: config["bias"]):
 
 
 def _the_finding(record, upstream=False):
-    (finding,) = findings(record, upstream=upstream)
+    (finding,) = find_bugs(record, upstream=upstream)
     return finding
 
 
@@ -57,7 +57,7 @@ def test_another_failure_next_to_it_is_told_from_the_same(make):
             return None
         return outcome(check, Verdict.FAIL, where=Z if spec.config["alibi"] else Q)
 
-    first, other = findings(make(specs(), fails), upstream=False)
+    first, other = find_bugs(make(specs(), fails), upstream=False)
     assert {first.entry.outcome.where, other.entry.outcome.where} == {Q, Z}
     found = first if first.entry.outcome.where == Q else other
     assert [(one.verdict, one.same) for one in found.around if one.flag == "alibi"] == [(Verdict.FAIL, False)]
@@ -137,7 +137,7 @@ def test_where_none_passes_its_rule_tells_it_from_other_failures_and_says_so(mak
     def fails(spec, check):
         return outcome(check, Verdict.FAIL, where=Q if spec.config["bias"] else Z) if check == "qkv.rows" else None
 
-    found = {one.entry.outcome.where: one for one in findings(make(specs(), fails), upstream=False)}
+    found = {one.entry.outcome.where: one for one in find_bugs(make(specs(), fails), upstream=False)}
     assert found[Q].explanation == "bias (none passes; this failure in 6 of 6, another in 6 of 6)"
     assert found[Z].explanation == "not bias (none passes; this failure in 6 of 6, another in 6 of 6)"
     assert {(one.ran, one.passes) for one in found.values()} == {(12, 0)}
@@ -178,7 +178,7 @@ def test_failures_of_one_check_are_in_the_order_of_how_many_cases_they_are_in(ma
         few = spec.config["kv_heads"] == 4
         return outcome(check, Verdict.FAIL, where=Z if few else Q) if check == "qkv.rows" else None
 
-    found = findings(make(specs(), fails), upstream=False)
+    found = find_bugs(make(specs(), fails), upstream=False)
     assert [(one.number, one.entry.outcome.where, len(one.cases)) for one in found] == [("1", Q, 8), ("2", Z, 4)]
 
 
@@ -195,7 +195,7 @@ def test_a_failure_of_a_check_that_the_record_does_not_name_comes_last(make):
     def fails(spec, check):
         return outcome(check, Verdict.FAIL, where=Q) if check in ("build.adapter", "qkv.rows") else None
 
-    found = findings(make(specs(), fails, checks=[{"id": "qkv.rows", "doc": "Proof."}]), upstream=False)
+    found = find_bugs(make(specs(), fails, checks=[{"id": "qkv.rows", "doc": "Proof."}]), upstream=False)
     assert [(one.entry.outcome.check, one.proves) for one in found] == [("qkv.rows", "Proof."), ("build.adapter", "")]
 
 

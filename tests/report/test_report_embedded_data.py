@@ -12,13 +12,13 @@ import pytest
 from made_records import CHECKS, DIMS, FLAGS, outcome, rows_fail, specs
 
 from verifier.analysis.parity import ratio
-from verifier.analysis.view import whole
+from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import RECORDED, Outcome, Verdict
 from verifier.output import text
 from verifier.record import EndLine, Entry, Record, RunLine
 from verifier.report import html
-from verifier.report.packed import LETTERS, LEVELS, LIMIT, NOTHING, packed, unpacked
+from verifier.report.embedded_data import LETTERS, LEVELS, LIMIT, NOTHING, embed_data, extract_data
 
 FIRST, LOWEST, HIGHEST = "!", -5.0, 4.0  # as page.js reads them
 VERDICTS = {letter: verdict for verdict, letter in LETTERS.items()}
@@ -28,7 +28,7 @@ class _Read:
     """Packed data as the page's script reads it."""
 
     def __init__(self, data):
-        self.columns = unpacked(data)
+        self.columns = extract_data(data)
         self.places = {case: place for place, case in enumerate(self.columns["ids"])}
         self.notes = {(check, case): note for check, case, *note in self.columns["notes"]}
 
@@ -75,7 +75,7 @@ def mixed(make):
 
 
 def test_every_case_comes_back(mixed):
-    found = _Read(packed(mixed).data)
+    found = _Read(embed_data(mixed).data)
     assert found.columns["ids"] == list(mixed.cases)
     for case, spec in mixed.cases.items():
         place = found.places[case]
@@ -86,7 +86,7 @@ def test_every_case_comes_back(mixed):
 
 
 def test_every_outcome_comes_back(mixed):
-    found = _Read(packed(mixed).data)
+    found = _Read(embed_data(mixed).data)
     outcomes = {(entry.outcome.check, entry.case): entry for entry in mixed.entries}
     assert {entry.outcome.verdict for entry in mixed.entries} == set(RECORDED)
     for check, case in itertools.product(CHECKS, mixed.cases):
@@ -101,7 +101,7 @@ def test_every_outcome_comes_back(mixed):
 
 
 def test_every_error_comes_back_to_a_tenth_of_an_order_of_magnitude(mixed):
-    found = _Read(packed(mixed).data)
+    found = _Read(embed_data(mixed).data)
     for entry in mixed.entries:
         wanted = min(max(math.log10(ratio(entry.outcome)), LOWEST), HIGHEST)
         assert found.error(entry.outcome.check, entry.case) == pytest.approx(wanted, abs=0.05 + 1e-9)
@@ -123,19 +123,19 @@ def test_every_error_comes_back_to_a_tenth_of_an_order_of_magnitude(mixed):
 )
 def test_an_error_is_a_letter(make, measured, bound, magnitude):
     record = make(specs()[:1], lambda spec, check: outcome(check, measured=measured, bound=bound))
-    assert _Read(packed(record).data).error("qkv.rows", specs()[0].id) == pytest.approx(magnitude)
+    assert _Read(embed_data(record).data).error("qkv.rows", specs()[0].id) == pytest.approx(magnitude)
 
 
 def test_seconds_are_of_cases_that_came_to_their_end(make):
     record = make(specs())
     one, *_ = record.cases
-    columns = unpacked(packed(replace(record, done={one: 1.23456})).data)
+    columns = extract_data(embed_data(replace(record, done={one: 1.23456})).data)
     assert columns["seconds"] == [1.235] + [None] * 11
 
 
 def test_a_check_that_the_record_does_not_name_has_a_column_too(make):
     record = make(specs(), rows_fail, checks=[{"id": "build.adapter"}])
-    columns = unpacked(packed(record).data)
+    columns = extract_data(embed_data(record).data)
     assert columns["checks"] == ["build.adapter", "forward.logits", "qkv.rows", "reference.acceptance"]
 
 
@@ -143,25 +143,25 @@ def test_each_text_is_kept_once(make):
     def fails(spec, check):
         return outcome(check, Verdict.SKIP, message="no weights") if check == "qkv.rows" else None
 
-    columns = unpacked(packed(make(specs(), fails)).data)
+    columns = extract_data(embed_data(make(specs(), fails)).data)
     assert columns["texts"].count("no weights") == 1
     assert len(columns["texts"]) == len(set(columns["texts"]))
 
 
 def test_texts_are_on_one_line_cut_and_harmless(hostile):
     assert max(map(len, (entry.outcome.message or "" for entry in hostile.entries))) > 1_000_000
-    columns = unpacked(packed(hostile).data)
+    columns = extract_data(embed_data(hostile).data)
     assert all(len(one) <= text.LINE_LIMIT for one in columns["texts"])
     assert not set("".join(columns["texts"])) & set("\x1b\x07\u202e\ud800\n")
     assert any(one.startswith("<script>alert(1)</script> \\x1b]0;title") for one in columns["texts"])
 
 
 def test_data_is_of_letters_that_no_page_reads(hostile):
-    assert set(packed(hostile).data) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+    assert set(embed_data(hostile).data) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 
 
 def test_equal_records_give_equal_data(make):
-    assert packed(make(specs(), _mixed)) == packed(make(specs(), _mixed))
+    assert embed_data(make(specs(), _mixed)) == embed_data(make(specs(), _mixed))
 
 
 # --- what is left out ------------------------------------------------------------------------------------------------
@@ -169,9 +169,9 @@ def test_equal_records_give_equal_data(make):
 
 def _shrunk(record):
     """What is packed as the limit shrinks, each time by as little as makes a difference."""
-    made = [packed(record)]
+    made = [embed_data(record)]
     while made[-1].data:
-        made.append(packed(record, limit=len(made[-1].data) - 1))
+        made.append(embed_data(record, limit=len(made[-1].data) - 1))
     return made
 
 
@@ -198,8 +198,8 @@ def test_as_the_limit_shrinks_parts_are_left_out_in_order_and_said(long):
 def test_nothing_is_left_out_that_has_room(long):
     made = _shrunk(long)
     for one in made[:-1]:
-        assert packed(long, limit=len(one.data)) == one
-    assert made[0] == packed(long)
+        assert embed_data(long, limit=len(one.data)) == one
+    assert made[0] == embed_data(long)
     assert made[0].left_out == ""
 
 
@@ -278,7 +278,8 @@ def _large(cases):
 
 
 def test_ten_thousand_cases_of_thirty_checks_are_all_in_a_page_of_a_few_megabytes():
-    made = whole(_large(10_000))
-    assert made.packed.left_out == ""
-    assert len(made.packed.data) < LIMIT
+    made = view_record(_large(10_000))
+    embedded = embed_data(made.record)
+    assert embedded.left_out == ""
+    assert len(embedded.data) < LIMIT
     assert len(html.render([made]).encode()) < 5_000_000

@@ -1,12 +1,18 @@
-"""Consoles that leave it to the command what a closed pipe means."""
+"""Consoles that leave it to the command what a closed pipe means, and facts printed on them."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from verifier.output import text
 
 # A log has no width of its own; a matrix needs some.
 LOG_WIDTH = 120
@@ -47,6 +53,17 @@ def standard_error() -> Console:
 def into(stream: TextIO) -> Console:
     """For what is shown by another program."""
     return QuietConsole(file=stream, width=LOG_WIDTH, highlight=False, markup=False, emoji=False)
+
+
+def show_facts(values: Mapping[str, str | None], console: Console, *, indent: int = 5) -> None:
+    """Print each fact that is there; a text from outside is put on one line."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in values.items():
+        if value:
+            grid.add_row(name, Text(text.line(value)))
+    console.print(Padding(grid, (0, 0, 0, indent), expand=False))
 
 
 def _console(*, stderr: bool) -> Console:

@@ -32,7 +32,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Bug:
     """One bug: every failure with one fingerprint.
 
     Attributes:
@@ -172,7 +172,7 @@ def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> Ca
     return smallest((record.cases[case] for case in cases), record.run)
 
 
-def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
+def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
     """One for each fingerprint, in the order of the checks, the most frequent first.
 
     Args:
@@ -194,7 +194,7 @@ def findings(record: Record, *, upstream: bool) -> tuple[Finding, ...]:
         # Adapters share fingerprints, so the id alone does not say which record it is in.
         where = shlex.quote(str(record.folder_of(spec.id)))
         made.append(
-            Finding(
+            Bug(
                 number=f"U{number}" if upstream else str(number),
                 fingerprint=fingerprint,
                 entry=entries[spec.id],

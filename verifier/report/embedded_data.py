@@ -48,24 +48,24 @@ LIMIT = 4_000_000  # bytes of text in a page, for one record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
+class EmbeddedData:
     """The data of a record, and what of it was left out, in words; empty where nothing was."""
 
     data: str
     left_out: str
 
 
-def packed(record: Record, limit: int = LIMIT) -> Packed:
+def embed_data(record: Record, limit: int = LIMIT) -> EmbeddedData:
     """The record's outcomes, with as little left out as the limit allows."""
     data = ""
     for level, left_out in enumerate(LEVELS):
         data = _encoded(_columns(record, level))
         if len(data) <= limit:
-            return Packed(data=data, left_out=left_out)
-    return Packed(data="", left_out="every case and outcome")
+            return EmbeddedData(data=data, left_out=left_out)
+    return EmbeddedData(data="", left_out="every case and outcome")
 
 
-def unpacked(data: str) -> dict[str, Any]:
+def extract_data(data: str) -> dict[str, Any]:
     """What `packed` packed: for tests, and for whoever reads pages."""
     found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(data)))
     return found
