@@ -16,6 +16,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 import pytest
 import torch
 import transformers
+from made_once import MadeOnce
 
 from verifier import adapter, family
 from verifier.adapter import Adapter
@@ -55,6 +56,17 @@ def falcon() -> FalconFamily:
 def bridge() -> Adapter:
     """An adapter that is right, so that what a check finds in it is a wrong check."""
     return adapter.load("bridge")
+
+
+@pytest.fixture(scope="session")
+def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """What is made once for all processes of this session; alone, a process's own folder is the session's."""
+    place = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        place = place.parent
+    place = place / "made-once"
+    place.mkdir(exist_ok=True)
+    return MadeOnce(place=place)
 
 
 # Modules that no test wrote: there are thousands of them, to be told from the others before each of thousands of tests.

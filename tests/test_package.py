@@ -19,9 +19,13 @@ PINS = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if 
 
 
 def test_ci_calls_exactly_the_readmes_test_command() -> None:
-    command = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
+    *_, command, slow = (ROOT / ".ci" / "run").read_text().splitlines()
     assert "pytest" in command
     assert f"```sh\n{command}\n```" in README
+    # What it leaves out is run after it, in the same environment.
+    assert slow == command.rpartition(" && ")[2] + " -m slow"
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    assert "-m 'not slow'" in options
 
 
 def test_the_readmes_commands_each_make_an_environment_of_their_own() -> None:

@@ -18,10 +18,11 @@ from verifier.cases.shards import Shard
 ROOT = Path(__file__).parent.parent
 ACTION = ROOT / "action.yml"
 OURS = ROOT / ".github" / "workflows" / "ci.yml"
+NIGHTLY = ROOT / ".github" / "workflows" / "nightly.yml"
 EXAMPLE = ROOT / "docs" / "github-workflow.yml"
 WORKFLOWS = [OURS, EXAMPLE]
 PLACEHOLDER = "OWNER/verifier@COMMIT"
-SCHEMAS = {ACTION: "vendor.github-actions", **dict.fromkeys(WORKFLOWS, "vendor.github-workflows")}
+SCHEMAS = {ACTION: "vendor.github-actions", **dict.fromkeys([*WORKFLOWS, NIGHTLY], "vendor.github-workflows")}
 EVERY = pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
 
 
@@ -137,11 +138,12 @@ def test_what_a_workflow_runs_of_verifier_is_a_command_line(path):
         assert options["github"]
 
 
-def test_our_own_workflow_runs_the_tests_as_the_readme_says():
-    install, run = [step["run"] for step in _read(OURS)["jobs"]["tests"]["steps"] if "run" in step]
-    command = (ROOT / ".ci" / "run").read_text().splitlines()[-1].replace(".venv-test/bin/", "")
+@pytest.mark.parametrize(("path", "job"), [(OURS, "tests"), (NIGHTLY, "slow-tests")], ids=["ours", "nightly"])
+def test_our_own_workflows_run_the_tests_as_the_readme_says(path, job):
+    install, run = [step["run"] for step in _read(path)["jobs"][job]["steps"] if "run" in step]
+    *_, command, slow = (ROOT / ".ci" / "run").read_text().replace(".venv-test/bin/", "").splitlines()
     assert install.removeprefix("python -m ") in command
-    assert run in command
+    assert run == (slow if path == NIGHTLY else command.rpartition(" && ")[2])
 
 
 # --- what the action runs --------------------------------------------------------------------------------------------
