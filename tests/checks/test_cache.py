@@ -17,7 +17,7 @@ from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Breaks, Delegate, replacing
-from verifier.judging.numerics import semantics
+from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
@@ -300,14 +300,14 @@ LOGITS = torch.tensor([[[0.0, 1.0, 1.0 + 1e-15], [0.0, 5.0, 1.0]]], dtype=torch.
     ],
 )
 def test_only_a_tie_may_go_either_way(given: list[int], verdict: Verdict) -> None:
-    judged = semantics(1e-15).compare_choices("tokens", torch.tensor([given]), torch.tensor([[2, 1]]), LOGITS)
+    judged = float64_judge(1e-15).compare_choices("tokens", torch.tensor([given]), torch.tensor([[2, 1]]), LOGITS)
     assert judged.verdict is verdict
     assert (judged.measured == math.inf) == (3 in given)
 
 
 def test_a_tie_to_single_precision_is_reduced() -> None:
     logits = torch.tensor([[[1.0, 1.0 + 1e-8]]], dtype=torch.float64)
-    judged = semantics(1e-15).compare_choices("tokens", torch.tensor([[0]]), torch.tensor([[1]]), logits)
+    judged = float64_judge(1e-15).compare_choices("tokens", torch.tensor([[0]]), torch.tensor([[1]]), logits)
     assert judged.verdict is Verdict.REDUCED
 
 

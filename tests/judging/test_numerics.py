@@ -14,24 +14,24 @@ from torch import Tensor
 
 import verifier
 from verifier.judging import numerics
-from verifier.judging.comparison import Comparison, conclude, stated
+from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import (
-    FEW,
     PRECISION_MARGIN,
     SEMANTICS_MARGIN,
+    SMALL_SAMPLE_FACTOR,
     Judge,
     Noise,
-    at_every_position,
-    differentiable,
-    gradient_precision,
+    compare_bitwise,
+    compare_derivative,
+    compare_noise_floor,
+    compare_positions,
+    float64_judge,
+    gradient_judge,
     moved_rows,
     position_noise,
-    precision,
+    precision_judge,
     rms,
     row_noise,
-    same,
-    semantics,
-    steady,
     unit,
 )
 from verifier.judging.outcome import NotApplicable, Verdict
@@ -110,60 +110,60 @@ def test_noises_add_up_as_squares() -> None:
     ids=["none", "within", "beyond float64", "within float32", "beyond float32"],
 )
 def test_semantics_are_held_against_the_noise_of_float64_then_of_float32(error: Tensor, verdict: Verdict) -> None:
-    assert semantics(NOISE, lambda: SINGLE).compare("logits", error, TRUTH).verdict is verdict
+    assert float64_judge(NOISE, lambda: SINGLE).compare("logits", error, TRUTH).verdict is verdict
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(0.9, Verdict.REDUCED), (1.1, Verdict.FAIL)])
 def test_a_float32_noise_that_nobody_measured_is_float64s_in_its_units(factor: float, verdict: Verdict) -> None:
     units = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
     error = times(factor * SEMANTICS_MARGIN * units)
-    assert semantics(NOISE).compare("logits", error, TRUTH).verdict is verdict
+    assert float64_judge(NOISE).compare("logits", error, TRUTH).verdict is verdict
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(0.9, Verdict.PASS), (1.1, Verdict.FAIL)])
 def test_precision_knows_nothing_between_right_and_wrong(factor: float, verdict: Verdict) -> None:
-    margin = PRECISION_MARGIN * (1 + FEW / TRUTH.numel() ** 0.5)
-    assert precision(NOISE).compare("logits", times(factor * margin), TRUTH).verdict is verdict
+    margin = PRECISION_MARGIN * (1 + SMALL_SAMPLE_FACTOR / TRUTH.numel() ** 0.5)
+    assert precision_judge(NOISE).compare("logits", times(factor * margin), TRUTH).verdict is verdict
 
 
 def test_float32s_noise_is_measured_only_when_it_is_needed() -> None:
     def measured() -> float:
         raise AssertionError("nobody needed it")
 
-    assert semantics(NOISE, measured).compare("logits", times(1.0), TRUTH).verdict is Verdict.PASS
+    assert float64_judge(NOISE, measured).compare("logits", times(1.0), TRUTH).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("row", range(3))
 def test_one_wrong_row_is_enough_and_is_named(row: int) -> None:
     errors = [0.0, 0.0, 0.0]
     errors[row] = 0.5
-    found = semantics(NOISE, lambda: SINGLE).compare("logits", off_by(*errors), TRUTH, rows=ROWS)
+    found = float64_judge(NOISE, lambda: SINGLE).compare("logits", off_by(*errors), TRUTH, rows=ROWS)
     assert found.verdict is Verdict.FAIL
     assert found.measured == pytest.approx((0.25 / 3) ** 0.5)
     assert f"most in {ROWS[row]};" in (found.message or "")
 
 
 def test_the_worst_row_is_the_one_that_is_furthest_off() -> None:
-    found = semantics(NOISE).compare("logits", off_by(0.5, 1.0, 0.75), TRUTH, rows=ROWS)
+    found = float64_judge(NOISE).compare("logits", off_by(0.5, 1.0, 0.75), TRUTH, rows=ROWS)
     assert "most in second;" in (found.message or "")
 
 
 def test_a_row_that_is_not_defined_is_not_named() -> None:
     defined = torch.tensor([True, False, True])[:, None, None]
-    found = semantics(NOISE).compare("logits", off_by(0.5, 1.0, 0.75), TRUTH, defined=defined, rows=ROWS)
+    found = float64_judge(NOISE).compare("logits", off_by(0.5, 1.0, 0.75), TRUTH, defined=defined, rows=ROWS)
     assert "most in third;" in (found.message or "")
 
 
 def test_where_there_is_no_noise_only_the_truth_itself_passes() -> None:
-    assert semantics(0.0).compare("logits", TRUTH, TRUTH).verdict is Verdict.PASS
-    assert semantics(0.0).compare("logits", times(1.0), TRUTH).verdict is Verdict.FAIL
+    assert float64_judge(0.0).compare("logits", TRUTH, TRUTH).verdict is Verdict.PASS
+    assert float64_judge(0.0).compare("logits", times(1.0), TRUTH).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_one_value_that_is_not_finite_fails(value: float) -> None:
     broken = TRUTH.clone()
     broken[1, 2, 3] = value
-    found = semantics(NOISE, lambda: SINGLE).compare("logits", broken, TRUTH, rows=ROWS)
+    found = float64_judge(NOISE, lambda: SINGLE).compare("logits", broken, TRUTH, rows=ROWS)
     assert (found.verdict, found.message) == (Verdict.FAIL, "not finite, most in second")
 
 
@@ -171,9 +171,9 @@ def test_what_is_not_defined_is_not_compared() -> None:
     broken = TRUTH.clone()
     broken[:, 2:] = float("nan")
     defined = (torch.arange(5) < 2)[None, :, None]
-    assert semantics(NOISE).compare("logits", broken, TRUTH, defined=defined).verdict is Verdict.PASS
+    assert float64_judge(NOISE).compare("logits", broken, TRUTH, defined=defined).verdict is Verdict.PASS
     broken[0, 0, 0] += 1
-    assert semantics(NOISE).compare("logits", broken, TRUTH, defined=defined).verdict is Verdict.FAIL
+    assert float64_judge(NOISE).compare("logits", broken, TRUTH, defined=defined).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -187,51 +187,51 @@ def test_what_is_not_defined_is_not_compared() -> None:
     ids=["None", "tuple", "short", "broadcasts"],
 )
 def test_what_cannot_be_compared_fails_in_words(actual: object, words: str) -> None:
-    for found in (semantics(NOISE).compare("logits", actual, TRUTH), same("logits", actual, TRUTH)):
+    for found in (float64_judge(NOISE).compare("logits", actual, TRUTH), compare_bitwise("logits", actual, TRUTH)):
         assert (found.verdict, found.message) == (Verdict.FAIL, words)
 
 
 def test_a_message_says_how_much_and_what_would_be_right() -> None:
-    found = semantics(NOISE).compare("logits", off_by(0.5, 0.5, 0.5), TRUTH)
+    found = float64_judge(NOISE).compare("logits", off_by(0.5, 0.5, 0.5), TRUTH)
     assert found.message == f"off by 5.0e-01 (rms); right is within {SEMANTICS_MARGIN * NOISE:.1e}"
 
 
 def test_a_pass_needs_no_words() -> None:
-    assert semantics(NOISE).compare("logits", TRUTH, TRUTH, rows=ROWS).message is None
+    assert float64_judge(NOISE).compare("logits", TRUTH, TRUTH, rows=ROWS).message is None
 
 
 def test_what_comes_in_a_lower_precision_is_compared_as_it_is() -> None:
-    found = semantics(NOISE, lambda: SINGLE).compare("logits", TRUTH.float(), TRUTH)
+    found = float64_judge(NOISE, lambda: SINGLE).compare("logits", TRUTH.float(), TRUTH)
     assert found.measured == rms(TRUTH.float().double() - TRUTH)
     assert found.verdict is not Verdict.PASS
 
 
 def test_a_tensor_in_a_graph_can_be_compared() -> None:
-    assert semantics(NOISE).compare("logits", TRUTH.clone().requires_grad_(), TRUTH).verdict is Verdict.PASS
+    assert float64_judge(NOISE).compare("logits", TRUTH.clone().requires_grad_(), TRUTH).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.1, Verdict.PASS), (0.9, Verdict.FAIL)])
 def test_a_steady_place_passes_less_in_float64_than_float32_explains(factor: float, verdict: Verdict) -> None:
-    assert steady("logits", NOISE, factor * SEMANTICS_MARGIN * NOISE).verdict is verdict
+    assert compare_noise_floor("logits", NOISE, factor * SEMANTICS_MARGIN * NOISE).verdict is verdict
 
 
 # --- bit for bit -----------------------------------------------------------------------------------------------------
 
 
 def test_the_same_is_the_same() -> None:
-    assert same("x", TRUTH.clone(), TRUTH).verdict is Verdict.PASS
+    assert compare_bitwise("x", TRUTH.clone(), TRUTH).verdict is Verdict.PASS
 
 
 def test_one_unit_in_one_element_is_not_the_same() -> None:
     other = TRUTH.clone()
     other[0, 0, 0] = torch.nextafter(other[0, 0, 0], torch.tensor(9.0, dtype=torch.float64))
-    found = same("x", other, TRUTH)
+    found = compare_bitwise("x", other, TRUTH)
     assert (found.verdict, found.message) == (Verdict.FAIL, "1 of 105 values differ")
 
 
 def test_two_nans_are_the_same() -> None:
     nan = torch.tensor([float("nan"), 1.0])
-    assert same("x", nan.clone(), nan).verdict is Verdict.PASS
+    assert compare_bitwise("x", nan.clone(), nan).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -245,21 +245,21 @@ def test_two_nans_are_the_same() -> None:
     ],
 )
 def test_what_is_not_finite_is_the_same_as_nothing_else(actual: float, truth: float) -> None:
-    assert same("x", torch.tensor([actual, 1.0]), torch.tensor([truth, 1.0])).verdict is Verdict.FAIL
+    assert compare_bitwise("x", torch.tensor([actual, 1.0]), torch.tensor([truth, 1.0])).verdict is Verdict.FAIL
 
 
 def test_nans_are_not_counted_among_what_differs() -> None:
-    found = same("x", torch.tensor([float("nan"), 1.0]), torch.tensor([float("nan"), 2.0]))
+    found = compare_bitwise("x", torch.tensor([float("nan"), 1.0]), torch.tensor([float("nan"), 2.0]))
     assert found.message == "1 of 2 values differ"
 
 
 def test_the_dtype_belongs_to_it() -> None:
-    assert same("x", TRUTH.float(), TRUTH).message == "its dtype is torch.float32, not torch.float64"
+    assert compare_bitwise("x", TRUTH.float(), TRUTH).message == "its dtype is torch.float32, not torch.float64"
 
 
 def test_whole_numbers_can_be_the_same() -> None:
-    assert same("x", torch.tensor([1, 2]), torch.tensor([1, 2])).verdict is Verdict.PASS
-    assert same("x", torch.tensor([1, 2]), torch.tensor([1, 3])).verdict is Verdict.FAIL
+    assert compare_bitwise("x", torch.tensor([1, 2]), torch.tensor([1, 2])).verdict is Verdict.PASS
+    assert compare_bitwise("x", torch.tensor([1, 2]), torch.tensor([1, 3])).verdict is Verdict.FAIL
 
 
 # --- conclusions -----------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def judged(where: str, verdict: Verdict, measured: float = 1.0, bound: float = 2
 
 
 def test_the_first_of_the_worst_kind_speaks() -> None:
-    found = conclude(
+    found = summarize(
         [
             judged("a", Verdict.PASS),
             judged("b", Verdict.REDUCED),
@@ -287,18 +287,20 @@ def test_the_first_of_the_worst_kind_speaks() -> None:
 def test_a_worse_kind_goes_before_an_earlier_place(worst: Verdict) -> None:
     order = [Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED, Verdict.PASS]
     better = order[order.index(worst) + 1 :]
-    found = conclude([*(judged(one, one) for one in reversed(better)), judged("the worst", worst)])
+    found = summarize([*(judged(one, one) for one in reversed(better)), judged("the worst", worst)])
     assert (found.verdict, found.where, found.message) == (worst, "the worst", f"{worst}!")
 
 
 def test_where_all_passes_the_nearest_to_its_bound_is_kept() -> None:
-    found = conclude([judged("a", Verdict.PASS, 1.0, 2.0), judged("b", Verdict.PASS, 3.0, 4.0), stated("c", None)])
+    found = summarize(
+        [judged("a", Verdict.PASS, 1.0, 2.0), judged("b", Verdict.PASS, 3.0, 4.0), from_condition("c", None)]
+    )
     assert (found.verdict, found.measured, found.bound, found.where) == (Verdict.PASS, 3.0, 4.0, None)
 
 
 def test_nothing_compared_proves_nothing() -> None:
     with pytest.raises(NotApplicable, match="nothing to compare"):
-        conclude([])
+        summarize([])
 
 
 @pytest.mark.parametrize("error", [NotApplicable("nothing is defined here"), RuntimeError("it cannot be called so")])
@@ -309,17 +311,20 @@ def test_what_is_raised_hides_no_difference_that_was_found_before(before: Verdic
         raise error
 
     if before is Verdict.FAIL:
-        found = conclude(compare())
+        found = summarize(compare())
         assert (found.verdict, found.where) == (Verdict.FAIL, "a")
         assert found.message == f"fail!; after that {type(error).__name__}: {error}"
     else:
         with pytest.raises(type(error), match=str(error)):
-            conclude(compare())
+            summarize(compare())
 
 
 def test_what_is_stated_is_so_or_not() -> None:
-    assert stated("x", None).verdict is Verdict.PASS
-    assert (stated("x", "5, not 6").verdict, stated("x", "5, not 6").message) == (Verdict.FAIL, "5, not 6")
+    assert from_condition("x", None).verdict is Verdict.PASS
+    assert (from_condition("x", "5, not 6").verdict, from_condition("x", "5, not 6").message) == (
+        Verdict.FAIL,
+        "5, not 6",
+    )
 
 
 def test_a_ratio_is_error_over_bound() -> None:
@@ -331,7 +336,7 @@ def test_a_ratio_is_error_over_bound() -> None:
 # --- few numbers, many rows, one position ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("judge", [precision, gradient_precision])
+@pytest.mark.parametrize("judge", [precision_judge, gradient_judge])
 def test_a_bound_grows_where_few_numbers_are_compared(judge: Callable[[float], Judge]) -> None:
     many, few = torch.zeros(10_000, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
     bounds = [judge(NOISE).compare("x", one, one).bound for one in (many, few)]
@@ -343,13 +348,13 @@ def test_how_many_are_compared_is_how_many_are_defined() -> None:
     defined = torch.zeros(100, dtype=torch.bool)
     defined[:4] = True
     everything = torch.zeros(100, dtype=torch.float64)
-    some = precision(NOISE).compare("x", everything, everything, defined=defined)
-    assert some.bound == precision(NOISE).compare("x", everything[:4], everything[:4]).bound
+    some = precision_judge(NOISE).compare("x", everything, everything, defined=defined)
+    assert some.bound == precision_judge(NOISE).compare("x", everything[:4], everything[:4]).bound
 
 
 def test_semantics_do_not_depend_on_how_many_numbers_there_are() -> None:
     one = torch.zeros(1, dtype=torch.float64)
-    assert semantics(NOISE).compare("x", one, one).bound == SEMANTICS_MARGIN * NOISE
+    assert float64_judge(NOISE).compare("x", one, one).bound == SEMANTICS_MARGIN * NOISE
 
 
 def test_the_noise_of_a_row_is_what_float32_does_to_it_in_float64s_units() -> None:
@@ -384,7 +389,7 @@ REAL = torch.ones(2, 6, 1, dtype=torch.bool)
 
 def positions(actual: object, real: Tensor = REAL, width: int = 40) -> Comparison:
     noise = torch.full((6,), NOISE, dtype=torch.float64)
-    return at_every_position("logits", actual, LOGITS, noise, defined=real, width=width)
+    return compare_positions("logits", actual, LOGITS, noise, defined=real, width=width)
 
 
 def test_one_wrong_position_is_found_and_named() -> None:
@@ -444,9 +449,9 @@ def test_a_gradient_is_held_against_the_slope() -> None:
         found: Tensor = Wrong.apply(x)  # type: ignore[no-untyped-call]
         return found
 
-    assert differentiable("x", torch.exp, at, seed=0).verdict is Verdict.PASS
+    assert compare_derivative("x", torch.exp, at, seed=0).verdict is Verdict.PASS
     for function in (cut, wrong, lambda x: (x + x.detach()).exp()):
-        found = differentiable("x", function, at, seed=0)
+        found = compare_derivative("x", function, at, seed=0)
         assert found.verdict is Verdict.FAIL
         assert "in a direction in which its slope is" in (found.message or "")
 
@@ -499,19 +504,19 @@ def test_a_failure_is_believed_only_beyond_the_noise_of_many_runs() -> None:
         return 4.0
 
     truth = torch.zeros(10_000, dtype=torch.float64)
-    judge = precision(1.0, again)
+    judge = precision_judge(1.0, again)
     assert judge.compare("x", truth + 0.9, truth).verdict is Verdict.PASS
     assert not asked  # most results are within the noise of one
     assert judge.compare("x", truth + 3.9, truth).verdict is Verdict.PASS
     found = judge.compare("x", truth + 4.2, truth)
     assert (found.verdict, len(asked)) == (Verdict.FAIL, 2)
-    assert found.bound == pytest.approx(4.0 * (1 + FEW / 100))
+    assert found.bound == pytest.approx(4.0 * (1 + SMALL_SAMPLE_FACTOR / 100))
 
 
 def test_the_noise_of_many_runs_never_lowers_the_bound() -> None:
     truth = torch.zeros(10_000, dtype=torch.float64)
-    found = precision(1.0, lambda: 0.5).compare("x", truth + 1.2, truth)
-    assert found.bound == pytest.approx(1 + FEW / 100)
+    found = precision_judge(1.0, lambda: 0.5).compare("x", truth + 1.2, truth)
+    assert found.bound == pytest.approx(1 + SMALL_SAMPLE_FACTOR / 100)
 
 
 def test_a_position_is_believed_wrong_only_beyond_the_noise_of_many_runs() -> None:
@@ -521,8 +526,8 @@ def test_a_position_is_believed_wrong_only_beyond_the_noise_of_many_runs() -> No
     real = torch.ones(*LOGITS.shape[:2], 1, dtype=torch.bool)
 
     def judged(farthest: float) -> Verdict:
-        return at_every_position(
-            "logits", actual, LOGITS, noise, defined=real, width=64, again=lambda: noise * farthest
+        return compare_positions(
+            "logits", actual, LOGITS, noise, defined=real, width=64, resampled_noise=lambda: noise * farthest
         ).verdict
 
     assert judged(1.0) is Verdict.FAIL

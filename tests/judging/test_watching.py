@@ -7,17 +7,17 @@ import math
 import torch
 
 from verifier.judging import comparison as watching
-from verifier.judging.comparison import conclude
+from verifier.judging.comparison import summarize
 from verifier.judging.evidence import Evidence, Ladder, Rung, evidence_of, ladder_of, to_json
-from verifier.judging.numerics import same, semantics
+from verifier.judging.numerics import compare_bitwise, float64_judge
 from verifier.judging.outcome import Verdict
 
-JUDGE = semantics(1e-15)
+JUDGE = float64_judge(1e-15)
 
 
 def _compared(where: str, off: float) -> None:
     right = torch.ones(2, 3, 4, dtype=torch.float64)
-    conclude([JUDGE.compare(where, right + off, right)])
+    summarize([JUDGE.compare(where, right + off, right)])
 
 
 def test_places_and_differences_are_kept_while_it_is_watched():
@@ -44,8 +44,8 @@ def test_the_first_difference_of_a_place_counts():
 
 def test_what_differs_in_bits_is_kept_too():
     with watching.watching() as watch:
-        same("rows", torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
-        same("rows that agree", torch.tensor([1.0]), torch.tensor([1.0]))
+        compare_bitwise("rows", torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
+        compare_bitwise("rows that agree", torch.tensor([1.0]), torch.tensor([1.0]))
     assert [one.index for one in watch.differences["rows"].worst] == [(1,)]
     assert "rows that agree" not in watch.differences
 
@@ -61,7 +61,7 @@ def test_a_watch_inside_another_has_its_own():
 
 def test_evidence_is_the_same_after_a_file():
     with watching.watching() as watch:
-        same("blocks.0.ln1.w", torch.tensor([1.0, 2.0]), torch.tensor([1.0, math.inf]))
+        compare_bitwise("blocks.0.ln1.w", torch.tensor([1.0, 2.0]), torch.tensor([1.0, math.inf]))
     rung = Rung(where="x", verdict=Verdict.REDUCED, measured=math.inf, bound=0.0)
     evidence = Evidence(
         case="abcdefgh",

@@ -25,7 +25,7 @@ def case(falcon: FalconFamily, bridge: Adapter) -> Case:
 
 
 def test_values_are_hfs_and_the_logits_too(case: Case) -> None:
-    found = activations.theirs(case, "plain")
+    found = activations.reference_trace(case, "plain")
     assert found.values.keys() == {*(point.name for point in case.points), "logits"}
     with torch.no_grad():
         logits = models.forward(case.reference(), case.inputs("plain")).logits
@@ -34,7 +34,7 @@ def test_values_are_hfs_and_the_logits_too(case: Case) -> None:
 
 
 def test_a_gradient_is_that_of_the_weighted_logits(case: Case) -> None:
-    found, along = activations.theirs(case, "plain"), activations.cotangent(case, "plain")
+    found, along = activations.reference_trace(case, "plain"), activations.cotangent(case, "plain")
     embed = case.reference().get_input_embeddings().weight
     loss = (models.forward(case.reference(), case.inputs("plain")).logits * along).sum()
     (whole,) = torch.autograd.grad(loss, embed)
@@ -72,7 +72,7 @@ def test_what_weighs_the_logits_is_the_same_in_every_dtype(case: Case) -> None:
 
 
 def test_noise_is_known_of_all_that_is_known(case: Case) -> None:
-    found, noise = activations.theirs(case, "plain"), activations.noise(case, "plain")
+    found, noise = activations.reference_trace(case, "plain"), activations.noise(case, "plain")
     assert noise.values.keys() | {"logits"} == found.values.keys()
     assert noise.gradients.keys() == found.gradients.keys()
     assert noise.weights.keys() == found.weights.keys()
@@ -85,7 +85,7 @@ def test_what_was_seen_is_in_the_order_of_the_forward_and_gradients_in_the_other
         case, case.subject(), reversed(names), case.inputs("plain"), along=activations.cotangent(case, "plain")
     )
     assert seen.fired == names
-    assert seen.felt == names[::-1]
+    assert seen.gradients_fired == names[::-1]
     assert seen.values["hook_embed"].data_ptr() != seen.kept["hook_embed"].data_ptr()
 
 
@@ -141,7 +141,7 @@ def test_where_nothing_agrees_what_needs_it_is_blocked(falcon: FalconFamily, bri
 
 
 def test_a_right_subject_has_no_start_of_a_difference(case: Case) -> None:
-    assert localization.start(case, "plain") is None
+    assert localization.first_divergence(case, "plain") is None
 
 
 def test_rows_that_are_not_judged_do_not_start_one(falcon: FalconFamily, bridge: Adapter) -> None:
@@ -153,8 +153,8 @@ def test_rows_that_are_not_judged_do_not_start_one(falcon: FalconFamily, bridge:
     wrong = MutantAdapter(bridge, lambda _model: altered(forward=at("attn.hook_z", shown_as(first_row))))
     case = Case(spec(CONFIG), falcon, wrong)
     rows = torch.ones(case.spec.batch, dtype=torch.bool)
-    found = localization.start(case, "plain", rows)
+    found = localization.first_divergence(case, "plain", rows)
     assert found is not None
     assert (found.where, found.verdict) == ("blocks.0.attn.hook_z", Verdict.FAIL)
     rows[0] = False
-    assert localization.start(case, "plain", rows) is None
+    assert localization.first_divergence(case, "plain", rows) is None

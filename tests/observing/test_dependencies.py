@@ -12,10 +12,10 @@ from verifier.adapter import Adapter
 from verifier.families.falcon import FalconFamily
 from verifier.observing import dependencies, interventions
 from verifier.observing.case import Case
-from verifier.observing.dependencies import Before, nearest, out_of_order
+from verifier.observing.dependencies import Dependencies, nearest, out_of_order
 
 # a → b → d, a → c → d; d reads a too.
-DIAMOND: Before = {
+DIAMOND: Dependencies = {
     "a": frozenset(),
     "b": frozenset("a"),
     "c": frozenset("a"),
@@ -26,19 +26,19 @@ DIAMOND: Before = {
 def test_what_changes_with_a_point_depends_on_it() -> None:
     base = torch.arange(4.0).double()
     values = {"a": torch.stack([base, base + 1, base]), "b": torch.stack([base, base * 3, base + 5])}
-    found = dependencies.read_off(values, {"a": 1e-16, "b": 1e-16}, {"a": 1, "b": 2})
+    found = dependencies.read_dependencies(values, {"a": 1e-16, "b": 1e-16}, {"a": 1, "b": 2})
     assert found == {"a": frozenset(), "b": {"a"}}
 
 
 def test_what_moves_by_rounding_alone_does_not_depend() -> None:
     base = torch.ones(1, 4, dtype=torch.float64)
     values = {"b": torch.cat([base, base + 2**-52])}
-    assert dependencies.read_off(values, {"b": 2**-52}, {"a": 1}) == {"b": frozenset()}
+    assert dependencies.read_dependencies(values, {"b": 2**-52}, {"a": 1}) == {"b": frozenset()}
 
 
 def test_masked_scores_are_equal_to_themselves() -> None:
     values = {"scores": torch.tensor([[0.0, -torch.inf], [0.0, -torch.inf], [1.0, -torch.inf]]).double()}
-    found = dependencies.read_off(values, {"scores": 1e-16}, {"a": 1, "b": 2})
+    found = dependencies.read_dependencies(values, {"scores": 1e-16}, {"a": 1, "b": 2})
     assert found == {"scores": {"b"}}
 
 
@@ -96,16 +96,18 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def before(kind: str, falcon: FalconFamily, bridge: Adapter) -> Before:
-    return interventions.precedence_of(Case(spec(KINDS[kind]), falcon, bridge))
+def before(kind: str, falcon: FalconFamily, bridge: Adapter) -> Dependencies:
+    return interventions.reference_dependencies(Case(spec(KINDS[kind]), falcon, bridge))
 
 
-def test_every_point_is_in_it_and_none_depends_on_a_later_one(before: Before, kind: str, falcon: FalconFamily) -> None:
+def test_every_point_is_in_it_and_none_depends_on_a_later_one(
+    before: Dependencies, kind: str, falcon: FalconFamily
+) -> None:
     order = [point.name for point in falcon.points(KINDS[kind])]
     assert set(before) == set(order)
     assert all(order.index(one) < order.index(name) for name, inputs in before.items() for one in inputs)
 
 
-def test_it_is_the_block_that_hugging_face_computes(before: Before, kind: str) -> None:
+def test_it_is_the_block_that_hugging_face_computes(before: Dependencies, kind: str) -> None:
     for name, inputs in FLOWS[kind].items():
         assert {one.removeprefix("blocks.0.") for one in nearest(before, f"blocks.0.{name}")} == inputs

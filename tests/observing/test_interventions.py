@@ -26,7 +26,7 @@ def case(request: pytest.FixtureRequest, falcon: FalconFamily, bridge: Adapter) 
 
 @pytest.fixture(scope="module")
 def experiment(case: Case) -> Experiment:
-    return interventions.of(case)
+    return interventions.run_interventions(case)
 
 
 def of(experiment: Experiment, name: str) -> dict[tuple[str, str], Intervention]:
@@ -117,7 +117,7 @@ def test_noise_is_that_of_the_row(experiment: Experiment) -> None:
 
 
 def test_replaced_gradients_act_and_are_what_replacing_alone_gives(case: Case) -> None:
-    experiment = gradient_interventions.of(case)
+    experiment = gradient_interventions.run_gradient_interventions(case)
     assert bool(experiment.acts[UNEDITED:].all())
     model = case.reference()
     for one in experiment.interventions[:: len(experiment.interventions) // 7]:
@@ -140,6 +140,6 @@ def test_replaced_gradients_act_and_are_what_replacing_alone_gives(case: Case) -
 
 
 def test_gradients_are_seen_at_the_first_point_which_is_not_edited(case: Case) -> None:
-    experiment = gradient_interventions.of(case)
+    experiment = gradient_interventions.run_gradient_interventions(case)
     assert experiment.seen_at == case.points[0]
     assert experiment.seen_at.name not in experiment.changes

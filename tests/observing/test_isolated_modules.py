@@ -42,7 +42,7 @@ def test_hidden_states_are_random_and_all_else_is_as_hf_has_it(falcon: FalconFam
 
 
 def test_it_is_the_same_every_time(falcon: FalconFamily, bridge: Adapter) -> None:
-    one, other = (isolated_modules.alone(case_of(falcon, bridge), "blocks.1.mlp") for _ in range(2))
+    one, other = (isolated_modules.module_reference(case_of(falcon, bridge), "blocks.1.mlp") for _ in range(2))
     assert torch.equal(one.truth, other.truth)
     assert one.noise == other.noise
 
@@ -50,7 +50,7 @@ def test_it_is_the_same_every_time(falcon: FalconFamily, bridge: Adapter) -> Non
 def test_a_part_of_a_fused_module_is_its_rows(falcon: FalconFamily, bridge: Adapter) -> None:
     case = case_of(falcon, bridge)
     rows = falcon.qkv_rows(case.reference(), 1).k.rows
-    lone = isolated_modules.alone(case, "blocks.1.attn.k")
+    lone = isolated_modules.module_reference(case, "blocks.1.attn.k")
     fused = case.reference().transformer.h[1].self_attention.query_key_value
     assert torch.equal(lone.truth, fused(lone.call.main)[..., rows.flatten()])
 
@@ -58,14 +58,14 @@ def test_a_part_of_a_fused_module_is_its_rows(falcon: FalconFamily, bridge: Adap
 @pytest.mark.parametrize("name", ["blocks.0", "blocks.0.attn", "blocks.1.mlp", "unembed"])
 def test_padding_is_nobodys_business(falcon: FalconFamily, bridge: Adapter, name: str) -> None:
     case = case_of(falcon, bridge)
-    defined = isolated_modules.alone(case, name).defined
+    defined = isolated_modules.module_reference(case, name).defined
     assert defined is not None
     assert torch.equal(defined[..., 0], case.scenario(isolated_modules.SCENARIO).real)
 
 
 @pytest.mark.parametrize("name", ["embed", "blocks.0", "blocks.0.ln1", "blocks.1.attn", "blocks.0.attn.q", "unembed"])
 def test_noise_is_what_rounding_does(falcon: FalconFamily, bridge: Adapter, name: str) -> None:
-    lone = isolated_modules.alone(case_of(falcon, bridge), name)
+    lone = isolated_modules.module_reference(case_of(falcon, bridge), name)
     assert 1e-17 < lone.noise < 1e-13
 
 
@@ -80,7 +80,7 @@ def test_whoever_is_called_may_write_into_what_it_is_given(falcon: FalconFamily,
 
 def test_what_hf_does_not_call_is_not_there(falcon: FalconFamily, bridge: Adapter) -> None:
     with pytest.raises(NotApplicable, match=r"HF's model calls no blocks\.0\.mlp\.gate"):
-        isolated_modules.alone(case_of(falcon, bridge), "blocks.0.mlp.gate")
+        isolated_modules.module_reference(case_of(falcon, bridge), "blocks.0.mlp.gate")
 
 
 def test_what_comes_in_may_be_named_or_not() -> None:

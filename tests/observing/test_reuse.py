@@ -50,13 +50,13 @@ def made(falcon: FalconFamily, bridge: Adapter) -> Iterator[Callable[..., Case]]
 
 def shared(first: Case, second: Case) -> bool:
     """Whether the second takes what was made for the first."""
-    return activations.theirs(second, "plain") is activations.theirs(first, "plain")
+    return activations.reference_trace(second, "plain") is activations.reference_trace(first, "plain")
 
 
 def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> None:
     first, second = made(FIRST), made(SECOND)
     assert shared(first, second)
-    assert interventions.of(second) is interventions.of(first)
+    assert interventions.run_interventions(second) is interventions.run_interventions(first)
     # What each must do by itself: build its model and run it.
     assert second.reference() is not first.reference()
     assert second.expected("plain") is not first.expected("plain")
@@ -65,14 +65,16 @@ def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> N
 def test_more_edits_are_made_where_more_is_looked_at(made: Callable[..., Case]) -> None:
     closely, first = made(replace(SECOND, depth="spread")), made(FIRST)
     assert shared(closely, first)
-    assert len(interventions.of(closely).interventions) > len(interventions.of(first).interventions)
+    assert len(interventions.run_interventions(closely).interventions) > len(
+        interventions.run_interventions(first).interventions
+    )
 
 
 def test_a_closed_case_leaves_it_to_others(made: Callable[..., Case]) -> None:
     first = made(FIRST)
-    theirs = activations.theirs(first, "plain")
+    theirs = activations.reference_trace(first, "plain")
     first.close()
-    assert activations.theirs(made(SECOND), "plain") is theirs
+    assert activations.reference_trace(made(SECOND), "plain") is theirs
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_what_hf_cannot_do_is_each_cases_own_failure(made: Callable[..., Case], 
         case = made(one, family)
         case.expected("plain")
         with pytest.raises(RuntimeError, match="no more"):
-            activations.theirs(case, "plain")
+            activations.reference_trace(case, "plain")
 
 
 def test_no_more_is_kept_than_is_said(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +213,7 @@ def test_no_more_is_kept_than_is_said(made: Callable[..., Case], monkeypatch: py
     first, second, third = (made(replace(FIRST, seed=seed)) for seed in range(3))
     assert not shared(first, second)
     assert shared(first, made(FIRST))  # and so it is the one that was asked for last
-    activations.theirs(third, "plain")
+    activations.reference_trace(third, "plain")
     assert shared(first, made(SECOND))
     assert not shared(second, made(second.spec))
 
@@ -308,7 +310,7 @@ def test_to_hf_falcons_matrix_is_as_many_models_as_the_readme_says(
     models = set()
     for one in product:
         case = Case(replace(one, depth="valid"), falcon, bridge)
-        models.add(id(reuse.shelf(case)))
+        models.add(id(reuse.cache_for(case)))
         case.close()
     said = f"to it the {len(product)} valid combinations are {len(models)} models"
     assert said in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

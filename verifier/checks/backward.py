@@ -16,8 +16,14 @@ from verifier.canonical import Point
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, WORKING_DTYPES
 from verifier.checks import Check, check, edited_calls
 from verifier.errors import one_line
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import differentiable, from_single, gradient_precision, same, semantics
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import (
+    compare_bitwise,
+    compare_derivative,
+    float64_judge,
+    gradient_judge,
+    noise_from_float32,
+)
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, gradient_interventions, localization, scaling, working_gradients
 from verifier.observing.case import Blocked, Case
@@ -35,9 +41,9 @@ def _together(case: Case, scenario: str) -> tuple[dict[str, Tensor], Counter[str
     gradients: dict[str, Tensor] = {}
     shown: Counter[str] = Counter()
     for switch, names in activations.by_switch(case, [point.name for point in _points(case)]).items():
-        seen = activations.felt(case, scenario, switch)
+        seen = activations.subject_gradients(case, scenario, switch)
         gradients |= {name: seen.gradients[name] for name in names if name in seen.gradients}
-        shown.update(name for name in seen.felt if name in names)
+        shown.update(name for name in seen.gradients_fired if name in names)
     return gradients, shown
 
 
@@ -87,12 +93,12 @@ def hooks(case: Case) -> Finding:
             for point in reversed(points):
                 if shown[point.name] != 1:
                     words = f"its backward hook fires {shown[point.name]} times" if shown[point.name] else "no gradient"
-                    yield stated(point.name, f"{words} in one backward")
+                    yield from_condition(point.name, f"{words} in one backward")
             rows = case.agreeing_rows(scenario)
-            made = localization.judged(case, scenario, gradients, of="gradients", points=points, rows=rows)
-            yield from reversed(localization.explained(case, made, backwards=True))
+            made = localization.compare_points(case, scenario, gradients, of="gradients", points=points, rows=rows)
+            yield from reversed(localization.annotate_inputs(case, made, backwards=True))
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("backward.alone", needs=["hooks"], applies="thorough")
@@ -109,16 +115,16 @@ def alone(case: Case) -> Finding:
             gradients |= _alone(case, point).gradients
         except Exception as error:
             return _culprit(case, [point], lambda one: _alone(case, one), error)
-    missing = [stated(one.name, "no gradient") for one in reversed(points) if one.name not in gradients]
-    made = localization.judged(case, "plain", gradients, of="gradients", points=points)
-    return conclude([*missing, *reversed(localization.explained(case, made, backwards=True))])
+    missing = [from_condition(one.name, "no gradient") for one in reversed(points) if one.name not in gradients]
+    made = localization.compare_points(case, "plain", gradients, of="gradients", points=points)
+    return summarize([*missing, *reversed(localization.annotate_inputs(case, made, backwards=True))])
 
 
 def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
     """One forward and backward that leaves gradients in the parameters, with every hook there is, or none."""
     names = [point.name for point in activations.shared_points(case)] if hooked else []
     edits: dict[str, Edit] = {
-        name: lambda value: value.clone() for name in names if activations.offered(case)[name].switch is None
+        name: lambda value: value.clone() for name in names if activations.hook_points(case)[name].switch is None
     }
     with torch.enable_grad(), activations.hooked(case, subject, forward=edits, backward=edits):
         logits = subject.forward(case.inputs("plain")).logits
@@ -128,12 +134,12 @@ def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
 
 def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Comparison]:
     """The gradients that so many backwards left in the parameters, judged by canonical name."""
-    truth, noise = activations.theirs(case, "plain").weights, activations.noise(case, "plain").weights
+    truth, noise = activations.reference_trace(case, "plain").weights, activations.noise(case, "plain").weights
     given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
     return [
-        semantics(noise[name] * backwards).compare(where.format(name), given[name], true * backwards)
+        float64_judge(noise[name] * backwards).compare(where.format(name), given[name], true * backwards)
         if name in given
-        else stated(where.format(name), "it has no gradient")
+        else from_condition(where.format(name), "it has no gradient")
         for name, true in reversed(list(truth.items()))  # as gradients come
     ]
 
@@ -152,12 +158,12 @@ def parameters(case: Case) -> Finding:
     subject = case.wrap(case.for_adapter())
     _backward(case, subject)
     without = _weight_gradients(case, subject)
-    case.once(_WITH_GRADIENTS, lambda: frozenset(subject.weights.gradients()))  # type: ignore[attr-defined]
+    case.memoize(_WITH_GRADIENTS, lambda: frozenset(subject.weights.gradients()))  # type: ignore[attr-defined]
     hooked = case.spec.spread and "hooks" in subject.capabilities
     if not hooked or any(one.verdict is Verdict.FAIL for one in without):
-        return conclude(without)
+        return summarize(without)
     _backward(case, subject, hooked=True)  # to what is there already, as gradients are
-    return conclude([*without, *_weight_gradients(case, subject, "{}, hooked", backwards=2)])
+    return summarize([*without, *_weight_gradients(case, subject, "{}, hooked", backwards=2)])
 
 
 @check("backward.inputs_embeds", applies="spread")
@@ -173,9 +179,9 @@ def inputs_embeds(case: Case) -> Finding:
         lambda inputs: subject.forward(inputs).logits, case.inputs(activations.EMBEDS), along * rows[:, None, None]
     )
     truth = activations.embeds_gradient(case)
-    noise = from_single(truth, activations.embeds_gradient(case, SINGLE), scenario.real[..., None])
+    noise = noise_from_float32(truth, activations.embeds_gradient(case, SINGLE), scenario.real[..., None])
     defined = (scenario.real & rows[:, None])[..., None]
-    return conclude([semantics(noise).compare("inputs_embeds", found, truth, defined=defined, rows=scenario.rows)])
+    return summarize([float64_judge(noise).compare("inputs_embeds", found, truth, defined=defined, rows=scenario.rows)])
 
 
 @check("backward.interleaved", needs=["hooks"], applies="spread")
@@ -218,14 +224,16 @@ def interleaved(case: Case) -> Finding:
     judged = [point for point in points if point.name in right]
     if not judged:
         raise Blocked("backward.hooks")
-    missing = [stated(one.name, "no gradient") for one in reversed(judged) if one.name not in seen]
-    made = localization.judged(case, "plain", seen, of="gradients", points=judged)
-    return conclude([*missing, *reversed(localization.explained(case, made, backwards=True))])
+    missing = [from_condition(one.name, "no gradient") for one in reversed(judged) if one.name not in seen]
+    made = localization.compare_points(case, "plain", seen, of="gradients", points=judged)
+    return summarize([*missing, *reversed(localization.annotate_inputs(case, made, backwards=True))])
 
 
 def _of_one_forward(case: Case, points: Sequence[Point]) -> list[Comparison]:
     """The gradients at these points, of a forward that its backward follows."""
-    return localization.judged(case, "plain", activations.felt(case, "plain").gradients, of="gradients", points=points)
+    return localization.compare_points(
+        case, "plain", activations.subject_gradients(case, "plain").gradients, of="gradients", points=points
+    )
 
 
 @check("backward.identity", needs=["hooks"], applies="spread")
@@ -236,19 +244,19 @@ def identity(case: Case) -> Finding:
     """
     points = _points(case)
     try:
-        seen = activations.felt(case, "plain")
+        seen = activations.subject_gradients(case, "plain")
     except Exception as error:
         return _culprit(case, points, lambda point: _alone(case, point), error)
     with torch.enable_grad():
         bare = case.subject().forward(case.inputs("plain")).logits
-    made = [same("logits", seen.logits, bare.detach())]
+    made = [compare_bitwise("logits", seen.logits, bare.detach())]
     readable = [one for one in points if one.name in seen.gradients]
     if readable:
         first = readable[0]  # all gradients flow to it, so what others do shows there
-        judge = semantics(activations.noise(case, "plain").gradients[first.name])
+        judge = float64_judge(activations.noise(case, "plain").gradients[first.name])
         lone = _alone(case, first).gradients.get(first.name)
         made.append(judge.compare(first.name, lone, seen.gradients[first.name]))
-    return conclude(made)
+    return summarize(made)
 
 
 @check("backward.replace", needs=["hooks"], applies="spread")
@@ -259,7 +267,7 @@ def replaced(case: Case) -> Finding:
     or nothing.
     """
     points = _points(case)
-    experiment = gradient_interventions.of(case)
+    experiment = gradient_interventions.run_gradient_interventions(case)
     first = experiment.seen_at
     if first not in points:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which replaced gradients are seen")
@@ -274,21 +282,21 @@ def replaced(case: Case) -> Finding:
             name = one.point.name
             if one.row not in given or name in failing or not bool(experiment.acts[one.row]):
                 continue
-            made = semantics(float(experiment.noise[one.row])).compare(
+            made = float64_judge(float(experiment.noise[one.row])).compare(
                 name, given[one.row], experiment.gradients[one.row], axes=first.axes[1:]
             )
             if made.verdict is Verdict.FAIL:
                 failing.add(name)
-                bare = semantics(float(experiment.noise[0])).compare(name, given[one.row], experiment.gradients[0])
+                bare = float64_judge(float(experiment.noise[0])).compare(name, given[one.row], experiment.gradients[0])
                 said = "replacing its gradient changes nothing" if bare.verdict is not Verdict.FAIL else made.message
                 made = replace(made, message=f"{said} ({one.kind}, {one.extent}; seen at {first.name})")
             yield made
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
-    subject, first = case.subject(), gradient_interventions.of(case).seen_at
+    subject, first = case.subject(), gradient_interventions.run_gradient_interventions(case).seen_at
 
     def run(ids: Tensor, along: Tensor, edits: Mapping[str, Edit]) -> Tensor:
         seen: list[Tensor] = []
@@ -300,7 +308,7 @@ def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
             subject.forward(Inputs(input_ids=ids)).logits.backward(along)
         return seen[0] if seen else torch.zeros(0)
 
-    return gradient_interventions.in_subject(case, points, run)
+    return gradient_interventions.run_in_subject(case, points, run)
 
 
 @check("backward.in_place", needs=["hooks"], applies="spread")
@@ -340,7 +348,7 @@ def checkpointing(case: Case) -> Finding:
     subject = case.wrap(case.for_adapter(**no_dropouts))
     subject.modes.train(True)  # type: ignore[attr-defined]
     subject.modes.checkpointing(True)  # type: ignore[attr-defined]
-    ungated = [point for point in points if activations.offered(case)[point.name].switch is None]
+    ungated = [point for point in points if activations.hook_points(case)[point.name].switch is None]
 
     def run(chosen: Sequence[Point]) -> activations.Seen:
         names = [point.name for point in chosen]
@@ -353,15 +361,15 @@ def checkpointing(case: Case) -> Finding:
     except Exception as error:
         return _culprit(case, ungated, lambda point: run([point]), error)
     made = [case.compare_logits("logits", seen.logits, "plain")]
-    made += [stated(one.name, "no gradient") for one in reversed(ungated) if one.name not in seen.gradients]
-    made += reversed(localization.judged(case, "plain", seen.gradients, of="gradients", points=ungated))
+    made += [from_condition(one.name, "no gradient") for one in reversed(ungated) if one.name not in seen.gradients]
+    made += reversed(localization.compare_points(case, "plain", seen.gradients, of="gradients", points=ungated))
     if "weights" in subject.capabilities:
         made += _weight_gradients(case, subject)
     if any(one.verdict is Verdict.FAIL for one in made):
-        return conclude(made)
+        return summarize(made)
     _, others = _around_edits(case)
     behind = _behind_edits(case, subject, others, "values")
-    return conclude([*made, *(replace(one, where=f"{one.where}, behind edits") for one in behind)])
+    return summarize([*made, *(replace(one, where=f"{one.where}, behind edits") for one in behind)])
 
 
 def _behind_edits(
@@ -376,7 +384,7 @@ def _behind_edits(
         what: their values, the gradients there, or both.
         weights: whether the weights' gradients are judged.
     """
-    truth, edits, seen = scaling.gradients_in_hf(case, points, what), scaling.edits(points), list[Tensor]()
+    truth, edits, seen = scaling.scale_gradients_in_reference(case, points, what), scaling.edits(points), list[Tensor]()
     name = truth.seen_at.name
 
     def read(gradient: Tensor) -> None:
@@ -391,8 +399,8 @@ def _behind_edits(
         given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
         for weight, true in reversed(list(truth.weights.items())):
             if weight in given:  # one that is not there is told by `backward.parameters`
-                yield semantics(truth.noise[weight]).compare(weight, given[weight], true)
-    yield semantics(truth.noise[name]).compare(name, seen[0] if seen else None, truth.at)
+                yield float64_judge(truth.noise[weight]).compare(weight, given[weight], true)
+    yield float64_judge(truth.noise[name]).compare(name, seen[0] if seen else None, truth.at)
 
 
 def _goes_wrong(comparisons: Iterable[Comparison]) -> bool:
@@ -420,7 +428,7 @@ def edited(case: Case) -> Finding:
         what: scaling.What = "both"
         made = judged(what)
         if not _goes_wrong(made):
-            return conclude(made)
+            return summarize(made)
         values: list[Comparison] = judged("values")
     except Exception as error:
         return _culprit(case, points, alone, error, what="an edit")
@@ -429,15 +437,15 @@ def edited(case: Case) -> Finding:
     if _goes_wrong(values):
         made, what = values, "values"
     elif _goes_wrong(judged("gradients")):
-        return conclude(values)  # that gradients cannot be edited is told by `backward.replace`
+        return summarize(values)  # that gradients cannot be edited is told by `backward.replace`
     for point in points:
         found = next((one for one in alone(point, what) if one.verdict is Verdict.FAIL), None)
         if found is not None:
             edits = "an edit" if what == "values" else "edits of its value and its gradient at once"
-            return conclude(
+            return summarize(
                 [replace(found, where=point.name, message=f"behind {edits}, at {first.name}: {found.message}")]
             )
-    return conclude(made)
+    return summarize(made)
 
 
 def _around_edits(case: Case) -> tuple[Point, list[Point]]:
@@ -451,9 +459,10 @@ def _around_edits(case: Case) -> tuple[Point, list[Point]]:
     others = [point for point in points if point != first]
     if first not in points or not others:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which gradients behind edits are seen")
-    seen = activations.felt(case, "plain").gradients
+    seen = activations.subject_gradients(case, "plain").gradients
     if any(
-        one.verdict is Verdict.FAIL for one in localization.judged(case, "plain", seen, of="gradients", points=[first])
+        one.verdict is Verdict.FAIL
+        for one in localization.compare_points(case, "plain", seen, of="gradients", points=[first])
     ):
         raise Blocked("backward.hooks")
     return first, others
@@ -470,7 +479,7 @@ def gradcheck(case: Case) -> Finding:
     points = _points(case)
     first = points[0]
     subject, ids = case.subject(), prompts(case, 2)
-    others = [one.name for one in points[1:] if activations.offered(case)[one.name].switch is None]
+    others = [one.name for one in points[1:] if activations.hook_points(case)[one.name].switch is None]
     edits: dict[str, Edit] = {name: lambda value: value.clone() for name in others}
 
     def logits(start: Tensor) -> Tensor:
@@ -480,7 +489,7 @@ def gradcheck(case: Case) -> Finding:
     with torch.no_grad():
         seen = activations.observe(case, subject, [first.name], Inputs(input_ids=ids))
     with torch.enable_grad():
-        return conclude([differentiable(first.name, logits, seen.values[first.name], seed=case.spec.seed)])
+        return summarize([compare_derivative(first.name, logits, seen.values[first.name], seed=case.spec.seed)])
 
 
 def _with_gradients(case: Case) -> frozenset[str]:
@@ -491,11 +500,11 @@ def _with_gradients(case: Case) -> frozenset[str]:
         _backward(case, subject)
         return frozenset(subject.weights.gradients())  # type: ignore[attr-defined]
 
-    return case.once(_WITH_GRADIENTS, make)
+    return case.memoize(_WITH_GRADIENTS, make)
 
 
 def _noise_again(case: Case, dtype: str, name: str) -> float:
-    return working_gradients.noise_again(case, dtype)[name]
+    return working_gradients.resampled_gradient_noise(case, dtype)[name]
 
 
 def _precision(dtype: str) -> Check:
@@ -503,11 +512,11 @@ def _precision(dtype: str) -> Check:
         if dtype not in case.spec.dtypes:
             raise NotApplicable(f"{dtype} was not asked for")
         case.agreeing_rows("plain")
-        theirs, subject = working_gradients.of(case, dtype), case.subject(dtype)
+        theirs, subject = working_gradients.measure_gradients(case, dtype), case.subject(dtype)
         first = case.points[0].name
         along = activations.cotangent(case, working_gradients.SCENARIO)
-        can_hook = "hooks" in subject.capabilities and first in activations.offered(case)
-        names = [first] if can_hook and activations.offered(case)[first].switch is None else []
+        can_hook = "hooks" in subject.capabilities and first in activations.hook_points(case)
+        names = [first] if can_hook and activations.hook_points(case)[first].switch is None else []
         inputs = case.inputs(working_gradients.SCENARIO, dtype)
         if names:
             given = activations.observe(case, subject, names, inputs, along=along).gradients
@@ -522,12 +531,12 @@ def _precision(dtype: str) -> Check:
             for name, true in reversed(list(theirs.truth.items())):
                 if name in given:
                     again = partial(_noise_again, case, dtype, name)
-                    made = gradient_precision(theirs.noise[name], again).compare(name, given[name], true)
+                    made = gradient_judge(theirs.noise[name], again).compare(name, given[name], true)
                     yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
                 elif name in double:
-                    yield stated(name, f"{dtype}: it has no gradient, as it has in {SEMANTIC_DTYPE}")
+                    yield from_condition(name, f"{dtype}: it has no gradient, as it has in {SEMANTIC_DTYPE}")
 
-        return conclude(compare())
+        return summarize(compare())
 
     judge.__doc__ = f"""In {dtype} gradients are as near to those of the same weights in float64 as HF's own are.
 

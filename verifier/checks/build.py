@@ -118,7 +118,7 @@ def surroundings(case: Case) -> Finding:
     changed = case.contamination
     if not changed:
         case.require_forward()
-        changed = case.once(AFTER_ONE_FORWARD, case.wrapping.surroundings.differences)
+        changed = case.memoize(AFTER_ONE_FORWARD, case.wrapping.surroundings.differences)
     if not changed:
         return Finding()
     return Finding(verdict=Verdict.FAIL, where=changed[0], message=f"changed: {', '.join(changed[:5])}")

@@ -24,8 +24,8 @@ from verifier.checks.decoding import (
     piece,
     step,
 )
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import precision, rms, same, semantics
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import compare_bitwise, float64_judge, precision_judge, rms
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
@@ -43,9 +43,9 @@ def given(case: Case) -> Finding:
     case.agreeing_rows("plain")
     with torch.no_grad():
         output = case.subject().forward(replace(case.inputs("plain"), use_cache=True))
-    return conclude(
+    return summarize(
         [
-            stated("cache", None if output.cache is not None else "it was asked for, and there is none"),
+            from_condition("cache", None if output.cache is not None else "it was asked for, and there is none"),
             case.compare_logits("logits beside the cache", output.logits, "plain"),
         ]
     )
@@ -160,13 +160,13 @@ def precise(case: Case) -> Finding:
         truth = case.true("plain", dtype).logits
         # HF's decoding takes other kernels than its one forward, and is off otherwise.
         own = rms(decode(partial(models.forward, case.reference(dtype)), dtype).double() - truth)
-        judge = precision(
+        judge = precision_judge(
             math.hypot(case.noise("plain", dtype), own), lambda: math.hypot(case.noise_again("plain", dtype), own)
         )
         given = decode(case.subject(dtype).forward, dtype)
         return judge.compare(f"{dtype}, decoded", given, truth, rows=case.scenario("plain").rows, axes=LOGIT_AXES)
 
-    return conclude(compare(dtype) for dtype in case.dtypes_that_agree())
+    return summarize(compare(dtype) for dtype in case.dtypes_that_agree())
 
 
 @check("cache.batch", needs=["cache"], applies="thorough")
@@ -182,7 +182,7 @@ def batch(case: Case) -> Finding:
         ends = [length - 4, length - 1, length]
         return torch.cat([in_pieces(run, one_row(inputs, row), ends) for row in range(count)])
 
-    return conclude(judged(case, "padded", alone, case.subject().forward, by_row(case, "padded")))
+    return summarize(judged(case, "padded", alone, case.subject().forward, by_row(case, "padded")))
 
 
 @check("cache.apart", needs=["cache"], applies="thorough")
@@ -206,7 +206,7 @@ def apart(case: Case) -> Finding:
         step(run, piece(text, length - 2, length, prompt.cache)) for text, prompt in zip(texts, prompts, strict=True)
     ]
     judge = case.judge("plain")
-    return conclude(
+    return summarize(
         judge.compare(where, torch.cat([first.logits, then.logits], dim=1), truth)
         for where, first, then, truth in zip(("the first text", "the second text"), prompts, rest, truths, strict=True)
     )
@@ -233,7 +233,7 @@ def hooks(case: Case) -> Finding:
     def compare(point: Point, shown: object, start: int) -> Comparison:
         defined = case.defined(point.axes, "plain") & rows.reshape(-1, *[1] * (len(point.axes) - 1))
         new, visible = (_from(point, one, start) for one in (truth[point.name], defined.expand_as(truth[point.name])))
-        return semantics(noise[point.name]).compare(
+        return float64_judge(noise[point.name]).compare(
             point.name, shown, new, defined=visible, rows=case.scenario("plain").rows
         )
 
@@ -247,7 +247,7 @@ def hooks(case: Case) -> Finding:
                 del found[point]
         if not found:
             raise Blocked("hooks.values")
-    return conclude(found.values())
+    return summarize(found.values())
 
 
 def _from(point: Point, value: Tensor, start: int) -> Tensor:
@@ -268,10 +268,10 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     )
     length = prompt.shape[1]
     if not isinstance(ours, Tensor) or ours.shape != theirs.shape:
-        return conclude([same(place, ours, theirs)])
-    return conclude(
+        return summarize([compare_bitwise(place, ours, theirs)])
+    return summarize(
         [
-            same(f"{place}: the prompt", ours[:, :length], prompt),
+            compare_bitwise(f"{place}: the prompt", ours[:, :length], prompt),
             case.judge("plain").compare_choices(place, ours[:, length:], theirs[:, length:], logits),
         ]
     )

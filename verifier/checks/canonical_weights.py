@@ -15,12 +15,12 @@ from verifier.reference.weights import canonical_weights
 _AXES = {weight.template: weight.axes for weight in WEIGHTS}
 
 
-def theirs(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Tensor]:
+def reference_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Tensor]:
     """HF's weights in canonical names and shapes."""
-    return case.once(("canonical", dtype), lambda: canonical_weights(case.family, case.reference(dtype)))
+    return case.memoize(("canonical", dtype), lambda: canonical_weights(case.family, case.reference(dtype)))
 
 
-def given(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
+def subject_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
     """What the subject gives of the canonical weights, as it was when it was first asked; what else it gives is its
     own business."""
 
@@ -32,17 +32,17 @@ def given(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
             if template_of(name) in _AXES
         }
 
-    return case.once(("given weights", dtype), make)
+    return case.memoize(("given weights", dtype), make)
 
 
-def readable(case: Case) -> Mapping[str, Any]:
+def readable_weights(case: Case) -> Mapping[str, Any]:
     """The same in float64, for all but the check that reads them first.
 
     Raises:
         Blocked: reading them raises, which `weights.names` reports.
     """
     try:
-        return given(case)
+        return subject_weights(case)
     except Blocked:
         raise
     except Exception as error:
@@ -68,15 +68,15 @@ def misshapen(ours: Tensor, wanted: Tensor, name: str) -> str | None:
     return f"its shape is {list(ours.shape)}, not [{axes}] = {list(wanted.shape)}"
 
 
-def usable(case: Case) -> Mapping[str, Tensor]:
+def usable_weights(case: Case) -> Mapping[str, Tensor]:
     """The subject's weights that can be computed with: there, and of the right shape."""
 
     def make() -> Mapping[str, Tensor]:
-        ours = readable(case)
+        ours = readable_weights(case)
         return {
             name: ours[name].to(wanted)
-            for name, wanted in theirs(case).items()
+            for name, wanted in reference_weights(case).items()
             if unreadable(ours.get(name), wanted) is None and misshapen(ours[name], wanted, name) is None
         }
 
-    return case.once(("usable weights",), make)
+    return case.memoize(("usable weights",), make)

@@ -10,10 +10,10 @@ from torch import nn
 
 from verifier.canonical import COMPONENTS, template_of
 from verifier.checks import Check, check
-from verifier.checks.canonical_weights import readable, theirs
+from verifier.checks.canonical_weights import readable_weights, reference_weights
 from verifier.checks.qkv import split_agrees
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import precision, semantics
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import float64_judge, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import isolated_modules
 from verifier.observing.case import Blocked, Case
@@ -28,7 +28,7 @@ def _offered(case: Case) -> Mapping[str, nn.Module]:
         modules = case.subject().components.modules()  # type: ignore[attr-defined]
         return {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
 
-    return case.once(("offered components",), make)
+    return case.memoize(("offered components",), make)
 
 
 @check("component.names", needs=["components"])
@@ -49,33 +49,33 @@ def names(case: Case) -> Finding:
             holder = next((owner for owner in owners if owner in offered), None)
             if name in offered or (holder is not None and not _weights_lack(case, name)):
                 wrong = f"there is no such component, and HF's module has parameters; they are inside {holder}"
-                yield stated(name, None if name in offered else wrong)
+                yield from_condition(name, None if name in offered else wrong)
 
     made = list(compare())
     if not made:
         raise Blocked("build.parameters or weights.names")
-    return conclude(made)
+    return summarize(made)
 
 
 def _weights_lack(case: Case, name: str) -> bool:
     """Whether the component's weights are missing among the canonical ones too."""
     if "weights" not in case.subject().capabilities:
         return False
-    ours = readable(case)
-    return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in theirs(case))
+    ours = readable_weights(case)
+    return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in reference_weights(case))
 
 
 def _judged(case: Case, name: str) -> Comparison:
     """What the adapter's component gives, run alone as HF calls its module, or what it raises."""
 
     def make() -> Comparison:
-        lone = isolated_modules.alone(case, name)
+        lone = isolated_modules.module_reference(case, name)
         args, kwargs = lone.call.fresh()
         with torch.no_grad():
             output = case.subject().components.run(name, args, kwargs)  # type: ignore[attr-defined]
-        return semantics(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
+        return float64_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
 
-    return case.once(("component", name), make)
+    return case.memoize(("component", name), make)
 
 
 def _is_right(case: Case, name: str) -> bool:
@@ -120,7 +120,7 @@ def _kind(kind: str, what: str, meaning: str, *templates: str) -> Check:
         lone = [name for name in found if reported[name] is None]
         if not lone:
             raise Blocked(next(told for told in reported.values() if told is not None))
-        finding = conclude(_judged(case, name) for name in lone)
+        finding = summarize(_judged(case, name) for name in lone)
         if finding.verdict is Verdict.FAIL:
             case.agreeing_rows("plain")  # a wrong model is told as such, and where its activations start to differ
         return finding
@@ -206,7 +206,7 @@ def dtypes(case: Case) -> Finding:
                     wrong |= {name} if one.verdict is Verdict.FAIL else set()
                     yield one
 
-    finding = conclude(compare())
+    finding = summarize(compare())
     if finding.verdict is Verdict.FAIL:
         for dtype in case.spec.dtypes:
             logits = case.actual("plain", dtype).logits
@@ -230,9 +230,9 @@ def _in_dtype(case: Case, name: str, dtype: str) -> Iterator[Comparison]:
     args, kwargs = lone.call.fresh()
     with torch.no_grad():
         output = case.subject(dtype).components.run(name, args, kwargs)  # type: ignore[attr-defined]
-    judged = precision(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
+    judged = precision_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
     words = f"{judged.message} in a {dtype} model"
     yield judged if judged.message is None else replace(judged, message=words)
     if judged.verdict is not Verdict.FAIL:
         other = f"it gives {output.dtype} in a {dtype} model, where HF's module gives {lone.dtype}"
-        yield stated(name, None if output.dtype == lone.dtype else other)
+        yield from_condition(name, None if output.dtype == lone.dtype else other)

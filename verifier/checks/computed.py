@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from verifier.canonical import template_of
-from verifier.checks.canonical_weights import theirs, usable
+from verifier.checks.canonical_weights import reference_weights, usable_weights
 from verifier.checks.qkv import split_agrees
 from verifier.judging.comparison import Comparison
-from verifier.judging.numerics import semantics
+from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Verdict
 from verifier.observing import isolated_modules
 from verifier.observing.case import Case
@@ -30,10 +30,10 @@ def attentions(case: Case) -> Mapping[int, list[Comparison]]:
     """
 
     def make() -> Mapping[int, list[Comparison]]:
-        weights = usable(case)
+        weights = usable_weights(case)
         layers = []
         for layer in range(n_layers_of(case.family, case.reference())):
-            needed = [name for name in theirs(case) if name.startswith(f"blocks.{layer}.attn.")]
+            needed = [name for name in reference_weights(case) if name.startswith(f"blocks.{layer}.attn.")]
             if all(name in weights for name in needed) and split_agrees(case, layer):
                 layers.append(layer)
         heads = {name: value for layer in layers for name, value in _heads(case, layer).items()}
@@ -46,12 +46,12 @@ def attentions(case: Case) -> Mapping[int, list[Comparison]]:
                 isolated_modules.parts(case)[here](*args, **kwargs)
         return {layer: _judged(case, layer, heads, taps.values[f"blocks.{layer}.attn.hook_z"]) for layer in layers}
 
-    return case.once(("attention from weights",), make)
+    return case.memoize(("attention from weights",), make)
 
 
 def _heads(case: Case, layer: int) -> dict[str, Tensor]:
     """By hook point: queries, keys and values of what comes into HF's attention `[batch, pos, head, d_head]`."""
-    here, weights = f"blocks.{layer}.attn", usable(case)
+    here, weights = f"blocks.{layer}.attn", usable_weights(case)
     read = isolated_modules.calls(case)[here].main
     found = {}
     for letter in "qkv":
@@ -63,11 +63,11 @@ def _heads(case: Case, layer: int) -> dict[str, Tensor]:
 
 def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> list[Comparison]:
     """What the layer's heads write, and where that differs, its queries, keys and values before it."""
-    here, weights = f"blocks.{layer}.attn", usable(case)
-    whole, bias = isolated_modules.alone(case, here), weights.get(f"{here}.b_O")
+    here, weights = f"blocks.{layer}.attn", usable_weights(case)
+    whole, bias = isolated_modules.module_reference(case, here), weights.get(f"{here}.b_O")
     out = torch.einsum(_OUT, z, weights[f"{here}.W_O"])
     out = out if bias is None else out + bias
-    made = semantics(whole.noise).compare(f"{here}.W_O", out, whole.truth, defined=whole.defined)
+    made = float64_judge(whole.noise).compare(f"{here}.W_O", out, whole.truth, defined=whole.defined)
     if made.verdict is Verdict.PASS:
         return [made]
     pieces, read = [], whole.call.main
@@ -78,7 +78,7 @@ def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> l
         )
         value = heads[f"{here}.hook_{letter}"].flatten(-2)
         where = f"{here}.W_{letter.upper()}"
-        pieces.append(semantics(piece.noise).compare(where, value, piece.truth, defined=piece.defined))
+        pieces.append(float64_judge(piece.noise).compare(where, value, piece.truth, defined=piece.defined))
     told = any(one.verdict is Verdict.FAIL for one in pieces)
     return pieces if told else [*pieces, made]
 
@@ -118,23 +118,23 @@ def elsewhere(case: Case) -> list[Comparison]:
     def make() -> list[Comparison]:
         return [one for name in isolated_modules.calls(case) if (one := _component(case, name)) is not None]
 
-    return case.once(("components from weights",), make)
+    return case.memoize(("components from weights",), make)
 
 
 def _component(case: Case, name: str) -> Comparison | None:
-    weights, layer = usable(case), name.split(".")[1] if name.startswith("blocks.") else ""
+    weights, layer = usable_weights(case), name.split(".")[1] if name.startswith("blocks.") else ""
     if template_of(name) not in _COMPUTES:
         return None
     weight, bias, compute = _COMPUTES[template_of(name)]
     weight, bias = weight.replace("{i}", layer), bias and bias.replace("{i}", layer)
-    has_bias = bias in theirs(case)
+    has_bias = bias in reference_weights(case)
     if weight not in weights or (has_bias and bias not in weights):
         return None  # `weights.names` or `weights.shapes` says so
-    lone = isolated_modules.alone(case, name)
+    lone = isolated_modules.module_reference(case, name)
     read = _normalized(case)[name] if compute is _scaled else lone.call.main
     assert read is not None
     value = compute(read, weights[weight], weights[bias] if bias is not None and has_bias else None)
-    return semantics(lone.noise).compare(weight, value, lone.truth, defined=lone.defined)
+    return float64_judge(lone.noise).compare(weight, value, lone.truth, defined=lone.defined)
 
 
 def _normalized(case: Case) -> Mapping[str, Tensor]:
@@ -149,19 +149,19 @@ def _normalized(case: Case) -> Mapping[str, Tensor]:
                 isolated_modules.parts(case)[name](*args, **kwargs)
         return {name: taps.values[point] for name, point in points.items()}
 
-    return case.once(("normalized",), make)
+    return case.memoize(("normalized",), make)
 
 
 def told(case: Case) -> set[str]:
     """The weights of which another check says what is wrong: in float64 they cannot be used, or compute otherwise."""
-    told = theirs(case).keys() - usable(case).keys()
+    told = reference_weights(case).keys() - usable_weights(case).keys()
     for layer in range(n_layers_of(case.family, case.reference())):
         made = attentions(case).get(layer, [])
         here = f"blocks.{layer}.attn."
         if not made or any(one.verdict is Verdict.FAIL for one in made):
-            told |= {name for name in theirs(case) if name.startswith(here)}
+            told |= {name for name in reference_weights(case) if name.startswith(here)}
     for one in elsewhere(case):
         if one.verdict is Verdict.FAIL:
             owner = one.where.rpartition(".")[0]
-            told |= {name for name in theirs(case) if name.rpartition(".")[0] == owner}
+            told |= {name for name in reference_weights(case) if name.rpartition(".")[0] == owner}
     return told

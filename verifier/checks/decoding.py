@@ -11,7 +11,7 @@ from torch import Tensor
 from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
 from verifier.checks.blame import through_hugging_face
-from verifier.judging.comparison import Comparison, conclude
+from verifier.judging.comparison import Comparison, summarize
 from verifier.judging.outcome import Finding, Verdict
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
@@ -110,7 +110,7 @@ def judged_in_pieces(case: Case, scenario: str, ends: Sequence[int], places: Seq
         return in_pieces(run, case.inputs(scenario), ends)
 
     case.agreeing_rows(scenario)  # before anything is decoded by what is wrong already
-    return conclude(judged(case, scenario, decode, case.subject().forward, places))
+    return summarize(judged(case, scenario, decode, case.subject().forward, places))
 
 
 def in_turn(case: Case, scenario: str, ends: Sequence[int], names: Sequence[str]) -> list[Place]:

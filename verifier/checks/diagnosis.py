@@ -80,7 +80,7 @@ def ladder(case: Case) -> Ladder:
 def _forward(case: Case) -> Iterator[Comparison]:
     logits = case.actual(_SCENARIO).logits
     if "hooks" in case.subject().capabilities:
-        yield from localization.judged(case, _SCENARIO, activations.all_values(case, _SCENARIO))
+        yield from localization.compare_points(case, _SCENARIO, activations.all_values(case, _SCENARIO))
     yield case.compare_logits("logits", logits, _SCENARIO)
 
 
@@ -89,8 +89,8 @@ def _backward(case: Case) -> Iterator[Comparison]:
         raise NotApplicable("the adapter offers no hooks")
     gradients: dict[str, Tensor] = {}
     for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
-        gradients |= activations.felt(case, _SCENARIO, switch).gradients
-    yield from localization.judged(case, _SCENARIO, gradients, of="gradients")
+        gradients |= activations.subject_gradients(case, _SCENARIO, switch).gradients
+    yield from localization.compare_points(case, _SCENARIO, gradients, of="gradients")
 
 
 def _rung(one: Comparison) -> Rung:

@@ -12,8 +12,8 @@ from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES, RESIDUAL, Point
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
 from verifier.checks import check, decoding
-from verifier.judging.comparison import Comparison, conclude
-from verifier.judging.numerics import Judge, from_single, same, semantics
+from verifier.judging.comparison import Comparison, summarize
+from verifier.judging.numerics import Judge, compare_bitwise, float64_judge, noise_from_float32
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization, scaling
 from verifier.observing.activations import hooked
@@ -24,7 +24,9 @@ from verifier.reference import models
 def open_points(case: Case) -> list[Point]:
     """The points that agree and need no switch: all of them can be edited in one forward."""
     case.agreeing_rows("plain")
-    found = [one for one in localization.agreeing_points(case) if activations.offered(case)[one.name].switch is None]
+    found = [
+        one for one in localization.agreeing_points(case) if activations.hook_points(case)[one.name].switch is None
+    ]
     if not found:
         raise NotApplicable("every hook point has a switch")
     return found
@@ -85,7 +87,7 @@ def _ways(case: Case) -> Iterator[_Way]:
 
 def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Comparison | None:
     """What the subject gives with these points edited, judged; None where HF's model is not changed by it."""
-    truth = scaling.in_hf(case, way.scenario, points)
+    truth = scaling.scale_in_reference(case, way.scenario, points)
     if not truth.acts:
         return None
     edits = {name: edit for name, edit in scaling.edits(points).items() if name in truth.edited}
@@ -158,7 +160,7 @@ def calls(case: Case) -> Finding:
     made = list(compare())
     if blocked and not made:
         raise blocked[0]
-    return conclude(made)
+    return summarize(made)
 
 
 def _fails_unedited(case: Case, way: _Way) -> bool:
@@ -182,7 +184,7 @@ def layers(case: Case) -> Finding:
     found = _edited(case, way, chosen, f"all points, {way.name}")
     if found is None:
         raise NotApplicable("HF's model is not changed by these edits")
-    return conclude([_where_it_starts(case, way, chosen, found)])
+    return summarize([_where_it_starts(case, way, chosen, found)])
 
 
 STEPS = 3  # tokens that are generated under an edit
@@ -201,13 +203,15 @@ def generation(case: Case) -> Finding:
     prompt, subject = case.inputs("plain").input_ids, case.subject()
     assert prompt is not None
     edit: dict[str, Edit] = {point.name: lambda value: value.flip(-1)}
-    theirs, logits, noise = case.of_hf(("edited generation", point.name), lambda: _greedy(case, prompt, edit))
+    theirs, logits, noise = case.shared_reference(
+        ("edited generation", point.name), lambda: _greedy(case, prompt, edit)
+    )
     with torch.no_grad(), hooked(case, subject, forward=edit):
         ours = subject.cache.generate(prompt.clone(), max_new_tokens=STEPS)  # type: ignore[attr-defined]
     length = prompt.shape[1]
     if not isinstance(ours, Tensor) or ours.shape != theirs.shape:
-        return conclude([same(point.name, ours, theirs)])
-    return conclude([semantics(noise).compare_choices(point.name, ours[:, length:], theirs[:, length:], logits)])
+        return summarize([compare_bitwise(point.name, ours, theirs)])
+    return summarize([float64_judge(noise).compare_choices(point.name, ours[:, length:], theirs[:, length:], logits)])
 
 
 def _greedy(case: Case, prompt: Tensor, edit: Mapping[str, Edit]) -> tuple[Tensor, Tensor, float]:
@@ -223,4 +227,4 @@ def _greedy(case: Case, prompt: Tensor, edit: Mapping[str, Edit]) -> tuple[Tenso
     for _ in range(STEPS):
         found.append(last(SEMANTIC_DTYPE, ids))
         ids = torch.cat([ids, found[-1].argmax(-1)], dim=1)
-    return ids, torch.cat(found, dim=1), from_single(found[0], last(SINGLE, prompt))
+    return ids, torch.cat(found, dim=1), noise_from_float32(found[0], last(SINGLE, prompt))

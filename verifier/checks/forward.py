@@ -15,8 +15,8 @@ from verifier.canonical import LOGIT_AXES
 from verifier.cases.inputs import NO_LABEL, one_row
 from verifier.cases.spec import SINGLE, WORKING_DTYPES
 from verifier.checks import Check, check
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import at_every_position, precision, same, semantics
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import compare_bitwise, compare_positions, float64_judge, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import localization
 from verifier.observing.case import Case
@@ -33,10 +33,10 @@ def _concluded(case: Case, scenario: str, compare: Compare, rows: Tensor | None 
     A failure says at which hook point it starts, and whether it follows one of HF's other paths.
     """
     truth, actual = case.expected(scenario).logits, case.actual(scenario).logits
-    finding = conclude([compare(actual, truth)])
+    finding = summarize([compare(actual, truth)])
     if finding.verdict is not Verdict.FAIL:
         return finding
-    start = localization.start(case, scenario, rows)
+    start = localization.first_divergence(case, scenario, rows)
     if start is not None:
         words = f"{finding.where}: {finding.message}; it starts at {start.where}: {start.message}"
         finding = replace(finding, where=start.where, message=words)
@@ -173,13 +173,13 @@ def loss(case: Case) -> Finding:
     made = [
         case.compare_logits("logits beside labels", case.actual("labels").logits, "plain"),
         _judged_loss(case, "labels", "loss"),
-        stated("loss", "it is in no graph: nothing can be differentiated of it" if cut_off else None),
+        from_condition("loss", "it is in no graph: nothing can be differentiated of it" if cut_off else None),
     ]
     wanted = case.scenario("padded labels").inputs.labels
     assert wanted is not None
     if bool((wanted != NO_LABEL).any()) and case.agrees("padded"):
         made.append(_judged_loss(case, "padded labels", "loss beside padding"))
-    return conclude(made)
+    return summarize(made)
 
 
 def _loss_agrees(case: Case) -> bool:
@@ -191,7 +191,7 @@ def _loss_agrees(case: Case) -> bool:
 
 
 def _judged_loss(case: Case, scenario: str, where: str) -> Comparison:
-    judge = semantics(case.loss_noise(scenario=scenario), lambda: case.loss_noise(SINGLE, scenario))
+    judge = float64_judge(case.loss_noise(scenario=scenario), lambda: case.loss_noise(SINGLE, scenario))
     truth = case.expected(scenario).loss
     assert truth is not None
     return judge.compare(where, case.actual(scenario).loss, truth)
@@ -214,11 +214,11 @@ def patterns(case: Case) -> Finding:
         # Rows of real queries over all keys: what may not be seen must have got nothing.
         real = (case.scenario("padded").real & rows[:, None])[:, None, :, None]
         for name in names:
-            yield semantics(noise[name]).compare(
+            yield float64_judge(noise[name]).compare(
                 name, seen.get(name), truth[name], defined=real, rows=case.scenario("padded").rows
             )
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("forward.batch", applies="spread")
@@ -234,7 +234,7 @@ def batch(case: Case) -> Finding:
         alone = [subject.forward(one_row(chosen.inputs, row)).logits for row in range(len(chosen.rows))]
     # That a row is not finite at all is found by the checks of its padding.
     given, truth = _without_shared_nans(torch.cat(alone), case.actual("padded").logits)
-    return conclude([case.compare_logits("rows alone", given, "padded", truth=truth)])
+    return summarize([case.compare_logits("rows alone", given, "padded", truth=truth)])
 
 
 @check("forward.causality")
@@ -253,7 +253,7 @@ def causality(case: Case) -> Finding:
     with torch.no_grad():
         after = case.subject().forward(Inputs(input_ids=ids)).logits
     chosen = case.scenario("plain")
-    return conclude(
+    return summarize(
         [case.judge("plain").compare("logits before the change", after[:, :start], before[:, :start], rows=chosen.rows)]
     )
 
@@ -267,7 +267,7 @@ def gradients(case: Case) -> Finding:
     case.agreeing_rows("plain")
     with torch.enable_grad():
         logits = case.subject().forward(case.inputs("plain")).logits
-    return conclude([case.compare_logits("logits with gradients enabled", logits, "plain")])
+    return summarize([case.compare_logits("logits with gradients enabled", logits, "plain")])
 
 
 @check("forward.inference_mode", applies="spread")
@@ -284,7 +284,7 @@ def inference_mode(case: Case) -> Finding:
     with torch.enable_grad():
         after = subject.forward(case.inputs("plain")).logits
         after.backward(torch.ones_like(after))
-    return conclude(
+    return summarize(
         [
             case.compare_logits("logits in inference mode", inside.clone(), "plain"),
             case.compare_logits("logits after it", after.detach(), "plain"),
@@ -307,9 +307,9 @@ def inputs_kept(case: Case) -> Finding:
                 case.subject().forward(given)
             for name in ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "labels"):
                 if getattr(before, name) is not None:
-                    yield same(f"{name}, {scenario}", getattr(given, name), getattr(before, name))
+                    yield compare_bitwise(f"{name}, {scenario}", getattr(given, name), getattr(before, name))
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("forward.twice", applies="spread")
@@ -322,7 +322,7 @@ def twice(case: Case) -> Finding:
     case.actual("one token")
     with torch.no_grad():
         second = case.subject().forward(case.inputs("plain")).logits
-    return conclude([same("logits", second, first)])
+    return summarize([compare_bitwise("logits", second, first)])
 
 
 def _in_training(case: Case, **dropouts: Any) -> Comparison:
@@ -350,7 +350,7 @@ def training(case: Case) -> Finding:
 
     A failure means that fine-tuning through the adapter trains another model.
     """
-    return conclude([_in_training(case, **dict.fromkeys(case.family.dropouts(), 0.0))])
+    return summarize([_in_training(case, **dict.fromkeys(case.family.dropouts(), 0.0))])
 
 
 @check("forward.dropout", needs=["modes"], applies="spread")
@@ -361,7 +361,7 @@ def dropout(case: Case) -> Finding:
     """
     if not case.family.dropouts():
         raise NotApplicable("the family has no dropouts")
-    return conclude([_in_training(case, **case.family.dropouts())])
+    return summarize([_in_training(case, **case.family.dropouts())])
 
 
 def _precision(dtype: str) -> Check:
@@ -384,23 +384,23 @@ def _precision(dtype: str) -> Check:
                 yield case.precision_judge(scenario, dtype).compare(
                     f"{dtype}, {scenario}", given, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES
                 )
-                yield at_every_position(
+                yield compare_positions(
                     f"{dtype}, {scenario}, one position",
                     given,
                     truth,
                     case.noise_by_position(scenario, dtype),
                     defined=defined,
                     width=width,
-                    again=partial(case.noise_by_position_again, scenario, dtype),
+                    resampled_noise=partial(case.noise_by_position_again, scenario, dtype),
                 )
 
             if case.spec.thorough and _loss_agrees(case):
                 of_labels = case.true("labels", dtype).loss
                 assert of_labels is not None
-                judge = precision(case.loss_noise(dtype))
+                judge = precision_judge(case.loss_noise(dtype))
                 yield judge.compare(f"{dtype}, loss", case.actual("labels", dtype).loss, of_labels)
 
-        return conclude(compare())
+        return summarize(compare())
 
     judge.__doc__ = f"""In {dtype} the logits are as near to the float64 truth of the same weights as HF's own are.
 

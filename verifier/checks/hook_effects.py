@@ -12,8 +12,8 @@ from torch import Tensor
 
 from verifier.adapter import Edit
 from verifier.checks import check
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import same
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import compare_bitwise
 from verifier.judging.outcome import Finding, NotApplicable
 from verifier.observing import activations
 from verifier.observing.case import Case
@@ -27,17 +27,17 @@ def identity(case: Case) -> Finding:
     """
     before = case.actual("plain").logits
     subject, inputs = case.subject(), case.inputs("plain")
-    ungated = [name for name, info in activations.offered(case).items() if info.switch is None]
+    ungated = [name for name, info in activations.hook_points(case).items() if info.switch is None]
 
     def run(edit: Edit) -> Tensor:
         with torch.no_grad(), activations.hooked(case, subject, forward=dict.fromkeys(ungated, edit)):
             return subject.forward(inputs).logits
 
-    return conclude(
+    return summarize(
         [
-            same("read", activations.shown(case, "plain").logits, before),
-            same("given back", run(lambda value: value), before),
-            same("given back as a copy", run(lambda value: value.clone()), before),
+            compare_bitwise("read", activations.subject_activations(case, "plain").logits, before),
+            compare_bitwise("given back", run(lambda value: value), before),
+            compare_bitwise("given back as a copy", run(lambda value: value.clone()), before),
         ]
     )
 
@@ -48,26 +48,26 @@ def switches(case: Case) -> Finding:
 
     A failure means that looking at a gated activation makes another model of it, or that the switch stays on.
     """
-    gates = [switch for switch in activations.by_switch(case, activations.offered(case)) if switch is not None]
+    gates = [switch for switch in activations.by_switch(case, activations.hook_points(case)) if switch is not None]
     if not gates:
         raise NotApplicable("no hook point has a switch")
 
     def compare() -> Iterator[Comparison]:
         for switch in gates:
             # Held against the subject's own logits: whether those are right is told elsewhere.
-            logits, before = activations.shown(case, "plain", switch).logits, case.actual("plain").logits
+            logits, before = activations.subject_activations(case, "plain", switch).logits, case.actual("plain").logits
             yield case.compare_logits(f"{switch} on", logits, "plain", truth=before)
         with torch.no_grad():
             after = case.subject().forward(case.inputs("plain")).logits
-        yield same("switched off again", after, case.actual("plain").logits)
-        yield stated("switched off again", _still_on(case))
+        yield compare_bitwise("switched off again", after, case.actual("plain").logits)
+        yield from_condition("switched off again", _still_on(case))
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 def _still_on(case: Case) -> str | None:
     """Whether a gated point fires although nothing turned it on."""
-    gated = [name for name, info in activations.offered(case).items() if info.switch is not None]
+    gated = [name for name, info in activations.hook_points(case).items() if info.switch is not None]
     fired: list[str] = []
 
     try:
@@ -96,7 +96,7 @@ def _ungated(case: Case) -> list[str]:
         NotApplicable: there is none.
     """
     names = [point.name for point in activations.shared_points(case)]
-    found = [name for name in names if activations.offered(case)[name].switch is None]
+    found = [name for name in names if activations.hook_points(case)[name].switch is None]
     if not found:
         raise NotApplicable("every hook point has a switch")
     return found
@@ -137,15 +137,15 @@ def removed(case: Case) -> Finding:
         stayed = fired["outer"] > outer
     left = fired["outer"]
     after = run()
-    return conclude(
+    return summarize(
         [
-            stated("fires", None if inner else "no hook fired, so none can be seen to be removed"),
-            stated("inner hooks", "they fire after they were removed" if fired["inner"] > inner else None),
-            stated("outer hooks", None if stayed else "they are gone once hooks inside them were removed"),
-            stated("all hooks", "they fire after they were removed" if fired["outer"] > left else None),
-            same("logits after inner hooks", between, before),
-            same("logits", after, before),
-            stated("gradients", _outlives(case, ungated[0])),
+            from_condition("fires", None if inner else "no hook fired, so none can be seen to be removed"),
+            from_condition("inner hooks", "they fire after they were removed" if fired["inner"] > inner else None),
+            from_condition("outer hooks", None if stayed else "they are gone once hooks inside them were removed"),
+            from_condition("all hooks", "they fire after they were removed" if fired["outer"] > left else None),
+            compare_bitwise("logits after inner hooks", between, before),
+            compare_bitwise("logits", after, before),
+            from_condition("gradients", _outlives(case, ungated[0])),
         ]
     )
 
@@ -177,7 +177,7 @@ def nested(case: Case) -> Finding:
             with torch.no_grad():
                 return subject.forward(case.inputs("plain")).logits
 
-    return conclude([same("logits", run(2, 4), run(8))])
+    return summarize([compare_bitwise("logits", run(2, 4), run(8))])
 
 
 def _divided(divisor: int) -> Edit:
@@ -206,7 +206,7 @@ def given_back(case: Case) -> Finding:
         case.subject().forward(case.inputs("plain"))
     if not given:
         raise NotApplicable("no hook fired")
-    return conclude(same(name, made, before) for name, (made, before) in given.items())
+    return summarize(compare_bitwise(name, made, before) for name, (made, before) in given.items())
 
 
 @check("hooks.exception", needs=["hooks"], applies="spread")
@@ -228,17 +228,17 @@ def exception(case: Case) -> Finding:
             edits[names[-1]] = raising
             with torch.no_grad(), _Caught() as caught, activations.hooked(case, subject, forward=edits):
                 subject.forward(case.inputs("plain"))
-            yield stated(names[-1], None if caught.any else "an exception inside its hook does not come out")
+            yield from_condition(names[-1], None if caught.any else "an exception inside its hook does not come out")
             fired.clear()
             after = None
             with torch.no_grad(), _Caught() as again:
                 after = subject.forward(case.inputs("plain")).logits
             still = names[-1] if again.any else next(iter(fired), None)
-            yield stated(names[-1], f"after an exception {still} still fires" if still else None)
+            yield from_condition(names[-1], f"after an exception {still} still fires" if still else None)
             if not again.any:
-                yield same("logits after an exception", after, before)
+                yield compare_bitwise("logits after an exception", after, before)
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 class _Caught:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from verifier.canonical import KINDS, template_of
 from verifier.checks import check
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import precision, same
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import compare_bitwise, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, dependencies, interventions, localization, working_precision
 from verifier.observing.case import Case
@@ -28,7 +28,7 @@ def present(case: Case) -> Finding:
 
     A failure means that an activation which the model has cannot be read or edited by its name.
     """
-    names = activations.offered(case)
+    names = activations.hook_points(case)
     missing = [point.name for point in case.points if point.name not in names]
     if not missing:
         return Finding()
@@ -44,7 +44,7 @@ def absent(case: Case) -> Finding:
     parallel block, a second norm where there is one.
     """
     has = {point.name for point in case.points}
-    canonical = [name for name in activations.offered(case) if template_of(name) in _CANONICAL]
+    canonical = [name for name in activations.hook_points(case) if template_of(name) in _CANONICAL]
     wrong = [name for name in canonical if name not in has]
     if not wrong:
         return Finding()
@@ -58,8 +58,8 @@ def absent(case: Case) -> Finding:
 def _all_firings(case: Case) -> Mapping[str, int]:
     """How often each point of the subject's own list fired in the one forward in which it was hooked."""
     fired: Counter[str] = Counter()
-    for switch in activations.by_switch(case, activations.offered(case)):
-        fired.update(activations.shown(case, "plain", switch).fired)
+    for switch in activations.by_switch(case, activations.hook_points(case)):
+        fired.update(activations.subject_activations(case, "plain", switch).fired)
     return fired
 
 
@@ -71,7 +71,7 @@ def fires(case: Case) -> Finding:
     comes of it, or that it is called several times with what is not the whole activation.
     """
     fired, canonical = _all_firings(case), {point.name for point in case.points}
-    silent = [name for name in activations.offered(case) if not fired[name]]
+    silent = [name for name in activations.hook_points(case) if not fired[name]]
     if silent:
         # The canonical ones first: those are what people hook.
         first = min(silent, key=lambda name: name not in canonical)
@@ -90,9 +90,9 @@ def order(case: Case) -> Finding:
 
     A failure means that an edit comes too late to be seen at a point that it must reach.
     """
-    before = interventions.precedence_of(case)
+    before = interventions.reference_dependencies(case)
     for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
-        fired = [name for name in activations.shown(case, "plain", switch).fired if name in before]
+        fired = [name for name in activations.subject_activations(case, "plain", switch).fired if name in before]
         early = dependencies.out_of_order(before, fired)
         if early:
             return Finding(verdict=Verdict.FAIL, where=early[0], message=f"it fires before {early[1]}")
@@ -107,21 +107,21 @@ def axes(case: Case) -> Finding:
     """
     values, truth, infos = (
         activations.all_values(case, "plain"),
-        activations.theirs(case, "plain").values,
-        activations.offered(case),
+        activations.reference_trace(case, "plain").values,
+        activations.hook_points(case),
     )
 
     def compare() -> Iterator[Comparison]:
         for point in activations.shared_points(case):
             given = infos[point.name].axes
             if given is not None and sorted(given) != sorted(point.axes):
-                yield stated(point.name, f"its axes are {', '.join(given)}, not {', '.join(point.axes)}")
+                yield from_condition(point.name, f"its axes are {', '.join(given)}, not {', '.join(point.axes)}")
             elif point.name in values:
                 found, wanted = list(values[point.name].shape), list(truth[point.name].shape)
                 wrong = f"[{', '.join(point.axes)}] is {found}, not {wanted}" if found != wanted else None
-                yield stated(point.name, wrong)
+                yield from_condition(point.name, wrong)
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("hooks.values", needs=["hooks"])
@@ -134,11 +134,11 @@ def values(case: Case) -> Finding:
 
     def compare(scenario: str) -> list[Comparison]:
         rows = case.agreeing_rows(scenario)
-        return localization.explained(
-            case, localization.judged(case, scenario, activations.all_values(case, scenario), rows=rows)
+        return localization.annotate_inputs(
+            case, localization.compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
         )
 
-    return conclude(one for scenario in case.traced for one in compare(scenario))
+    return summarize(one for scenario in case.traced for one in compare(scenario))
 
 
 @check("hooks.aliases", needs=["hooks"])
@@ -147,7 +147,7 @@ def aliases(case: Case) -> Finding:
 
     A failure means that two activations go by the name of one.
     """
-    infos = activations.offered(case)
+    infos = activations.hook_points(case)
     aliased = {name: info.alias_of for name, info in infos.items() if info.alias_of is not None}
     if not aliased:
         raise NotApplicable("no hook point has a second name")
@@ -155,14 +155,14 @@ def aliases(case: Case) -> Finding:
     def compare() -> Iterator[Comparison]:
         for name, target in aliased.items():
             if target not in infos:
-                yield stated(name, f"it is said to be {target}, which is no hook point")
+                yield from_condition(name, f"it is said to be {target}, which is no hook point")
                 continue
-            mine = activations.shown(case, "plain", infos[name].switch).values
-            theirs = activations.shown(case, "plain", infos[target].switch).values
+            mine = activations.subject_activations(case, "plain", infos[name].switch).values
+            theirs = activations.subject_activations(case, "plain", infos[target].switch).values
             if name in mine and target in theirs:  # `hooks.fires` looks for silent ones
-                yield same(name, mine[name], theirs[target])
+                yield compare_bitwise(name, mine[name], theirs[target])
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("hooks.kept", needs=["hooks"], applies="spread")
@@ -174,14 +174,14 @@ def kept(case: Case) -> Finding:
 
     def compare() -> Iterator[Comparison]:
         for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
-            seen = activations.shown(case, "plain", switch)
+            seen = activations.subject_activations(case, "plain", switch)
             with torch.no_grad():
                 case.subject().forward(case.inputs("one token"))
             for point in case.points:
                 if point.name in seen.values:
-                    yield same(point.name, seen.kept[point.name], seen.values[point.name])
+                    yield compare_bitwise(point.name, seen.kept[point.name], seen.values[point.name])
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("hooks.twice", needs=["hooks"], applies="spread")
@@ -191,11 +191,13 @@ def twice(case: Case) -> Finding:
     A failure means that something of a forward stays behind at a hook point.
     """
     names = [
-        point.name for point in activations.shared_points(case) if activations.offered(case)[point.name].switch is None
+        point.name
+        for point in activations.shared_points(case)
+        if activations.hook_points(case)[point.name].switch is None
     ]
-    first = activations.shown(case, "plain").values
+    first = activations.subject_activations(case, "plain").values
     second = activations.observe(case, case.subject(), names, case.inputs("plain")).values
-    return conclude(same(name, second.get(name), first[name]) for name in names if name in first)
+    return summarize(compare_bitwise(name, second.get(name), first[name]) for name in names if name in first)
 
 
 @check("hooks.precision", needs=["hooks"], applies="thorough")
@@ -209,13 +211,15 @@ def precise(case: Case) -> Finding:
     points = localization.agreeing_points(case)
 
     def compare(dtype: str) -> Iterator[Comparison]:
-        theirs, seen = working_precision.of(case, dtype), dict[str, Tensor]()
+        theirs, seen = working_precision.measure_activations(case, dtype), dict[str, Tensor]()
         for names in activations.by_switch(case, [point.name for point in points]).values():
             seen |= activations.observe(case, case.subject(dtype), names, case.inputs("plain", dtype)).values
         for point in points:
             if not math.isfinite(theirs.noise[point.name]):
                 continue  # a norm's scale overflows in float16 before the norm does
-            judge = precision(theirs.noise[point.name], partial(working_precision.noise_again, case, dtype, point.name))
+            judge = precision_judge(
+                theirs.noise[point.name], partial(working_precision.resampled_activation_noise, case, dtype, point.name)
+            )
             made = judge.compare(
                 point.name,
                 seen.get(point.name),
@@ -225,4 +229,4 @@ def precise(case: Case) -> Finding:
             )
             yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
 
-    return conclude(one for dtype in case.dtypes_that_agree() for one in compare(dtype))
+    return summarize(one for dtype in case.dtypes_that_agree() for one in compare(dtype))

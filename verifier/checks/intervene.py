@@ -11,8 +11,8 @@ from torch import Tensor
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES
 from verifier.checks import Check, check
-from verifier.judging.comparison import Comparison, conclude
-from verifier.judging.numerics import semantics
+from verifier.judging.comparison import Comparison, summarize
+from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, interventions, localization
 from verifier.observing.activations import hooked
@@ -33,20 +33,20 @@ def _given(case: Case) -> Mapping[int, Tensor]:
 
     def make() -> Mapping[int, Tensor]:
         subject = case.subject()
-        return interventions.in_subject(
+        return interventions.run_in_subject(
             case, localization.agreeing_points(case), lambda ids, edits: _logits(case, subject, ids, edits)
         )
 
-    return case.once(("interventions in the subject",), make)
+    return case.memoize(("interventions in the subject",), make)
 
 
 def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Comparison:
     where = f"{one.point.name}, {one.extent}" if one.extent != "everywhere" else one.point.name
-    judge = semantics(float(experiment.noise[one.row]))
+    judge = float64_judge(float(experiment.noise[one.row]))
     made = judge.compare(where, given[one.row], experiment.logits[one.row], axes=LOGIT_AXES[1:])
     if made.verdict is not Verdict.FAIL:
         return made
-    unedited = semantics(float(experiment.noise[0])).compare(
+    unedited = float64_judge(float(experiment.noise[0])).compare(
         where, given[one.row], experiment.logits[0], axes=LOGIT_AXES[1:]
     )
     said = "the edit changes nothing" if unedited.verdict is not Verdict.FAIL else f"after the edit {made.message}"
@@ -69,11 +69,11 @@ def _first_of_each_point(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _intervention(kind: Kind, what: str, meaning: str) -> Check:
     def run(case: Case) -> Finding:
-        experiment, given = interventions.of(case), _given(case)
+        experiment, given = interventions.run_interventions(case), _given(case)
         # Nothing is proved by an edit that does nothing in HF's model either.
         acting = [one for one in experiment.interventions if one.kind == kind and bool(experiment.acts[one.row])]
         made = [_judged(experiment, given, one) for one in acting if one.row in given]
-        return conclude(_first_of_each_point(made))
+        return summarize(_first_of_each_point(made))
 
     run.__doc__ = f"""{what}, everywhere and in one head at one position, has HF's effect on the logits at every point.
 
@@ -100,10 +100,12 @@ def rows(case: Case) -> Finding:
 
     A failure means that an experiment on one prompt is seen by another one.
     """
-    experiment, given = interventions.of(case), _given(case)
+    experiment, given = interventions.run_interventions(case), _given(case)
     names = ("the prompt itself", "the prompt that it is swapped with")
-    return conclude(
-        semantics(float(experiment.noise[row])).compare(name, given[row], experiment.logits[row], axes=LOGIT_AXES[1:])
+    return summarize(
+        float64_judge(float(experiment.noise[row])).compare(
+            name, given[row], experiment.logits[row], axes=LOGIT_AXES[1:]
+        )
         for row, name in enumerate(names)
     )
 
@@ -115,8 +117,8 @@ def in_place(case: Case) -> Finding:
     A failure means that the commonest way of writing a hook (`z[:, :, head] = 0; return z`) does something else.
     """
     case.agreeing_rows("plain")
-    experiment, subject = interventions.of(case), case.subject()
-    given = interventions.in_subject(
+    experiment, subject = interventions.run_interventions(case), case.subject()
+    given = interventions.run_in_subject(
         case,
         localization.agreeing_points(case),
         lambda ids, edits: _logits(case, subject, ids, edits),
@@ -129,7 +131,7 @@ def in_place(case: Case) -> Finding:
             if one.row in given and bool(experiment.acts[one.row]):
                 yield _judged(experiment, given, one)
 
-    return conclude(_first_of_each_point(list(compare())))
+    return summarize(_first_of_each_point(list(compare())))
 
 
 @check("intervene.alone", needs=["hooks"], applies="thorough")
@@ -138,7 +140,7 @@ def alone(case: Case) -> Finding:
 
     Run for a few models of each kind of block. A failure means that an edit acts only while other hooks are there.
     """
-    experiment, subject, together = interventions.of(case), case.subject(), _given(case)
+    experiment, subject, together = interventions.run_interventions(case), case.subject(), _given(case)
 
     def compare() -> Iterator[Comparison]:
         for one in experiment.interventions:
@@ -150,7 +152,7 @@ def alone(case: Case) -> Finding:
             logits = _logits(case, subject, experiment.ids[rows], edits)
             yield _judged(experiment, {one.row: logits[rows.index(one.row)]}, one)
 
-    return conclude(_first_of_each_point(list(compare())))
+    return summarize(_first_of_each_point(list(compare())))
 
 
 @check("intervene.aliases", needs=["hooks"], applies="spread")
@@ -159,10 +161,10 @@ def aliases(case: Case) -> Finding:
 
     A failure means that who hooks by the other name edits nothing, or something else.
     """
-    experiment, given = interventions.of(case), _given(case)
+    experiment, given = interventions.run_interventions(case), _given(case)
     whole = {one.point.name: one for one in experiment.interventions if (one.kind, one.extent) == _WHOLE}
     names: dict[str, list[str]] = {}
-    for name, info in activations.offered(case).items():
+    for name, info in activations.hook_points(case).items():
         one = whole.get(info.alias_of or "")
         if one is None or one.row not in given or not bool(experiment.acts[one.row]):
             continue
@@ -188,4 +190,4 @@ def aliases(case: Case) -> Finding:
 
     most = max(map(len, names.values()))
     rounds = [{point: some[turn] for point, some in names.items() if turn < len(some)} for turn in range(most)]
-    return conclude(one for chosen in rounds for one in compare(chosen))
+    return summarize(one for chosen in rounds for one in compare(chosen))

@@ -12,10 +12,10 @@ from torch import Tensor
 from verifier.adapter import LOG_PROBABILITIES, LOGITS, Subject
 from verifier.canonical import LOGIT_AXES, Point
 from verifier.cases.spec import SINGLE
-from verifier.checks.canonical_weights import readable
+from verifier.checks.canonical_weights import readable_weights
 from verifier.errors import one_line
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import Noise, semantics, unit
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import Noise, float64_judge, unit
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization
 from verifier.observing.case import Blocked, Case
@@ -29,7 +29,7 @@ def promises(case: Case) -> Mapping[str, frozenset[str]]:
     Raises:
         NotApplicable: there is none that promises anything here.
     """
-    found = case.once(("promises",), lambda: dict(case.subject().processings.promises()))  # type: ignore[attr-defined]
+    found = case.memoize(("promises",), lambda: dict(case.subject().processings.promises()))  # type: ignore[attr-defined]
     if not any(found.values()):
         raise NotApplicable("the adapter has no weight processing that promises anything for this model")
     promised: Mapping[str, frozenset[str]] = found
@@ -78,9 +78,9 @@ def _shown(
     points: Sequence[Point],
     rows: Tensor,
 ) -> list[Comparison]:
-    made = [stated(point.name, "it no longer fires") for point in points if point.name not in seen]
+    made = [from_condition(point.name, "it no longer fires") for point in points if point.name not in seen]
     if points:
-        made += localization.judged(case, SCENARIO, seen, points=points, rows=rows)
+        made += localization.compare_points(case, SCENARIO, seen, points=points, rows=rows)
     made = [replace(one, where=f"{label}: {one.where}") for one in made]
     if promised & {LOGITS, LOG_PROBABILITIES}:
         made.append(_comes_out(case, label, promised, seen[LOGITS], rows))
@@ -112,7 +112,7 @@ def _comes_out(
     def noise(dtype_noise: float) -> float:
         return Noise(own=0.0, perturbed=dtype_noise, unit=unit(likely, likely.dtype, defined)).total
 
-    judge = semantics(noise(case.noise(scenario)), lambda: noise(case.noise(scenario, SINGLE)))
+    judge = float64_judge(noise(case.noise(scenario)), lambda: noise(case.noise(scenario, SINGLE)))
     return judge.compare(
         f"{label}: {LOG_PROBABILITIES}", logits.log_softmax(-1), likely, defined=defined, rows=shown, axes=LOGIT_AXES
     )
@@ -132,7 +132,7 @@ def each(case: Case) -> Mapping[str, Processed]:
         return {name: alone(name, promised) for name, promised in promises(case).items() if promised}
 
     case.agreeing_rows(SCENARIO)
-    return case.once(("each processing",), make)
+    return case.memoize(("each processing",), make)
 
 
 def conclude_each(case: Case) -> Finding:
@@ -142,14 +142,14 @@ def conclude_each(case: Case) -> Finding:
     compared = [comparison for one in made.values() for comparison in one.compared]
     if raised and all(one.kept for one in made.values() if one.raised is None):
         raise next(iter(raised.values()))
-    finding = conclude(compared)
+    finding = summarize(compared)
     words = "".join(f"; {name} raises {one_line(error)}" for name, error in raised.items())
     return replace(finding, message=f"{finding.message}{words}") if words else finding
 
 
 def before(case: Case) -> Mapping[str, Tensor]:
     """What `as_it_is` gave before anything was processed."""
-    return case.once(("before processing",), lambda: as_it_is(case))
+    return case.memoize(("before processing",), lambda: as_it_is(case))
 
 
 def as_it_is(case: Case) -> Mapping[str, Tensor]:
@@ -157,7 +157,7 @@ def as_it_is(case: Case) -> Mapping[str, Tensor]:
     subject, found = case.subject(), {}
     if "weights" in subject.capabilities:
         with contextlib.suppress(Blocked):  # `weights.names` reports that they cannot be read
-            readable(case)
+            readable_weights(case)
             canonical = subject.weights.canonical()  # type: ignore[attr-defined]
             found = {name: one.detach().clone() for name, one in canonical.items() if isinstance(one, Tensor)}
     return {**found, **_run(case, subject, [])}

@@ -11,8 +11,8 @@ from verifier.adapter import Edit, Inputs, ProjectionLike
 from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.checks import check
 from verifier.family import Projection
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import same, semantics, unit
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import compare_bitwise, float64_judge, unit
 from verifier.judging.outcome import Finding, NotApplicable
 from verifier.observing.case import Case
 from verifier.reference.random_weights import generator
@@ -53,7 +53,7 @@ def split_agrees(case: Case, layer: int) -> bool:
                 return False
         return True
 
-    return case.once(("split agrees", layer), make)
+    return case.memoize(("split agrees", layer), make)
 
 
 def _equal(ours: Tensor | None, theirs: Tensor | None) -> bool:
@@ -75,13 +75,13 @@ def rows(case: Case) -> Finding:
         for layer in _layers(case):
             for place, given, projection in _projections(case, layer):
                 weight, bias = _fused(case, projection)
-                yield same(f"{place}.weight", given.weight, weight)
+                yield compare_bitwise(f"{place}.weight", given.weight, weight)
                 if bias is not None:
-                    yield same(f"{place}.bias", given.bias, bias)
+                    yield compare_bitwise(f"{place}.bias", given.bias, bias)
                 elif given.bias is not None and bool((given.bias != 0).any()):
-                    yield stated(f"{place}.bias", "there is one, and HF has none")
+                    yield from_condition(f"{place}.bias", "there is one, and HF has none")
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("qkv.projections", needs=["weights"])
@@ -108,9 +108,9 @@ def projections(case: Case) -> Finding:
                     # Rounding of a sum of d_model products: each is off by a unit of the whole at most.
                     terms = draw.abs() @ weight.abs().T
                     actual = given(draw)
-                yield semantics(unit(terms, torch.float64)).compare(place, actual, truth)
+                yield float64_judge(unit(terms, torch.float64)).compare(place, actual, truth)
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("qkv.heads", needs=["weights"])
@@ -128,9 +128,9 @@ def heads(case: Case) -> Finding:
                 rows = given.weight.shape[0]
                 found = rows // d_head if rows % d_head == 0 else rows / d_head
                 wrong = f"{found} heads of {d_head}, not {n_heads}" if found != n_heads else None
-                yield stated(place, wrong)
+                yield from_condition(place, wrong)
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("qkv.reads", needs=["hooks"])
@@ -150,9 +150,13 @@ def reads(case: Case) -> Finding:
             rows = case.family.qkv_rows(case.reference(), layer)
             z = _z_with_values_raised(case, value_name, z_name, n_kv=rows.k.rows.shape[0])
             problem = _no_heads(z, n_heads=rows.q.rows.shape[0])
-            yield stated(z_name, problem) if problem or z is None else same(z_name, _read_by(z), rows.reads)
+            yield (
+                from_condition(z_name, problem)
+                if problem or z is None
+                else compare_bitwise(z_name, _read_by(z), rows.reads)
+            )
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int) -> Tensor | None:
@@ -203,9 +207,9 @@ def placement(case: Case) -> Finding:
                         for name in ("dtype", "device"):
                             found, wanted = getattr(ours, name), getattr(theirs, name)
                             wrong = f"{found} in a {dtype} model, not {wanted}" if found != wanted else None
-                            yield stated(f"{place}.{part}.{name}", wrong)
+                            yield from_condition(f"{place}.{part}.{name}", wrong)
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("qkv.aliasing", needs=["weights"])
@@ -233,6 +237,6 @@ def aliasing(case: Case) -> Finding:
             finally:
                 with torch.no_grad():
                     weight.copy_(before[place])
-            yield stated(place, f"writing into it changes {changed[0]}" if changed else None)
+            yield from_condition(place, f"writing into it changes {changed[0]}" if changed else None)
 
-    return conclude(compare())
+    return summarize(compare())

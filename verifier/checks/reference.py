@@ -16,8 +16,8 @@ from verifier.checks.blame import through_hugging_face
 from verifier.checks.configs import written_into
 from verifier.checks.decoding import in_pieces
 from verifier.errors import one_line
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import semantics, steady
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import compare_noise_floor, float64_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
@@ -66,7 +66,7 @@ def _held_against(case: Case, where: str, scenario: str, run: Callable[[], Tenso
     except Exception as error:
         if not through_hugging_face(error):
             raise
-        return replace(stated(where, f"it raises {one_line(error)}"), verdict=Verdict.UPSTREAM)
+        return replace(from_condition(where, f"it raises {one_line(error)}"), verdict=Verdict.UPSTREAM)
     return _upstream(case.compare_logits(where, logits, scenario))
 
 
@@ -84,7 +84,7 @@ def attention(case: Case) -> Finding:
     def run(name: str, scenario: str) -> Callable[[], Tensor]:
         return lambda: case.expected(scenario, attention=name).logits
 
-    return conclude(
+    return summarize(
         _held_against(case, f"attn_implementation={name}, {scenario}", scenario, run(name, scenario))
         for name in others
         for scenario in ("plain", "padded")
@@ -114,13 +114,15 @@ def attentions_on_request(case: Case) -> Finding:
         truth, noise = case.tapped("padded"), case.point_noise("padded")
         shown = given.get("padded", ())
         if shown and len(shown) != len(patterns):
-            yield _upstream(stated("attentions", f"HF gives {len(shown)} patterns of {len(patterns)} layers"))
+            yield _upstream(from_condition("attentions", f"HF gives {len(shown)} patterns of {len(patterns)} layers"))
             return
         # Where HF gives none (it says so in its documents) there is nothing to mistake for a pattern.
         for name, pattern in zip(patterns, shown, strict=bool(shown)):
-            yield _upstream(semantics(noise[name]).compare(f"attentions, {name}", pattern, truth[name], defined=real))
+            yield _upstream(
+                float64_judge(noise[name]).compare(f"attentions, {name}", pattern, truth[name], defined=real)
+            )
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("reference.cache", applies="spread", subject=False)
@@ -133,7 +135,7 @@ def cache(case: Case) -> Finding:
     def run(scenario: str) -> Callable[[], Tensor]:
         return lambda: _stepwise(case, scenario)
 
-    return conclude(
+    return summarize(
         _held_against(case, f"cached, {scenario}", scenario, run(scenario)) for scenario in ("plain", "padded")
     )
 
@@ -165,7 +167,7 @@ def taps(case: Case) -> Finding:
                     )
             yield case.compare_logits(f"tapped, {scenario}", seen["logits"], scenario)
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 def _out_of_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) -> str | None:
@@ -249,4 +251,4 @@ def noise(case: Case) -> Finding:
     A failure means that the case is chaotic, its semantics cannot be judged in float64, and a green outcome of it
     would say nothing.
     """
-    return conclude([steady("logits", case.steadiness("plain"), case.noise("plain", "float32"))])
+    return summarize([compare_noise_floor("logits", case.steadiness("plain"), case.noise("plain", "float32"))])

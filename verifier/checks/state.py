@@ -23,12 +23,12 @@ from verifier.checks.subjects import (
     logits_of,
     open_points,
     other,
-    steady,
+    steady_logits,
     twin,
     written_into,
 )
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import Noise, from_single, precision, rms, same, semantics
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import Noise, compare_bitwise, float64_judge, noise_from_float32, precision_judge, rms
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, scaling
 from verifier.observing.case import Blocked, Case
@@ -44,14 +44,14 @@ def interleaved(case: Case) -> Finding:
 
     A failure means that a wrapped model answers with the weights of another one in the same process.
     """
-    first = steady(case)
+    first = steady_logits(case)
     second = other(case)
     theirs = logits_of(case, second.subject)
-    return conclude(
+    return summarize(
         [
             second.compare("the second model", theirs),
-            same("the first model, after the second", logits_of(case, case.subject()), first),
-            same("the second model, after the first", logits_of(case, second.subject), theirs),
+            compare_bitwise("the first model, after the second", logits_of(case, case.subject()), first),
+            compare_bitwise("the second model, after the first", logits_of(case, second.subject), theirs),
         ]
     )
 
@@ -82,8 +82,8 @@ def _bystander(case: Case, where: str, hooked: Subject, others: Mapping[str, Sub
         for name, one in others.items():
             during = logits_of(case, one)
             more = f" and {len(fired) - 1} more" if len(fired) > 1 else ""
-            yield stated(f"{where}, {name}", f"the hook at {fired[0]}{more} runs in it too" if fired else None)
-            yield same(f"{where}, {name}: logits", during, before[name])
+            yield from_condition(f"{where}, {name}", f"the hook at {fired[0]}{more} runs in it too" if fired else None)
+            yield compare_bitwise(f"{where}, {name}: logits", during, before[name])
             fired.clear()
 
 
@@ -93,9 +93,9 @@ def hooks(case: Case) -> Finding:
 
     A failure means that an intervention on one model is one on every model that is loaded.
     """
-    steady(case)
+    steady_logits(case)
     beside = {"another model beside it": other(case).subject, "its twin beside it": twin(case)}
-    return conclude(
+    return summarize(
         [
             *_bystander(case, "hooks on a model", case.subject(), beside),
             *_bystander(case, "hooks on a twin", twin(case), {"the model beside it": case.subject()}),
@@ -109,13 +109,13 @@ def copy(case: Case) -> Finding:
 
     A failure means that what is tried on a copy is not tried on the model.
     """
-    steady(case)
+    steady_logits(case)
     before = logits_of(case, twin(case))
     mine = copy_of_twin(case)
-    return conclude(
+    return summarize(
         [
-            same("the copy", logits_of(case, mine), before),
-            same("the original, beside its copy", logits_of(case, twin(case)), before),
+            compare_bitwise("the copy", logits_of(case, mine), before),
+            compare_bitwise("the original, beside its copy", logits_of(case, twin(case)), before),
         ]
     )
 
@@ -126,7 +126,7 @@ def copy_hooks(case: Case) -> Finding:
 
     A failure means that a clean copy is not clean: it is edited by hooks that nobody put on it.
     """
-    steady(case)
+    steady_logits(case)
     original = twin(case)
     before = logits_of(case, original)
     fired: list[str] = []
@@ -135,9 +135,14 @@ def copy_hooks(case: Case) -> Finding:
             mine = closing.enter_context(copied(original))
             during = logits_of(case, mine)
         words = f"the original's hook at {fired[0]} runs in it" if fired else None
-        found = [stated("a copy of a hooked model", words), same("a copy of a hooked model: logits", during, before)]
+        found = [
+            from_condition("a copy of a hooked model", words),
+            compare_bitwise("a copy of a hooked model: logits", during, before),
+        ]
         found += _bystander(case, "hooks on a copy", mine, {"the original beside it": original})
-    return conclude([*found, same("the original, after its copy is closed", logits_of(case, original), before)])
+    return summarize(
+        [*found, compare_bitwise("the original, after its copy is closed", logits_of(case, original), before)]
+    )
 
 
 @check("state.copy_weights", needs=["modes"], applies="spread")
@@ -146,24 +151,24 @@ def copy_weights(case: Case) -> Finding:
 
     A failure means that training or ablating a copy trains or ablates the model.
     """
-    steady(case)
+    steady_logits(case)
     original, mine = twin(case), copy_of_twin(case)
     before, first = logits_of(case, original), logits_of(case, mine)
     ours, its = held(original), held(mine)
     memories = {one.untyped_storage().data_ptr(): name for name, one in ours.items()}
     found = [
-        stated(f"the copy's {name}", f"it is in the memory of the original's {theirs}")
+        from_condition(f"the copy's {name}", f"it is in the memory of the original's {theirs}")
         for name, one in its.items()
         if (theirs := memories.get(one.untyped_storage().data_ptr())) is not None
     ]
     with written_into(ours):
         changed = logits_of(case, original)
-        found.append(same("the copy, when the original is written into", logits_of(case, mine), first))
+        found.append(compare_bitwise("the copy, when the original is written into", logits_of(case, mine), first))
     if torch.equal(changed, before):
         raise NotApplicable("nothing of what it gives out as its weights is what it computes with")
     with written_into(its):
-        found.append(same("the original, when the copy is written into", logits_of(case, original), before))
-    return conclude(found)
+        found.append(compare_bitwise("the original, when the copy is written into", logits_of(case, original), before))
+    return summarize(found)
 
 
 @check("state.acting", needs=["modes", "hooks"], applies="spread")
@@ -173,9 +178,9 @@ def acting(case: Case) -> Finding:
 
     A failure means that hooks are attached to nothing, or to another model, as soon as a subject is handled.
     """
-    steady(case)
+    steady_logits(case)
     mine, copy = twin(case), copy_of_twin(case)
-    names = [point for point in open_points(case, mine) if point in activations.offered(case)]
+    names = [point for point in open_points(case, mine) if point in activations.hook_points(case)]
     if not names:
         raise NotApplicable("there is no canonical hook point that needs no switch")
 
@@ -189,20 +194,20 @@ def acting(case: Case) -> Finding:
     wanted, modes = scaled(mine), mine.modes  # type: ignore[attr-defined]
     if torch.equal(wanted, logits_of(case, mine)):
         raise Blocked("intervene.replace")
-    found = [same("edits of a copy", scaled(copy), wanted)]
+    found = [compare_bitwise("edits of a copy", scaled(copy), wanted)]
     if "weights" in mine.capabilities:
         theirs, its = mine.weights.canonical(), copy.weights.canonical()  # type: ignore[attr-defined]
         found += _all_same("a copy", its, theirs)
     modes.load_state_dict({name: one.detach().clone() for name, one in modes.state_dict().items()})
-    found.append(same("edits after its own state was loaded", scaled(mine), wanted))
+    found.append(compare_bitwise("edits after its own state was loaded", scaled(mine), wanted))
     modes.train(True)
     modes.train(False)
-    found.append(same("edits after training and evaluation mode", scaled(mine), wanted))
+    found.append(compare_bitwise("edits after training and evaluation mode", scaled(mine), wanted))
     subject = case.wrap(case.for_adapter())
     logits_of(case, subject)
     subject.modes.to(dtype=getattr(torch, SINGLE))  # type: ignore[attr-defined]
     dead = torch.equal(scaled(subject), logits_of(case, subject))
-    return conclude([*found, stated("edits after a cast", "they change nothing" if dead else None)])
+    return summarize([*found, from_condition("edits after a cast", "they change nothing" if dead else None)])
 
 
 @check("state.written", needs=["components"], applies="spread")
@@ -212,19 +217,19 @@ def written(case: Case) -> Finding:
 
     A failure means that what is trained or ablated is not what is computed with: a copy, or what was worked out before.
     """
-    steady(case)
+    steady_logits(case)
     if parameters.run(case).verdict is not Verdict.PASS:
         raise Blocked("build.parameters")
     subject = case.wrap(case.for_adapter())
     logits_of(case, subject)
     modules = subject.components.modules()  # type: ignore[attr-defined]
     _multiply({id(one): one for module in modules.values() for one in module.parameters()}.values())
-    truth, noise = case.of_hf("multiplied in place", lambda: _multiplied(case))
+    truth, noise = case.shared_reference("multiplied in place", lambda: _multiplied(case))
     rows = case.agreeing_rows("plain")[:, None, None]
-    found = semantics(noise).compare("logits", logits_of(case, subject), truth, defined=rows, axes=LOGIT_AXES)
+    found = float64_judge(noise).compare("logits", logits_of(case, subject), truth, defined=rows, axes=LOGIT_AXES)
     if found.verdict is Verdict.FAIL and torch.equal(logits_of(case, subject), case.actual("plain").logits):
         found = replace(found, message="what is written into its parameters changes nothing")
-    return conclude([found])
+    return summarize([found])
 
 
 @torch.no_grad()
@@ -243,7 +248,7 @@ def _multiplied(case: Case) -> tuple[Tensor, float]:
             return models.forward(model, case.inputs("plain", dtype)).logits
 
     true = run(SEMANTIC_DTYPE)
-    return true, from_single(true, run(SINGLE))
+    return true, noise_from_float32(true, run(SINGLE))
 
 
 @check("state.state_dict", needs=["modes"], applies="spread")
@@ -252,7 +257,7 @@ def state_dict(case: Case) -> Finding:
 
     A failure means that a checkpoint which is saved and loaded through the adapter is not the model that was saved.
     """
-    steady(case)
+    steady_logits(case)
     mine, second = twin(case), other(case)
     if second.compare("", logits_of(case, second.subject)).verdict is Verdict.FAIL:
         raise Blocked("state.interleaved")
@@ -266,7 +271,7 @@ def state_dict(case: Case) -> Finding:
         *_all_same("another model's state loaded", _shown(mine), _shown(second.subject)),
     ]
     modes.load_state_dict(kept)
-    return conclude([*found, same("its own state loaded back", logits_of(case, mine), before)])
+    return summarize([*found, compare_bitwise("its own state loaded back", logits_of(case, mine), before)])
 
 
 def _shown(subject: Subject) -> dict[str, Tensor]:
@@ -278,7 +283,7 @@ def _shown(subject: Subject) -> dict[str, Tensor]:
 
 
 def _all_same(where: str, actual: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[Comparison]:
-    return [same(f"{where}: {name}", actual.get(name), one) for name, one in wanted.items()]
+    return [compare_bitwise(f"{where}: {name}", actual.get(name), one) for name, one in wanted.items()]
 
 
 @check("state.to", needs=["modes"], applies="spread")
@@ -288,7 +293,7 @@ def to(case: Case) -> Finding:
     On another device than the CPU it is moved to the CPU then, and gives the same there. A failure means that a cast
     or a move leaves something behind: a table, a split weight, a buffer.
     """
-    steady(case)
+    steady_logits(case)
     single = getattr(torch, SINGLE)
     subject, inputs = case.wrap(case.for_adapter()), case.inputs("plain")
     subject.modes.to(dtype=single)  # type: ignore[attr-defined]
@@ -299,21 +304,25 @@ def to(case: Case) -> Finding:
             cast = models.forward(case.build().to(single), inputs).logits
         # What the cast itself costs HF, beside what float32 does.
         own = rms(cast.double() - truth, rows)
-        judge = precision(Noise(own=own, perturbed=case.noise("plain", SINGLE), unit=0.0).total)
+        judge = precision_judge(Noise(own=own, perturbed=case.noise("plain", SINGLE), unit=0.0).total)
     judged = judge.compare("logits", logits, truth, defined=rows)
     if judged.verdict is Verdict.FAIL:
         built = case.actual("plain", SINGLE).logits
         if judge.compare("logits", built, truth, defined=rows).verdict is Verdict.FAIL:
             raise Blocked("forward.float32")
-    found = [stated("logits: dtype", None if logits.dtype == single else f"{logits.dtype} after a cast to {single}")]
+    found = [
+        from_condition("logits: dtype", None if logits.dtype == single else f"{logits.dtype} after a cast to {single}")
+    ]
     found += [*_hook_dtypes(case, subject, single), judged]
     if case.spec.device != "cpu":
         subject.modes.to(device="cpu")  # type: ignore[attr-defined]
         with torch.no_grad():
             moved = subject.forward(replace(inputs, input_ids=torch.as_tensor(inputs.input_ids).cpu())).logits
-        found.append(stated("logits: device", None if moved.device.type == "cpu" else f"on {moved.device}, not cpu"))
+        found.append(
+            from_condition("logits: device", None if moved.device.type == "cpu" else f"on {moved.device}, not cpu")
+        )
         found.append(judge.compare("logits on the CPU", moved, truth, defined=rows))
-    return conclude(found)
+    return summarize(found)
 
 
 def _hook_dtypes(case: Case, subject: Subject, wanted: torch.dtype) -> Iterator[Comparison]:
@@ -323,7 +332,7 @@ def _hook_dtypes(case: Case, subject: Subject, wanted: torch.dtype) -> Iterator[
     built = _dtypes(case, case.subject(SINGLE)) if others else {}
     for name, dtype in after.items():
         odd = name in others and built.get(name) != dtype
-        yield stated(f"{name}: dtype", f"{dtype} after a cast to {wanted}" if odd else None)
+        yield from_condition(f"{name}: dtype", f"{dtype} after a cast to {wanted}" if odd else None)
 
 
 def _dtypes(case: Case, subject: Subject) -> dict[str, torch.dtype]:
@@ -345,7 +354,7 @@ def evaluation(case: Case) -> Finding:
 
     A failure means that a model that was trained for a while is not the one that is evaluated.
     """
-    steady(case)
+    steady_logits(case)
     subject = twin(case)
     before = logits_of(case, subject)
     modes: Any = subject.modes  # type: ignore[attr-defined]
@@ -353,7 +362,7 @@ def evaluation(case: Case) -> Finding:
     with torch.random.fork_rng():
         logits_of(case, subject)
     modes.train(False)
-    return conclude([same("after training mode", logits_of(case, subject), before)])
+    return summarize([compare_bitwise("after training mode", logits_of(case, subject), before)])
 
 
 @check("state.changes", applies="thorough")
@@ -363,8 +372,8 @@ def changes(case: Case) -> Finding:
 
     A failure means that looking at a model changes it.
     """
-    steady(case)
-    already = case.once(AFTER_ONE_FORWARD, case.wrapping.surroundings.differences)
+    steady_logits(case)
+    already = case.memoize(AFTER_ONE_FORWARD, case.wrapping.surroundings.differences)
     model = case.build()
     state = ModelState(model)
     subject = case.wrap(model)
@@ -376,13 +385,13 @@ def changes(case: Case) -> Finding:
     exercise(case, subject)
     around = [one for one in case.wrapping.surroundings.differences() if one not in already]
     found = [
-        stated(kind, f"not declared: {CHANGES[kind]} ({place})")
+        from_condition(kind, f"not declared: {CHANGES[kind]} ({place})")
         for kind, place in state.changes().items()
         if kind not in known
     ]
-    found += [stated(one, "it is another one now") for one in around]
+    found += [from_condition(one, "it is another one now") for one in around]
     found += _all_same("weights", _shown(subject) if weights else {}, weights)
-    return conclude([*found, same("logits", logits_of(case, subject), before)])
+    return summarize([*found, compare_bitwise("logits", logits_of(case, subject), before)])
 
 
 @check("state.memory", applies="thorough")
@@ -391,7 +400,7 @@ def memory(case: Case) -> Finding:
 
     A failure means that a loop over models runs out of memory, or that each of them runs slower than the one before.
     """
-    steady(case)
+    steady_logits(case)
     around = Surroundings(case.reference())
     with apart_from_all_before():
         for _ in range(WARM_UP):
@@ -401,10 +410,10 @@ def memory(case: Case) -> Finding:
         more = live_tensors() - tensors
     alive = sum(one() is not None for one in watched)
     changed = around.differences()
-    return conclude(
+    return summarize(
         [
-            stated("surroundings", f"changed: {', '.join(changed[:5])}" if changed else None),
-            stated("models", f"{alive} of {MANY} are still there after they were dropped" if alive else None),
-            stated("tensors", f"there are {more} more after {MANY} more models" if more > 0 else None),
+            from_condition("surroundings", f"changed: {', '.join(changed[:5])}" if changed else None),
+            from_condition("models", f"{alive} of {MANY} are still there after they were dropped" if alive else None),
+            from_condition("tensors", f"there are {more} more after {MANY} more models" if more > 0 else None),
         ]
     )

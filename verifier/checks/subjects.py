@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from verifier.adapter import Subject
 from verifier.canonical import LOGIT_AXES
 from verifier.judging.comparison import Comparison
-from verifier.judging.numerics import Noise, rms, same, semantics, unit
+from verifier.judging.numerics import Noise, compare_bitwise, float64_judge, rms, unit
 from verifier.judging.outcome import Verdict
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
@@ -27,7 +27,7 @@ def logits_of(case: Case, subject: Subject) -> Tensor:
         return subject.forward(case.inputs("plain")).logits.clone()
 
 
-def steady(case: Case) -> Tensor:
+def steady_logits(case: Case) -> Tensor:
     """The subject's logits on plain tokens, which are HF's somewhere, and which it gives again.
 
     Raises:
@@ -37,9 +37,9 @@ def steady(case: Case) -> Tensor:
     first = case.actual("plain").logits
 
     def again() -> bool:
-        return same("logits", logits_of(case, case.subject()), first).verdict is Verdict.PASS
+        return compare_bitwise("logits", logits_of(case, case.subject()), first).verdict is Verdict.PASS
 
-    if not case.once(("steady",), again):
+    if not case.memoize(("steady",), again):
         raise Blocked("forward.twice")
     return first
 
@@ -64,12 +64,12 @@ class Other:
         """Judge logits on plain tokens that must be this model's."""
         # The unit is part of the noise: what is within it alone needs no measuring.
         here = self.rows[:, None, None]
-        nearest = semantics(unit(self.truth, torch.float64)).compare(
+        nearest = float64_judge(unit(self.truth, torch.float64)).compare(
             where, logits, self.truth, defined=here, axes=LOGIT_AXES
         )
         if nearest.verdict is Verdict.PASS:
             return nearest
-        return semantics(self.noise()).compare(where, logits, self.truth, defined=here, axes=LOGIT_AXES)
+        return float64_judge(self.noise()).compare(where, logits, self.truth, defined=here, axes=LOGIT_AXES)
 
 
 def other(case: Case) -> Other:
@@ -93,24 +93,24 @@ def other(case: Case) -> Other:
             subject=case.wrap(model),
             truth=truth,
             rows=case.agreeing_rows("plain"),
-            noise=lambda: case.once(("noise", "other weights"), lambda: noise_of(truth)),
+            noise=lambda: case.memoize(("noise", "other weights"), lambda: noise_of(truth)),
         )
 
     case.subject()
-    found: Other = case.once(("subject", "other weights"), make)
+    found: Other = case.memoize(("subject", "other weights"), make)
     return found
 
 
 def twin(case: Case) -> Subject:
     """A subject of the same weights, whose dropouts act in training."""
     case.subject()
-    found: Subject = case.once(("subject", "twin"), lambda: case.wrap(case.for_adapter(**case.family.dropouts())))
+    found: Subject = case.memoize(("subject", "twin"), lambda: case.wrap(case.for_adapter(**case.family.dropouts())))
     return found
 
 
 def copy_of_twin(case: Case) -> Subject:
     """A copy of the twin by its own means."""
-    found: Subject = case.once(("subject", "copy"), lambda: case.keep(twin(case).modes.copy()))  # type: ignore[attr-defined]
+    found: Subject = case.memoize(("subject", "copy"), lambda: case.keep(twin(case).modes.copy()))  # type: ignore[attr-defined]
     return found
 
 

@@ -12,10 +12,17 @@ from verifier.adapter import LOG_PROBABILITIES, LOGITS
 from verifier.canonical import Point
 from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.checks import check, processings
-from verifier.checks.canonical_weights import given, misshapen, readable, theirs, unreadable, usable
+from verifier.checks.canonical_weights import (
+    misshapen,
+    readable_weights,
+    reference_weights,
+    subject_weights,
+    unreadable,
+    usable_weights,
+)
 from verifier.checks.computed import attentions, elsewhere, told
-from verifier.judging.comparison import Comparison, conclude, stated
-from verifier.judging.numerics import rms, same
+from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.numerics import compare_bitwise, rms
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import localization
 from verifier.observing.case import Blocked, Case
@@ -33,13 +40,13 @@ def names(case: Case) -> Finding:
     """
 
     def compare() -> Iterator[Comparison]:
-        wanted, ours = theirs(case), given(case)
+        wanted, ours = reference_weights(case), subject_weights(case)
         for name, weight in wanted.items():
-            yield stated(name, unreadable(ours.get(name), weight))
+            yield from_condition(name, unreadable(ours.get(name), weight))
         for name in sorted(ours.keys() - wanted.keys()):
-            yield stated(name, _made_up(name, ours[name]))
+            yield from_condition(name, _made_up(name, ours[name]))
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 def _made_up(name: str, weight: object) -> str | None:
@@ -58,10 +65,10 @@ def shapes(case: Case) -> Finding:
     """
 
     def compare() -> Iterator[Comparison]:
-        ours = readable(case)
-        for name, wanted in theirs(case).items():
+        ours = readable_weights(case)
+        for name, wanted in reference_weights(case).items():
             if unreadable(ours.get(name), wanted) is None:  # otherwise `weights.names` says so
-                yield stated(name, misshapen(ours[name], wanted, name))
+                yield from_condition(name, misshapen(ours[name], wanted, name))
 
     return _concluded(compare(), "weights.names")
 
@@ -71,7 +78,7 @@ def _concluded(comparisons: Iterator[Comparison], reported: str) -> Finding:
     made = list(comparisons)
     if not made:
         raise Blocked(reported)
-    return conclude(made)
+    return summarize(made)
 
 
 @check("weights.attention", needs=["weights"])
@@ -108,10 +115,10 @@ def values(case: Case) -> Finding:
     def compare() -> Iterator[Comparison]:
         elsewhere_told = told(case)
         for dtype in (SEMANTIC_DTYPE, *(case.spec.dtypes if case.spec.spread else ())):
-            ours = given(case, dtype)
-            for name, wanted in theirs(case, dtype).items():
+            ours = subject_weights(case, dtype)
+            for name, wanted in reference_weights(case, dtype).items():
                 if name not in elsewhere_told:
-                    yield _named(dtype, same(name, ours.get(name), wanted))
+                    yield _named(dtype, compare_bitwise(name, ours.get(name), wanted))
 
     return _concluded(compare(), "weights.attention or weights.modules")
 
@@ -119,7 +126,7 @@ def values(case: Case) -> Finding:
 def _named(dtype: str, comparison: Comparison) -> Comparison:
     if comparison.verdict is Verdict.PASS or dtype == SEMANTIC_DTYPE:
         return comparison
-    return stated(comparison.where, f"{comparison.message} in a {dtype} model")
+    return from_condition(comparison.where, f"{comparison.message} in a {dtype} model")
 
 
 @check("weights.restore", needs=["weights", "restore"])
@@ -130,7 +137,7 @@ def restore(case: Case) -> Finding:
     A failure means that an edited model is saved as another one.
     """
 
-    readable(case)
+    readable_weights(case)
 
     def compare() -> Iterator[Comparison]:
         other = case.build()
@@ -145,14 +152,14 @@ def restore(case: Case) -> Finding:
             restored = back(weights)
             for name, weight in wanted.items():
                 if name not in restored:
-                    yield stated(name, f"it is not there{words}")
+                    yield from_condition(name, f"it is not there{words}")
                     continue
-                found = same(name, restored[name], weight)
+                found = compare_bitwise(name, restored[name], weight)
                 yield found if found.message is None else replace(found, message=f"{found.message}{words}")
             for name in sorted(restored.keys() - wanted.keys()):
-                yield stated(name, f"HF's state dict has nothing of that name{words}")
+                yield from_condition(name, f"HF's state dict has nothing of that name{words}")
 
-    return conclude(compare())
+    return summarize(compare())
 
 
 @check("weights.writing", needs=["weights"], applies="thorough")
@@ -167,8 +174,8 @@ def writing(case: Case) -> Finding:
     edited = _Edited(case)
 
     def compare() -> Iterator[Comparison]:
-        for name in theirs(case):
-            if name not in usable(case) or name in told(case):
+        for name in reference_weights(case):
+            if name not in usable_weights(case) or name in told(case):
                 continue
             weight = case.subject().weights.canonical()[name]  # type: ignore[attr-defined]
             before = weight.detach().clone()
@@ -245,7 +252,7 @@ def processed_points(case: Case) -> Finding:
             made += processings.judged(case, frozenset({name}), promised - {LOGITS, LOG_PROBABILITIES}, wanted)
     if not made and not kept:
         raise Blocked("weights.processings")
-    return conclude(made)
+    return summarize(made)
 
 
 @check("weights.processings_together", needs=["processings"])
@@ -264,7 +271,7 @@ def together(case: Case) -> Finding:
     looked_at: list[Point] = []
     if case.spec.thorough and "hooks" in case.subject().capabilities and any("hook" in kept for kept in promised):
         looked_at = [point for point in localization.agreeing_points(case) if point.kind.template in promised]
-    return conclude(
+    return summarize(
         processings.judged(
             case, names, promised, looked_at, padded=case.spec.thorough and case.agrees(processings.PADDED)
         )
@@ -279,9 +286,9 @@ def untouched(case: Case) -> Finding:
     """
     processings.each(case)
     before, after = processings.before(case), processings.as_it_is(case)
-    return conclude(
+    return summarize(
         case.compare_logits(name, after.get(name), processings.SCENARIO, truth=value)
         if name == LOGITS
-        else same(name, after.get(name), value)
+        else compare_bitwise(name, after.get(name), value)
         for name, value in before.items()
     )

@@ -64,14 +64,14 @@ def watching() -> Iterator[Watch]:
         _WATCH.reset(token)
 
 
-def concluded(comparisons: Sequence[Comparison]) -> None:
+def record_comparisons(comparisons: Sequence[Comparison]) -> None:
     """A check made its finding from these."""
     watch = _WATCH.get()
     if watch is not None:
         watch.comparisons += comparisons
 
 
-def differs(
+def record_mismatch(
     where: str,
     actual: Tensor,
     truth: Tensor,
@@ -89,7 +89,7 @@ def differs(
     watch.differences[where] = difference(where, actual, truth, defined, axes, bound=bound)
 
 
-def stated(where: str, wrong: str | None) -> Comparison:
+def from_condition(where: str, wrong: str | None) -> Comparison:
     """What is either so or not: `wrong` says how it is not."""
     verdict = Verdict.PASS if wrong is None else Verdict.FAIL
     return Comparison(where=where, verdict=verdict, measured=0.0 if wrong is None else 1.0, bound=0.0, message=wrong)
@@ -98,7 +98,7 @@ def stated(where: str, wrong: str | None) -> Comparison:
 _WORST_FIRST = (Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED)
 
 
-def conclude(comparisons: Iterable[Comparison]) -> Finding:
+def summarize(comparisons: Iterable[Comparison]) -> Finding:
     """The finding of a check that made these comparisons, in causal order: the first of the worst kind is named.
 
     What is raised while they are made comes out as it is only where no difference was found before.
@@ -116,7 +116,7 @@ def conclude(comparisons: Iterable[Comparison]) -> Finding:
         made[found] = replace(made[found], message=f"{made[found].message}; after that {one_line(error)}")
     if not made:
         raise NotApplicable("there is nothing to compare")
-    concluded(made)
+    record_comparisons(made)
     for verdict in _WORST_FIRST:
         for one in made:
             if one.verdict is verdict:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from verifier.canonical import LOGIT_AXES
-from verifier.judging.comparison import Comparison, differs, stated
+from verifier.judging.comparison import Comparison, from_condition, record_mismatch
 from verifier.judging.outcome import NotApplicable, Verdict
 
 # How many times the noise an adapter may be off in a float64 run. A right one is off by 0.3 to 1 (other orders of
@@ -31,10 +31,10 @@ PRECISION_MARGIN = 1.0
 # A noise that was measured once, on few numbers, is known less well, and so is the error that is held against it: on n
 # numbers each wanders by a part in the root of 2n. The bound grows by this many parts in the root of n, four of its
 # deviations: by a hundredth for a matrix, by a third for a vector of 72, and twofold for a bias of six.
-FEW = 3.0
+SMALL_SAMPLE_FACTOR = 3.0
 # The same of gradients, whose numbers are less independent: one token before a norm with little to divide by is in all
 # of them. The worst float32 gradient of a right adapter in five hundred random cases has 0.7 of the bound with this.
-FEW_OF_GRADIENTS = 8.0
+SMALL_SAMPLE_FACTOR_OF_GRADIENTS = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ def working_noise(
     }
 
 
-def from_single(truth: Tensor, single: Tensor, defined: Tensor | None = None) -> float:
+def noise_from_float32(truth: Tensor, single: Tensor, defined: Tensor | None = None) -> float:
     """The float64 noise of a tensor, from what float32 made of the same computation.
 
     It is float32's own error, weights rounded too, in float64's units, and at least a unit. Where very many tensors
@@ -160,17 +160,17 @@ class Judge:
     Attributes:
         noise: of the run's own dtype.
         margin: how many times it.
-        few: by how much more where few numbers are compared: this over the root of how many they are.
+        small_sample_factor: the bound grows by this over the root of how many numbers are compared.
         reduced: the noise of float32, for what agrees only so far; asked for when it is needed. None in a precision
             run, where there is nothing between right and wrong.
-        again: the noise over many perturbations, for what is beyond that of one; asked for when it is needed.
+        resampled_noise: the noise over many perturbations, measured only for an error beyond the noise of one.
     """
 
     noise: float
     margin: float
-    few: float = 0.0
+    small_sample_factor: float = 0.0
     reduced: Bound | None = field(default=None, repr=False)
-    again: Bound | None = field(default=None, repr=False)
+    resampled_noise: Bound | None = field(default=None, repr=False)
 
     def compare(
         self,
@@ -208,14 +208,14 @@ class Judge:
         error, bound = _rms(difference, defined, count), self.margin * self.noise
         if math.isnan(error):
             error = math.inf
-        if self.few:
-            bound *= 1 + self.few / math.sqrt(max(1, count))
+        if self.small_sample_factor:
+            bound *= 1 + self.small_sample_factor / math.sqrt(max(1, count))
         if error <= bound:
             verdict = Verdict.PASS
-        elif self.again is not None:
+        elif self.resampled_noise is not None:
             # One perturbation alone wanders; what is a failure must be beyond the farthest of many.
-            noise = max(self.noise, self.again())
-            return replace(self, noise=noise, again=None).compare(
+            noise = max(self.noise, self.resampled_noise())
+            return replace(self, noise=noise, resampled_noise=None).compare(
                 where, actual, truth, defined=defined, rows=rows, axes=axes
             )
         elif self.reduced is not None and error <= self.margin * self.reduced():
@@ -223,7 +223,7 @@ class Judge:
         else:
             verdict = Verdict.FAIL
         if verdict is not Verdict.PASS:
-            differs(where, actual, truth, defined, axes, bound=bound)
+            record_mismatch(where, actual, truth, defined, axes, bound=bound)
         return Comparison(
             where=where,
             verdict=verdict,
@@ -271,7 +271,7 @@ def _worst_row(difference: Tensor, defined: Tensor | None, rows: Sequence[str]) 
     return rows[max(range(len(errors)), key=errors.__getitem__)]
 
 
-def semantics(noise: float, single: Bound | None = None) -> Judge:
+def float64_judge(noise: float, single: Bound | None = None) -> Judge:
     """Judges a float64 run.
 
     Args:
@@ -281,14 +281,21 @@ def semantics(noise: float, single: Bound | None = None) -> Judge:
     return Judge(noise=noise, margin=SEMANTICS_MARGIN, reduced=single or (lambda: noise * _SINGLE_UNITS))
 
 
-def precision(noise: float, again: Bound | None = None) -> Judge:
+def precision_judge(noise: float, resampled_noise: Bound | None = None) -> Judge:
     """Judges a run in a working dtype by HF's noise in it, before a failure is believed by that of many runs."""
-    return Judge(noise=noise, margin=PRECISION_MARGIN, few=FEW, again=again)
+    return Judge(
+        noise=noise, margin=PRECISION_MARGIN, small_sample_factor=SMALL_SAMPLE_FACTOR, resampled_noise=resampled_noise
+    )
 
 
-def gradient_precision(noise: float, again: Bound | None = None) -> Judge:
+def gradient_judge(noise: float, resampled_noise: Bound | None = None) -> Judge:
     """Judges gradients in a working dtype by the noise of HF's, before a failure is believed by that of many runs."""
-    return Judge(noise=noise, margin=PRECISION_MARGIN, few=FEW_OF_GRADIENTS, again=again)
+    return Judge(
+        noise=noise,
+        margin=PRECISION_MARGIN,
+        small_sample_factor=SMALL_SAMPLE_FACTOR_OF_GRADIENTS,
+        resampled_noise=resampled_noise,
+    )
 
 
 def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> Tensor:
@@ -306,7 +313,7 @@ def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> T
     return (summed / shown.sum((0, 2)).clamp(min=1)).sqrt().clamp(min=least)
 
 
-def at_every_position(
+def compare_positions(
     where: str,
     actual: object,
     truth: Tensor,
@@ -314,7 +321,7 @@ def at_every_position(
     *,
     defined: Tensor,
     width: int,
-    again: Callable[[], Tensor] | None = None,
+    resampled_noise: Callable[[], Tensor] | None = None,
 ) -> Comparison:
     """Judge logits in a working dtype position by position: one wrong one is lost in the rms over all of them.
 
@@ -325,7 +332,7 @@ def at_every_position(
         noise: `[pos]`.
         defined: `[batch, pos, 1]`, which are compared.
         width: of the stream that the logits are read from: how many numbers a row of them really is.
-        again: the noise over many perturbations, `[pos]`, for what is beyond that of one.
+        resampled_noise: the noise over many perturbations, `[pos]`, for what is beyond that of one.
 
     Raises:
         NotApplicable: nothing is defined.
@@ -340,16 +347,16 @@ def at_every_position(
     difference = (actual.detach().to(truth.device, torch.float64) - truth.double()).nan_to_num(nan=math.inf)
     errors = difference.square().mean(2, keepdim=True).masked_fill(~defined, 0.0).sum((0, 2)) / rows.clamp(min=1)
     # The worst of k positions wanders farther than one of them: by another root of 2 log k deviations.
-    few = FEW + math.sqrt(2 * math.log(len(rows)))
+    few = SMALL_SAMPLE_FACTOR + math.sqrt(2 * math.log(len(rows)))
     bounds = PRECISION_MARGIN * noise * (1 + few / (rows.clamp(min=1) * min(width, truth.shape[2])).sqrt())
     ratios = (errors.sqrt() / bounds).masked_fill(rows == 0, 0.0)
     worst = int(ratios.argmax())
     error, bound = float(errors[worst].sqrt()), float(bounds[worst])
-    if error > bound and again is not None:
-        farthest = torch.maximum(noise, again())
-        return at_every_position(where, actual, truth, farthest, defined=defined, width=width)
+    if error > bound and resampled_noise is not None:
+        farthest = torch.maximum(noise, resampled_noise())
+        return compare_positions(where, actual, truth, farthest, defined=defined, width=width)
     if error > bound:
-        differs(where, actual, truth, defined, LOGIT_AXES, bound=bound)
+        record_mismatch(where, actual, truth, defined, LOGIT_AXES, bound=bound)
     return Comparison(
         where=where,
         verdict=Verdict.PASS if error <= bound else Verdict.FAIL,
@@ -359,7 +366,7 @@ def at_every_position(
     )
 
 
-def steady(where: str, double: float, single: float) -> Comparison:
+def compare_noise_floor(where: str, double: float, single: float) -> Comparison:
     """Whether what passes in float64, by this noise, is less than what float32 alone explains."""
     measured = SEMANTICS_MARGIN * double
     return Comparison(
@@ -386,7 +393,7 @@ def _in_words(error: float, bound: float, row: str | None) -> str:
     )
 
 
-def same(where: str, actual: object, truth: Tensor) -> Comparison:
+def compare_bitwise(where: str, actual: object, truth: Tensor) -> Comparison:
     """Bit for bit: shape, dtype and every value."""
     wrong = _unfit(actual, truth)
     if wrong is None:
@@ -398,9 +405,9 @@ def same(where: str, actual: object, truth: Tensor) -> Comparison:
             # Read as integers, so that a NaN equals itself and nothing else, and -0 is not 0.
             differing = int((_bits(given) != _bits(truth.detach())).sum())
             if differing:
-                differs(where, given, truth, bound=0.0)
+                record_mismatch(where, given, truth, bound=0.0)
             wrong = f"{differing} of {truth.numel()} values differ" if differing else None
-    return stated(where, wrong)
+    return from_condition(where, wrong)
 
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -410,7 +417,7 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(_INTEGERS[tensor.element_size()]) if tensor.is_floating_point() else tensor
 
 
-def differentiable(where: str, function: Callable[[Tensor], Tensor], at: Tensor, *, seed: int) -> Comparison:
+def compare_derivative(where: str, function: Callable[[Tensor], Tensor], at: Tensor, *, seed: int) -> Comparison:
     """Whether what autograd says of a function there is what finite differences say, in one random direction.
 
     As `torch.autograd.gradcheck` in its fast mode has it, but held against the differences' own error: twice the step

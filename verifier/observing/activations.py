@@ -1,7 +1,7 @@
 """What a model shows at its canonical points in one run: activations, gradients, and in which order they came.
 
-`theirs` is Hugging Face's model under its taps, `shown` and `felt` are the subject's hooks. Each is run once a case
-and remembered there.
+`reference_trace` is of Hugging Face's model under its taps; `subject_activations` and `subject_gradients` are of the
+subject's hooks. Each is run once a case and remembered there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from verifier.adapter import Edit, HookInfo, Inputs, Subject
 from verifier.canonical import Point, template_of
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
-from verifier.judging.numerics import from_single
+from verifier.judging.numerics import noise_from_float32
 from verifier.judging.outcome import NotApplicable
 from verifier.reference import models
 from verifier.reference.random_weights import generator
@@ -31,7 +31,7 @@ EMBEDS = "inputs embeds"  # the scenario in which they are given in the place of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class ReferenceTrace:
     """Hugging Face's run.
 
     Attributes:
@@ -58,21 +58,21 @@ def cotangent(case: Case, scenario: str, dtype: torch.dtype = torch.float64) -> 
         real = case.scenario(scenario).real
         return draw.to(torch.float16).to(torch.bfloat16).double().to(real.device) * real[..., None]
 
-    drawn: Tensor = case.once(("cotangent", scenario), make)
+    drawn: Tensor = case.memoize(("cotangent", scenario), make)
     return drawn.to(dtype)
 
 
-def theirs(case: Case, scenario: str) -> Reference:
+def reference_trace(case: Case, scenario: str) -> ReferenceTrace:
     """HF's activations and gradients at every canonical point, in float64."""
-    return case.of_hf(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
+    return case.shared_reference(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
 
 
-def _tapped(case: Case, scenario: str, dtype: str) -> Reference:
+def _tapped(case: Case, scenario: str, dtype: str) -> ReferenceTrace:
     model = case.reference(dtype)
     with torch.enable_grad(), case.family.taps(model) as taps:
         logits = models.forward(model, case.inputs(scenario, dtype)).logits
     gradients, weights = gradients_of(case, model, logits, scenario, taps.values)
-    return Reference(
+    return ReferenceTrace(
         values={**{name: value.detach() for name, value in taps.values.items()}, "logits": logits.detach()},
         gradients=gradients,
         weights=weights,
@@ -103,7 +103,7 @@ def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
         model, inputs = case.reference(dtype), case.inputs(EMBEDS, dtype)
         return gradient_at_embeds(lambda one: models.forward(model, one).logits, inputs, cotangent(case, EMBEDS))
 
-    return case.of_hf(("embeds gradient", case.run_key(EMBEDS), dtype), make)
+    return case.shared_reference(("embeds gradient", case.run_key(EMBEDS), dtype), make)
 
 
 def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along: Tensor) -> Tensor:
@@ -126,18 +126,18 @@ class PointNoise:
 
 def noise(case: Case, scenario: str) -> PointNoise:
     """What rounding does to HF's activations and gradients."""
-    return case.of_hf(("point noise", scenario), lambda: _noise(case, scenario))
+    return case.shared_reference(("point noise", scenario), lambda: _noise(case, scenario))
 
 
 def _noise(case: Case, scenario: str) -> PointNoise:
     truth, single = (
-        theirs(case, scenario),
-        case.once(("theirs", scenario, SINGLE), lambda: _tapped(case, scenario, SINGLE)),
+        reference_trace(case, scenario),
+        case.memoize(("theirs", scenario, SINGLE), lambda: _tapped(case, scenario, SINGLE)),
     )
     defined = {point.name: case.defined(point.axes, scenario) for point in case.points}
 
     def each(true: Mapping[str, Tensor], rough: Mapping[str, Tensor]) -> dict[str, float]:
-        return {name: from_single(true[name], value, defined.get(name)) for name, value in rough.items()}
+        return {name: noise_from_float32(true[name], value, defined.get(name)) for name, value in rough.items()}
 
     return PointNoise(
         values=each(truth.values, {name: value for name, value in single.values.items() if name != "logits"}),
@@ -158,7 +158,7 @@ class Seen:
         values: by name: a copy, in canonical axes, of what the first firing showed.
         kept: by name: that very tensor, not copied, as a cache keeps it.
         gradients: by name: a copy, in canonical axes, of the first gradient.
-        felt: as `fired`, of gradients.
+        gradients_fired: the names of the points whose gradients fired, in that order.
         logits: what the forward gave.
     """
 
@@ -166,7 +166,7 @@ class Seen:
     values: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
-    felt: list[str] = field(default_factory=list)
+    gradients_fired: list[str] = field(default_factory=list)
     logits: Tensor | None = None
 
 
@@ -175,9 +175,9 @@ def hooks_of(subject: Subject) -> Any:
     return subject.hooks  # type: ignore[attr-defined]
 
 
-def offered(case: Case) -> Mapping[str, HookInfo]:
+def hook_points(case: Case) -> Mapping[str, HookInfo]:
     """Every hook point that the subject has, by canonical name where it has one and by its own elsewhere."""
-    found: Mapping[str, HookInfo] = case.once(("offered",), lambda: dict(hooks_of(case.subject()).names()))
+    found: Mapping[str, HookInfo] = case.memoize(("offered",), lambda: dict(hooks_of(case.subject()).names()))
     return found
 
 
@@ -187,7 +187,7 @@ def shared_points(case: Case) -> list[Point]:
     Raises:
         NotApplicable: there is none.
     """
-    names = offered(case)
+    names = hook_points(case)
     found = [point for point in case.points if point.name in names]
     if not found:
         raise NotApplicable("the adapter has none of the model's canonical hook points")
@@ -199,7 +199,7 @@ def by_switch(case: Case, names: Iterable[str]) -> Mapping[str | None, list[str]
 
     They are asked for one switch at a time, because switches may exclude each other.
     """
-    infos, found = offered(case), dict[str | None, list[str]]()
+    infos, found = hook_points(case), dict[str | None, list[str]]()
     for name in sorted(names, key=lambda name: infos[name].switch is not None):
         found.setdefault(infos[name].switch, []).append(name)
     return found
@@ -228,14 +228,14 @@ def hooked(
 
     hooks = hooks_of(subject)
     there, back = canonical(forward), canonical(backward)
-    gated = frozenset(name for name in {**there, **back} if offered(case)[name].switch is not None)
+    gated = frozenset(name for name in {**there, **back} if hook_points(case)[name].switch is not None)
     with hooks.switched(gated) if gated else contextlib.nullcontext(), hooks.hooked(there, back):
         yield
 
 
 def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
     def make() -> Mapping[str, tuple[int, ...]]:
-        axes, infos = {point.name: point.axes for point in case.points}, offered(case)
+        axes, infos = {point.name: point.axes for point in case.points}, hook_points(case)
         orders = {name: order_of_axes(info.axes, axes[name]) for name, info in infos.items() if name in axes}
         # Another name of a point shows what the point does, in its axes.
         for name, info in infos.items():
@@ -244,7 +244,7 @@ def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
                 orders[name] = order_of_axes(info.axes or infos[target].axes, axes[target])
         return {name: order for name, order in orders.items() if order is not None}
 
-    found: Mapping[str, tuple[int, ...]] = case.once(("axis orders",), make)
+    found: Mapping[str, tuple[int, ...]] = case.memoize(("axis orders",), make)
     return found
 
 
@@ -291,19 +291,19 @@ def observe(
 
         return read
 
-    def feeler(name: str) -> Edit:
-        def feel(gradient: Tensor) -> None:
-            seen.felt.append(name)
+    def grad_hook(name: str) -> Edit:
+        def keep(gradient: Tensor) -> None:
+            seen.gradients_fired.append(name)
             seen.gradients.setdefault(name, gradient.detach().clone())
 
-        return feel
+        return keep
 
     forward = {name: reader(name) for name in wanted}
     if along is None:
         with torch.no_grad(), hooked(case, subject, forward=forward):
             seen.logits = subject.forward(inputs).logits
         return seen
-    backward = {name: feeler(name) for name in (wanted if gradients_of is None else gradients_of)}
+    backward = {name: grad_hook(name) for name in (wanted if gradients_of is None else gradients_of)}
     with torch.enable_grad(), hooked(case, subject, forward=forward, backward=backward):
         logits = subject.forward(inputs).logits
         logits.backward(along.to(logits))
@@ -311,33 +311,33 @@ def observe(
     return seen
 
 
-def shown(case: Case, scenario: str, switch: str | None = None) -> Seen:
+def subject_activations(case: Case, scenario: str, switch: str | None = None) -> Seen:
     """What the subject's points with that switch show in a forward without gradients, aliases among them."""
 
     def make() -> Seen:
         case.require_forward()
-        names = [name for name, info in offered(case).items() if info.switch == switch]
+        names = [name for name, info in hook_points(case).items() if info.switch == switch]
         return observe(case, case.subject(), names, case.inputs(scenario))
 
-    return case.once(("shown", scenario, switch), make)
+    return case.memoize(("shown", scenario, switch), make)
 
 
-def felt(case: Case, scenario: str, switch: str | None = None) -> Seen:
+def subject_gradients(case: Case, scenario: str, switch: str | None = None) -> Seen:
     """What the subject's canonical points with that switch show of a forward and a backward."""
 
     def make() -> Seen:
         case.require_forward()
-        names = [point.name for point in shared_points(case) if offered(case)[point.name].switch == switch]
+        names = [point.name for point in shared_points(case) if hook_points(case)[point.name].switch == switch]
         return observe(case, case.subject(), names, case.inputs(scenario), along=cotangent(case, scenario))
 
-    return case.once(("felt", scenario, switch), make)
+    return case.memoize(("felt", scenario, switch), make)
 
 
 def all_values(case: Case, scenario: str) -> Mapping[str, Tensor]:
     """What the subject shows at the model's canonical points, whatever their switches."""
     found: dict[str, Tensor] = {}
     for switch, names in by_switch(case, [point.name for point in shared_points(case)]).items():
-        values = shown(case, scenario, switch).values
+        values = subject_activations(case, scenario, switch).values
         found |= {name: values[name] for name in names if name in values}
     return found
 

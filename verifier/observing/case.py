@@ -21,7 +21,16 @@ from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, CaseSpec
 from verifier.errors import Unrunnable
 from verifier.family import Family
 from verifier.judging.comparison import Comparison
-from verifier.judging.numerics import Judge, Noise, from_single, position_noise, precision, rms, semantics, unit
+from verifier.judging.numerics import (
+    Judge,
+    Noise,
+    float64_judge,
+    noise_from_float32,
+    position_noise,
+    precision_judge,
+    rms,
+    unit,
+)
 from verifier.judging.outcome import NotApplicable, Verdict
 from verifier.observing import activations as traces
 from verifier.observing import reuse, working_gradients
@@ -67,7 +76,7 @@ class Case:
         self._subjects: list[Subject] = []
         self.unrunnable: Unrunnable | None = None  # why HF's model cannot be had here, once that is known
 
-    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+    def memoize(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, or the exception that it raised, made at most once."""
         if key not in self._kept:
             try:
@@ -80,7 +89,7 @@ class Case:
             raise raised
         return value
 
-    def of_hf(self, key: Hashable, make: Callable[[], T]) -> T:
+    def shared_reference(self, key: Hashable, make: Callable[[], T]) -> T:
         """The same, of what hangs on HF's model and on the inputs alone: it may have been made for another case, whose
         model is one and the same to HF (`alike`). It is not to be written into."""
 
@@ -91,7 +100,7 @@ class Case:
             value: T = shelf[key]
             return value
 
-        return self.once(key, find)
+        return self.memoize(key, find)
 
     def run_key(self, scenario: str) -> tuple[str, bytes]:
         """The scenario, and what tells this case's run of it: on other inputs than `alike` has looked at two models
@@ -102,11 +111,11 @@ class Case:
         def make() -> bytes:
             return hashlib.blake2b(self.expected(scenario).logits.cpu().numpy().tobytes()).digest()
 
-        return scenario, self.once(("run", scenario), make)
+        return scenario, self.memoize(("run", scenario), make)
 
     @cached_property
     def _shelf(self) -> dict[Hashable, Any]:
-        return {} if self._is_large else reuse.shelf(self)
+        return {} if self._is_large else reuse.cache_for(self)
 
     @cached_property
     def _is_large(self) -> bool:
@@ -185,7 +194,7 @@ class Case:
         attention = attention or self.family.reference_attention
         usual = (dtype, attention) == (SEMANTIC_DTYPE, self.family.reference_attention)
         build = self._accepted if usual else lambda: self.build(dtype, attention=attention)
-        return self.once(("reference", dtype, attention), build)
+        return self.memoize(("reference", dtype, attention), build)
 
     def for_adapter(self, dtype: str = SEMANTIC_DTYPE, **config: Any) -> Any:
         """A new model of HF's as the adapter is to be given one: with the case's attention implementation."""
@@ -212,7 +221,7 @@ class Case:
             return self.reference()
 
         # One model serves every dtype in turn, with the reference's weights rounded anew.
-        model = self.once(("truth",), self.build)
+        model = self.memoize(("truth",), self.build)
         with torch.no_grad():
             for rounded, working in zip(model.parameters(), self.reference(dtype).parameters(), strict=True):
                 rounded.copy_(working)
@@ -226,7 +235,7 @@ class Case:
             vocab, d_model = model.get_input_embeddings().weight.shape
             return SCENARIOS[name](self._filled_in, vocab, d_model)
 
-        return self.once(("scenario", name), make)
+        return self.memoize(("scenario", name), make)
 
     @cached_property
     def _filled_in(self) -> CaseSpec:
@@ -255,7 +264,7 @@ class Case:
                     raise Blocked("reference.acceptance") from error
                 raise
 
-        return self.once(("expected", scenario, dtype, attention), make)
+        return self.memoize(("expected", scenario, dtype, attention), make)
 
     def true(self, scenario: str, dtype: str) -> Output:
         """What float64 makes of the weights of a model in that dtype."""
@@ -265,15 +274,15 @@ class Case:
         def make() -> Output:
             if scenario == working_gradients.SCENARIO:
                 # Gradients are taken of that run too, and one that is perturbed costs several others.
-                return Output(logits=working_gradients.of(self, dtype).logits[0])
+                return Output(logits=working_gradients.measure_gradients(self, dtype).logits[0])
             with torch.no_grad():
                 return models.forward(self.truth(dtype), self.inputs(scenario))
 
-        return self.once(("true", scenario, dtype), make)
+        return self.memoize(("true", scenario, dtype), make)
 
     def tapped(self, scenario: str) -> Mapping[str, Tensor]:
         """HF's activations at every canonical point, in float64, and its `logits` under the taps."""
-        return traces.theirs(self, scenario).values
+        return traces.reference_trace(self, scenario).values
 
     @property
     def traced(self) -> tuple[str, ...]:
@@ -294,14 +303,14 @@ class Case:
         def make() -> float:
             truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
             if dtype == SEMANTIC_DTYPE:
-                return from_single(truth, self.expected(scenario, SINGLE).logits, real)
+                return noise_from_float32(truth, self.expected(scenario, SINGLE).logits, real)
             own, moved = self._errors(scenario, dtype)
             # A tensor's thousands of elements make the rms of one run steady: it varies by a few parts in a hundred.
             return Noise(
                 own=rms(own, real), perturbed=rms(moved, real), unit=unit(truth, getattr(torch, dtype), real)
             ).total
 
-        return self.of_hf(("noise", self.run_key(scenario), dtype), make)
+        return self.shared_reference(("noise", self.run_key(scenario), dtype), make)
 
     def steadiness(self, scenario: str) -> float:
         """What HF's float64 logits themselves move by when every result is moved by a unit."""
@@ -315,7 +324,7 @@ class Case:
             real, least = self.scenario(scenario).real[..., None], self.noise(scenario, dtype)
             return position_noise(self._errors(scenario, dtype), real, least=least)
 
-        return self.of_hf(("noise by position", self.run_key(scenario), dtype), make)
+        return self.shared_reference(("noise by position", self.run_key(scenario), dtype), make)
 
     def noise_again(self, scenario: str, dtype: str) -> float:
         """The noise of HF's logits in a working dtype, the farthest of several perturbations."""
@@ -338,20 +347,20 @@ class Case:
             by_position = [position_noise((own, one), real, least=farthest) for one in moved]
             return farthest, torch.stack(by_position).amax(0)
 
-        return self.of_hf(("noise again", self.run_key(scenario), dtype), make)
+        return self.shared_reference(("noise again", self.run_key(scenario), dtype), make)
 
     def _errors(self, scenario: str, dtype: str) -> tuple[Tensor, Tensor]:
         """What HF's logits are off by in a working dtype, `[batch, pos, d_vocab]`: as they are, and perturbed."""
 
         def make() -> tuple[Tensor, Tensor]:
             if scenario == working_gradients.SCENARIO:
-                truth, own, moved = working_gradients.of(self, dtype).logits
+                truth, own, moved = working_gradients.measure_gradients(self, dtype).logits
             else:
                 truth, own = self.true(scenario, dtype).logits, self.expected(scenario, dtype).logits
                 moved = self._perturbed(scenario, dtype).logits
             return own.double() - truth, moved.double() - truth
 
-        return self.of_hf(("errors", self.run_key(scenario), dtype), make)
+        return self.shared_reference(("errors", self.run_key(scenario), dtype), make)
 
     def _perturbed(self, scenario: str, dtype: str, seed: int = PERTURBATION_SEED) -> Output:
         model, inputs = self.reference(dtype), self.inputs(scenario, dtype)
@@ -374,22 +383,22 @@ class Case:
             each = _token_losses(truth.logits, wanted)
             if dtype == SEMANTIC_DTYPE:
                 single = _token_losses(self.expected(scenario, SINGLE).logits, wanted)
-                return math.hypot(from_single(each, single), unit(truth.loss, torch.float64))
+                return math.hypot(noise_from_float32(each, single), unit(truth.loss, torch.float64))
             return Noise(
                 own=rms(own.loss.double() - truth.loss),
                 perturbed=rms(_token_losses(self._perturbed(scenario, dtype).logits, wanted) - each),
                 unit=unit(truth.loss, getattr(torch, dtype)),
             ).total
 
-        return self.of_hf(("loss noise", self.run_key(scenario), dtype), make)
+        return self.shared_reference(("loss noise", self.run_key(scenario), dtype), make)
 
     def judge(self, scenario: str) -> Judge:
         """Judges logits of a float64 run."""
-        return semantics(self.noise(scenario), lambda: self.noise(scenario, SINGLE))
+        return float64_judge(self.noise(scenario), lambda: self.noise(scenario, SINGLE))
 
     def precision_judge(self, scenario: str, dtype: str) -> Judge:
         """Judges logits of a run in a working dtype."""
-        return precision(self.noise(scenario, dtype), lambda: self.noise_again(scenario, dtype))
+        return precision_judge(self.noise(scenario, dtype), lambda: self.noise_again(scenario, dtype))
 
     def compare_logits(self, where: str, logits: object, scenario: str, *, truth: Tensor | None = None) -> Comparison:
         """Judge logits `[batch, pos, d_vocab]` of a float64 run on the scenario's real tokens."""
@@ -422,7 +431,7 @@ class Case:
                 agreeing[row] = judged.verdict is not Verdict.FAIL
             return agreeing
 
-        rows: Tensor = self.once(("agreeing rows", scenario), make)
+        rows: Tensor = self.memoize(("agreeing rows", scenario), make)
         if not rows.any():
             raise Blocked(_REPORTED_BY[scenario])
         return rows
@@ -467,7 +476,7 @@ class Case:
             causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
             return (real[:, None, :, None] & real[:, None, None, :]) & causal
 
-        return self.once(("defined", scenario, of_attention or len(axes)), make)
+        return self.memoize(("defined", scenario, of_attention or len(axes)), make)
 
     # --- the subject ---------------------------------------------------------------------------------------------
 
@@ -510,7 +519,7 @@ class Case:
             if self.contamination:
                 raise Blocked("build.surroundings")
             return self.wrapping.subject
-        return self.once(("subject", dtype), lambda: self.wrap(self.for_adapter(dtype)))
+        return self.memoize(("subject", dtype), lambda: self.wrap(self.for_adapter(dtype)))
 
     def wrap(self, model: nn.Module) -> Subject:
         """A further subject, closed with the case.
@@ -546,7 +555,7 @@ class Case:
             with torch.no_grad():
                 return _kept(subject.forward(self.inputs(scenario, dtype)))
 
-        return self.once(("actual", scenario, dtype), make)
+        return self.memoize(("actual", scenario, dtype), make)
 
     def require_forward(self) -> None:
         """Make sure that the subject runs on plain tokens.

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from verifier.judging.numerics import moved_rows
 
-Before = Mapping[str, frozenset[str]]
+Dependencies = Mapping[str, frozenset[str]]
 """By point: every other point that its value depends on."""
 
 
-def read_off(values: Mapping[str, Tensor], noise: Mapping[str, float], changed_in: Mapping[str, int]) -> Before:
+def read_dependencies(
+    values: Mapping[str, Tensor], noise: Mapping[str, float], changed_in: Mapping[str, int]
+) -> Dependencies:
     """What each point depends on.
 
     Args:
@@ -31,13 +33,13 @@ def read_off(values: Mapping[str, Tensor], noise: Mapping[str, float], changed_i
     return found
 
 
-def nearest(before: Before, name: str) -> list[str]:
+def nearest(before: Dependencies, name: str) -> list[str]:
     """What flows into a point with no other point between, as far as that can be told by changing single ones."""
     inputs = before[name]
     return [one for one in inputs if not any(one in before[other] for other in inputs)]
 
 
-def out_of_order(before: Before, fired: Sequence[str]) -> tuple[str, str] | None:
+def out_of_order(before: Dependencies, fired: Sequence[str]) -> tuple[str, str] | None:
     """The first point that fired too early, and the one that it depends on and that fired later; None if none did."""
     places = {name: place for place, name in reversed(list(enumerate(fired)))}
     for name in sorted(places, key=places.__getitem__):

@@ -23,9 +23,9 @@ from verifier.observing.interventions import (
     Intervention,
     Kind,
     batch,
-    in_hf,
     planned,
     prompts,
+    run_in_reference,
 )
 from verifier.reference import models
 from verifier.reference.random_weights import generator
@@ -64,14 +64,16 @@ class GradientExperiment:
     acts: Tensor
 
 
-def of(case: Case) -> GradientExperiment:
+def run_gradient_interventions(case: Case) -> GradientExperiment:
     """The case's experiment, run once in HF's model."""
-    return case.of_hf(("gradient experiment",), lambda: _run(case))
+    return case.shared_reference(("gradient experiment",), lambda: _run(case))
 
 
 def _run(case: Case) -> GradientExperiment:
     seen_at, *others = case.points
-    interventions, changes = planned(case, others, activations.theirs(case, "plain").gradients, lambda _point: ROWS)
+    interventions, changes = planned(
+        case, others, activations.reference_trace(case, "plain").gradients, lambda _point: ROWS
+    )
     ids = prompts(case, UNEDITED + len(interventions))
     vocab = case.reference().get_input_embeddings().weight.shape[0]
     along = torch.randn(
@@ -82,7 +84,7 @@ def _run(case: Case) -> GradientExperiment:
     def with_edits(dtype: str, rows: list[int], edits: Mapping[str, Edit]) -> Tensor:
         return _with_edits(case, dtype, seen_at, ids[rows], along[rows], edits)
 
-    gradients, noise, acts = in_hf(interventions, changes, with_edits)
+    gradients, noise, acts = run_in_reference(interventions, changes, with_edits)
     return GradientExperiment(
         seen_at=seen_at,
         interventions=interventions,
@@ -116,7 +118,7 @@ def _with_edits(
     return found
 
 
-def in_subject(
+def run_in_subject(
     case: Case, points: Iterable[Point], run: Callable[[Tensor, Tensor, Mapping[str, Edit]], Tensor]
 ) -> dict[int, Tensor]:
     """By row: what the subject gives, one backward for each switch.
@@ -126,7 +128,7 @@ def in_subject(
         points: those whose rows are wanted.
         run: gives the gradients at the first point for ids, a cotangent, and edits of gradients.
     """
-    experiment, found = of(case), dict[int, Tensor]()
+    experiment, found = run_gradient_interventions(case), dict[int, Tensor]()
     for names in activations.by_switch(case, [one.name for one in points if one.name in experiment.changes]).values():
         rows, edits = batch(experiment.changes, names)
         gradients = run(experiment.ids[rows], experiment.along[rows], edits)

@@ -21,7 +21,7 @@ from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
 from verifier.family import Family
 from verifier.judging.numerics import moved_rows, rms, row_noise
 from verifier.observing import activations
-from verifier.observing.dependencies import Before, read_off
+from verifier.observing.dependencies import Dependencies, read_dependencies
 from verifier.reference import models
 from verifier.reference.random_weights import generator
 
@@ -66,7 +66,7 @@ class Change:
     put: Tensor
     swap: Tensor
 
-    def of(self, rows: Sequence[int], *, first: int) -> Change:
+    def select_rows(self, rows: Sequence[int], *, first: int) -> Change:
         """What becomes of these rows, in a batch in which the first of them stands there."""
         here = [row - self.first for row in rows]
         if len(here) == len(self.keep):
@@ -113,9 +113,9 @@ class Experiment:
     acts: Tensor
 
 
-def of(case: Case) -> Experiment:
+def run_interventions(case: Case) -> Experiment:
     """The case's experiment, run once in HF's model."""
-    return case.of_hf(("experiment", case.spec.spread), lambda: _run(case))
+    return case.shared_reference(("experiment", case.spec.spread), lambda: _run(case))
 
 
 def _run(case: Case) -> Experiment:
@@ -127,11 +127,11 @@ def _run(case: Case) -> Experiment:
         with torch.no_grad(), case.family.taps(model, names=[], edits=edits):
             return models.forward(model, Inputs(input_ids=ids[rows])).logits
 
-    logits, noise, acts = in_hf(interventions, changes, with_edits)
+    logits, noise, acts = run_in_reference(interventions, changes, with_edits)
     return Experiment(interventions=interventions, changes=changes, ids=ids, logits=logits, noise=noise, acts=acts)
 
 
-def in_hf(
+def run_in_reference(
     interventions: Sequence[Intervention],
     changes: Mapping[str, Change],
     run: Callable[[str, list[int], Mapping[str, Edit]], Tensor],
@@ -183,34 +183,34 @@ def batch(
     for name in names:
         change = changes[name]
         mine = [row for row in range(change.first, change.first + len(change.keep)) if wanted(row)]
-        edits[name] = change.of(mine, first=len(rows)).edit(in_place)
+        edits[name] = change.select_rows(mine, first=len(rows)).edit(in_place)
         rows += mine
     return rows, edits
 
 
-def precedence_of(case: Case) -> Before:
+def reference_dependencies(case: Case) -> Dependencies:
     """Which point of HF's model depends on which: tried once for each set of points, as blocks are wired alike then."""
     key = (id(case.family), tuple(point.name for point in case.points))
     if key not in _TRIED:
-        _TRIED[key] = (case.family, _precedence(case))
+        _TRIED[key] = (case.family, _find_dependencies(case))
     return _TRIED[key][1]
 
 
 # By family and points. The family is held, so that its identity is given to no other one.
-_TRIED: dict[tuple[int, tuple[str, ...]], tuple[Family, Before]] = {}
+_TRIED: dict[tuple[int, tuple[str, ...]], tuple[Family, Dependencies]] = {}
 
 
-def _precedence(case: Case) -> Before:
+def _find_dependencies(case: Case) -> Dependencies:
     interventions, changes = _plan(case)
     added = [one for one in interventions if one.kind == "replace" and one.extent == "everywhere"]
     edits, rows = {}, {}
     for row, one in enumerate(added, start=UNEDITED):
         change, name = changes[one.point.name], one.point.name
-        edits[name], rows[name] = change.of([one.row], first=row).edit(), row
+        edits[name], rows[name] = change.select_rows([one.row], first=row).edit(), row
     model, ids = case.reference(), prompts(case, UNEDITED + len(added))
     with torch.no_grad(), case.family.taps(model, edits=edits) as taps:
         models.forward(model, Inputs(input_ids=ids))
-    return read_off(taps.values, activations.noise(case, "plain").values, rows)
+    return read_dependencies(taps.values, activations.noise(case, "plain").values, rows)
 
 
 def prompts(case: Case, rows: int) -> Tensor:
@@ -223,7 +223,7 @@ def prompts(case: Case, rows: int) -> Tensor:
 
 
 def _plan(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
-    return case.of_hf(("interventions", case.spec.spread), lambda: _planned(case))
+    return case.shared_reference(("interventions", case.spec.spread), lambda: _planned(case))
 
 
 def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
@@ -233,7 +233,7 @@ def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]
             edits = _FEWER[point.layer % 2]
         return [(kind, extent) for kind, extent in edits if kind != "zero" or point.axes != SCALE]
 
-    return planned(case, case.points, activations.theirs(case, "plain").values, edits_of)
+    return planned(case, case.points, activations.reference_trace(case, "plain").values, edits_of)
 
 
 def planned(
@@ -304,7 +304,7 @@ def region(axes: tuple[str, ...], shape: tuple[int, ...], extent: Extent, device
     return where
 
 
-def in_subject(
+def run_in_subject(
     case: Case,
     points: Iterable[Point],
     run: Callable[[Tensor, Mapping[str, Edit]], Tensor],
@@ -324,7 +324,7 @@ def in_subject(
     Returns:
         By row: logits `[pos, d_vocab]`; the unedited row 0 among them, as the first group of points gives it.
     """
-    experiment, found = of(case), dict[int, Tensor]()
+    experiment, found = run_interventions(case), dict[int, Tensor]()
     chosen = {one.row for one in experiment.interventions if one.kind in kinds}
     for names in activations.by_switch(case, [point.name for point in points]).values():
         rows, edits = batch(experiment.changes, names, wanted=chosen.__contains__, in_place=in_place)

@@ -89,7 +89,7 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
+class ModuleReference:
     """What HF's module gives alone.
 
     Attributes:
@@ -109,7 +109,7 @@ class Alone:
 
 def parts(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Part]:
     """HF's module for every canonical component of the model that has one: the projections of each layer, too."""
-    return case.once(("parts", dtype), lambda: _parts_of(case.family, case.reference(dtype)))
+    return case.memoize(("parts", dtype), lambda: _parts_of(case.family, case.reference(dtype)))
 
 
 def _parts_of(family: Family, model: nn.Module) -> Mapping[str, Part]:
@@ -135,7 +135,7 @@ def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
                 models.forward(case.reference(dtype), case.inputs(SCENARIO, dtype))
         return {name: _with_random_input(case, name, call) for name, call in seen.items()}
 
-    return case.of_hf(("calls", dtype), make)
+    return case.shared_reference(("calls", dtype), make)
 
 
 @contextlib.contextmanager
@@ -158,7 +158,7 @@ def _with_random_input(case: Case, name: str, call: Call) -> Call:
     return call.given(draw.to(came.device, came.dtype))
 
 
-def alone(case: Case, name: str) -> Alone:
+def module_reference(case: Case, name: str) -> ModuleReference:
     """What HF's module of that component gives on random hidden states.
 
     Raises:
@@ -167,11 +167,11 @@ def alone(case: Case, name: str) -> Alone:
     call = calls(case).get(name)
     if call is None:
         raise NotApplicable(f"HF's model calls no {name}")
-    found = case.of_hf(("alone", name), lambda: measured(case, name, call))
-    return case.once(("alone here", name), lambda: _held(case, name, found))
+    found = case.shared_reference(("alone", name), lambda: measured(case, name, call))
+    return case.memoize(("alone here", name), lambda: _held(case, name, found))
 
 
-def _held(case: Case, name: str, found: Alone) -> Alone:
+def _held(case: Case, name: str, found: ModuleReference) -> ModuleReference:
     """The same, if it is what this case's own module gives, and else what that is.
 
     What a module gives may come to nothing in the whole model, which then does not tell it from another: positions
@@ -181,26 +181,26 @@ def _held(case: Case, name: str, found: Alone) -> Alone:
     return found if torch.equal(given, found.truth) else measured(case, name, found.call)
 
 
-def measured(case: Case, name: str, call: Call) -> Alone:
+def measured(case: Case, name: str, call: Call) -> ModuleReference:
     """What HF's module of that component gives for these arguments in float64, and the noise of that."""
     part = parts(case)[name]
     truth, moved = _output(part, call), _output(part, call, moved_in=torch.float64)
     defined = _defined(case, truth)
     total = Noise(own=0.0, perturbed=rms(moved - truth, defined), unit=unit(truth, torch.float64, defined)).total
-    return Alone(call=call, truth=truth, noise=total, defined=defined, dtype=truth.dtype)
+    return ModuleReference(call=call, truth=truth, noise=total, defined=defined, dtype=truth.dtype)
 
 
-def each_in(case: Case, dtype: str) -> Mapping[str, Alone]:
+def each_in(case: Case, dtype: str) -> Mapping[str, ModuleReference]:
     """By component: what float64 makes of weights and arguments of a model in that dtype, and HF's noise in it."""
 
-    def make() -> Mapping[str, Alone]:
+    def make() -> Mapping[str, ModuleReference]:
         true = _parts_of(case.family, case.truth(dtype))
         return {name: _in_dtype(case, name, dtype, true[name]) for name in calls(case, dtype)}
 
-    return case.once(("each alone", dtype), make)
+    return case.memoize(("each alone", dtype), make)
 
 
-def _in_dtype(case: Case, name: str, dtype: str, true: Part) -> Alone:
+def _in_dtype(case: Case, name: str, dtype: str, true: Part) -> ModuleReference:
     part, call, working = parts(case, dtype)[name], calls(case, dtype)[name], getattr(torch, dtype)
     truth = _output(true, Call(args=_widened(call.args), kwargs=_widened(dict(call.kwargs))))
     defined, own = _defined(case, truth), _output(part, call)
@@ -209,7 +209,7 @@ def _in_dtype(case: Case, name: str, dtype: str, true: Part) -> Alone:
         perturbed=rms(_output(part, call, moved_in=working).double() - truth, defined),
         unit=unit(truth, working, defined),
     ).total
-    return Alone(call=call, truth=truth, noise=total, defined=defined, dtype=own.dtype)
+    return ModuleReference(call=call, truth=truth, noise=total, defined=defined, dtype=own.dtype)
 
 
 def _output(part: Part, call: Call, *, moved_in: torch.dtype | None = None) -> Tensor:

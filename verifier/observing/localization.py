@@ -10,7 +10,7 @@ from torch import Tensor
 
 from verifier.canonical import Point
 from verifier.judging.comparison import Comparison
-from verifier.judging.numerics import semantics
+from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import NotApplicable, Verdict
 from verifier.observing import activations, dependencies, interventions
 from verifier.observing.case import Blocked
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from verifier.observing.case import Case
 
 
-def judged(
+def compare_points(
     case: Case,
     scenario: str,
     seen: Mapping[str, Tensor],
@@ -38,7 +38,10 @@ def judged(
         points: which ones; all that the subject has if not given.
         rows: `[batch]`: the rows that are judged; all if not given.
     """
-    truth, noise = getattr(activations.theirs(case, scenario), of), getattr(activations.noise(case, scenario), of)
+    truth, noise = (
+        getattr(activations.reference_trace(case, scenario), of),
+        getattr(activations.noise(case, scenario), of),
+    )
     made = []
     for point in activations.shared_points(case) if points is None else points:
         if point.name not in seen:
@@ -47,7 +50,7 @@ def judged(
         if rows is not None:
             defined = defined & rows.reshape(-1, *[1] * (defined.ndim - 1))
         made.append(
-            semantics(noise[point.name]).compare(
+            float64_judge(noise[point.name]).compare(
                 point.name, seen[point.name], truth[point.name], defined=defined, rows=case.scenario(scenario).rows
             )
         )
@@ -62,17 +65,19 @@ def agreeing_points(case: Case) -> list[Point]:
     """
 
     def make() -> list[Point]:
-        verdicts = {one.where: one.verdict for one in judged(case, "plain", activations.all_values(case, "plain"))}
+        verdicts = {
+            one.where: one.verdict for one in compare_points(case, "plain", activations.all_values(case, "plain"))
+        }
         right = (Verdict.PASS, Verdict.REDUCED)
         return [point for point in activations.shared_points(case) if verdicts.get(point.name) in right]
 
-    found: list[Point] = case.once(("agreeing points",), make)
+    found: list[Point] = case.memoize(("agreeing points",), make)
     if not found:
         raise Blocked("hooks.values")
     return found
 
 
-def explained(case: Case, comparisons: Sequence[Comparison], *, backwards: bool = False) -> list[Comparison]:
+def annotate_inputs(case: Case, comparisons: Sequence[Comparison], *, backwards: bool = False) -> list[Comparison]:
     """The same, of which each that fails although all that flows into it agreed says so.
 
     Args:
@@ -84,7 +89,7 @@ def explained(case: Case, comparisons: Sequence[Comparison], *, backwards: bool 
     if not failing:
         return list(comparisons)
     known = {one.where for one in comparisons}
-    before = interventions.precedence_of(case)
+    before = interventions.reference_dependencies(case)
     if backwards:
         before = {name: frozenset(other for other in before if name in before[other]) for name in before}
     told = []
@@ -110,7 +115,7 @@ def _words(inputs: Sequence[str], failing: set[str], known: set[str], backwards:
     return f"{what} agrees ({', '.join(inputs)})"
 
 
-def start(case: Case, scenario: str, rows: Tensor | None = None) -> Comparison | None:
+def first_divergence(case: Case, scenario: str, rows: Tensor | None = None) -> Comparison | None:
     """The first point in causal order at which the subject's values differ on a scenario, and what flows into it.
 
     None where its hooks show no difference, or cannot be asked.
@@ -118,10 +123,10 @@ def start(case: Case, scenario: str, rows: Tensor | None = None) -> Comparison |
     try:
         if "hooks" not in case.subject().capabilities:
             return None
-        comparisons = judged(case, scenario, activations.all_values(case, scenario), rows=rows)
+        comparisons = compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
     except (Blocked, NotApplicable):
         return None
     except Exception:  # hooks that raise explain nothing; `hooks.fires` reports it
         return None
-    failing = [one for one in explained(case, comparisons) if one.verdict is Verdict.FAIL]
+    failing = [one for one in annotate_inputs(case, comparisons) if one.verdict is Verdict.FAIL]
     return failing[0] if failing else None

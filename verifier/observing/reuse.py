@@ -6,7 +6,7 @@ experiments, noise) is computed once for all of them.
 
 That they are one is never assumed of a config. Each case's own model is built, and run forwards and backwards; only
 where its modules, its weights, what the family says of it, its logits and its gradients are all equal to those of an
-earlier case, on the same inputs, is that case's shelf taken. What the adapter computes is on no shelf.
+earlier case, on the same inputs, is that case's cache taken. What the adapter computes is in no cache.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from verifier.reference import models
 if TYPE_CHECKING:
     from verifier.observing.case import Case
 
-# What may be kept of likenesses, in each process; what is made of them takes about seven times as much. A tiny model's
+# How many bytes of fingerprints a process keeps; what is made of them takes about seven times as much. A tiny model's
 # is a megabyte: enough for a matrix of some hundred cases to meet its like.
 KEPT_BYTES = 2**25
 # What is computed anyhow, of each model by itself: all of its tokens real, and padding of every kind.
@@ -34,7 +34,7 @@ SEEN_ON = ("plain", "padded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Likeness:
+class ModelFingerprint:
     """What is compared of a case and its model.
 
     Attributes:
@@ -53,7 +53,7 @@ class Likeness:
         """What its tensors take."""
         return sum(one.numel() * one.element_size() for one in self.tensors)
 
-    def equals(self, other: Likeness) -> bool:
+    def equals(self, other: ModelFingerprint) -> bool:
         """Whether nothing tells them apart."""
         return (
             self.family is other.family
@@ -66,38 +66,38 @@ class Likeness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Shelf:
-    likeness: Likeness
+class _Cache:
+    fingerprint: ModelFingerprint
     bytes: int
     made: dict[Hashable, Any] = field(default_factory=dict)
 
 
-_shelves: list[_Shelf] = []  # the one that was asked for last comes last
+_caches: list[_Cache] = []  # the one that was asked for last comes last
 
 
 def forget() -> None:
     """Let go of everything; for tests, whose cases are to start from nothing."""
-    _shelves.clear()
+    _caches.clear()
 
 
-def shelf(case: Case) -> dict[Hashable, Any]:
+def cache_for(case: Case) -> dict[Hashable, Any]:
     """What HF made of an earlier case whose model is the same one to it, by key; empty where there is none."""
     try:
-        likeness = _likeness(case)
+        fingerprint = _fingerprint(case)
     except Exception:  # what HF cannot do is raised again where a check asks for it
         return {}
-    found = next((one for one in _shelves if one.likeness.equals(likeness)), None)
+    found = next((one for one in _caches if one.fingerprint.equals(fingerprint)), None)
     if found is None:
-        found = _Shelf(likeness=likeness, bytes=likeness.bytes)
+        found = _Cache(fingerprint=fingerprint, bytes=fingerprint.bytes)
     else:
-        _shelves.remove(found)
-    _shelves.append(found)
-    while sum(one.bytes for one in _shelves) > KEPT_BYTES:
-        _shelves.pop(0)
+        _caches.remove(found)
+    _caches.append(found)
+    while sum(one.bytes for one in _caches) > KEPT_BYTES:
+        _caches.pop(0)
     return found.made
 
 
-def _likeness(case: Case) -> Likeness:
+def _fingerprint(case: Case) -> ModelFingerprint:
     model: Any = case.reference()
     named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
     paths = {module: name for name, module in model.named_modules()}
@@ -112,7 +112,7 @@ def _likeness(case: Case) -> Likeness:
         tuple(components.items()),
         tuple((one.q.module, one.k.module, one.v.module) for one in rows),
     )
-    return Likeness(
+    return ModelFingerprint(
         family=case.family,
         told=told,
         tensors=(

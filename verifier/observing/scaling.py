@@ -17,7 +17,7 @@ from torch import Tensor
 from verifier.adapter import Edit
 from verifier.canonical import Point
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
-from verifier.judging.numerics import Judge, from_single, moved_rows, semantics
+from verifier.judging.numerics import Judge, float64_judge, moved_rows, noise_from_float32
 from verifier.observing import activations
 from verifier.reference import models
 
@@ -47,7 +47,7 @@ class Scaled:
     @property
     def judge(self) -> Judge:
         """Judges what a subject gives under the same edits."""
-        return semantics(self.noise)
+        return float64_judge(self.noise)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +81,10 @@ def edits(points: Sequence[Point]) -> dict[str, Edit]:
     return {name: by(factor) for name, factor in factors(points).items()}
 
 
-def in_hf(case: Case, scenario: str, points: Sequence[Point]) -> Scaled:
+def scale_in_reference(case: Case, scenario: str, points: Sequence[Point]) -> Scaled:
     """What HF's model gives with these points edited."""
     names = tuple(point.name for point in points)
-    return case.of_hf(("scaled", case.run_key(scenario), names), lambda: _run(case, scenario, points))
+    return case.shared_reference(("scaled", case.run_key(scenario), names), lambda: _run(case, scenario, points))
 
 
 def _run(case: Case, scenario: str, points: Sequence[Point]) -> Scaled:
@@ -96,15 +96,15 @@ def _run(case: Case, scenario: str, points: Sequence[Point]) -> Scaled:
 
     (true, edited), (rough, _) = run(SEMANTIC_DTYPE), run(SINGLE)
     real = case.scenario(scenario).real[..., None]
-    noise = from_single(true, rough, real)
+    noise = noise_from_float32(true, rough, real)
     shown, unedited = (one.masked_fill(~real, 0.0) for one in (true, case.expected(scenario).logits))
     return Scaled(edited=edited, logits=true, noise=noise, acts=bool(moved_rows(shown, unedited, noise).any()))
 
 
-def gradients_in_hf(case: Case, points: Sequence[Point], what: What = "both") -> ScaledGradients:
+def scale_gradients_in_reference(case: Case, points: Sequence[Point], what: What = "both") -> ScaledGradients:
     """HF's gradients on plain tokens with these points' values edited, or the gradients there."""
     names = tuple(point.name for point in points)
-    return case.of_hf(("scaled gradients", names, what), lambda: _backward(case, points, what))
+    return case.shared_reference(("scaled gradients", names, what), lambda: _backward(case, points, what))
 
 
 def _backward(case: Case, points: Sequence[Point], what: What) -> ScaledGradients:
@@ -129,6 +129,6 @@ def _backward(case: Case, points: Sequence[Point], what: What) -> ScaledGradient
         return {**weights, **at}
 
     true, rough = run(SEMANTIC_DTYPE), run(SINGLE)
-    noise = {name: from_single(value, rough[name]) for name, value in true.items()}
+    noise = {name: noise_from_float32(value, rough[name]) for name, value in true.items()}
     at = true.pop(seen_at.name)
     return ScaledGradients(seen_at=seen_at, at=at, weights=true, noise=noise)

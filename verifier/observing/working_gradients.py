@@ -37,18 +37,18 @@ class WorkingGradients:
     logits: tuple[Tensor, Tensor, Tensor]
 
 
-def of(case: Case, dtype: str) -> WorkingGradients:
+def measure_gradients(case: Case, dtype: str) -> WorkingGradients:
     """What HF's gradients are in that dtype."""
-    return case.of_hf(("working gradients", dtype), lambda: _measured(case, dtype))
+    return case.shared_reference(("working gradients", dtype), lambda: _measured(case, dtype))
 
 
-def noise_again(case: Case, dtype: str) -> Mapping[str, float]:
+def resampled_gradient_noise(case: Case, dtype: str) -> Mapping[str, float]:
     """The noise of HF's gradients by name, the largest of several perturbations.
 
     One alone wanders where one token is in all of a gradient, and says nothing of a kink that rounding crosses once in
     three times (a unit of a ReLU near zero): a difference that is a failure must be beyond all of them.
     """
-    return case.of_hf(("working gradients' noise", dtype), lambda: _measured_again(case, dtype))
+    return case.shared_reference(("working gradients' noise", dtype), lambda: _measured_again(case, dtype))
 
 
 def _measured_again(case: Case, dtype: str) -> Mapping[str, float]:

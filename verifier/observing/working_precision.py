@@ -34,14 +34,14 @@ class WorkingPoints:
     noise: Mapping[str, float]
 
 
-def of(case: Case, dtype: str) -> WorkingPoints:
+def measure_activations(case: Case, dtype: str) -> WorkingPoints:
     """What HF's activations are in that dtype."""
-    return case.of_hf(("working points", dtype), lambda: _measured(case, dtype, (PERTURBATION_SEED,)))
+    return case.shared_reference(("working points", dtype), lambda: _measured(case, dtype, (PERTURBATION_SEED,)))
 
 
-def noise_again(case: Case, dtype: str, name: str) -> float:
+def resampled_activation_noise(case: Case, dtype: str, name: str) -> float:
     """The noise at a point, of several perturbations the farthest."""
-    found = case.of_hf(("working points' noise", dtype), lambda: _measured(case, dtype, SEEDS))
+    found = case.shared_reference(("working points' noise", dtype), lambda: _measured(case, dtype, SEEDS))
     return found.noise[name]
 
 
