@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from hostile import last_outcomes
 
-from verifier.engine import crew, events, limits
+from verifier.engine import events, limits, worker_pool
+from verifier.engine.retry_policy import CONVINCED
 from verifier.engine.run import run
-from verifier.engine.suspects import CONVINCED
 from verifier.errors import ImportFailed
 from verifier.judging.outcome import Verdict
 
@@ -135,7 +135,7 @@ def test_who_gives_a_case_longer_gives_importing_as_long():
 
 @pytest.mark.parametrize("adapter", ["GarblesLengths", "GarblesMessages"])
 def test_garbage_in_the_harness_own_pipe_is_its_cases_fault(plan, adapter, monkeypatch):
-    monkeypatch.setattr(crew, "_MESSAGE_SECONDS", 1)
+    monkeypatch.setattr(worker_pool, "_MESSAGE_SECONDS", 1)
     wanted = plan(adapter, count=2, only=ONLY, seconds=30)
     began = time.perf_counter()
     _, crash, blocked = of_the_biased(wanted, run(wanted, workers=1))

@@ -14,7 +14,7 @@ from verifier.engine.interrupts import Paused
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
-from verifier.engine.worker import Result, told
+from verifier.engine.worker import Result, execute
 from verifier.engine.working_directory import standing
 from verifier.judging.outcome import Outcome
 
@@ -131,7 +131,7 @@ class Here:
                 workers=1,
             )
         task = replace(plan, wanted={spec.id: tuple(checks)}).task(spec)
-        return tuple(one.outcome for one in told(task, self._loaded) if isinstance(one, Result))
+        return tuple(one.outcome for one in execute(task, self._loaded) if isinstance(one, Result))
 
     def close(self) -> None:
         self._loaded = None

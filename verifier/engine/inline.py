@@ -20,7 +20,7 @@ from verifier.engine.events import (
 )
 from verifier.engine.loading import load
 from verifier.engine.plan import Plan, expected
-from verifier.engine.worker import Looked, Result, told
+from verifier.engine.worker import Looked, Result, execute
 from verifier.engine.working_directory import standing
 
 
@@ -77,7 +77,7 @@ def _run(plan: Plan, debugger: Debugger | None) -> Iterator[Event]:
             yield CaseStarted(spec=spec)
             at = time.perf_counter()
             if plan.look or plan.applicable(spec, checks):
-                for told_of in told(plan.task(spec), loaded, seen=debugger):
+                for told_of in execute(plan.task(spec), loaded, seen=debugger):
                     match told_of:
                         case Result(outcome=outcome):
                             yield OutcomeReady(case=spec.id, outcome=outcome)

@@ -9,8 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine import last_words, server
-from verifier.engine.crew import Crew, Death, Worker
+from verifier.engine import crash_report, server
 from verifier.engine.events import (
     CaseFinished,
     CaseStarted,
@@ -26,9 +25,10 @@ from verifier.engine.events import (
 )
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, expected
+from verifier.engine.retry_policy import LostCase, RetryPolicy
 from verifier.engine.schedule import Schedule
-from verifier.engine.suspects import Suspect, Suspects
 from verifier.engine.worker import Done, Failed, Looked, Ready, Result
+from verifier.engine.worker_pool import Worker, WorkerExit, WorkerPool
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
 from verifier.judging.outcome import Verdict
 
@@ -69,14 +69,14 @@ def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Gen
     with tempfile.TemporaryDirectory(prefix="verifier-") as folder, Interrupts() as interrupts:
         interrupts.immediate = True  # starting blocks on imports, and there is nothing yet to lose
         try:
-            crew = Crew(plan, Path(folder))
+            pool = WorkerPool(plan, Path(folder))
             try:
                 for _ in range(max(1, min(workers, len(plan.specs)))):
-                    crew.hire()
+                    pool.start()
                 interrupts.immediate = False
-                yield from _Coordinator(plan, crew, interrupts, more).events()
+                yield from _Coordinator(plan, pool, interrupts, more).events()
             finally:
-                crew.end()
+                pool.stop_all()
         except KeyboardInterrupt:
             interrupts.noted = True
             server.discard()  # it may be seconds deep in imports, and whoever reads our output would wait for it
@@ -88,28 +88,28 @@ def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Gen
 class _Coordinator:
     """One run's queue: every case waits, is at one worker, is to be run again alone, or is finished."""
 
-    def __init__(self, plan: Plan, crew: Crew, interrupts: Interrupts, more: deque[CaseSpec] | None) -> None:
+    def __init__(self, plan: Plan, pool: WorkerPool, interrupts: Interrupts, more: deque[CaseSpec] | None) -> None:
         self._more = deque[CaseSpec]() if more is None else more
         self._plan = plan
-        self._crew = crew
+        self._pool = pool
         self._interrupts = interrupts
         self._checks: tuple[CheckInfo, ...] | None = None
         self._schedule: Schedule | None = None  # once the checks are known
-        self._suspects = Suspects()
+        self._retries = RetryPolicy()
         self._beaten = self._looked = time.perf_counter()
-        crew.listen(interrupts.reader)
+        pool.listen(interrupts.reader)
 
     def events(self) -> Iterator[Event]:
         while not self._interrupts.noted:
-            if not self._crew.workers:
-                if not self._suspects and not (self._schedule is not None and self._waiting()):
+            if not self._pool.workers:
+                if not self._retries and not (self._schedule is not None and self._waiting()):
                     return
-                self._crew.hire()
-            for worker in self._crew.wait(_POLL_SECONDS):
+                self._pool.start()
+            for worker in self._pool.wait(_POLL_SECONDS):
                 yield from self._hear(worker)
             yield from self._look()
             yield from self._beat()
-        for worker in self._crew.workers:  # interrupted: what has been finished is kept
+        for worker in self._pool.workers:  # interrupted: what has been finished is kept
             if worker.spec is not None:
                 yield from self._hear(worker, last=True)
 
@@ -119,7 +119,7 @@ class _Coordinator:
         if now - self._looked < _POLL_SECONDS:
             return
         self._looked = now
-        for worker in list(self._crew.workers):
+        for worker in list(self._pool.workers):
             if self._cut_off(worker):
                 # What it still said while it was asked where it is came of being asked: a signal wakes sleepers.
                 yield from self._lost(worker)
@@ -129,8 +129,8 @@ class _Coordinator:
         if now - self._beaten < _BEAT_SECONDS or self._schedule is None:
             return
         self._beaten = now
-        busy = {worker.spec.id: now - worker.began for worker in self._crew.workers if worker.spec is not None}
-        yield Heartbeat(running=busy, left=self._schedule.left(busy, self._suspects.specs, len(self._crew.workers)))
+        busy = {worker.spec.id: now - worker.began for worker in self._pool.workers if worker.spec is not None}
+        yield Heartbeat(running=busy, left=self._schedule.left(busy, self._retries.specs, len(self._pool.workers)))
 
     def _cut_off(self, worker: Worker) -> bool:
         """End a worker that takes more than a case may, or that is not done with loading; whether it was ended."""
@@ -185,7 +185,7 @@ class _Coordinator:
                 adapter_version=message.adapter_version,
                 checks=message.checks,
                 expected=expected(self._plan.specs, message.checks),
-                workers=len(self._crew.workers),
+                workers=len(self._pool.workers),
             )
 
     def _done(self, worker: Worker, seconds: float) -> Iterator[Event]:
@@ -201,8 +201,8 @@ class _Coordinator:
         assert self._schedule is not None
         while self._waiting():
             if self._is_bloated(worker):
-                self._crew.dismiss(worker)
-                self._crew.hire()
+                self._pool.stop(worker)
+                self._pool.start()
                 return
             spec = self._schedule.take(last=worker.number % 2 == 1)
             yield CaseStarted(spec=spec)
@@ -210,13 +210,13 @@ class _Coordinator:
                 worker.give(self._plan.task(spec))
                 return
             yield CaseFinished(case=spec.id, seconds=0.0)
-        for suspect in self._suspects.take_believed():
-            yield from _believed(suspect)
-        if self._suspects and len(self._crew.workers) == 1 and worker.last is None:
+        for lost in self._retries.take_believed():
+            yield from _believed(lost)
+        if self._retries and len(self._pool.workers) == 1 and worker.last is None:
             worker.alone = True
-            worker.give(self._plan.task(self._suspects.take()))
+            worker.give(self._plan.task(self._retries.take()))
             return
-        self._crew.dismiss(worker)  # where there are suspects, a new one is hired for each
+        self._pool.stop(worker)  # a case that is to be run again gets a fresh worker
 
     def _waiting(self) -> bool:
         """Whether a case waits."""
@@ -232,46 +232,46 @@ class _Coordinator:
 
     def _lost(self, worker: Worker) -> Iterator[Event]:
         """A worker died, or was ended: its case is run once more alone, or pays; another one takes its place."""
-        death, spec = worker.death(), worker.spec
-        self._crew.dismiss(worker)
+        exited, spec = worker.wait_for_exit(), worker.spec
+        self._pool.stop(worker)
         if not worker.ready:
-            raise blame_import(worker, death)
+            raise blame_import(worker, exited)
         if spec is not None and self._plan.look:
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
         elif spec is not None:
-            yield from self._suspect(worker, spec, death)
+            yield from self._retry_or_report(worker, spec, exited)
         elif not self._plan.look:
             # It had finished its case, so there is nothing that is to be run again; but nobody may overlook it.
             if worker.last is None:
-                raise HarnessError(f"a worker {death.how} before its first case", death.detail)
+                raise HarnessError(f"a worker {exited.how} before its first case", exited.detail)
             check = worker.seen[-1]
-            yield WorkerLost(case=worker.last.id, check=check, verdict=death.verdict, reason=death.how, again=False)
+            yield WorkerLost(case=worker.last.id, check=check, verdict=exited.verdict, reason=exited.how, again=False)
         if self._waiting():
-            self._crew.hire()
+            self._pool.start()
 
-    def _suspect(self, worker: Worker, spec: CaseSpec, death: Death) -> Iterator[Event]:
+    def _retry_or_report(self, worker: Worker, spec: CaseSpec, exited: WorkerExit) -> Iterator[Event]:
         assert self._checks is not None
-        suspect = Suspect.of(
+        lost = LostCase.from_checks(
             spec,
             self._plan.applicable(spec, self._checks),
             worker.seen,
-            death,
+            exited,
             by_itself=worker.ended is None,
             seconds=time.perf_counter() - worker.began,
         )
         if worker.alone:
-            self._suspects.confirm(suspect)
-        elif not self._suspects.believed(suspect):
-            self._suspects.add(suspect)
-            yield WorkerLost(case=spec.id, check=suspect.culprit, verdict=death.verdict, reason=death.how, again=True)
+            self._retries.confirm(lost)
+        elif not self._retries.believed(lost):
+            self._retries.add(lost)
+            yield WorkerLost(case=spec.id, check=lost.culprit, verdict=exited.verdict, reason=exited.how, again=True)
             return
-        yield from _believed(suspect)
+        yield from _believed(lost)
 
 
-def _believed(suspect: Suspect) -> Iterator[Event]:
-    for outcome in suspect.outcomes:
-        yield OutcomeReady(case=suspect.spec.id, outcome=outcome)
-    yield CaseFinished(case=suspect.spec.id, seconds=suspect.seconds)
+def _believed(lost: LostCase) -> Iterator[Event]:
+    for outcome in lost.outcomes:
+        yield OutcomeReady(case=lost.spec.id, outcome=outcome)
+    yield CaseFinished(case=lost.spec.id, seconds=lost.seconds)
 
 
 def raised(status: ExitStatus, text: str, detail: str | None, *, loaded: bool = True) -> VerifierError:
@@ -281,12 +281,12 @@ def raised(status: ExitStatus, text: str, detail: str | None, *, loaded: bool = 
     return _ERRORS[status](text)
 
 
-def blame_import(worker: Worker, death: Death) -> VerifierError:
+def blame_import(worker: Worker, exited: WorkerExit) -> VerifierError:
     """Why a worker died before it was ready: whose import ended it, or that it could not even begin."""
     if worker.loading is None:
-        return HarnessError(f"a worker died before it could load anything: it {death.how}", death.detail)
-    if death.verdict is Verdict.TIMEOUT:
-        at = last_words.innermost(death.detail)
-        return ImportFailed(f"the import of {worker.loading} {death.how}" + (f"; it was at {at}" if at else ""))
-    said = f"; it last wrote: {death.detail.splitlines()[-1].strip()[:200]}" if death.detail else ""
-    return ImportFailed(f"{worker.loading} ended the process at import: it {death.how}{said}")
+        return HarnessError(f"a worker died before it could load anything: it {exited.how}", exited.detail)
+    if exited.verdict is Verdict.TIMEOUT:
+        at = crash_report.innermost(exited.detail)
+        return ImportFailed(f"the import of {worker.loading} {exited.how}" + (f"; it was at {at}" if at else ""))
+    said = f"; it last wrote: {exited.detail.splitlines()[-1].strip()[:200]}" if exited.detail else ""
+    return ImportFailed(f"{worker.loading} ended the process at import: it {exited.how}{said}")

@@ -21,7 +21,7 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verifier.engine import last_words
+from verifier.engine import crash_report
 from verifier.engine.events import CheckInfo
 from verifier.engine.loading import Loaded, load
 from verifier.engine.task import Task
@@ -89,7 +89,7 @@ Message = Loading | Ready | Failed | Result | Looked | Done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class WorkerConfig:
     """What a worker is started with; `path` is where it looks for modules."""
 
     family: str
@@ -100,23 +100,23 @@ class Orders:
     path: tuple[str, ...]
 
 
-def work(pipe: connection.Connection, orders: Orders) -> None:
-    """Load what the orders name, then run each case that comes through the pipe until it is closed."""
+def work(pipe: connection.Connection, config: WorkerConfig) -> None:
+    """Load what the configuration names, then run each case that comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to answer
     _be_its_own(pipe)
-    sys.path[:] = orders.path
-    _redirect_output(orders.log)
-    stacks = _open(last_words.stack_file(Path(orders.log)))
+    sys.path[:] = config.path
+    _redirect_output(config.log)
+    stacks = _open(crash_report.stack_file(Path(config.log)))
     faulthandler.enable(file=stacks)
-    faulthandler.register(last_words.ASK, file=stacks, all_threads=False)
+    faulthandler.register(crash_report.ASK, file=stacks, all_threads=False)
     _end_with_parent()
     try:
         try:
             loaded = load(
-                orders.family,
-                orders.adapter,
-                orders.only,
-                orders.device,
+                config.family,
+                config.adapter,
+                config.only,
+                config.device,
                 about_to=lambda what: pipe.send(Loading(what=what)),
             )
         except VerifierError as error:
@@ -139,7 +139,7 @@ def work(pipe: connection.Connection, orders: Orders) -> None:
 def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
     began = time.perf_counter()
     try:
-        for message in told(task, loaded):
+        for message in execute(task, loaded):
             pipe.send(message)
     except (BrokenPipeError, ConnectionResetError):
         raise
@@ -157,7 +157,7 @@ def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
         pipe.send(Done(seconds=time.perf_counter() - began))
 
 
-def told(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[Result | Looked]:
+def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[Result | Looked]:
     """What comes of a task.
 
     Args:

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 from verifier.analysis.parity import ratio
 from verifier.cases.spec import CaseSpec
 from verifier.engine import server
-from verifier.engine.crew import Crew
 from verifier.engine.events import CaseFinished, CaseStarted, CheckInfo, OutcomeReady, RunFinished, RunStarted, Stop
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
+from verifier.engine.worker_pool import WorkerPool
 from verifier.fuzz.fields import Choice, Space
 from verifier.fuzz.hands import Answer, Hand, Stopped
 from verifier.fuzz.pairs import Covering
@@ -96,9 +96,9 @@ def run(order: Order) -> Iterator[Happening]:
     with tempfile.TemporaryDirectory(prefix="verifier-") as folder, Interrupts() as interrupts:
         interrupts.immediate = True
         try:
-            crew = Crew(order.plan, Path(folder))
+            pool = WorkerPool(order.plan, Path(folder))
             try:
-                campaign = _Campaign(order, crew)
+                campaign = _Campaign(order, pool)
                 ready = campaign.load()
                 interrupts.immediate = False
                 yield RunStarted(
@@ -110,7 +110,7 @@ def run(order: Order) -> Iterator[Happening]:
                 )
                 yield from campaign.happenings(lambda: interrupts.noted)
             finally:
-                crew.end()
+                pool.stop_all()
         except KeyboardInterrupt:
             interrupts.noted = True
             server.discard()
@@ -122,14 +122,14 @@ def run(order: Order) -> Iterator[Happening]:
 class _Campaign:
     """What the threads of a campaign share: each has a worker process of its own, and asks for a case in turns."""
 
-    def __init__(self, order: Order, crew: Crew) -> None:
+    def __init__(self, order: Order, pool: WorkerPool) -> None:
         self._order = order
         self._space = order.space
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._told: queue.Queue[Happening | BaseException] = queue.Queue()
         hiring = threading.Lock()
-        self._hands = [Hand(crew, hiring, order.limits, self._stop) for _ in range(order.workers)]
+        self._hands = [Hand(pool, hiring, order.limits, self._stop) for _ in range(order.workers)]
         self._covering = Covering(self._space, lambda choice: self._space.spec(choice).valid, self._space.seed)
         self._ordered = iter(self._deterministic())
         self._remembered = Remembered(order.choices)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from multiprocessing import connection
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine.crew import Crew, Death, Worker
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
 from verifier.engine.plan import applicable
+from verifier.engine.retry_policy import LostCase
 from verifier.engine.run import blame_import, raised
-from verifier.engine.suspects import Suspect
 from verifier.engine.task import Task
 from verifier.engine.worker import Done, Failed, Ready, Result
+from verifier.engine.worker_pool import Worker, WorkerExit, WorkerPool
 from verifier.judging.outcome import Outcome, Verdict
 
 _POLL_SECONDS = 0.1
@@ -31,7 +31,7 @@ class Answer:
     """What came of a case.
 
     Attributes:
-        outcomes: of each check that ran, in order; the death of the process among them.
+        outcomes: of each check that ran, in order; the exited of the process among them.
         seconds: how long it took.
     """
 
@@ -40,17 +40,17 @@ class Answer:
 
 
 class Hand:
-    """One worker process at a time. Not to be shared by threads; the crew is.
+    """One worker process at a time. Not to be shared by threads; the pool is.
 
     Args:
-        crew: hires the workers.
-        lock: of the crew.
+        pool: hires the workers.
+        lock: of the pool.
         limits: what one case may take.
         stop: is set when nothing more is to be run.
     """
 
-    def __init__(self, crew: Crew, lock: threading.Lock, limits: Limits, stop: threading.Event) -> None:
-        self._crew = crew
+    def __init__(self, pool: WorkerPool, lock: threading.Lock, limits: Limits, stop: threading.Event) -> None:
+        self._pool = pool
         self._lock = lock
         self._limits = limits
         self._stop = stop
@@ -68,7 +68,7 @@ class Hand:
             raise Stopped
         if self._worker is None:
             with self._lock:
-                self._worker = self._crew.hire()
+                self._worker = self._pool.start()
             worker = self._worker
             while not worker.ready:
                 self._wait(worker, self._limits.loading)
@@ -157,18 +157,18 @@ class Hand:
                 return
             worker.cut_output()
 
-    def _bury(self, worker: Worker) -> Death:
-        death = worker.death()
+    def _bury(self, worker: Worker) -> WorkerExit:
+        exited = worker.wait_for_exit()
         with self._lock:
-            self._crew.dismiss(worker)
+            self._pool.stop(worker)
         self._worker = None
-        return death
+        return exited
 
     def _died(
         self, worker: Worker, spec: CaseSpec, checks: Sequence[CheckInfo], outcomes: list[Outcome], seconds: float
     ) -> Answer:
         by_itself = worker.ended is None
-        suspect = Suspect.of(
+        lost = LostCase.from_checks(
             spec, applicable(spec, checks), worker.seen, self._bury(worker), by_itself=by_itself, seconds=seconds
         )
-        return Answer(outcomes=(*outcomes, *suspect.outcomes), seconds=seconds)
+        return Answer(outcomes=(*outcomes, *lost.outcomes), seconds=seconds)

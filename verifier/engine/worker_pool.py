@@ -1,4 +1,4 @@
-"""The worker processes as the coordinator sees them: started, fed, heard, and mourned."""
+"""Start workers, send them cases, read their messages, and report how they ended."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine import last_words, limits, server
+from verifier.engine import crash_report, limits, server
 from verifier.engine.plan import Plan
 from verifier.engine.task import Task
-from verifier.engine.worker import Loading, Message, Orders, Result, work
+from verifier.engine.worker import Loading, Message, Result, WorkerConfig, work
 from verifier.judging.outcome import Verdict
 
 # A dead process's exit status comes a moment after its pipe is closed.
@@ -36,7 +36,7 @@ _LOG_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
+class WorkerExit:
     """How a worker ended.
 
     Attributes:
@@ -86,7 +86,7 @@ class Worker:
     before: int | None = None
     at_first: int | None = None
     alone: bool = False
-    ended: Death | None = None
+    ended: WorkerExit | None = None
 
     @property
     def memory(self) -> int | None:
@@ -139,7 +139,7 @@ class Worker:
         except Exception as error:  # an adapter that closes, or writes to, every file that its process has
             self.kill()
             how = "wrote what is no message into the harness' own pipe, and was ended"
-            self.ended = Death(verdict=Verdict.CRASH, word="garbled", how=how, detail=last_words.read(self.log))
+            self.ended = WorkerExit(verdict=Verdict.CRASH, word="garbled", how=how, detail=crash_report.read(self.log))
             raise EOFError from error
         return message
 
@@ -153,13 +153,13 @@ class Worker:
         """End it because it took too much; what it is at is written down first."""
         assert self.process.pid is not None
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process.pid, last_words.ASK)
+            os.kill(self.process.pid, crash_report.ASK)
         deadline = time.perf_counter() + _STACK_SECONDS
-        while not last_words.is_there(self.log) and time.perf_counter() < deadline and self.process.is_alive():
+        while not crash_report.is_there(self.log) and time.perf_counter() < deadline and self.process.is_alive():
             time.sleep(0.01)
         self.kill()
         self.process.join(_EXIT_SECONDS)
-        self.ended = Death(verdict=verdict, word=word, how=how, detail=last_words.read(self.log))
+        self.ended = WorkerExit(verdict=verdict, word=word, how=how, detail=crash_report.read(self.log))
 
     def kill(self) -> None:
         """End it at once, and whatever it has started: it is the first of a process group of its own."""
@@ -168,7 +168,7 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
 
-    def death(self) -> Death:
+    def wait_for_exit(self) -> WorkerExit:
         """How it ended."""
         if self.ended is not None:
             return self.ended
@@ -177,7 +177,7 @@ class Worker:
         if code is None:
             self.process.kill()
         word, how = _in_words(code)
-        return Death(verdict=Verdict.CRASH, word=word, how=how, detail=last_words.read(self.log))
+        return WorkerExit(verdict=Verdict.CRASH, word=word, how=how, detail=crash_report.read(self.log))
 
 
 def _hurry(pipe: connection.Connection) -> None:
@@ -210,8 +210,8 @@ def _in_words(code: int | None) -> tuple[str, str]:
     return name, f"was ended by {name}" + (f" ({words.lower()})" if words else "")
 
 
-class Crew:
-    """Every worker of a run; ends them when it is left."""
+class WorkerPool:
+    """The worker processes of a run."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.workers: list[Worker] = []
@@ -230,8 +230,8 @@ class Crew:
         ready = [key.data for key, _ in self._selector.select(seconds)]
         return [worker for worker in self.workers if worker in ready]
 
-    def hire(self) -> Worker:
-        """Start a process; the first one waits for the forkserver to have imported what all share."""
+    def start(self) -> Worker:
+        """Start a worker process; the first one waits for the forkserver to have imported what all share."""
         try:
             with server.patience(self._plan.limits.loading):
                 worker = self._start()
@@ -245,23 +245,23 @@ class Crew:
             self._selector.register(end, selectors.EVENT_READ, worker)
         return worker
 
-    def dismiss(self, worker: Worker) -> None:
-        """Let go of one that is dead or has nothing more to do: there is no state in it worth an orderly exit."""
+    def stop(self, worker: Worker) -> None:
+        """Stop a worker that is dead or has nothing more to do: it holds no state that needs an orderly exit."""
         self.workers.remove(worker)
         for end in (worker.pipe, worker.process.sentinel):
             self._selector.unregister(end)
         worker.pipe.close()
         worker.kill()
         worker.process.join(_EXIT_SECONDS)
-        for file in (worker.log, last_words.stack_file(worker.log)):
+        for file in (worker.log, crash_report.stack_file(worker.log)):
             file.unlink(missing_ok=True)
 
-    def end(self) -> None:
-        """End them all at once, whatever they are at."""
+    def stop_all(self) -> None:
+        """Stop every worker at once, whatever it is doing."""
         for worker in self.workers:  # all first, so that none of them is waited for
             worker.kill()
         for worker in list(self.workers):
-            self.dismiss(worker)
+            self.stop(worker)
         self._selector.close()
 
     def _start(self) -> Worker:
@@ -270,7 +270,7 @@ class Crew:
         log = self._folder / f"worker-{self._started}"
         self._started += 1
         plan = self._plan
-        orders = Orders(
+        config = WorkerConfig(
             family=plan.family,
             adapter=plan.adapter,
             only=plan.only,
@@ -278,7 +278,7 @@ class Crew:
             log=str(log),
             path=server.search_path(),
         )
-        process = self._context.Process(target=work, args=(theirs, orders), daemon=True)
+        process = self._context.Process(target=work, args=(theirs, config), daemon=True)
         try:
             server.start(process)
         except BaseException:
