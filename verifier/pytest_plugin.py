@@ -160,9 +160,9 @@ class _Main:
 
     def _at_home(self) -> contextlib.AbstractContextManager[None]:
         """Where pytest was started, from where paths lead, wherever a test or an adapter has gone since."""
-        from verifier.engine.working_directory import standing
+        from verifier.engine.working_directory import preserve_cwd
 
-        return standing(self._config.invocation_params.dir)
+        return preserve_cwd(self._config.invocation_params.dir)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

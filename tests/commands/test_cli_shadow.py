@@ -66,6 +66,6 @@ def test_it_is_seen_and_nothing_else_is(shadowed, tmp_path_factory):
 
 def test_what_is_spawned_does_not_look_there_first(shadowed, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(shadowed), *sys.path])
-    with server.nothing_in_the_way():
+    with server.without_shadowing_paths():
         assert str(shadowed) not in sys.path
     assert sys.path[0] == str(shadowed)

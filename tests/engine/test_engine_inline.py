@@ -9,7 +9,7 @@ import pytest
 from hostile import last_outcomes
 
 from verifier.engine import debugger, events, inline
-from verifier.engine.feed import Here
+from verifier.engine.case_runner import InProcessRunner
 from verifier.engine.run import run
 from verifier.judging.outcome import Verdict
 
@@ -41,8 +41,8 @@ def test_an_adapter_that_goes_elsewhere_takes_nobody_with_it(plan, place, monkey
     monkeypatch.chdir(place)
     wanted = plan("Wanders", count=2)
     assert {Path.cwd() for _ in inline.run(wanted)} == {place}
-    feed = Here(wanted)
-    assert [one.verdict for one in feed.run(wanted.specs[0], ["build.adapter"])] == [Verdict.PASS]
+    runner = InProcessRunner(wanted)
+    assert [one.verdict for one in runner.run(wanted.specs[0], ["build.adapter"])] == [Verdict.PASS]
     assert Path.cwd() == place
 
 

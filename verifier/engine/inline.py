@@ -21,7 +21,7 @@ from verifier.engine.events import (
 from verifier.engine.loading import load
 from verifier.engine.plan import Plan, expected
 from verifier.engine.worker import Looked, Result, execute
-from verifier.engine.working_directory import standing
+from verifier.engine.working_directory import preserve_cwd
 
 
 def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
@@ -40,7 +40,7 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
     with threads_kept():
         events = _run(plan, debugger)
         while True:
-            with standing():  # wherever an adapter goes, paths that were given lead from here
+            with preserve_cwd():  # wherever an adapter goes, paths that were given lead from here
                 event = next(events, None)
             if event is None:
                 return

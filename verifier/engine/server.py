@@ -80,10 +80,12 @@ def _sources(modules: Sequence[str]) -> list[str | None]:
 
 
 @contextlib.contextmanager
-def patience(seconds: float | None) -> Iterator[None]:
-    """Inside, the forkserver has that long (None: as long as it likes) to import what it preloads, which the first
-    process from it waits for in a call into the system. That call fails with an `OSError` or an `EOFError` once the
-    server is gone, by itself or for this."""
+def preload_timeout(seconds: float | None) -> Iterator[None]:
+    """End the forkserver if the block is not over after that many seconds; None sets no limit.
+
+    The first process that it starts waits, in a system call, until everything is preloaded. That call fails with an
+    `OSError` or an `EOFError` once the server is gone.
+    """
     if seconds is None:
         yield
         return
@@ -116,7 +118,7 @@ def start(process: BaseProcess) -> None:
     """Start a process of ours. Ctrl-C is heard while the first one waits for what the forkserver imports."""
     with main_hidden():
         if isinstance(process, SpawnProcess):
-            with interrupts_held(), nothing_in_the_way():
+            with interrupts_held(), without_shadowing_paths():
                 process.start()
         else:
             process.start()
@@ -155,10 +157,10 @@ def search_path() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def nothing_in_the_way() -> Iterator[None]:
-    """A process that is spawned inside finds this harness, although the current folder may hold what has its name.
+def without_shadowing_paths() -> Iterator[None]:
+    """Leave folders that hold a module named like this package out of `sys.path`, for a process that is spawned inside.
 
-    It takes over this one's `sys.path` before it imports anything of ours; what is left out here comes with its orders.
+    The process takes over `sys.path` before it imports the package; the full path comes with its `WorkerConfig`.
     """
     before = list(sys.path)
     sys.path[:] = [entry for entry in search_path() if plugins.shadowing(entry) is None]

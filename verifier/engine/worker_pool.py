@@ -233,7 +233,7 @@ class WorkerPool:
     def start(self) -> Worker:
         """Start a worker process; the first one waits for the forkserver to have imported what all share."""
         try:
-            with server.patience(self._plan.limits.loading):
+            with server.preload_timeout(self._plan.limits.loading):
                 worker = self._start()
         except (EOFError, OSError):
             # Importing the family or the adapter killed the forkserver, or hung. In a worker it is seen and named.

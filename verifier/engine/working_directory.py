@@ -1,4 +1,4 @@
-"""Where the process stands: adapters and tests go to other folders, and paths that were given lead from the first."""
+"""Keep the working directory: adapters and tests change it, and relative paths are meant from where we began."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def standing(folder: Path | None = None) -> Iterator[None]:
-    """Inside, the process begins in that folder, or where it is; afterwards it is where it was before, unless that
-    folder is gone."""
+def preserve_cwd(folder: Path | None = None) -> Iterator[None]:
+    """Change to a folder, or stay, and return to the directory of before at the end, unless that is gone."""
     try:
         before = os.getcwd()
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from verifier import record
 from verifier.baseline.replaying import settle
 from verifier.cases.spec import CaseSpec
 from verifier.commands.run import folder_name
-from verifier.engine.feed import Feed, Here, Isolated
+from verifier.engine.case_runner import CaseRunner, InProcessRunner, SubprocessRunner
 from verifier.errors import ImportFailed, UsageError, VerifierError
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record.excusing import covers
@@ -48,7 +48,7 @@ class Share:
         self.selected: dict[str, set[str]] = {}
         self.unusable: VerifierError | None = None
         self.isolated = plan.isolated and isolated
-        self._feed: Feed = Isolated(plan.plan) if self.isolated else Here(plan.plan)
+        self._runner: CaseRunner = SubprocessRunner(plan.plan) if self.isolated else InProcessRunner(plan.plan)
         self._outcomes: dict[str, dict[str, Outcome]] = {}
         self._broken: dict[str, VerifierError] = {}
         self._settled: dict[str, Settled] = {}
@@ -127,7 +127,7 @@ class Share:
         if self.unusable or spec.id in self._broken:
             raise self.unusable or self._broken[spec.id]
         try:
-            return self._feed.run(spec, checks)
+            return self._runner.run(spec, checks)
         except (UsageError, ImportFailed) as error:
             self.unusable = error
             raise
@@ -142,7 +142,7 @@ class Share:
     @property
     def line(self) -> record.RunLine:
         """A record's first line; only once something has run."""
-        started = self._feed.started
+        started = self._runner.started
         if self._line is None:
             assert started is not None
             chosen = [spec.valid for spec in self.plan.specs if spec.id in self.selected]
@@ -166,7 +166,7 @@ class Share:
         if not self._news:
             return None
         told, self._news = self._news, []
-        lost, self._feed.lost = self._feed.lost, []
+        lost, self._runner.lost = self._runner.lost, []
         first, self._introduced = not self._introduced, True
         return {
             "plan": self.plan.id,
@@ -209,7 +209,7 @@ class Share:
         }
 
     def close(self) -> None:
-        self._feed.close()
+        self._runner.close()
 
 
 def outcome_of(data: Mapping[str, Any]) -> Outcome:

@@ -69,7 +69,7 @@ def ask(questions: Sequence[Mapping[str, Any]], *, at_once: int, seconds: float)
             while waiting or running:
                 while waiting and len(running) < max(1, at_once):
                     try:
-                        with server.patience(seconds):
+                        with server.preload_timeout(seconds):
                             running.append(_start(context, *waiting[0], Path(folder)))
                     except (EOFError, OSError):
                         if isinstance(context, SpawnContext):

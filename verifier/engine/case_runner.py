@@ -1,4 +1,4 @@
-"""Cases one at a time, each when it is asked for, in a worker that is kept; or in this very process."""
+"""Run cases one at a time, when they are asked for: in a worker process that is kept, or in this process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.engine.worker import Result, execute
-from verifier.engine.working_directory import standing
+from verifier.engine.working_directory import preserve_cwd
 from verifier.judging.outcome import Outcome
 
 
-class Feed(Protocol):
-    """Runs a case at a time.
+class CaseRunner(Protocol):
+    """Runs one case at a time.
 
     Attributes:
         started: what the adapter calls itself, and which checks are selected; None before the first case.
@@ -31,7 +31,7 @@ class Feed(Protocol):
     lost: list[WorkerLost]
 
     def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
-        """What these checks say of the case, and those on which it hangs that they could look.
+        """Run these checks on the case, and the checks that they rest on.
 
         Raises:
             UsageError: a check, the family, the adapter or the device is not what it should be.
@@ -42,12 +42,12 @@ class Feed(Protocol):
         ...
 
     def close(self) -> None:
-        """End what was started."""
+        """Stop what was started; a later `run` starts it anew."""
         ...
 
 
-class Isolated:
-    """In a worker process, under the plan's limits; it is replaced where a case ends it.
+class SubprocessRunner:
+    """Runs cases in a worker process, under the plan's limits; a worker that dies is replaced.
 
     Its run is paused between two cases, and takes no signal then.
 
@@ -103,8 +103,8 @@ class Isolated:
             self._more.clear()
 
 
-class Here:
-    """In this very process, for a debugger, for a coverage tool, or for an adapter that only this process has.
+class InProcessRunner:
+    """Runs cases in this process: for a debugger, a coverage tool, or an adapter that only this process has.
 
     Args:
         plan: family, adapter, checks and device.
@@ -117,7 +117,7 @@ class Here:
         self.lost: list[WorkerLost] = []
 
     def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
-        with threads_kept(), standing():
+        with threads_kept(), preserve_cwd():
             return self._run(self._plan, spec, checks)
 
     def _run(self, plan: Plan, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
