@@ -69,7 +69,7 @@ def test_what_fails_is_known_and_nothing_else_fails(tmp_path: Path, capsys: pyte
     assert status == 0, said
     found = record.read(tmp_path)
     assert found.held is not None
-    assert {one.state for one in found.held.settled} == {State.KNOWN, State.UNLOOKED}
+    assert {one.state for one in found.held.settled} == {State.KNOWN, State.NOT_RUN}
     failing = {entry.fingerprint for entry in found.entries if entry.outcome.verdict.gates}
     assert len(failing) >= 6
     assert said.splitlines()[-1].startswith("falcon × transformer-lens: CONFORMS (")

@@ -15,7 +15,7 @@ from verifier.analysis.summary import exit_status
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.known_failure import Held
+from verifier.record.known_failure import BaselineState
 
 Make = Callable[..., record.Record]
 
@@ -29,7 +29,7 @@ def make(tmp_path: Path) -> Make:
         *,
         cases: Sequence[CaseSpec] = (),
         checks: Sequence[str] = CHECKS,
-        against: Held | None = None,
+        against: BaselineState | None = None,
         stop: str | None = "complete",
         name: str = "run",
         **run: Any,

@@ -10,7 +10,7 @@ from typing import Any
 from verifier import record
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.known_failure import Baseline, Held, KnownFailure, Settled, State
+from verifier.record.known_failure import Baseline, BaselineState, KnownFailure, Settled, State
 
 FLAGS = {"bias": [False, True], "alibi": [False, True], "heads": [None, 1, 4]}
 DIMS = {"hidden_size": 16}
@@ -80,11 +80,11 @@ def baseline(*failures: KnownFailure, **changed: Any) -> Baseline:
 
 
 def settled(state: State = State.KNOWN, said: str | None = None, **changed: Any) -> Settled:
-    return Settled(failure=failure(**changed), state=state, said=said)
+    return Settled(failure=failure(**changed), state=state, message=said)
 
 
-def held(*some: Settled, **changed: Any) -> Held:
-    return Held(**{"path": "known.toml", "asked": {}, "ran": {}, "settled": some, **changed})
+def held(*some: Settled, **changed: Any) -> BaselineState:
+    return BaselineState(**{"path": "known.toml", "asked": {}, "ran": {}, "settled": some, **changed})
 
 
 # A finished entry as people have it in the file.

@@ -141,7 +141,7 @@ def test_a_failure_beyond_the_rule_is_not_excused(make):
     assert finding.rule.text == "heads == 4"
 
 
-@pytest.mark.parametrize("state", [State.FIXED, State.CHANGED, State.EXPIRED, State.UNLOOKED])
+@pytest.mark.parametrize("state", [State.FIXED, State.CHANGED, State.EXPIRED, State.NOT_RUN])
 def test_an_entry_that_no_longer_holds_excuses_nothing(make, state):
     found = make(against=held(settled(state)))
     assert known_cases(judged(found)) == set()
@@ -225,7 +225,7 @@ def test_an_entry_that_is_not_true_any_more_gates_even_where_nothing_fails(make,
 
 
 def test_an_entry_whose_check_was_not_selected_does_not_gate(make):
-    found = make(lambda one, check: None, against=held(settled(State.UNLOOKED)))
+    found = make(lambda one, check: None, against=held(settled(State.NOT_RUN)))
     assert concluded(found) is ExitStatus.CONFORMS
 
 

@@ -11,13 +11,13 @@ from verifier.analysis.summary import concluded
 from verifier.baseline.making import made_of
 from verifier.errors import ExitStatus, UsageError
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.known_failure import EVERY_CASE, Held, Settled, State
+from verifier.record.known_failure import EVERY_CASE, BaselineState, Settled, State
 
 
 def against(made):
     """A run held against the baseline, of which every entry still fails so."""
     entries = tuple(Settled(failure=one, state=State.KNOWN) for one in made.failures)
-    return Held(path=made.path, asked=made.asked, ran=made.ran, settled=entries)
+    return BaselineState(path=made.path, asked=made.asked, ran=made.ran, settled=entries)
 
 
 def test_each_failure_is_an_entry_with_its_rule_and_smallest_case_and_room_for_a_reason(make):

@@ -105,7 +105,7 @@ def test_no_record_says_of_an_outcome_that_it_is_known(make):
         (State.KNOWN, State.KNOWN, State.KNOWN),
         (State.KNOWN, State.FIXED, State.FIXED),
         (State.KNOWN, State.EXPIRED, State.EXPIRED),
-        (State.KNOWN, State.UNLOOKED, State.KNOWN),
+        (State.KNOWN, State.NOT_RUN, State.KNOWN),
         (State.FIXED, State.CHANGED, State.CHANGED),
     ],
 )

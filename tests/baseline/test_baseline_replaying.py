@@ -24,7 +24,7 @@ def settled(outcome, *, selected=True, **changed):
 
 def test_what_still_fails_so_is_known():
     found = settled(WRONG)
-    assert (found.state, found.said) == (State.KNOWN, None)
+    assert (found.state, found.message) == (State.KNOWN, None)
 
 
 def test_other_numbers_and_another_layer_are_the_same_failure():
@@ -53,7 +53,7 @@ def test_what_does_not_fail_any_more_is_fixed(verdict):
 def test_anything_else_is_a_change_and_says_what_it_is(outcome, said):
     found = settled(outcome)
     assert found.state is State.CHANGED
-    assert found.said.startswith(said)
+    assert found.message.startswith(said)
 
 
 def test_a_known_crash_is_known():
@@ -67,7 +67,7 @@ def test_a_known_crash_is_known():
 def test_the_day_on_which_it_expires_is_the_last_on_which_it_is_accepted(days, state):
     found = settled(WRONG, expires=TODAY + timedelta(days=days))
     assert found.state is state
-    assert (found.said is None) is (state is State.KNOWN)
+    assert (found.message is None) is (state is State.KNOWN)
 
 
 def test_what_expired_and_is_fixed_is_fixed_and_what_changed_has_changed():
@@ -76,12 +76,12 @@ def test_what_expired_and_is_fixed_is_fixed_and_what_changed_has_changed():
 
 
 def test_a_check_that_was_not_selected_says_nothing():
-    assert settled(None, selected=False).state is State.UNLOOKED
+    assert settled(None, selected=False).state is State.NOT_RUN
 
 
 def test_a_check_that_does_not_look_at_the_case_any_more_is_a_change():
     found = settled(None)
-    assert (found.state, found.said) == (State.CHANGED, "qkv.rows does not look at its case any more")
+    assert (found.state, found.message) == (State.CHANGED, "qkv.rows does not look at its case any more")
 
 
 # --- the replay ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError
 from verifier.family import load
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.known_failure import Held
+from verifier.record.known_failure import BaselineState
 
 COUNTS = (1, 2, 3, 4, 7, 16)
 CASES = [
@@ -242,7 +242,7 @@ def test_shards_that_were_run_with_something_else_are_told(tmp_path):
 
 @pytest.mark.parametrize(("then", "status"), [(8, ExitStatus.CONFORMS), (9, ExitStatus.INCONCLUSIVE)])
 def test_the_whole_is_held_against_a_baseline_and_no_shard_alone(tmp_path, then, status):
-    held = Held(path="known.toml", asked=LINE.asked, ran={"a.b": then})
+    held = BaselineState(path="known.toml", asked=LINE.asked, ran={"a.b": then})
     shards = [replace(one, held=held) for one in _all(tmp_path, 2)]
     assert {summarise(one).status for one in shards} == {ExitStatus.CONFORMS}
     (found,) = record.joined(shards)

@@ -17,7 +17,7 @@ from verifier.errors import ExitStatus, UsageError
 from verifier.judging.evidence import Ladder
 from verifier.judging.outcome import Verdict
 from verifier.record.fuzz_finding import Found, Passing
-from verifier.record.known_failure import Held, KnownFailure, Settled, State
+from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
 
 ODD: tuple[Any, ...] = (None, True, -1, 10**400, "", "x", "\ud800\0", [], [[]], {}, {"a": {"b": []}})
 GONE = object()
@@ -52,7 +52,9 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with record.Writer(folder) as writer:
         writer.run(line)
         writer.held(
-            Held(path="known.toml", asked={}, ran={"qkv.rows": 2}, settled=(Settled(failure=known, state=State.KNOWN),))
+            BaselineState(
+                path="known.toml", asked={}, ran={"qkv.rows": 2}, settled=(Settled(failure=known, state=State.KNOWN),)
+            )
         )
         for spec, came in ((good, outcome("qkv.rows")), (bad, failed)):
             writer.case(spec)

@@ -12,7 +12,7 @@ from made_records import HOSTILE, outcome, rows_fail, specs
 from verifier.analysis.view import view_record
 from verifier.checks import blame
 from verifier.judging.outcome import Verdict
-from verifier.record.known_failure import Held, KnownFailure, Settled, State
+from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
 from verifier.report import github
 
 COMMAND = re.compile(r"::(?P<kind>error|notice) (?P<properties>[^:]*)::(?P<message>[^\r\n]*)")
@@ -90,7 +90,7 @@ def test_a_run_that_does_not_conform_without_a_failure_says_so(make):
 
 def test_a_known_failure_that_is_fixed_points_into_the_baseline(make, tmp_path):
     failure = KnownFailure(fingerprint="abc", check="qkv.rows", rule="bias", spec=specs()[6], reason="because")
-    held = Held(
+    held = BaselineState(
         path="known.toml",
         asked={},
         ran={},

@@ -12,7 +12,7 @@ from made_records import CHECKS, HOSTILE, hostile_fails, of_every_verdict, outco
 from verifier import record
 from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict
-from verifier.record.known_failure import EVERY_CASE, Held, KnownFailure, Settled, State
+from verifier.record.known_failure import EVERY_CASE, BaselineState, KnownFailure, Settled, State
 from verifier.report import junit
 
 # What Jenkins' junit-10.xsd lets stand where: attributes (those with a star must be there), and elements.
@@ -72,8 +72,8 @@ def _held(found, state=State.KNOWN, rule=EVERY_CASE, said=None):
         reason="the library transposes it",
         issue="https://example.com/1",
     )
-    settled = Settled(failure=failure, state=state, said=said)
-    return replace(found, held=Held(path="known.toml", asked={}, ran={}, settled=(settled,)))
+    settled = Settled(failure=failure, state=state, message=said)
+    return replace(found, held=BaselineState(path="known.toml", asked={}, ran={}, settled=(settled,)))
 
 
 # --- the structure ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from verifier.analysis.summary import summarise
 from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict
 from verifier.output.console import QuietConsole
-from verifier.record.known_failure import Held, KnownFailure, Settled, State
+from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
 from verifier.report import html, markdown, terminal
 
 ROWS = outcome("qkv.rows", Verdict.FAIL, where="blocks.0.attn.hook_q").fingerprint
@@ -34,11 +34,11 @@ def settled(state=State.KNOWN, said=None, **changed):
         "reason": "rows in another order",
         "issue": "#7",
     }
-    return Settled(failure=KnownFailure(**{**usual, **changed}), state=state, said=said)
+    return Settled(failure=KnownFailure(**{**usual, **changed}), state=state, message=said)
 
 
 def held(*some, **changed):
-    return Held(**{"path": "known.toml", "asked": {}, "ran": {}, "settled": some, **changed})
+    return BaselineState(**{"path": "known.toml", "asked": {}, "ran": {}, "settled": some, **changed})
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_what_is_not_fixed_needs_no_command(against):
 
 
 def test_checks_that_were_not_selected_are_counted(against):
-    record = against(settled(), settled(State.UNLOOKED, fingerprint="other222", check="a.b"))
+    record = against(settled(), settled(State.NOT_RUN, fingerprint="other222", check="a.b"))
     assert "1 entry of checks that were not selected" in shown(record)
     assert "not looked at" in read(rendered(record)).words
 

@@ -132,14 +132,14 @@ def test_a_narrowed_session_is_not_held_against_them(tried: Try, folder: Path) -
     done = tried("-k", "forward and not bias and not known", change=('"forward.logits" = 4', '"forward.logits" = 9'))
     assert done.counts == {"passed": 2, "deselected": 7}
     assert done.status == 0
-    assert states(folder) == {LOGITS: State.UNLOOKED}
+    assert states(folder) == {LOGITS: State.NOT_RUN}
 
 
 def test_a_check_that_is_not_selected_is_not_looked_at(tried: Try, session, folder: Path) -> None:
     tried()
     (folder / "test_it.py").write_text(decorated('"mine:Wrong"', only=CHECKS[:1], more=', baseline="known.toml"'))
     assert session("test_it.py", "--verifier-out", "kept").counts == {"passed": 4}
-    assert states(folder) == {LOGITS: State.UNLOOKED}
+    assert states(folder) == {LOGITS: State.NOT_RUN}
 
 
 def test_an_entry_without_a_reason_is_a_wrong_command_line(session, written: str) -> None:

@@ -10,14 +10,14 @@ from verifier.judging.outcome import Verdict
 from verifier.output.text import LINE_LIMIT, line, plural
 from verifier.record import Record
 from verifier.record.excusing import dropped, looked
-from verifier.record.known_failure import Held, KnownFailure, Settled, State
+from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
 
 STATE_WORDS: Mapping[State, str] = {
     State.KNOWN: "known",
     State.FIXED: "FIXED",
     State.CHANGED: "CHANGED",
     State.EXPIRED: "EXPIRED",
-    State.UNLOOKED: "not looked at",
+    State.NOT_RUN: "not looked at",
 }
 _MOST_NAMED = 3
 
@@ -95,7 +95,7 @@ class Baselined:
     @property
     def unlooked(self) -> int:
         """How many belong to checks that were not selected."""
-        return sum(one.settled.state is State.UNLOOKED for one in self.entries)
+        return sum(one.settled.state is State.NOT_RUN for one in self.entries)
 
     @property
     def fixed(self) -> tuple[Accepted, ...]:
@@ -150,7 +150,7 @@ def baselined(record: Record) -> Baselined | None:
     )
 
 
-def numbers(held: Held | None) -> dict[str, str]:
+def numbers(held: BaselineState | None) -> dict[str, str]:
     """Fingerprint → `K1`."""
     settled = () if held is None else held.settled
     return {one.failure.fingerprint: f"K{number}" for number, one in enumerate(settled, start=1)}

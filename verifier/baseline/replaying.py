@@ -74,14 +74,16 @@ def settle(failure: KnownFailure, outcome: Outcome | None, selected: bool, today
         today: the day.
     """
     if not selected and outcome is None:
-        return Settled(failure=failure, state=State.UNLOOKED)
+        return Settled(failure=failure, state=State.NOT_RUN)
     if outcome is None:
-        return Settled(failure=failure, state=State.CHANGED, said=f"{failure.check} does not look at its case any more")
+        return Settled(
+            failure=failure, state=State.CHANGED, message=f"{failure.check} does not look at its case any more"
+        )
     if outcome.fingerprint == failure.fingerprint:
         if failure.expires is not None and failure.expires < today:
-            return Settled(failure=failure, state=State.EXPIRED, said=f"it was accepted until {failure.expires}")
+            return Settled(failure=failure, state=State.EXPIRED, message=f"it was accepted until {failure.expires}")
         return Settled(failure=failure, state=State.KNOWN)
     if outcome.verdict.gates or outcome.verdict is Verdict.SKIP:
         words = f"{VERDICT_WORDS[outcome.verdict]}: {said(outcome) or 'no reason given'}"
-        return Settled(failure=failure, state=State.CHANGED, said=words)
+        return Settled(failure=failure, state=State.CHANGED, message=words)
     return Settled(failure=failure, state=State.FIXED)

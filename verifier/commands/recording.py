@@ -29,7 +29,7 @@ from verifier.engine.limits import Limits, defaults
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, VerifierError
 from verifier.output import pipe
-from verifier.record.known_failure import Baseline, Held
+from verifier.record.known_failure import Baseline, BaselineState
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,7 +131,7 @@ class _Drive:
     header: Mapping[str, Any]
     earlier: record.Record | None
     baseline: Baseline | None = None
-    held: Held | None = None
+    held: BaselineState | None = None
     started: bool = False
 
     def run(self, meter: Meter) -> bool:
@@ -175,7 +175,7 @@ class _Drive:
         today = datetime.now(UTC).date()
         settled, stop = replay(self.baseline, self.plan, self._events, refusal, today)
         one = self.baseline
-        self.held = Held(path=one.path, asked=one.asked, ran=one.ran, settled=settled)
+        self.held = BaselineState(path=one.path, asked=one.asked, ran=one.ran, settled=settled)
         return stop is Stop.COMPLETE
 
     def _broken_off(self, status: ExitStatus, stop: Stop) -> None:
@@ -217,7 +217,7 @@ class _Drive:
             self.writer.held(self.held)
             meter.excuse = self._excuse(self.held, line)
 
-    def _excuse(self, held: Held, line: record.RunLine) -> Callable[[str, str | None], bool]:
+    def _excuse(self, held: BaselineState, line: record.RunLine) -> Callable[[str, str | None], bool]:
         from verifier.record.excusing import excuser
 
         excuse, specs = excuser(held, line), {spec.id: spec for spec in self.plan.specs}

@@ -13,7 +13,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import BLOCKED, Verdict
 from verifier.record import Record, RunLine
 from verifier.record.case_description import described, difference
-from verifier.record.known_failure import EVERY_CASE, Held, KnownFailure, narrowing
+from verifier.record.known_failure import EVERY_CASE, BaselineState, KnownFailure, narrowing
 
 
 def covers(failure: KnownFailure, spec: CaseSpec, run: RunLine) -> bool:
@@ -56,7 +56,7 @@ def judged(record: Record) -> Record:
     return replace(record, entries=entries)
 
 
-def excuser(held: Held, run: RunLine) -> Callable[[CaseSpec, str | None], bool]:
+def excuser(held: BaselineState, run: RunLine) -> Callable[[CaseSpec, str | None], bool]:
     """Whether a failure with that fingerprint on that case is excused."""
     excusing = held.excusing
     known: dict[tuple[str, str], bool] = {}

@@ -31,7 +31,7 @@ class State(enum.StrEnum):
     """What became of a known failure.
 
     Its own case was run again first: `known`, it still fails so; `fixed`, it passes, and the entry must go; `changed`,
-    something else happens there; `expired`, it fails still, and its day is over. `unlooked`: its check was not
+    something else happens there; `expired`, it fails still, and its day is over. `NOT_RUN`: its check was not
     selected, and none that was rests on it there. Only what is `known` excuses anything.
     """
 
@@ -39,7 +39,7 @@ class State(enum.StrEnum):
     FIXED = "fixed"
     CHANGED = "changed"
     EXPIRED = "expired"
-    UNLOOKED = "unlooked"
+    NOT_RUN = "unlooked"
 
     @property
     def gates(self) -> bool:
@@ -104,16 +104,16 @@ class Settled:
     Attributes:
         failure: the entry.
         state: what became of it.
-        said: what its check said instead, where something changed.
+        message: what its check said instead, where something changed.
     """
 
     failure: KnownFailure
     state: State
-    said: str | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class BaselineState:
     """A run held against its baseline: what its record has of that.
 
     Attributes:
@@ -140,7 +140,7 @@ def to_json(one: Settled) -> dict[str, Any]:
     expires = one.failure.expires
     failure |= {"spec": one.failure.spec.to_json(), "expires": None if expires is None else expires.isoformat()}
     failure |= {name: list(failure[name]) for name in ("also", "excepted")}
-    return {**failure, "state": str(one.state), "said": one.said}
+    return {**failure, "state": str(one.state), "said": one.message}
 
 
 def settled_of(data: Mapping[str, Any]) -> Settled:
@@ -169,4 +169,4 @@ def settled_of(data: Mapping[str, Any]) -> Settled:
     said = data.get("said")
     if not isinstance(said, str | None):
         raise TypeError("`said` is no text")
-    return Settled(failure=KnownFailure(**values), state=State(str(data.get("state"))), said=said)
+    return Settled(failure=KnownFailure(**values), state=State(str(data.get("state"))), message=said)

@@ -11,7 +11,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record.fuzz_finding import Found
-from verifier.record.known_failure import Held
+from verifier.record.known_failure import BaselineState
 
 SCHEMA = 1
 FILE = "record.jsonl"
@@ -129,7 +129,7 @@ class Record:
     found: Mapping[str, Found]
     end: EndLine | None
     notes: tuple[str, ...]
-    held: Held | None = None
+    held: BaselineState | None = None
     contradicts_itself: bool = False
     origins: Mapping[str, Path] = field(default_factory=dict)
     missing: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.errors import ExitStatus, UsageError
-from verifier.record.known_failure import Held, Settled, State
+from verifier.record.known_failure import BaselineState, Settled, State
 from verifier.record.lines import EndLine, Entry, Record, RunLine
 
 # What must be the same: else the records are to stand side by side, and are not one.
@@ -23,7 +23,7 @@ _WORST_FIRST = (
     ExitStatus.CONFORMS,
 )
 
-_WORST_STATE_FIRST = (State.CHANGED, State.FIXED, State.EXPIRED, State.KNOWN, State.UNLOOKED)
+_WORST_STATE_FIRST = (State.CHANGED, State.FIXED, State.EXPIRED, State.KNOWN, State.NOT_RUN)
 
 
 def merged(records: Sequence[Record]) -> Record:
@@ -117,7 +117,7 @@ def _run(records: Sequence[Record], cases: int) -> RunLine:
     )
 
 
-def _held(records: Sequence[Record]) -> Held | None:
+def _held(records: Sequence[Record]) -> BaselineState | None:
     """One baseline; of an entry that fared differently the worst counts."""
     held = [record.held for record in records if record.held is not None]
     if not held:

@@ -16,7 +16,7 @@ from verifier.errors import ExitStatus, UsageError, one_line
 from verifier.judging.evidence import Evidence, Ladder, evidence_of, ladder_of
 from verifier.judging.outcome import RECORDED, Outcome, Verdict
 from verifier.record.fuzz_finding import Found, found_of
-from verifier.record.known_failure import Held, Settled, is_count, settled_of
+from verifier.record.known_failure import BaselineState, Settled, is_count, settled_of
 from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def read(path: Path) -> Record:
     evidence: dict[tuple[str, str], Evidence] = {}
     ladders: dict[str, Ladder] = {}
     found: dict[str, Found] = {}
-    held: Held | None = None
+    held: BaselineState | None = None
     end: EndLine | None = None
     strange: Counter[str] = Counter()
     for number, data in _objects(path, lines, notes):
@@ -267,14 +267,14 @@ def _verdict(data: Mapping[str, Any]) -> Verdict:
     return Verdict(verdict)
 
 
-def _baseline(data: Mapping[str, Any]) -> Held:
+def _baseline(data: Mapping[str, Any]) -> BaselineState:
     ran = _take(data, "ran", dict)
     if not all(map(is_count, ran.values())):
         raise UsageError("`ran` holds what is no number of cases")
-    return Held(path=_take(data, "path", str), asked=_take(data, "asked", dict), ran=ran)
+    return BaselineState(path=_take(data, "path", str), asked=_take(data, "asked", dict), ran=ran)
 
 
-def _with(held: Held, one: Settled) -> Held:
+def _with(held: BaselineState, one: Settled) -> BaselineState:
     if any(other.failure.fingerprint == one.failure.fingerprint for other in held.settled):
         raise UsageError(f"the known failure {one.failure.fingerprint!r} stands there twice")
     return replace(held, settled=(*held.settled, one))

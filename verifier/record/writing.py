@@ -17,7 +17,7 @@ from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.judging.evidence import Evidence, Ladder, to_json
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record.fuzz_finding import Found
-from verifier.record.known_failure import Held
+from verifier.record.known_failure import BaselineState
 from verifier.record.known_failure import to_json as settled_to_json
 from verifier.record.lines import FILE, SCHEMA, EndLine, Lost, Record, RunLine
 from verifier.record.reading import first_line
@@ -122,7 +122,7 @@ class Writer:
         """What a closer look at a case found."""
         self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **to_json(found)})
 
-    def held(self, held: Held) -> None:
+    def held(self, held: BaselineState) -> None:
         """What the run is held against, and what became of each known failure; what was said before of that is
         replaced."""
         self._append({"kind": "baseline", "path": held.path, "asked": dict(held.asked), "ran": dict(held.ran)})

@@ -121,7 +121,7 @@ def _of_entry(one: Accepted, summary: Summary, name: str, workspace: Path) -> An
     """A known failure that is not true any more."""
     assert summary.baselined is not None
     failure = one.failure
-    facts = {"said": one.settled.said, "reason": failure.reason, "see": one.follow_up}
+    facts = {"said": one.settled.message, "reason": failure.reason, "see": one.follow_up}
     lines = [f"{what}: {text.line(fact)}" for what, fact in facts.items() if fact]
     if one in summary.baselined.fixed:
         lines.append(f"What is fixed must go: {text.line(summary.baselined.removal)}")

@@ -124,7 +124,7 @@ def _case(check: Checked, summary: Summary, classname: str) -> ElementTree.Eleme
     if failing:
         case.append(_failure(failing))
     elif stale or gated:
-        said = [f"the known failure {one.number} is {one.words}: {one.settled.said or 'see below'}" for one in stale]
+        said = [f"the known failure {one.number} is {one.words}: {one.settled.message or 'see below'}" for one in stale]
         said += [
             f"{wording.VERDICT_WORDS[verdict]} on {_cases(check.counts[verdict])}, which gates" for verdict in gated
         ]

@@ -162,7 +162,7 @@ def _baselined(summary: Summary) -> str:
         (
             f"{one.number} {code(one.failure.fingerprint)}",
             escaped(one.failure.check),
-            escaped(one.words + (f": {one.settled.said}" if one.settled.said else "")),
+            escaped(one.words + (f": {one.settled.message}" if one.settled.message else "")),
             f"{one.cases:,}",
             code(one.failure.rule) if one.failure.rule else "",
             escaped(one.failure.reason),

@@ -268,7 +268,7 @@ def _show_baselined(found: Baselined | None, console: Console) -> None:
         console.print(head)
         show_facts(
             {
-                "said": one.settled.said,
+                "said": one.settled.message,
                 "rule": one.failure.rule or None,
                 "reason": one.failure.reason,
                 "see": one.follow_up or None,

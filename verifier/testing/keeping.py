@@ -22,7 +22,7 @@ from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.errors import UsageError, VerifierError
 from verifier.judging.outcome import Verdict
-from verifier.record.known_failure import Held, Settled, settled_of
+from verifier.record.known_failure import BaselineState, Settled, settled_of
 from verifier.testing.running import outcome_of
 
 
@@ -57,7 +57,7 @@ class _Open:
     run: record.RunLine
     stays: bool
     engine: Callable[[Plan], Iterator[Event]] | None
-    held: Held | None
+    held: BaselineState | None
     settled: dict[str, Settled]
     cases: set[str] = field(default_factory=set)
 
@@ -126,7 +126,7 @@ class Keeper:
             run=line,
             stays=stays,
             engine=_engine(line.adapter, isolated=of["isolated"], is_object=of["object"]),
-            held=None if held is None else Held(**{**held, "settled": ()}),
+            held=None if held is None else BaselineState(**{**held, "settled": ()}),
             settled={one.failure.fingerprint: one for one in settled},
         )
 

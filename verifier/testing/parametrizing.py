@@ -145,7 +145,7 @@ def _known(share: Share, found: Settled) -> None:
     baseline = share.plan.baseline
     assert baseline is not None
     name = f"known failure {failure.fingerprint} of {failure.check} is {found.state}"
-    said = f": {text.line(found.said)}" if found.said else ""
+    said = f": {text.line(found.message)}" if found.message else ""
     todo = f"; take it out: verifier baseline --remove {failure.fingerprint} --out {baseline.path}"
     pytest.fail(f"[XPASS(strict)] {name}{said}{todo if found.state is State.FIXED else ''}", pytrace=False)
 

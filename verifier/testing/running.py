@@ -192,7 +192,7 @@ class Share:
         plan, baseline = self.plan, self.plan.baseline
         held: dict[str, Any] | None = None
         if baseline is not None:
-            unlooked = [to_json(Settled(failure=one, state=State.UNLOOKED)) for one in baseline.failures]
+            unlooked = [to_json(Settled(failure=one, state=State.NOT_RUN)) for one in baseline.failures]
             held = {
                 "path": baseline.path,
                 "asked": dict(baseline.asked),
