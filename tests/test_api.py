@@ -279,11 +279,11 @@ def test_nothing_that_looked_is_no_conformance() -> None:
 
 def test_objects_of_one_class_are_told_apart() -> None:
     first, second = Right(), Right()
-    names = {adapter.here(first), adapter.here(second), adapter.here(first)}
+    names = {adapter.register_instance(first), adapter.register_instance(second), adapter.register_instance(first)}
     assert len(names) == 2
-    assert all(adapter.is_here(name) for name in names)
+    assert all(adapter.is_registered_instance(name) for name in names)
     assert {id(adapter.load(name)) for name in names} == {id(first), id(second)}
-    assert not adapter.is_here("test_api:Right#99")
+    assert not adapter.is_registered_instance("test_api:Right#99")
 
 
 def test_a_class_stands_for_what_it_makes() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from verifier import checks, family, faults
 from verifier.cases import matrix
 from verifier.checks.runner import run_case
-from verifier.faults.selftest import Kill
+from verifier.faults.selftest import MutantResult
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.report import kills
 
@@ -59,7 +59,7 @@ def test_it_does_not_refuse_what_hugging_face_refuses() -> None:
 def test_the_kill_table_has_every_fault_with_its_checks() -> None:
     """`tests/test_selftest.py` sees that each is caught; here, that the README says which."""
     every = [
-        Kill(fault=fault.name, what=fault.what, check=check, outcome=Outcome(check=check, verdict=Verdict.FAIL))
+        MutantResult(fault=fault.name, what=fault.what, check=check, outcome=Outcome(check=check, verdict=Verdict.FAIL))
         for fault in faults.of(family.load("falcon"))
         for check in fault.caught_by
     ]

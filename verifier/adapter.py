@@ -92,13 +92,13 @@ class HookInfo:
     """What an adapter says of one of its hook points.
 
     Attributes:
-        own: its name in the adapter's own words.
+        native_name: its name in the adapter's own words.
         alias_of: the key in `Hooks.names()` of the point that this one is another name of.
         switch: what must be turned on before it fires, in the adapter's own words; None if it always fires.
         axes: its axes where they are not the canonical ones of its name.
     """
 
-    own: str
+    native_name: str
     alias_of: str | None = None
     switch: str | None = None
     axes: tuple[str, ...] | None = None
@@ -326,10 +326,10 @@ def is_subject(candidate: object) -> bool:
     )
 
 
-_here: dict[str, Adapter] = {}
+_instances: dict[str, Adapter] = {}
 
 
-def here(adapter: object) -> str:
+def register_instance(adapter: object) -> str:
     """A reference by which `load` finds this very object, in this process alone; a class is made without arguments.
 
     It is `module:class`, which another process may find something else by, or nothing.
@@ -346,16 +346,16 @@ def here(adapter: object) -> str:
         raise UsageError(f"an object of the class {kind} is no adapter" + (f": it has no {lacking}" if lacking else ""))
     reference = f"{type(adapter).__module__}:{type(adapter).__qualname__}"
     named, number = reference, 1
-    while _here.get(named, adapter) is not adapter:  # another object of that class
+    while _instances.get(named, adapter) is not adapter:  # another object of that class
         number += 1
         named = f"{reference}#{number}"
-    _here[named] = adapter  # type: ignore[assignment]
+    _instances[named] = adapter  # type: ignore[assignment]
     return named
 
 
-def is_here(reference: str) -> bool:
+def is_registered_instance(reference: str) -> bool:
     """Whether the reference is of an object that this process alone has."""
-    return reference in _here
+    return reference in _instances
 
 
 def load(reference: str) -> Adapter:
@@ -365,8 +365,8 @@ def load(reference: str) -> Adapter:
         UsageError: nothing has that name, or it is no adapter.
         ImportFailed: it raised at import.
     """
-    if reference in _here:
-        return _here[reference]
+    if reference in _instances:
+        return _instances[reference]
     found: Adapter = plugins.load(
         reference, group=GROUP, kind="adapter", is_one=is_adapter, needs=plugins.members(Adapter)
     )

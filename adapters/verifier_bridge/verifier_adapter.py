@@ -152,7 +152,9 @@ class BridgeHooks:
     bridge: Bridge
 
     def names(self) -> Mapping[str, HookInfo]:
-        return {name: HookInfo(own=name, switch=point.switch) for name, point in self.bridge.hook_points.items()}
+        return {
+            name: HookInfo(native_name=name, switch=point.switch) for name, point in self.bridge.hook_points.items()
+        }
 
     def switched(self, names: Set[str]) -> AbstractContextManager[None]:
         return self.bridge.switched(names)

@@ -31,7 +31,7 @@ def named(bridge: TransformerBridge) -> dict[str, HookInfo]:
         first.setdefault(id(points[name]), name)
     return {
         name: HookInfo(
-            own=name if point.name is None else point.name,
+            native_name=name if point.name is None else point.name,
             alias_of=None if first[id(point)] == name else first[id(point)],
             switch=bridge._gated_hook_reason(point.name or name),  # the rule by which it refuses a hook there
         )

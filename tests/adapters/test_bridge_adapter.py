@@ -51,7 +51,7 @@ def test_names_say_which_points_are_gated() -> None:
     hooks = BridgeAdapter().wrap(build(**KINDS["rw"])).hooks
     gated = {name for name, info in hooks.names().items() if info.switch}
     assert gated == {"blocks.0.attn.hook_result", "blocks.1.attn.hook_result"}
-    assert all(info.own == name and info.alias_of is None for name, info in hooks.names().items())
+    assert all(info.native_name == name and info.alias_of is None for name, info in hooks.names().items())
 
 
 def test_gated_points_fire_inside_their_switch_whichever_is_entered_first() -> None:

@@ -205,9 +205,9 @@ def test_every_key_of_the_hook_dict_is_named_and_aliases_name_the_canonical_one(
     assert set(names) == set(points)
     assert names["blocks.1.hook_resid_pre"].alias_of is None
     assert names["blocks.1.hook_in"].alias_of == "blocks.1.hook_resid_pre"
-    assert names["blocks.1.attn.hook_q"].own == "blocks.1.attn.q.hook_out"
-    assert names["blocks.0.mlp.hook_pre"].own == "blocks.0.mlp.gate.hook_out"
-    assert names["blocks.0.mlp.hook_pre_linear"].own == "blocks.0.mlp.in.hook_out"
+    assert names["blocks.1.attn.hook_q"].native_name == "blocks.1.attn.q.hook_out"
+    assert names["blocks.0.mlp.hook_pre"].native_name == "blocks.0.mlp.gate.hook_out"
+    assert names["blocks.0.mlp.hook_pre_linear"].native_name == "blocks.0.mlp.in.hook_out"
     assert names["blocks.0.hook_q_input"].alias_of == "blocks.0.attn.hook_q_input"
     primaries = [key for key, info in names.items() if info.alias_of is None]
     assert len(primaries) == len({id(point) for point in points.values()})

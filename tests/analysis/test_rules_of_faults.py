@@ -21,7 +21,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
 from verifier.faults.altered_hooks import altered
-from verifier.faults.mutants import Breaks, Delegate, MutantAdapter
+from verifier.faults.mutants import Delegate, MutantAdapter, Mutation
 from verifier.judging.outcome import NotApplicable, Verdict
 
 _MEETING = 3  # a rule of two atoms is told apart from those with a third
@@ -137,16 +137,16 @@ def test_cases_that_no_rule_explains_are_named(look: Look, planted: Callable[[st
 # --- others, wrong where a config says so ----------------------------------------------------------------------------
 
 
-def wrong_where(bridge: Adapter, when: Callable[[Any], bool], breaks: Breaks) -> Adapter:
+def wrong_where(bridge: Adapter, when: Callable[[Any], bool], breaks: Mutation) -> Adapter:
     """The right adapter, but for models of a config of which `when` is true."""
-    return MutantAdapter(bridge, lambda model: breaks if when(model.config) else Breaks())
+    return MutantAdapter(bridge, lambda model: breaks if when(model.config) else Mutation())
 
 
 def exchanged(split: SplitQKV, _layer: int) -> SplitQKV:
     return replace(split, k=split.v, v=split.k)
 
 
-KEYS_FOR_VALUES = Breaks(split=exchanged)
+KEYS_FOR_VALUES = Mutation(split=exchanged)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def forgets_the_middle(names: dict[str, HookInfo]) -> dict[str, HookInfo]:
 
 
 def has_a_middle_everywhere(names: dict[str, HookInfo]) -> dict[str, HookInfo]:
-    return {**names, "blocks.0.hook_resid_mid": HookInfo(own="mid")}
+    return {**names, "blocks.0.hook_resid_mid": HookInfo(native_name="mid")}
 
 
 def test_what_is_missing_in_sequential_blocks_is_explained_by_them(look: Look, bridge: Adapter) -> None:

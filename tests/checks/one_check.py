@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from falcons import KINDS
 from torch import nn
 
-from verifier.faults.mutants import Breaks, MutantAdapter
+from verifier.faults.mutants import MutantAdapter, Mutation
 from verifier.judging.outcome import Outcome
 
 DEFAULT = KINDS["two-norms-grouped-rope"]
@@ -22,7 +22,7 @@ class Judge(Protocol):
     ) -> Outcome: ...
 
 
-Broken = Callable[[Breaks | Callable[[nn.Module], Breaks]], MutantAdapter]
+Broken = Callable[[Mutation | Callable[[nn.Module], Mutation]], MutantAdapter]
 """Makes the right adapter wrong in one thing."""
 
 AmongAll = Callable[[str], Mapping[str, Outcome]]

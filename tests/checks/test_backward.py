@@ -14,7 +14,7 @@ from torch import Tensor
 from verifier import checks
 from verifier.adapter import Edit
 from verifier.faults.altered_hooks import altered, at, shown_as
-from verifier.faults.mutants import Breaks, replacing
+from verifier.faults.mutants import Mutation, replacing
 from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "backward"]
@@ -43,7 +43,7 @@ def test_a_right_adapter_is_far_from_its_bounds(among_all: AmongAll) -> None:
                 assert found.measured < 0.8 * found.bound, f"{kind}: {found}"
 
 
-def feels(end: str, change: Callable[[Tensor], Tensor]) -> Breaks:
+def feels(end: str, change: Callable[[Tensor], Tensor]) -> Mutation:
     return altered(backward=at(end, shown_as(change)))
 
 
@@ -68,7 +68,7 @@ def test_of_two_wrong_gradients_the_one_nearer_to_the_logits_is_named(judge: Jud
 
 
 def test_a_gradient_that_is_lost_upstream_is_named_where_it_is_lost(judge: Judge, broken: Broken) -> None:
-    cut = Breaks(edits={"blocks.1.attn.hook_v": lambda value: value.detach()})
+    cut = Mutation(edits={"blocks.1.attn.hook_v": lambda value: value.detach()})
     found = judge("backward.hooks", adapter=broken(cut))
     # What is cut off still has a gradient of its own; what flows into it has one too few.
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.ln1.hook_normalized")
@@ -95,16 +95,16 @@ def test_an_error_that_no_point_raises_alone_says_so(judge: Judge, broken: Broke
             raise RuntimeError("one backward hook at a time")
         return hooks.hooked(forward, backward)
 
-    found = judge("backward.hooks", adapter=broken(Breaks(parts={"hooks": replacing(hooked=hooked)})))
+    found = judge("backward.hooks", adapter=broken(Mutation(parts={"hooks": replacing(hooked=hooked)})))
     assert (found.verdict, found.where) == (Verdict.FAIL, "all points together")
     assert found.message == (
         "a backward hook at every point raises RuntimeError: one backward hook at a time, at none of them alone"
     )
 
 
-def gradients(change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Breaks:
+def gradients(change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Mutation:
     """The gradients that the adapter gives of its weights are others."""
-    return Breaks(parts={"weights": replacing(gradients=lambda weights: change(dict(weights.gradients())))})
+    return Mutation(parts={"weights": replacing(gradients=lambda weights: change(dict(weights.gradients())))})
 
 
 def test_each_weights_gradient_is_looked_at(judge: Judge, broken: Broken) -> None:
@@ -125,7 +125,7 @@ def test_a_weight_without_a_gradient_is_found(judge: Judge, broken: Broken) -> N
 
 
 def test_gradients_are_not_judged_in_a_model_that_is_another_one(judge: Judge, broken: Broken) -> None:
-    wrong = broken(Breaks(edits={"attn.hook_v": lambda value: value * 2}))
+    wrong = broken(Mutation(edits={"attn.hook_v": lambda value: value * 2}))
     for check in ("backward.hooks", "backward.parameters", "backward.replace", "backward.float32"):
         found = judge(check, adapter=wrong)
         assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.logits")
@@ -166,7 +166,7 @@ def test_precision_is_judged_in_the_dtype_alone(judge: Judge, broken: Broken) ->
         rounded: Tensor = Rounded.apply(value)  # type: ignore[no-untyped-call]
         return rounded
 
-    coarse = broken(Breaks(edits=dict.fromkeys(("hook_resid_pre", "hook_z", "hook_pre", "hook_q"), through)))
+    coarse = broken(Mutation(edits=dict.fromkeys(("hook_resid_pre", "hook_z", "hook_pre", "hook_q"), through)))
     assert judge("backward.float32", adapter=coarse).verdict is Verdict.FAIL
     for check in ("backward.hooks", "backward.parameters", "backward.bfloat16", "backward.float16"):
         assert judge(check, adapter=coarse).verdict is Verdict.PASS

@@ -15,7 +15,7 @@ from transformers.models.falcon import modeling_falcon
 from verifier import checks
 from verifier.adapter import CHANGES, AdapterRefusal, Inputs, Output
 from verifier.checks.runner import run_case
-from verifier.faults.mutants import Breaks
+from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
@@ -222,13 +222,13 @@ def test_a_declared_attention_may_show_in_the_config_and_nothing_else(judge: Jud
 
 
 def test_what_closing_raises_is_reported(judge: Judge, broken: Broken) -> None:
-    found = judge("build.close", adapter=broken(Breaks(close=lambda: fails(RuntimeError("still in use")))))
+    found = judge("build.close", adapter=broken(Mutation(close=lambda: fails(RuntimeError("still in use")))))
     assert (found.verdict, found.message) == (Verdict.ERROR, "RuntimeError: still in use")
 
 
-def without(*words: str) -> Breaks:
+def without(*words: str) -> Mutation:
     """The components but for those with one of these words in their names, and but for whole blocks."""
-    return Breaks(
+    return Mutation(
         modules=lambda modules: {
             name: module
             for name, module in modules.items()
@@ -264,12 +264,12 @@ def test_an_edited_value_is_not_found(judge: Judge, broken: Broken) -> None:
                 parameter[3] = 99.0
         return modules
 
-    found = judge("build.parameters", adapter=broken(Breaks(modules=edit)))
+    found = judge("build.parameters", adapter=broken(Mutation(modules=edit)))
     assert (found.where, found.message) == ("ln_final", "it lacks 1 of the 24 values of HF's weight")
 
 
 def test_components_without_parameters_fail(judge: Judge, broken: Broken) -> None:
-    found = judge("build.parameters", adapter=broken(Breaks(modules=lambda _modules: {})))
+    found = judge("build.parameters", adapter=broken(Mutation(modules=lambda _modules: {})))
     assert (found.verdict, found.message) == (Verdict.FAIL, "no canonical component has a parameter")
 
 
@@ -284,7 +284,7 @@ def test_what_is_tied_must_stay_so_and_what_is_not_too(judge: Judge, broken: Bro
 
     config = {**KINDS["one-norm-own-keys-rope"], "tie_word_embeddings": tied}
     assert judge("build.tied", config=config).verdict is Verdict.PASS
-    found = judge("build.tied", adapter=broken(Breaks(modules=swap)), config=config)
+    found = judge("build.tied", adapter=broken(Mutation(modules=swap)), config=config)
     assert (found.verdict, found.message) == (Verdict.FAIL, said)
 
 
@@ -299,10 +299,10 @@ def test_who_selects_what_rests_on_a_failure_is_told_of_the_failure(falcon, brok
     def ran(adapter, check):
         return {one.check: one.verdict for one in run_case(spec(DEFAULT), falcon, adapter, checks.select([check]))}
 
-    assert ran(broken(Breaks(forward=raises)), "forward.causality") == {
+    assert ran(broken(Mutation(forward=raises)), "forward.causality") == {
         "forward.causality": Verdict.SKIP,
         "build.forward": Verdict.ERROR,
     }
-    off = broken(Breaks(edits={"0.hook_attn_out": lambda value: value * 1.5}))
+    off = broken(Mutation(edits={"0.hook_attn_out": lambda value: value * 1.5}))
     assert ran(off, "hooks.values") == {"hooks.values": Verdict.SKIP, "forward.logits": Verdict.FAIL}
-    assert ran(broken(Breaks()), "hooks.values") == {"hooks.values": Verdict.PASS}
+    assert ran(broken(Mutation()), "hooks.values") == {"hooks.values": Verdict.PASS}

@@ -16,7 +16,7 @@ from torch import Tensor
 from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.families.falcon import FalconFamily
-from verifier.faults.mutants import Breaks, Delegate, replacing
+from verifier.faults.mutants import Delegate, Mutation, replacing
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
@@ -30,14 +30,14 @@ def scaled(output: Output) -> Output:
     return replace(output, logits=output.logits * 1.01)
 
 
-def where(condition: Callable[[Inputs], bool]) -> Breaks:
+def where(condition: Callable[[Inputs], bool]) -> Mutation:
     """Wrong for some inputs only."""
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
         output = subject.forward(inputs)
         return scaled(output) if condition(inputs) else output
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
 @pytest.mark.parametrize("check", [one for one in IDS if one not in THOROUGH])
@@ -68,11 +68,11 @@ def test_a_row_that_is_wrong_without_a_cache_is_left_out(judge: Judge, broken: B
             output.logits[2] *= 1.01
         return output
 
-    assert judge("cache.padding", adapter=broken(Breaks(forward=forward))).verdict is Verdict.PASS
+    assert judge("cache.padding", adapter=broken(Mutation(forward=forward))).verdict is Verdict.PASS
 
 
 def test_a_cache_that_is_not_there_is_said_once(judge: Judge, broken: Broken) -> None:
-    adapter = broken(Breaks(forward=lambda subject, inputs: replace(subject.forward(inputs), cache=None)))
+    adapter = broken(Mutation(forward=lambda subject, inputs: replace(subject.forward(inputs), cache=None)))
     found = judge("cache.given", adapter=adapter)
     assert (found.verdict, found.where) == (Verdict.FAIL, "cache")
     found = judge("cache.stepwise", adapter=adapter)
@@ -109,7 +109,7 @@ def test_the_padding_that_is_wrong_is_named(judge: Judge, broken: Broken, check:
                     output.logits[number] *= 1.01
         return output
 
-    found = judge(check, adapter=broken(Breaks(forward=forward)), depth="thorough")
+    found = judge(check, adapter=broken(Mutation(forward=forward)), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, name)
 
 
@@ -240,7 +240,7 @@ def test_the_text_that_gets_the_others_cache_is_named(judge: Judge, broken: Brok
             first.append(output.cache)
         return output
 
-    found = judge("cache.apart", adapter=broken(Breaks(forward=forward)), depth="thorough")
+    found = judge("cache.apart", adapter=broken(Mutation(forward=forward)), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, "the second text")
 
 
@@ -248,25 +248,25 @@ def test_a_hook_that_is_shown_other_tokens_is_named(judge: Judge, broken: Broken
     def first_twice(value: Tensor) -> Tensor:  # [batch, pos, d_mlp]
         return value[:, :1].expand_as(value) if value.shape[1] == 2 else value
 
-    found = judge("cache.hooks", adapter=broken(Breaks(shows={"1.mlp.hook_post": first_twice})))
+    found = judge("cache.hooks", adapter=broken(Mutation(shows={"1.mlp.hook_post": first_twice})))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.mlp.hook_post")
 
 
 def test_what_a_hook_shows_wrongly_without_a_cache_is_not_told_here(judge: Judge, broken: Broken) -> None:
-    found = judge("cache.hooks", adapter=broken(Breaks(shows={"hook_pattern": lambda value: value.flip(1)})))
+    found = judge("cache.hooks", adapter=broken(Mutation(shows={"hook_pattern": lambda value: value.flip(1)})))
     assert found.verdict is Verdict.PASS
-    found = judge("cache.hooks", adapter=broken(Breaks(shows={"": lambda value: value * 2})))
+    found = judge("cache.hooks", adapter=broken(Mutation(shows={"": lambda value: value * 2})))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by hooks.values")
 
 
 # --- greedy generation -----------------------------------------------------------------------------------------------
 
 
-def generating(change: Callable[[Tensor], Tensor]) -> Breaks:
+def generating(change: Callable[[Tensor], Tensor]) -> Mutation:
     def generate(cache: Any, input_ids: Tensor, **more: Any) -> Tensor:
         return change(cache.generate(input_ids, **more))
 
-    return Breaks(parts={"cache": replacing(generate=generate)})
+    return Mutation(parts={"cache": replacing(generate=generate)})
 
 
 def test_too_few_tokens_and_another_prompt_are_found(judge: Judge, broken: Broken) -> None:

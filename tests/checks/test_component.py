@@ -16,7 +16,7 @@ from torch import Tensor
 from verifier import checks
 from verifier.canonical import COMPONENTS, template_of
 from verifier.checks import component
-from verifier.faults.mutants import Breaks, replacing
+from verifier.faults.mutants import Mutation, replacing
 from verifier.judging.outcome import Verdict
 
 ALL = [one.id for one in checks.registered() if one.area == "component"]
@@ -25,14 +25,14 @@ IN_BLOCKS = ("component.projections", "component.attention", "component.mlp", "c
 ALIBI = KINDS["sequential-own-keys-alibi"]
 
 
-def running(name: str, change: Callable[[Tensor], Any]) -> Breaks:
+def running(name: str, change: Callable[[Tensor], Any]) -> Mutation:
     """Wrong in what one component gives alone."""
 
     def run(right: Any, which: str, args: Any, kwargs: Any) -> Any:
         output = right.run(which, args, kwargs)
         return change(output) if which == name else output
 
-    return Breaks(parts={"components": replacing(run=run)})
+    return Mutation(parts={"components": replacing(run=run)})
 
 
 def louder(output: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def test_what_is_wrong_inside_is_told_once(
         output = right.run(name, args, kwargs)
         return output * 1.001 if name.startswith("blocks") and inner.startswith(template_of(name)) else output
 
-    adapter = broken(Breaks(parts={"components": replacing(run=run)}))
+    adapter = broken(Mutation(parts={"components": replacing(run=run)}))
     assert judge(told, adapter=adapter).verdict is Verdict.FAIL
     for check in holders:
         found = judge(check, adapter=adapter)
@@ -121,7 +121,7 @@ def test_a_layer_that_is_right_is_still_looked_at(judge: Judge, broken: Broken) 
         output = right.run(name, args, kwargs)
         return output * 1.001 if name in ("blocks.0.attn.o", "blocks.1.attn") else output
 
-    found = judge("component.attention", adapter=broken(Breaks(parts={"components": replacing(run=run)})))
+    found = judge("component.attention", adapter=broken(Mutation(parts={"components": replacing(run=run)})))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.attn")
 
 
@@ -148,7 +148,7 @@ def test_only_real_tokens_count(judge: Judge, broken: Broken) -> None:
         assert bool(blind.any())
         return output.masked_fill(blind[..., None], 7.0)
 
-    adapter = broken(Breaks(parts={"components": replacing(run=run)}))
+    adapter = broken(Mutation(parts={"components": replacing(run=run)}))
     assert judge("component.attention", adapter=adapter).verdict is Verdict.PASS
 
 
@@ -160,7 +160,9 @@ def test_an_attention_without_its_position_bias_is_found(judge: Judge, broken: B
         unbiased = torch.zeros_like(mask).masked_fill(mask < -1e300, torch.finfo(mask.dtype).min)
         return right.run(name, args, {**kwargs, "attention_mask": unbiased})
 
-    found = judge("component.attention", adapter=broken(Breaks(parts={"components": replacing(run=run)})), config=ALIBI)
+    found = judge(
+        "component.attention", adapter=broken(Mutation(parts={"components": replacing(run=run)})), config=ALIBI
+    )
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn")
 
 
@@ -176,7 +178,7 @@ def test_a_model_that_does_not_run_is_told_as_such(judge: Judge, broken: Broken)
     def raises(_subject: Any, _inputs: Any) -> Any:
         raise LookupError("no forward")
 
-    found = judge("component.mlp", adapter=broken(Breaks(forward=raises)))
+    found = judge("component.mlp", adapter=broken(Mutation(forward=raises)))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by build.forward")
 
 
@@ -198,7 +200,7 @@ def test_a_component_that_gives_no_tensor_is_found(judge: Judge, broken: Broken)
 # --- working dtypes --------------------------------------------------------------------------------------------------
 
 
-def in_dtype(name: str, dtype: torch.dtype, change: Callable[[Tensor], Tensor]) -> Breaks:
+def in_dtype(name: str, dtype: torch.dtype, change: Callable[[Tensor], Tensor]) -> Mutation:
     """Wrong in one component and one dtype."""
     return running(name, lambda output: change(output) if output.dtype == dtype else output)
 
@@ -242,11 +244,11 @@ def test_a_model_that_is_less_exact_is_told_as_such(judge: Judge, broken: Broken
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def lacking(*names: str) -> Breaks:
+def lacking(*names: str) -> Mutation:
     def modules(right: Mapping[str, Any]) -> Mapping[str, Any]:
         return {name: module for name, module in right.items() if name not in names}
 
-    return Breaks(modules=modules)
+    return Mutation(modules=modules)
 
 
 def test_a_part_that_is_hidden_in_another_is_found(judge: Judge, broken: Broken) -> None:

@@ -8,7 +8,7 @@ from one_check import DEFAULT
 
 from verifier import checks
 from verifier.checks.diagnosis import MOST_PLACES, examine
-from verifier.faults.mutants import Breaks, Delegate
+from verifier.faults.mutants import Delegate, Mutation
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Verdict
 
@@ -33,7 +33,7 @@ def _second_head(value):
 
 
 def test_the_ladder_starts_where_the_fault_is(look, broken):
-    evidence, ladder = look("forward.logits", adapter=broken(Breaks(edits={"1.attn.hook_z": _second_head})))
+    evidence, ladder = look("forward.logits", adapter=broken(Mutation(edits={"1.attn.hook_z": _second_head})))
     assert ladder.starts.where == "blocks.1.attn.hook_z"
     before = [rung for rung in ladder.forward if rung.where.startswith("blocks.0.")]
     assert before
@@ -45,7 +45,7 @@ def test_the_ladder_starts_where_the_fault_is(look, broken):
 
 
 def test_the_map_shows_the_wrong_head(look, broken):
-    evidence, _ = look("hooks.values", adapter=broken(Breaks(shows={"0.attn.hook_z": _second_head})))
+    evidence, _ = look("hooks.values", adapter=broken(Mutation(shows={"0.attn.hook_z": _second_head})))
     difference = evidence["hooks.values"].difference
     assert difference.where == "blocks.0.attn.hook_z"
     assert difference.heat.axes == ("head", "pos")
@@ -56,7 +56,7 @@ def test_the_map_shows_the_wrong_head(look, broken):
 
 def test_gradients_differ_from_the_logits_back(look, broken):
     # What an edit adds has no gradient, so values are right before it and gradients behind it on the way back are not.
-    scaled = broken(Breaks(edits={"1.hook_attn_out": lambda value: value * 2 - value.detach()}))
+    scaled = broken(Mutation(edits={"1.hook_attn_out": lambda value: value * 2 - value.detach()}))
     _, ladder = look("backward.hooks", adapter=scaled)
     assert ladder.starts is None
     assert ladder.starts_backward is not None
@@ -67,7 +67,7 @@ def test_gradients_differ_from_the_logits_back(look, broken):
 
 
 def test_every_place_that_a_check_compares_is_told_in_order(look, broken):
-    evidence, _ = look("hooks.values", adapter=broken(Breaks(shows={"hook_embed": lambda value: value * 1.5})))
+    evidence, _ = look("hooks.values", adapter=broken(Mutation(shows={"hook_embed": lambda value: value * 1.5})))
     places = evidence["hooks.values"].places
     assert places[0].where == "hook_embed"
     assert [one.verdict for one in places[:2]] == [Verdict.FAIL, Verdict.PASS]
@@ -95,7 +95,7 @@ def test_what_does_not_run_has_an_empty_ladder_that_says_why(look, broken):
     def raises(_subject, _inputs):
         raise RuntimeError("no")
 
-    evidence, ladder = look("build.forward", adapter=broken(Breaks(forward=raises)))
+    evidence, ladder = look("build.forward", adapter=broken(Mutation(forward=raises)))
     assert evidence["build.forward"].fingerprint
     assert evidence["build.forward"].places == ()
     assert ladder.forward == ladder.backward == ()

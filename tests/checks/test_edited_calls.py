@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Edit, Inputs, Output, Subject
 from verifier.faults.altered_hooks import altered, at
-from verifier.faults.mutants import Breaks
+from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 
 POINT = "attn.hook_z"
@@ -30,8 +30,8 @@ def dropped(edit: Edit, now: Callable[[Tensor], bool]) -> Edit:
     return act
 
 
-def in_calls(condition: Callable[[Inputs], bool]) -> Callable[[nn.Module], Breaks]:
-    def breaks(_model: nn.Module) -> Breaks:
+def in_calls(condition: Callable[[Inputs], bool]) -> Callable[[nn.Module], Mutation]:
+    def breaks(_model: nn.Module) -> Mutation:
         now = {"dropped": False}
 
         def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -72,7 +72,7 @@ def test_what_is_another_model_without_an_edit_is_told_elsewhere(judge: Judge, b
         output = subject.forward(inputs)
         return output if inputs.cache is None else replace(output, logits=output.logits * 2)
 
-    assert judge("intervene.calls", adapter=broken(Breaks(forward=forward))).verdict is Verdict.PASS
+    assert judge("intervene.calls", adapter=broken(Mutation(forward=forward))).verdict is Verdict.PASS
 
 
 def test_every_point_can_be_edited_alone(judge: Judge) -> None:

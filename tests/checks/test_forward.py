@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.cases.inputs import PADDINGS
-from verifier.faults.mutants import Breaks, MutantAdapter
+from verifier.faults.mutants import MutantAdapter, Mutation
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
@@ -27,14 +27,14 @@ def scaled(output: Output, by: float) -> Output:
     return replace(output, logits=output.logits * by)
 
 
-def when(condition: Callable[[Inputs], bool], by: float = 2.0) -> Breaks:
+def when(condition: Callable[[Inputs], bool], by: float = 2.0) -> Mutation:
     """Logits off by that factor, for some inputs."""
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
         output = subject.forward(inputs)
         return scaled(output, by) if condition(inputs) else output
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
 def length(inputs: Inputs) -> int:
@@ -138,7 +138,7 @@ def test_a_subject_that_computes_in_too_little_fails_in_that_dtype(judge: Judge,
         step = 64 * torch.finfo(working).eps
         return replace(output, logits=(output.logits.double() / step).round().mul(step).to(working))
 
-    adapter = broken(Breaks(forward=forward))
+    adapter = broken(Mutation(forward=forward))
     assert judge(f"forward.{dtype}", adapter=adapter).verdict is Verdict.FAIL
     assert judge("forward.logits", adapter=adapter).verdict is Verdict.PASS
 
@@ -161,7 +161,7 @@ def test_a_wrong_long_sequence_is_not_hidden_by_a_reduced_short_one(judge: Judge
         output = subject.forward(inputs)
         return scaled(output, {1: 1 + 2.0**-27, 43: 2.0}.get(length(inputs), 1.0))
 
-    found = judge("forward.lengths", adapter=broken(Breaks(forward=forward)))
+    found = judge("forward.lengths", adapter=broken(Mutation(forward=forward)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "long")
 
 
@@ -184,7 +184,7 @@ def test_each_row_is_its_own_checks_business(judge: Judge, broken: Broken, check
         wrong[PADDINGS.index(row)] *= 2
         return replace(output, logits=wrong)
 
-    found = judge(check, adapter=broken(Breaks(forward=forward)))
+    found = judge(check, adapter=broken(Mutation(forward=forward)))
     assert (found.verdict is Verdict.FAIL) == (row == PADDED[check])
 
 
@@ -197,7 +197,7 @@ def test_what_padding_rows_give_is_nobodys_business(judge: Judge, broken: Broken
         hidden = inputs.attention_mask[..., None] == 0
         return replace(output, logits=output.logits.masked_fill(hidden, float("nan")))
 
-    assert judge(check, adapter=broken(Breaks(forward=forward))).verdict is Verdict.PASS
+    assert judge(check, adapter=broken(Mutation(forward=forward))).verdict is Verdict.PASS
 
 
 def counting_otherwise(inputs: Inputs) -> Inputs:
@@ -209,7 +209,7 @@ def counting_otherwise(inputs: Inputs) -> Inputs:
 
 def test_a_failure_of_positions_alone_says_so(judge: Judge, broken: Broken) -> None:
     # Rotation is relative, so positions that only begin elsewhere show in gaps.
-    otherwise = broken(Breaks(forward=lambda subject, inputs: subject.forward(counting_otherwise(inputs))))
+    otherwise = broken(Mutation(forward=lambda subject, inputs: subject.forward(counting_otherwise(inputs))))
     found = judge("forward.gaps", adapter=otherwise)
     assert found.verdict is Verdict.FAIL
     assert "it counts positions of its own" in (found.message or "")
@@ -227,12 +227,12 @@ def test_a_failure_stays_one_where_its_explanation_cannot_be_tried(judge: Judge,
         output = subject.forward(inputs)
         return output if inputs.attention_mask is None else scaled(output, 2.0)
 
-    found = judge("forward.gaps", adapter=broken(Breaks(forward=forward)))
+    found = judge("forward.gaps", adapter=broken(Mutation(forward=forward)))
     assert found.verdict is Verdict.FAIL
 
 
 def test_positions_of_the_callers_count(judge: Judge, broken: Broken) -> None:
-    deaf = broken(Breaks(forward=lambda subject, inputs: subject.forward(replace(inputs, position_ids=None))))
+    deaf = broken(Mutation(forward=lambda subject, inputs: subject.forward(replace(inputs, position_ids=None))))
     assert judge("forward.position_ids", adapter=deaf).verdict is Verdict.FAIL
 
 
@@ -246,7 +246,7 @@ def test_embeddings_of_the_callers_count(judge: Judge, broken: Broken) -> None:
 
 
 def test_a_loss_that_is_not_given_is_a_failure(judge: Judge, broken: Broken) -> None:
-    silent = broken(Breaks(forward=lambda subject, inputs: replace(subject.forward(inputs), loss=None)))
+    silent = broken(Mutation(forward=lambda subject, inputs: replace(subject.forward(inputs), loss=None)))
     found = judge("forward.loss", adapter=silent)
     assert (found.verdict, found.where) == (Verdict.FAIL, "loss")
     assert found.message == "it is NoneType, not a tensor (1 more place)"
@@ -258,12 +258,12 @@ def test_a_wrong_loss_is_named(judge: Judge, broken: Broken, by: float, verdict:
         output = subject.forward(inputs)
         return output if output.loss is None else replace(output, loss=output.loss * by)
 
-    found = judge("forward.loss", adapter=broken(Breaks(forward=forward)))
+    found = judge("forward.loss", adapter=broken(Mutation(forward=forward)))
     assert (found.verdict, found.where) == (verdict, "loss" if verdict is Verdict.FAIL else None)
 
 
 def test_a_pattern_that_is_not_the_one_used_is_named(judge: Judge, broken: Broken) -> None:
-    liar = broken(Breaks(shows={"1.attn.hook_pattern": lambda pattern: pattern.flip(1)}))
+    liar = broken(Mutation(shows={"1.attn.hook_pattern": lambda pattern: pattern.flip(1)}))
     found = judge("forward.patterns", adapter=liar)
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.attn.hook_pattern")
     assert judge("forward.logits", adapter=liar).verdict is Verdict.PASS
@@ -273,7 +273,7 @@ def test_attention_to_what_may_not_be_seen_fails(judge: Judge, broken: Broken) -
     def leak(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
         return pattern + 2.0**-10 * torch.ones_like(pattern).triu(1)
 
-    assert judge("forward.patterns", adapter=broken(Breaks(shows={"hook_pattern": leak}))).verdict is Verdict.FAIL
+    assert judge("forward.patterns", adapter=broken(Mutation(shows={"hook_pattern": leak}))).verdict is Verdict.FAIL
 
 
 def test_a_pattern_that_never_fires_is_named(judge: Judge, broken: Broken) -> None:
@@ -286,7 +286,7 @@ def test_a_pattern_that_never_fires_is_named(judge: Judge, broken: Broken) -> No
             )
             return subject
 
-    found = judge("forward.patterns", adapter=Dead(broken(Breaks()), lambda _model: Breaks()))
+    found = judge("forward.patterns", adapter=Dead(broken(Mutation()), lambda _model: Mutation()))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_pattern")
     assert (found.message or "").startswith("it is NoneType, not a tensor")
 
@@ -296,7 +296,7 @@ def test_rows_that_see_each_other_fail(judge: Judge, broken: Broken) -> None:
         output = subject.forward(inputs)
         return replace(output, logits=output.logits + output.logits.mean(0, keepdim=True) * 2.0**-10)
 
-    assert judge("forward.batch", adapter=broken(Breaks(forward=forward))).verdict is Verdict.FAIL
+    assert judge("forward.batch", adapter=broken(Mutation(forward=forward))).verdict is Verdict.FAIL
 
 
 def test_a_position_that_sees_a_later_one_fails(judge: Judge, broken: Broken) -> None:
@@ -304,7 +304,7 @@ def test_a_position_that_sees_a_later_one_fails(judge: Judge, broken: Broken) ->
         output = subject.forward(inputs)
         return replace(output, logits=output.logits + output.logits[:, -1:] * 2.0**-10)
 
-    assert judge("forward.causality", adapter=broken(Breaks(forward=forward))).verdict is Verdict.FAIL
+    assert judge("forward.causality", adapter=broken(Mutation(forward=forward))).verdict is Verdict.FAIL
 
 
 def test_a_second_forward_must_be_the_first_bit_for_bit(judge: Judge, broken: Broken) -> None:
@@ -314,7 +314,7 @@ def test_a_second_forward_must_be_the_first_bit_for_bit(judge: Judge, broken: Br
         seen.append(1)
         return scaled(subject.forward(inputs), 1 + 2.0**-52 * (len(seen) > 2))
 
-    found = judge("forward.twice", adapter=broken(Breaks(forward=forward)))
+    found = judge("forward.twice", adapter=broken(Mutation(forward=forward)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "logits")
 
 
@@ -327,7 +327,7 @@ def test_a_dropout_of_another_rate_is_found(judge: Judge, broken: Broken) -> Non
         for block in model.transformer.h:
             block.hidden_dropout = model.config.hidden_dropout
 
-    adapter = broken(Breaks(model=halve))
+    adapter = broken(Mutation(model=halve))
     assert judge("forward.dropout", adapter=adapter).verdict is Verdict.FAIL
     assert judge("forward.training", adapter=adapter).verdict is Verdict.PASS
 

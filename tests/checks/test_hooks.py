@@ -15,7 +15,7 @@ from torch import Tensor
 from verifier import checks
 from verifier.adapter import Edit, HookInfo
 from verifier.faults.altered_hooks import altered, at, shown_as
-from verifier.faults.mutants import Breaks
+from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "hooks" and one.applies != "thorough"]
@@ -39,7 +39,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
 # --- which are there -------------------------------------------------------------------------------------------------
 
 
-def without(*ends: str) -> Breaks:
+def without(*ends: str) -> Mutation:
     return altered(names=lambda names: {name: info for name, info in names.items() if not name.endswith(ends)})
 
 
@@ -56,7 +56,7 @@ def test_what_is_missing_is_told_once(judge: Judge, broken: Broken, check: str) 
 
 def test_a_point_of_the_adapters_own_is_no_canonical_one(judge: Judge, broken: Broken) -> None:
     extra = altered(
-        names=lambda names: {**names, "blocks.0.hook_own": HookInfo(own="hook_own")},
+        names=lambda names: {**names, "blocks.0.hook_own": HookInfo(native_name="hook_own")},
         target=lambda name: name.replace("hook_own", "hook_mlp_out"),
     )
     for check in ("hooks.present", "hooks.absent", "hooks.fires"):
@@ -65,7 +65,7 @@ def test_a_point_of_the_adapters_own_is_no_canonical_one(judge: Judge, broken: B
 
 def test_a_point_of_the_adapters_own_must_fire_too(judge: Judge, broken: Broken) -> None:
     silent = altered(
-        names=lambda names: {**names, "blocks.0.hook_own": HookInfo(own="hook_own")},
+        names=lambda names: {**names, "blocks.0.hook_own": HookInfo(native_name="hook_own")},
         target=lambda name: None if name.endswith("hook_own") else name,
     )
     found = judge("hooks.fires", adapter=broken(silent))
@@ -81,7 +81,7 @@ def test_a_gated_point_is_asked_with_its_switch_on(judge: Judge, broken: Broken)
 # --- axes ------------------------------------------------------------------------------------------------------------
 
 
-def turned(order: tuple[int, ...], axes: tuple[str, ...], end: str = "attn.hook_pattern") -> Breaks:
+def turned(order: tuple[int, ...], axes: tuple[str, ...], end: str = "attn.hook_pattern") -> Mutation:
     """The points that end so have these axes, say so, and take edits in them."""
     back = tuple(order.index(axis) for axis in range(len(order)))
 
@@ -127,7 +127,7 @@ def test_axes_that_are_none_of_the_points_are_wrong(judge: Judge, broken: Broken
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def shows(end: str, change: Callable[[Tensor], Tensor]) -> Breaks:
+def shows(end: str, change: Callable[[Tensor], Tensor]) -> Mutation:
     return altered(forward=at(end, shown_as(change)))
 
 
@@ -149,12 +149,12 @@ def test_a_wrong_value_is_placed_and_what_flows_into_it_is_looked_at(
 
 def test_what_flows_into_it_and_cannot_be_seen_is_said(judge: Judge, broken: Broken) -> None:
     hidden, shown = without("attn.hook_v"), shows("blocks.0.attn.hook_z", lambda value: value.flip(2))
-    both = Breaks(parts={"hooks": lambda subject, hooks: _then(subject, hooks, hidden, shown)})
+    both = Mutation(parts={"hooks": lambda subject, hooks: _then(subject, hooks, hidden, shown)})
     found = judge("hooks.values", adapter=broken(both))
     assert "of what flows into it blocks.0.attn.hook_v cannot be seen" in (found.message or "")
 
 
-def _then(subject: Any, hooks: Any, *each: Breaks) -> Any:
+def _then(subject: Any, hooks: Any, *each: Mutation) -> Any:
     for breaks in each:
         hooks = breaks.parts["hooks"](subject, hooks)
     return hooks
@@ -170,7 +170,7 @@ def test_masked_scores_may_be_any_low_number(judge: Judge, broken: Broken) -> No
 
 
 def test_values_are_not_judged_in_a_model_that_is_another_one(judge: Judge, broken: Broken) -> None:
-    wrong = Breaks(edits={"attn.hook_v": lambda value: value * 2})
+    wrong = Mutation(edits={"attn.hook_v": lambda value: value * 2})
     found = judge("hooks.values", adapter=broken(wrong))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.logits")
 
@@ -193,11 +193,11 @@ def test_points_that_only_some_models_have(judge: Judge, broken: Broken, config:
 
 @pytest.mark.parametrize("check", ["forward.logits", "forward.left_padding", "forward.position_ids"])
 def test_a_wrong_forward_says_where_it_starts(judge: Judge, broken: Broken, check: str) -> None:
-    found = judge(check, adapter=broken(Breaks(edits={"blocks.1.attn.hook_k": lambda value: value * 2})))
+    found = judge(check, adapter=broken(Mutation(edits={"blocks.1.attn.hook_k": lambda value: value * 2})))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.attn.hook_k")
     assert "what flows into it agrees (blocks.1.ln1.hook_normalized)" in (found.message or "")
 
 
 def test_what_follows_from_a_difference_is_not_its_start(judge: Judge, broken: Broken) -> None:
-    wrong = Breaks(edits={"blocks.0.hook_mlp_out": lambda value: value * 2})
+    wrong = Mutation(edits={"blocks.0.hook_mlp_out": lambda value: value * 2})
     assert judge("forward.logits", adapter=broken(wrong)).where == "blocks.0.hook_mlp_out"

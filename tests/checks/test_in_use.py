@@ -13,7 +13,7 @@ from torch import Tensor
 from verifier.adapter import HookInfo, Inputs, Output, Subject
 from verifier.errors import Unrunnable
 from verifier.faults.altered_hooks import altered, at, shown_as
-from verifier.faults.mutants import Breaks, in_eight_bits
+from verifier.faults.mutants import Mutation, in_eight_bits
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
@@ -41,7 +41,7 @@ def test_logits_that_are_coarse_anyway_are_told_elsewhere(judge: Judge, broken: 
         output = subject.forward(inputs)
         return replace(output, logits=in_eight_bits(output.logits))
 
-    found = judge(check, adapter=broken(Breaks(forward=forward)), depth="thorough", dtypes=("float16",))
+    found = judge(check, adapter=broken(Mutation(forward=forward)), depth="thorough", dtypes=("float16",))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float16")
 
 
@@ -62,7 +62,7 @@ def test_a_loss_beside_padding_is_judged_where_there_is_one(judge: Judge, broken
             return output
         return replace(output, loss=output.loss * 2)
 
-    found = judge("forward.loss", adapter=broken(Breaks(forward=forward)))
+    found = judge("forward.loss", adapter=broken(Mutation(forward=forward)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "loss beside padding")
 
 
@@ -71,7 +71,7 @@ def test_embeddings_that_no_gradient_reaches_have_none(judge: Judge, broken: Bro
         embeds = inputs.inputs_embeds
         return subject.forward(inputs if embeds is None else replace(inputs, inputs_embeds=embeds.detach()))
 
-    found = judge("backward.inputs_embeds", adapter=broken(Breaks(forward=forward)))
+    found = judge("backward.inputs_embeds", adapter=broken(Mutation(forward=forward)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "inputs_embeds")
 
 
@@ -88,7 +88,7 @@ def test_a_difference_is_told_though_something_raises_after_it(judge: Judge, bro
         output = subject.forward(inputs)
         return replace(output, logits=in_eight_bits(output.logits))
 
-    found = judge("forward.float16", adapter=broken(Breaks(forward=forward)), depth="thorough")
+    found = judge("forward.float16", adapter=broken(Mutation(forward=forward)), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, "float16, plain")
 
 
@@ -98,7 +98,7 @@ def test_what_cannot_be_called_so_in_any_dtype_is_told_once(judge: Judge, broken
             raise TypeError("no embeddings here")
         return subject.forward(inputs)
 
-    adapter = broken(Breaks(forward=forward))
+    adapter = broken(Mutation(forward=forward))
     assert judge("forward.float16", adapter=adapter, depth="thorough").verdict is Verdict.PASS
     assert judge("forward.inputs_embeds", adapter=adapter).verdict is Verdict.ERROR
 
@@ -108,7 +108,7 @@ def test_a_loss_that_is_wrong_anyway_is_told_once(judge: Judge, broken: Broken) 
         output = subject.forward(inputs)
         return output if output.loss is None else replace(output, loss=output.loss * 2)
 
-    adapter = broken(Breaks(forward=forward))
+    adapter = broken(Mutation(forward=forward))
     assert judge("forward.float32", adapter=adapter, depth="thorough").verdict is Verdict.PASS
     assert judge("forward.loss", adapter=adapter).verdict is Verdict.FAIL
 
@@ -119,7 +119,7 @@ def test_an_adapter_that_takes_no_labels_is_told_of_once(judge: Judge, broken: B
             raise TypeError("no labels here")
         return subject.forward(inputs)
 
-    adapter = broken(Breaks(forward=forward))
+    adapter = broken(Mutation(forward=forward))
     assert judge("forward.float32", adapter=adapter, depth="thorough").verdict is Verdict.PASS
     assert judge("forward.loss", adapter=adapter).verdict is Verdict.ERROR
 
@@ -130,7 +130,7 @@ def test_a_loss_is_judged_where_no_mask_can_be_given(judge: Judge, broken: Broke
             raise TypeError("no masks here")
         return subject.forward(inputs)
 
-    assert judge("forward.loss", adapter=broken(Breaks(forward=forward))).verdict is Verdict.PASS
+    assert judge("forward.loss", adapter=broken(Mutation(forward=forward))).verdict is Verdict.PASS
 
 
 def test_what_hf_does_not_decode_is_not_judged_in_half_precision(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_a_cache_that_is_wrong_anyway_is_told_elsewhere(judge: Judge, broken: Br
         output = subject.forward(inputs)
         return output if inputs.cache is None else replace(output, logits=output.logits * 2)
 
-    found = judge("cache.precision", adapter=broken(Breaks(forward=forward)), depth="thorough")
+    found = judge("cache.precision", adapter=broken(Mutation(forward=forward)), depth="thorough")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by cache.stepwise")
 
 
@@ -160,7 +160,7 @@ def test_a_forward_of_one_token_that_raises_is_no_hooks_fault(judge: Judge, brok
             raise TypeError("one token is none")
         return subject.forward(inputs)
 
-    found = judge("backward.interleaved", adapter=broken(Breaks(forward=forward)))
+    found = judge("backward.interleaved", adapter=broken(Mutation(forward=forward)))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.lengths")
 
 
@@ -176,9 +176,9 @@ def test_an_adapter_cannot_end_the_run_with_the_harness_own_words(judge: Judge, 
 POINT, OTHER = "blocks.0.attn.hook_z", "blocks.0.attn.another_z"
 
 
-def named_twice(**more: Any) -> Breaks:
+def named_twice(**more: Any) -> Mutation:
     return altered(
-        names=lambda names: {**names, OTHER: replace(names[POINT], own=OTHER, alias_of=POINT)},
+        names=lambda names: {**names, OTHER: replace(names[POINT], native_name=OTHER, alias_of=POINT)},
         target=lambda name: POINT if name == OTHER else name,
         **more,
     )
@@ -206,7 +206,7 @@ def test_another_name_has_the_axes_of_its_point(judge: Judge, broken: Broken, ch
 
     def names(given: dict[str, HookInfo]) -> dict[str, HookInfo]:
         said = replace(given[POINT], axes=order)
-        return {**given, POINT: said, OTHER: HookInfo(own=OTHER, alias_of=POINT)}
+        return {**given, POINT: said, OTHER: HookInfo(native_name=OTHER, alias_of=POINT)}
 
     def turned(name: str, edit: Any) -> Any:
         def act(value: Tensor) -> Tensor | None:

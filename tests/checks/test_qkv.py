@@ -15,7 +15,7 @@ from torch import Tensor
 
 from verifier import checks
 from verifier.adapter import ProjectionLike, SplitQKV
-from verifier.faults.mutants import Breaks, Delegate
+from verifier.faults.mutants import Delegate, Mutation
 from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "qkv"]
@@ -39,13 +39,13 @@ def rows(projection: ProjectionLike) -> Rows:
     return Rows(weight=projection.weight.detach().clone(), bias=None if bias is None else bias.detach().clone())
 
 
-def only(layer: int, letter: str, change: Callable[[Rows], Rows]) -> Breaks:
+def only(layer: int, letter: str, change: Callable[[Rows], Rows]) -> Mutation:
     """Wrong in one projection of one layer."""
 
     def split(right: SplitQKV, at: int) -> SplitQKV:
         return replace(right, **{letter: change(rows(getattr(right, letter)))}) if at == layer else right
 
-    return Breaks(split=split)
+    return Mutation(split=split)
 
 
 @pytest.mark.parametrize("check", IDS)
@@ -146,7 +146,7 @@ def test_a_point_that_takes_a_hook_and_never_fires_is_a_failure(judge: Judge, br
             subject.hooks = Silent(subject.hooks)
             return subject
 
-    found = judge("qkv.reads", adapter=Quiet(broken(Breaks())))
+    found = judge("qkv.reads", adapter=Quiet(broken(Mutation())))
     assert (found.verdict, found.message) == (Verdict.FAIL, "it takes a hook and does not fire (1 more place)")
 
 
@@ -160,7 +160,7 @@ def test_projections_that_share_memory_are_found(judge: Judge, broken: Broken) -
             v=Rows(weight=fused[half - 1 : -1], bias=right.v.bias),  # the first row is the key's last
         )
 
-    found = judge("qkv.aliasing", adapter=broken(Breaks(split=split)))
+    found = judge("qkv.aliasing", adapter=broken(Mutation(split=split)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.k")
     assert found.message == "writing into it changes blocks.0.attn.v (3 more places)"
 
@@ -173,7 +173,7 @@ def test_the_weights_are_left_as_they_were_found(judge: Judge, broken: Broken) -
         kept.extend((one.weight, one.weight.clone()) for one in (mine.q, mine.k, mine.v))
         return mine
 
-    assert judge("qkv.aliasing", adapter=broken(Breaks(split=split))).verdict is Verdict.PASS
+    assert judge("qkv.aliasing", adapter=broken(Mutation(split=split))).verdict is Verdict.PASS
     assert kept
     assert all(torch.equal(now, before) for now, before in kept)
 
@@ -185,7 +185,7 @@ def test_key_value_heads_given_to_other_queries_are_found(judge: Judge, broken: 
         "attn.hook_q": lambda q: q[:, :, slots.argsort()],
         "attn.hook_z": lambda z: z[:, :, slots],
     }
-    found = judge("qkv.reads", adapter=broken(Breaks(edits=edits)), config=KINDS[kind])
+    found = judge("qkv.reads", adapter=broken(Mutation(edits=edits)), config=KINDS[kind])
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_z")
 
 
@@ -195,5 +195,5 @@ def test_a_head_that_reads_no_value_head_is_found(judge: Judge, broken: Broken) 
         silent[:, :, 2] = 0
         return silent
 
-    found = judge("qkv.reads", adapter=broken(Breaks(shows={"attn.hook_z": deaf})))
+    found = judge("qkv.reads", adapter=broken(Mutation(shows={"attn.hook_z": deaf})))
     assert (found.verdict, found.message) == (Verdict.FAIL, "1 of 6 values differ (1 more place)")

@@ -17,7 +17,7 @@ from torch.nn.modules import module as torch_module
 
 from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
-from verifier.faults.mutants import Breaks, Delegate, MutantSubject, replacing
+from verifier.faults.mutants import Delegate, MutantSubject, Mutation, replacing
 from verifier.judging.outcome import Verdict
 
 ALL = [one for one in checks.registered() if one.area == "state"]
@@ -45,13 +45,13 @@ def test_wrong_logits_are_not_told_again(judge: Judge, broken: Broken, check: st
         output = subject.forward(inputs)
         return replace(output, logits=output.logits * 1.01)
 
-    found = judge(check, adapter=broken(Breaks(forward=forward)), depth="thorough")
+    found = judge(check, adapter=broken(Mutation(forward=forward)), depth="thorough")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.logits")
 
 
 @pytest.mark.parametrize("check", IDS)
 def test_a_subject_that_is_right_once_is_not_told_again(judge: Judge, broken: Broken, check: str) -> None:
-    def drifting(_model: nn.Module) -> Breaks:
+    def drifting(_model: nn.Module) -> Mutation:
         calls: list[int] = []
 
         def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -59,7 +59,7 @@ def test_a_subject_that_is_right_once_is_not_told_again(judge: Judge, broken: Br
             output = subject.forward(inputs)
             return replace(output, logits=output.logits * len(calls))
 
-        return Breaks(forward=forward)
+        return Mutation(forward=forward)
 
     found = judge(check, adapter=broken(drifting), depth="thorough")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.twice")
@@ -80,7 +80,7 @@ class Sharing(Delegate):
     def wrap(self, model: Any) -> Any:
         self.made.append(self.original.wrap(model))
         return MutantSubject(
-            self.made[-1], Breaks(forward=lambda _subject, inputs: self.made[self.which].forward(inputs))
+            self.made[-1], Mutation(forward=lambda _subject, inputs: self.made[self.which].forward(inputs))
         )
 
 
@@ -104,7 +104,7 @@ def test_another_models_noise_is_measured_where_its_unit_does_not_explain_it(
         output = subject.forward(inputs)
         return replace(output, logits=output.logits * (1 + factor))
 
-    assert judge("state.interleaved", adapter=broken(Breaks(forward=nudged))).verdict is verdict
+    assert judge("state.interleaved", adapter=broken(Mutation(forward=nudged))).verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_bystander_that_a_hook_reaches_is_named(
                         stack.enter_context(made[reached].hooks.hooked(forward, backward))
                     yield
 
-            return MutantSubject(made[mine], Breaks(parts={"hooks": replacing(hooked=attach)}))
+            return MutantSubject(made[mine], Mutation(parts={"hooks": replacing(hooked=attach)}))
 
     found = judge("state.hooks", adapter=Reaching(bridge), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
@@ -143,7 +143,7 @@ def test_the_bystander_that_a_hook_reaches_is_named(
 # --- copies ----------------------------------------------------------------------------------------------------------
 
 
-def copying(change: Callable[[Subject, Subject], Any]) -> Breaks:
+def copying(change: Callable[[Subject, Subject], Any]) -> Mutation:
     """A copy that something was done to, beside the original."""
 
     def broken(subject: Subject, modes: Any) -> Any:
@@ -153,7 +153,7 @@ def copying(change: Callable[[Subject, Subject], Any]) -> Breaks:
 
         return replacing(copy=copied)(subject, modes)
 
-    return Breaks(parts={"modes": broken})
+    return Mutation(parts={"modes": broken})
 
 
 def test_a_copy_that_is_off_by_a_bit_is_found(judge: Judge, broken: Broken) -> None:
@@ -183,7 +183,7 @@ def test_the_memory_that_a_copy_shares_is_named(judge: Judge, broken: Broken) ->
     ],
 )
 def test_what_is_shared_outside_of_the_weights_is_found(judge: Judge, broken: Broken, follows: str, place: str) -> None:
-    def listening(_model: nn.Module) -> Breaks:
+    def listening(_model: nn.Module) -> Mutation:
         heard: list[Subject] = []
 
         def total(subject: Any) -> Tensor:
@@ -208,7 +208,7 @@ def test_what_is_shared_outside_of_the_weights_is_found(judge: Judge, broken: Br
                 output = subject.forward(inputs)
                 return replace(output, logits=output.logits + (total(original) - before))
 
-            return MutantSubject(made, Breaks(forward=follow))
+            return MutantSubject(made, Mutation(forward=follow))
 
         return replace(copying(listen), forward=forward)
 
@@ -217,7 +217,7 @@ def test_what_is_shared_outside_of_the_weights_is_found(judge: Judge, broken: Br
 
 
 def test_weights_that_are_not_what_it_computes_with_prove_nothing(judge: Judge, broken: Broken) -> None:
-    breaks = Breaks(
+    breaks = Mutation(
         parts={
             "modes": replacing(
                 state_dict=lambda modes: {name: one.clone() for name, one in modes.state_dict().items()}
@@ -235,9 +235,9 @@ def test_weights_that_are_not_what_it_computes_with_prove_nothing(judge: Judge, 
 def test_weights_are_left_as_they_were(judge: Judge, broken: Broken) -> None:
     kept: list[tuple[nn.Module, dict[str, Tensor]]] = []
 
-    def remember(model: nn.Module) -> Breaks:
+    def remember(model: nn.Module) -> Mutation:
         kept.append((model, {name: one.clone() for name, one in model.state_dict().items()}))
-        return Breaks()
+        return Mutation()
 
     assert judge("state.copy_weights", adapter=broken(remember), depth="thorough").verdict is Verdict.PASS
     assert len(kept) > 1
@@ -251,7 +251,7 @@ def test_a_hook_of_a_copy_that_runs_in_the_original_is_found(judge: Judge, broke
             with hooks.hooked(forward, backward), original.hooks.hooked(forward, backward):
                 yield
 
-        return MutantSubject(made, Breaks(parts={"hooks": replacing(hooked=hooked)}))
+        return MutantSubject(made, Mutation(parts={"hooks": replacing(hooked=hooked)}))
 
     found = judge("state.copy_hooks", adapter=broken(copying(reach)), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, "hooks on a copy, the original beside it")
@@ -260,8 +260,8 @@ def test_a_hook_of_a_copy_that_runs_in_the_original_is_found(judge: Judge, broke
 # --- state dicts, casts and modes ------------------------------------------------------------------------------------
 
 
-def modes(**methods: Callable[..., Any]) -> Breaks:
-    return Breaks(parts={"modes": replacing(**methods)})
+def modes(**methods: Callable[..., Any]) -> Mutation:
+    return Mutation(parts={"modes": replacing(**methods)})
 
 
 @pytest.mark.parametrize("lost", ["ln_final.original.bias", "blocks.1.attn.qkv.original.bias"])
@@ -299,7 +299,7 @@ def test_a_component_that_shows_old_weights_is_found(judge: Judge, broken: Broke
 
         return replacing(modules=modules)(_subject, components)
 
-    found = judge("state.state_dict", adapter=broken(Breaks(parts={"components": stale})))
+    found = judge("state.state_dict", adapter=broken(Mutation(parts={"components": stale})))
     assert (found.verdict, found.where) == (
         Verdict.FAIL,
         "another model's state loaded: unembed: original.weight",
@@ -338,12 +338,12 @@ def test_a_float32_model_that_is_wrong_when_it_is_built_so_is_told_elsewhere(jud
             return output
         return replace(output, logits=output.logits.bfloat16().float())
 
-    found = judge("state.to", adapter=broken(Breaks(forward=rough)))
+    found = judge("state.to", adapter=broken(Mutation(forward=rough)))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float32")
 
 
 def test_a_dtype_that_a_built_model_shows_too_is_not_the_casts(judge: Judge, broken: Broken) -> None:
-    double = Breaks(shows={"attn.hook_pattern": lambda value: value.double()})
+    double = Mutation(shows={"attn.hook_pattern": lambda value: value.double()})
     assert judge("state.to", adapter=broken(double)).verdict is Verdict.PASS
 
 
@@ -352,23 +352,23 @@ def test_a_dropout_that_stays_on_is_found(judge: Judge, broken: Broken) -> None:
         subject.modes.train(mode)  # type: ignore[attr-defined]
         subject.components.modules()["blocks.1"].train(True)  # type: ignore[attr-defined]
 
-    found = judge("state.eval", adapter=broken(Breaks(train=train)))
+    found = judge("state.eval", adapter=broken(Mutation(train=train)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "after training mode")
 
 
 # --- what is left ----------------------------------------------------------------------------------------------------
 
 
-def in_forward(condition: Callable[[Inputs], bool], change: Callable[[Any], None]) -> Callable[[nn.Module], Breaks]:
+def in_forward(condition: Callable[[Inputs], bool], change: Callable[[Any], None]) -> Callable[[nn.Module], Mutation]:
     """Something is done to the model in some forwards."""
 
-    def breaks(model: nn.Module) -> Breaks:
+    def breaks(model: nn.Module) -> Mutation:
         def forward(subject: Subject, inputs: Inputs) -> Output:
             if condition(inputs):
                 change(model)
             return subject.forward(inputs)
 
-        return Breaks(forward=forward)
+        return Mutation(forward=forward)
 
     return breaks
 
@@ -471,7 +471,7 @@ def test_a_hook_for_all_modules_that_stays_is_found(judge: Judge, broken: Broken
         left.append(torch_module.register_module_forward_hook(lambda *_: None))
 
     try:
-        found = judge("state.memory", adapter=broken(Breaks(close=leave)), depth="thorough")
+        found = judge("state.memory", adapter=broken(Mutation(close=leave)), depth="thorough")
     finally:
         for handle in left:
             handle.remove()

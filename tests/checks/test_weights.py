@@ -13,7 +13,7 @@ from one_check import AmongAll, Broken, Judge
 from torch import Tensor
 
 from verifier import checks
-from verifier.faults.mutants import Breaks, MutantSubject, replacing
+from verifier.faults.mutants import MutantSubject, Mutation, replacing
 from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "weights"]
@@ -23,12 +23,12 @@ UNBIASED = KINDS["one-norm-own-keys-rope"]
 ALIBI = KINDS["sequential-own-keys-alibi"]
 
 
-def reading(change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Breaks:
+def reading(change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Mutation:
     """Wrong in what is read of the canonical weights."""
-    return Breaks(parts={"weights": replacing(canonical=lambda right: change(dict(right.canonical())))})
+    return Mutation(parts={"weights": replacing(canonical=lambda right: change(dict(right.canonical())))})
 
 
-def one(name: str, change: Callable[[Tensor], Any]) -> Breaks:
+def one(name: str, change: Callable[[Tensor], Any]) -> Mutation:
     """Wrong in one weight."""
     return reading(lambda weights: {**weights, name: change(weights[name])})
 
@@ -58,7 +58,7 @@ def test_a_model_without_layers_has_all_but_attention(among_all: AmongAll, check
 # --- names and shapes ------------------------------------------------------------------------------------------------
 
 
-def without(name: str) -> Breaks:
+def without(name: str) -> Mutation:
     return reading(lambda weights: {key: weight for key, weight in weights.items() if key != name})
 
 
@@ -88,7 +88,7 @@ def without(name: str) -> Breaks:
     ids=["missing", "none", "no-tensor", "meta", "nan", "made-up-matrix", "made-up-bias"],
 )
 def test_what_cannot_be_read_under_its_name_is_found(
-    judge: Judge, broken: Broken, breaks: Breaks, where: str, said: str
+    judge: Judge, broken: Broken, breaks: Mutation, where: str, said: str
 ) -> None:
     found = judge("weights.names", adapter=broken(breaks))
     assert (found.verdict, found.where) == (Verdict.FAIL, where)
@@ -158,7 +158,7 @@ def test_a_wrong_split_is_told_by_the_split(judge: Judge, broken: Broken) -> Non
         return replace(right.split(layer), q=Rows(right.split(layer).q))
 
     adapter = broken(
-        Breaks(
+        Mutation(
             parts={
                 "weights": replacing(
                     split=exchanged,
@@ -218,8 +218,8 @@ def test_weights_that_are_cast_in_a_working_dtype_are_found(judge: Judge, broken
 # --- the way back, and writing ---------------------------------------------------------------------------------------
 
 
-def restoring(change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> Breaks:
-    return Breaks(parts={"restore": lambda _subject, right: lambda given: change(right(given))})
+def restoring(change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> Mutation:
+    return Mutation(parts={"restore": lambda _subject, right: lambda given: change(right(given))})
 
 
 NORM = "transformer.ln_f.weight"
@@ -259,7 +259,7 @@ def test_a_way_back_that_knows_only_its_own_weights_is_found(judge: Judge, broke
 
 
 def test_a_weight_that_acts_and_is_not_read_back_is_found(judge: Judge, broken: Broken) -> None:
-    def breaks(model: Any) -> Breaks:
+    def breaks(model: Any) -> Mutation:
         norm = model.transformer.ln_f.weight
         shown = norm.detach().clone()
         return reading(lambda weights: {**weights, "ln_final.w": _Writing(shown, norm)})
@@ -291,7 +291,7 @@ class _Writing(Tensor):
 
 
 def test_writing_into_the_models_own_memory_is_no_fault(judge: Judge, broken: Broken) -> None:
-    def breaks(model: Any) -> Breaks:
+    def breaks(model: Any) -> Mutation:
         norm = model.transformer.ln_f.weight
         return reading(lambda weights: {**weights, "ln_final.w": norm})
 
@@ -302,7 +302,7 @@ def test_writing_into_the_models_own_memory_is_no_fault(judge: Judge, broken: Br
 def test_the_weights_are_left_as_they_were_found(judge: Judge, broken: Broken) -> None:
     kept: list[Any] = []
 
-    def breaks(model: Any) -> Breaks:
+    def breaks(model: Any) -> Mutation:
         kept.append((model.transformer.ln_f.weight, model.transformer.ln_f.weight.detach().clone()))
         return reading(lambda weights: {**weights, "ln_final.w": kept[0][0]})
 
@@ -313,8 +313,8 @@ def test_the_weights_are_left_as_they_were_found(judge: Judge, broken: Broken) -
 # --- processings -----------------------------------------------------------------------------------------------------
 
 
-def processing(apply: Callable[..., Any], **more: Any) -> Breaks:
-    return Breaks(parts={"processings": replacing(apply=apply, **more)})
+def processing(apply: Callable[..., Any], **more: Any) -> Mutation:
+    return Mutation(parts={"processings": replacing(apply=apply, **more)})
 
 
 def louder(right: Any, names: set[str], *, only: str | None = None) -> Any:
@@ -325,7 +325,7 @@ def louder(right: Any, names: set[str], *, only: str | None = None) -> Any:
         return replace(output, logits=output.logits * 1.001)
 
     subject = right.apply(names)
-    return MutantSubject(subject, Breaks(forward=forward)) if only is None or only in names else subject
+    return MutantSubject(subject, Mutation(forward=forward)) if only is None or only in names else subject
 
 
 def test_the_processing_that_breaks_its_promise_is_named(judge: Judge, broken: Broken) -> None:
@@ -340,7 +340,7 @@ def test_only_what_is_promised_is_looked_at(judge: Judge, broken: Broken) -> Non
             output = subject.forward(inputs)
             return replace(output, logits=output.logits + 3.0)
 
-        return MutantSubject(right.apply(names), Breaks(forward=forward))
+        return MutantSubject(right.apply(names), Mutation(forward=forward))
 
     softly = processing(shifted, promises=lambda right: {"centre_unembed": right.promises()["centre_unembed"]})
     assert judge("weights.processings", adapter=broken(softly)).verdict is Verdict.PASS
@@ -393,7 +393,7 @@ def test_a_point_that_a_processed_model_lacks_is_found(judge: Judge, broken: Bro
         quiet = lambda right, forward, backward: right.hooked(  # noqa: E731
             {name: edit for name, edit in forward.items() if not name.endswith("hook_z")}, backward
         )
-        return MutantSubject(right.apply(names), Breaks(parts={"hooks": replacing(hooked=quiet)}))
+        return MutantSubject(right.apply(names), Mutation(parts={"hooks": replacing(hooked=quiet)}))
 
     found = judge("weights.processed_points", adapter=broken(processing(silent)), depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, "fold_norms: blocks.0.attn.hook_z")
@@ -401,7 +401,7 @@ def test_a_point_that_a_processed_model_lacks_is_found(judge: Judge, broken: Bro
 
 
 def test_logits_that_differ_already_are_not_told_again(judge: Judge, broken: Broken) -> None:
-    adapter = broken(Breaks(edits={"hook_embed": lambda value: value * 2}))
+    adapter = broken(Mutation(edits={"hook_embed": lambda value: value * 2}))
     for check in ("weights.processings", "weights.unprocessed"):
         found = judge(check, adapter=adapter, depth="thorough")
         assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.logits"), check

@@ -16,8 +16,8 @@ from verifier.commands import selftest as command
 from verifier.errors import ExitStatus
 from verifier.families.falcon import FalconFamily
 from verifier.faults import selftest
-from verifier.faults.mutants import Breaks, Delegate, Fault, Plant, in_adapter
-from verifier.faults.selftest import MOST_REFUSED, MOST_VALID, Kill, trials
+from verifier.faults.mutants import Delegate, Fault, Mutation, Plant, in_adapter
+from verifier.faults.selftest import MOST_REFUSED, MOST_VALID, MutantResult, trials
 from verifier.judging.outcome import NotApplicable, Outcome, Verdict
 
 FALCON = family.load("falcon")
@@ -27,13 +27,13 @@ RAISING = {fault.name for fault in FAULTS if fault.raises}
 
 
 @pytest.fixture(scope="module")
-def kills() -> Mapping[tuple[str, str], Kill]:
+def kills() -> Mapping[tuple[str, str], MutantResult]:
     """The whole self-test, run once."""
     return {(kill.fault, kill.check): kill for kill in selftest.run("falcon", "bridge")}
 
 
 @pytest.mark.parametrize(("fault", "check"), PAIRS, ids=lambda name: name)
-def test_a_planted_fault_is_caught(kills: Mapping[tuple[str, str], Kill], fault: str, check: str) -> None:
+def test_a_planted_fault_is_caught(kills: Mapping[tuple[str, str], MutantResult], fault: str, check: str) -> None:
     kill = kills[fault, check]
     assert kill.unable is None, kill.unable
     assert kill.outcome is not None, f"{check} does not see it: {kill.what}; tried on {kill.tried} cases"
@@ -42,7 +42,7 @@ def test_a_planted_fault_is_caught(kills: Mapping[tuple[str, str], Kill], fault:
 
 @pytest.mark.parametrize(("fault", "check"), PAIRS, ids=lambda name: name)
 def test_it_is_caught_as_a_difference_and_not_by_accident(
-    kills: Mapping[tuple[str, str], Kill], fault: str, check: str
+    kills: Mapping[tuple[str, str], MutantResult], fault: str, check: str
 ) -> None:
     outcome = kills[fault, check].outcome
     assert outcome is not None
@@ -50,7 +50,7 @@ def test_it_is_caught_as_a_difference_and_not_by_accident(
     assert outcome.verdict in wanted, f"{outcome.message}\n{outcome.detail}"
 
 
-def test_every_pair_is_tried_and_no_other(kills: Mapping[tuple[str, str], Kill]) -> None:
+def test_every_pair_is_tried_and_no_other(kills: Mapping[tuple[str, str], MutantResult]) -> None:
     assert list(kills) == PAIRS
 
 
@@ -81,7 +81,7 @@ def test_a_check_that_no_fault_is_for_is_a_survivor(monkeypatch: pytest.MonkeyPa
     assert all(kill.survived for kill in found)
 
 
-def planted(monkeypatch: pytest.MonkeyPatch, adapter: str = "bridge", **of: Any) -> Kill:
+def planted(monkeypatch: pytest.MonkeyPatch, adapter: str = "bridge", **of: Any) -> MutantResult:
     """What becomes of this fault alone under its one check."""
     fault = Fault(**{"name": "planted", "what": "something is wrong", "caught_by": ["qkv.heads"], **of})
     monkeypatch.setattr(faults, "of", lambda _family: (fault,))
@@ -89,7 +89,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, adapter: str = "bridge", **of: Any)
 
 
 def breaks(split: Callable[..., Any]) -> Plant:
-    return in_adapter(Breaks(split=split))
+    return in_adapter(Mutation(split=split))
 
 
 def raises(*_: Any) -> Any:
@@ -161,18 +161,22 @@ class BareSubject:
     ("kill", "status"),
     [
         ([], ExitStatus.INCONCLUSIVE),
-        ([Kill(fault="a", what="…", check="qkv.rows", tried=3)], ExitStatus.INCONCLUSIVE),
+        ([MutantResult(fault="a", what="…", check="qkv.rows", tried=3)], ExitStatus.INCONCLUSIVE),
         (
-            [Kill(fault="a", what="…", check="qkv.rows", outcome=Outcome(check="qkv.rows", verdict=Verdict.FAIL))],
+            [
+                MutantResult(
+                    fault="a", what="…", check="qkv.rows", outcome=Outcome(check="qkv.rows", verdict=Verdict.FAIL)
+                )
+            ],
             ExitStatus.CONFORMS,
         ),
-        ([Kill(fault="a", what="…", check="qkv.rows", unable="no weights")], ExitStatus.CONFORMS),
+        ([MutantResult(fault="a", what="…", check="qkv.rows", unable="no weights")], ExitStatus.CONFORMS),
     ],
     ids=["nothing", "survived", "caught", "unable"],
 )
 @pytest.mark.usefixtures("capsys")
 def test_a_survivor_makes_it_inconclusive(
-    monkeypatch: pytest.MonkeyPatch, kill: list[Kill], status: ExitStatus
+    monkeypatch: pytest.MonkeyPatch, kill: list[MutantResult], status: ExitStatus
 ) -> None:
     monkeypatch.setattr(selftest, "run", lambda *_, **__: iter(kill))
     assert command.selftest("falcon", "bridge", 0) is status

@@ -17,7 +17,7 @@ from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
 from verifier.checks import Check, check
 from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
-from verifier.faults.mutants import Breaks, Delegate, MutantSubject
+from verifier.faults.mutants import Delegate, MutantSubject, Mutation
 from verifier.judging.outcome import Finding, NotApplicable, Outcome, Verdict
 from verifier.observing.case import Case
 from verifier.reference import models
@@ -242,7 +242,7 @@ def test_what_rests_on_padded_logits_that_differ_has_them_looked_at(falcon: Falc
 
     class Masking(Delegate):
         def wrap(self, model: nn.Module) -> Subject:
-            return Wrong(self.original.wrap(model), Breaks())
+            return Wrong(self.original.wrap(model), Mutation())
 
     found = {one.check: one for one in run_case(SPEC, falcon, Masking(bridge), checks.select(("cache.padding",)))}
     assert found["cache.padding"].message == "blocked by forward.left_padding"
@@ -338,7 +338,7 @@ class Excuses(Wraps):
 
 class ExcusesLater(Wraps):
     def wrap(self, model: nn.Module) -> Subject:
-        return Excusing(super().wrap(model), Breaks())
+        return Excusing(super().wrap(model), Mutation())
 
 
 class Excusing(MutantSubject):
@@ -389,7 +389,7 @@ def test_a_subject_that_writes_into_its_inputs_cannot_bend_the_truth(falcon: Fal
 
     class Adapts(Wraps):
         def wrap(self, model: nn.Module) -> Subject:
-            return Writes(super().wrap(model), Breaks())
+            return Writes(super().wrap(model), Mutation())
 
     found = {name: one.verdict for name, one in outcomes(falcon, Adapts()).items()}
     assert found["forward.inputs_embeds"] is Verdict.FAIL

@@ -10,7 +10,7 @@ from made_records import outcome, rows_fail, specs
 
 from verifier import cli
 from verifier.analysis.view import view_record
-from verifier.faults.selftest import Kill
+from verifier.faults.selftest import MutantResult
 from verifier.judging.outcome import Verdict
 from verifier.report import html, kills, markdown
 
@@ -47,9 +47,11 @@ def record(make):
 def _kills():
     caught = outcome("qkv.rows", Verdict.FAIL, measured=0.5, bound=1e-14)
     return [
-        Kill(fault="no bias", what="the bias is left out", check="qkv.rows", outcome=caught, case=specs()[0]),
-        Kill(fault="wrong rows", what="rows are swapped", check="qkv.rows", tried=3),
-        Kill(fault="no cache", what="the cache is stale", check="cache.decoding", unable="the adapter offers none"),
+        MutantResult(fault="no bias", what="the bias is left out", check="qkv.rows", outcome=caught, case=specs()[0]),
+        MutantResult(fault="wrong rows", what="rows are swapped", check="qkv.rows", tried=3),
+        MutantResult(
+            fault="no cache", what="the cache is stale", check="cache.decoding", unable="the adapter offers none"
+        ),
     ]
 
 

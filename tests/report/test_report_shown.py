@@ -14,7 +14,7 @@ from verifier import family
 from verifier.analysis.summary import summarise
 from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady
-from verifier.faults.selftest import Kill
+from verifier.faults.selftest import MutantResult
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
@@ -123,9 +123,9 @@ def test_the_kill_table_of_a_log_is_a_line_a_row(capsys):
     other = CaseSpec(family="falcon", config={**plain.config, "bias": True})
     caught = outcome("qkv.rows", Verdict.FAIL, where="a place with a name that is rather long " * 4)
     found = [
-        Kill(fault="one", what="x", check="qkv.rows", outcome=caught, case=other),
-        Kill(fault="two", what="y", check="qkv.rows", outcome=caught, case=plain),
-        Kill(fault="three", what="z", check="qkv.rows", tried=3),
+        MutantResult(fault="one", what="x", check="qkv.rows", outcome=caught, case=other),
+        MutantResult(fault="two", what="y", check="qkv.rows", outcome=caught, case=plain),
+        MutantResult(fault="three", what="z", check="qkv.rows", tried=3),
     ]
     kills.show(found, "falcon", "mine")
     _, _, one, two, three, _ = capsys.readouterr().out.splitlines()

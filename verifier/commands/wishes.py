@@ -82,7 +82,7 @@ def asked_for(family: str, adapter: object, wishes: Wishes, *, what: str) -> Ask
     catalogue.require_known(globs)
     if adapter is None:
         adapter = configuration.read(Path.cwd()).adapter
-    reference = adapter if isinstance(adapter, str) else adapters.here(adapter)
+    reference = adapter if isinstance(adapter, str) else adapters.register_instance(adapter)
     is_object, isolation = not isinstance(adapter, str), wishes.get("isolation")
     if is_object and isolation:
         raise UsageError("an adapter object runs in this process; name it as 'module:object' to have it isolated")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier.faults.mutants import Breaks, Fault, in_adapter
+from verifier.faults.mutants import Fault, Mutation, in_adapter
 from verifier.judging.outcome import NotApplicable
 
 
@@ -26,7 +26,7 @@ def exact_slopes(n_heads: int) -> Tensor:
     return torch.tensor(series(whole, whole, 1) + series(2 * whole, n_heads - whole, 2), dtype=torch.float64)
 
 
-def _alibi_unrounded(model: Any) -> Breaks:
+def _alibi_unrounded(model: Any) -> Mutation:
     if not model.config.alibi:
         raise NotApplicable("there is no ALiBi")
     from transformers.models.falcon.modeling_falcon import build_alibi_tensor
@@ -40,7 +40,7 @@ def _alibi_unrounded(model: Any) -> Breaks:
         exact = (exact_slopes(n_heads)[:, None] * torch.arange(keys)).to(scores.dtype)
         return scores + ((exact - rounded) / math.sqrt(d_head))[:, :, None]
 
-    return Breaks(edits={"attn.hook_attn_scores": edit})
+    return Mutation(edits={"attn.hook_attn_scores": edit})
 
 
 @torch.no_grad()
@@ -75,12 +75,12 @@ def _other_theta(model: Any) -> None:
     rotary.original_inv_freq = rotary.inv_freq
 
 
-def _only_together(model: Any) -> Breaks:
+def _only_together(model: Any) -> Mutation:
     """Right for every flag, and wrong where three of them meet: the attention's output lacks its bias."""
     config = model.config
     if not (config.alibi and config.bias and not config.multi_query and not config.new_decoder_architecture):
         raise NotApplicable("its flags are others")
-    return Breaks(model=_attention_bias_lost)
+    return Mutation(model=_attention_bias_lost)
 
 
 @torch.no_grad()
@@ -105,24 +105,24 @@ FAULTS = (
         name="norms-swapped",
         what="the norms of attention and MLP are taken for each other",
         caught_by=["forward.logits"],
-        plant=in_adapter(Breaks(model=_swap_norms)),
+        plant=in_adapter(Mutation(model=_swap_norms)),
     ),
     Fault(
         name="gelu-approximated",
         what="the tanh form of gelu for the exact one",
         caught_by=["forward.logits"],
-        plant=in_adapter(Breaks(model=_other_activation)),
+        plant=in_adapter(Mutation(model=_other_activation)),
     ),
     Fault(
         name="epsilon-wrong",
         what="the layer norms' epsilon is ten times as large",
         caught_by=["forward.logits"],
-        plant=in_adapter(Breaks(model=_other_epsilon)),
+        plant=in_adapter(Mutation(model=_other_epsilon)),
     ),
     Fault(
         name="theta-wrong",
         what="rotary frequencies of another base",
         caught_by=["forward.logits", "forward.position_ids"],
-        plant=in_adapter(Breaks(model=_other_theta)),
+        plant=in_adapter(Mutation(model=_other_theta)),
     ),
 )

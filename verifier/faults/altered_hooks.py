@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from verifier.adapter import Edit, HookInfo
-from verifier.faults.mutants import Breaks, Delegate
+from verifier.faults.mutants import Delegate, Mutation
 
 EditChange = Callable[[str, Edit], Edit]
 
@@ -76,10 +76,10 @@ def _both(first: Edit, second: Edit) -> Edit:
     return act
 
 
-def altered(**how: Any) -> Breaks:
+def altered(**how: Any) -> Mutation:
     """A subject with these wrong hooks (`Alteration`)."""
     alteration = Alteration(**how)
-    return Breaks(parts={"hooks": lambda _subject, hooks: _Altered(hooks, alteration)})
+    return Mutation(parts={"hooks": lambda _subject, hooks: _Altered(hooks, alteration)})
 
 
 def at(end: str, change: Callable[[Edit], Edit]) -> EditChange:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, Output, Subject
 from verifier.faults.altered_hooks import altered, at, shown_as
-from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, replacing
+from verifier.faults.mutants import SLIGHTLY, Fault, Mutation, in_adapter, replacing
 
 
 class _Gradient(torch.autograd.Function):
@@ -80,17 +80,17 @@ def _only_read(edit: Edit) -> Edit:
     return act
 
 
-def _hooked_forward_needed() -> Breaks:
+def _hooked_forward_needed() -> Mutation:
     """A backward hook is attached only where a hook of values is."""
 
     def hooked(hooks: Any, forward: Any, backward: Any) -> Any:
         return hooks.hooked(forward, {name: edit for name, edit in backward.items() if name in forward})
 
-    return Breaks(parts={"hooks": replacing(hooked=hooked)})
+    return Mutation(parts={"hooks": replacing(hooked=hooked)})
 
 
-def _in_checkpointing(breaks: Callable[[Callable[[], bool]], Breaks]) -> Breaks:
-    """Breaks that are told, by a function, whether the subject checkpoints now."""
+def _in_checkpointing(breaks: Callable[[Callable[[], bool]], Mutation]) -> Mutation:
+    """Mutation that are told, by a function, whether the subject checkpoints now."""
     on = {"checkpointing": False}
 
     def checkpointing(modes: Any, enabled: bool) -> None:
@@ -101,10 +101,10 @@ def _in_checkpointing(breaks: Callable[[Callable[[], bool]], Breaks]) -> Breaks:
     return replace(made, parts={**made.parts, "modes": replacing(checkpointing=checkpointing)})
 
 
-def _checkpoints_wrongly(now: Callable[[], bool]) -> Breaks:
+def _checkpoints_wrongly(now: Callable[[], bool]) -> Mutation:
     """Where it checkpoints, what is recomputed has another gradient."""
     act = _with_gradient(lambda gradient: gradient * 2 if now() else gradient)
-    return Breaks(edits={"mlp.hook_pre": act})
+    return Mutation(edits={"mlp.hook_pre": act})
 
 
 def _past_the_edit(edit: Edit, while_: Callable[[], bool] = lambda: True) -> Edit:
@@ -117,7 +117,7 @@ def _past_the_edit(edit: Edit, while_: Callable[[], bool] = lambda: True) -> Edi
     return act
 
 
-def _checkpoints_forget_edits(now: Callable[[], bool]) -> Breaks:
+def _checkpoints_forget_edits(now: Callable[[], bool]) -> Mutation:
     """Where it checkpoints, an edit is made once and not when the block is computed again."""
     return altered(forward=lambda _, edit: _past_the_edit(edit, now))
 
@@ -127,17 +127,17 @@ def _only_reads_beside_edits(hooked: Callable[..., Any], forward: Any, backward:
     return hooked(forward, {name: _only_read(edit) if name in forward else edit for name, edit in backward.items()})
 
 
-def _none_in(*dtypes: torch.dtype) -> Breaks:
+def _none_in(*dtypes: torch.dtype) -> Mutation:
     """In models of these dtypes no weight has a gradient."""
 
     def gradients(weights: Any) -> Any:
         found = weights.gradients()
         return {} if any(one.dtype in dtypes for one in found.values()) else found
 
-    return Breaks(parts={"weights": replacing(gradients=gradients)})
+    return Mutation(parts={"weights": replacing(gradients=gradients)})
 
 
-def _weights_of_hooked() -> Breaks:
+def _weights_of_hooked() -> Mutation:
     """With hooks in place a weight's gradient is that of a copy."""
 
     def forward(name: str, edit: Edit) -> Edit:
@@ -155,14 +155,14 @@ def _cut_under_gradients(subject: Subject, inputs: Inputs) -> Output:
     return output if not torch.is_grad_enabled() else replace(output, logits=_with_gradient(_scaled)(output.logits))
 
 
-def _rounded(coarse: torch.dtype, only_in: torch.dtype) -> Breaks:
+def _rounded(coarse: torch.dtype, only_in: torch.dtype) -> Mutation:
     """Gradients go through a coarser dtype, in models of one dtype."""
 
     def change(gradient: Tensor) -> Tensor:
         return gradient.to(coarse).to(gradient.dtype) if gradient.dtype == only_in else gradient
 
     points = ("hook_resid_pre", "hook_normalized", "hook_q", "hook_k", "hook_v", "hook_z", "hook_pre", "hook_post")
-    return Breaks(edits=dict.fromkeys((*points, "hook_attn_out", "hook_mlp_out"), _with_gradient(change)))
+    return Mutation(edits=dict.fromkeys((*points, "hook_attn_out", "hook_mlp_out"), _with_gradient(change)))
 
 
 def _cut_off_embeds(subject: Subject, inputs: Inputs) -> Output:
@@ -170,7 +170,7 @@ def _cut_off_embeds(subject: Subject, inputs: Inputs) -> Output:
     return subject.forward(inputs if embeds is None else replace(inputs, inputs_embeds=embeds.detach()))
 
 
-def _counts_forwards() -> Breaks:
+def _counts_forwards() -> Mutation:
     seen = {"forwards": 0}
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -192,7 +192,7 @@ FAULTS: tuple[Fault, ...] = (
         name="gradient-detached",
         what="the MLP's hidden units are cut off from the graph",
         caught_by=["backward.hooks", "backward.parameters", "backward.gradcheck"],
-        plant=in_adapter(Breaks(edits={"mlp.hook_post": lambda value: value.detach()})),
+        plant=in_adapter(Mutation(edits={"mlp.hook_post": lambda value: value.detach()})),
     ),
     Fault(
         name="gradient-doubled",
@@ -240,7 +240,7 @@ FAULTS: tuple[Fault, ...] = (
         name="weight-gradient-scaled",
         what="with gradients enabled the logits' own gradient is slightly scaled",
         caught_by=["backward.parameters", "backward.gradcheck"],
-        plant=in_adapter(Breaks(forward=_cut_under_gradients)),
+        plant=in_adapter(Mutation(forward=_cut_under_gradients)),
     ),
     Fault(
         name="weight-gradient-of-hooked",
@@ -306,7 +306,7 @@ FAULTS: tuple[Fault, ...] = (
         name="gradient-not-to-embeddings",
         what="embeddings in the place of tokens are cut out of the graph",
         caught_by=["backward.inputs_embeds"],
-        plant=in_adapter(Breaks(forward=_cut_off_embeds)),
+        plant=in_adapter(Mutation(forward=_cut_off_embeds)),
     ),
     Fault(
         name="gradient-of-the-newest-forward",

@@ -11,7 +11,7 @@ from torch import nn
 
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output
 from verifier.family import Family
-from verifier.faults.mutants import Breaks, Delegate, Fault, in_adapter
+from verifier.faults.mutants import Delegate, Fault, Mutation, in_adapter
 from verifier.judging.outcome import NotApplicable
 
 
@@ -55,7 +55,7 @@ def _accepts_anything(adapter: Adapter, model: nn.Module) -> Any:
         return _Anything()
 
 
-def _patches_class(model: nn.Module) -> Breaks:
+def _patches_class(model: nn.Module) -> Mutation:
     patched = type(model)
     patched.patched_by_adapter = True  # type: ignore[attr-defined]
 
@@ -63,7 +63,7 @@ def _patches_class(model: nn.Module) -> Breaks:
         if "patched_by_adapter" in vars(patched):
             del patched.patched_by_adapter  # type: ignore[attr-defined]
 
-    return Breaks(close=undo)
+    return Mutation(close=undo)
 
 
 def _patches_forward(model: nn.Module) -> None:
@@ -141,7 +141,7 @@ FAULTS = (
         name="forward-raises",
         what="the wrapped model cannot run",
         caught_by=["build.forward"],
-        plant=in_adapter(Breaks(forward=lambda _subject, _inputs: _raise(IndexError("head")))),
+        plant=in_adapter(Mutation(forward=lambda _subject, _inputs: _raise(IndexError("head")))),
         raises=True,
     ),
     Fault(
@@ -160,61 +160,61 @@ FAULTS = (
         name="forward-patched",
         what="a forward is patched in silence",
         caught_by=["build.changes"],
-        plant=in_adapter(Breaks(model=_patches_forward)),
+        plant=in_adapter(Mutation(model=_patches_forward)),
     ),
     Fault(
         name="parameter-frozen",
         what="a parameter no longer takes a gradient, in silence",
         caught_by=["build.changes"],
-        plant=in_adapter(Breaks(model=_freezes)),
+        plant=in_adapter(Mutation(model=_freezes)),
     ),
     Fault(
         name="evaluated",
         what="a model that is being trained is put into evaluation mode, in silence",
         caught_by=["build.changes"],
-        plant=in_adapter(Breaks(model=_evaluates)),
+        plant=in_adapter(Mutation(model=_evaluates)),
     ),
     Fault(
         name="thawed",
         what="frozen parameters take gradients again, in silence",
         caught_by=["build.changes"],
-        plant=in_adapter(Breaks(model=_thaws)),
+        plant=in_adapter(Mutation(model=_thaws)),
     ),
     Fault(
         name="hook-left",
         what="a module hook is left on HF's model, in silence",
         caught_by=["build.changes"],
-        plant=in_adapter(Breaks(model=_leaves_hook)),
+        plant=in_adapter(Mutation(model=_leaves_hook)),
     ),
     Fault(
         name="config-edited",
         what="the caller's config is written into",
         caught_by=["build.config", "build.changes"],
-        plant=in_adapter(Breaks(model=_edits_config)),
+        plant=in_adapter(Mutation(model=_edits_config)),
     ),
     Fault(
         name="close-raises",
         what="a subject cannot be closed",
         caught_by=["build.close"],
-        plant=in_adapter(Breaks(close=lambda: _raise(RuntimeError("still in use")))),
+        plant=in_adapter(Mutation(close=lambda: _raise(RuntimeError("still in use")))),
         raises=True,
     ),
     Fault(
         name="parameters-unreachable",
         what="the final norm is in no component",
         caught_by=["build.parameters"],
-        plant=in_adapter(Breaks(modules=_without("ln_final"))),
+        plant=in_adapter(Mutation(modules=_without("ln_final"))),
     ),
     Fault(
         name="components-exchanged",
         what="the final norm is found under the name of the first block's",
         caught_by=["build.parameters"],
-        plant=in_adapter(Breaks(modules=_exchanged("ln_final", "blocks.0.ln1"))),
+        plant=in_adapter(Mutation(modules=_exchanged("ln_final", "blocks.0.ln1"))),
     ),
     Fault(
         name="untied",
         what="the unembedding is a copy of what HF ties to the embedding",
         caught_by=["build.tied"],
-        plant=in_adapter(Breaks(modules=_copied_unembedding)),
+        plant=in_adapter(Mutation(modules=_copied_unembedding)),
     ),
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Inputs, Output, Subject
-from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, in_eight_bits, replacing
+from verifier.faults.mutants import SLIGHTLY, Fault, Mutation, in_adapter, in_eight_bits, replacing
 
 REMEMBERED = 3  # positions that the forgetful mutant keeps
 FAR = 64  # and those of one that is right about shorter texts
@@ -25,12 +25,12 @@ def _coarse_with_cache(subject: Subject, inputs: Inputs) -> Output:
     return output if inputs.cache is None else replace(output, logits=in_eight_bits(output.logits))
 
 
-def _with_cache(change: Callable[[Inputs], Inputs]) -> Breaks:
+def _with_cache(change: Callable[[Inputs], Inputs]) -> Mutation:
     """Right, of other inputs wherever there is a cache."""
-    return Breaks(forward=lambda subject, inputs: subject.forward(inputs if inputs.cache is None else change(inputs)))
+    return Mutation(forward=lambda subject, inputs: subject.forward(inputs if inputs.cache is None else change(inputs)))
 
 
-def _recomputed(change: Callable[[Inputs, int], Inputs] = lambda whole, _past: whole) -> Breaks:
+def _recomputed(change: Callable[[Inputs, int], Inputs] = lambda whole, _past: whole) -> Mutation:
     """The cache is the text so far, which is run again with what is new; so it can be wrong about the past.
 
     `change` gets the whole text and how much of it is past.
@@ -43,7 +43,7 @@ def _recomputed(change: Callable[[Inputs, int], Inputs] = lambda whole, _past: w
         output = subject.forward(whole if not past else change(whole, past))
         return replace(output, logits=output.logits[:, past:], cache=whole if inputs.use_cache else None)
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
 def _joined(past: Inputs | None, new: Inputs) -> tuple[Inputs, int]:
@@ -86,7 +86,7 @@ def _positions(whole: Inputs, past: int, shift: int) -> Inputs:
     return replace(_masked(whole, 0, 0, 1), position_ids=counted)
 
 
-def _newest() -> Breaks:
+def _newest() -> Mutation:
     """The subject goes on from the newest cache that it made, whichever it is given."""
     newest: list[Any] = []
 
@@ -95,10 +95,10 @@ def _newest() -> Breaks:
         newest.append(output.cache)
         return output
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
-def _second_time_wrong() -> Breaks:
+def _second_time_wrong() -> Mutation:
     """Right with the first cache that it is given."""
     calls: list[Inputs] = []
 
@@ -109,7 +109,7 @@ def _second_time_wrong() -> Breaks:
         calls.append(inputs)
         return _scaled(output) if len(calls) > 1 else output
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
 def _alone_without_mask(inputs: Inputs) -> Inputs:
@@ -147,8 +147,8 @@ def _never_given(subject: Subject, inputs: Inputs) -> Output:
     return replace(subject.forward(inputs), cache=None)
 
 
-def _generating(generate: Callable[..., Tensor]) -> Breaks:
-    return Breaks(parts={"cache": replacing(generate=generate)})
+def _generating(generate: Callable[..., Tensor]) -> Mutation:
+    return Mutation(parts={"cache": replacing(generate=generate)})
 
 
 def _without_mask(
@@ -182,13 +182,13 @@ FAULTS: tuple[Fault, ...] = (
         name="cache-not-given",
         what="a cache is asked for, and none is given",
         caught_by=["cache.given"],
-        plant=in_adapter(Breaks(forward=_never_given)),
+        plant=in_adapter(Mutation(forward=_never_given)),
     ),
     Fault(
         name="cache-changes-logits",
         what="where a cache is kept the forward goes another way, slightly off",
         caught_by=["cache.given"],
-        plant=in_adapter(Breaks(forward=_beside_cache)),
+        plant=in_adapter(Mutation(forward=_beside_cache)),
     ),
     Fault(
         name="cache-positions-off-by-one",
@@ -262,7 +262,7 @@ FAULTS: tuple[Fault, ...] = (
         name="cache-chunk-looks-ahead",
         what="of several tokens after a cache each sees the next one",
         caught_by=["cache.chunks"],
-        plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _leaky})),
+        plant=in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky})),
     ),
     Fault(
         name="cache-hooks-whole-text",
@@ -274,7 +274,7 @@ FAULTS: tuple[Fault, ...] = (
         name="cache-pattern-of-new-keys",
         what="with a cache the pattern is shown over the new keys only",
         caught_by=["cache.hooks"],
-        plant=in_adapter(Breaks(shows={"attn.hook_pattern": lambda pattern: pattern[..., -pattern.shape[-2] :]})),
+        plant=in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern[..., -pattern.shape[-2] :]})),
     ),
     Fault(
         name="greedy-from-the-last-but-one",
@@ -304,6 +304,6 @@ FAULTS: tuple[Fault, ...] = (
         name="cache-coarse-in-half",
         what="in half precision what is decoded goes through eight bits",
         caught_by=["cache.precision"],
-        plant=in_adapter(Breaks(forward=_coarse_with_cache)),
+        plant=in_adapter(Mutation(forward=_coarse_with_cache)),
     ),
 )

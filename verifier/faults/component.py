@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verifier.canonical import template_of
-from verifier.faults.mutants import Breaks, Fault, in_adapter, replacing
+from verifier.faults.mutants import Fault, Mutation, in_adapter, replacing
 from verifier.judging.outcome import NotApplicable
 
 Run = Callable[[Any, str, tuple[Any, ...], Mapping[str, Any]], Tensor]
 """`run` of the right components, which come first."""
 
 
-def _of(template: str, run: Run) -> Breaks:
+def _of(template: str, run: Run) -> Mutation:
     """Components of that kind run so, and the others as they should."""
 
     def either(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -26,7 +26,7 @@ def _of(template: str, run: Run) -> Breaks:
         output: Tensor = right.run(name, args, kwargs)
         return output
 
-    return Breaks(parts={"components": replacing(run=either)})
+    return Mutation(parts={"components": replacing(run=either)})
 
 
 def _scaled(right: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -92,7 +92,7 @@ FAULTS: tuple[Fault, ...] = (
         name="component-hidden",
         what="the MLP's output matrix is no component, only a part of the MLP",
         caught_by=["component.names"],
-        plant=in_adapter(Breaks(modules=_hidden)),
+        plant=in_adapter(Mutation(modules=_hidden)),
     ),
     Fault(
         name="component-embedding-scaled",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Inputs, Output, Subject
 from verifier.cases.inputs import NO_LABEL
-from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, in_adapter, in_eight_bits
+from verifier.faults.mutants import SLIGHTLY, Fault, Mutation, in_adapter, in_eight_bits
 from verifier.judging.outcome import NotApplicable
 
 WINDOW = 64  # positions that the shortsighted mutant remembers
@@ -22,22 +22,22 @@ def _scaled(output: Output) -> Output:
     return replace(output, logits=output.logits * (1 + SLIGHTLY))
 
 
-def _when(condition: Callable[[Inputs], bool]) -> Breaks:
+def _when(condition: Callable[[Inputs], bool]) -> Mutation:
     """Slightly off, for some inputs only."""
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
         output = subject.forward(inputs)
         return _scaled(output) if condition(inputs) else output
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
-def _with_inputs(change: Callable[[Inputs], Inputs]) -> Breaks:
+def _with_inputs(change: Callable[[Inputs], Inputs]) -> Mutation:
     """Right, of other inputs."""
-    return Breaks(forward=lambda subject, inputs: subject.forward(change(inputs)))
+    return Mutation(forward=lambda subject, inputs: subject.forward(change(inputs)))
 
 
-def _with_mask(change: Callable[[Tensor], Tensor | None]) -> Breaks:
+def _with_mask(change: Callable[[Tensor], Tensor | None]) -> Mutation:
     def masked(inputs: Inputs) -> Inputs:
         return (
             inputs if inputs.attention_mask is None else replace(inputs, attention_mask=change(inputs.attention_mask))
@@ -93,7 +93,7 @@ def _diluted_loss(subject: Subject, inputs: Inputs) -> Output:
     return replace(output, loss=output.loss * (wanted != NO_LABEL).double().mean())
 
 
-def _keeps_a_table() -> Breaks:
+def _keeps_a_table() -> Mutation:
     kept: list[Tensor] = []
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -102,7 +102,7 @@ def _keeps_a_table() -> Breaks:
             kept.append(torch.ones(output.logits.shape[-1], dtype=output.logits.dtype, device=output.logits.device))
         return replace(output, logits=output.logits * kept[0])
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
 def _coarse_embeds(inputs: Inputs) -> Inputs:
@@ -110,14 +110,14 @@ def _coarse_embeds(inputs: Inputs) -> Inputs:
     return inputs if embeds is None else replace(inputs, inputs_embeds=in_eight_bits(embeds))
 
 
-def _coarse_loss(model: Any) -> Breaks:
+def _coarse_loss(model: Any) -> Mutation:
     dtype: torch.dtype = model.dtype  # HF's losses are in float32, whatever the model's is
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
         output = subject.forward(inputs)
         return output if output.loss is None else replace(output, loss=in_eight_bits(output.loss.to(dtype)))
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
 def _first_row_for_all(mask: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def _first_row_for_all(mask: Tensor) -> Tensor:
     return mask[-1:].expand_as(mask)
 
 
-def _drifting() -> Breaks:
+def _drifting() -> Mutation:
     calls: list[Inputs] = []
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -133,10 +133,10 @@ def _drifting() -> Breaks:
         output = subject.forward(inputs)
         return _scaled(output) if len(calls) > 1 else output
 
-    return Breaks(forward=forward)
+    return Mutation(forward=forward)
 
 
-def _training(dropping: bool) -> Breaks:
+def _training(dropping: bool) -> Mutation:
     """In training mode it drops of its own accord, or it never enters training mode."""
     mode = {"training": False}
 
@@ -151,7 +151,7 @@ def _training(dropping: bool) -> Breaks:
             return output
         return replace(output, logits=F.dropout(output.logits, 0.1, training=mode["training"]))
 
-    return Breaks(train=train, forward=forward)
+    return Mutation(train=train, forward=forward)
 
 
 def _overwrites(subject: Subject, inputs: Inputs) -> Output:
@@ -162,14 +162,14 @@ def _overwrites(subject: Subject, inputs: Inputs) -> Output:
     return output
 
 
-def _rounded_to(coarse: torch.dtype, only_in: torch.dtype) -> Breaks:
+def _rounded_to(coarse: torch.dtype, only_in: torch.dtype) -> Mutation:
     """Every activation goes through a coarser dtype, in models of one dtype."""
 
     def through(value: Tensor) -> Tensor:
         return value.to(coarse).to(value.dtype) if value.dtype == only_in else value
 
     points = ("hook_resid_pre", "hook_normalized", "hook_q", "hook_k", "hook_v", "hook_z", "hook_post", "hook_mlp_out")
-    return Breaks(edits=dict.fromkeys((f"{name}" for name in points), through))
+    return Mutation(edits=dict.fromkeys((f"{name}" for name in points), through))
 
 
 def _halved_scale(scores: Tensor) -> Tensor:
@@ -227,19 +227,19 @@ FAULTS = (
         name="padding-guessed",
         what="where no mask is given, token 0 at the end of a row is taken for padding",
         caught_by=["forward.logits"],
-        plant=in_adapter(Breaks(forward=_guessed_padding)),
+        plant=in_adapter(Mutation(forward=_guessed_padding)),
     ),
     Fault(
         name="loss-per-row",
         what="the loss is the mean of each row's mean",
         caught_by=["forward.loss"],
-        plant=in_adapter(Breaks(forward=_loss_per_row)),
+        plant=in_adapter(Mutation(forward=_loss_per_row)),
     ),
     Fault(
         name="loss-detached",
         what="the loss is in no graph",
         caught_by=["forward.loss"],
-        plant=in_adapter(Breaks(forward=_detached_loss)),
+        plant=in_adapter(Mutation(forward=_detached_loss)),
     ),
     Fault(
         name="logits-scaled",
@@ -251,25 +251,25 @@ FAULTS = (
         name="scores-doubled",
         what="the scale of the attention scores is wrong",
         caught_by=["forward.logits"],
-        plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _halved_scale})),
+        plant=in_adapter(Mutation(edits={"attn.hook_attn_scores": _halved_scale})),
     ),
     Fault(
         name="bias-dropped",
         what="a linear layer has lost its bias",
         caught_by=["forward.logits"],
-        plant=in_adapter(Breaks(model=_drop_one_bias)),
+        plant=in_adapter(Mutation(model=_drop_one_bias)),
     ),
     Fault(
         name="norm-bias-dropped",
         what="a norm has lost its bias",
         caught_by=["forward.logits"],
-        plant=in_adapter(Breaks(model=_forget_norm_bias)),
+        plant=in_adapter(Mutation(model=_forget_norm_bias)),
     ),
     Fault(
         name="shortsighted",
         what=f"attention ends after {WINDOW} positions",
         caught_by=["forward.lengths"],
-        plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _shortsighted})),
+        plant=in_adapter(Mutation(edits={"attn.hook_attn_scores": _shortsighted})),
     ),
     Fault(
         name="one-token-wrong",
@@ -347,7 +347,7 @@ FAULTS = (
         name="inputs-overwritten",
         what="the caller's mask is written into",
         caught_by=["forward.inputs"],
-        plant=in_adapter(Breaks(forward=_overwrites)),
+        plant=in_adapter(Mutation(forward=_overwrites)),
     ),
     Fault(
         name="embeds-scaled",
@@ -359,25 +359,25 @@ FAULTS = (
         name="loss-unshifted",
         what="the loss compares each token with itself",
         caught_by=["forward.loss"],
-        plant=in_adapter(Breaks(forward=_unshifted_loss)),
+        plant=in_adapter(Mutation(forward=_unshifted_loss)),
     ),
     Fault(
         name="pattern-transposed",
         what="the pattern is shown with queries and keys exchanged",
         caught_by=["forward.patterns"],
-        plant=in_adapter(Breaks(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})),
+        plant=in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})),
     ),
     Fault(
         name="pattern-heads-permuted",
         what="the pattern is shown with its heads in another order",
         caught_by=["forward.patterns"],
-        plant=in_adapter(Breaks(shows={"attn.hook_pattern": lambda pattern: pattern.flip(1)})),
+        plant=in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.flip(1)})),
     ),
     Fault(
         name="mask-off-by-one",
         what="each position sees the next one",
         caught_by=["forward.causality", "forward.logits"],
-        plant=in_adapter(Breaks(edits={"attn.hook_attn_scores": _leaky})),
+        plant=in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky})),
     ),
     Fault(
         name="second-call-wrong",
@@ -419,7 +419,7 @@ FAULTS = (
         name="loss-of-all-beside-a-mask",
         what="beside a mask the loss is the mean over all tokens, those without a label among them",
         caught_by=["forward.loss"],
-        plant=in_adapter(Breaks(forward=_diluted_loss)),
+        plant=in_adapter(Mutation(forward=_diluted_loss)),
     ),
     Fault(
         name="table-of-inference-mode",

@@ -14,7 +14,7 @@ from verifier.adapter import Adapter, Edit, HookInfo, Inputs, Output, Subject
 from verifier.canonical import KINDS
 from verifier.family import Family
 from verifier.faults.altered_hooks import altered, at, kept_open, shown_as
-from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, in_adapter, in_eight_bits, replacing
+from verifier.faults.mutants import SLIGHTLY, Fault, MutantAdapter, Mutation, in_adapter, in_eight_bits, replacing
 from verifier.judging.outcome import NotApplicable
 
 Names = dict[str, HookInfo]
@@ -36,7 +36,7 @@ def _forgotten(names: Names) -> Names:
 def _too_many(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
     """A canonical point that this model lacks is offered, as another name of what comes before it."""
 
-    def breaks(model: Any) -> Breaks:
+    def breaks(model: Any) -> Mutation:
         points = family.points(model.config.to_dict())
         inner = [point for point in points if point.layer == 0]
         has = {point.kind.template for point in points}
@@ -45,7 +45,7 @@ def _too_many(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
             raise NotApplicable("no canonical point is lacking")
         extra, target = lacks.at(0), inner[0].name
         return altered(
-            names=lambda names: {**names, extra: HookInfo(own=extra)},
+            names=lambda names: {**names, extra: HookInfo(native_name=extra)},
             target=lambda name: target if name == extra else name,
         )
 
@@ -61,7 +61,7 @@ def _once_more(edit: Edit) -> Edit:
     return act
 
 
-def _read_late() -> Breaks:
+def _read_late() -> Mutation:
     """What a block is given is shown when the block is done."""
     waiting: dict[str, tuple[Edit, Tensor]] = {}
 
@@ -89,7 +89,7 @@ def _after_rotary(name: str) -> str:
     return name.replace("hook_q", "hook_rot_q") if name.endswith("attn.hook_q") else name
 
 
-def _rotated(model: Any) -> Breaks:
+def _rotated(model: Any) -> Mutation:
     def names(given: Names) -> Names:
         _ending(given, "attn.hook_rot_q")
         return given
@@ -97,7 +97,7 @@ def _rotated(model: Any) -> Breaks:
     return altered(names=names, target=_after_rotary)
 
 
-def _only_padded() -> Breaks:
+def _only_padded() -> Mutation:
     """Keys are shown shifted where there is padding."""
     padded = {"now": False}
 
@@ -148,7 +148,7 @@ def _switch_changes(subject: Subject, hooks: Any) -> Any:
     return replacing(switched=switched, hooked=hooked)(subject, hooks)
 
 
-def _written_into() -> Breaks:
+def _written_into() -> Mutation:
     """What was shown at the MLP's output is added to in place, once the block goes on."""
     shown: list[Tensor] = []
 
@@ -172,7 +172,7 @@ def _written_into() -> Breaks:
     return replace(altered(forward=at("hook_mlp_out", remember)), forward=forward)
 
 
-def _drifting() -> Breaks:
+def _drifting() -> Mutation:
     calls = {"n": 0}
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -189,7 +189,7 @@ def _never_removed(hooked: Callable[..., Any], forward: Mapping[str, Edit], back
     return kept_open(hooked(forward, backward))
 
 
-def _all_removed() -> Breaks:
+def _all_removed() -> Mutation:
     """Leaving any context removes every hook that there is."""
     removed: list[bool] = [False]
     depth = {"now": 0}
@@ -227,14 +227,14 @@ def _swallowing(_name: str, edit: Edit) -> Edit:
 
 def _wrong_alias(names: Names) -> Names:
     (first,) = _ending(names, "blocks.0.hook_resid_pre")
-    return {**names, "blocks.0.hook_in": HookInfo(own="hook_in", alias_of=first)}
+    return {**names, "blocks.0.hook_in": HookInfo(native_name="hook_in", alias_of=first)}
 
 
 def _transposed(value: Tensor) -> Tensor:
     return value.transpose(1, 2)
 
 
-def _shows(end: str, change: Callable[[Tensor], Tensor]) -> Breaks:
+def _shows(end: str, change: Callable[[Tensor], Tensor]) -> Mutation:
     return altered(forward=at(end, shown_as(change)))
 
 
@@ -242,7 +242,7 @@ def _nowhere(end: str) -> Callable[[str], str | None]:
     return lambda name: None if name.endswith(end) else name
 
 
-def _last_edit_only() -> Breaks:
+def _last_edit_only() -> Mutation:
     """Of the edits at a point only that of the innermost context acts."""
     inside: dict[str, list[object]] = {}
 
@@ -262,7 +262,7 @@ def _last_edit_only() -> Breaks:
             for name in forward:
                 inside[name].remove(me)
 
-    return Breaks(parts={"hooks": replacing(hooked=hooked)})
+    return Mutation(parts={"hooks": replacing(hooked=hooked)})
 
 
 @contextlib.contextmanager
@@ -273,7 +273,7 @@ def _backward_stays(
         yield
 
 
-def _writes_into_what_was_given() -> Breaks:
+def _writes_into_what_was_given() -> Mutation:
     """What a hook gave back is used as the place for a sum."""
     given: list[Tensor] = []
 
@@ -398,14 +398,14 @@ FAULTS: tuple[Fault, ...] = (
         name="switch-changes-it",
         what="turning a gated point on scales the logits slightly",
         caught_by=["hooks.switches"],
-        plant=in_adapter(Breaks(parts={"hooks": _switch_changes})),
+        plant=in_adapter(Mutation(parts={"hooks": _switch_changes})),
     ),
     Fault(
         name="switch-stays-on",
         what="what turns gated points on never turns them off",
         caught_by=["hooks.switches"],
         plant=in_adapter(
-            Breaks(parts={"hooks": replacing(switched=lambda hooks, names: kept_open(hooks.switched(names)))})
+            Mutation(parts={"hooks": replacing(switched=lambda hooks, names: kept_open(hooks.switched(names)))})
         ),
     ),
     Fault(

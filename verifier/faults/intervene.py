@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Edit, Inputs, Output, Subject
 from verifier.faults.altered_hooks import altered, at
-from verifier.faults.mutants import Breaks, Fault, in_adapter, replacing
+from verifier.faults.mutants import Fault, Mutation, in_adapter, replacing
 
 
 def _on_a_copy(edit: Edit) -> Edit:
@@ -97,10 +97,10 @@ def _dropped(edit: Edit, while_: Callable[[Tensor], bool]) -> Edit:
     return act
 
 
-def _dropped_where(condition: Callable[[Inputs], bool]) -> Callable[[nn.Module], Breaks]:
+def _dropped_where(condition: Callable[[Inputs], bool]) -> Callable[[nn.Module], Mutation]:
     """What hooks give back is dropped in calls that are like that."""
 
-    def breaks(_model: nn.Module) -> Breaks:
+    def breaks(_model: nn.Module) -> Mutation:
         now = {"dropped": False}
 
         def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -112,7 +112,7 @@ def _dropped_where(condition: Callable[[Inputs], bool]) -> Callable[[nn.Module],
     return breaks
 
 
-def _dropped_in_generation(_model: nn.Module) -> Breaks:
+def _dropped_in_generation(_model: nn.Module) -> Mutation:
     now = {"generates": False}
 
     def generate(cache: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -124,7 +124,7 @@ def _dropped_in_generation(_model: nn.Module) -> Breaks:
         return made
 
     hooks = altered(forward=lambda _, edit: _dropped(edit, lambda _: now["generates"]))
-    return Breaks(parts={**hooks.parts, "cache": replacing(generate=generate)})
+    return Mutation(parts={**hooks.parts, "cache": replacing(generate=generate)})
 
 
 def _acts_in_company(hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
@@ -149,7 +149,7 @@ def _by_prefix(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, E
     return hooks.hooked(wide(forward), wide(backward))
 
 
-def _named_twice() -> Breaks:
+def _named_twice() -> Mutation:
     point, other = "blocks.0.attn.hook_z", "blocks.0.attn.another_z"
 
     def only_read(name: str, edit: Edit) -> Edit:
@@ -256,7 +256,7 @@ FAULTS: tuple[Fault, ...] = (
         name="edit-by-prefix",
         what="an edit in layer 1 acts in layer 10 too",
         caught_by=["intervene.layers"],
-        plant=in_adapter(Breaks(parts={"hooks": replacing(hooked=_by_prefix)})),
+        plant=in_adapter(Mutation(parts={"hooks": replacing(hooked=_by_prefix)})),
     ),
     Fault(
         name="edit-dropped-at-another-name",

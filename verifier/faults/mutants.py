@@ -42,7 +42,7 @@ SplitChange = Callable[[SplitQKV, int], SplitQKV]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Breaks:
+class Mutation:
     """How a subject is wrong; what is None is right.
 
     Attributes:
@@ -89,7 +89,7 @@ def replacing(**methods: Callable[..., Any]) -> Callable[[Subject, Any], Any]:
 class _Hooks(Delegate):
     """Hooks behind which the mutant's own edits act, whether somebody looks or not."""
 
-    def __init__(self, original: Any, breaks: Breaks) -> None:
+    def __init__(self, original: Any, breaks: Mutation) -> None:
         super().__init__(original)
         self._breaks = breaks
         self._acting = False
@@ -183,7 +183,7 @@ class _Modes(Delegate):
 class MutantSubject(Delegate):
     """A right subject with one thing wrong."""
 
-    def __init__(self, original: Subject, breaks: Breaks) -> None:
+    def __init__(self, original: Subject, breaks: Mutation) -> None:
         super().__init__(original)
         self._breaks = breaks
         # Set here, because a protocol's attributes are looked for on the object itself.
@@ -216,7 +216,7 @@ class MutantSubject(Delegate):
 class MutantAdapter(Delegate):
     """A right adapter whose subjects have one thing wrong."""
 
-    def __init__(self, original: Adapter, breaks: Callable[[nn.Module], Breaks]) -> None:
+    def __init__(self, original: Adapter, breaks: Callable[[nn.Module], Mutation]) -> None:
         super().__init__(original)
         self.name = f"{original.name}, broken on purpose"
         self.version = original.version
@@ -252,7 +252,7 @@ class Fault:
     raises: bool = False
 
 
-def in_adapter(breaks: Breaks | Callable[[nn.Module], Breaks]) -> Plant:
+def in_adapter(breaks: Mutation | Callable[[nn.Module], Mutation]) -> Plant:
     """Plant it in the subjects; a function makes the breaks for one model."""
 
     def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from verifier.adapter import Adapter, SplitQKV
 from verifier.family import Family
-from verifier.faults.mutants import SLIGHTLY, Breaks, Delegate, Fault, MutantAdapter, in_adapter
+from verifier.faults.mutants import SLIGHTLY, Delegate, Fault, MutantAdapter, Mutation, in_adapter
 from verifier.judging.outcome import NotApplicable
 
 
@@ -35,7 +35,7 @@ def _mapped(split: SplitQKV, **changes: Callable[[Any], Any]) -> SplitQKV:
 def _contiguous(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
     """Take the fused rows as all queries, then all keys, then all values, whatever the layout."""
 
-    def breaks(model: Any) -> Breaks:
+    def breaks(model: Any) -> Mutation:
         def change(split: SplitQKV, layer: int) -> SplitQKV:
             rows = family.qkv_rows(model_of[0], layer)
             if rows.q.module != rows.k.module:
@@ -50,7 +50,7 @@ def _contiguous(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
 
         # The adapter may take the model apart, so the rows are read off a copy.
         model_of = [copy.deepcopy(model)]
-        return Breaks(split=change)
+        return Mutation(split=change)
 
     return family, MutantAdapter(adapter, breaks)
 
@@ -90,7 +90,7 @@ class _Scaled(Delegate):
         return result
 
 
-def _layer_forgotten() -> Breaks:
+def _layer_forgotten() -> Mutation:
     """The split is remembered without its layer."""
     first: list[SplitQKV] = []
 
@@ -99,20 +99,20 @@ def _layer_forgotten() -> Breaks:
             first.append(_mapped(split, q=_copied, k=_copied, v=_copied))
         return first[0]
 
-    return Breaks(split=change)
+    return Mutation(split=change)
 
 
 def _tiled(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
     """Query head h reads key/value head h modulo their number, as if they were tiled and not repeated."""
 
-    def breaks(model: Any) -> Breaks:
+    def breaks(model: Any) -> Mutation:
         layers = [point for point in family.points(model.config.to_dict()) if point.layer is not None]
         reads = family.qkv_rows(model, 0).reads if layers else None
         if reads is None:
-            return Breaks()
+            return Mutation()
         n_kv, n_heads = int(reads.max()) + 1, len(reads)
         slots = torch.tensor([(head % n_kv) * (n_heads // n_kv) + head // n_kv for head in range(n_heads)])
-        return Breaks(
+        return Mutation(
             edits={
                 "attn.hook_q": lambda q: q[:, :, slots.argsort()],
                 "attn.hook_z": lambda z: z[:, :, slots],
@@ -133,31 +133,31 @@ FAULTS = (
         name="split-heads-reversed",
         what="the heads of the query projection come in another order",
         caught_by=["qkv.rows", "qkv.projections"],
-        plant=in_adapter(Breaks(split=lambda split, _layer: _mapped(split, q=_heads_reversed))),
+        plant=in_adapter(Mutation(split=lambda split, _layer: _mapped(split, q=_heads_reversed))),
     ),
     Fault(
         name="split-k-v-swapped",
         what="keys and values are taken for each other",
         caught_by=["qkv.rows", "qkv.projections"],
-        plant=in_adapter(Breaks(split=lambda split, _layer: replace(split, k=split.v, v=split.k))),
+        plant=in_adapter(Mutation(split=lambda split, _layer: replace(split, k=split.v, v=split.k))),
     ),
     Fault(
         name="split-bias-lost",
         what="the value projection has lost its bias",
         caught_by=["qkv.rows", "qkv.projections"],
-        plant=in_adapter(Breaks(split=lambda split, _layer: _mapped(split, v=_without_bias))),
+        plant=in_adapter(Mutation(split=lambda split, _layer: _mapped(split, v=_without_bias))),
     ),
     Fault(
         name="split-computes-otherwise",
         what="a projection holds the right weights and computes something else",
         caught_by=["qkv.projections"],
-        plant=in_adapter(Breaks(split=lambda split, _layer: _mapped(split, k=_Scaled))),
+        plant=in_adapter(Mutation(split=lambda split, _layer: _mapped(split, k=_Scaled))),
     ),
     Fault(
         name="split-kv-expanded",
         what="keys and values have a head for each query head",
         caught_by=["qkv.heads", "qkv.rows"],
-        plant=in_adapter(Breaks(split=_expanded)),
+        plant=in_adapter(Mutation(split=_expanded)),
     ),
     Fault(
         name="kv-tiled",
@@ -170,7 +170,7 @@ FAULTS = (
         what="the split weights are float32 in a float64 model",
         caught_by=["qkv.placement", "qkv.rows"],
         plant=in_adapter(
-            Breaks(
+            Mutation(
                 split=lambda split, _layer: _mapped(
                     split,
                     q=lambda one: _Rows(weight=one.weight.float(), bias=None if one.bias is None else one.bias.float()),

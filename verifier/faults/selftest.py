@@ -24,7 +24,7 @@ MOST_REFUSED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
+class MutantResult:
     """What became of one fault under one check.
 
     Attributes:
@@ -69,7 +69,7 @@ def _not_applicable(outcome: Outcome) -> bool:
     return outcome.verdict is Verdict.SKIP and (outcome.message or "").startswith("not applicable")
 
 
-def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iterator[Kill]:
+def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iterator[MutantResult]:
     """Plant every fault of the family in the adapter, and let each check that must catch it look.
 
     A check catches a fault if it finds nothing in the right adapter on that case, and something in the broken one.
@@ -95,7 +95,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     for fault in faults.of(right_family):
         broken = fault.plant(right_family, right_adapter)
         for identity in fault.caught_by:
-            kill = Kill(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")
+            kill = MutantResult(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")
             for spec in cases:
                 key = (spec.id, identity)
                 if key not in clean:
@@ -125,4 +125,4 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
             yield kill
     for identity in known:
         if identity not in caught and identity not in inapplicable:
-            yield Kill(fault="none", what="no fault of this check could be caught", check=identity)
+            yield MutantResult(fault="none", what="no fault of this check could be caught", check=identity)

@@ -14,11 +14,11 @@ from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
 from verifier.family import Family
 from verifier.faults.mutants import (
     SLIGHTLY,
-    Breaks,
     Delegate,
     Fault,
     MutantAdapter,
     MutantSubject,
+    Mutation,
     in_adapter,
     replacing,
 )
@@ -38,7 +38,7 @@ class _Newest(Delegate):
     def wrap(self, model: nn.Module) -> Subject:
         subject = self.original.wrap(model)
         self._newest[:] = [subject]
-        return MutantSubject(subject, Breaks(forward=lambda _subject, inputs: self._newest[0].forward(inputs)))
+        return MutantSubject(subject, Mutation(forward=lambda _subject, inputs: self._newest[0].forward(inputs)))
 
 
 class _KeepingModels(Delegate):
@@ -68,14 +68,14 @@ def _keeping_logits(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
         kept.append(output.logits.detach())
         return output
 
-    return family, MutantAdapter(adapter, lambda _model: Breaks(forward=forward))
+    return family, MutantAdapter(adapter, lambda _model: Mutation(forward=forward))
 
 
 def _hooks_for_all(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
     """Hooks are attached by name in a registry of the process, which every subject looks into."""
     everybody: list[Any] = []
 
-    def breaks(_model: nn.Module) -> Breaks:
+    def breaks(_model: nn.Module) -> Mutation:
         mine: list[Any] = []
 
         @contextlib.contextmanager
@@ -93,14 +93,14 @@ def _hooks_for_all(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
         def leave() -> None:
             everybody[:] = [one for one in everybody if not any(one is other for other in mine)]
 
-        return Breaks(parts={"hooks": join}, close=leave)
+        return Mutation(parts={"hooks": join}, close=leave)
 
     return family, MutantAdapter(adapter, breaks)
 
 
-def _copying(copy: Callable[[Subject, Any], Subject]) -> Breaks:
+def _copying(copy: Callable[[Subject, Any], Subject]) -> Mutation:
     """Another copy, of the right subject and its right modes."""
-    return Breaks(
+    return Mutation(
         parts={"modes": lambda subject, modes: replacing(copy=lambda right: copy(subject, right))(subject, modes)}
     )
 
@@ -128,7 +128,7 @@ def _sharing(part: str) -> Callable[[Subject, Any], Subject]:
     return copy
 
 
-def _copied_with_hooks() -> Breaks:
+def _copied_with_hooks() -> Mutation:
     """What is attached when a copy is taken stays attached in it."""
     attached: list[Mapping[str, Edit]] = []
 
@@ -149,12 +149,12 @@ def _copied_with_hooks() -> Breaks:
             with subject.hooks.hooked(theirs, {}):  # type: ignore[attr-defined]
                 return subject.forward(inputs)
 
-        return MutantSubject(made, Breaks(forward=forward))
+        return MutantSubject(made, Mutation(forward=forward))
 
-    return Breaks(parts={"hooks": replacing(hooked=hooked), "modes": replacing(copy=copy)})
+    return Mutation(parts={"hooks": replacing(hooked=hooked), "modes": replacing(copy=copy)})
 
 
-def _state_lacks_a_vector() -> Breaks:
+def _state_lacks_a_vector() -> Mutation:
     """The state dict lacks the first parameter of one axis, and loading does not mind."""
 
     def state_dict(modes: Any) -> dict[str, Tensor]:
@@ -165,13 +165,13 @@ def _state_lacks_a_vector() -> Breaks:
     def load(modes: Any, state: Mapping[str, Tensor]) -> None:
         modes.load_state_dict({**modes.state_dict(), **state})
 
-    return Breaks(parts={"modes": replacing(state_dict=state_dict, load_state_dict=load)})
+    return Mutation(parts={"modes": replacing(state_dict=state_dict, load_state_dict=load)})
 
 
 def _loads_nothing(_modes: Any, _state: Mapping[str, Tensor]) -> None: ...
 
 
-def _shows_old_weights() -> Breaks:
+def _shows_old_weights() -> Mutation:
     """Canonical weights are worked out once, and not again when others are loaded."""
 
     def remembering(_subject: Subject, weights: Any) -> Any:
@@ -184,10 +184,10 @@ def _shows_old_weights() -> Breaks:
 
         return replacing(canonical=canonical)(_subject, weights)
 
-    return Breaks(parts={"weights": remembering})
+    return Mutation(parts={"weights": remembering})
 
 
-def _casting(through: torch.dtype | None) -> Breaks:
+def _casting(through: torch.dtype | None) -> Mutation:
     """A cast goes through another dtype, or is not done."""
 
     def to(modes: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> None:
@@ -196,50 +196,50 @@ def _casting(through: torch.dtype | None) -> Breaks:
             modes.to(dtype=dtype)
         modes.to(device=device)
 
-    return Breaks(parts={"modes": replacing(to=to)})
+    return Mutation(parts={"modes": replacing(to=to)})
 
 
-def _forgets_a_buffer(model: nn.Module) -> Breaks:
+def _forgets_a_buffer(model: nn.Module) -> Mutation:
     """A buffer of the final norm keeps the dtype in which the model was wrapped, and so does what comes after it."""
     dtype = next(model.parameters()).dtype
-    return Breaks(shows={"ln_final.hook_normalized": lambda value: value.to(dtype)})
+    return Mutation(shows={"ln_final.hook_normalized": lambda value: value.to(dtype)})
 
 
-def _stays_in_training() -> Breaks:
+def _stays_in_training() -> Mutation:
     """Training mode is entered and not left."""
 
     def train(subject: Subject, mode: bool) -> None:
         if mode:
             subject.modes.train(True)  # type: ignore[attr-defined]
 
-    return Breaks(train=train)
+    return Mutation(train=train)
 
 
-def _around_hooks(change: Change) -> Callable[[nn.Module], Breaks]:
+def _around_hooks(change: Change) -> Callable[[nn.Module], Mutation]:
     """What hooking a model leaves behind in it."""
 
-    def breaks(model: nn.Module) -> Breaks:
+    def breaks(model: nn.Module) -> Mutation:
         @contextlib.contextmanager
         def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
             with hooks.hooked(forward, backward):
                 yield
             change(model)
 
-        return Breaks(parts={"hooks": replacing(hooked=hooked)})
+        return Mutation(parts={"hooks": replacing(hooked=hooked)})
 
     return breaks
 
 
-def _with_cache(change: Change) -> Callable[[nn.Module], Breaks]:
+def _with_cache(change: Change) -> Callable[[nn.Module], Mutation]:
     """What decoding leaves behind in a model."""
 
-    def breaks(model: nn.Module) -> Breaks:
+    def breaks(model: nn.Module) -> Mutation:
         def forward(subject: Subject, inputs: Inputs) -> Output:
             if inputs.cache is not None:
                 change(model)
             return subject.forward(inputs)
 
-        return Breaks(forward=forward)
+        return Mutation(forward=forward)
 
     return breaks
 
@@ -258,7 +258,7 @@ def _leaves_hook(model: nn.Module) -> None:
     model.register_forward_hook(lambda *_: None)
 
 
-def _class_patched(model: nn.Module) -> Breaks:
+def _class_patched(model: nn.Module) -> Mutation:
     """HF's class is written into when a model is differentiated, and mended when it is closed."""
     patched: Any = type(model)
 
@@ -271,7 +271,7 @@ def _class_patched(model: nn.Module) -> Breaks:
         if "differentiated" in vars(patched):
             del patched.differentiated
 
-    return Breaks(forward=forward, close=mend)
+    return Mutation(forward=forward, close=mend)
 
 
 class _Unhooked(Delegate):
@@ -283,7 +283,7 @@ class _Unhooked(Delegate):
         self.hooks = replacing(hooked=lambda *_: contextlib.nullcontext())(original, original.hooks)
 
 
-def _dead_after_a_cast() -> Breaks:
+def _dead_after_a_cast() -> Mutation:
     """Hooks are attached to nothing once the subject was cast."""
     now = {"cast": False}
 
@@ -294,7 +294,7 @@ def _dead_after_a_cast() -> Breaks:
     def hooked(hooks: Any, forward: Any, backward: Any) -> Any:
         return contextlib.nullcontext() if now["cast"] else hooks.hooked(forward, backward)
 
-    return Breaks(parts={"hooks": replacing(hooked=hooked), "modes": replacing(to=to)})
+    return Mutation(parts={"hooks": replacing(hooked=hooked), "modes": replacing(to=to)})
 
 
 def _fresh_components(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
@@ -306,7 +306,7 @@ FAULTS: tuple[Fault, ...] = (
         name="copy-unhooked",
         what="hooks on a copy are attached to nothing",
         caught_by=["state.acting"],
-        plant=in_adapter(Breaks(parts={"modes": replacing(copy=lambda modes: _Unhooked(modes.copy()))})),
+        plant=in_adapter(Mutation(parts={"modes": replacing(copy=lambda modes: _Unhooked(modes.copy()))})),
     ),
     Fault(
         name="cast-unhooks",
@@ -318,7 +318,7 @@ FAULTS: tuple[Fault, ...] = (
         name="components-are-copies",
         what="the components that are shown are copies, made anew at each look",
         caught_by=["state.written"],
-        plant=in_adapter(Breaks(modules=_fresh_components)),
+        plant=in_adapter(Mutation(modules=_fresh_components)),
     ),
     Fault(
         name="newest-model-answers",
@@ -342,7 +342,7 @@ FAULTS: tuple[Fault, ...] = (
         name="copy-is-the-original",
         what="a copy is a new subject around the same model",
         caught_by=["state.copy_weights"],
-        plant=in_adapter(_copying(lambda subject, _modes: MutantSubject(subject, Breaks()))),
+        plant=in_adapter(_copying(lambda subject, _modes: MutantSubject(subject, Mutation()))),
     ),
     Fault(
         name="copy-shares-a-norm",
@@ -366,7 +366,7 @@ FAULTS: tuple[Fault, ...] = (
         name="state-not-loaded",
         what="a state dict is taken and not loaded",
         caught_by=["state.state_dict"],
-        plant=in_adapter(Breaks(parts={"modes": replacing(load_state_dict=_loads_nothing)})),
+        plant=in_adapter(Mutation(parts={"modes": replacing(load_state_dict=_loads_nothing)})),
     ),
     Fault(
         name="state-loaded-old-weights-shown",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Inputs, Output, Subject
 from verifier.family import Family
-from verifier.faults.mutants import SLIGHTLY, Breaks, Fault, MutantAdapter, MutantSubject, in_adapter, replacing
+from verifier.faults.mutants import SLIGHTLY, Fault, MutantAdapter, MutantSubject, Mutation, in_adapter, replacing
 from verifier.judging.outcome import NotApplicable
 from verifier.reference.weights import canonical_weights, n_layers_of
 
@@ -20,17 +20,17 @@ Change = Callable[[str, Tensor], Tensor | None]
 """What a weight of that name becomes; None for none."""
 
 
-def _canonical(change: Change) -> Breaks:
+def _canonical(change: Change) -> Mutation:
     """Canonical weights, each changed, in the reading alone."""
 
     def canonical(right: Any) -> Mapping[str, Tensor]:
         changed = {name: change(name, weight) for name, weight in right.canonical().items()}
         return {name: weight for name, weight in changed.items() if weight is not None}
 
-    return Breaks(parts={"weights": replacing(canonical=canonical)})
+    return Mutation(parts={"weights": replacing(canonical=canonical)})
 
 
-def _only(*ends: str, change: Callable[[Tensor], Tensor | None]) -> Breaks:
+def _only(*ends: str, change: Callable[[Tensor], Tensor | None]) -> Mutation:
     """The same, of weights whose name ends so.
 
     Raises:
@@ -44,7 +44,7 @@ def _only(*ends: str, change: Callable[[Tensor], Tensor | None]) -> Breaks:
         found: Mapping[str, Tensor] = broken.parts["weights"](right, right).canonical()
         return found
 
-    return Breaks(parts={"weights": replacing(canonical=canonical)})
+    return Mutation(parts={"weights": replacing(canonical=canonical)})
 
 
 def _expanded(right: Any) -> Mapping[str, Tensor]:
@@ -83,7 +83,7 @@ def _final_norm_in_unembedding(right: Any) -> Mapping[str, Tensor]:
     return weights
 
 
-def _stored() -> Breaks:
+def _stored() -> Mutation:
     """Canonical weights are copied out once, and handed out again and again."""
     kept: dict[str, Tensor] = {}
 
@@ -92,19 +92,19 @@ def _stored() -> Breaks:
             kept.update({name: weight.detach().clone() for name, weight in right.canonical().items()})
         return kept
 
-    return Breaks(parts={"weights": replacing(canonical=canonical)})
+    return Mutation(parts={"weights": replacing(canonical=canonical)})
 
 
 Canonical = Mapping[str, Tensor]
 
 
-def _restoring(change: Callable[[Canonical, Canonical], Canonical]) -> Breaks:
+def _restoring(change: Callable[[Canonical, Canonical], Canonical]) -> Mutation:
     """The way back from other canonical weights than were given: made of those and the subject's own."""
 
     def broken(subject: Any, right: Any) -> Callable[[Canonical], Canonical]:
         return lambda given: right(change(given, subject.weights.canonical()))
 
-    return Breaks(parts={"restore": broken})
+    return Mutation(parts={"restore": broken})
 
 
 def _two_heads_exchanged(given: Canonical, _own: Canonical) -> Canonical:
@@ -127,7 +127,7 @@ def _processing(process: Process, *, when: Callable[[Set[str]], bool] = bool) ->
     """Whatever processing is asked for, this one is done, if `when` says so; else the right one."""
 
     def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
-        def breaks(model: nn.Module) -> Breaks:
+        def breaks(model: nn.Module) -> Mutation:
             source = copy.deepcopy(model)  # the adapter may take it apart
 
             def apply(right: Any, names: Set[str]) -> Subject:
@@ -139,7 +139,7 @@ def _processing(process: Process, *, when: Callable[[Set[str]], bool] = bool) ->
                     process(family, twin)
                 return adapter.wrap(twin)
 
-            return Breaks(parts={"processings": replacing(apply=apply)})
+            return Mutation(parts={"processings": replacing(apply=apply)})
 
         return family, MutantAdapter(adapter, breaks)
 
@@ -173,18 +173,18 @@ def _value_biases_tiled(family: Family, model: nn.Module) -> None:
         module.bias[rows.v.rows.flatten()] = 0
 
 
-def _writes_into_the_original(model: nn.Module) -> Breaks:
+def _writes_into_the_original(model: nn.Module) -> Mutation:
     def apply(right: Any, names: Set[str]) -> Subject:
         subject: Subject = right.apply(names)
         with torch.no_grad():
             next(model.parameters()).mul_(1 + SLIGHTLY)
         return subject
 
-    return Breaks(parts={"processings": replacing(apply=apply)})
+    return Mutation(parts={"processings": replacing(apply=apply)})
 
 
 def _shows_other_patterns(right: Any, names: Set[str]) -> Subject:
-    exchanged = Breaks(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})
+    exchanged = Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})
     return MutantSubject(right.apply(names), exchanged)
 
 
@@ -192,7 +192,7 @@ def _processed_without_a_mask(right: Any, names: Set[str]) -> Subject:
     def forward(subject: Subject, inputs: Inputs) -> Output:
         return subject.forward(replace(inputs, attention_mask=None))
 
-    return MutantSubject(right.apply(names), Breaks(forward=forward))
+    return MutantSubject(right.apply(names), Mutation(forward=forward))
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -207,7 +207,7 @@ FAULTS: tuple[Fault, ...] = (
         what="the unembedding is given a bias that HF's has not",
         caught_by=["weights.names"],
         plant=in_adapter(
-            Breaks(
+            Mutation(
                 parts={
                     "weights": replacing(
                         canonical=lambda right: {
@@ -229,7 +229,7 @@ FAULTS: tuple[Fault, ...] = (
         name="canonical-kv-expanded",
         what="canonical key and value weights have a matrix for each query head",
         caught_by=["weights.shapes"],
-        plant=in_adapter(Breaks(parts={"weights": replacing(canonical=_expanded)})),
+        plant=in_adapter(Mutation(parts={"weights": replacing(canonical=_expanded)})),
     ),
     Fault(
         name="canonical-output-transposed",
@@ -253,13 +253,13 @@ FAULTS: tuple[Fault, ...] = (
         name="canonical-norms-swapped",
         what="the canonical norms of attention and MLP are taken for each other",
         caught_by=["weights.modules"],
-        plant=in_adapter(Breaks(parts={"weights": replacing(canonical=_norms_swapped)})),
+        plant=in_adapter(Mutation(parts={"weights": replacing(canonical=_norms_swapped)})),
     ),
     Fault(
         name="canonical-unembedding-folded",
         what="the final norm's weight is in W_U already",
         caught_by=["weights.modules"],
-        plant=in_adapter(Breaks(parts={"weights": replacing(canonical=_final_norm_in_unembedding)})),
+        plant=in_adapter(Mutation(parts={"weights": replacing(canonical=_final_norm_in_unembedding)})),
     ),
     Fault(
         name="canonical-through-single",
@@ -325,7 +325,7 @@ FAULTS: tuple[Fault, ...] = (
         name="processed-patterns-transposed",
         what="a processed model shows its patterns with queries and keys exchanged",
         caught_by=["weights.processed_points"],
-        plant=in_adapter(Breaks(parts={"processings": replacing(apply=_shows_other_patterns)})),
+        plant=in_adapter(Mutation(parts={"processings": replacing(apply=_shows_other_patterns)})),
     ),
     Fault(
         name="processing-changes-the-original",
@@ -337,6 +337,6 @@ FAULTS: tuple[Fault, ...] = (
         name="processed-without-a-mask",
         what="a model whose weights were processed takes no mask",
         caught_by=["weights.processings_together"],
-        plant=in_adapter(Breaks(parts={"processings": replacing(apply=_processed_without_a_mask)})),
+        plant=in_adapter(Mutation(parts={"processings": replacing(apply=_processed_without_a_mask)})),
     ),
 )

@@ -16,7 +16,7 @@ from verifier.output.console import standard_output
 from verifier.record.case_description import same_value
 
 if TYPE_CHECKING:
-    from verifier.faults.selftest import Kill
+    from verifier.faults.selftest import MutantResult
     from verifier.judging.outcome import Outcome
 
 _COLUMNS = ("fault", "must be caught by", "", "how", "case")
@@ -31,7 +31,7 @@ def evidence(outcome: Outcome) -> str:
     return f"{outcome.verdict}: {outcome.where or outcome.message}"
 
 
-def show(kills: Sequence[Kill], family: str, adapter: str) -> None:
+def show(kills: Sequence[MutantResult], family: str, adapter: str) -> None:
     """Print the table and its sum; a row is one line where it is no terminal, to be searched."""
     found = families.load(family)
     plain = {**found.dims(), **{name: values[0] for name, values in found.flags().items()}}
@@ -42,9 +42,9 @@ def show(kills: Sequence[Kill], family: str, adapter: str) -> None:
         pipe.discard(sys.stdout)  # whoever read it has seen enough, and the status says the rest
 
 
-def markdown(kills: Sequence[Kill]) -> str:
+def markdown(kills: Sequence[MutantResult]) -> str:
     """A table for a document, a row for each fault; of what differs from one machine to the next it has nothing."""
-    by_fault: dict[str, list[Kill]] = {}
+    by_fault: dict[str, list[MutantResult]] = {}
     for kill in kills:
         by_fault.setdefault(kill.fault, []).append(kill)
     rows = ["| planted fault | what is wrong | caught by |", "|---|---|---|"]
@@ -54,7 +54,7 @@ def markdown(kills: Sequence[Kill]) -> str:
     return "\n".join(rows)
 
 
-def as_json(kills: Sequence[Kill], family: str, adapter: str) -> str:
+def as_json(kills: Sequence[MutantResult], family: str, adapter: str) -> str:
     """The table for `verifier report --selftest`."""
     rows = [
         {
@@ -69,13 +69,13 @@ def as_json(kills: Sequence[Kill], family: str, adapter: str) -> str:
     return json.dumps({"family": family, "adapter": adapter, "kills": rows}, indent=1) + "\n"
 
 
-def _mark(kill: Kill) -> str:
+def _mark(kill: MutantResult) -> str:
     if kill.outcome is not None:
         return ""
     return " (SURVIVED)" if kill.survived else " (not tried)"
 
 
-def _show(console: Console, kills: Sequence[Kill], title: str, plain: Mapping[str, Any]) -> None:
+def _show(console: Console, kills: Sequence[MutantResult], title: str, plain: Mapping[str, Any]) -> None:
     rows = [_row(kill, plain) for kill in kills]
     if console.is_terminal:
         table = Table(title=title, title_justify="left")
@@ -100,7 +100,7 @@ def _show(console: Console, kills: Sequence[Kill], title: str, plain: Mapping[st
     )
 
 
-def _row(kill: Kill, plain: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+def _row(kill: MutantResult, plain: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     if kill.outcome is not None and kill.case is not None:
         config = kill.case.config
         differs = {

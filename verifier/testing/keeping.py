@@ -174,7 +174,7 @@ class Keeper:
 def _engine(reference: str, *, isolated: bool, is_object: bool) -> Callable[[Plan], Iterator[Event]] | None:
     if isolated:
         return lambda plan: run_plan(plan, workers=usable_cores())
-    if is_object and not adapter.is_here(reference):
+    if is_object and not adapter.is_registered_instance(reference):
         return None
     return inline.run
 

@@ -205,7 +205,7 @@ class LensHooks:
     def names(self) -> Mapping[str, HookInfo]:
         """Every point; those of what each head writes need their switch."""
         return {
-            canonical_name(own): HookInfo(own=own, switch="with_results" if own.endswith(".result") else None)
+            canonical_name(own): HookInfo(native_name=own, switch="with_results" if own.endswith(".result") else None)
             for own in self.lens.points
         }
 
