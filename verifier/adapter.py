@@ -373,6 +373,15 @@ def load(reference: str) -> Adapter:
     return found
 
 
+def require_findable(reference: str) -> None:
+    """Make sure, without importing it, that there is an adapter of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    plugins.require_findable(reference, group=GROUP, kind="adapter")
+
+
 def registered() -> tuple[str, ...]:
     """The names of the installed adapters."""
     return plugins.names(GROUP)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Unpack
 from verifier.analysis.bugs import Bug
 from verifier.analysis.view import RecordView, view_record
 from verifier.commands.recording import recorded
-from verifier.commands.run import REPORT_FILE
-from verifier.commands.wishes import Wishes, asked_for
 from verifier.errors import ExitStatus, UsageError
 from verifier.record import Record, read
 from verifier.record.case_description import described
 from verifier.record.excusing import judged
+from verifier.requests.folders import REPORT_FILE
+from verifier.requests.python import Wishes, asked_for
 
 if TYPE_CHECKING:
     import pandas

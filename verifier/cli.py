@@ -21,10 +21,10 @@ from click.core import ParameterSource
 
 from verifier.cases.shards import shard_of
 from verifier.cases.spec import WORKING_DTYPES
-from verifier.commands import configuration, measures
 from verifier.errors import ExitStatus, UsageError, VerifierError, one_line
 from verifier.output import pipe
 from verifier.plugins import nearest
+from verifier.requests import configuration, measures
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = ("html", "markdown")
@@ -309,8 +309,8 @@ def _run(dtypes: tuple[str, ...], no_baseline: bool, **options: Any) -> ExitStat
 
     FAMILY and most options have what [tool.verifier] of pyproject.toml says where they are left out.
     """
-    from verifier.commands.options import RunOptions
     from verifier.commands.run import run
+    from verifier.requests.request import RunOptions
 
     if no_baseline and options["baseline"]:
         raise click.UsageError("--baseline and --no-baseline contradict each other: give one of them")

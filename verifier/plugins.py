@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.machinery
 import importlib.metadata
+import importlib.util
 import inspect
 import os
 import sys
@@ -81,6 +82,22 @@ def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]
     return found
 
 
+def require_findable(reference: str, *, group: str, kind: str) -> None:
+    """Make sure, without importing it, that something has that name: a typo must not cost an import of torch.
+
+    Raises:
+        UsageError: nothing has.
+    """
+    if ":" not in reference:
+        if reference not in names(group):
+            raise _unknown(reference, names(group), kind)
+        return
+    require_spelling(reference, kind)
+    search_here()
+    if importlib.util.find_spec(reference.partition(":")[0].partition(".")[0]) is None:
+        _by_path(reference, kind)  # says which module is missing
+
+
 def made(found: type, what: str) -> Any:
     """An object of the class, made without arguments.
 
@@ -117,18 +134,20 @@ def _fault(found: object, needs: tuple[str, ...]) -> str:
 def _by_name(reference: str, group: str, kind: str) -> Any:
     points = {point.name: point for point in importlib.metadata.entry_points(group=group)}
     if reference not in points:
-        known = tuple(sorted(points))
-        listed = ", ".join(known) or "none is installed"
-        raise UsageError(
-            f"unknown {kind} {reference!r}{nearest(reference, known)}; registered: {listed}; "
-            f"or name one as module:object"
-        )
+        raise _unknown(reference, sorted(points), kind)
     try:
         return points[reference].load()
     except VERIFIER_ERRORS:
         raise
     except Exception as error:
         raise ImportFailed(f"{kind} {reference!r} raised at import: {one_line(error)}") from error
+
+
+def _unknown(reference: str, known: Sequence[str], kind: str) -> UsageError:
+    listed = ", ".join(known) or "none is installed"
+    return UsageError(
+        f"unknown {kind} {reference!r}{nearest(reference, known)}; registered: {listed}; or name one as module:object"
+    )
 
 
 def require_spelling(reference: str, kind: str) -> None:

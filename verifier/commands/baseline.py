@@ -9,9 +9,9 @@ from verifier import record
 from verifier.baseline.file import NAME, read
 from verifier.baseline.making import made_of
 from verifier.baseline.writing import remove, write
-from verifier.commands import configuration
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import text
+from verifier.requests import configuration
 
 
 def baseline(paths: Sequence[Path], out: Path | None, fingerprints: Sequence[str] = ()) -> ExitStatus:

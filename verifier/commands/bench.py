@@ -7,18 +7,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier.adapter import DEFAULT
+from verifier import adapter
 from verifier.bench import against, costs, fuzzed, growth, sample, startup, whole
 from verifier.bench.curves import Curve
 from verifier.bench.figures import Figures
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec
-from verifier.commands import selection
-from verifier.commands.run import require_adapter
 from verifier.engine.environment import versions
 from verifier.engine.interrupts import Interrupts
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
 from verifier.output import pipe
 from verifier.record import files
+from verifier.requests import cases
 
 CASES = 12  # valid cases in the sample, where nothing was said
 
@@ -43,7 +42,7 @@ class BenchOptions:
     """
 
     family: str
-    adapter: str = DEFAULT
+    adapter: str = adapter.DEFAULT
     only: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     everywhere: bool = False
@@ -65,8 +64,8 @@ def bench(options: BenchOptions) -> ExitStatus:
         VerifierError: the harness, or code from outside at its import, failed.
     """
     reference = options.adapter
-    require_adapter(reference)
-    specs = selection.from_matrix(
+    adapter.require_findable(reference)
+    specs = cases.from_matrix(
         options.family,
         seed=0,
         dtypes=WORKING_DTYPES,

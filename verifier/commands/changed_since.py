@@ -13,10 +13,10 @@ from pathlib import Path
 from verifier import plugins
 from verifier.adapter import GROUP as ADAPTERS
 from verifier.checks import GROUP as CHECKS
-from verifier.commands import configuration
 from verifier.engine import sources
 from verifier.errors import UsageError
 from verifier.family import GROUP as FAMILIES
+from verifier.requests import configuration
 
 OPTION = "--changed-since"
 _HARNESS = __name__.partition(".")[0]

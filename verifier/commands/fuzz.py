@@ -8,14 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verifier import family, record
-from verifier.adapter import DEFAULT
+from verifier import adapter, family, record
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec
-from verifier.commands import looking
-from verifier.commands.recording import now
-from verifier.commands.run import REPORTS, folder_name, require_adapter, show
-from verifier.commands.selection import parse_where
-from verifier.engine import catalogue
+from verifier.commands.run import show
+from verifier.engine import catalogue, diagnose
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
 from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
@@ -23,6 +19,9 @@ from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.fuzz import kept
 from verifier.record.fuzz_finding import Found, Kept, Replayed
+from verifier.requests.cases import parse_where
+from verifier.requests.folders import REPORTS, folder_name
+from verifier.requests.header import now
 
 if TYPE_CHECKING:
     from verifier.fuzz.campaign import Order
@@ -42,7 +41,7 @@ class FuzzOptions:
     """
 
     family: str
-    adapter: str = DEFAULT
+    adapter: str = adapter.DEFAULT
     only: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     time: float | None = None
@@ -65,7 +64,7 @@ def fuzz(options: FuzzOptions) -> ExitStatus:
     """
     catalogue.require_known(options.only)
     reference = options.adapter
-    require_adapter(reference)
+    adapter.require_findable(reference)
     # Hypothesis is imported here and not above: a wrong command line must fail at once.
     from verifier.fuzz.campaign import Order
     from verifier.fuzz.fields import space
@@ -169,7 +168,7 @@ class _Drive:
                         self.replayed.append(happening)
                     case RunFinished(stop=stop, seconds=seconds) if started:
                         stop = self._meant(stop)
-                        looking.finish(
+                        diagnose.finish_record(
                             writer, self._order.plan, self._look_with, picture.look, stop=stop, seconds=seconds
                         )
                 picture.note(happening)

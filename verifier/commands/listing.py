@@ -12,10 +12,10 @@ from typing import Any
 
 from verifier import adapter, canonical, family
 from verifier.cases import matrix
-from verifier.commands import configuration
 from verifier.engine import catalogue
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import text
+from verifier.requests import configuration
 
 _OF_A_FAMILY = ("hooks", "presets")
 

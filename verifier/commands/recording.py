@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from verifier import family, record
 from verifier.cases.spec import CaseSpec
-from verifier.commands import looking, resuming
-from verifier.commands.options import RunOptions
-from verifier.engine.environment import usable_cores, versions
+from verifier.commands import resuming
+from verifier.engine import diagnose
+from verifier.engine.environment import usable_cores
 from verifier.engine.events import (
     CaseFinished,
     CaseStarted,
@@ -25,11 +25,12 @@ from verifier.engine.events import (
     Stop,
     WorkerLost,
 )
-from verifier.engine.limits import Limits, defaults
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, VerifierError
 from verifier.output import pipe
 from verifier.record.known_failure import Baseline, BaselineState
+from verifier.requests.header import header_of, limits_of, now
+from verifier.requests.request import RunOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -153,7 +154,7 @@ class _Drive:
                     case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
                         writer.lost(record.Lost(case=case, check=check, verdict=verdict, reason=reason))
                     case RunFinished(stop=stop, seconds=seconds) if self.started:
-                        looking.finish(writer, self.plan, self._events, meter.look, stop=stop, seconds=seconds)
+                        diagnose.finish_record(writer, self.plan, self._events, meter.look, stop=stop, seconds=seconds)
                 meter.note(event)
         except (KeyboardInterrupt, BrokenPipeError):
             self._broken_off(ExitStatus.INTERRUPTED, Stop.INTERRUPTED)
@@ -187,7 +188,7 @@ class _Drive:
         if self.options.isolation:
             from verifier.engine.run import run as run_plan
 
-            return run_plan(plan, workers=_workers(self.options))
+            return run_plan(plan, workers=self.options.workers or usable_cores())
         from verifier.engine import inline
 
         debugger = None
@@ -222,53 +223,3 @@ class _Drive:
 
         excuse, specs = excuser(held, line), {spec.id: spec for spec in self.plan.specs}
         return lambda case, fingerprint: excuse(specs[case], fingerprint)
-
-
-def now() -> str:
-    """As a record's first line has it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _workers(options: RunOptions) -> int:
-    return options.workers or usable_cores()
-
-
-def limits_of(options: RunOptions, specs: Sequence[CaseSpec]) -> Limits:
-    """What was asked for, 0 standing for no limit, and defaults elsewhere."""
-    large = options.preset is not None or any(spec.checkpoint for spec in specs)
-    usual = defaults(large=large, workers=_workers(options))
-    return usual.or_as_asked(options.timeout, options.memory)
-
-
-def header_of(
-    options: RunOptions, reference: str, specs: Sequence[CaseSpec], baseline: Baseline | None
-) -> dict[str, Any]:
-    """The fields of the record's first line that are known before anything is loaded."""
-    described = family.load(options.family)
-    asked = {
-        "only": list(options.only),
-        "where": list(options.where),
-        "preset": options.preset,
-        "checkpoint": options.checkpoint,
-        "cases": None if options.cases is None else str(options.cases),
-        "everywhere": options.everywhere,
-        # Each of the cases in a file has its own.
-        "dtype": [] if options.cases is not None else list(options.dtypes),
-        "device": None if options.cases is not None else options.device,
-        "baseline": None if baseline is None else f"{baseline.path} ({baseline.digest})",
-        "shard": None if options.shard is None else str(options.shard),
-        "gate": list(options.gate),
-    }
-    return {
-        "family": options.family,
-        "adapter": reference,
-        "versions": versions(reference),
-        "seed": specs[0].seed,
-        "flags": {name: list(values) for name, values in described.flags().items()},
-        "dims": dict(described.dims()),
-        "planned": {
-            "valid": sum(spec.valid for spec in specs),
-            "refused": sum(not spec.valid for spec in specs),
-        },
-        "asked": {name: value for name, value in asked.items() if value},
-    }

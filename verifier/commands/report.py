@@ -13,11 +13,12 @@ from verifier import record
 from verifier.analysis.summary import missing
 from verifier.analysis.view import view_record
 from verifier.commands import building
-from verifier.commands.run import REPORT_FILE, worst
+from verifier.commands.run import worst
 from verifier.errors import ExitStatus, UsageError, one_line
 from verifier.output import text
 from verifier.record import files
 from verifier.report import html, markdown
+from verifier.requests.folders import REPORT_FILE
 
 _KILL = ("fault", "what", "check", "verdict", "evidence")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from verifier import adapter as adapters
 from verifier import record, scripts
 from verifier.analysis.bugs import minimal_case
 from verifier.cases.spec import CaseSpec
-from verifier.commands.run import REPORTS, require_adapter
 from verifier.engine import inline
 from verifier.engine.debugger import Debugger
 from verifier.engine.events import OutcomeReady, RunFinished, RunStarted, Stop, WorkerLost
@@ -27,6 +27,7 @@ from verifier.output import console, text
 from verifier.record import files
 from verifier.record.case_description import difference
 from verifier.report import terminal
+from verifier.requests.folders import REPORTS
 
 STANDARD_OUTPUT = Path("-")
 
@@ -69,7 +70,7 @@ def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = 
     """
     found = find(identity, path)
     reference = adapter or found.record.run.adapter
-    require_adapter(reference)
+    adapters.require_findable(reference)
     limits = found.record.run.limits
     plan = Plan(
         family=found.spec.family,
@@ -131,7 +132,7 @@ def write(
             raise UsageError(f"cannot write {str(file)!r}: it is {what}")
     found = find(identity, path)
     reference = adapter or found.record.run.adapter
-    require_adapter(reference)
+    adapters.require_findable(reference)
     deadly = [one for one in found.outcomes if one.verdict in (Verdict.CRASH, Verdict.TIMEOUT)]
     if deadly:
         # A process that dies tells nothing, not even that it failed.

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verifier import adapter, plugins, record
+from verifier import adapter, record
 from verifier.analysis.not_started import NotStarted
 from verifier.cases.shards import dealt
 from verifier.cases.spec import CaseSpec
-from verifier.commands import selection
-from verifier.commands.options import RunOptions, require_sense
 from verifier.commands.recording import recorded
 from verifier.engine import catalogue
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
 from verifier.output import pipe
 from verifier.record.known_failure import Baseline
+from verifier.requests import cases
+from verifier.requests.folders import REPORT_FILE, result_folders
+from verifier.requests.request import RunOptions, require_sense
 
 if TYPE_CHECKING:
     from verifier.analysis.view import RecordView
 
 # Printers and processes are imported where they are used: a wrong command line must fail at once.
-
-REPORTS = Path("reports")
-REPORT_FILE = "report.html"
 
 # Of several adapters' statuses the first of these is the command's.
 _WORST_FIRST = (
@@ -52,7 +48,7 @@ def run(options: RunOptions) -> ExitStatus:
     catalogue.require_known(options.only)
     references = options.adapters
     for reference in references:
-        require_adapter(reference)
+        adapter.require_findable(reference)
     baselines = _baselines(options, references)
     specs = _cases(options)
     folders = dict(zip(references, result_folders(options, references), strict=True))
@@ -107,23 +103,6 @@ def worst(statuses: Sequence[ExitStatus]) -> ExitStatus:
     return min(statuses, key=_WORST_FIRST.index)
 
 
-def require_adapter(reference: str) -> None:
-    """Make sure, without importing it, that there is something of that name: a typo must not cost an import of torch.
-
-    Raises:
-        UsageError: there is not.
-    """
-    if ":" not in reference:
-        if reference not in adapter.registered():
-            adapter.load(reference)  # says what is registered
-        return
-    plugins.require_spelling(reference, "adapter")
-    plugins.search_here()
-    top = reference.partition(":")[0].partition(".")[0]
-    if importlib.util.find_spec(top) is None:
-        adapter.load(reference)
-
-
 def _baselines(options: RunOptions, references: Sequence[str]) -> dict[str, Baseline]:
     """The baselines by the adapter that each is of."""
     if not options.baseline:
@@ -172,7 +151,7 @@ def _wanted(options: RunOptions, references: Sequence[str], baselines: Mapping[s
 
 
 def _cases(options: RunOptions) -> tuple[CaseSpec, ...]:
-    specs = selection.of(options)
+    specs = cases.of(options)
     if options.shard is None:
         return specs
     mine = dealt(specs, options.shard)
@@ -182,20 +161,6 @@ def _cases(options: RunOptions) -> tuple[CaseSpec, ...]:
             f"one is {len(specs)}/{options.shard.of}; nothing ran"
         )
     return mine
-
-
-def folder_name(*parts: str) -> str:
-    """What a folder is called that is of these."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
-
-
-def result_folders(options: RunOptions, references: Sequence[str]) -> list[Path]:
-    """Where record and report of each adapter go."""
-    shard = [] if options.shard is None else [f"{options.shard.number}-of-{options.shard.of}"]
-    names = [folder_name(options.family, reference, *shard) for reference in references]
-    if options.out is None:
-        return [REPORTS / name for name in names]
-    return [options.out] if len(names) == 1 else [options.out / name for name in names]
 
 
 def _run_one(

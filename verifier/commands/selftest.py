@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from verifier.commands.run import require_adapter
+from verifier import adapter as adapters
 from verifier.errors import ExitStatus
 from verifier.record.files import put
 from verifier.report import kills as table
@@ -25,7 +25,7 @@ def selftest(
     Raises:
         UsageError: the family or the adapter is not what it should be, or the file cannot be written.
     """
-    require_adapter(adapter)
+    adapters.require_findable(adapter)
     from verifier.faults.selftest import run  # imports torch
 
     kills = list(run(family, adapter, seed=seed))

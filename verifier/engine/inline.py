@@ -20,7 +20,7 @@ from verifier.engine.events import (
 )
 from verifier.engine.loading import load
 from verifier.engine.plan import Plan, expected
-from verifier.engine.worker import Looked, Result, execute
+from verifier.engine.worker import EvidenceMessage, Result, execute
 from verifier.engine.working_directory import preserve_cwd
 
 
@@ -76,12 +76,12 @@ def _run(plan: Plan, debugger: Debugger | None) -> Iterator[Event]:
         for spec in plan.specs:
             yield CaseStarted(spec=spec)
             at = time.perf_counter()
-            if plan.look or plan.applicable(spec, checks):
+            if plan.diagnose or plan.applicable(spec, checks):
                 for told_of in execute(plan.task(spec), loaded, seen=debugger):
                     match told_of:
                         case Result(outcome=outcome):
                             yield OutcomeReady(case=spec.id, outcome=outcome)
-                        case Looked(evidence=evidence):
+                        case EvidenceMessage(evidence=evidence):
                             yield EvidenceReady(evidence=evidence)
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - at)
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ class Plan:
         limits: what one case may take.
         known: seconds that cases took in an earlier run, by id: what the order is made of.
         wanted: the ids of the checks that a case is for, by case, where it is not for all that are selected.
-        look: whether the cases are not to be run but what those checks compare on them is to be told.
+        diagnose: whether the cases are not to be run but what those checks compare on them is to be told.
     """
 
     family: str
@@ -35,11 +35,11 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     known: Mapping[str, float] = field(default_factory=dict)
     wanted: Mapping[str, tuple[str, ...]] | None = None
-    look: bool = False
+    diagnose: bool = False
 
     def task(self, spec: CaseSpec) -> Task:
         """What a worker is given for one of the cases."""
-        return Task(spec=spec, checks=None if self.wanted is None else self.wanted.get(spec.id), look=self.look)
+        return Task(spec=spec, checks=None if self.wanted is None else self.wanted.get(spec.id), diagnose=self.diagnose)
 
     def applicable(self, spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
         """The ids of the checks that run on one of its cases, in their order."""

@@ -27,7 +27,7 @@ from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, expected
 from verifier.engine.retry_policy import LostCase, RetryPolicy
 from verifier.engine.schedule import Schedule
-from verifier.engine.worker import Done, Failed, Looked, Ready, Result
+from verifier.engine.worker import Done, EvidenceMessage, Failed, Ready, Result
 from verifier.engine.worker_pool import Worker, WorkerExit, WorkerPool
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
 from verifier.judging.outcome import Verdict
@@ -160,7 +160,7 @@ class _Coordinator:
                         assert worker.spec is not None
                         worker.seen.append(outcome.check)
                         yield OutcomeReady(case=worker.spec.id, outcome=outcome)
-                    case Looked(evidence=evidence):
+                    case EvidenceMessage(evidence=evidence):
                         yield EvidenceReady(evidence=evidence)
                     case Done(seconds=seconds):
                         yield from self._done(worker, seconds)
@@ -206,7 +206,7 @@ class _Coordinator:
                 return
             spec = self._schedule.take(last=worker.number % 2 == 1)
             yield CaseStarted(spec=spec)
-            if self._plan.look or self._plan.applicable(spec, self._checks):
+            if self._plan.diagnose or self._plan.applicable(spec, self._checks):
                 worker.give(self._plan.task(spec))
                 return
             yield CaseFinished(case=spec.id, seconds=0.0)
@@ -236,11 +236,11 @@ class _Coordinator:
         self._pool.stop(worker)
         if not worker.ready:
             raise blame_import(worker, exited)
-        if spec is not None and self._plan.look:
+        if spec is not None and self._plan.diagnose:
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
         elif spec is not None:
             yield from self._retry_or_report(worker, spec, exited)
-        elif not self._plan.look:
+        elif not self._plan.diagnose:
             # It had finished its case, so there is nothing that is to be run again; but nobody may overlook it.
             if worker.last is None:
                 raise HarnessError(f"a worker {exited.how} before its first case", exited.detail)

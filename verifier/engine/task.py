@@ -14,4 +14,4 @@ class Task:
 
     spec: CaseSpec
     checks: tuple[str, ...] | None = None
-    look: bool = False
+    diagnose: bool = False

@@ -72,7 +72,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class EvidenceMessage:
     """What a closer look at the case at hand found."""
 
     evidence: Evidence | Ladder
@@ -85,7 +85,7 @@ class Done:
     seconds: float
 
 
-Message = Loading | Ready | Failed | Result | Looked | Done
+Message = Loading | Ready | Failed | Result | EvidenceMessage | Done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +157,7 @@ def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
         pipe.send(Done(seconds=time.perf_counter() - began))
 
 
-def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[Result | Looked]:
+def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[Result | EvidenceMessage]:
     """What comes of a task.
 
     Args:
@@ -168,11 +168,11 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
     wanted = loaded.checks
     if task.checks is not None:
         wanted = tuple(check for check in wanted if check.id in task.checks)
-    if task.look:
+    if task.diagnose:
         from verifier.checks.diagnosis import examine
 
         for found in examine(task.spec, loaded.family, loaded.adapter, wanted):
-            yield Looked(evidence=found)
+            yield EvidenceMessage(evidence=found)
         return
     from verifier.checks import runner
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from verifier.baseline.file import read as known_in
-from verifier.commands import configuration
 from verifier.errors import UsageError
 from verifier.plugins import nearest
+from verifier.requests import configuration
 from verifier.testing.parametrizing import MARK, CaseUnderTest, ChecksUnderTest, params
 from verifier.testing.plans import planned
 

@@ -12,9 +12,7 @@ from typing import Any
 from verifier import adapter, record
 from verifier.analysis.summary import Summary, summarise
 from verifier.cases.spec import CaseSpec
-from verifier.commands import looking
-from verifier.commands.run import REPORT_FILE
-from verifier.engine import inline
+from verifier.engine import diagnose, inline
 from verifier.engine.environment import usable_cores
 from verifier.engine.events import Event, Stop
 from verifier.engine.limits import Limits
@@ -23,6 +21,7 @@ from verifier.engine.run import run as run_plan
 from verifier.errors import UsageError, VerifierError
 from verifier.judging.outcome import Verdict
 from verifier.record.known_failure import BaselineState, Settled, settled_of
+from verifier.requests.folders import REPORT_FILE
 from verifier.testing.running import outcome_of
 
 
@@ -168,7 +167,7 @@ class Keeper:
         device = str(one.run.asked.get("device", "cpu"))
         plan = Plan(family=one.run.family, adapter=one.run.adapter, specs=(), device=device, limits=limits)
         engine = one.engine if one.stays else None  # nobody would see what it finds
-        looking.finish(one.writer, plan, engine, lambda cases: None, stop=stop, seconds=seconds)
+        diagnose.finish_record(one.writer, plan, engine, lambda cases: None, stop=stop, seconds=seconds)
 
 
 def _engine(reference: str, *, isolated: bool, is_object: bool) -> Callable[[Plan], Iterator[Event]] | None:

@@ -18,7 +18,7 @@ from verifier.output.text import value
 from verifier.record.known_failure import Baseline, KnownFailure
 
 if TYPE_CHECKING:
-    from verifier.commands.wishes import Wishes
+    from verifier.requests.python import Wishes
 
 Per = Literal["area", "check"]
 
@@ -86,8 +86,8 @@ def planned(family: str, adapter: object, *, per: Per = "area", **wishes: Unpack
         Inconclusive: no case is like that.
         ImportFailed: code from outside raised at import.
     """
-    from verifier.commands.recording import header_of, limits_of
-    from verifier.commands.wishes import asked_for
+    from verifier.requests.header import header_of, limits_of
+    from verifier.requests.python import asked_for
 
     if per not in ("area", "check"):
         raise UsageError(f"per={per!r}: an item is per 'area' or per 'check'")

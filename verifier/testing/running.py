@@ -11,12 +11,12 @@ from typing import Any
 from verifier import record
 from verifier.baseline.replaying import settle
 from verifier.cases.spec import CaseSpec
-from verifier.commands.run import folder_name
 from verifier.engine.case_runner import CaseRunner, InProcessRunner, SubprocessRunner
 from verifier.errors import ImportFailed, UsageError, VerifierError
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record.excusing import covers
 from verifier.record.known_failure import KnownFailure, Settled, State, to_json
+from verifier.requests.folders import folder_name
 from verifier.testing.plans import Item, TestPlan, items
 
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from verifier import plugins
 from verifier.baseline.file import read as read_baseline
-from verifier.commands import configuration
-from verifier.commands.configuration import KEYS, Configuration
 from verifier.commands.doctor import probing
 from verifier.commands.doctor.facts import (
     Diagnosis,
@@ -29,13 +27,16 @@ from verifier.commands.doctor.facts import (
 )
 from verifier.commands.doctor.installed import GROUPS, installed
 from verifier.commands.doctor.probing import Answer
-from verifier.commands.options import RunOptions
-from verifier.commands.run import result_folders, worst
+from verifier.commands.run import worst
 from verifier.engine.environment import usable_cores
 from verifier.engine.limits import LOADING_SECONDS, Limits, available, defaults
 from verifier.errors import ExitStatus, UsageError
 from verifier.output.text import size
 from verifier.record.known_failure import Baseline
+from verifier.requests import configuration
+from verifier.requests.configuration import KEYS, Configuration
+from verifier.requests.folders import result_folders
+from verifier.requests.request import RunOptions
 
 Reference = tuple[Kind, str]
 

@@ -73,10 +73,10 @@ def _check(reference: str) -> dict[str, Any]:
 
 def _plan(family: str, only: list[str], where: list[str], seed: int) -> dict[str, Any]:
     from verifier.cases.spec import WORKING_DTYPES
-    from verifier.commands import selection
     from verifier.engine import catalogue
+    from verifier.requests import cases
 
-    specs = selection.from_matrix(
+    specs = cases.from_matrix(
         family,
         seed=seed,
         dtypes=WORKING_DTYPES,

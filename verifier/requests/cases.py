@@ -11,9 +11,9 @@ from typing import Any
 from verifier import family, plugins, record
 from verifier.cases import matrix
 from verifier.cases.spec import DEPTHS, SEEDS, WORKING_DTYPES, CaseSpec
-from verifier.commands.options import RunOptions
 from verifier.engine.plan import distinct
 from verifier.errors import Inconclusive, UsageError
+from verifier.requests.request import RunOptions
 
 
 def from_matrix(

@@ -9,13 +9,12 @@ from typing import Any, TypedDict
 
 from verifier import adapter as adapters
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec
-from verifier.commands import configuration, selection
-from verifier.commands.options import RunOptions, require_sense
-from verifier.commands.run import require_adapter
 from verifier.engine import catalogue
 from verifier.errors import UsageError
 from verifier.plugins import nearest
 from verifier.record.known_failure import Baseline
+from verifier.requests import cases, configuration
+from verifier.requests.request import RunOptions, require_sense
 
 
 class Wishes(TypedDict, total=False):
@@ -87,12 +86,12 @@ def asked_for(family: str, adapter: object, wishes: Wishes, *, what: str) -> Ask
     if is_object and isolation:
         raise UsageError("an adapter object runs in this process; name it as 'module:object' to have it isolated")
     if not is_object:
-        require_adapter(reference)
+        adapters.require_findable(reference)
     options = RunOptions(
         family=family,
         adapters=(reference,),
         only=globs,
-        where=selection.wishes(wishes.get("where", ())),
+        where=cases.wishes(wishes.get("where", ())),
         preset=wishes.get("preset"),
         checkpoint=wishes.get("checkpoint"),
         dtypes=tuple(wishes.get("dtypes", WORKING_DTYPES)),
@@ -106,7 +105,7 @@ def asked_for(family: str, adapter: object, wishes: Wishes, *, what: str) -> Ask
         gate=configuration.gates(wishes.get("gate", ())),
     )
     require_sense(options)
-    specs = selection.of(options)
+    specs = cases.of(options)
     baseline = wishes.get("baseline")
     known = None if baseline is None else read(Path(baseline))
     if known is not None:

@@ -1,4 +1,4 @@
-"""Which failures are looked at closely once a run is over, each on its smallest case, and the looking."""
+"""The end of a record: each distinct failure is diagnosed on its smallest case, and the last line is written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
 from verifier.record import Entry, Record, Writer
 
-# Of more distinct failures than anyone reads the most frequent ones; each costs about what its case did.
+# Nobody reads more distinct failures than these, the most frequent ones; diagnosing one costs about what its case did.
 MOST = 100
-# Its process would die again; what is excused was looked at when that was decided.
-_NOT_LOOKED_AT = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.KNOWN)
+# A case that killed its process would kill it again. A known failure was diagnosed when it was accepted.
+_NOT_DIAGNOSED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.KNOWN)
 
 
-def finish(
+def finish_record(
     writer: Writer,
     plan: Plan,
     run: Callable[[Plan], Iterator[Event]] | None,
@@ -28,15 +28,15 @@ def finish(
     stop: Stop,
     seconds: float,
 ) -> None:
-    """Write the end of a record: if all came to its end, a closer look at each failure first, and then the last line.
+    """Diagnose the failures of a record whose run is complete, and write its last line.
 
     Args:
         writer: of the record.
         plan: what was run.
-        run: runs a plan; None where nothing can be looked at.
-        announce: is told how many cases are looked at, if any.
-        stop: why what was run ended.
-        seconds: how long it took.
+        run: runs a plan; None where nothing can be diagnosed.
+        announce: receives the number of cases that are diagnosed, if there are any.
+        stop: why the run ended.
+        seconds: how long the run took.
     """
     from verifier.analysis.summary import concluded
     from verifier.record.excusing import judged
@@ -45,23 +45,23 @@ def finish(
     if stop is Stop.COMPLETE:
         seen = judged(record.read(writer.path))
         if run is not None:
-            stop, more = _look(seen, writer, plan, run, announce)
+            stop, more = _diagnose(seen, writer, plan, run, announce)
             seconds += more
         if stop is Stop.COMPLETE:
             status = concluded(seen)
     writer.end(status=status, stop=stop, seconds=seconds)
 
 
-def _look(
+def _diagnose(
     seen: Record, writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
 ) -> tuple[Stop, float]:
-    """Look closely at the smallest case of each failure; why it stopped, and how many seconds it took."""
-    wanted_here = wanted(seen)
-    if not wanted_here:
+    """Diagnose the smallest case of each failure; why that stopped, and how many seconds it took."""
+    wanted = checks_to_diagnose(seen)
+    if not wanted:
         return Stop.COMPLETE, 0.0
-    announce(len(wanted_here))
-    specs = tuple(seen.cases[case] for case in wanted_here)
-    for event in run(replace(plan, specs=specs, wanted=wanted_here, look=True, known={})):
+    announce(len(wanted))
+    specs = tuple(seen.cases[case] for case in wanted)
+    for event in run(replace(plan, specs=specs, wanted=wanted, diagnose=True, known={})):
         match event:
             case EvidenceReady(evidence=found):
                 writer.evidence(found)
@@ -70,13 +70,13 @@ def _look(
     raise AssertionError("a run ends with its last event")
 
 
-def wanted(seen: Record) -> dict[str, tuple[str, ...]]:
-    """The checks that are to be looked at, by case; those that the record has evidence of are left out."""
+def checks_to_diagnose(seen: Record) -> dict[str, tuple[str, ...]]:
+    """The failing checks that the record has no evidence of, by the id of the smallest case of each failure."""
     from verifier.analysis.bugs import minimal_case
 
     failing: dict[str, list[Entry]] = {}
     for entry in seen.entries:
-        if entry.fingerprint is not None and entry.outcome.verdict not in _NOT_LOOKED_AT:
+        if entry.fingerprint is not None and entry.outcome.verdict not in _NOT_DIAGNOSED:
             failing.setdefault(entry.fingerprint, []).append(entry)
     counts = Counter({fingerprint: len(entries) for fingerprint, entries in sorted(failing.items())})
     found: dict[str, list[str]] = {}

@@ -12,10 +12,10 @@ from typing import Any
 
 from verifier.adapter import DEFAULT
 from verifier.cases.spec import SEEDS
-from verifier.commands import measures
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
 from verifier.plugins import nearest
+from verifier.requests import measures
 
 SHARED, OWN = "pyproject.toml", "verifier.toml"
 GATES = tuple(str(verdict) for verdict in (Verdict.REDUCED, Verdict.UPSTREAM, Verdict.SKIP))

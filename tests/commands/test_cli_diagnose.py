@@ -8,7 +8,7 @@ from user_adapters import FEW
 
 from verifier import record
 from verifier.analysis.bugs import find_bugs
-from verifier.commands import looking
+from verifier.engine import diagnose
 
 RUN = ("run", "falcon", "--where", FEW, "--workers", 2)
 
@@ -26,7 +26,7 @@ def test_each_failure_has_evidence_of_its_smallest_case(verifier, tmp_path):
     assert found
     assert all(one.evidence is not None and one.evidence.case == one.smallest.id for one in found)
     assert all(one.ladder is not None and one.ladder.starts.where == "logits" for one in found)
-    assert looking.wanted(kept) == {}
+    assert diagnose.checks_to_diagnose(kept) == {}
     assert 'class="map"' in (tmp_path / "report.html").read_text()
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from verifier.adapter import DEFAULT
-from verifier.commands import measures
-from verifier.commands.configuration import KEYS, Configuration, blamed, fill, read
 from verifier.errors import UsageError
+from verifier.requests import measures
+from verifier.requests.configuration import KEYS, Configuration, blamed, fill, read
 
 
 def write(folder: Path, text: str, name: str = "verifier.toml") -> Path:

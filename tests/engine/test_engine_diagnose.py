@@ -12,7 +12,7 @@ from verifier.judging.evidence import Evidence, Ladder
 
 
 def _looking(plan, *checks):
-    return replace(plan, wanted={spec.id: checks for spec in plan.specs}, look=True)
+    return replace(plan, wanted={spec.id: checks for spec in plan.specs}, diagnose=True)
 
 
 @pytest.mark.parametrize("how", ["workers", "inline"])

@@ -1,0 +1,1 @@
+"""What can be asked for, whoever asks: the command line, the configuration, Python, or pytest."""
