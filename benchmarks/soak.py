@@ -21,9 +21,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import processes
+
 from verifier import family
 from verifier.adapter import Inputs, Output
-from verifier.bench.processes import shared_out, tree
 from verifier.cases import matrix
 from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, Heartbeat, OutcomeReady, WorkerLost
@@ -134,7 +135,9 @@ def main() -> int:
             case WorkerLost():
                 lost += 1
             case Heartbeat():
-                part.memory.append(sum(shared_out(process.number) or 0 for process in tree(os.getpid())))
+                used = processes.Usage()
+                used.look(os.getpid())
+                part.memory.append(used.bytes)
     _show(parts, time.perf_counter() - began, finished, lost)
     return _judge(wanted, outcomes)
 

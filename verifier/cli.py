@@ -509,47 +509,6 @@ def _selftest(family: str, adapter: str, seed: int, as_markdown: bool, json_file
     return selftest(family, adapter, seed, as_markdown=as_markdown, json_file=json_file)
 
 
-@cli.command("bench", epilog=_EPILOG)
-@click.argument("family", required=False)
-@_adapter
-@click.option("--only", multiple=True, metavar="GLOB", help="As for `run`.")
-@click.option("--where", multiple=True, metavar="FLAG=VALUE,…", help="As for `run`.")
-@click.option("--everywhere", is_flag=True, help="As for `run`.")
-@click.option("--workers", type=click.IntRange(1), help="Processes of the whole run. Default: the usable cores.")
-@click.option(
-    "--cases",
-    "singly",
-    type=click.IntRange(1),
-    default=12,
-    show_default=True,
-    metavar="N",
-    help="How many valid cases are measured singly, at least.",
-)
-@click.option("--every-check", is_flag=True, help="Every check's cost, not the dearest ones' alone.")
-@click.option(
-    "--against",
-    metavar="COMMAND",
-    help="Time another program on the same cases, in turns with this one: `{cases}` in it becomes a file with a case's "
-    "JSON on each line.",
-)
-@click.option(
-    "--fuzz",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="How fast a fuzzing campaign is: so many cases of one, and what shrinking its failures takes.",
-)
-@click.option("--growth", is_flag=True, help="How the cost grows with layers, width, sequence and number of cases.")
-@click.option("--json", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The figures as JSON.")
-@_shows_traceback
-@_configured()
-def _bench(**options: Any) -> ExitStatus:
-    """Measure what a run of FAMILY costs, and how much of it is spent inside the models themselves."""
-    from verifier.commands.bench import BenchOptions, bench
-
-    return bench(BenchOptions(**options))
-
-
 @cli.command("doctor", epilog=_DOCTOR_EPILOG)
 @click.argument("family", required=False)
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME|MODULE:OBJECT", help="As for `run`.")

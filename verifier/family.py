@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from verifier import plugins
 from verifier.adapter import Edit
@@ -134,20 +134,6 @@ class Family(Protocol):
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """HF's module for each canonical component that has one."""
-        ...
-
-
-Axis = Literal["layers", "width"]
-AXES: tuple[Axis, ...] = ("layers", "width")
-
-
-@runtime_checkable
-class Grows(Protocol):
-    """What a family may say besides: how its tiny dims grow, for `verifier bench --growth`."""
-
-    def grown(self, axis: Axis, factor: int) -> tuple[int, Config]:
-        """The size along the axis, and what to set in `dims()`, so many times as large: layers, or the residual
-        stream and all that is as wide with it; what is not on the axis stays as it is. No torch."""
         ...
 
 

@@ -62,7 +62,7 @@ def test_each_configured_adapter_is_run(verifier, configure):
     assert {path.name for path in (folder / "reports").iterdir()} == {"falcon-mine-Right", "falcon-mine-Silent"}
 
 
-@pytest.mark.parametrize("command", ["run", "fuzz", "selftest", "bench"])
+@pytest.mark.parametrize("command", ["run", "fuzz", "selftest"])
 def test_a_family_must_be_named_somewhere(verifier, configure, command):
     configure("seed = 5")
     ended = verifier(command)
@@ -70,7 +70,7 @@ def test_a_family_must_be_named_somewhere(verifier, configure, command):
     assert f"Missing argument 'FAMILY': `verifier {command} FAMILY`, or `family` in [tool.verifier]" in ended.line
 
 
-@pytest.mark.parametrize("command", ["run", "fuzz", "selftest", "bench"])
+@pytest.mark.parametrize("command", ["run", "fuzz", "selftest"])
 def test_each_command_takes_the_configured_family(verifier, configure, command):
     folder = configure('family = "falcno"\nadapter = "mine:Right"')
     ended = verifier(command)
@@ -79,7 +79,7 @@ def test_each_command_takes_the_configured_family(verifier, configure, command):
     assert f"(`family` in {folder / 'verifier.toml'})" in ended.line
 
 
-@pytest.mark.parametrize("command", ["fuzz", "selftest", "bench"])
+@pytest.mark.parametrize("command", ["fuzz", "selftest"])
 def test_of_several_adapters_a_command_for_one_picks_none(verifier, configure, command):
     configure('family = "falcon"\nadapter = ["mine:Right", "mine:Silent"]')
     ended = verifier(command)

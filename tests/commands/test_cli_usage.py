@@ -138,7 +138,7 @@ def test_a_wrong_configuration_is_told_with_its_file(verifier, tmp_path, monkeyp
         ["run", "falcon", "--only", "bulid"],
         ["run", "falcon", "--where", "alibi=perhaps"],
         ["run", "falcon", "--timeout", "soon"],
-        ["bench", "falcon", "--cases", "0"],
+        ["fuzz", "falcon", "--workers", "0"],
         ["diff", "nowhere", "nowhere"],
     ],
     ids=" ".join,

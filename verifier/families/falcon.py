@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from verifier.canonical import Point, points
-from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, GROWING, PRESETS, Blocks
+from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
 from verifier.families.falcon_fuzzed import FUZZED, fuzzed_config
 from verifier.families.falcon_refusals import refusal
 from verifier.families.falcon_sources import point_source
-from verifier.family import Axis, Config, PointSource, Projection, QKVRows
+from verifier.family import Config, PointSource, Projection, QKVRows
 
 if TYPE_CHECKING:
     import torch
@@ -55,12 +55,6 @@ class FalconFamily:
     def presets(self) -> Mapping[str, Config]:
         """The published checkpoints at full width."""
         return PRESETS
-
-    def grown(self, axis: Axis, factor: int) -> tuple[int, Config]:
-        """Deeper, or wider with as many heads."""
-        fields = GROWING[axis]
-        grown = {name: DIMS[name] * factor for name in fields}
-        return grown[fields[0]], grown
 
     def fuzzed(self) -> Mapping[str, Sequence[Any]]:
         """Heads, head dims, depth, widths, activations, epsilons, tied or not, rotary types and bases."""

@@ -30,12 +30,6 @@ DIMS: Config = {
     "max_position_embeddings": 64,
 }
 
-# What is multiplied to grow them; the first says the size.
-GROWING: Mapping[str, tuple[str, ...]] = {
-    "layers": ("num_hidden_layers",),
-    "width": ("hidden_size", "ffn_hidden_size"),
-}
-
 DROPOUTS: Config = {"hidden_dropout": 0.2, "attention_dropout": 0.3}
 
 _NEW: Config = {"new_decoder_architecture": True}
