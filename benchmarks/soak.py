@@ -24,7 +24,7 @@ from typing import Any
 import processes
 
 from verifier import family
-from verifier.adapter import Inputs, Output
+from verifier.adapter import Inputs, Output, Subject
 from verifier.cases import matrix
 from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, Heartbeat, OutcomeReady, WorkerLost
@@ -48,11 +48,8 @@ SERIAL, STEP = "initializer_range", 1e-6
 _KEPT: list[bytes] = []
 
 
-class Subject:
+class HuggingSubject(Subject):
     """HF's own model."""
-
-    capabilities: frozenset[str] = frozenset()
-    changes: frozenset[str] = frozenset()
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -82,7 +79,7 @@ class Hostile:
                     _KEPT.append(bytes(LEAK // 8) + os.urandom(1))
             case 92:  # LEAKS
                 _KEPT.append(os.urandom(LEAK))
-        return Subject(model)
+        return HuggingSubject(model)
 
 
 @dataclass(slots=True, kw_only=True)

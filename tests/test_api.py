@@ -21,9 +21,7 @@ ONLY = ("build.adapter", "forward.logits", "forward.causality")
 ONE: dict[str, Any] = {"where": f"{FEW},parallel_attn=true,bias=true", "only": ONLY, "progress": False}
 
 
-class Subject:
-    capabilities = changes = frozenset()  # type: ignore[var-annotated]
-
+class Subject(adapter.Subject):
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
 

@@ -1,19 +1,22 @@
 """What an adapter under test must look like: the protocols that its author implements, and where it is found.
 
-An adapter wraps one Hugging Face model and gives back a *subject*. What a subject can do beyond `forward` is a
-capability: an attribute with the capability's name, listed in `Subject.capabilities`. A check that needs one that
-is not listed is not applicable, and counted as such.
+An adapter wraps one Hugging Face model and gives back a *subject*, whose class derives from `Subject`. What a subject
+can do beyond `forward` is a capability: an attribute with the capability's name, which is None where the subject has
+none. A check that needs a capability that is None is not applicable, and counted as such.
 """
 
 from __future__ import annotations
 
+import inspect
+import sys
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from verifier import plugins
-from verifier.errors import UsageError
+from verifier.errors import OutdatedAdapter, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -21,12 +24,13 @@ if TYPE_CHECKING:
 
 GROUP = "verifier.adapters"
 DEFAULT = "bridge"
+_ABSENT = object()
 
 Capability = Literal["hooks", "weights", "restore", "processings", "cache", "components", "modes"]
 CAPABILITIES: tuple[Capability, ...] = ("hooks", "weights", "restore", "processings", "cache", "components", "modes")
 
 Change = Literal["modules", "forwards", "hooks", "parameters", "buffers", "config", "attention", "mode"]
-# What wrapping may change in the model that it is given, by declaring it in `Subject.changes`.
+# What wrapping may change in the model that it is given, by declaring it in `Subject.declared_mutations`.
 CHANGES: Mapping[Change, str] = {
     "modules": "submodules are replaced or added",
     "forwards": "forwards are patched on instances",
@@ -102,6 +106,12 @@ class HookInfo:
     alias_of: str | None = None
     switch: str | None = None
     axes: tuple[str, ...] | None = None
+
+    def __new__(cls, **given: object) -> HookInfo:
+        if "own" in given:
+            caller = sys._getframe(1)
+            raise outdated(f"{caller.f_code.co_filename}: {caller.f_code.co_qualname}")
+        return object.__new__(cls)
 
 
 class Hooks(Protocol):
@@ -241,18 +251,35 @@ class Modes(Protocol):
 
 @runtime_checkable
 class Subject(Protocol):
-    """A wrapped model: `capabilities` lists which of the attributes named in `CAPABILITIES` it has."""
+    """A wrapped model. A class of subjects derives from this one, and sets the capabilities that it has.
 
-    capabilities: frozenset[str]
-    changes: frozenset[str]
+    Attributes:
+        declared_mutations: what wrapping may change in the model that it is given, in the words of `CHANGES`.
+        hooks: activations and their gradients, read and replaced.
+        weights: parameters in canonical names and shapes.
+        restore: the way back from canonical weights.
+        processings: what the library does to weights before they are looked at.
+        cache: decoding with a key/value cache.
+        components: the bridged parts, each of which can be run alone.
+        modes: what a torch module can be asked to be.
+    """
 
+    declared_mutations: frozenset[str] = frozenset()
+    hooks: Hooks | None = None
+    weights: Weights | None = None
+    restore: Restore | None = None
+    processings: Processings | None = None
+    cache: Cache | None = None
+    components: Components | None = None
+    modes: Modes | None = None
+
+    @abstractmethod
     def forward(self, inputs: Inputs) -> Output:
         """One forward through the library's own code."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of everything."""
-        ...
 
 
 @runtime_checkable
@@ -316,14 +343,61 @@ def is_adapter(candidate: object) -> bool:
     return isinstance(candidate, Adapter) and callable(candidate.wrap)
 
 
-def is_subject(candidate: object) -> bool:
-    """Whether it has a subject's attributes, of the right kinds."""
-    return (
-        isinstance(candidate, Subject)
-        and callable(candidate.forward)
-        and isinstance(candidate.capabilities, frozenset)
-        and isinstance(candidate.changes, frozenset)
+def outdated(where: str) -> OutdatedAdapter:
+    """The error of an adapter that is written for the protocol as it was: what to change.
+
+    Args:
+        where: the file, and the class or function in it.
+    """
+    return OutdatedAdapter(
+        f"{where} is written for an older verifier: derive the class of subjects from verifier.adapter.Subject, delete "
+        "`capabilities` (a capability that a subject lacks is None), call `changes` `declared_mutations`, and "
+        "HookInfo's `own` `native_name`"
     )
+
+
+def subject_fault(candidate: object) -> str | None:
+    """Why what `wrap` gave is no subject, in one line; None where it is one.
+
+    Raises:
+        OutdatedAdapter: it is a subject of the protocol as it was.
+    """
+    kind = type(candidate)
+    given = f"wrap gave {'an' if kind.__name__[:1].lower() in 'aeiou' else 'a'} {kind.__name__}"
+    if not (callable(getattr(candidate, "forward", None)) and callable(getattr(candidate, "close", None))):
+        return f"{given}, no subject: a subject has the methods `forward` and `close`"
+    for old in ("capabilities", "changes"):
+        if isinstance(inspect.getattr_static(candidate, old, None), Set):
+            raise outdated(f"{getattr(sys.modules.get(kind.__module__), '__file__', kind.__module__)}: {kind.__name__}")
+    lacking = [name for name in plugins.members(Subject) if not _has(candidate, name)]
+    if lacking:
+        return (
+            f"{given} without {', '.join(f'`{name}`' for name in lacking)}: derive the class from "
+            "verifier.adapter.Subject, where what a subject lacks is None"
+        )
+    subject = cast("Subject", candidate)
+    unknown = sorted(set(subject.declared_mutations) - CHANGES.keys())
+    if unknown:
+        return f"`declared_mutations` has an unknown {unknown[0]!r}; known are {', '.join(CHANGES)}"
+    return _hooks_fault(subject)
+
+
+def _has(candidate: object, name: str) -> bool:
+    """Whether it has the attribute; no property runs for it."""
+    found = inspect.getattr_static(candidate, name, _ABSENT)
+    return found is not _ABSENT or hasattr(candidate, name)
+
+
+def _hooks_fault(subject: Subject) -> str | None:
+    try:
+        names = None if subject.hooks is None else subject.hooks.names()
+    except OutdatedAdapter:
+        raise
+    except Exception:  # the checks of hooks, which ask again, report it
+        return None
+    if (names is None and subject.hooks is None) or isinstance(names, Mapping):
+        return None
+    return f"hooks.names() must give a mapping of names to HookInfo, got a {type(names).__name__}"
 
 
 _instances: dict[str, Adapter] = {}

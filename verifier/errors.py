@@ -39,6 +39,10 @@ class ImportFailed(VerifierError):
     status = ExitStatus.BROKEN
 
 
+class OutdatedAdapter(ImportFailed):
+    """An adapter is written for the protocol as it was: nothing of it can be looked at."""
+
+
 class Inconclusive(VerifierError):
     """There is nothing that a verdict could rest on."""
 

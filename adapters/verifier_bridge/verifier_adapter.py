@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from verifier.adapter import (
-    CAPABILITIES,
     LOG_PROBABILITIES,
     LOGITS,
     AdapterRefusal,
@@ -18,6 +17,7 @@ from verifier.adapter import (
     Output,
     ProjectionLike,
     SplitQKV,
+    Subject,
     Usage,
 )
 from verifier.canonical import template_of
@@ -26,13 +26,15 @@ from verifier_bridge.components import BridgedLinear, SplitProjection
 from verifier_bridge.errors import BridgeError, BridgeRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
     from contextlib import AbstractContextManager
 
     import torch
     from torch import Tensor, nn
 
     from verifier_bridge.qkv import Part
+
+Capability = TypeVar("Capability")
 
 
 def _version() -> str:
@@ -75,74 +77,6 @@ class BridgeAdapter:
             f'_, activations = subject.run_with_cache({inputs}, names=["{point}"])',
             f'found = activations["{point}"]',
         )
-
-
-class BridgeSubject:
-    """A bridged model."""
-
-    capabilities: frozenset[str] = frozenset(CAPABILITIES)
-    changes: frozenset[str] = frozenset()
-
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge: Bridge | None = bridge
-
-    @property
-    def bridge(self) -> Bridge:
-        """The bridge itself.
-
-        Raises:
-            BridgeError: the subject was closed.
-        """
-        if self._bridge is None:
-            raise BridgeError("this subject was closed; wrap the model again")
-        return self._bridge
-
-    def forward(self, inputs: Inputs) -> Output:
-        """One forward through the bridge's own code."""
-        output = self.bridge(
-            inputs.input_ids,
-            inputs_embeds=inputs.inputs_embeds,
-            attention_mask=inputs.attention_mask,
-            position_ids=inputs.position_ids,
-            labels=inputs.labels,
-            cache=inputs.cache,
-            use_cache=inputs.use_cache,
-        )
-        return Output(logits=output.logits, loss=output.loss, cache=output.cache)
-
-    def close(self) -> None:
-        """Remove every hook and let go of the model."""
-        if self._bridge is not None:
-            self._bridge.reset_hooks()
-        self._bridge = None
-
-    @property
-    def hooks(self) -> BridgeHooks:
-        return BridgeHooks(bridge=self.bridge)
-
-    @property
-    def weights(self) -> BridgeWeights:
-        return BridgeWeights(bridge=self.bridge)
-
-    @property
-    def processings(self) -> BridgeProcessings:
-        return BridgeProcessings(bridge=self.bridge)
-
-    def restore(self, canonical: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
-        """Any weights of a model like this one, back in Hugging Face's names and shapes."""
-        return self.bridge.weight_map().to_hugging_face(canonical)
-
-    @property
-    def cache(self) -> BridgeCache:
-        return BridgeCache(bridge=self.bridge)
-
-    @property
-    def components(self) -> BridgeComponents:
-        return BridgeComponents(bridge=self.bridge)
-
-    @property
-    def modes(self) -> BridgeModes:
-        return BridgeModes(bridge=self.bridge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,3 +188,56 @@ class BridgeModes:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.bridge.load_state_dict(state)
+
+
+def _of_bridge(part: Callable[..., Capability]) -> Capability:
+    """A property that makes this part of the subject's bridge; to its readers it is the part."""
+    return cast("Capability", property(lambda subject: part(bridge=subject.bridge)))
+
+
+class BridgeSubject(Subject):
+    """A bridged model: each capability is made anew of the bridge when it is asked for."""
+
+    hooks = _of_bridge(BridgeHooks)
+    weights = _of_bridge(BridgeWeights)
+    processings = _of_bridge(BridgeProcessings)
+    cache = _of_bridge(BridgeCache)
+    components = _of_bridge(BridgeComponents)
+    modes = _of_bridge(BridgeModes)
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge: Bridge | None = bridge
+
+    @property
+    def bridge(self) -> Bridge:
+        """The bridge itself.
+
+        Raises:
+            BridgeError: the subject was closed.
+        """
+        if self._bridge is None:
+            raise BridgeError("this subject was closed; wrap the model again")
+        return self._bridge
+
+    def forward(self, inputs: Inputs) -> Output:
+        """One forward through the bridge's own code."""
+        output = self.bridge(
+            inputs.input_ids,
+            inputs_embeds=inputs.inputs_embeds,
+            attention_mask=inputs.attention_mask,
+            position_ids=inputs.position_ids,
+            labels=inputs.labels,
+            cache=inputs.cache,
+            use_cache=inputs.use_cache,
+        )
+        return Output(logits=output.logits, loss=output.loss, cache=output.cache)
+
+    def close(self) -> None:
+        """Remove every hook and let go of the model."""
+        if self._bridge is not None:
+            self._bridge.reset_hooks()
+        self._bridge = None
+
+    def restore(self, canonical: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
+        """Any weights of a model like this one, back in Hugging Face's names and shapes."""
+        return self.bridge.weight_map().to_hugging_face(canonical)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from verifier.adapter import Change, Inputs, Output
+from verifier.adapter import Change, Inputs, Output, Subject
 from verifier_lens.components import LensComponents
 from verifier_lens.generation import LensCache
 from verifier_lens.hooks import LensHooks
@@ -56,31 +56,27 @@ def structure(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, shared)
 
 
-class LensSubject:
+class LensSubject(Subject):
     """A wrapped model.
 
     `source` is the model as it was given: the same tensors in modules that no bridge has touched.
     """
 
-    changes: frozenset[str] = CHANGES
+    declared_mutations = CHANGES
 
     def __init__(self, bridge: TransformerBridge, source: nn.Module) -> None:
         self.bridge = bridge
         self.source = source
         self.hooks = LensHooks(bridge)
         self.weights = LensWeights(bridge)
-        self.processings = LensProcessings(bridge, self._processed)
-        self.cache = LensCache(bridge)
         self.components = LensComponents(bridge)
         self.modes = LensModes(bridge, self._copied)
-        capabilities = {"hooks", "weights", "components", "modes"}
         # An adapter of TransformerLens says so itself where its models cannot be decoded with a key/value cache.
         if bridge.adapter.supports_generation and bridge.adapter.supports_kv_cache:
-            capabilities.add("cache")
+            self.cache = LensCache(bridge)
         # And where its compatibility mode, through which weights are processed, is known to be wrong.
         if bridge.adapter.supports_compatibility_mode:
-            capabilities.add("processings")
-        self.capabilities: frozenset[str] = frozenset(capabilities)
+            self.processings = LensProcessings(bridge, self._processed)
 
     def forward(self, inputs: Inputs) -> Output:
         """One forward of the bridge.
@@ -113,8 +109,7 @@ class LensSubject:
     def close(self) -> None:
         """Let the bridge release what it holds, and let go of the bridge."""
         self.bridge.close()
-        for name in ("bridge", "source", "hooks", "weights", "processings", "cache", "components", "modes"):
-            delattr(self, name)
+        vars(self).clear()
 
     def _processed(self, flags: Mapping[str, bool]) -> LensSubject:
         fresh = copy.deepcopy(self.source)

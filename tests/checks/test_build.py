@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from one_check import DEFAULT, AmongAll, Broken, Judge
 from torch import nn
 from transformers.models.falcon import modeling_falcon
 
-from verifier import checks
+from verifier import adapter, checks
 from verifier.adapter import CHANGES, AdapterRefusal, Inputs, Output
 from verifier.checks.runner import run_case
+from verifier.errors import OutdatedAdapter
 from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
@@ -22,11 +24,8 @@ from verifier.reference import models
 IDS = [one.id for one in checks.registered() if one.area == "build"]
 
 
-class Subject:
+class Subject(adapter.Subject):
     """HF's own model, with what a test gives it beside."""
-
-    capabilities: frozenset[str] = frozenset()
-    changes: frozenset[str] = frozenset()
 
     def __init__(self, model: Any, **others: Any) -> None:
         self.model = model
@@ -73,24 +72,79 @@ def test_its_documentation_says_what_a_failure_means(check: str) -> None:
 # --- build.adapter ---------------------------------------------------------------------------------------------------
 
 
+class Names:
+    """Hooks whose names are no mapping."""
+
+    def names(self) -> Any:
+        return ["hook_embed"]
+
+
 @pytest.mark.parametrize(
-    ("others", "where", "said"),
+    ("gives", "said"),
     [
         (
-            {"capabilities": frozenset({"telepathy"})},
-            "subject: telepathy",
-            "unknown capability or change ['telepathy']",
+            lambda model: Subject(model, declared_mutations=frozenset({"everything"})),
+            f"`declared_mutations` has an unknown 'everything'; known are {', '.join(CHANGES)}",
         ),
-        ({"changes": frozenset({"everything"})}, "subject: everything", "unknown capability or change ['everything']"),
-        ({"capabilities": frozenset({"hooks"})}, "subject: hooks", "it lists 'hooks' and has no such attribute"),
-        ({"capabilities": {"hooks"}}, "subject", "wrap gave a Subject, no subject"),
-        ({"forward": None}, "subject", "wrap gave a Subject, no subject"),
+        (
+            lambda model: Subject(model, hooks=Names()),
+            "hooks.names() must give a mapping of names to HookInfo, got a list",
+        ),
+        (
+            lambda model: Subject(model, forward=None),
+            "wrap gave a Subject, no subject: a subject has the methods `forward` and `close`",
+        ),
+        (
+            lambda _model: [],
+            "wrap gave a list, no subject: a subject has the methods `forward` and `close`",
+        ),
+        (
+            lambda _model: SimpleNamespace(forward=print, close=print, declared_mutations=frozenset(), hooks=None),
+            "wrap gave a SimpleNamespace without `weights`, `restore`, `processings`, `cache`, `components`, `modes`: "
+            "derive the class from verifier.adapter.Subject, where what a subject lacks is None",
+        ),
     ],
-    ids=["capability", "change", "attribute", "kind", "forward"],
+    ids=["mutation", "names", "forward", "list", "attributes"],
 )
-def test_what_a_subject_says_of_itself_must_be_so(judge: Judge, others: dict[str, Any], where: str, said: str) -> None:
-    found = judge("build.adapter", adapter=Wraps(lambda model: Subject(model, **others)))
-    assert (found.verdict, found.where, found.message) == (Verdict.FAIL, where, said)
+def test_what_is_no_subject_is_told_in_one_line(judge: Judge, gives: Callable[[Any], Any], said: str) -> None:
+    found = judge("build.adapter", adapter=Wraps(gives))
+    assert (found.verdict, found.where, found.message) == (Verdict.FAIL, "subject", said)
+
+
+class Old:
+    """A subject of the protocol as it was."""
+
+    capabilities = frozenset({"hooks"})
+
+    def forward(self, inputs: Inputs) -> Output:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+
+class OldHooks:
+    """Hooks of the protocol as it was."""
+
+    def names(self) -> Any:
+        return {"hook_embed": adapter.HookInfo(own="embed")}  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("gives", "where"),
+    [
+        (lambda _model: Old(), "test_build.py: Old"),
+        (lambda model: Subject(model, hooks=OldHooks()), "test_build.py: OldHooks.names"),
+    ],
+    ids=["capabilities", "own"],
+)
+@pytest.mark.parametrize("check", ["build.adapter", "hooks.values"])
+def test_an_adapter_of_the_old_protocol_ends_the_run_with_what_to_change(
+    judge: Judge, check: str, gives: Callable[[Any], Any], where: str
+) -> None:
+    with pytest.raises(OutdatedAdapter) as raised:
+        judge(check, adapter=Wraps(gives))
+    assert f"{where} is written for an older verifier: derive the class of subjects" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_refusal_of_what_hf_accepts_keeps_the_adapters_words(judge: Judge) -> None:
@@ -188,7 +242,7 @@ CHANGING: Mapping[str, Callable[[Any], object]] = {
 def changing(kind: str, declared: frozenset[str]) -> Wraps:
     def wrap(model: Any) -> Any:
         CHANGING[kind](model)
-        return Subject(model, changes=declared)
+        return Subject(model, declared_mutations=declared)
 
     return Wraps(wrap)
 

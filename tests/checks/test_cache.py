@@ -136,10 +136,7 @@ class Hugging:
         return HuggingSubject(model, self.factor)
 
 
-class HuggingSubject:
-    capabilities: frozenset[str] = frozenset({"cache"})
-    changes: frozenset[str] = frozenset()
-
+class HuggingSubject(Subject):
     def __init__(self, model: Any, factor: float) -> None:
         self.model = model
         self.factor = factor

@@ -80,7 +80,7 @@ class _NoHooks(Delegate):
 
     def wrap(self, model):
         subject = Delegate(self.original.wrap(model))
-        subject.capabilities = subject.original.capabilities - {"hooks"}
+        subject.hooks = None
         return subject
 
 

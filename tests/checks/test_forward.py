@@ -74,11 +74,10 @@ class Eager:
         return EagerSubject(model)
 
 
-class EagerSubject:
+class EagerSubject(Subject):
     """Right without ALiBi."""
 
-    capabilities: frozenset[str] = frozenset()
-    changes: frozenset[str] = frozenset({"attention"})
+    declared_mutations = frozenset({"attention"})
 
     def __init__(self, model: Any) -> None:
         model.config._attn_implementation = "eager"
@@ -345,9 +344,7 @@ class _PassesOn:
 
     name, version = "passes on", "1"
 
-    class Subject:
-        capabilities = changes = frozenset()
-
+    class PassingSubject(Subject):
         def __init__(self, model, scale):
             self.model, self.scale = model, scale
 
@@ -362,7 +359,7 @@ class _PassesOn:
         self.scale = scale
 
     def wrap(self, model):
-        return self.Subject(model, self.scale)
+        return self.PassingSubject(model, self.scale)
 
 
 @pytest.mark.parametrize("check", ["forward.logits", "forward.lengths", "forward.left_padding"])

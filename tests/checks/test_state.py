@@ -407,7 +407,7 @@ def test_what_is_declared_may_change(judge: Judge, bridge: Any) -> None:
         def wrap(self, model: Any) -> Any:
             breaks = in_forward(lambda one: one.use_cache, lambda one: one.register_forward_hook(lambda *_: None))
             subject = MutantSubject(self.original.wrap(model), breaks(model))
-            subject.changes = frozenset({"hooks"})
+            subject.declared_mutations = frozenset({"hooks"})
             return subject
 
     assert judge("state.changes", adapter=Declared(bridge), depth="thorough").verdict is Verdict.PASS
@@ -418,7 +418,7 @@ def test_a_weight_that_moves_where_parameters_may_change_is_found(judge: Judge, 
         def wrap(self, model: Any) -> Any:
             breaks = in_forward(lambda one: one.use_cache, moves)
             subject = MutantSubject(self.original.wrap(model), breaks(model))
-            subject.changes = frozenset({"parameters"})
+            subject.declared_mutations = frozenset({"parameters"})
             return subject
 
     found = judge("state.changes", adapter=Declared(bridge), depth="thorough")

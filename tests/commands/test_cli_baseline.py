@@ -23,7 +23,7 @@ from verifier_bridge.verifier_adapter import BridgeAdapter, BridgeSubject
 from mine import Right
 
 class Blind(BridgeSubject):
-    capabilities = BridgeSubject.capabilities - {"weights"}
+    weights = None
 
 class Changing(Right):
     bugs = "bugs"

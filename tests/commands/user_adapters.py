@@ -8,11 +8,9 @@ from verifier import record
 
 ADAPTERS = '''
 import ctypes, os, signal, time
-from verifier import reference
+from verifier import adapter, reference
 
-class Subject:
-    capabilities = frozenset()
-    changes = frozenset()
+class Subject(adapter.Subject):
     def __init__(self, model):
         self.model = model
     def forward(self, inputs):

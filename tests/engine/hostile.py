@@ -10,12 +10,11 @@ from verifier.judging.outcome import Outcome
 SOURCE = '''
 import ctypes, multiprocessing, os, pathlib, signal, subprocess, time
 from multiprocessing import connection
-from verifier import reference
+from verifier import adapter, reference
 
 KEPT = []
 
-class Subject:
-    capabilities = changes = frozenset()
+class Subject(adapter.Subject):
     def __init__(self, model):
         self.model = model
     def forward(self, inputs):

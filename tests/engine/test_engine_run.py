@@ -90,10 +90,9 @@ def test_an_import_that_starts_a_thread_leaves_no_process_behind(tmp_path):
     """The thread runs where modules are imported for all workers, and keeps that process from ending by itself."""
     (tmp_path / "threaded.py").write_text(
         "import threading, time\n"
-        "from verifier import reference\n"
+        "from verifier import adapter, reference\n"
         "threading.Thread(target=time.sleep, args=(600,)).start()\n"
-        "class Subject:\n"
-        "    capabilities = changes = frozenset()\n"
+        "class Subject(adapter.Subject):\n"
         "    def __init__(self, model):\n"
         "        self.model = model\n"
         "    def forward(self, inputs):\n"

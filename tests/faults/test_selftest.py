@@ -10,7 +10,7 @@ import pytest
 from falcons import SPREAD, spec
 
 from verifier import checks, family, faults
-from verifier.adapter import Adapter
+from verifier.adapter import Adapter, Subject
 from verifier.cases import matrix
 from verifier.commands import selftest as command
 from verifier.errors import ExitStatus
@@ -140,11 +140,8 @@ class Bare:
         return BareSubject(model)
 
 
-class BareSubject:
+class BareSubject(Subject):
     """HF's own model."""
-
-    capabilities: frozenset[str] = frozenset()
-    changes: frozenset[str] = frozenset()
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -6,8 +6,7 @@ import torch
 from verifier import adapter, reference
 from verifier.adapter import Output
 
-class Subject:
-    capabilities = changes = frozenset()
+class Subject(adapter.Subject):
     def __init__(self, model, forward):
         self.model, self._forward = model, forward
     def forward(self, inputs):
@@ -51,10 +50,9 @@ class _Decoding:
         grouped = model.config.new_decoder_architecture and 1 < kv < heads
         return _Subject(adapter.load("bridge").wrap(model), grouped)
 
-class _Subject:
+class _Subject(adapter.Subject):
     def __init__(self, right, grouped):
         self.right, self.grouped = right, grouped
-        self.changes, self.capabilities = right.changes, frozenset({"cache"})
         self.cache = right.cache
     def forward(self, inputs):
         output = self.right.forward(inputs)

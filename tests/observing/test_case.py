@@ -38,11 +38,8 @@ class Counting(Delegate):
         return self.original.build(config, **how)
 
 
-class Bare:
+class Bare(Subject):
     """HF's own model as a subject, without any capability; counts its forwards."""
-
-    capabilities: frozenset[str] = frozenset()
-    changes: frozenset[str] = frozenset()
 
     def __init__(self, model: nn.Module, log: list[str]) -> None:
         self.model = model

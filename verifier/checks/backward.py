@@ -26,6 +26,7 @@ from verifier.judging.numerics import (
 )
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, gradient_interventions, localization, scaling, working_gradients
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 from verifier.observing.interventions import prompts
 
@@ -135,7 +136,7 @@ def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
 def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Comparison]:
     """The gradients that so many backwards left in the parameters, judged by canonical name."""
     truth, noise = activations.reference_trace(case, "plain").weights, activations.noise(case, "plain").weights
-    given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
+    given: Mapping[str, Tensor] = require(subject.weights).gradients()
     return [
         float64_judge(noise[name] * backwards).compare(where.format(name), given[name], true * backwards)
         if name in given
@@ -158,8 +159,8 @@ def parameters(case: Case) -> Finding:
     subject = case.wrap(case.for_adapter())
     _backward(case, subject)
     without = _weight_gradients(case, subject)
-    case.memoize(_WITH_GRADIENTS, lambda: frozenset(subject.weights.gradients()))  # type: ignore[attr-defined]
-    hooked = case.spec.spread and "hooks" in subject.capabilities
+    case.memoize(_WITH_GRADIENTS, lambda: frozenset(require(subject.weights).gradients()))
+    hooked = case.spec.spread and subject.hooks is not None
     if not hooked or any(one.verdict is Verdict.FAIL for one in without):
         return summarize(without)
     _backward(case, subject, hooked=True)  # to what is there already, as gradients are
@@ -346,8 +347,8 @@ def checkpointing(case: Case) -> Finding:
     points = _points(case)
     no_dropouts: dict[str, Any] = dict.fromkeys(case.family.dropouts(), 0.0)
     subject = case.wrap(case.for_adapter(**no_dropouts))
-    subject.modes.train(True)  # type: ignore[attr-defined]
-    subject.modes.checkpointing(True)  # type: ignore[attr-defined]
+    require(subject.modes).train(True)
+    require(subject.modes).checkpointing(True)
     ungated = [point for point in points if activations.hook_points(case)[point.name].switch is None]
 
     def run(chosen: Sequence[Point]) -> activations.Seen:
@@ -363,7 +364,7 @@ def checkpointing(case: Case) -> Finding:
     made = [case.compare_logits("logits", seen.logits, "plain")]
     made += [from_condition(one.name, "no gradient") for one in reversed(ungated) if one.name not in seen.gradients]
     made += reversed(localization.compare_points(case, "plain", seen.gradients, of="gradients", points=ungated))
-    if "weights" in subject.capabilities:
+    if subject.weights is not None:
         made += _weight_gradients(case, subject)
     if any(one.verdict is Verdict.FAIL for one in made):
         return summarize(made)
@@ -396,7 +397,7 @@ def _behind_edits(
         logits = subject.forward(case.inputs("plain")).logits
         logits.backward(activations.cotangent(case, "plain").to(logits))
     if weights:
-        given: Mapping[str, Tensor] = subject.weights.gradients()  # type: ignore[attr-defined]
+        given: Mapping[str, Tensor] = require(subject.weights).gradients()
         for weight, true in reversed(list(truth.weights.items())):
             if weight in given:  # one that is not there is told by `backward.parameters`
                 yield float64_judge(truth.noise[weight]).compare(weight, given[weight], true)
@@ -419,7 +420,7 @@ def edited(case: Case) -> Finding:
 
     def judged(what: scaling.What) -> list[Comparison]:
         subject = case.wrap(case.for_adapter())
-        return list(_behind_edits(case, subject, points, what, weights="weights" in subject.capabilities))
+        return list(_behind_edits(case, subject, points, what, weights=subject.weights is not None))
 
     def alone(point: Point, what: scaling.What = "values") -> list[Comparison]:
         return list(_behind_edits(case, case.subject(), [point], what))
@@ -432,7 +433,7 @@ def edited(case: Case) -> Finding:
         values: list[Comparison] = judged("values")
     except Exception as error:
         return _culprit(case, points, alone, error, what="an edit")
-    if "weights" in case.subject().capabilities and parameters.run(case).verdict is Verdict.FAIL:
+    if case.subject().weights is not None and parameters.run(case).verdict is Verdict.FAIL:
         raise Blocked("backward.parameters")
     if _goes_wrong(values):
         made, what = values, "values"
@@ -498,7 +499,7 @@ def _with_gradients(case: Case) -> frozenset[str]:
     def make() -> frozenset[str]:
         subject = case.wrap(case.for_adapter())
         _backward(case, subject)
-        return frozenset(subject.weights.gradients())  # type: ignore[attr-defined]
+        return frozenset(require(subject.weights).gradients())
 
     return case.memoize(_WITH_GRADIENTS, make)
 
@@ -515,7 +516,7 @@ def _precision(dtype: str) -> Check:
         theirs, subject = working_gradients.measure_gradients(case, dtype), case.subject(dtype)
         first = case.points[0].name
         along = activations.cotangent(case, working_gradients.SCENARIO)
-        can_hook = "hooks" in subject.capabilities and first in activations.hook_points(case)
+        can_hook = subject.hooks is not None and first in activations.hook_points(case)
         names = [first] if can_hook and activations.hook_points(case)[first].switch is None else []
         inputs = case.inputs(working_gradients.SCENARIO, dtype)
         if names:
@@ -524,7 +525,7 @@ def _precision(dtype: str) -> Check:
             logits = subject.forward(inputs).logits
             logits.backward(along.to(logits))
             given = {}
-        given = {**given, **subject.weights.gradients()}  # type: ignore[attr-defined]
+        given = {**given, **require(subject.weights).gradients()}
         double = _with_gradients(case)  # what has none there is told by `backward.parameters`
 
         def compare() -> Iterator[Comparison]:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import CAPABILITIES, CHANGES, AdapterRefusal, Change, is_subject
+from verifier.adapter import CHANGES, AdapterRefusal, Change, subject_fault
 from verifier.canonical import COMPONENTS, template_of
 from verifier.checks import check
 from verifier.checks.blame import through_hugging_face
 from verifier.checks.configs import written_into
 from verifier.errors import one_line
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference.snapshots import ModelState
 
@@ -35,26 +36,8 @@ def adapter(case: Case) -> Finding:
         )
     if error is not None:
         raise error
-    subject = case.wrapping.subject
-    if not case.wrapping.is_subject:
-        return Finding(
-            verdict=Verdict.FAIL, where="subject", message=f"wrap gave a {type(subject).__name__}, no subject"
-        )
-    assert subject is not None
-    strange = subject.capabilities - set(CAPABILITIES) | subject.changes - CHANGES.keys()
-    if strange:
-        return Finding(
-            verdict=Verdict.FAIL,
-            where=f"subject: {min(strange)}",
-            message=f"unknown capability or change {sorted(strange)}",
-        )
-    missing = [name for name in sorted(subject.capabilities) if not hasattr(subject, name)]
-    if missing:
-        return Finding(
-            verdict=Verdict.FAIL,
-            where=f"subject: {missing[0]}",
-            message=f"it lists {missing[0]!r} and has no such attribute",
-        )
+    if case.wrapping.fault is not None:
+        return Finding(verdict=Verdict.FAIL, where="subject", message=case.wrapping.fault)
     return Finding()
 
 
@@ -93,7 +76,7 @@ def refusal(case: Case) -> Finding:
         return Finding(verdict=Verdict.FAIL, where="wrap", message="it refuses without a word of why")
     except Exception as error:
         return Finding(verdict=Verdict.FAIL, where="wrap", message=f"no clear refusal, but {one_line(error)}")
-    if not is_subject(subject):
+    if subject_fault(subject) is not None:
         return Finding(verdict=Verdict.FAIL, where="wrap", message=f"no refusal, but a {type(subject).__name__}")
     try:
         with torch.no_grad():
@@ -132,7 +115,7 @@ def changes(case: Case) -> Finding:
     """
     case.require_forward()
     found = {**_changes_in_training(case), **case.wrapping.state.changes()}
-    undeclared = sorted(found.keys() - case.subject().changes)
+    undeclared = sorted(found.keys() - case.subject().declared_mutations)
     if not undeclared:
         return Finding()
     words = "; ".join(f"{CHANGES[kind]} ({found[kind]})" for kind in undeclared)
@@ -164,9 +147,9 @@ def config(case: Case) -> Finding:
     before = {**given.to_dict(), "attn_implementation": given._attn_implementation}
     subject = case.wrap(model.to(torch.float64).eval())
     after = {**given.to_dict(), "attn_implementation": given._attn_implementation}
-    if "config" in subject.changes:
+    if "config" in subject.declared_mutations:
         return Finding()
-    declared = {"attn_implementation"} if "attention" in subject.changes else set()
+    declared = {"attn_implementation"} if "attention" in subject.declared_mutations else set()
     return written_into(before, after, verdict=Verdict.FAIL, declared=declared) or Finding()
 
 
@@ -191,7 +174,7 @@ def parameters(case: Case) -> Finding:
     A failure means that there is a part of the model that the adapter's users cannot see or edit by its name, or that
     they find another part's there.
     """
-    modules = case.subject().components.modules()  # type: ignore[attr-defined]
+    modules = require(case.subject().components).modules()
     modules = {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
     if not any(True for module in modules.values() for _ in module.parameters()):
         return Finding(verdict=Verdict.FAIL, where="components", message="no canonical component has a parameter")
@@ -232,7 +215,7 @@ def tied(case: Case) -> Finding:
     A failure means that an edit or a gradient of one of them reaches the other where it must not, or does not where
     it must.
     """
-    modules = case.subject().components.modules()  # type: ignore[attr-defined]
+    modules = require(case.subject().components).modules()
     if not {"embed", "unembed"} <= modules.keys():
         raise NotApplicable("the adapter has no component `embed` or no `unembed`")
     memories = [

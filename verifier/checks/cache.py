@@ -27,6 +27,7 @@ from verifier.checks.decoding import (
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, float64_judge, precision_judge, rms
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
 
@@ -219,7 +220,7 @@ def hooks(case: Case) -> Finding:
     Scores and patterns are of the new queries over all keys. A failure means that what is read while a text is
     generated is not of the token that it is said to be of.
     """
-    offered = case.subject().hooks.names()  # type: ignore[attr-defined]
+    offered = require(case.subject().hooks).names()
     points = [one for one in case.points if one.name in offered and offered[one.name].switch is None]
     if not points:
         raise NotApplicable("there is no canonical hook point that needs no switch")
@@ -263,7 +264,7 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     if not case.reference().can_generate():
         raise NotApplicable("HF's model does not generate")
     theirs, logits = models.greedy(case.reference(), prompt, max_new_tokens=steps, attention_mask=mask)
-    ours = case.subject().cache.generate(  # type: ignore[attr-defined]
+    ours = require(case.subject().cache).generate(
         prompt.clone(), max_new_tokens=steps, attention_mask=None if mask is None else mask.clone()
     )
     length = prompt.shape[1]

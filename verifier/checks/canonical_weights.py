@@ -9,6 +9,7 @@ from torch import Tensor
 
 from verifier.canonical import WEIGHTS, template_of
 from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 from verifier.reference.weights import canonical_weights
 
@@ -25,7 +26,7 @@ def subject_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any
     own business."""
 
     def make() -> dict[str, Any]:
-        found = case.subject(dtype).weights.canonical()  # type: ignore[attr-defined]
+        found = require(case.subject(dtype).weights).canonical()
         return {
             name: weight.detach().clone() if isinstance(weight, Tensor) else weight
             for name, weight in found.items()

@@ -16,6 +16,7 @@ from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import float64_judge, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import isolated_modules
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 
 _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
@@ -25,7 +26,7 @@ def _offered(case: Case) -> Mapping[str, nn.Module]:
     """The canonical components that the adapter has."""
 
     def make() -> Mapping[str, nn.Module]:
-        modules = case.subject().components.modules()  # type: ignore[attr-defined]
+        modules = require(case.subject().components).modules()
         return {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
 
     return case.memoize(("offered components",), make)
@@ -59,7 +60,7 @@ def names(case: Case) -> Finding:
 
 def _weights_lack(case: Case, name: str) -> bool:
     """Whether the component's weights are missing among the canonical ones too."""
-    if "weights" not in case.subject().capabilities:
+    if case.subject().weights is None:
         return False
     ours = readable_weights(case)
     return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in reference_weights(case))
@@ -72,7 +73,7 @@ def _judged(case: Case, name: str) -> Comparison:
         lone = isolated_modules.module_reference(case, name)
         args, kwargs = lone.call.fresh()
         with torch.no_grad():
-            output = case.subject().components.run(name, args, kwargs)  # type: ignore[attr-defined]
+            output = require(case.subject().components).run(name, args, kwargs)
         return float64_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
 
     return case.memoize(("component", name), make)
@@ -96,7 +97,7 @@ def _told_elsewhere(case: Case, name: str) -> str | None:
         for other in inside:
             if template_of(other) in templates and not _is_right(case, other):
                 return _told_elsewhere(case, other) or f"component.{kind}"
-    if template in (*_SPLIT, "blocks.{i}.attn", "blocks.{i}") and "weights" in case.subject().capabilities:
+    if template in (*_SPLIT, "blocks.{i}.attn", "blocks.{i}") and case.subject().weights is not None:
         return None if split_agrees(case, int(name.split(".")[1])) else "qkv.rows"
     return None
 
@@ -229,7 +230,7 @@ def _in_dtype(case: Case, name: str, dtype: str) -> Iterator[Comparison]:
     lone = isolated_modules.each_in(case, dtype)[name]
     args, kwargs = lone.call.fresh()
     with torch.no_grad():
-        output = case.subject(dtype).components.run(name, args, kwargs)  # type: ignore[attr-defined]
+        output = require(case.subject(dtype).components).run(name, args, kwargs)
     judged = precision_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
     words = f"{judged.message} in a {dtype} model"
     yield judged if judged.message is None else replace(judged, message=words)

@@ -79,13 +79,13 @@ def ladder(case: Case) -> Ladder:
 
 def _forward(case: Case) -> Iterator[Comparison]:
     logits = case.actual(_SCENARIO).logits
-    if "hooks" in case.subject().capabilities:
+    if case.subject().hooks is not None:
         yield from localization.compare_points(case, _SCENARIO, activations.all_values(case, _SCENARIO))
     yield case.compare_logits("logits", logits, _SCENARIO)
 
 
 def _backward(case: Case) -> Iterator[Comparison]:
-    if "hooks" not in case.subject().capabilities:
+    if case.subject().hooks is None:
         raise NotApplicable("the adapter offers no hooks")
     gradients: dict[str, Tensor] = {}
     for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):

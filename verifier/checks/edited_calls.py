@@ -17,6 +17,7 @@ from verifier.judging.numerics import Judge, compare_bitwise, float64_judge, noi
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization, scaling
 from verifier.observing.activations import hooked
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
 
@@ -81,7 +82,7 @@ def _ways(case: Case) -> Iterator[_Way]:
     yield _on(case, "from embeddings", "inputs embeds", "forward.inputs_embeds")
     yield _Way(name="on one row", scenario="plain", told_by="forward.batch", run=of_one)
     yield _Way(name="with gradients", scenario="plain", told_by="forward.gradients", run=with_gradients)
-    if "cache" in case.subject().capabilities:
+    if case.subject().cache is not None:
         yield _Way(name="with a cache", scenario="plain", told_by="cache.stepwise", run=in_pieces)
 
 
@@ -207,7 +208,7 @@ def generation(case: Case) -> Finding:
         ("edited generation", point.name), lambda: _greedy(case, prompt, edit)
     )
     with torch.no_grad(), hooked(case, subject, forward=edit):
-        ours = subject.cache.generate(prompt.clone(), max_new_tokens=STEPS)  # type: ignore[attr-defined]
+        ours = require(subject.cache).generate(prompt.clone(), max_new_tokens=STEPS)
     length = prompt.shape[1]
     if not isinstance(ours, Tensor) or ours.shape != theirs.shape:
         return summarize([compare_bitwise(point.name, ours, theirs)])

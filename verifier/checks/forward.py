@@ -19,6 +19,7 @@ from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, compare_positions, float64_judge, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import localization
+from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.random_weights import generator
@@ -204,7 +205,7 @@ def patterns(case: Case) -> Finding:
     A failure where the logits are right means that the shown pattern is not the one that was used.
     """
     names = [point.name for point in case.points if point.kind.template.endswith(".hook_pattern")]
-    offered = case.subject().hooks.names()  # type: ignore[attr-defined]
+    offered = require(case.subject().hooks).names()
     if not names or not set(names) <= offered.keys():
         raise NotApplicable("there is no attention pattern to read")
 
@@ -329,10 +330,10 @@ def _in_training(case: Case, **dropouts: Any) -> Comparison:
     """Both models in training mode, from one state of the random numbers."""
     case.agreeing_rows("plain")
     theirs, ours = case.build(**dropouts), case.wrap(case.for_adapter(**dropouts))
-    if "modes" not in ours.capabilities:
+    if ours.modes is None:
         raise NotApplicable("the adapter offers no modes")
     theirs.train()
-    ours.modes.train(True)  # type: ignore[attr-defined]
+    ours.modes.train(True)
     inputs = case.inputs("plain")
 
     def run(forward: Callable[[Inputs], Output]) -> Tensor:

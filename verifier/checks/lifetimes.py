@@ -14,6 +14,7 @@ from torch import Tensor
 
 from verifier.adapter import Subject
 from verifier.checks.subjects import open_points
+from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 
 
@@ -25,25 +26,25 @@ def exercise(case: Case, subject: Subject) -> None:
         subject.forward(inputs)
     with torch.enable_grad(), _editing(case, subject):
         subject.forward(inputs).logits.sum().backward()
-    if "cache" in subject.capabilities:
+    if subject.cache is not None:
         half = case.spec.length // 2
         with torch.no_grad():
             prompt = subject.forward(replace(inputs, input_ids=inputs.input_ids[:, :half], use_cache=True))
             if prompt.cache is not None:
                 subject.forward(replace(inputs, input_ids=inputs.input_ids[:, half:], cache=prompt.cache))
-        subject.cache.generate(inputs.input_ids, max_new_tokens=2)  # type: ignore[attr-defined]
-    if "modes" in subject.capabilities:
+        subject.cache.generate(inputs.input_ids, max_new_tokens=2)
+    if subject.modes is not None:
         for mode in (True, False):
-            subject.modes.train(mode)  # type: ignore[attr-defined]
+            subject.modes.train(mode)
 
 
 @contextlib.contextmanager
 def _reading(case: Case, subject: Subject) -> Iterator[None]:
     """Every canonical point is read, with its switch turned on where it has one."""
-    if "hooks" not in subject.capabilities:
+    if subject.hooks is None:
         yield
         return
-    hooks: Any = subject.hooks  # type: ignore[attr-defined]
+    hooks: Any = subject.hooks
     names = frozenset(one.name for one in case.points) & hooks.names().keys()
     with hooks.switched(names), hooks.hooked(dict.fromkeys(names, _read), {}):
         yield
@@ -56,7 +57,7 @@ def _editing(case: Case, subject: Subject) -> Iterator[None]:
     if not points:
         yield
         return
-    with subject.hooks.hooked({points[0]: _doubled}, {}):  # type: ignore[attr-defined]
+    with require(subject.hooks).hooked({points[0]: _doubled}, {}):
         yield
 
 

@@ -18,6 +18,7 @@ from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import Noise, float64_judge, unit
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 
 SCENARIO, PADDED = "plain", "padded"
@@ -29,7 +30,7 @@ def promises(case: Case) -> Mapping[str, frozenset[str]]:
     Raises:
         NotApplicable: there is none that promises anything here.
     """
-    found = case.memoize(("promises",), lambda: dict(case.subject().processings.promises()))  # type: ignore[attr-defined]
+    found = case.memoize(("promises",), lambda: dict(require(case.subject().processings).promises()))
     if not any(found.values()):
         raise NotApplicable("the adapter has no weight processing that promises anything for this model")
     promised: Mapping[str, frozenset[str]] = found
@@ -58,7 +59,7 @@ def judged(
     """
     label = " and ".join(names) if len(names) == 1 else "all together"
     rows = case.agreeing_rows(SCENARIO)
-    subject: Subject = case.subject().processings.apply(names)  # type: ignore[attr-defined]
+    subject: Subject = require(case.subject().processings).apply(names)
     try:
         seen = _run(case, subject, [point.name for point in points])
         made = _shown(case, label, promised, seen, points, rows)
@@ -155,9 +156,9 @@ def before(case: Case) -> Mapping[str, Tensor]:
 def as_it_is(case: Case) -> Mapping[str, Tensor]:
     """The subject's canonical weights, as far as it gives any, and its logits."""
     subject, found = case.subject(), {}
-    if "weights" in subject.capabilities:
+    if subject.weights is not None:
         with contextlib.suppress(Blocked):  # `weights.names` reports that they cannot be read
             readable_weights(case)
-            canonical = subject.weights.canonical()  # type: ignore[attr-defined]
+            canonical = subject.weights.canonical()
             found = {name: one.detach().clone() for name, one in canonical.items() if isinstance(one, Tensor)}
     return {**found, **_run(case, subject, [])}

@@ -14,6 +14,7 @@ from verifier.family import Projection
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, float64_judge, unit
 from verifier.judging.outcome import Finding, NotApplicable
+from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference.random_weights import generator
 
@@ -29,7 +30,7 @@ def _projections(
     case: Case, layer: int, dtype: str = SEMANTIC_DTYPE
 ) -> Iterator[tuple[str, ProjectionLike, Projection]]:
     """By place: what the adapter made of it, and where HF's rows are."""
-    split = case.subject(dtype).weights.split(layer)  # type: ignore[attr-defined]
+    split = require(case.subject(dtype).weights).split(layer)
     rows = case.family.qkv_rows(case.reference(), layer)
     for letter in "qkv":
         yield f"blocks.{layer}.attn.{letter}", getattr(split, letter), getattr(rows, letter)
@@ -140,7 +141,7 @@ def reads(case: Case) -> Finding:
     Found by trying: every value of one key/value head is raised by one, and the heads whose `hook_z` rises by one
     read it, because a pattern sums to one. A failure means that key/value heads are given to the wrong query heads.
     """
-    names = case.subject().hooks.names()  # type: ignore[attr-defined]
+    names = require(case.subject().hooks).names()
 
     def compare() -> Iterator[Comparison]:
         for layer in _layers(case):

@@ -11,7 +11,7 @@ from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
 from verifier.checks import Check, registered
 from verifier.checks.blame import in_full, site_of
-from verifier.errors import one_line
+from verifier.errors import OutdatedAdapter, one_line
 from verifier.family import Family
 from verifier.judging.outcome import BLOCKED, Finding, NotApplicable, Outcome, Verdict
 from verifier.observing.case import Blocked, Case
@@ -80,13 +80,14 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
 
     Raises:
         Unrunnable: HF's model of the case cannot be had here.
+        OutdatedAdapter: the adapter is written for the protocol as it was.
     """
     started = time.perf_counter()
     raised, finding, exception, site, detail = None, Finding(), None, None, None
     try:
         finding = _missing(case, check) or check.run(case)
     except (Exception, SystemExit) as error:  # code from outside may end as if it were a script
-        if error is case.unrunnable:
+        if error is case.unrunnable or isinstance(error, OutdatedAdapter):
             raise
         # These two are the checks' own words: an adapter cannot excuse itself with them.
         if isinstance(error, Blocked | NotApplicable) and not case.went_through_subject(error):
@@ -123,7 +124,7 @@ def _outcome(
 def _missing(case: Case, check: Check) -> Finding | None:
     if not check.subject or not check.needs:
         return None
-    missing = sorted(check.needs - case.subject().capabilities)
+    missing = sorted(name for name in check.needs if getattr(case.subject(), name) is None)
     if not missing:
         return None
     return Finding(verdict=Verdict.SKIP, message=f"{MISSING} {' and no '.join(missing)}")

@@ -31,6 +31,7 @@ from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import Noise, compare_bitwise, float64_judge, noise_from_float32, precision_judge, rms
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, scaling
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
 from verifier.reference.snapshots import ModelState, Surroundings
@@ -70,7 +71,7 @@ def _doubling(case: Case, subject: Subject, fired: list[str]) -> Iterator[None]:
     points = open_points(case, subject)
     if not points:
         raise NotApplicable("there is no canonical hook point that needs no switch")
-    with subject.hooks.hooked({name: editing(name) for name in points}, {}):  # type: ignore[attr-defined]
+    with require(subject.hooks).hooked({name: editing(name) for name in points}, {}):
         yield
 
 
@@ -191,12 +192,12 @@ def acting(case: Case) -> Finding:
         with activations.hooked(case, subject, forward=edits):
             return logits_of(case, subject)
 
-    wanted, modes = scaled(mine), mine.modes  # type: ignore[attr-defined]
+    wanted, modes = scaled(mine), require(mine.modes)
     if torch.equal(wanted, logits_of(case, mine)):
         raise Blocked("intervene.replace")
     found = [compare_bitwise("edits of a copy", scaled(copy), wanted)]
-    if "weights" in mine.capabilities:
-        theirs, its = mine.weights.canonical(), copy.weights.canonical()  # type: ignore[attr-defined]
+    if mine.weights is not None:
+        theirs, its = mine.weights.canonical(), require(copy.weights).canonical()
         found += _all_same("a copy", its, theirs)
     modes.load_state_dict({name: one.detach().clone() for name, one in modes.state_dict().items()})
     found.append(compare_bitwise("edits after its own state was loaded", scaled(mine), wanted))
@@ -205,7 +206,7 @@ def acting(case: Case) -> Finding:
     found.append(compare_bitwise("edits after training and evaluation mode", scaled(mine), wanted))
     subject = case.wrap(case.for_adapter())
     logits_of(case, subject)
-    subject.modes.to(dtype=getattr(torch, SINGLE))  # type: ignore[attr-defined]
+    require(subject.modes).to(dtype=getattr(torch, SINGLE))
     dead = torch.equal(scaled(subject), logits_of(case, subject))
     return summarize([*found, from_condition("edits after a cast", "they change nothing" if dead else None)])
 
@@ -222,7 +223,7 @@ def written(case: Case) -> Finding:
         raise Blocked("build.parameters")
     subject = case.wrap(case.for_adapter())
     logits_of(case, subject)
-    modules = subject.components.modules()  # type: ignore[attr-defined]
+    modules = require(subject.components).modules()
     _multiply({id(one): one for module in modules.values() for one in module.parameters()}.values())
     truth, noise = case.shared_reference("multiplied in place", lambda: _multiplied(case))
     rows = case.agreeing_rows("plain")[:, None, None]
@@ -263,9 +264,9 @@ def state_dict(case: Case) -> Finding:
         raise Blocked("state.interleaved")
     before = logits_of(case, mine)
     _shown(mine)  # what an adapter works out at the first look it must work out anew after loading
-    modes: Any = mine.modes  # type: ignore[attr-defined]
+    modes: Any = require(mine.modes)
     kept = {name: one.detach().clone() for name, one in modes.state_dict().items()}
-    modes.load_state_dict(dict(second.subject.modes.state_dict()))  # type: ignore[attr-defined]
+    modes.load_state_dict(dict(require(second.subject.modes).state_dict()))
     found = [
         second.compare("another model's state loaded", logits_of(case, mine)),
         *_all_same("another model's state loaded", _shown(mine), _shown(second.subject)),
@@ -277,8 +278,8 @@ def state_dict(case: Case) -> Finding:
 def _shown(subject: Subject) -> dict[str, Tensor]:
     """Every weight as it is shown now: canonical ones, and what state dict and components hold."""
     given: dict[str, Tensor] = {}
-    if "weights" in subject.capabilities:
-        given |= subject.weights.canonical()  # type: ignore[attr-defined]
+    if subject.weights is not None:
+        given |= subject.weights.canonical()
     return given | held(subject)
 
 
@@ -296,7 +297,7 @@ def to(case: Case) -> Finding:
     steady_logits(case)
     single = getattr(torch, SINGLE)
     subject, inputs = case.wrap(case.for_adapter()), case.inputs("plain")
-    subject.modes.to(dtype=single)  # type: ignore[attr-defined]
+    require(subject.modes).to(dtype=single)
     truth, rows = case.true("plain", SINGLE).logits, case.agreeing_rows("plain")[:, None, None]
     logits, judge = logits_of(case, subject), case.precision_judge("plain", SINGLE)
     if judge.compare("logits", logits, truth, defined=rows).verdict is Verdict.FAIL:
@@ -315,7 +316,7 @@ def to(case: Case) -> Finding:
     ]
     found += [*_hook_dtypes(case, subject, single), judged]
     if case.spec.device != "cpu":
-        subject.modes.to(device="cpu")  # type: ignore[attr-defined]
+        require(subject.modes).to(device="cpu")
         with torch.no_grad():
             moved = subject.forward(replace(inputs, input_ids=torch.as_tensor(inputs.input_ids).cpu())).logits
         found.append(
@@ -343,7 +344,7 @@ def _dtypes(case: Case, subject: Subject) -> dict[str, torch.dtype]:
 
     points = open_points(case, subject)
     if points:
-        with subject.hooks.hooked({name: reading(name) for name in points}, {}):  # type: ignore[attr-defined]
+        with require(subject.hooks).hooked({name: reading(name) for name in points}, {}):
             logits_of(case, subject)
     return seen
 
@@ -357,7 +358,7 @@ def evaluation(case: Case) -> Finding:
     steady_logits(case)
     subject = twin(case)
     before = logits_of(case, subject)
-    modes: Any = subject.modes  # type: ignore[attr-defined]
+    modes: Any = require(subject.modes)
     modes.train(True)
     with torch.random.fork_rng():
         logits_of(case, subject)
@@ -378,10 +379,10 @@ def changes(case: Case) -> Finding:
     state = ModelState(model)
     subject = case.wrap(model)
     # Where parameters may be replaced, their values may still not move.
-    weights = _shown(subject) if "parameters" in subject.changes else {}
+    weights = _shown(subject) if "parameters" in subject.declared_mutations else {}
     weights = {name: one.detach().clone() for name, one in weights.items()}
     before = logits_of(case, subject)
-    known = {*state.changes(), *subject.changes}
+    known = {*state.changes(), *subject.declared_mutations}
     exercise(case, subject)
     around = [one for one in case.wrapping.surroundings.differences() if one not in already]
     found = [

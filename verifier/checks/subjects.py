@@ -15,6 +15,7 @@ from verifier.canonical import LOGIT_AXES
 from verifier.judging.comparison import Comparison
 from verifier.judging.numerics import Noise, compare_bitwise, float64_judge, rms, unit
 from verifier.judging.outcome import Verdict
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
@@ -110,14 +111,14 @@ def twin(case: Case) -> Subject:
 
 def copy_of_twin(case: Case) -> Subject:
     """A copy of the twin by its own means."""
-    found: Subject = case.memoize(("subject", "copy"), lambda: case.keep(twin(case).modes.copy()))  # type: ignore[attr-defined]
+    found: Subject = case.memoize(("subject", "copy"), lambda: case.keep(require(twin(case).modes).copy()))
     return found
 
 
 @contextlib.contextmanager
 def copied(subject: Subject) -> Iterator[Subject]:
     """A copy by the subject's own means, closed at the end."""
-    copy: Subject = subject.modes.copy()  # type: ignore[attr-defined]
+    copy: Subject = require(subject.modes).copy()
     try:
         yield copy
     finally:
@@ -126,9 +127,9 @@ def copied(subject: Subject) -> Iterator[Subject]:
 
 def open_points(case: Case, subject: Subject) -> list[str]:
     """The canonical hook points of a subject that need no switch, in causal order; none where it has no hooks."""
-    if "hooks" not in subject.capabilities:
+    if subject.hooks is None:
         return []
-    offered = subject.hooks.names()  # type: ignore[attr-defined]
+    offered = subject.hooks.names()
     return [one.name for one in case.points if one.name in offered and offered[one.name].switch is None]
 
 
@@ -136,13 +137,13 @@ def held(subject: Subject) -> dict[str, Tensor]:
     """Every floating tensor that a subject is made of, once: by the innermost component that holds it, or else by its
     name in the state dict."""
     named: list[tuple[str, Tensor]] = []
-    if "components" in subject.capabilities:
-        modules: Mapping[str, nn.Module] = subject.components.modules()  # type: ignore[attr-defined]
+    if subject.components is not None:
+        modules: Mapping[str, nn.Module] = subject.components.modules()
         for name in sorted(modules, key=lambda name: (-name.count("."), name)):
             inside = [*modules[name].named_parameters(), *modules[name].named_buffers()]
             named += [(f"{name}: {inner}", one) for inner, one in inside]
-    if "modes" in subject.capabilities:
-        named += subject.modes.state_dict().items()  # type: ignore[attr-defined]
+    if subject.modes is not None:
+        named += subject.modes.state_dict().items()
     found: dict[tuple[object, ...], tuple[str, Tensor]] = {}
     for name, one in named:
         if one.is_floating_point() and one.numel():

@@ -25,6 +25,7 @@ from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, rms
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import localization
+from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 from verifier.reference import models
 from verifier.reference.random_weights import generator, randomise
@@ -144,10 +145,10 @@ def restore(case: Case) -> Finding:
         randomise(other, case.spec.seed + 1)
         # The adapter may take it apart.
         expected = {name: value.detach().clone() for name, value in other.state_dict().items()}
-        back = case.subject().restore  # type: ignore[attr-defined]
+        back = require(case.subject().restore)
         for words, wanted, weights in (
-            ("", case.reference().state_dict(), case.subject().weights.canonical()),  # type: ignore[attr-defined]
-            (" (of other weights than its own)", expected, case.wrap(other).weights.canonical()),  # type: ignore[attr-defined]
+            ("", case.reference().state_dict(), require(case.subject().weights).canonical()),
+            (" (of other weights than its own)", expected, require(case.wrap(other).weights).canonical()),
         ):
             restored = back(weights)
             for name, weight in wanted.items():
@@ -177,14 +178,14 @@ def writing(case: Case) -> Finding:
         for name in reference_weights(case):
             if name not in usable_weights(case) or name in told(case):
                 continue
-            weight = case.subject().weights.canonical()[name]  # type: ignore[attr-defined]
+            weight = require(case.subject().weights).canonical()[name]
             before = weight.detach().clone()
             key = generator("written", case.spec.seed, name)
             draw = (torch.randn(before.shape, generator=key, dtype=torch.float64) * rms(before)).to(before)
             try:
                 with torch.no_grad():
                     weight.add_(draw)
-                    read = case.subject().weights.canonical()[name]  # type: ignore[attr-defined]
+                    read = require(case.subject().weights).canonical()[name]
                     shown = not torch.equal(read.detach(), before)
                     logits = case.subject().forward(case.inputs("plain")).logits
             finally:
@@ -269,7 +270,7 @@ def together(case: Case) -> Finding:
         raise NotApplicable("the adapter has one weight processing for this model")
     promised = frozenset.intersection(*(processings.promises(case)[name] for name in names))
     looked_at: list[Point] = []
-    if case.spec.thorough and "hooks" in case.subject().capabilities and any("hook" in kept for kept in promised):
+    if case.spec.thorough and case.subject().hooks is not None and any("hook" in kept for kept in promised):
         looked_at = [point for point in localization.agreeing_points(case) if point.kind.template in promised]
     return summarize(
         processings.judged(

@@ -25,7 +25,7 @@ from verifier.engine import crash_report
 from verifier.engine.events import CheckInfo
 from verifier.engine.loading import Loaded, load
 from verifier.engine.task import Task
-from verifier.errors import ExitStatus, Unrunnable, VerifierError, one_line
+from verifier.errors import ExitStatus, OutdatedAdapter, Unrunnable, VerifierError, one_line
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome
 
@@ -143,7 +143,7 @@ def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
             pipe.send(message)
     except (BrokenPipeError, ConnectionResetError):
         raise
-    except Unrunnable as error:
+    except (Unrunnable, OutdatedAdapter) as error:
         pipe.send(Failed(status=error.status, message=str(error)))
     except Exception as error:
         pipe.send(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output
+from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
 from verifier.family import Family
 from verifier.faults.mutants import Delegate, Fault, Mutation, in_adapter
 from verifier.judging.outcome import NotApplicable
@@ -35,11 +35,8 @@ def _raise(error: Exception) -> Any:
     raise error
 
 
-class _Anything:
+class _Anything(Subject):
     """Stands for a model that HF refuses, and answers all the same."""
-
-    capabilities: frozenset[str] = frozenset()
-    changes: frozenset[str] = frozenset()
 
     def forward(self, inputs: Inputs) -> Output:
         assert inputs.input_ids is not None

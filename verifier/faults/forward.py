@@ -14,6 +14,7 @@ from verifier.adapter import Inputs, Output, Subject
 from verifier.cases.inputs import NO_LABEL
 from verifier.faults.mutants import SLIGHTLY, Fault, Mutation, in_adapter, in_eight_bits
 from verifier.judging.outcome import NotApplicable
+from verifier.observing.capabilities import require
 
 WINDOW = 64  # positions that the shortsighted mutant remembers
 
@@ -143,7 +144,7 @@ def _training(dropping: bool) -> Mutation:
     def train(subject: Subject, on: bool) -> None:
         mode["training"] = on
         if dropping:
-            subject.modes.train(on)  # type: ignore[attr-defined]
+            require(subject.modes).train(on)
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
         output = subject.forward(inputs)

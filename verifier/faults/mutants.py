@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Adapter, Capability, Edit, HookInfo, Inputs, Output, SplitQKV, Subject
+from verifier.adapter import Adapter, Capability, Edit, Inputs, Output, SplitQKV, Subject
 from verifier.family import Family
 
 # A relative error that no plot would show, and beyond what float32 rounding explains (which is `reduced`, no failure).
@@ -39,6 +39,7 @@ class Delegate:
 
 
 SplitChange = Callable[[SplitQKV, int], SplitQKV]
+PartChange = Callable[[Subject, Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Mutation:
     modules: Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]] | None = None
     train: Callable[[Subject, bool], None] | None = None
     close: Callable[[], None] | None = None
-    parts: Mapping[Capability, Callable[[Subject, Any], Any]] = field(default_factory=dict)
+    parts: Mapping[Capability, PartChange] = field(default_factory=dict)
 
 
 class _Replacing(Delegate):
@@ -81,7 +82,7 @@ class _Replacing(Delegate):
         return super().__getattr__(name)
 
 
-def replacing(**methods: Callable[..., Any]) -> Callable[[Subject, Any], Any]:
+def replacing(**methods: Callable[..., Any]) -> PartChange:
     """A capability with these methods in the place of its own; each gets the right capability before its arguments."""
     return lambda _subject, part: _Replacing(part, methods)
 
@@ -89,28 +90,21 @@ def replacing(**methods: Callable[..., Any]) -> Callable[[Subject, Any], Any]:
 class _Hooks(Delegate):
     """Hooks behind which the mutant's own edits act, whether somebody looks or not."""
 
-    def __init__(self, original: Any, breaks: Mutation) -> None:
+    def __init__(self, original: Any, mutation: Mutation) -> None:
         super().__init__(original)
-        self._breaks = breaks
+        self._mutation = mutation
         self._acting = False
-
-    def names(self) -> Mapping[str, HookInfo]:
-        names: Mapping[str, HookInfo] = self.original.names()
-        return names
-
-    def switched(self, names: Set[str]) -> Any:
-        return self.original.switched(names)
 
     def _always(self) -> dict[str, Callable[[Tensor], Tensor]]:
         return {
             name: edit
             for name, info in self.names().items()
-            for end, edit in self._breaks.edits.items()
+            for end, edit in self._mutation.edits.items()
             if name.endswith(end) and info.alias_of is None
         }
 
     def _shown(self, name: str, fn: Edit) -> Edit:
-        for end, change in self._breaks.shows.items():
+        for end, change in self._mutation.shows.items():
             if name.endswith(end):
                 return lambda value: fn(change(value))
         return fn
@@ -145,88 +139,63 @@ class _Hooks(Delegate):
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
         """The mutant's edits in place, for a forward that nobody hooks."""
-        if self._acting or not self._breaks.edits:
+        if self._acting or not self._mutation.edits:
             yield
             return
         with self.hooked({}, {}):
             yield
 
 
-class _Weights(Delegate):
-    def __init__(self, original: Any, change: SplitChange) -> None:
-        super().__init__(original)
-        self._change = change
-
-    def split(self, layer: int) -> SplitQKV:
-        return self._change(self.original.split(layer), layer)
-
-
-class _Components(Delegate):
-    def __init__(self, original: Any, change: Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]]) -> None:
-        super().__init__(original)
-        self._change = change
-
-    def modules(self) -> Mapping[str, nn.Module]:
-        return self._change(self.original.modules())
-
-
-class _Modes(Delegate):
-    def __init__(self, subject: Subject, train: Callable[[Subject, bool], None]) -> None:
-        super().__init__(subject.modes)  # type: ignore[attr-defined]
-        self._subject = subject
-        self._train = train
-
-    def train(self, mode: bool) -> None:
-        self._train(self._subject, mode)
+def _wrong_parts(mutation: Mutation) -> Iterator[tuple[Capability, PartChange]]:
+    """What is wrong of a subject's capabilities, one upon the other."""
+    yield "hooks", lambda _subject, hooks: _Hooks(hooks, mutation)
+    if (split := mutation.split) is not None:
+        yield "weights", replacing(split=lambda weights, layer: split(weights.split(layer), layer))
+    if (modules := mutation.modules) is not None:
+        yield "components", replacing(modules=lambda components: modules(components.modules()))
+    if (train := mutation.train) is not None:
+        yield "modes", lambda subject, modes: replacing(train=lambda _, mode: train(subject, mode))(subject, modes)
+    yield from mutation.parts.items()
 
 
 class MutantSubject(Delegate):
     """A right subject with one thing wrong."""
 
-    def __init__(self, original: Subject, breaks: Mutation) -> None:
+    def __init__(self, original: Subject, mutation: Mutation) -> None:
         super().__init__(original)
-        self._breaks = breaks
-        # Set here, because a protocol's attributes are looked for on the object itself.
-        self.capabilities, self.changes = original.capabilities, original.changes
-        if "hooks" in original.capabilities:
-            self.hooks = _Hooks(original.hooks, breaks)  # type: ignore[attr-defined]
-        if breaks.split and "weights" in original.capabilities:
-            self.weights = _Weights(original.weights, breaks.split)  # type: ignore[attr-defined]
-        if breaks.modules and "components" in original.capabilities:
-            self.components = _Components(original.components, breaks.modules)  # type: ignore[attr-defined]
-        if breaks.train and "modes" in original.capabilities:
-            self.modes = _Modes(original, breaks.train)
-        for capability, break_part in breaks.parts.items():
-            if capability in original.capabilities:
-                setattr(self, capability, break_part(original, getattr(self, capability)))
+        self._mutation = mutation
+        for capability, change in _wrong_parts(mutation):
+            right = getattr(self, capability)
+            if right is not None:
+                setattr(self, capability, change(original, right))
 
     def forward(self, inputs: Inputs) -> Output:
-        with self.hooks.acting() if hasattr(self, "hooks") else contextlib.nullcontext():
-            if self._breaks.forward is not None:
-                return self._breaks.forward(self.original, inputs)
+        with contextlib.nullcontext() if self.hooks is None else self.hooks.acting():
+            if self._mutation.forward is not None:
+                return self._mutation.forward(self.original, inputs)
             output: Output = self.original.forward(inputs)
             return output
 
     def close(self) -> None:
-        if self._breaks.close is not None:
-            self._breaks.close()
+        if self._mutation.close is not None:
+            self._mutation.close()
         self.original.close()
 
 
 class MutantAdapter(Delegate):
     """A right adapter whose subjects have one thing wrong."""
 
-    def __init__(self, original: Adapter, breaks: Callable[[nn.Module], Mutation]) -> None:
+    def __init__(self, original: Adapter, mutate: Callable[[nn.Module], Mutation]) -> None:
         super().__init__(original)
         self.name = f"{original.name}, broken on purpose"
         self.version = original.version
-        self._breaks = breaks
+        self._mutate = mutate
 
     def wrap(self, model: nn.Module) -> Subject:
-        breaks = self._breaks(model)
-        if breaks.model is not None:
-            breaks.model(model)
-        return MutantSubject(self.original.wrap(model), breaks)
+        mutation = self._mutate(model)
+        if mutation.model is not None:
+            mutation.model(model)
+        return cast("Subject", MutantSubject(self.original.wrap(model), mutation))
 
 
 Plant = Callable[[Family, Adapter], tuple[Family, Adapter]]
@@ -252,10 +221,10 @@ class Fault:
     raises: bool = False
 
 
-def in_adapter(breaks: Mutation | Callable[[nn.Module], Mutation]) -> Plant:
-    """Plant it in the subjects; a function makes the breaks for one model."""
+def in_adapter(mutation: Mutation | Callable[[nn.Module], Mutation]) -> Plant:
+    """Plant it in the subjects; a function makes the mutation for one model."""
 
     def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
-        return family, MutantAdapter(adapter, breaks if callable(breaks) else lambda _model: breaks)
+        return family, MutantAdapter(adapter, mutation if callable(mutation) else lambda _model: mutation)
 
     return plant

@@ -23,6 +23,7 @@ from verifier.faults.mutants import (
     replacing,
 )
 from verifier.judging.outcome import NotApplicable
+from verifier.observing.capabilities import require
 
 Change = Callable[[Any], None]
 
@@ -109,7 +110,7 @@ def _through_single(_subject: Subject, modes: Any) -> Subject:
     """The copy was kept in single precision on the way."""
     made: Subject = modes.copy()
     for dtype in (torch.float32, torch.float64):
-        made.modes.to(dtype=dtype)  # type: ignore[attr-defined]
+        require(made.modes).to(dtype=dtype)
     return made
 
 
@@ -118,7 +119,7 @@ def _sharing(part: str) -> Callable[[Subject, Any], Subject]:
 
     def copy(subject: Subject, modes: Any) -> Subject:
         made: Subject = modes.copy()
-        ours, its = (one.components.modules() for one in (subject, made))  # type: ignore[attr-defined]
+        ours, its = (require(one.components).modules() for one in (subject, made))
         if part not in ours or part not in its:
             raise NotApplicable(f"there is no {part}")
         for mine, other in zip(ours[part].parameters(), its[part].parameters(), strict=True):
@@ -146,7 +147,7 @@ def _copied_with_hooks() -> Mutation:
         theirs = dict(attached[-1]) if attached else {}
 
         def forward(subject: Subject, inputs: Inputs) -> Output:
-            with subject.hooks.hooked(theirs, {}):  # type: ignore[attr-defined]
+            with require(subject.hooks).hooked(theirs, {}):
                 return subject.forward(inputs)
 
         return MutantSubject(made, Mutation(forward=forward))
@@ -210,7 +211,7 @@ def _stays_in_training() -> Mutation:
 
     def train(subject: Subject, mode: bool) -> None:
         if mode:
-            subject.modes.train(True)  # type: ignore[attr-defined]
+            require(subject.modes).train(True)
 
     return Mutation(train=train)
 
@@ -279,7 +280,6 @@ class _Unhooked(Delegate):
 
     def __init__(self, original: Any) -> None:
         super().__init__(original)
-        self.capabilities, self.changes = original.capabilities, original.changes
         self.hooks = replacing(hooked=lambda *_: contextlib.nullcontext())(original, original.hooks)
 
 

@@ -19,6 +19,7 @@ from verifier.canonical import Point, template_of
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
 from verifier.judging.numerics import noise_from_float32
 from verifier.judging.outcome import NotApplicable
+from verifier.observing.capabilities import require
 from verifier.reference import models
 from verifier.reference.random_weights import generator
 from verifier.reference.weights import canonical_of
@@ -172,7 +173,7 @@ class Seen:
 
 def hooks_of(subject: Subject) -> Any:
     """The capability `hooks`, which the caller made sure of."""
-    return subject.hooks  # type: ignore[attr-defined]
+    return require(subject.hooks)
 
 
 def hook_points(case: Case) -> Mapping[str, HookInfo]:

@@ -34,6 +34,7 @@ from verifier.judging.numerics import (
 from verifier.judging.outcome import NotApplicable, Verdict
 from verifier.observing import activations as traces
 from verifier.observing import reuse, working_gradients
+from verifier.observing.capabilities import require
 from verifier.plugins import nearest
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
@@ -581,7 +582,7 @@ class Case:
         """What the subject's hooks show at these points (those of them that fire), and its `logits`."""
         self.require_forward()
         seen: dict[str, Tensor] = {}
-        hooks: Any = self.subject().hooks  # type: ignore[attr-defined]
+        hooks: Any = require(self.subject().hooks)
 
         def reading(name: str) -> Edit:
             def read(value: Tensor) -> Tensor | None:

@@ -121,7 +121,7 @@ def first_divergence(case: Case, scenario: str, rows: Tensor | None = None) -> C
     None where its hooks show no difference, or cannot be asked.
     """
     try:
-        if "hooks" not in case.subject().capabilities:
+        if case.subject().hooks is None:
             return None
         comparisons = compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
     except (Blocked, NotApplicable):

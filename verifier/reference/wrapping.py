@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from verifier.adapter import Adapter, Subject, is_subject
+from verifier.adapter import Adapter, Subject, subject_fault
 from verifier.errors import one_line
 from verifier.reference import models
 from verifier.reference.snapshots import ModelState, Surroundings
@@ -29,6 +29,11 @@ class Wrapping:
             self.error = error
 
     @cached_property
+    def fault(self) -> str | None:
+        """Why what it gave back is no subject, in one line; None where it is one."""
+        return subject_fault(self.subject)
+
+    @property
     def is_subject(self) -> bool:
-        """Whether what it gave back has a subject's attributes."""
-        return is_subject(self.subject)
+        """Whether what it gave back is a subject."""
+        return self.fault is None

@@ -13,7 +13,7 @@ from transformers import FalconForCausalLM
 
 import sample_lens
 from sample_lens.lens import Block, Lens, Norm
-from verifier.adapter import AdapterRefusal, Edit, HookInfo, Inputs, Output, SplitQKV, Usage
+from verifier.adapter import AdapterRefusal, Edit, HookInfo, Inputs, Output, SplitQKV, Subject, Usage
 
 
 class LensAdapter:
@@ -46,11 +46,10 @@ class LensAdapter:
         )
 
 
-class LensSubject:
+class LensSubject(Subject):
     """A model under the lens."""
 
-    capabilities = frozenset({"weights", "hooks"})
-    changes = frozenset({"modules", "hooks"})
+    declared_mutations = frozenset({"modules", "hooks"})
 
     def __init__(self, lens: Lens) -> None:
         self.lens = lens
