@@ -11,15 +11,15 @@ from falcons import BATCH, DIMS, LENGTH, LONG, spec
 from torch import Tensor
 
 from verifier.adapter import Inputs
-from verifier.cases.inputs import NO_LABEL, PADDINGS, SCENARIOS, Scenario, one_row
-from verifier.cases.spec import CaseSpec
+from verifier.cases.inputs import INPUT_MAKERS, NO_LABEL, PADDINGS, ScenarioInputs, one_row
+from verifier.cases.spec import CaseSpec, Scenario
 
 SPEC = spec(DIMS)
 VOCAB, D_MODEL = DIMS["vocab_size"], DIMS["hidden_size"]
 
 
-def make(name: str, case: CaseSpec = SPEC) -> Scenario:
-    return SCENARIOS[name](case, VOCAB, D_MODEL)
+def make(name: str, case: CaseSpec = SPEC) -> ScenarioInputs:
+    return INPUT_MAKERS[name](case, VOCAB, D_MODEL)
 
 
 def tensors(inputs: Inputs) -> dict[str, Tensor]:
@@ -27,7 +27,7 @@ def tensors(inputs: Inputs) -> dict[str, Tensor]:
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
-every_scenario = pytest.mark.parametrize("name", SCENARIOS)
+every_scenario = pytest.mark.parametrize("name", INPUT_MAKERS)
 
 
 @every_scenario
@@ -35,7 +35,7 @@ def test_a_case_always_has_the_same_inputs(name: str) -> None:
     first, again, other = make(name), make(name), make(name, replace(SPEC, seed=1))
     assert tensors(first.inputs).keys() == tensors(again.inputs).keys()
     assert all(torch.equal(one, tensors(again.inputs)[key]) for key, one in tensors(first.inputs).items())
-    tokens = "inputs_embeds" if name == "inputs embeds" else "input_ids"
+    tokens = "inputs_embeds" if name == Scenario.INPUTS_EMBEDS else "input_ids"
     assert not torch.equal(tensors(first.inputs)[tokens], tensors(other.inputs)[tokens])
 
 
@@ -58,7 +58,12 @@ def test_every_row_has_a_real_token(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("plain", (BATCH, LENGTH)), ("one token", (BATCH, 1)), ("long", (1, LONG)), ("padded", (5, LENGTH))],
+    [
+        (Scenario.PLAIN, (BATCH, LENGTH)),
+        (Scenario.ONE_TOKEN, (BATCH, 1)),
+        (Scenario.LONG, (1, LONG)),
+        (Scenario.PADDED, (5, LENGTH)),
+    ],
 )
 def test_sizes_are_the_cases(name: str, shape: tuple[int, int]) -> None:
     ids = make(name).inputs.input_ids
@@ -67,7 +72,7 @@ def test_sizes_are_the_cases(name: str, shape: tuple[int, int]) -> None:
 
 
 def test_tokens_are_of_the_vocabulary_and_many() -> None:
-    ids = make("long").inputs.input_ids
+    ids = make(Scenario.LONG).inputs.input_ids
     assert ids is not None
     assert int(ids.min()) >= 0
     assert int(ids.max()) < VOCAB
@@ -76,7 +81,7 @@ def test_tokens_are_of_the_vocabulary_and_many() -> None:
 
 @pytest.mark.parametrize("length", [7, 11, 33])
 def test_each_way_of_padding_is_what_it_is_called(length: int) -> None:
-    scenario = make("padded", replace(SPEC, length=length))
+    scenario = make(Scenario.PADDED, replace(SPEC, length=length))
     spelt = ["".join("x" if real else "." for real in row) for row in scenario.real.tolist()]
     ways = {
         "no padding": "x+",
@@ -91,13 +96,13 @@ def test_each_way_of_padding_is_what_it_is_called(length: int) -> None:
 
 
 def test_what_is_real_is_what_the_mask_says() -> None:
-    scenario = make("padded")
+    scenario = make(Scenario.PADDED)
     assert scenario.inputs.attention_mask is not None
     assert torch.equal(scenario.real, scenario.inputs.attention_mask.bool())
 
 
 def test_positions_jump_and_differ_from_row_to_row() -> None:
-    positions = make("position ids").inputs.position_ids
+    positions = make(Scenario.POSITION_IDS).inputs.position_ids
     assert positions is not None
     steps = positions.diff(dim=-1)
     assert set(steps.unique().tolist()) == {1, 2, 3}
@@ -106,7 +111,7 @@ def test_positions_jump_and_differ_from_row_to_row() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_every_dtype_is_given_the_same_embeddings(dtype: torch.dtype) -> None:
-    scenario = make("inputs embeds")
+    scenario = make(Scenario.INPUTS_EMBEDS)
     given, exact = scenario.in_dtype(dtype).inputs_embeds, scenario.inputs.inputs_embeds
     assert given is not None
     assert exact is not None
@@ -115,7 +120,7 @@ def test_every_dtype_is_given_the_same_embeddings(dtype: torch.dtype) -> None:
 
 
 def test_some_labels_are_ignored_and_the_rest_are_the_tokens() -> None:
-    inputs = make("labels").inputs
+    inputs = make(Scenario.LABELS).inputs
     assert inputs.labels is not None
     assert inputs.input_ids is not None
     ignored = inputs.labels == NO_LABEL
@@ -125,7 +130,7 @@ def test_some_labels_are_ignored_and_the_rest_are_the_tokens() -> None:
 
 
 def test_a_row_alone_is_that_row_of_everything() -> None:
-    for name in SCENARIOS:
+    for name in INPUT_MAKERS:
         inputs = make(name).inputs
         alone = tensors(one_row(inputs, 0))
         assert alone.keys() == tensors(inputs).keys()
@@ -134,8 +139,8 @@ def test_a_row_alone_is_that_row_of_everything() -> None:
 
 def test_what_might_be_taken_for_padding_stands_at_the_ends_of_rows() -> None:
     with_roles = replace(SPEC, config={**SPEC.config, "eos_token_id": 11, "pad_token_id": None, "bos_token_id": VOCAB})
-    ids = make("plain", with_roles).inputs.input_ids
+    ids = make(Scenario.PLAIN, with_roles).inputs.input_ids
     assert ids is not None
     ends = [(row[0].item(), row[-2].item(), row[-1].item()) for row in ids[1:]]
     assert ends[:3] == [(0, 0, 0), (VOCAB - 1, VOCAB - 1, VOCAB - 1), (11, 11, 11)]
-    assert torch.equal(ids[0], make("plain").inputs.input_ids[0])  # type: ignore[index]
+    assert torch.equal(ids[0], make(Scenario.PLAIN).inputs.input_ids[0])  # type: ignore[index]

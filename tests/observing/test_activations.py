@@ -8,6 +8,7 @@ from falcons import DIMS, KINDS, spec
 from torch import Tensor
 
 from verifier.adapter import Adapter
+from verifier.cases.spec import Scenario
 from verifier.families.falcon import FalconFamily
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import MutantAdapter
@@ -25,25 +26,25 @@ def case(falcon: FalconFamily, bridge: Adapter) -> Case:
 
 
 def test_values_are_hfs_and_the_logits_too(case: Case) -> None:
-    found = activations.reference_trace(case, "plain")
+    found = activations.reference_trace(case, Scenario.PLAIN)
     assert found.values.keys() == {*(point.name for point in case.points), "logits"}
     with torch.no_grad():
-        logits = models.forward(case.reference(), case.inputs("plain")).logits
+        logits = models.forward(case.reference(), case.inputs(Scenario.PLAIN)).logits
     torch.testing.assert_close(found.values["logits"], logits, rtol=0, atol=1e-13)
     assert not any(value.requires_grad for value in found.values.values())
 
 
 def test_a_gradient_is_that_of_the_weighted_logits(case: Case) -> None:
-    found, along = activations.reference_trace(case, "plain"), activations.cotangent(case, "plain")
+    found, along = activations.reference_trace(case, Scenario.PLAIN), activations.cotangent(case, Scenario.PLAIN)
     embed = case.reference().get_input_embeddings().weight
-    loss = (models.forward(case.reference(), case.inputs("plain")).logits * along).sum()
+    loss = (models.forward(case.reference(), case.inputs(Scenario.PLAIN)).logits * along).sum()
     (whole,) = torch.autograd.grad(loss, embed)
     torch.testing.assert_close(found.weights["embed.W_E"], whole, rtol=0, atol=1e-11)
     rows = torch.zeros_like(whole)
-    ids = case.inputs("plain").input_ids
+    ids = case.inputs(Scenario.PLAIN).input_ids
     assert ids is not None
     (final,) = torch.autograd.grad(
-        (models.forward(case.reference(), case.inputs("plain")).logits * along).sum(),
+        (models.forward(case.reference(), case.inputs(Scenario.PLAIN)).logits * along).sum(),
         case.reference().transformer.ln_f.bias,
     )
     rows.index_add_(0, ids.flatten(), found.gradients["hook_embed"].flatten(0, 1))
@@ -55,24 +56,24 @@ def test_a_gradient_is_that_of_the_weighted_logits(case: Case) -> None:
 
 def _last_hidden(case: Case) -> Tensor:
     with torch.no_grad():
-        hidden: Tensor = case.reference().transformer(case.inputs("plain").input_ids).last_hidden_state
+        hidden: Tensor = case.reference().transformer(case.inputs(Scenario.PLAIN).input_ids).last_hidden_state
     return hidden
 
 
 def test_no_loss_stands_on_padding(case: Case) -> None:
-    along, real = activations.cotangent(case, "padded"), case.scenario("padded").real
+    along, real = activations.cotangent(case, Scenario.PADDED), case.scenario(Scenario.PADDED).real
     assert bool((along[~real] == 0).all())
     assert bool((along[real] != 0).any(-1).all())
 
 
 def test_what_weighs_the_logits_is_the_same_in_every_dtype(case: Case) -> None:
-    exact = activations.cotangent(case, "plain")
+    exact = activations.cotangent(case, Scenario.PLAIN)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        assert torch.equal(activations.cotangent(case, "plain", dtype).double(), exact)
+        assert torch.equal(activations.cotangent(case, Scenario.PLAIN, dtype).double(), exact)
 
 
 def test_noise_is_known_of_all_that_is_known(case: Case) -> None:
-    found, noise = activations.reference_trace(case, "plain"), activations.noise(case, "plain")
+    found, noise = activations.reference_trace(case, Scenario.PLAIN), activations.noise(case, Scenario.PLAIN)
     assert noise.values.keys() | {"logits"} == found.values.keys()
     assert noise.gradients.keys() == found.gradients.keys()
     assert noise.weights.keys() == found.weights.keys()
@@ -82,7 +83,11 @@ def test_noise_is_known_of_all_that_is_known(case: Case) -> None:
 def test_what_was_seen_is_in_the_order_of_the_forward_and_gradients_in_the_other(case: Case) -> None:
     names = ["hook_embed", "blocks.0.hook_resid_post", "ln_final.hook_normalized"]
     seen = activations.observe(
-        case, case.subject(), reversed(names), case.inputs("plain"), along=activations.cotangent(case, "plain")
+        case,
+        case.subject(),
+        reversed(names),
+        case.inputs(Scenario.PLAIN),
+        along=activations.cotangent(case, Scenario.PLAIN),
     )
     assert seen.fired == names
     assert seen.gradients_fired == names[::-1]
@@ -141,7 +146,7 @@ def test_where_nothing_agrees_what_needs_it_is_blocked(falcon: FalconFamily, bri
 
 
 def test_a_right_subject_has_no_start_of_a_difference(case: Case) -> None:
-    assert localization.first_divergence(case, "plain") is None
+    assert localization.first_divergence(case, Scenario.PLAIN) is None
 
 
 def test_rows_that_are_not_judged_do_not_start_one(falcon: FalconFamily, bridge: Adapter) -> None:
@@ -153,8 +158,8 @@ def test_rows_that_are_not_judged_do_not_start_one(falcon: FalconFamily, bridge:
     wrong = MutantAdapter(bridge, lambda _model: altered(forward=at("attn.hook_z", shown_as(first_row))))
     case = Case(spec(CONFIG), falcon, wrong)
     rows = torch.ones(case.spec.batch, dtype=torch.bool)
-    found = localization.first_divergence(case, "plain", rows)
+    found = localization.first_divergence(case, Scenario.PLAIN, rows)
     assert found is not None
     assert (found.where, found.verdict) == ("blocks.0.attn.hook_z", Verdict.FAIL)
     rows[0] = False
-    assert localization.first_divergence(case, "plain", rows) is None
+    assert localization.first_divergence(case, Scenario.PLAIN, rows) is None

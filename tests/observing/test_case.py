@@ -14,6 +14,7 @@ from torch import nn
 
 from verifier import checks
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
+from verifier.cases.spec import Scenario
 from verifier.checks import Check, check
 from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
@@ -102,20 +103,20 @@ def test_nothing_is_built_before_it_is_asked_for(case: Case, counting: Any) -> N
 
 def test_each_reference_is_built_once(case: Case, counting: Any) -> None:
     for _ in range(3):
-        case.expected("plain")
-        case.expected("padded")
-        case.noise("plain")
-        case.noise("plain", "float32")
-        case.expected("plain", attention="eager")
-        case.tapped("plain")
+        case.expected(Scenario.PLAIN)
+        case.expected(Scenario.PADDED)
+        case.noise(Scenario.PLAIN)
+        case.noise(Scenario.PLAIN, "float32")
+        case.expected(Scenario.PLAIN, attention="eager")
+        case.tapped(Scenario.PLAIN)
     # In float64 twice: once with the weights of a float32 model.
     assert counting.built == {("float64", "sdpa"): 2, ("float32", "sdpa"): 1, ("float64", "eager"): 1}
 
 
 def test_the_model_is_wrapped_and_run_once_for_all(case: Case) -> None:
     for _ in range(3):
-        case.actual("plain")
-        case.actual("padded")
+        case.actual(Scenario.PLAIN)
+        case.actual(Scenario.PADDED)
         case.subject()
     assert isinstance(case.adapter, Wraps)
     assert case.adapter.log == ["wrap", "forward", "forward"]
@@ -161,13 +162,16 @@ def test_subjects_are_closed_when_a_run_is_given_up(falcon: FalconFamily) -> Non
 
 
 def test_of_residuals_the_real_tokens_are_defined(case: Case) -> None:
-    defined, real = case.defined(("batch", "pos", "d_model"), "padded"), case.scenario("padded").real
+    defined, real = case.defined(("batch", "pos", "d_model"), Scenario.PADDED), case.scenario(Scenario.PADDED).real
     assert defined.shape == (*real.shape, 1)
     assert torch.equal(defined[..., 0], real)
 
 
 def test_of_attention_is_defined_what_real_queries_may_see(case: Case) -> None:
-    defined, real = case.defined(("batch", "head", "query", "key"), "padded"), case.scenario("padded").real
+    defined, real = (
+        case.defined(("batch", "head", "query", "key"), Scenario.PADDED),
+        case.scenario(Scenario.PADDED).real,
+    )
     for row, query, key in torch.cartesian_prod(*(torch.arange(size) for size in (*real.shape, real.shape[1]))):
         wanted = bool(real[row, query] & real[row, key] & (key <= query))
         assert bool(defined[row, 0, query, key]) == wanted

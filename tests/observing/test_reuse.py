@@ -15,6 +15,7 @@ from torch import nn
 from verifier import checks
 from verifier.adapter import Adapter
 from verifier.cases import matrix
+from verifier.cases.spec import Scenario
 from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate
@@ -50,7 +51,7 @@ def made(falcon: FalconFamily, bridge: Adapter) -> Iterator[Callable[..., Case]]
 
 def shared(first: Case, second: Case) -> bool:
     """Whether the second takes what was made for the first."""
-    return activations.reference_trace(second, "plain") is activations.reference_trace(first, "plain")
+    return activations.reference_trace(second, Scenario.PLAIN) is activations.reference_trace(first, Scenario.PLAIN)
 
 
 def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> None:
@@ -59,7 +60,7 @@ def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> N
     assert interventions.run_interventions(second) is interventions.run_interventions(first)
     # What each must do by itself: build its model and run it.
     assert second.reference() is not first.reference()
-    assert second.expected("plain") is not first.expected("plain")
+    assert second.expected(Scenario.PLAIN) is not first.expected(Scenario.PLAIN)
 
 
 def test_more_edits_are_made_where_more_is_looked_at(made: Callable[..., Case]) -> None:
@@ -72,9 +73,9 @@ def test_more_edits_are_made_where_more_is_looked_at(made: Callable[..., Case]) 
 
 def test_a_closed_case_leaves_it_to_others(made: Callable[..., Case]) -> None:
     first = made(FIRST)
-    theirs = activations.reference_trace(first, "plain")
+    theirs = activations.reference_trace(first, Scenario.PLAIN)
     first.close()
-    assert activations.reference_trace(made(SECOND), "plain") is theirs
+    assert activations.reference_trace(made(SECOND), Scenario.PLAIN) is theirs
 
 
 @pytest.mark.parametrize(
@@ -200,20 +201,22 @@ def test_what_hf_cannot_do_is_each_cases_own_failure(made: Callable[..., Case], 
     family = Failing(falcon)
     for one in (FIRST, SECOND):
         case = made(one, family)
-        case.expected("plain")
+        case.expected(Scenario.PLAIN)
         with pytest.raises(RuntimeError, match="no more"):
-            activations.reference_trace(case, "plain")
+            activations.reference_trace(case, Scenario.PLAIN)
 
 
 def test_no_more_is_kept_than_is_said(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
     one = made(FIRST)
     model = 8 * sum(parameter.numel() for parameter in one.reference().parameters())
     # Twice each, weights and gradients; and some logits, of five rows.
-    monkeypatch.setattr(reuse, "KEPT_BYTES", 2 * (2 * model + 2 * 8 * one.expected("padded").logits.numel()) + model)
+    monkeypatch.setattr(
+        reuse, "KEPT_BYTES", 2 * (2 * model + 2 * 8 * one.expected(Scenario.PADDED).logits.numel()) + model
+    )
     first, second, third = (made(replace(FIRST, seed=seed)) for seed in range(3))
     assert not shared(first, second)
     assert shared(first, made(FIRST))  # and so it is the one that was asked for last
-    activations.reference_trace(third, "plain")
+    activations.reference_trace(third, Scenario.PLAIN)
     assert shared(first, made(SECOND))
     assert not shared(second, made(second.spec))
 
@@ -273,8 +276,8 @@ def test_the_noise_of_other_inputs_is_that_of_a_run_that_is_the_same(
     family = Changed(falcon, _in_long_text)
     first, second = made(FIRST, family), made(SECOND, family)
     assert shared(first, second)
-    assert second.noise("long") > 100 * first.noise("long")
-    assert made(FIRST, family).noise("long") == first.noise("long")
+    assert second.noise(Scenario.LONG) > 100 * first.noise(Scenario.LONG)
+    assert made(FIRST, family).noise(Scenario.LONG) == first.noise(Scenario.LONG)
 
 
 class Looks:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Inputs
-from verifier.cases.spec import CaseSpec
+from verifier.cases.spec import CaseSpec, Scenario
 from verifier.reference.random_weights import generator
 
 NO_LABEL = -100  # what HF's losses ignore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
+class ScenarioInputs:
     """Inputs, and what of the outputs is defined.
 
     Attributes:
@@ -56,8 +56,8 @@ def _each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     return replace(inputs, **changed)
 
 
-def _tokens(spec: CaseSpec, vocab: int, batch: int, length: int, name: str) -> Tensor:
-    draw = torch.randint(0, vocab, (batch, length), generator=generator("inputs", spec.seed, name))
+def _tokens(spec: CaseSpec, vocab: int, batch: int, length: int, scenario: Scenario) -> Tensor:
+    draw = torch.randint(0, vocab, (batch, length), generator=generator("inputs", spec.seed, scenario.value))
     return draw.to(spec.device)
 
 
@@ -68,40 +68,40 @@ def _special(spec: CaseSpec, vocab: int) -> list[int]:
     return list(dict.fromkeys([0, vocab - 1, *(one for one in roles if isinstance(one, int) and 0 <= one < vocab)]))
 
 
-def _scenario(inputs: Inputs, real: Tensor, rows: tuple[str, ...] | None = None) -> Scenario:
-    return Scenario(inputs=inputs, real=real, rows=rows or tuple(f"row {row}" for row in range(real.shape[0])))
+def _scenario_inputs(inputs: Inputs, real: Tensor, rows: tuple[str, ...] | None = None) -> ScenarioInputs:
+    return ScenarioInputs(inputs=inputs, real=real, rows=rows or tuple(f"row {row}" for row in range(real.shape[0])))
 
 
 def _everything(ids: Tensor) -> Tensor:
     return torch.ones(ids.shape, dtype=torch.bool, device=ids.device)
 
 
-def plain(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Tokens and nothing else: what might be taken for padding stands at both ends of all rows but the first."""
-    ids = _tokens(spec, vocab, spec.batch, spec.length, "plain")
+    ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.PLAIN)
     for row, token in zip(range(1, spec.batch), itertools.cycle(_special(spec, vocab)), strict=False):
         ids[row, 0] = ids[row, -1] = ids[row, -2] = token
-    return _scenario(Inputs(input_ids=ids), _everything(ids))
+    return _scenario_inputs(Inputs(input_ids=ids), _everything(ids))
 
 
-def one_token(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def one_token(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """A sequence shorter than anything: kernels take other paths for one query."""
-    ids = _tokens(spec, vocab, spec.batch, 1, "one token")
-    return _scenario(Inputs(input_ids=ids), _everything(ids))
+    ids = _tokens(spec, vocab, spec.batch, 1, Scenario.ONE_TOKEN)
+    return _scenario_inputs(Inputs(input_ids=ids), _everything(ids))
 
 
-def long(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def long(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """A sequence longer than every other dimension of the matrix."""
-    ids = _tokens(spec, vocab, 1, spec.long, "long")
-    return _scenario(Inputs(input_ids=ids), _everything(ids))
+    ids = _tokens(spec, vocab, 1, spec.long, Scenario.LONG)
+    return _scenario_inputs(Inputs(input_ids=ids), _everything(ids))
 
 
 PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right and gaps")
 
 
-def padded(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def padded(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """A row for each way of padding."""
-    ids = _tokens(spec, vocab, len(PADDINGS), spec.length, "padded")
+    ids = _tokens(spec, vocab, len(PADDINGS), spec.length, Scenario.PADDED)
     if spec.padding:
         return _randomly_padded(spec, ids)
     mask = torch.ones_like(ids)
@@ -110,10 +110,10 @@ def padded(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
     mask[2, -third:] = 0
     mask[3, third : 2 * third : 2] = 0
     mask[4, : third - 1], mask[4, third + 1], mask[4, -1:] = 0, 0, 0
-    return _scenario(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), PADDINGS)
+    return _scenario_inputs(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), PADDINGS)
 
 
-def _randomly_padded(spec: CaseSpec, ids: Tensor) -> Scenario:
+def _randomly_padded(spec: CaseSpec, ids: Tensor) -> ScenarioInputs:
     """A row without padding, and others whose masks are random: anything may be left out but one token."""
     draw = generator("padding", spec.padding, spec.seed)
     share = torch.rand(len(PADDINGS), 1, generator=draw)
@@ -122,24 +122,24 @@ def _randomly_padded(spec: CaseSpec, ids: Tensor) -> Scenario:
     mask[0] = 1
     mask = mask.to(ids.device)
     rows = ("no padding", *(f"random mask {number}" for number in range(1, len(PADDINGS))))
-    return _scenario(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), rows)
+    return _scenario_inputs(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), rows)
 
 
-def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Positions that start anywhere and leave some out, other ones in each row.
 
     The mask is full. Without one HF takes positions that jump for sequences packed into one row, which do not see
     each other, but only in some models, and only where there is no cache: what is right would depend on both.
     """
-    ids = _tokens(spec, vocab, spec.batch, spec.length, "position ids")
+    ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.POSITION_IDS)
     steps = torch.randint(1, 4, ids.shape, generator=generator("positions", spec.seed)).to(ids.device)
     everything = _everything(ids)
-    return _scenario(
+    return _scenario_inputs(
         Inputs(input_ids=ids, position_ids=steps.cumsum(-1), attention_mask=everything.to(ids.dtype)), everything
     )
 
 
-def padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """What generation from a padded batch passes: a mask, and positions that count its tokens."""
     chosen = padded(spec, vocab, d_model)
     assert chosen.inputs.attention_mask is not None
@@ -147,7 +147,7 @@ def padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
     return replace(chosen, inputs=replace(chosen.inputs, position_ids=counted))
 
 
-def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Embeddings that are no token's, each row after the first with more padding on the left."""
     shape = (spec.batch, spec.length, d_model)
     draw = torch.randn(shape, generator=generator("embeds", spec.seed), dtype=torch.float64).to(spec.device)
@@ -155,10 +155,10 @@ def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
     draw = draw.to(torch.float16).to(torch.bfloat16).to(torch.float64)
     padding = torch.arange(spec.batch, device=draw.device).clamp(max=spec.length - 1)
     mask = (torch.arange(spec.length, device=draw.device) >= padding[:, None]).long()
-    return _scenario(Inputs(inputs_embeds=draw, attention_mask=mask), mask.bool())
+    return _scenario_inputs(Inputs(inputs_embeds=draw, attention_mask=mask), mask.bool())
 
 
-def labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """The plain tokens with labels, of which each row has another number: at both ends and in the middle some are to be
     ignored."""
     ids = plain(spec, vocab, d_model).inputs.input_ids
@@ -170,10 +170,10 @@ def labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
         wanted[row, spec.length - left_out :] = NO_LABEL
         if left_out:
             wanted[row, first + 1] = NO_LABEL
-    return _scenario(Inputs(input_ids=ids, labels=wanted), _everything(ids))
+    return _scenario_inputs(Inputs(input_ids=ids, labels=wanted), _everything(ids))
 
 
-def padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
+def padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """The padded rows with a label wherever a token stands that another one is right before, as a loss is of those."""
     chosen = padded(spec, vocab, d_model)
     ids, real = chosen.inputs.input_ids, chosen.real
@@ -183,14 +183,14 @@ def padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> Scenario:
     return replace(chosen, inputs=replace(chosen.inputs, labels=wanted))
 
 
-SCENARIOS: Mapping[str, Callable[[CaseSpec, int, int], Scenario]] = {
-    "plain": plain,
-    "one token": one_token,
-    "long": long,
-    "padded": padded,
-    "position ids": position_ids,
-    "padded position ids": padded_position_ids,
-    "inputs embeds": inputs_embeds,
-    "labels": labels,
-    "padded labels": padded_labels,
+INPUT_MAKERS: Mapping[Scenario, Callable[[CaseSpec, int, int], ScenarioInputs]] = {
+    Scenario.PLAIN: plain,
+    Scenario.ONE_TOKEN: one_token,
+    Scenario.LONG: long,
+    Scenario.PADDED: padded,
+    Scenario.POSITION_IDS: position_ids,
+    Scenario.PADDED_POSITION_IDS: padded_position_ids,
+    Scenario.INPUTS_EMBEDS: inputs_embeds,
+    Scenario.LABELS: labels,
+    Scenario.PADDED_LABELS: padded_labels,
 }

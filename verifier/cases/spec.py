@@ -6,6 +6,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from typing import Any
 
 from verifier.errors import UsageError
@@ -22,6 +23,20 @@ SHORTEST = 6  # positions in which every way of padding leaves a token
 
 # Fields that do not count for the id where they have these values, so that a case keeps the id that it always had.
 _ADDED: Mapping[str, Any] = {"checkpoint": None, "attention": None, "padding": 0, "scale": 1.0}
+
+
+class Scenario(StrEnum):
+    """The inputs that a case is tried on, each one way of calling a model; `cases.inputs` makes them."""
+
+    PLAIN = "plain"
+    ONE_TOKEN = "one token"
+    LONG = "long"
+    PADDED = "padded"
+    POSITION_IDS = "position ids"
+    PADDED_POSITION_IDS = "padded position ids"
+    INPUTS_EMBEDS = "inputs embeds"
+    LABELS = "labels"
+    PADDED_LABELS = "padded labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import Point
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, WORKING_DTYPES
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, WORKING_DTYPES, Scenario
 from verifier.checks import Check, check, edited_calls
 from verifier.errors import one_line
 from verifier.judging.comparison import Comparison, from_condition, summarize
@@ -33,11 +33,11 @@ from verifier.observing.interventions import prompts
 
 def _points(case: Case) -> list[Point]:
     """The points that are asked for gradients: those whose values are right, in a model whose logits are."""
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     return localization.agreeing_points(case)
 
 
-def _together(case: Case, scenario: str) -> tuple[dict[str, Tensor], Counter[str]]:
+def _together(case: Case, scenario: Scenario) -> tuple[dict[str, Tensor], Counter[str]]:
     """The gradients at all points, taken together, and how often each was shown one."""
     gradients: dict[str, Tensor] = {}
     shown: Counter[str] = Counter()
@@ -50,8 +50,10 @@ def _together(case: Case, scenario: str) -> tuple[dict[str, Tensor], Counter[str
 
 def _alone(case: Case, point: Point) -> activations.Seen:
     """A forward and a backward with a reader of this point's gradient, and no other hook."""
-    along = activations.cotangent(case, "plain")
-    return activations.observe(case, case.subject(), [], case.inputs("plain"), along=along, gradients_of=[point.name])
+    along = activations.cotangent(case, Scenario.PLAIN)
+    return activations.observe(
+        case, case.subject(), [], case.inputs(Scenario.PLAIN), along=along, gradients_of=[point.name]
+    )
 
 
 def _culprit(
@@ -117,7 +119,7 @@ def alone(case: Case) -> Finding:
         except Exception as error:
             return _culprit(case, [point], lambda one: _alone(case, one), error)
     missing = [from_condition(one.name, "no gradient") for one in reversed(points) if one.name not in gradients]
-    made = localization.compare_points(case, "plain", gradients, of="gradients", points=points)
+    made = localization.compare_points(case, Scenario.PLAIN, gradients, of="gradients", points=points)
     return summarize([*missing, *reversed(localization.annotate_inputs(case, made, backwards=True))])
 
 
@@ -128,14 +130,17 @@ def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
         name: lambda value: value.clone() for name in names if activations.hook_points(case)[name].switch is None
     }
     with torch.enable_grad(), activations.hooked(case, subject, forward=edits, backward=edits):
-        logits = subject.forward(case.inputs("plain")).logits
-        logits.backward(activations.cotangent(case, "plain").to(logits))
+        logits = subject.forward(case.inputs(Scenario.PLAIN)).logits
+        logits.backward(activations.cotangent(case, Scenario.PLAIN).to(logits))
     return logits.detach()
 
 
 def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Comparison]:
     """The gradients that so many backwards left in the parameters, judged by canonical name."""
-    truth, noise = activations.reference_trace(case, "plain").weights, activations.noise(case, "plain").weights
+    truth, noise = (
+        activations.reference_trace(case, Scenario.PLAIN).weights,
+        activations.noise(case, Scenario.PLAIN).weights,
+    )
     given: Mapping[str, Tensor] = require(subject.weights).gradients()
     return [
         float64_judge(noise[name] * backwards).compare(where.format(name), given[name], true * backwards)
@@ -155,7 +160,7 @@ def parameters(case: Case) -> Finding:
     With no hook, and in the spread cases with hooks on every point that hand on copies of values and gradients. A
     failure means that what is trained or attributed to through the adapter is another model's.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     subject = case.wrap(case.for_adapter())
     _backward(case, subject)
     without = _weight_gradients(case, subject)
@@ -193,9 +198,9 @@ def interleaved(case: Case) -> Finding:
     where the next one finds it, so that losses of two prompts (a contrast, a logit difference) have wrong gradients.
     """
     points = edited_calls.open_points(case)
-    subject, along = case.subject(), activations.cotangent(case, "plain")
+    subject, along = case.subject(), activations.cotangent(case, Scenario.PLAIN)
     try:
-        case.actual("one token")
+        case.actual(Scenario.ONE_TOKEN)
     except Exception as error:
         raise Blocked("forward.lengths") from error
 
@@ -212,8 +217,8 @@ def interleaved(case: Case) -> Finding:
             torch.enable_grad(),
             activations.hooked(case, subject, backward={one.name: reader(one.name) for one in chosen}),
         ):
-            first = subject.forward(case.inputs("plain")).logits
-            subject.forward(case.inputs("one token"))
+            first = subject.forward(case.inputs(Scenario.PLAIN)).logits
+            subject.forward(case.inputs(Scenario.ONE_TOKEN))
             first.backward(along.to(first))
         return found
 
@@ -226,14 +231,18 @@ def interleaved(case: Case) -> Finding:
     if not judged:
         raise Blocked("backward.hooks")
     missing = [from_condition(one.name, "no gradient") for one in reversed(judged) if one.name not in seen]
-    made = localization.compare_points(case, "plain", seen, of="gradients", points=judged)
+    made = localization.compare_points(case, Scenario.PLAIN, seen, of="gradients", points=judged)
     return summarize([*missing, *reversed(localization.annotate_inputs(case, made, backwards=True))])
 
 
 def _of_one_forward(case: Case, points: Sequence[Point]) -> list[Comparison]:
     """The gradients at these points, of a forward that its backward follows."""
     return localization.compare_points(
-        case, "plain", activations.subject_gradients(case, "plain").gradients, of="gradients", points=points
+        case,
+        Scenario.PLAIN,
+        activations.subject_gradients(case, Scenario.PLAIN).gradients,
+        of="gradients",
+        points=points,
     )
 
 
@@ -245,16 +254,16 @@ def identity(case: Case) -> Finding:
     """
     points = _points(case)
     try:
-        seen = activations.subject_gradients(case, "plain")
+        seen = activations.subject_gradients(case, Scenario.PLAIN)
     except Exception as error:
         return _culprit(case, points, lambda point: _alone(case, point), error)
     with torch.enable_grad():
-        bare = case.subject().forward(case.inputs("plain")).logits
+        bare = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
     made = [compare_bitwise("logits", seen.logits, bare.detach())]
     readable = [one for one in points if one.name in seen.gradients]
     if readable:
         first = readable[0]  # all gradients flow to it, so what others do shows there
-        judge = float64_judge(activations.noise(case, "plain").gradients[first.name])
+        judge = float64_judge(activations.noise(case, Scenario.PLAIN).gradients[first.name])
         lone = _alone(case, first).gradients.get(first.name)
         made.append(judge.compare(first.name, lone, seen.gradients[first.name]))
     return summarize(made)
@@ -327,8 +336,8 @@ def in_place(case: Case) -> Finding:
     def run(chosen: Sequence[Point]) -> None:
         for names in activations.by_switch(case, [point.name for point in chosen]).values():
             with torch.enable_grad(), activations.hooked(case, subject, forward=dict.fromkeys(names, write)):
-                logits = subject.forward(case.inputs("plain")).logits
-                logits.backward(activations.cotangent(case, "plain").to(logits))
+                logits = subject.forward(case.inputs(Scenario.PLAIN)).logits
+                logits.backward(activations.cotangent(case, Scenario.PLAIN).to(logits))
 
     try:
         run(points)
@@ -354,16 +363,21 @@ def checkpointing(case: Case) -> Finding:
     def run(chosen: Sequence[Point]) -> activations.Seen:
         names = [point.name for point in chosen]
         return activations.observe(
-            case, subject, names, case.inputs("plain"), along=activations.cotangent(case, "plain"), gradients_of=names
+            case,
+            subject,
+            names,
+            case.inputs(Scenario.PLAIN),
+            along=activations.cotangent(case, Scenario.PLAIN),
+            gradients_of=names,
         )
 
     try:
         seen = run(ungated)
     except Exception as error:
         return _culprit(case, ungated, lambda point: run([point]), error)
-    made = [case.compare_logits("logits", seen.logits, "plain")]
+    made = [case.compare_logits("logits", seen.logits, Scenario.PLAIN)]
     made += [from_condition(one.name, "no gradient") for one in reversed(ungated) if one.name not in seen.gradients]
-    made += reversed(localization.compare_points(case, "plain", seen.gradients, of="gradients", points=ungated))
+    made += reversed(localization.compare_points(case, Scenario.PLAIN, seen.gradients, of="gradients", points=ungated))
     if subject.weights is not None:
         made += _weight_gradients(case, subject)
     if any(one.verdict is Verdict.FAIL for one in made):
@@ -394,8 +408,8 @@ def _behind_edits(
     forward = {} if what == "gradients" else edits
     backward = {**({} if what == "values" else edits), name: read}
     with torch.enable_grad(), activations.hooked(case, subject, forward=forward, backward=backward):
-        logits = subject.forward(case.inputs("plain")).logits
-        logits.backward(activations.cotangent(case, "plain").to(logits))
+        logits = subject.forward(case.inputs(Scenario.PLAIN)).logits
+        logits.backward(activations.cotangent(case, Scenario.PLAIN).to(logits))
     if weights:
         given: Mapping[str, Tensor] = require(subject.weights).gradients()
         for weight, true in reversed(list(truth.weights.items())):
@@ -460,10 +474,10 @@ def _around_edits(case: Case) -> tuple[Point, list[Point]]:
     others = [point for point in points if point != first]
     if first not in points or not others:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which gradients behind edits are seen")
-    seen = activations.subject_gradients(case, "plain").gradients
+    seen = activations.subject_gradients(case, Scenario.PLAIN).gradients
     if any(
         one.verdict is Verdict.FAIL
-        for one in localization.compare_points(case, "plain", seen, of="gradients", points=[first])
+        for one in localization.compare_points(case, Scenario.PLAIN, seen, of="gradients", points=[first])
     ):
         raise Blocked("backward.hooks")
     return first, others
@@ -512,7 +526,7 @@ def _precision(dtype: str) -> Check:
     def judge(case: Case) -> Finding:
         if dtype not in case.spec.dtypes:
             raise NotApplicable(f"{dtype} was not asked for")
-        case.agreeing_rows("plain")
+        case.agreeing_rows(Scenario.PLAIN)
         theirs, subject = working_gradients.measure_gradients(case, dtype), case.subject(dtype)
         first = case.points[0].name
         along = activations.cotangent(case, working_gradients.SCENARIO)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import CHANGES, AdapterRefusal, Change, subject_fault
 from verifier.canonical import COMPONENTS, template_of
+from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.checks.blame import through_hugging_face
 from verifier.checks.configs import written_into
@@ -162,7 +163,7 @@ def close(case: Case) -> Finding:
     case.require_forward()
     subject = case.wrap(case.for_adapter())
     with torch.no_grad():
-        subject.forward(case.inputs("plain"))
+        subject.forward(case.inputs(Scenario.PLAIN))
     subject.close()
     return Finding()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verifier.canonical import LOGIT_AXES, Point
 from verifier.cases.inputs import one_row
-from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.checks import check
 from verifier.checks.decoding import (
     Run,
@@ -41,13 +41,13 @@ def given(case: Case) -> Finding:
 
     A failure means that keeping keys and values changes what is computed, or that nothing can be decoded at all.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     with torch.no_grad():
-        output = case.subject().forward(replace(case.inputs("plain"), use_cache=True))
+        output = case.subject().forward(replace(case.inputs(Scenario.PLAIN), use_cache=True))
     return summarize(
         [
             from_condition("cache", None if output.cache is not None else "it was asked for, and there is none"),
-            case.compare_logits("logits beside the cache", output.logits, "plain"),
+            case.compare_logits("logits beside the cache", output.logits, Scenario.PLAIN),
         ]
     )
 
@@ -62,7 +62,7 @@ def stepwise(case: Case) -> Finding:
     length = case.spec.length
     ends = [length - 4, length - 3, length - 2, length - 1, length]
     names = ["the prompt", "the first step", "later steps"]
-    return judged_in_pieces(case, "plain", ends, in_turn(case, "plain", ends, names))
+    return judged_in_pieces(case, Scenario.PLAIN, ends, in_turn(case, Scenario.PLAIN, ends, names))
 
 
 @check("cache.chunks", needs=["cache"], applies="spread")
@@ -74,7 +74,7 @@ def chunks(case: Case) -> Finding:
     length = case.spec.length
     ends = [2, length - 3, length - 1, length]
     names = ["the first chunk", "the second chunk", "later chunks"]
-    return judged_in_pieces(case, "plain", ends, in_turn(case, "plain", ends, names))
+    return judged_in_pieces(case, Scenario.PLAIN, ends, in_turn(case, Scenario.PLAIN, ends, names))
 
 
 @check("cache.padding", needs=["cache"], applies="spread")
@@ -84,7 +84,7 @@ def padding(case: Case) -> Finding:
     A failure means that padding which is cached leaks into what comes after it, or shifts its positions.
     """
     length = case.spec.length
-    return judged_in_pieces(case, "padded", [length - 4, length - 1, length], by_row(case, "padded"))
+    return judged_in_pieces(case, Scenario.PADDED, [length - 4, length - 1, length], by_row(case, Scenario.PADDED))
 
 
 @check("cache.position_ids", needs=["cache"], applies="spread")
@@ -96,7 +96,7 @@ def position_ids(case: Case) -> Finding:
     length = case.spec.length
     ends = [length - 3, length - 1, length]
     names = ["the prompt", "the first step", "later steps"]
-    return judged_in_pieces(case, "position ids", ends, in_turn(case, "position ids", ends, names))
+    return judged_in_pieces(case, Scenario.POSITION_IDS, ends, in_turn(case, Scenario.POSITION_IDS, ends, names))
 
 
 @check("cache.padded_position_ids", needs=["cache"], applies="spread")
@@ -105,7 +105,7 @@ def padded_position_ids(case: Case) -> Finding:
 
     A failure means that with a cache one of the two is forgotten when the other is given.
     """
-    length, scenario = case.spec.length, "padded position ids"
+    length, scenario = case.spec.length, Scenario.PADDED_POSITION_IDS
     return judged_in_pieces(case, scenario, [length - 4, length - 1, length], by_row(case, scenario))
 
 
@@ -115,7 +115,7 @@ def inputs_embeds(case: Case) -> Finding:
 
     A failure means that a soft prompt is gone on from otherwise than from tokens.
     """
-    length, scenario = case.spec.length, "inputs embeds"
+    length, scenario = case.spec.length, Scenario.INPUTS_EMBEDS
     ends = [length - 3, length - 1, length]
     return judged_in_pieces(
         case, scenario, ends, in_turn(case, scenario, ends, ["the prompt", "the first step", "later steps"])
@@ -133,7 +133,7 @@ def long(case: Case) -> Finding:
         raise NotApplicable("the long text is no longer than the others")
     ends = [length - 4, length - 1, length]
     names = ["the prompt", "the first tokens after it", "later steps"]
-    return judged_in_pieces(case, "long", ends, in_turn(case, "long", ends, names))
+    return judged_in_pieces(case, Scenario.LONG, ends, in_turn(case, Scenario.LONG, ends, names))
 
 
 @check("cache.precision", needs=["cache"], applies="thorough")
@@ -145,27 +145,30 @@ def precise(case: Case) -> Finding:
     """
     length = case.spec.length
     ends = [length - 3, length - 2, length - 1, length]
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
 
     def decode(run: Run, dtype: str = SEMANTIC_DTYPE) -> Tensor:
-        return in_pieces(run, case.inputs("plain", dtype), ends)
+        return in_pieces(run, case.inputs(Scenario.PLAIN, dtype), ends)
 
     # What is decoded wrongly in float64 is told by `cache.stepwise`, and of HF by `reference.cache`.
-    ours = case.compare_logits("decoded", decode(case.subject().forward), "plain")
-    theirs = [case.compare_logits("decoded", one, "plain") for one in decoded_by_hf(case, decode)]
+    ours = case.compare_logits("decoded", decode(case.subject().forward), Scenario.PLAIN)
+    theirs = [case.compare_logits("decoded", one, Scenario.PLAIN) for one in decoded_by_hf(case, decode)]
     for what, made in (("cache.stepwise", [ours]), ("reference.cache", theirs)):
         if not made or any(one.verdict is Verdict.FAIL for one in made):
             raise Blocked(what)
 
     def compare(dtype: str) -> Comparison:
-        truth = case.true("plain", dtype).logits
+        truth = case.true(Scenario.PLAIN, dtype).logits
         # HF's decoding takes other kernels than its one forward, and is off otherwise.
         own = rms(decode(partial(models.forward, case.reference(dtype)), dtype).double() - truth)
         judge = precision_judge(
-            math.hypot(case.noise("plain", dtype), own), lambda: math.hypot(case.noise_again("plain", dtype), own)
+            math.hypot(case.noise(Scenario.PLAIN, dtype), own),
+            lambda: math.hypot(case.noise_again(Scenario.PLAIN, dtype), own),
         )
         given = decode(case.subject(dtype).forward, dtype)
-        return judge.compare(f"{dtype}, decoded", given, truth, rows=case.scenario("plain").rows, axes=LOGIT_AXES)
+        return judge.compare(
+            f"{dtype}, decoded", given, truth, rows=case.scenario(Scenario.PLAIN).rows, axes=LOGIT_AXES
+        )
 
     return summarize(compare(dtype) for dtype in case.dtypes_that_agree())
 
@@ -176,14 +179,14 @@ def batch(case: Case) -> Finding:
 
     A failure means that rows share a cache, or that a batch of one goes another way.
     """
-    length, count = case.spec.length, len(case.scenario("padded").rows)
+    length, count = case.spec.length, len(case.scenario(Scenario.PADDED).rows)
 
     def alone(run: Run) -> Tensor:
-        inputs = case.inputs("padded")
+        inputs = case.inputs(Scenario.PADDED)
         ends = [length - 4, length - 1, length]
         return torch.cat([in_pieces(run, one_row(inputs, row), ends) for row in range(count)])
 
-    return summarize(judged(case, "padded", alone, case.subject().forward, by_row(case, "padded")))
+    return summarize(judged(case, Scenario.PADDED, alone, case.subject().forward, by_row(case, Scenario.PADDED)))
 
 
 @check("cache.apart", needs=["cache"], applies="thorough")
@@ -195,18 +198,18 @@ def apart(case: Case) -> Finding:
     length = case.spec.length
     if case.spec.batch < 2:
         raise NotApplicable("a batch of one is no second text")
-    case.agreeing_rows("plain")
-    inputs = case.inputs("plain")
+    case.agreeing_rows(Scenario.PLAIN)
+    inputs = case.inputs(Scenario.PLAIN)
     assert inputs.input_ids is not None
     # The second text is the first one's rows in another order, so that HF has answered for both.
     texts = [inputs, replace(inputs, input_ids=inputs.input_ids.flip(0))]
-    truths = [case.expected("plain").logits, case.expected("plain").logits.flip(0)]
+    truths = [case.expected(Scenario.PLAIN).logits, case.expected(Scenario.PLAIN).logits.flip(0)]
     run = case.subject().forward
     prompts = [step(run, piece(text, 0, length - 2, None)) for text in texts]
     rest = [
         step(run, piece(text, length - 2, length, prompt.cache)) for text, prompt in zip(texts, prompts, strict=True)
     ]
-    judge = case.judge("plain")
+    judge = case.judge(Scenario.PLAIN)
     return summarize(
         judge.compare(where, torch.cat([first.logits, then.logits], dim=1), truth)
         for where, first, then, truth in zip(("the first text", "the second text"), prompts, rest, truths, strict=True)
@@ -224,25 +227,25 @@ def hooks(case: Case) -> Finding:
     points = [one for one in case.points if one.name in offered and offered[one.name].switch is None]
     if not points:
         raise NotApplicable("there is no canonical hook point that needs no switch")
-    rows = case.agreeing_rows("plain")
-    length, inputs, names = case.spec.length, case.inputs("plain"), [one.name for one in points]
-    truth, noise = case.tapped("plain"), case.point_noise("plain")
+    rows = case.agreeing_rows(Scenario.PLAIN)
+    length, inputs, names = case.spec.length, case.inputs(Scenario.PLAIN), [one.name for one in points]
+    truth, noise = case.tapped(Scenario.PLAIN), case.point_noise(Scenario.PLAIN)
     past = length - 2
     prompt = step(case.subject().forward, piece(inputs, 0, past, None))
-    seen = case.activations(names, "plain", inputs=piece(inputs, past, length, prompt.cache))
+    seen = case.activations(names, Scenario.PLAIN, inputs=piece(inputs, past, length, prompt.cache))
 
     def compare(point: Point, shown: object, start: int) -> Comparison:
-        defined = case.defined(point.axes, "plain") & rows.reshape(-1, *[1] * (len(point.axes) - 1))
+        defined = case.defined(point.axes, Scenario.PLAIN) & rows.reshape(-1, *[1] * (len(point.axes) - 1))
         new, visible = (_from(point, one, start) for one in (truth[point.name], defined.expand_as(truth[point.name])))
         return float64_judge(noise[point.name]).compare(
-            point.name, shown, new, defined=visible, rows=case.scenario("plain").rows
+            point.name, shown, new, defined=visible, rows=case.scenario(Scenario.PLAIN).rows
         )
 
     found = {point: compare(point, seen.get(point.name), past) for point in points}
     wrong = [point for point in points if found[point].verdict is Verdict.FAIL]
     if wrong:
         # What a point shows without a cache too is not told here.
-        whole = case.activations([one.name for one in wrong], "plain")
+        whole = case.activations([one.name for one in wrong], Scenario.PLAIN)
         for point in wrong:
             if compare(point, whole.get(point.name), 0).verdict is Verdict.FAIL:
                 del found[point]
@@ -259,7 +262,7 @@ def _from(point: Point, value: Tensor, start: int) -> Tensor:
 
 def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     """Judge the subject's greedy continuation of the plain tokens under a mask."""
-    prompt = case.inputs("plain").input_ids
+    prompt = case.inputs(Scenario.PLAIN).input_ids
     assert prompt is not None
     if not case.reference().can_generate():
         raise NotApplicable("HF's model does not generate")
@@ -273,7 +276,7 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     return summarize(
         [
             compare_bitwise(f"{place}: the prompt", ours[:, :length], prompt),
-            case.judge("plain").compare_choices(place, ours[:, length:], theirs[:, length:], logits),
+            case.judge(Scenario.PLAIN).compare_choices(place, ours[:, length:], theirs[:, length:], logits),
         ]
     )
 
@@ -285,7 +288,7 @@ def greedy(case: Case) -> Finding:
     Where HF's own two best are nearer than its noise either may come. A failure means that texts which the adapter
     generates are not the model's.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     return _greedy(case, GREEDY_STEPS, None, "tokens")
 
 
@@ -295,8 +298,8 @@ def greedy_padded(case: Case) -> Finding:
 
     A failure means that a shorter prompt is continued otherwise beside a longer one than HF continues it.
     """
-    case.agreeing_rows("plain")
-    if not bool(case.agreeing_rows("padded position ids")[:2].all()):  # no padding, and padding on the left
+    case.agreeing_rows(Scenario.PLAIN)
+    if not bool(case.agreeing_rows(Scenario.PADDED_POSITION_IDS)[:2].all()):  # no padding, and padding on the left
         raise Blocked("forward.padded_position_ids")
     length = case.spec.length
     padding = torch.arange(case.spec.batch, device=case.spec.device).clamp(max=length - 1)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from verifier.canonical import COMPONENTS, template_of
+from verifier.cases.spec import Scenario
 from verifier.checks import Check, check
 from verifier.checks.canonical_weights import readable_weights, reference_weights
 from verifier.checks.qkv import split_agrees
@@ -123,7 +124,9 @@ def _kind(kind: str, what: str, meaning: str, *templates: str) -> Check:
             raise Blocked(next(told for told in reported.values() if told is not None))
         finding = summarize(_judged(case, name) for name in lone)
         if finding.verdict is Verdict.FAIL:
-            case.agreeing_rows("plain")  # a wrong model is told as such, and where its activations start to differ
+            case.agreeing_rows(
+                Scenario.PLAIN
+            )  # a wrong model is told as such, and where its activations start to differ
         return finding
 
     judge.__doc__ = f"""Each {what}, run alone with the arguments with which HF calls its module, gives what that gives.
@@ -210,8 +213,10 @@ def dtypes(case: Case) -> Finding:
     finding = summarize(compare())
     if finding.verdict is Verdict.FAIL:
         for dtype in case.spec.dtypes:
-            logits = case.actual("plain", dtype).logits
-            judged = case.precision_judge("plain", dtype).compare("logits", logits, case.true("plain", dtype).logits)
+            logits = case.actual(Scenario.PLAIN, dtype).logits
+            judged = case.precision_judge(Scenario.PLAIN, dtype).compare(
+                "logits", logits, case.true(Scenario.PLAIN, dtype).logits
+            )
             if judged.verdict is Verdict.FAIL:
                 raise Blocked(f"forward.{dtype}")
     return finding

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
+from verifier.cases.spec import Scenario
 from verifier.checks.blame import through_hugging_face
 from verifier.judging.comparison import Comparison, summarize
 from verifier.judging.outcome import Finding, Verdict
@@ -61,7 +62,7 @@ def in_pieces(run: Run, inputs: Inputs, ends: Sequence[int]) -> Tensor:
 
 
 def judged(
-    case: Case, scenario: str, decode: Callable[[Run], Tensor], run: Run, places: Sequence[Place]
+    case: Case, scenario: Scenario, decode: Callable[[Run], Tensor], run: Run, places: Sequence[Place]
 ) -> Iterator[Comparison]:
     """Hold what is decoded against HF's one forward, where the subject's own one forward agrees with that.
 
@@ -103,7 +104,7 @@ def decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
         return []
 
 
-def judged_in_pieces(case: Case, scenario: str, ends: Sequence[int], places: Sequence[Place]) -> Finding:
+def judged_in_pieces(case: Case, scenario: Scenario, ends: Sequence[int], places: Sequence[Place]) -> Finding:
     """Judge the subject's decoding in these pieces."""
 
     def decode(run: Run) -> Tensor:
@@ -113,7 +114,7 @@ def judged_in_pieces(case: Case, scenario: str, ends: Sequence[int], places: Seq
     return summarize(judged(case, scenario, decode, case.subject().forward, places))
 
 
-def in_turn(case: Case, scenario: str, ends: Sequence[int], names: Sequence[str]) -> list[Place]:
+def in_turn(case: Case, scenario: Scenario, ends: Sequence[int], names: Sequence[str]) -> list[Place]:
     """A place for each piece, in the order in which they are decoded; the last name is that of all the rest."""
     real = case.scenario(scenario).real
     position = torch.arange(real.shape[1], device=real.device).expand_as(real)
@@ -124,7 +125,7 @@ def in_turn(case: Case, scenario: str, ends: Sequence[int], names: Sequence[str]
     ]
 
 
-def by_row(case: Case, scenario: str) -> list[Place]:
+def by_row(case: Case, scenario: Scenario) -> list[Place]:
     """A place for each way of padding."""
     chosen = case.scenario(scenario)
     numbers = torch.arange(len(chosen.rows), device=chosen.real.device)

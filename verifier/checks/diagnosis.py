@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from torch import Tensor
 
 from verifier.adapter import Adapter
-from verifier.cases.spec import CaseSpec
+from verifier.cases.spec import CaseSpec, Scenario
 from verifier.checks import Check
 from verifier.checks.runner import judge
 from verifier.errors import one_line
@@ -20,7 +20,7 @@ from verifier.observing.case import Blocked, Case
 from verifier.reference.snapshots import remember
 
 MOST_PLACES = 120  # of one check; a model of many layers has more, and what is wrong is wrong early
-_SCENARIO = "plain"
+_SCENARIO = Scenario.PLAIN
 
 
 def examine(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Evidence | Ladder]:

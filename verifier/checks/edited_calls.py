@@ -10,7 +10,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES, RESIDUAL, Point
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.checks import check, decoding
 from verifier.judging.comparison import Comparison, summarize
 from verifier.judging.numerics import Judge, compare_bitwise, float64_judge, noise_from_float32
@@ -24,7 +24,7 @@ from verifier.reference import models
 
 def open_points(case: Case) -> list[Point]:
     """The points that agree and need no switch: all of them can be edited in one forward."""
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     found = [
         one for one in localization.agreeing_points(case) if activations.hook_points(case)[one.name].switch is None
     ]
@@ -45,7 +45,7 @@ class _Way:
     """
 
     name: str
-    scenario: str
+    scenario: Scenario
     told_by: str
     run: Callable[[Subject], Tensor]
 
@@ -56,7 +56,7 @@ class _Way:
         return judge.compare(where, logits, truth[:rows], defined=defined, rows=chosen.rows[:rows], axes=LOGIT_AXES)
 
 
-def _on(case: Case, name: str, scenario: str, told_by: str) -> _Way:
+def _on(case: Case, name: str, scenario: Scenario, told_by: str) -> _Way:
     def run(subject: Subject) -> Tensor:
         return subject.forward(case.inputs(scenario)).logits
 
@@ -65,25 +65,25 @@ def _on(case: Case, name: str, scenario: str, told_by: str) -> _Way:
 
 def _ways(case: Case) -> Iterator[_Way]:
     def of_one(subject: Subject) -> Tensor:
-        ids = case.inputs("plain").input_ids
+        ids = case.inputs(Scenario.PLAIN).input_ids
         assert ids is not None
         return subject.forward(Inputs(input_ids=ids[:1])).logits
 
     def with_gradients(subject: Subject) -> Tensor:
         with torch.enable_grad():
-            return subject.forward(case.inputs("plain")).logits.detach()
+            return subject.forward(case.inputs(Scenario.PLAIN)).logits.detach()
 
     def in_pieces(subject: Subject) -> Tensor:
         length = case.spec.length
-        return decoding.in_pieces(subject.forward, case.inputs("plain"), [length - 2, length - 1, length])
+        return decoding.in_pieces(subject.forward, case.inputs(Scenario.PLAIN), [length - 2, length - 1, length])
 
-    yield _on(case, "with padding", "padded", "forward.left_padding")
-    yield _on(case, "with padding and positions", "padded position ids", "forward.padded_position_ids")
-    yield _on(case, "from embeddings", "inputs embeds", "forward.inputs_embeds")
-    yield _Way(name="on one row", scenario="plain", told_by="forward.batch", run=of_one)
-    yield _Way(name="with gradients", scenario="plain", told_by="forward.gradients", run=with_gradients)
+    yield _on(case, "with padding", Scenario.PADDED, "forward.left_padding")
+    yield _on(case, "with padding and positions", Scenario.PADDED_POSITION_IDS, "forward.padded_position_ids")
+    yield _on(case, "from embeddings", Scenario.INPUTS_EMBEDS, "forward.inputs_embeds")
+    yield _Way(name="on one row", scenario=Scenario.PLAIN, told_by="forward.batch", run=of_one)
+    yield _Way(name="with gradients", scenario=Scenario.PLAIN, told_by="forward.gradients", run=with_gradients)
     if case.subject().cache is not None:
-        yield _Way(name="with a cache", scenario="plain", told_by="cache.stepwise", run=in_pieces)
+        yield _Way(name="with a cache", scenario=Scenario.PLAIN, told_by="cache.stepwise", run=in_pieces)
 
 
 def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Comparison | None:
@@ -118,7 +118,7 @@ def acting_points(case: Case) -> list[Point]:
     Raises:
         Blocked: together they have another one.
     """
-    points, plainly = open_points(case), _on(case, "plainly", "plain", "forward.logits")
+    points, plainly = open_points(case), _on(case, "plainly", Scenario.PLAIN, "forward.logits")
 
     def wrong(chosen: Sequence[Point]) -> bool:
         found = _edited(case, plainly, chosen, plainly.name)
@@ -181,7 +181,7 @@ def layers(case: Case) -> Finding:
     if len({point.layer for point in case.points if point.layer is not None}) <= 2:
         raise NotApplicable("the model has no more than two layers")
     chosen = [point for point in acting_points(case) if point.layer is not None and point.layer % 2]
-    way = _on(case, "in every second layer", "plain", "forward.logits")
+    way = _on(case, "in every second layer", Scenario.PLAIN, "forward.logits")
     found = _edited(case, way, chosen, f"all points, {way.name}")
     if found is None:
         raise NotApplicable("HF's model is not changed by these edits")
@@ -201,7 +201,7 @@ def generation(case: Case) -> Finding:
     point = next((one for one in reversed(open_points(case)) if one.axes == RESIDUAL), None)
     if point is None:
         raise NotApplicable("the adapter shows no activation of the width of the stream")
-    prompt, subject = case.inputs("plain").input_ids, case.subject()
+    prompt, subject = case.inputs(Scenario.PLAIN).input_ids, case.subject()
     assert prompt is not None
     edit: dict[str, Edit] = {point.name: lambda value: value.flip(-1)}
     theirs, logits, noise = case.shared_reference(

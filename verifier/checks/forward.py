@@ -13,7 +13,7 @@ from torch import Tensor
 from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
 from verifier.cases.inputs import NO_LABEL, one_row
-from verifier.cases.spec import SINGLE, WORKING_DTYPES
+from verifier.cases.spec import SINGLE, WORKING_DTYPES, Scenario
 from verifier.checks import Check, check
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, compare_positions, float64_judge, precision_judge
@@ -28,7 +28,7 @@ Compare = Callable[[object, Tensor], Comparison]
 """Judges logits against true ones on a scenario, or on a row of it."""
 
 
-def _concluded(case: Case, scenario: str, compare: Compare, rows: Tensor | None = None) -> Finding:
+def _concluded(case: Case, scenario: Scenario, compare: Compare, rows: Tensor | None = None) -> Finding:
     """Judge the subject's logits on a scenario, or on some rows of it.
 
     A failure says at which hook point it starts, and whether it follows one of HF's other paths.
@@ -67,7 +67,7 @@ def _without_shared_nans(actual: object, other: Tensor) -> tuple[object, Tensor]
     return actual.masked_fill(shared, 0.0), other.masked_fill(shared, 0.0)
 
 
-def _logits(case: Case, scenario: str, where: str) -> Finding:
+def _logits(case: Case, scenario: Scenario, where: str) -> Finding:
     """Judge the subject's logits on one scenario."""
     return _concluded(case, scenario, lambda actual, truth: case.compare_logits(where, actual, scenario, truth=truth))
 
@@ -78,7 +78,7 @@ def logits(case: Case) -> Finding:
 
     A failure means that the wrapped model is another model; whatever is read off it is of that one.
     """
-    return _logits(case, "plain", "logits")
+    return _logits(case, Scenario.PLAIN, "logits")
 
 
 @check("forward.lengths", applies="spread")
@@ -87,21 +87,21 @@ def lengths(case: Case) -> Finding:
 
     A failure means that the adapter is right only for some lengths: a position bias, a mask or a table ends early.
     """
-    findings = [_logits(case, scenario, scenario) for scenario in ("one token", "long")]
+    findings = [_logits(case, scenario, str(scenario)) for scenario in (Scenario.ONE_TOKEN, Scenario.LONG)]
     worst = (one for verdict in (Verdict.FAIL, Verdict.REDUCED) for one in findings if one.verdict is verdict)
     return next(worst, findings[-1])
 
 
 def _padding(identity: str, row: str, what: str) -> Check:
     def judge(case: Case) -> Finding:
-        chosen = case.scenario("padded")
+        chosen = case.scenario(Scenario.PADDED)
         here = torch.tensor([name == row for name in chosen.rows], device=chosen.real.device)
         defined = (chosen.real & here[:, None])[..., None]
 
         def compare(actual: object, truth: Tensor) -> Comparison:
-            return case.judge("padded").compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
+            return case.judge(Scenario.PADDED).compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
 
-        finding = _concluded(case, "padded", compare, here)
+        finding = _concluded(case, Scenario.PADDED, compare, here)
         if finding.verdict is Verdict.FAIL and _counts_otherwise(case, compare):
             words = "given HF's position ids (0, 1, 2, … whatever the mask) it agrees: it counts positions of its own"
             return replace(finding, message=f"{finding.message}; {words}")
@@ -116,7 +116,7 @@ def _padding(identity: str, row: str, what: str) -> Check:
 
 def _counts_otherwise(case: Case, compare: Compare) -> bool:
     """Whether the subject is right once it is told the positions that HF's forward counts by itself."""
-    inputs = case.inputs("padded")
+    inputs = case.inputs(Scenario.PADDED)
     assert inputs.input_ids is not None
     counted = torch.arange(inputs.input_ids.shape[1], device=inputs.input_ids.device).expand_as(inputs.input_ids)
     try:
@@ -124,7 +124,7 @@ def _counts_otherwise(case: Case, compare: Compare) -> bool:
             told = case.subject().forward(replace(inputs, position_ids=counted)).logits
     except Exception:  # what cannot be tried explains nothing; `forward.position_ids` reports it
         return False
-    return compare(told, case.expected("padded").logits).verdict is not Verdict.FAIL
+    return compare(told, case.expected(Scenario.PADDED).logits).verdict is not Verdict.FAIL
 
 
 left_padding = _padding("forward.left_padding", "left padding", "padding on the left")
@@ -139,7 +139,7 @@ def position_ids(case: Case) -> Finding:
 
     A failure means that the adapter makes up positions of its own.
     """
-    return _logits(case, "position ids", "position ids")
+    return _logits(case, Scenario.POSITION_IDS, "position ids")
 
 
 @check("forward.padded_position_ids", applies="spread")
@@ -148,7 +148,7 @@ def padded_position_ids(case: Case) -> Finding:
 
     A failure means that one of the two is forgotten when the other is given.
     """
-    return _logits(case, "padded position ids", "position ids beside padding")
+    return _logits(case, Scenario.PADDED_POSITION_IDS, "position ids beside padding")
 
 
 @check("forward.inputs_embeds", applies="spread")
@@ -157,7 +157,7 @@ def inputs_embeds(case: Case) -> Finding:
 
     A failure means that soft prompts and edited embeddings are not run through the same model.
     """
-    return _logits(case, "inputs embeds", "inputs_embeds")
+    return _logits(case, Scenario.INPUTS_EMBEDS, "inputs_embeds")
 
 
 @check("forward.loss", applies="spread")
@@ -167,31 +167,31 @@ def loss(case: Case) -> Finding:
     Beside padding, where labels stand on real tokens, it is HF's too. A failure means that attributions and gradients
     are taken of another loss, or of none.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     with torch.enable_grad():
-        graph = case.subject().forward(case.inputs("labels")).loss
+        graph = case.subject().forward(case.inputs(Scenario.LABELS)).loss
     cut_off = isinstance(graph, Tensor) and not graph.requires_grad
     made = [
-        case.compare_logits("logits beside labels", case.actual("labels").logits, "plain"),
-        _judged_loss(case, "labels", "loss"),
+        case.compare_logits("logits beside labels", case.actual(Scenario.LABELS).logits, Scenario.PLAIN),
+        _judged_loss(case, Scenario.LABELS, "loss"),
         from_condition("loss", "it is in no graph: nothing can be differentiated of it" if cut_off else None),
     ]
-    wanted = case.scenario("padded labels").inputs.labels
+    wanted = case.scenario(Scenario.PADDED_LABELS).inputs.labels
     assert wanted is not None
-    if bool((wanted != NO_LABEL).any()) and case.agrees("padded"):
-        made.append(_judged_loss(case, "padded labels", "loss beside padding"))
+    if bool((wanted != NO_LABEL).any()) and case.agrees(Scenario.PADDED):
+        made.append(_judged_loss(case, Scenario.PADDED_LABELS, "loss beside padding"))
     return summarize(made)
 
 
 def _loss_agrees(case: Case) -> bool:
     """Whether the float64 loss is HF's; that it is not is told by `forward.loss`."""
     try:
-        return _judged_loss(case, "labels", "loss").verdict is not Verdict.FAIL
+        return _judged_loss(case, Scenario.LABELS, "loss").verdict is not Verdict.FAIL
     except Exception:  # no labels can be given
         return False
 
 
-def _judged_loss(case: Case, scenario: str, where: str) -> Comparison:
+def _judged_loss(case: Case, scenario: Scenario, where: str) -> Comparison:
     judge = float64_judge(case.loss_noise(scenario=scenario), lambda: case.loss_noise(SINGLE, scenario))
     truth = case.expected(scenario).loss
     assert truth is not None
@@ -210,13 +210,17 @@ def patterns(case: Case) -> Finding:
         raise NotApplicable("there is no attention pattern to read")
 
     def compare() -> Iterator[Comparison]:
-        rows = case.agreeing_rows("padded")
-        seen, truth, noise = case.activations(names, "padded"), case.tapped("padded"), case.point_noise("padded")
+        rows = case.agreeing_rows(Scenario.PADDED)
+        seen, truth, noise = (
+            case.activations(names, Scenario.PADDED),
+            case.tapped(Scenario.PADDED),
+            case.point_noise(Scenario.PADDED),
+        )
         # Rows of real queries over all keys: what may not be seen must have got nothing.
-        real = (case.scenario("padded").real & rows[:, None])[:, None, :, None]
+        real = (case.scenario(Scenario.PADDED).real & rows[:, None])[:, None, :, None]
         for name in names:
             yield float64_judge(noise[name]).compare(
-                name, seen.get(name), truth[name], defined=real, rows=case.scenario("padded").rows
+                name, seen.get(name), truth[name], defined=real, rows=case.scenario(Scenario.PADDED).rows
             )
 
     return summarize(compare())
@@ -228,14 +232,14 @@ def batch(case: Case) -> Finding:
 
     A failure means that the rows of a batch see each other.
     """
-    chosen = case.scenario("padded")
+    chosen = case.scenario(Scenario.PADDED)
     case.require_forward()
     subject = case.subject()
     with torch.no_grad():
         alone = [subject.forward(one_row(chosen.inputs, row)).logits for row in range(len(chosen.rows))]
     # That a row is not finite at all is found by the checks of its padding.
-    given, truth = _without_shared_nans(torch.cat(alone), case.actual("padded").logits)
-    return summarize([case.compare_logits("rows alone", given, "padded", truth=truth)])
+    given, truth = _without_shared_nans(torch.cat(alone), case.actual(Scenario.PADDED).logits)
+    return summarize([case.compare_logits("rows alone", given, Scenario.PADDED, truth=truth)])
 
 
 @check("forward.causality")
@@ -244,18 +248,22 @@ def causality(case: Case) -> Finding:
 
     A failure means that a position sees what comes after it.
     """
-    inputs = case.inputs("plain")
+    inputs = case.inputs(Scenario.PLAIN)
     assert inputs.input_ids is not None
     vocab = case.reference().get_input_embeddings().weight.shape[0]
     start = case.spec.length // 2
     ids = inputs.input_ids.clone()
     ids[:, start:] = (ids[:, start:] + 1) % vocab
-    before = case.actual("plain").logits
+    before = case.actual(Scenario.PLAIN).logits
     with torch.no_grad():
         after = case.subject().forward(Inputs(input_ids=ids)).logits
-    chosen = case.scenario("plain")
+    chosen = case.scenario(Scenario.PLAIN)
     return summarize(
-        [case.judge("plain").compare("logits before the change", after[:, :start], before[:, :start], rows=chosen.rows)]
+        [
+            case.judge(Scenario.PLAIN).compare(
+                "logits before the change", after[:, :start], before[:, :start], rows=chosen.rows
+            )
+        ]
     )
 
 
@@ -265,10 +273,10 @@ def gradients(case: Case) -> Finding:
 
     A failure means that the model that is differentiated is not the one that is read.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     with torch.enable_grad():
-        logits = case.subject().forward(case.inputs("plain")).logits
-    return summarize([case.compare_logits("logits with gradients enabled", logits, "plain")])
+        logits = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
+    return summarize([case.compare_logits("logits with gradients enabled", logits, Scenario.PLAIN)])
 
 
 @check("forward.inference_mode", applies="spread")
@@ -278,17 +286,17 @@ def inference_mode(case: Case) -> Finding:
     Of a subject whose first forward that is. A failure means that what is fast to read cannot be read, or that what a
     first forward leaves behind (a table, a mask) keeps a later one from being differentiated.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     subject = case.wrap(case.for_adapter())
     with torch.inference_mode():
-        inside = subject.forward(case.inputs("plain")).logits
+        inside = subject.forward(case.inputs(Scenario.PLAIN)).logits
     with torch.enable_grad():
-        after = subject.forward(case.inputs("plain")).logits
+        after = subject.forward(case.inputs(Scenario.PLAIN)).logits
         after.backward(torch.ones_like(after))
     return summarize(
         [
-            case.compare_logits("logits in inference mode", inside.clone(), "plain"),
-            case.compare_logits("logits after it", after.detach(), "plain"),
+            case.compare_logits("logits in inference mode", inside.clone(), Scenario.PLAIN),
+            case.compare_logits("logits after it", after.detach(), Scenario.PLAIN),
         ]
     )
 
@@ -301,7 +309,7 @@ def inputs_kept(case: Case) -> Finding:
     """
 
     def compare() -> Iterator[Comparison]:
-        for scenario in ("plain", "padded position ids", "inputs embeds", "labels"):
+        for scenario in (Scenario.PLAIN, Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS, Scenario.LABELS):
             given, before = case.inputs(scenario), case.inputs(scenario)
             case.require_forward()
             with torch.no_grad():
@@ -319,22 +327,22 @@ def twice(case: Case) -> Finding:
 
     A failure means that a forward leaves something behind.
     """
-    first = case.actual("plain").logits
-    case.actual("one token")
+    first = case.actual(Scenario.PLAIN).logits
+    case.actual(Scenario.ONE_TOKEN)
     with torch.no_grad():
-        second = case.subject().forward(case.inputs("plain")).logits
+        second = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
     return summarize([compare_bitwise("logits", second, first)])
 
 
 def _in_training(case: Case, **dropouts: Any) -> Comparison:
     """Both models in training mode, from one state of the random numbers."""
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     theirs, ours = case.build(**dropouts), case.wrap(case.for_adapter(**dropouts))
     if ours.modes is None:
         raise NotApplicable("the adapter offers no modes")
     theirs.train()
     ours.modes.train(True)
-    inputs = case.inputs("plain")
+    inputs = case.inputs(Scenario.PLAIN)
 
     def run(forward: Callable[[Inputs], Output]) -> Tensor:
         with torch.random.fork_rng(), torch.no_grad():
@@ -342,7 +350,7 @@ def _in_training(case: Case, **dropouts: Any) -> Comparison:
             return forward(inputs).logits
 
     truth = run(lambda given: models.forward(theirs, given))
-    return case.compare_logits("training mode", run(ours.forward), "plain", truth=truth)
+    return case.compare_logits("training mode", run(ours.forward), Scenario.PLAIN, truth=truth)
 
 
 @check("forward.training", needs=["modes"], applies="spread")
@@ -376,9 +384,9 @@ def _precision(dtype: str) -> Check:
             # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
             # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
             far = case.spec.thorough or case.spec.label is not None
-            others = ("padded position ids", "inputs embeds") if case.spec.thorough else ()
+            others = (Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS) if case.spec.thorough else ()
             further = [scenario for scenario in others if case.agrees(scenario)]
-            for scenario in ("plain", "padded", *(["long"] if far else []), *further):
+            for scenario in (Scenario.PLAIN, Scenario.PADDED, *([Scenario.LONG] if far else []), *further):
                 chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
                 given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
                 defined = (chosen.real & agreeing[:, None])[..., None]
@@ -396,10 +404,10 @@ def _precision(dtype: str) -> Check:
                 )
 
             if case.spec.thorough and _loss_agrees(case):
-                of_labels = case.true("labels", dtype).loss
+                of_labels = case.true(Scenario.LABELS, dtype).loss
                 assert of_labels is not None
                 judge = precision_judge(case.loss_noise(dtype))
-                yield judge.compare(f"{dtype}, loss", case.actual("labels", dtype).loss, of_labels)
+                yield judge.compare(f"{dtype}, loss", case.actual(Scenario.LABELS, dtype).loss, of_labels)
 
         return summarize(compare())
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Edit
+from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise
@@ -25,8 +26,8 @@ def identity(case: Case) -> Finding:
 
     A failure means that the model that is looked at is not the one that is run.
     """
-    before = case.actual("plain").logits
-    subject, inputs = case.subject(), case.inputs("plain")
+    before = case.actual(Scenario.PLAIN).logits
+    subject, inputs = case.subject(), case.inputs(Scenario.PLAIN)
     ungated = [name for name, info in activations.hook_points(case).items() if info.switch is None]
 
     def run(edit: Edit) -> Tensor:
@@ -35,7 +36,7 @@ def identity(case: Case) -> Finding:
 
     return summarize(
         [
-            compare_bitwise("read", activations.subject_activations(case, "plain").logits, before),
+            compare_bitwise("read", activations.subject_activations(case, Scenario.PLAIN).logits, before),
             compare_bitwise("given back", run(lambda value: value), before),
             compare_bitwise("given back as a copy", run(lambda value: value.clone()), before),
         ]
@@ -55,11 +56,14 @@ def switches(case: Case) -> Finding:
     def compare() -> Iterator[Comparison]:
         for switch in gates:
             # Held against the subject's own logits: whether those are right is told elsewhere.
-            logits, before = activations.subject_activations(case, "plain", switch).logits, case.actual("plain").logits
-            yield case.compare_logits(f"{switch} on", logits, "plain", truth=before)
+            logits, before = (
+                activations.subject_activations(case, Scenario.PLAIN, switch).logits,
+                case.actual(Scenario.PLAIN).logits,
+            )
+            yield case.compare_logits(f"{switch} on", logits, Scenario.PLAIN, truth=before)
         with torch.no_grad():
-            after = case.subject().forward(case.inputs("plain")).logits
-        yield compare_bitwise("switched off again", after, case.actual("plain").logits)
+            after = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
+        yield compare_bitwise("switched off again", after, case.actual(Scenario.PLAIN).logits)
         yield from_condition("switched off again", _still_on(case))
 
     return summarize(compare())
@@ -76,7 +80,7 @@ def _still_on(case: Case) -> str | None:
             warnings.catch_warnings(action="ignore"),  # that nothing will come of it
             activations.hooks_of(case.subject()).hooked({name: _noting(name, fired) for name in gated}, {}),
         ):
-            case.subject().forward(case.inputs("plain"))
+            case.subject().forward(case.inputs(Scenario.PLAIN))
     except Exception:  # to refuse a hook at a point that is off is as good as never to call it
         return None
     return f"{fired[0]} fires although its switch is off" if fired else None
@@ -126,9 +130,9 @@ def removed(case: Case) -> Finding:
 
     def run() -> Tensor:
         with torch.no_grad():
-            return subject.forward(case.inputs("plain")).logits
+            return subject.forward(case.inputs(Scenario.PLAIN)).logits
 
-    before = case.actual("plain").logits
+    before = case.actual(Scenario.PLAIN).logits
     with activations.hooked(case, subject, forward=dict.fromkeys(ungated, note("outer", change=False))):
         with activations.hooked(case, subject, forward=dict.fromkeys(ungated, note("inner", change=True))):
             run()
@@ -155,8 +159,8 @@ def _outlives(case: Case, name: str) -> str | None:
     fired: list[str] = []
     with torch.enable_grad():
         with activations.hooked(case, case.subject(), backward={name: _noting(name, fired)}):
-            logits = case.subject().forward(case.inputs("plain")).logits
-        logits.backward(activations.cotangent(case, "plain").to(logits))
+            logits = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
+        logits.backward(activations.cotangent(case, Scenario.PLAIN).to(logits))
     return "a hook is called in a backward that begins after it was removed" if fired else None
 
 
@@ -166,7 +170,7 @@ def nested(case: Case) -> Finding:
 
     A failure means that an ablation is undone by whatever else is hooked inside it.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     subject, ungated = case.subject(), _ungated(case)
 
     def run(*divisors: int) -> Tensor:
@@ -175,7 +179,7 @@ def nested(case: Case) -> Finding:
                 edits = dict.fromkeys(ungated, _divided(divisor))
                 stack.enter_context(activations.hooked(case, subject, forward=edits))
             with torch.no_grad():
-                return subject.forward(case.inputs("plain")).logits
+                return subject.forward(case.inputs(Scenario.PLAIN)).logits
 
     return summarize([compare_bitwise("logits", run(2, 4), run(8))])
 
@@ -203,7 +207,7 @@ def given_back(case: Case) -> Finding:
 
     edits = {name: giving(name) for name in _ungated(case)}
     with torch.no_grad(), activations.hooked(case, case.subject(), forward=edits):
-        case.subject().forward(case.inputs("plain"))
+        case.subject().forward(case.inputs(Scenario.PLAIN))
     if not given:
         raise NotApplicable("no hook fired")
     return summarize(compare_bitwise(name, made, before) for name, (made, before) in given.items())
@@ -215,24 +219,24 @@ def exception(case: Case) -> Finding:
 
     A failure means that one mistake in a notebook makes every later result another model's.
     """
-    before, subject = case.actual("plain").logits, case.subject()
+    before, subject = case.actual(Scenario.PLAIN).logits, case.subject()
     fired: list[str] = []
 
     def raising(value: Tensor) -> Tensor | None:
         raise _OnPurpose
 
     def compare() -> Iterator[Comparison]:
-        firing = activations.all_values(case, "plain")  # `hooks.fires` looks for silent ones
+        firing = activations.all_values(case, Scenario.PLAIN)  # `hooks.fires` looks for silent ones
         for names in activations.by_switch(case, firing).values():
             edits: dict[str, Edit] = {name: _noting(name, fired) for name in names}
             edits[names[-1]] = raising
             with torch.no_grad(), _Caught() as caught, activations.hooked(case, subject, forward=edits):
-                subject.forward(case.inputs("plain"))
+                subject.forward(case.inputs(Scenario.PLAIN))
             yield from_condition(names[-1], None if caught.any else "an exception inside its hook does not come out")
             fired.clear()
             after = None
             with torch.no_grad(), _Caught() as again:
-                after = subject.forward(case.inputs("plain")).logits
+                after = subject.forward(case.inputs(Scenario.PLAIN)).logits
             still = names[-1] if again.any else next(iter(fired), None)
             yield from_condition(names[-1], f"after an exception {still} still fires" if still else None)
             if not again.any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from verifier.canonical import KINDS, template_of
+from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, precision_judge
@@ -59,7 +60,7 @@ def _all_firings(case: Case) -> Mapping[str, int]:
     """How often each point of the subject's own list fired in the one forward in which it was hooked."""
     fired: Counter[str] = Counter()
     for switch in activations.by_switch(case, activations.hook_points(case)):
-        fired.update(activations.subject_activations(case, "plain", switch).fired)
+        fired.update(activations.subject_activations(case, Scenario.PLAIN, switch).fired)
     return fired
 
 
@@ -92,7 +93,7 @@ def order(case: Case) -> Finding:
     """
     before = interventions.reference_dependencies(case)
     for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
-        fired = [name for name in activations.subject_activations(case, "plain", switch).fired if name in before]
+        fired = [name for name in activations.subject_activations(case, Scenario.PLAIN, switch).fired if name in before]
         early = dependencies.out_of_order(before, fired)
         if early:
             return Finding(verdict=Verdict.FAIL, where=early[0], message=f"it fires before {early[1]}")
@@ -106,8 +107,8 @@ def axes(case: Case) -> Finding:
     A failure means that what is read by head, position or dimension is another one.
     """
     values, truth, infos = (
-        activations.all_values(case, "plain"),
-        activations.reference_trace(case, "plain").values,
+        activations.all_values(case, Scenario.PLAIN),
+        activations.reference_trace(case, Scenario.PLAIN).values,
         activations.hook_points(case),
     )
 
@@ -132,7 +133,7 @@ def values(case: Case) -> Finding:
     first in causal order.
     """
 
-    def compare(scenario: str) -> list[Comparison]:
+    def compare(scenario: Scenario) -> list[Comparison]:
         rows = case.agreeing_rows(scenario)
         return localization.annotate_inputs(
             case, localization.compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
@@ -157,8 +158,8 @@ def aliases(case: Case) -> Finding:
             if target not in infos:
                 yield from_condition(name, f"it is said to be {target}, which is no hook point")
                 continue
-            mine = activations.subject_activations(case, "plain", infos[name].switch).values
-            theirs = activations.subject_activations(case, "plain", infos[target].switch).values
+            mine = activations.subject_activations(case, Scenario.PLAIN, infos[name].switch).values
+            theirs = activations.subject_activations(case, Scenario.PLAIN, infos[target].switch).values
             if name in mine and target in theirs:  # `hooks.fires` looks for silent ones
                 yield compare_bitwise(name, mine[name], theirs[target])
 
@@ -174,9 +175,9 @@ def kept(case: Case) -> Finding:
 
     def compare() -> Iterator[Comparison]:
         for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
-            seen = activations.subject_activations(case, "plain", switch)
+            seen = activations.subject_activations(case, Scenario.PLAIN, switch)
             with torch.no_grad():
-                case.subject().forward(case.inputs("one token"))
+                case.subject().forward(case.inputs(Scenario.ONE_TOKEN))
             for point in case.points:
                 if point.name in seen.values:
                     yield compare_bitwise(point.name, seen.kept[point.name], seen.values[point.name])
@@ -195,8 +196,8 @@ def twice(case: Case) -> Finding:
         for point in activations.shared_points(case)
         if activations.hook_points(case)[point.name].switch is None
     ]
-    first = activations.subject_activations(case, "plain").values
-    second = activations.observe(case, case.subject(), names, case.inputs("plain")).values
+    first = activations.subject_activations(case, Scenario.PLAIN).values
+    second = activations.observe(case, case.subject(), names, case.inputs(Scenario.PLAIN)).values
     return summarize(compare_bitwise(name, second.get(name), first[name]) for name in names if name in first)
 
 
@@ -207,13 +208,13 @@ def precise(case: Case) -> Finding:
     Judged where the float64 run, and the logits in that dtype, agree. A failure means that what is read of a model in
     half precision, as they are used, is coarser than the model, or of another one.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     points = localization.agreeing_points(case)
 
     def compare(dtype: str) -> Iterator[Comparison]:
         theirs, seen = working_precision.measure_activations(case, dtype), dict[str, Tensor]()
         for names in activations.by_switch(case, [point.name for point in points]).values():
-            seen |= activations.observe(case, case.subject(dtype), names, case.inputs("plain", dtype)).values
+            seen |= activations.observe(case, case.subject(dtype), names, case.inputs(Scenario.PLAIN, dtype)).values
         for point in points:
             if not math.isfinite(theirs.noise[point.name]):
                 continue  # a norm's scale overflows in float16 before the norm does
@@ -224,8 +225,8 @@ def precise(case: Case) -> Finding:
                 point.name,
                 seen.get(point.name),
                 theirs.truth[point.name],
-                defined=case.defined(point.axes, "plain"),
-                rows=case.scenario("plain").rows,
+                defined=case.defined(point.axes, Scenario.PLAIN),
+                rows=case.scenario(Scenario.PLAIN).rows,
             )
             yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES
+from verifier.cases.spec import Scenario
 from verifier.checks import Check, check
 from verifier.judging.comparison import Comparison, summarize
 from verifier.judging.numerics import float64_judge
@@ -29,7 +30,7 @@ def _logits(case: Case, subject: Subject, ids: Tensor, edits: Mapping[str, Edit]
 
 def _given(case: Case) -> Mapping[int, Tensor]:
     """By row: the subject's logits with every edit at the points that agree without one."""
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
 
     def make() -> Mapping[int, Tensor]:
         subject = case.subject()
@@ -116,7 +117,7 @@ def in_place(case: Case) -> Finding:
 
     A failure means that the commonest way of writing a hook (`z[:, :, head] = 0; return z`) does something else.
     """
-    case.agreeing_rows("plain")
+    case.agreeing_rows(Scenario.PLAIN)
     experiment, subject = interventions.run_interventions(case), case.subject()
     given = interventions.run_in_subject(
         case,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Subject
+from verifier.cases.spec import Scenario
 from verifier.checks.subjects import open_points
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
@@ -20,7 +21,7 @@ from verifier.observing.case import Case
 
 def exercise(case: Case, subject: Subject) -> None:
     """Have everything done once that the subject offers: read, switch, edit, differentiate, decode, train, evaluate."""
-    inputs = case.inputs("plain")
+    inputs = case.inputs(Scenario.PLAIN)
     assert inputs.input_ids is not None
     with torch.no_grad(), _reading(case, subject):
         subject.forward(inputs)

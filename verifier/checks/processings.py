@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verifier.adapter import LOG_PROBABILITIES, LOGITS, Subject
 from verifier.canonical import LOGIT_AXES, Point
-from verifier.cases.spec import SINGLE
+from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks.canonical_weights import readable_weights
 from verifier.errors import one_line
 from verifier.judging.comparison import Comparison, from_condition, summarize
@@ -21,7 +21,7 @@ from verifier.observing import activations, localization
 from verifier.observing.capabilities import require
 from verifier.observing.case import Blocked, Case
 
-SCENARIO, PADDED = "plain", "padded"
+SCENARIO, PADDED = Scenario.PLAIN, Scenario.PADDED
 
 
 def promises(case: Case) -> Mapping[str, frozenset[str]]:
@@ -88,7 +88,7 @@ def _shown(
     return made
 
 
-def _run(case: Case, subject: Subject, names: Sequence[str], scenario: str = SCENARIO) -> dict[str, Tensor]:
+def _run(case: Case, subject: Subject, names: Sequence[str], scenario: Scenario = SCENARIO) -> dict[str, Tensor]:
     """What the subject shows at these points, and its logits."""
     if names:
         seen = activations.observe(case, subject, names, case.inputs(scenario))
@@ -99,7 +99,7 @@ def _run(case: Case, subject: Subject, names: Sequence[str], scenario: str = SCE
 
 
 def _comes_out(
-    case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor, scenario: str = SCENARIO
+    case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor, scenario: Scenario = SCENARIO
 ) -> Comparison:
     """Logits, or where those may move log-probabilities."""
     defined = (case.scenario(scenario).real & rows[:, None])[..., None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, ProjectionLike
-from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.checks import check
 from verifier.family import Projection
 from verifier.judging.comparison import Comparison, from_condition, summarize
@@ -162,7 +162,7 @@ def reads(case: Case) -> Finding:
 
 def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int) -> Tensor | None:
     """`hook_z` `[kv_head + 1, pos, head, d_head]`: row 0 as it is, row j + 1 with key/value head j raised by one."""
-    ids = case.inputs("plain").input_ids
+    ids = case.inputs(Scenario.PLAIN).input_ids
     assert ids is not None
     inputs = Inputs(input_ids=ids[:1].repeat(n_kv + 1, 1))
 
@@ -173,7 +173,7 @@ def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int
         return raised
 
     edits: dict[str, Edit] = {value_name: raise_one_each}
-    return case.activations([z_name], "plain", edits=edits, inputs=inputs).get(z_name)
+    return case.activations([z_name], Scenario.PLAIN, edits=edits, inputs=inputs).get(z_name)
 
 
 def _no_heads(z: Tensor | None, *, n_heads: int) -> str | None:

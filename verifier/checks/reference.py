@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from verifier.canonical import Point
+from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.checks.blame import through_hugging_face
 from verifier.checks.configs import written_into
@@ -39,7 +40,7 @@ def acceptance(case: Case) -> Finding:
     refused = None
     try:
         model = case.reference() if case.spec.valid else case.build()
-        inputs = case.inputs("plain") if case.spec.valid else case.any_tokens()
+        inputs = case.inputs(Scenario.PLAIN) if case.spec.valid else case.any_tokens()
         with torch.no_grad():
             models.forward(model, inputs)
     except Exception as error:
@@ -59,7 +60,7 @@ def acceptance(case: Case) -> Finding:
     return Finding()
 
 
-def _held_against(case: Case, where: str, scenario: str, run: Callable[[], Tensor]) -> Comparison:
+def _held_against(case: Case, where: str, scenario: Scenario, run: Callable[[], Tensor]) -> Comparison:
     """Another path of HF's, judged; that it raises is a finding about HF too."""
     try:
         logits = run()
@@ -81,13 +82,13 @@ def attention(case: Case) -> Finding:
     if not others:
         raise NotApplicable("HF has one attention implementation here")
 
-    def run(name: str, scenario: str) -> Callable[[], Tensor]:
+    def run(name: str, scenario: Scenario) -> Callable[[], Tensor]:
         return lambda: case.expected(scenario, attention=name).logits
 
     return summarize(
         _held_against(case, f"attn_implementation={name}, {scenario}", scenario, run(name, scenario))
         for name in others
-        for scenario in ("plain", "padded")
+        for scenario in (Scenario.PLAIN, Scenario.PADDED)
     )
 
 
@@ -101,18 +102,18 @@ def attentions_on_request(case: Case) -> Finding:
     patterns = [point.name for point in case.points if point.kind.template.endswith(".hook_pattern")]
     given: dict[str, tuple[Tensor, ...]] = {}
 
-    def run(scenario: str) -> Tensor:
+    def run(scenario: Scenario) -> Tensor:
         with torch.no_grad():
             output = models.forward(case.reference(), case.inputs(scenario), output_attentions=True)
         given[scenario] = output.attentions or ()
         return output.logits
 
     def compare() -> Iterator[Comparison]:
-        for scenario in ("plain", "padded"):
+        for scenario in (Scenario.PLAIN, Scenario.PADDED):
             yield _held_against(case, f"output_attentions=True, {scenario}", scenario, functools.partial(run, scenario))
-        real = case.scenario("padded").real[:, None, :, None]
-        truth, noise = case.tapped("padded"), case.point_noise("padded")
-        shown = given.get("padded", ())
+        real = case.scenario(Scenario.PADDED).real[:, None, :, None]
+        truth, noise = case.tapped(Scenario.PADDED), case.point_noise(Scenario.PADDED)
+        shown = given.get(Scenario.PADDED, ())
         if shown and len(shown) != len(patterns):
             yield _upstream(from_condition("attentions", f"HF gives {len(shown)} patterns of {len(patterns)} layers"))
             return
@@ -132,15 +133,16 @@ def cache(case: Case) -> Finding:
     Upstream means that what HF generates is not what it computes when it is given the whole text.
     """
 
-    def run(scenario: str) -> Callable[[], Tensor]:
+    def run(scenario: Scenario) -> Callable[[], Tensor]:
         return lambda: _stepwise(case, scenario)
 
     return summarize(
-        _held_against(case, f"cached, {scenario}", scenario, run(scenario)) for scenario in ("plain", "padded")
+        _held_against(case, f"cached, {scenario}", scenario, run(scenario))
+        for scenario in (Scenario.PLAIN, Scenario.PADDED)
     )
 
 
-def _stepwise(case: Case, scenario: str) -> Tensor:
+def _stepwise(case: Case, scenario: Scenario) -> Tensor:
     """HF's logits `[batch, pos, d_vocab]`, the last few of them one position at a time."""
     length = case.scenario(scenario).real.shape[1]
     ends = [*range(max(1, length - STEPS), length + 1)]
@@ -251,4 +253,6 @@ def noise(case: Case) -> Finding:
     A failure means that the case is chaotic, its semantics cannot be judged in float64, and a green outcome of it
     would say nothing.
     """
-    return summarize([compare_noise_floor("logits", case.steadiness("plain"), case.noise("plain", "float32"))])
+    return summarize(
+        [compare_noise_floor("logits", case.steadiness(Scenario.PLAIN), case.noise(Scenario.PLAIN, "float32"))]
+    )

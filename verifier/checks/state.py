@@ -12,7 +12,7 @@ from torch import Tensor
 
 from verifier.adapter import CHANGES, Subject
 from verifier.canonical import LOGIT_AXES
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.checks import check
 from verifier.checks.build import AFTER_ONE_FORWARD, parameters
 from verifier.checks.lifetimes import apart_from_all_before, exercise, live_and_die, live_tensors
@@ -226,9 +226,9 @@ def written(case: Case) -> Finding:
     modules = require(subject.components).modules()
     _multiply({id(one): one for module in modules.values() for one in module.parameters()}.values())
     truth, noise = case.shared_reference("multiplied in place", lambda: _multiplied(case))
-    rows = case.agreeing_rows("plain")[:, None, None]
+    rows = case.agreeing_rows(Scenario.PLAIN)[:, None, None]
     found = float64_judge(noise).compare("logits", logits_of(case, subject), truth, defined=rows, axes=LOGIT_AXES)
-    if found.verdict is Verdict.FAIL and torch.equal(logits_of(case, subject), case.actual("plain").logits):
+    if found.verdict is Verdict.FAIL and torch.equal(logits_of(case, subject), case.actual(Scenario.PLAIN).logits):
         found = replace(found, message="what is written into its parameters changes nothing")
     return summarize([found])
 
@@ -246,7 +246,7 @@ def _multiplied(case: Case) -> tuple[Tensor, float]:
         model = case.build(dtype)
         _multiply(model.parameters())
         with torch.no_grad():
-            return models.forward(model, case.inputs("plain", dtype)).logits
+            return models.forward(model, case.inputs(Scenario.PLAIN, dtype)).logits
 
     true = run(SEMANTIC_DTYPE)
     return true, noise_from_float32(true, run(SINGLE))
@@ -296,19 +296,19 @@ def to(case: Case) -> Finding:
     """
     steady_logits(case)
     single = getattr(torch, SINGLE)
-    subject, inputs = case.wrap(case.for_adapter()), case.inputs("plain")
+    subject, inputs = case.wrap(case.for_adapter()), case.inputs(Scenario.PLAIN)
     require(subject.modes).to(dtype=single)
-    truth, rows = case.true("plain", SINGLE).logits, case.agreeing_rows("plain")[:, None, None]
-    logits, judge = logits_of(case, subject), case.precision_judge("plain", SINGLE)
+    truth, rows = case.true(Scenario.PLAIN, SINGLE).logits, case.agreeing_rows(Scenario.PLAIN)[:, None, None]
+    logits, judge = logits_of(case, subject), case.precision_judge(Scenario.PLAIN, SINGLE)
     if judge.compare("logits", logits, truth, defined=rows).verdict is Verdict.FAIL:
         with torch.no_grad():
             cast = models.forward(case.build().to(single), inputs).logits
         # What the cast itself costs HF, beside what float32 does.
         own = rms(cast.double() - truth, rows)
-        judge = precision_judge(Noise(own=own, perturbed=case.noise("plain", SINGLE), unit=0.0).total)
+        judge = precision_judge(Noise(own=own, perturbed=case.noise(Scenario.PLAIN, SINGLE), unit=0.0).total)
     judged = judge.compare("logits", logits, truth, defined=rows)
     if judged.verdict is Verdict.FAIL:
-        built = case.actual("plain", SINGLE).logits
+        built = case.actual(Scenario.PLAIN, SINGLE).logits
         if judge.compare("logits", built, truth, defined=rows).verdict is Verdict.FAIL:
             raise Blocked("forward.float32")
     found = [

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Subject
 from verifier.canonical import LOGIT_AXES
+from verifier.cases.spec import Scenario
 from verifier.judging.comparison import Comparison
 from verifier.judging.numerics import Noise, compare_bitwise, float64_judge, rms, unit
 from verifier.judging.outcome import Verdict
@@ -25,7 +26,7 @@ from verifier.reference.random_weights import randomise
 def logits_of(case: Case, subject: Subject) -> Tensor:
     """What a subject of the case gives on plain tokens, in float64 and in memory of its own."""
     with torch.no_grad():
-        return subject.forward(case.inputs("plain")).logits.clone()
+        return subject.forward(case.inputs(Scenario.PLAIN)).logits.clone()
 
 
 def steady_logits(case: Case) -> Tensor:
@@ -34,8 +35,8 @@ def steady_logits(case: Case) -> Tensor:
     Raises:
         Blocked: they are not, which other checks report.
     """
-    case.agreeing_rows("plain")
-    first = case.actual("plain").logits
+    case.agreeing_rows(Scenario.PLAIN)
+    first = case.actual(Scenario.PLAIN).logits
 
     def again() -> bool:
         return compare_bitwise("logits", logits_of(case, case.subject()), first).verdict is Verdict.PASS
@@ -83,17 +84,17 @@ def other(case: Case) -> Other:
 
     def noise_of(truth: Tensor) -> float:
         with torch.no_grad(), Perturbation(torch.float64, PERTURBATION_SEED):
-            moved = models.forward(another(), case.inputs("plain")).logits
+            moved = models.forward(another(), case.inputs(Scenario.PLAIN)).logits
         return Noise(own=0.0, perturbed=rms(moved - truth), unit=unit(truth, torch.float64)).total
 
     def make() -> Other:
         model = another()
         with torch.no_grad():
-            truth = models.forward(model, case.inputs("plain")).logits
+            truth = models.forward(model, case.inputs(Scenario.PLAIN)).logits
         return Other(
             subject=case.wrap(model),
             truth=truth,
-            rows=case.agreeing_rows("plain"),
+            rows=case.agreeing_rows(Scenario.PLAIN),
             noise=lambda: case.memoize(("noise", "other weights"), lambda: noise_of(truth)),
         )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import LOG_PROBABILITIES, LOGITS
 from verifier.canonical import Point
-from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.checks import check, processings
 from verifier.checks.canonical_weights import (
     misshapen,
@@ -170,8 +170,8 @@ def writing(case: Case) -> Finding:
 
     A failure means that an edit is shown and is without effect, or has one that is not shown, or has another one.
     """
-    rows = case.agreeing_rows("plain")
-    defined = (case.scenario("plain").real & rows[:, None])[..., None]
+    rows = case.agreeing_rows(Scenario.PLAIN)
+    defined = (case.scenario(Scenario.PLAIN).real & rows[:, None])[..., None]
     edited = _Edited(case)
 
     def compare() -> Iterator[Comparison]:
@@ -187,12 +187,12 @@ def writing(case: Case) -> Finding:
                     weight.add_(draw)
                     read = require(case.subject().weights).canonical()[name]
                     shown = not torch.equal(read.detach(), before)
-                    logits = case.subject().forward(case.inputs("plain")).logits
+                    logits = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
             finally:
                 with torch.no_grad():
                     weight.copy_(before)
-            truth = edited.logits(name, draw) if shown else case.expected("plain").logits
-            found = case.judge("plain").compare(name, logits, truth, defined=defined)
+            truth = edited.logits(name, draw) if shown else case.expected(Scenario.PLAIN).logits
+            found = case.judge(Scenario.PLAIN).compare(name, logits, truth, defined=defined)
             words = "is read back and does not act as it does in HF" if shown else "acts and is not read back"
             failed = found.verdict is Verdict.FAIL
             yield replace(found, message=f"what is written into it {words}: {found.message}") if failed else found
@@ -220,7 +220,7 @@ class _Edited:
         kept = parameter.detach().clone()
         with torch.no_grad():
             parameter.view(-1)[numbers - places.flatten()[0]] += added.flatten().to(parameter)
-            logits = models.forward(self._model, self._case.inputs("plain")).logits
+            logits = models.forward(self._model, self._case.inputs(Scenario.PLAIN)).logits
             parameter.copy_(kept)
         return logits
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit, HookInfo, Inputs, Subject
 from verifier.canonical import Point, template_of
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.judging.numerics import noise_from_float32
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from verifier.observing.case import Case
 
 
-EMBEDS = "inputs embeds"  # the scenario in which they are given in the place of tokens
+EMBEDS = Scenario.INPUTS_EMBEDS  # the scenario in which they are given in the place of tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class ReferenceTrace:
     weights: Mapping[str, Tensor]
 
 
-def cotangent(case: Case, scenario: str, dtype: torch.dtype = torch.float64) -> Tensor:
+def cotangent(case: Case, scenario: Scenario, dtype: torch.dtype = torch.float64) -> Tensor:
     """What the logits `[batch, pos, d_vocab]` are multiplied with to be differentiated: random, 0 on padding.
 
     No loss stands on padding: what it gives is nobody's business, and torch's fused attention has wrong gradients
@@ -55,7 +55,7 @@ def cotangent(case: Case, scenario: str, dtype: torch.dtype = torch.float64) -> 
 
     def make() -> Tensor:
         shape = case.expected(scenario).logits.shape
-        draw = torch.randn(shape, generator=generator("cotangent", case.spec.seed, scenario), dtype=torch.float64)
+        draw = torch.randn(shape, generator=generator("cotangent", case.spec.seed, scenario.value), dtype=torch.float64)
         real = case.scenario(scenario).real
         return draw.to(torch.float16).to(torch.bfloat16).double().to(real.device) * real[..., None]
 
@@ -63,12 +63,12 @@ def cotangent(case: Case, scenario: str, dtype: torch.dtype = torch.float64) -> 
     return drawn.to(dtype)
 
 
-def reference_trace(case: Case, scenario: str) -> ReferenceTrace:
+def reference_trace(case: Case, scenario: Scenario) -> ReferenceTrace:
     """HF's activations and gradients at every canonical point, in float64."""
     return case.shared_reference(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
 
 
-def _tapped(case: Case, scenario: str, dtype: str) -> ReferenceTrace:
+def _tapped(case: Case, scenario: Scenario, dtype: str) -> ReferenceTrace:
     model = case.reference(dtype)
     with torch.enable_grad(), case.family.taps(model) as taps:
         logits = models.forward(model, case.inputs(scenario, dtype)).logits
@@ -81,7 +81,7 @@ def _tapped(case: Case, scenario: str, dtype: str) -> ReferenceTrace:
 
 
 def gradients_of(
-    case: Case, model: Any, logits: Tensor, scenario: str, at: Mapping[str, Tensor]
+    case: Case, model: Any, logits: Tensor, scenario: Scenario, at: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By point, and by canonical weight."""
     parameters = list(model.parameters())
@@ -125,12 +125,12 @@ class PointNoise:
     weights: Mapping[str, float]
 
 
-def noise(case: Case, scenario: str) -> PointNoise:
+def noise(case: Case, scenario: Scenario) -> PointNoise:
     """What rounding does to HF's activations and gradients."""
     return case.shared_reference(("point noise", scenario), lambda: _noise(case, scenario))
 
 
-def _noise(case: Case, scenario: str) -> PointNoise:
+def _noise(case: Case, scenario: Scenario) -> PointNoise:
     truth, single = (
         reference_trace(case, scenario),
         case.memoize(("theirs", scenario, SINGLE), lambda: _tapped(case, scenario, SINGLE)),
@@ -312,7 +312,7 @@ def observe(
     return seen
 
 
-def subject_activations(case: Case, scenario: str, switch: str | None = None) -> Seen:
+def subject_activations(case: Case, scenario: Scenario, switch: str | None = None) -> Seen:
     """What the subject's points with that switch show in a forward without gradients, aliases among them."""
 
     def make() -> Seen:
@@ -323,7 +323,7 @@ def subject_activations(case: Case, scenario: str, switch: str | None = None) ->
     return case.memoize(("shown", scenario, switch), make)
 
 
-def subject_gradients(case: Case, scenario: str, switch: str | None = None) -> Seen:
+def subject_gradients(case: Case, scenario: Scenario, switch: str | None = None) -> Seen:
     """What the subject's canonical points with that switch show of a forward and a backward."""
 
     def make() -> Seen:
@@ -334,7 +334,7 @@ def subject_gradients(case: Case, scenario: str, switch: str | None = None) -> S
     return case.memoize(("felt", scenario, switch), make)
 
 
-def all_values(case: Case, scenario: str) -> Mapping[str, Tensor]:
+def all_values(case: Case, scenario: Scenario) -> Mapping[str, Tensor]:
     """What the subject shows at the model's canonical points, whatever their switches."""
     found: dict[str, Tensor] = {}
     for switch, names in by_switch(case, [point.name for point in shared_points(case)]).items():

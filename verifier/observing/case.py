@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
 from verifier.canonical import LOGIT_AXES, Point
-from verifier.cases.inputs import NO_LABEL, SCENARIOS, Scenario, copied
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, CaseSpec
+from verifier.cases.inputs import INPUT_MAKERS, NO_LABEL, ScenarioInputs, copied
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, CaseSpec, Scenario
 from verifier.errors import Unrunnable
 from verifier.family import Family
 from verifier.judging.comparison import Comparison
@@ -48,15 +48,15 @@ _MODELS = ("reference", "truth", "subject")
 
 # Which check says that no row's logits are HF's; of padding in any place that of the first place.
 _REPORTED_BY = {
-    "plain": "forward.logits",
-    "one token": "forward.lengths",
-    "long": "forward.lengths",
-    "padded": "forward.left_padding",
-    "position ids": "forward.position_ids",
-    "padded position ids": "forward.padded_position_ids",
-    "inputs embeds": "forward.inputs_embeds",
-    "labels": "forward.loss",
-    "padded labels": "forward.loss",
+    Scenario.PLAIN: "forward.logits",
+    Scenario.ONE_TOKEN: "forward.lengths",
+    Scenario.LONG: "forward.lengths",
+    Scenario.PADDED: "forward.left_padding",
+    Scenario.POSITION_IDS: "forward.position_ids",
+    Scenario.PADDED_POSITION_IDS: "forward.padded_position_ids",
+    Scenario.INPUTS_EMBEDS: "forward.inputs_embeds",
+    Scenario.LABELS: "forward.loss",
+    Scenario.PADDED_LABELS: "forward.loss",
 }
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class Case:
 
         return self.memoize(key, find)
 
-    def run_key(self, scenario: str) -> tuple[str, bytes]:
+    def run_key(self, scenario: Scenario) -> tuple[Scenario, bytes]:
         """The scenario, and what tells this case's run of it: on other inputs than `alike` has looked at two models
         may differ, as where positions are scaled beyond a length."""
         if scenario in reuse.SEEN_ON:
@@ -228,13 +228,13 @@ class Case:
                 rounded.copy_(working)
         return model
 
-    def scenario(self, name: str) -> Scenario:
+    def scenario(self, name: Scenario) -> ScenarioInputs:
         """The inputs of that name."""
 
-        def make() -> Scenario:
+        def make() -> ScenarioInputs:
             model = self.reference()
             vocab, d_model = model.get_input_embeddings().weight.shape
-            return SCENARIOS[name](self._filled_in, vocab, d_model)
+            return INPUT_MAKERS[name](self._filled_in, vocab, d_model)
 
         return self.memoize(("scenario", name), make)
 
@@ -243,7 +243,7 @@ class Case:
         """The case with all that HF adds to its config: the tokens that have a role are there."""
         return replace(self.spec, config={**self.reference().config.to_dict(), **self.spec.config})
 
-    def inputs(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Inputs:
+    def inputs(self, scenario: Scenario, dtype: str = SEMANTIC_DTYPE) -> Inputs:
         """The inputs for a model in that dtype: fresh tensors each time, because a subject may write into its own."""
         return copied(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
 
@@ -252,7 +252,7 @@ class Case:
         ids = torch.zeros(self.spec.batch, self.spec.length, dtype=torch.long, device=self.spec.device)
         return Inputs(input_ids=ids)
 
-    def expected(self, scenario: str, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Output:
+    def expected(self, scenario: Scenario, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Output:
         """What HF's model in that dtype gives."""
 
         def make() -> Output:
@@ -261,13 +261,13 @@ class Case:
                 with torch.no_grad():
                     return models.forward(model, inputs)
             except Exception as error:
-                if (scenario, dtype, attention) == ("plain", SEMANTIC_DTYPE, None):
+                if (scenario, dtype, attention) == (Scenario.PLAIN, SEMANTIC_DTYPE, None):
                     raise Blocked("reference.acceptance") from error
                 raise
 
         return self.memoize(("expected", scenario, dtype, attention), make)
 
-    def true(self, scenario: str, dtype: str) -> Output:
+    def true(self, scenario: Scenario, dtype: str) -> Output:
         """What float64 makes of the weights of a model in that dtype."""
         if dtype == SEMANTIC_DTYPE:
             return self.expected(scenario)
@@ -281,15 +281,15 @@ class Case:
 
         return self.memoize(("true", scenario, dtype), make)
 
-    def tapped(self, scenario: str) -> Mapping[str, Tensor]:
+    def tapped(self, scenario: Scenario) -> Mapping[str, Tensor]:
         """HF's activations at every canonical point, in float64, and its `logits` under the taps."""
         return traces.reference_trace(self, scenario).values
 
     @property
-    def traced(self) -> tuple[str, ...]:
+    def traced(self) -> tuple[Scenario, ...]:
         """The scenarios in which every activation and gradient is looked at: what padding does to them hangs on the
         mask alone, and is looked at where the case is one of the spread ones."""
-        return ("plain", "padded") if self.spec.spread else ("plain",)
+        return (Scenario.PLAIN, Scenario.PADDED) if self.spec.spread else (Scenario.PLAIN,)
 
     @property
     def points(self) -> Sequence[Point]:
@@ -298,7 +298,7 @@ class Case:
 
     # --- noise ---------------------------------------------------------------------------------------------------
 
-    def noise(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> float:
+    def noise(self, scenario: Scenario, dtype: str = SEMANTIC_DTYPE) -> float:
         """The noise of HF's logits in that dtype."""
 
         def make() -> float:
@@ -313,12 +313,12 @@ class Case:
 
         return self.shared_reference(("noise", self.run_key(scenario), dtype), make)
 
-    def steadiness(self, scenario: str) -> float:
+    def steadiness(self, scenario: Scenario) -> float:
         """What HF's float64 logits themselves move by when every result is moved by a unit."""
         truth, real = self.expected(scenario).logits, self.scenario(scenario).real[..., None]
         return rms(self._perturbed(scenario, SEMANTIC_DTYPE).logits - truth, real)
 
-    def noise_by_position(self, scenario: str, dtype: str) -> Tensor:
+    def noise_by_position(self, scenario: Scenario, dtype: str) -> Tensor:
         """`[pos]`: the noise in a working dtype at each position, but nowhere less than it is over all."""
 
         def make() -> Tensor:
@@ -327,15 +327,15 @@ class Case:
 
         return self.shared_reference(("noise by position", self.run_key(scenario), dtype), make)
 
-    def noise_again(self, scenario: str, dtype: str) -> float:
+    def noise_again(self, scenario: Scenario, dtype: str) -> float:
         """The noise of HF's logits in a working dtype, the farthest of several perturbations."""
         return self._noise_again(scenario, dtype)[0]
 
-    def noise_by_position_again(self, scenario: str, dtype: str) -> Tensor:
+    def noise_by_position_again(self, scenario: Scenario, dtype: str) -> Tensor:
         """`[pos]`: the same at each position."""
         return self._noise_again(scenario, dtype)[1]
 
-    def _noise_again(self, scenario: str, dtype: str) -> tuple[float, Tensor]:
+    def _noise_again(self, scenario: Scenario, dtype: str) -> tuple[float, Tensor]:
         def make() -> tuple[float, Tensor]:
             truth, real = self.true(scenario, dtype).logits, self.scenario(scenario).real[..., None]
             own, _ = self._errors(scenario, dtype)
@@ -350,7 +350,7 @@ class Case:
 
         return self.shared_reference(("noise again", self.run_key(scenario), dtype), make)
 
-    def _errors(self, scenario: str, dtype: str) -> tuple[Tensor, Tensor]:
+    def _errors(self, scenario: Scenario, dtype: str) -> tuple[Tensor, Tensor]:
         """What HF's logits are off by in a working dtype, `[batch, pos, d_vocab]`: as they are, and perturbed."""
 
         def make() -> tuple[Tensor, Tensor]:
@@ -363,16 +363,16 @@ class Case:
 
         return self.shared_reference(("errors", self.run_key(scenario), dtype), make)
 
-    def _perturbed(self, scenario: str, dtype: str, seed: int = PERTURBATION_SEED) -> Output:
+    def _perturbed(self, scenario: Scenario, dtype: str, seed: int = PERTURBATION_SEED) -> Output:
         model, inputs = self.reference(dtype), self.inputs(scenario, dtype)
         with torch.no_grad(), Perturbation(getattr(torch, dtype), seed):
             return models.forward(model, inputs)
 
-    def point_noise(self, scenario: str) -> Mapping[str, float]:
+    def point_noise(self, scenario: Scenario) -> Mapping[str, float]:
         """The noise at every canonical point in float64."""
         return traces.noise(self, scenario).values
 
-    def loss_noise(self, dtype: str = SEMANTIC_DTYPE, scenario: str = "labels") -> float:
+    def loss_noise(self, dtype: str = SEMANTIC_DTYPE, scenario: Scenario = Scenario.LABELS) -> float:
         """The noise of HF's loss: of a mean over tokens, so at most the rms of what each token's loss moves by."""
 
         def make() -> float:
@@ -393,15 +393,17 @@ class Case:
 
         return self.shared_reference(("loss noise", self.run_key(scenario), dtype), make)
 
-    def judge(self, scenario: str) -> Judge:
+    def judge(self, scenario: Scenario) -> Judge:
         """Judges logits of a float64 run."""
         return float64_judge(self.noise(scenario), lambda: self.noise(scenario, SINGLE))
 
-    def precision_judge(self, scenario: str, dtype: str) -> Judge:
+    def precision_judge(self, scenario: Scenario, dtype: str) -> Judge:
         """Judges logits of a run in a working dtype."""
         return precision_judge(self.noise(scenario, dtype), lambda: self.noise_again(scenario, dtype))
 
-    def compare_logits(self, where: str, logits: object, scenario: str, *, truth: Tensor | None = None) -> Comparison:
+    def compare_logits(
+        self, where: str, logits: object, scenario: Scenario, *, truth: Tensor | None = None
+    ) -> Comparison:
         """Judge logits `[batch, pos, d_vocab]` of a float64 run on the scenario's real tokens."""
         chosen = self.scenario(scenario)
         return self.judge(scenario).compare(
@@ -413,7 +415,7 @@ class Case:
             axes=LOGIT_AXES,
         )
 
-    def agreeing_rows(self, scenario: str) -> Tensor:
+    def agreeing_rows(self, scenario: Scenario) -> Tensor:
         """`[batch]`: where the subject's float64 logits are HF's. What is judged further is judged there only: a
         difference is told once.
 
@@ -437,7 +439,7 @@ class Case:
             raise Blocked(_REPORTED_BY[scenario])
         return rows
 
-    def agrees(self, scenario: str) -> bool:
+    def agrees(self, scenario: Scenario) -> bool:
         """Whether every row of the subject's float64 logits is HF's there; where one is not another check tells it."""
         try:
             return bool(self.agreeing_rows(scenario).all())
@@ -456,15 +458,15 @@ class Case:
             raise NotApplicable("no working dtype was asked for")
 
         def agrees(dtype: str) -> bool:
-            logits, truth = self.actual("plain", dtype).logits, self.true("plain", dtype).logits
-            return self.precision_judge("plain", dtype).compare(dtype, logits, truth).verdict is not Verdict.FAIL
+            logits, truth = self.actual(Scenario.PLAIN, dtype).logits, self.true(Scenario.PLAIN, dtype).logits
+            return self.precision_judge(Scenario.PLAIN, dtype).compare(dtype, logits, truth).verdict is not Verdict.FAIL
 
         found = [dtype for dtype in self.spec.dtypes if agrees(dtype)]
         if not found:
             raise Blocked(f"forward.{self.spec.dtypes[0]}")
         return found
 
-    def defined(self, axes: Sequence[str], scenario: str) -> Tensor:
+    def defined(self, axes: Sequence[str], scenario: Scenario) -> Tensor:
         """What is defined of a tensor with these axes, `[batch, …]` broadcasting to it: real tokens; of attention,
         real queries' view of what they may see."""
         of_attention = "query" in axes
@@ -537,7 +539,7 @@ class Case:
         self._subjects.append(subject)
         return subject
 
-    def actual(self, scenario: str, dtype: str = SEMANTIC_DTYPE) -> Output:
+    def actual(self, scenario: Scenario, dtype: str = SEMANTIC_DTYPE) -> Output:
         """What the subject gives.
 
         Raises:
@@ -548,9 +550,9 @@ class Case:
 
     def first_forward(self) -> Output:
         """What the subject gives on plain tokens, or what it raises."""
-        return self._run_subject("plain", SEMANTIC_DTYPE)
+        return self._run_subject(Scenario.PLAIN, SEMANTIC_DTYPE)
 
-    def _run_subject(self, scenario: str, dtype: str) -> Output:
+    def _run_subject(self, scenario: Scenario, dtype: str) -> Output:
         def make() -> Output:
             subject = self.subject(dtype)  # wrapped outside `no_grad`, as its users do
             with torch.no_grad():
@@ -574,7 +576,7 @@ class Case:
     def activations(
         self,
         names: Sequence[str],
-        scenario: str,
+        scenario: Scenario,
         *,
         edits: Mapping[str, Edit] | None = None,
         inputs: Inputs | None = None,

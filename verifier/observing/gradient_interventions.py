@@ -15,6 +15,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs
 from verifier.canonical import Point
+from verifier.cases.spec import Scenario
 from verifier.observing import activations
 from verifier.observing.interventions import (
     UNEDITED,
@@ -72,7 +73,7 @@ def run_gradient_interventions(case: Case) -> GradientExperiment:
 def _run(case: Case) -> GradientExperiment:
     seen_at, *others = case.points
     interventions, changes = planned(
-        case, others, activations.reference_trace(case, "plain").gradients, lambda _point: ROWS
+        case, others, activations.reference_trace(case, Scenario.PLAIN).gradients, lambda _point: ROWS
     )
     ids = prompts(case, UNEDITED + len(interventions))
     vocab = case.reference().get_input_embeddings().weight.shape[0]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs
 from verifier.canonical import RESULT, SCALE, Point
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.family import Family
 from verifier.judging.numerics import moved_rows, rms, row_noise
 from verifier.observing import activations
@@ -210,12 +210,12 @@ def _find_dependencies(case: Case) -> Dependencies:
     model, ids = case.reference(), prompts(case, UNEDITED + len(added))
     with torch.no_grad(), case.family.taps(model, edits=edits) as taps:
         models.forward(model, Inputs(input_ids=ids))
-    return read_dependencies(taps.values, activations.noise(case, "plain").values, rows)
+    return read_dependencies(taps.values, activations.noise(case, Scenario.PLAIN).values, rows)
 
 
 def prompts(case: Case, rows: int) -> Tensor:
     """`[rows, pos]`: the case's first prompt in every row but the second one, which has another."""
-    ids = case.inputs("plain").input_ids
+    ids = case.inputs(Scenario.PLAIN).input_ids
     assert ids is not None
     first, second = ids[0, :POSITIONS], ids[-1, :POSITIONS].clone()
     second[0] = (first[0] + 1) % case.reference().get_input_embeddings().weight.shape[0]  # even in a batch of one
@@ -233,7 +233,7 @@ def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]
             edits = _FEWER[point.layer % 2]
         return [(kind, extent) for kind, extent in edits if kind != "zero" or point.axes != SCALE]
 
-    return planned(case, case.points, activations.reference_trace(case, "plain").values, edits_of)
+    return planned(case, case.points, activations.reference_trace(case, Scenario.PLAIN).values, edits_of)
 
 
 def planned(
@@ -263,7 +263,7 @@ def _change(case: Case, point: Point, value: Tensor, rows: Sequence[Intervention
     draw = draw.to(value.device)
     if point.axes == SCALE:
         draw = draw.exp()  # it is divided by
-    draw = draw * rms(value, case.defined(point.axes, "plain"))
+    draw = draw * rms(value, case.defined(point.axes, Scenario.PLAIN))
     where = torch.stack([region(point.axes, tuple(shape), one.extent, value.device) for one in rows])
 
     def kinds(*wanted: Kind) -> Tensor:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.judging.numerics import Noise, rms, unit
 from verifier.judging.outcome import NotApplicable
 from verifier.reference import models
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from verifier.family import Family
     from verifier.observing.case import Case
 
-SCENARIO = "padded"
+SCENARIO = Scenario.PADDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

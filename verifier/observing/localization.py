@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from verifier.canonical import Point
+from verifier.cases.spec import Scenario
 from verifier.judging.comparison import Comparison
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import NotApplicable, Verdict
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def compare_points(
     case: Case,
-    scenario: str,
+    scenario: Scenario,
     seen: Mapping[str, Tensor],
     *,
     of: str = "values",
@@ -66,7 +67,8 @@ def agreeing_points(case: Case) -> list[Point]:
 
     def make() -> list[Point]:
         verdicts = {
-            one.where: one.verdict for one in compare_points(case, "plain", activations.all_values(case, "plain"))
+            one.where: one.verdict
+            for one in compare_points(case, Scenario.PLAIN, activations.all_values(case, Scenario.PLAIN))
         }
         right = (Verdict.PASS, Verdict.REDUCED)
         return [point for point in activations.shared_points(case) if verdicts.get(point.name) in right]
@@ -115,7 +117,7 @@ def _words(inputs: Sequence[str], failing: set[str], known: set[str], backwards:
     return f"{what} agrees ({', '.join(inputs)})"
 
 
-def first_divergence(case: Case, scenario: str, rows: Tensor | None = None) -> Comparison | None:
+def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None) -> Comparison | None:
     """The first point in causal order at which the subject's values differ on a scenario, and what flows into it.
 
     None where its hooks show no difference, or cannot be asked.

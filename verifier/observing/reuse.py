@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from verifier.cases.spec import DEPTHS
+from verifier.cases.spec import DEPTHS, Scenario
 from verifier.family import Family
 from verifier.observing import activations
 from verifier.reference import models
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # is a megabyte: enough for a matrix of some hundred cases to meet its like.
 KEPT_BYTES = 2**25
 # What is computed anyhow, of each model by itself: all of its tokens real, and padding of every kind.
-SEEN_ON = ("plain", "padded")
+SEEN_ON = (Scenario.PLAIN, Scenario.PADDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit
 from verifier.canonical import Point
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.judging.numerics import Judge, float64_judge, moved_rows, noise_from_float32
 from verifier.observing import activations
 from verifier.reference import models
@@ -81,13 +81,13 @@ def edits(points: Sequence[Point]) -> dict[str, Edit]:
     return {name: by(factor) for name, factor in factors(points).items()}
 
 
-def scale_in_reference(case: Case, scenario: str, points: Sequence[Point]) -> Scaled:
+def scale_in_reference(case: Case, scenario: Scenario, points: Sequence[Point]) -> Scaled:
     """What HF's model gives with these points edited."""
     names = tuple(point.name for point in points)
     return case.shared_reference(("scaled", case.run_key(scenario), names), lambda: _run(case, scenario, points))
 
 
-def _run(case: Case, scenario: str, points: Sequence[Point]) -> Scaled:
+def _run(case: Case, scenario: Scenario, points: Sequence[Point]) -> Scaled:
     def run(dtype: str) -> tuple[Tensor, frozenset[str]]:
         model = case.reference(dtype)
         with torch.no_grad(), case.family.taps(model, names=[], edits=edits(points)) as taps:
@@ -124,8 +124,10 @@ def _backward(case: Case, points: Sequence[Point], what: What) -> ScaledGradient
         model = case.reference(dtype)
         there = {name: both(edit) for name, edit in edits(points).items()}
         with torch.enable_grad(), case.family.taps(model, names=[seen_at.name], edits=there) as taps:
-            logits = models.forward(model, case.inputs("plain", dtype)).logits
-        at, weights = activations.gradients_of(case, model, logits, "plain", {seen_at.name: taps.values[seen_at.name]})
+            logits = models.forward(model, case.inputs(Scenario.PLAIN, dtype)).logits
+        at, weights = activations.gradients_of(
+            case, model, logits, Scenario.PLAIN, {seen_at.name: taps.values[seen_at.name]}
+        )
         return {**weights, **at}
 
     true, rough = run(SEMANTIC_DTYPE), run(SINGLE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.judging.numerics import working_noise
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
@@ -18,7 +18,7 @@ from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbati
 if TYPE_CHECKING:
     from verifier.observing.case import Case
 
-SCENARIO = "plain"
+SCENARIO = Scenario.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

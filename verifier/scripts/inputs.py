@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from verifier.cases.spec import CaseSpec
+from verifier.cases.spec import CaseSpec, Scenario
 from verifier.judging.outcome import Outcome
 from verifier.scripts.literals import literal
 
@@ -24,7 +24,7 @@ def plain(spec: CaseSpec, outcome: Outcome) -> Made:
 
 
 def _lengths(spec: CaseSpec, outcome: Outcome) -> Made:
-    one = "one token" in (outcome.where, (outcome.message or "").partition(":")[0])
+    one = Scenario.ONE_TOKEN in (outcome.where, (outcome.message or "").partition(":")[0])
     return ("input_ids",), _ids(spec.batch, 1) if one else _ids(1, spec.long)
 
 
