@@ -23,7 +23,7 @@ from verifier.cases.shards import shard_of
 from verifier.cases.spec import WORKING_DTYPES
 from verifier.errors import ExitStatus, UsageError, VerifierError, one_line
 from verifier.output import pipe
-from verifier.plugins import nearest
+from verifier.output.text import nearest
 from verifier.requests import configuration, measures
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.machinery
 import importlib.metadata
@@ -16,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from verifier.errors import ImportFailed, UsageError, one_line
+from verifier.output.text import nearest
 
 _HARNESS = __name__.partition(".")[0]
 _DOOR = Path(__file__).with_name("__init__.py").resolve()
@@ -50,12 +50,6 @@ def shadowing(folder: str) -> str | None:
     ):
         return None
     return found.origin
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """` (did you mean …?)` where something known is close, else an empty string."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool], needs: tuple[str, ...] = ()) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import reprlib
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ def test_whatever_can_change_a_verdict_counts(change: dict[str, Any]) -> None:
 
 
 def test_a_depth_that_no_check_knows_is_refused() -> None:
-    with pytest.raises(UsageError, match="depth is one of valid, spread, thorough, not 'deep'"):
+    with pytest.raises(UsageError, match="`depth` must be one of valid, spread, thorough, not 'deep'"):
         dataclasses.replace(SPEC, depth="deep")
 
 
@@ -78,33 +77,33 @@ def test_what_a_file_leaves_out_is_as_in_a_new_case() -> None:
 
 @pytest.mark.parametrize("data", [{}, {"family": "falcon"}, {"config": {}}, {"family": 3, "config": {}}])
 def test_a_case_without_family_or_config_is_the_files_fault(data: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="a case needs a `family`"):
+    with pytest.raises(UsageError, match=r"a case(?: has no|'s) `(?:family|config)`"):
         CaseSpec.from_json(data)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("batch", "5", "a case's `batch` is a whole number, not '5'"),
-        ("length", 11.0, "a case's `length` is a whole number, not 11.0"),
-        ("long", True, "a case's `long` is a whole number, not True"),
-        ("padding", None, "a case's `padding` is a whole number, not None"),
-        ("seed", [0], "a case's `seed` is a whole number, not [0]"),
-        ("valid", 1, "a case's `valid` is true or false, not 1"),
-        ("label", 3, "a case's `label` is a text or null, not 3"),
-        ("device", None, "a case's `device` is a text, not None"),
-        ("scale", "2.0", "a case's `scale` is a number above 0, not '2.0'"),
-        ("scale", 0.0, "a case's `scale` is a number above 0, not 0.0"),
-        ("scale", float("nan"), "a case's `scale` is a number above 0, not nan"),
-        ("scale", 10**400, f"a case's `scale` is a number above 0, not {reprlib.repr(10**400)}"),
-        ("depth", 2, "a case's `depth` is a text, not 2"),
-        ("depth", "deep", "a case's depth is one of valid, spread, thorough, not 'deep'"),
-        ("dtypes", "float32", "a case's `dtypes` is a list of dtypes, not 'float32'"),
-        ("dtypes", [32], "a case's `dtypes` are of float32, bfloat16, float16, not 32"),
+        ("batch", "5", "a case's `batch` must be a whole number, not '5'"),
+        ("length", 11.0, "a case's `length` must be a whole number, not 11.0"),
+        ("long", True, "a case's `long` must be a whole number, not True"),
+        ("padding", None, "a case's `padding` must be a whole number, not None"),
+        ("seed", [0], "a case's `seed` must be a whole number, not [0]"),
+        ("valid", 1, "a case's `valid` must be true or false, not 1"),
+        ("label", 3, "a case's `label` must be a text or null, not 3"),
+        ("device", None, "a case's `device` must be a text, not None"),
+        ("scale", "2.0", "a case's `scale` must be a number, not '2.0'"),
+        ("scale", 0.0, "a case's `scale` must be a number above 0, not 0.0"),
+        ("scale", float("nan"), "a case's `scale` must be a number above 0, not nan"),
+        ("scale", 10**400, "a case's `scale` is a number out of range"),
+        ("depth", 2, "a case's `depth` must be a text, not 2"),
+        ("depth", "deep", "a case's `depth` must be one of valid, spread, thorough, not 'deep'"),
+        ("dtypes", "float32", "a case's `dtypes` must be a list, not 'float32'"),
+        ("dtypes", [32], "a case's `dtypes[0]` must be a text, not 32"),
         (
             "dtypes",
             ["bfloat61"],
-            "a case's `dtypes` are of float32, bfloat16, float16, not 'bfloat61' (did you mean 'bfloat16'?)",
+            "a case's `dtypes` must be of float32, bfloat16, float16, not 'bfloat61' (did you mean 'bfloat16'?)",
         ),
     ],
 )

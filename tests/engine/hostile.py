@@ -10,7 +10,8 @@ from verifier.judging.outcome import Outcome
 SOURCE = '''
 import ctypes, multiprocessing, os, pathlib, signal, subprocess, time
 from multiprocessing import connection
-from verifier import adapter, reference
+from verifier import adapter
+from verifier.reference import models as reference
 
 KEPT = []
 

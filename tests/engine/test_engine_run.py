@@ -90,7 +90,8 @@ def test_an_import_that_starts_a_thread_leaves_no_process_behind(tmp_path):
     """The thread runs where modules are imported for all workers, and keeps that process from ending by itself."""
     (tmp_path / "threaded.py").write_text(
         "import threading, time\n"
-        "from verifier import adapter, reference\n"
+        "from verifier import adapter\n"
+        "from verifier.reference import models as reference\n"
         "threading.Thread(target=time.sleep, args=(600,)).start()\n"
         "class Subject(adapter.Subject):\n"
         "    def __init__(self, model):\n"

@@ -3,7 +3,8 @@
 SOURCE = '''
 import ctypes, os, pathlib, time
 import torch
-from verifier import adapter, reference
+from verifier import adapter
+from verifier.reference import models as reference
 from verifier.adapter import Output
 
 class Subject(adapter.Subject):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import torch
 
 from verifier.judging import comparison as watching
 from verifier.judging.comparison import summarize
-from verifier.judging.evidence import Evidence, Ladder, Rung, evidence_of, ladder_of, to_json
+from verifier.judging.evidence import Evidence, Ladder, Rung
 from verifier.judging.numerics import compare_bitwise, float64_judge
 from verifier.judging.outcome import Verdict
+from verifier.output.validation import convert
 
 JUDGE = float64_judge(1e-15)
 
@@ -72,8 +74,8 @@ def test_evidence_is_the_same_after_a_file():
         difference=watch.differences["blocks.0.ln1.w"],
     )
     ladder = Ladder(case="abcdefgh", forward=(rung,), backward=(), missing={"backward": "no hooks"})
-    assert evidence_of(to_json(evidence)) == evidence
-    assert ladder_of(to_json(ladder)) == ladder
+    for one in (evidence, ladder):
+        assert convert(asdict(one), type(one), of="what was found", strict=False) == one
 
 
 def test_a_ladder_starts_at_its_first_difference_each_way():

@@ -9,6 +9,7 @@ import resource
 import signal
 
 import pytest
+from same_records import same
 
 from verifier import record
 from verifier.analysis.summary import summarise
@@ -119,18 +120,30 @@ def _with_line(path, number, text):
         (1, "[1]\n", "line 1: not an object"),
         (1, '{"kind": "case"}\n', "is no verifier record: its first line is not a `run` line"),
         (1, '{"kind": "run", "schema": 2}\n', "schema 2; this version of verifier reads schema 1"),
-        (1, '{"kind": "run", "schema": 1}\n', "line 1: `family` is missing"),
-        (2, '{"kind": "case", "case": "abc"}\n', "line 2: a case needs a `family`"),
-        (3, '{"kind": "outcome", "case": "nope"}\n', "line 3: an outcome of case 'nope', which has no line before it"),
-        (3, f'{{"kind": "outcome", "case": "{SPEC.id}"}}\n', "line 3: `verdict` is missing"),
-        (3, f'{{"kind": "outcome", "case": "{SPEC.id}", "verdict": "fine"}}\n', "line 3: unknown verdict 'fine'"),
+        (1, '{"kind": "run", "schema": 1}\n', "line 1: the run has no `family`"),
+        (2, '{"kind": "case", "case": "abc"}\n', "line 2: a case has no `family`"),
+        (
+            3,
+            '{"kind": "outcome", "case": "nope"}\n',
+            "line 3: the 'outcome' line is of case 'nope', which has no line before it",
+        ),
+        (3, f'{{"kind": "outcome", "case": "{SPEC.id}"}}\n', "line 3: an outcome has no `check`"),
+        (
+            3,
+            f'{{"kind": "outcome", "case": "{SPEC.id}", "check": "a.b", "verdict": "fine"}}\n',
+            "line 3: an outcome's `verdict` cannot be 'fine'",
+        ),
         (
             3,
             f'{{"kind": "outcome", "case": "{SPEC.id}", "check": "a.b", "verdict": "pass", "measured": "much"}}\n',
-            "line 3: `measured` is not a number",
+            "line 3: an outcome's `measured` must be a number or null, not 'much'",
         ),
         (3, '{"kind": "outc\n', "line 3: not JSON"),
-        (4, '{"kind": "end", "counts": {}, "exit": "0", "stop": "complete"}\n', "line 4: `exit` is not of type int"),
+        (
+            4,
+            '{"kind": "end", "counts": {}, "exit": "0", "stop": "complete"}\n',
+            "line 4: the last line's `exit` must be a whole number, not '0'",
+        ),
     ],
 )
 def test_a_broken_record_is_told_with_its_line(tmp_path, number, text, said):
@@ -201,8 +214,8 @@ def test_records_are_the_same_but_for_times_order_and_workers(tmp_path):
     third = _write(
         tmp_path / "c", Outcome(check="a.b", verdict=Verdict.PASS), Outcome(check="a.c", verdict=Verdict.REDUCED)
     )
-    assert record.same(first, second)
-    assert not record.same(first, third)
+    assert same(first, second)
+    assert not same(first, third)
 
 
 def test_what_a_killed_run_left_before_its_first_line_is_written_over(tmp_path):

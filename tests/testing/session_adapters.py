@@ -9,7 +9,8 @@ from verifier import record
 
 ADAPTERS = '''
 import ctypes, os, time
-from verifier import adapter, reference
+from verifier import adapter
+from verifier.reference import models as reference
 
 class Subject(adapter.Subject):
     def __init__(self, model):

@@ -1,31 +1,57 @@
-"""A baseline as a file, `verifier-known.toml`, read with suspicion."""
+"""Read a baseline, `verifier-known.toml`."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from verifier.cases.predicates import require_readable
+import msgspec
+
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.judging.outcome import short_id
-from verifier.plugins import nearest
-from verifier.record.known_failure import EVERY_CASE, NARROWING, Baseline, KnownFailure, is_count
+from verifier.output.text import nearest
+from verifier.output.validation import Count, convert
+from verifier.record.known_failure import NARROWING, Baseline, KnownFailure
 
 NAME = "verifier-known.toml"
 SCHEMA = 1
 
-_TOP = ("schema", "family", "adapter", "asked", "ran", "failure")
-_NEEDED = ("id", "check", "case")
-_KEYS = ("id", "check", "rule", "also", "excepted", "reason", "issue", "expires", "case")
+# What the values of a table may be. They are read one by one, so that a mistake is told with its key.
+_TABLES = {"asked": dict[str, str | bool | list[str | bool]], "ran": dict[str, Count]}
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A known failure as the file has it; `case` is JSON, because TOML has no null."""
+
+    id: str
+    check: str
+    case: str
+    rule: str = ""
+    also: tuple[str, ...] = ()
+    excepted: tuple[str, ...] = ()
+    reason: str = ""
+    issue: str = ""
+    expires: date | None = None
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A baseline's tables; an entry is read by itself, so that a mistake is told with its id."""
+
+    schema: int
+    family: str
+    adapter: str
+    asked: dict[str, Any] = {}
+    ran: dict[str, Any] = {}
+    failure: Any = ()
 
 
 def read(path: Path, *, finished: bool = True) -> Baseline:
-    """The baseline in the file.
+    """Read a baseline.
 
     Args:
         path: the file.
@@ -41,37 +67,36 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
         raise UsageError(f"cannot read the baseline {str(path)!r}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"the baseline {str(path)!r} is not TOML: {error}") from error
-    _know(path, "it", data, _TOP)
     if data.get("schema") != SCHEMA:
         raise UsageError(
             f"{str(path)!r}: schema {data.get('schema')!r}; this version of verifier reads schema {SCHEMA}"
         )
-    family, adapter = (_text(path, "it", data, name) for name in ("family", "adapter"))
-    asked, ran = (_table(path, data, name) for name in ("asked", "ran"))
-    _know(path, "[asked]", asked, NARROWING)
-    for name, value in asked.items():
-        if not all(isinstance(one, str | bool) for one in (value if isinstance(value, list) else [value])):
-            raise UsageError(f"{str(path)!r}: [asked] {name} is neither text, nor true or false, nor a list of texts")
-    for check, count in ran.items():
-        if not is_count(count):
-            raise UsageError(f"{str(path)!r}: [ran] {check!r} is no whole number")
-    entries = data.get("failure", [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UsageError(f"{str(path)!r}: `failure` is no array of tables; each entry begins with [[failure]]")
-    failures = tuple(_failure(path, number, entry, finished) for number, entry in enumerate(entries, start=1))
-    seen: set[str] = set()
-    for one in failures:
-        if one.fingerprint in seen:
-            raise UsageError(f"{str(path)!r} has two entries with the id {one.fingerprint!r}")
-        seen.add(one.fingerprint)
+    try:
+        found = convert(data, _File, of="the baseline", keys=_File.__struct_fields__, toml=True)
+        for table, kind in _TABLES.items():
+            for key, value in getattr(found, table).items():
+                convert({key: value}, kind, of=f"[{table}] {key}", toml=True)
+        for key in found.asked:
+            if key not in NARROWING:
+                raise UsageError(f"[asked] has an unknown key {key!r}{nearest(key, NARROWING)}")
+        if not isinstance(found.failure, list | tuple) or not all(isinstance(one, dict) for one in found.failure):
+            raise UsageError("`failure` is no array of tables; each entry begins with [[failure]]")
+        failures: dict[str, KnownFailure] = {}
+        for number, entry in enumerate(found.failure, start=1):
+            one = _failure(entry, number, finished)
+            if one.fingerprint in failures:
+                raise UsageError(f"it has two entries with the id {one.fingerprint!r}")
+            failures[one.fingerprint] = one
+    except UsageError as error:
+        raise UsageError(f"{str(path)!r}: {error}") from error
     return Baseline(
         path=str(path),
         digest=short_id(content.decode()),
-        family=family,
-        adapter=adapter,
-        asked=asked,
-        ran=ran,
-        failures=failures,
+        family=found.family,
+        adapter=found.adapter,
+        asked=found.asked,
+        ran=found.ran,
+        failures=tuple(failures.values()),
     )
 
 
@@ -93,70 +118,22 @@ def require_of(one: Baseline, family: str, adapter: str, what: str) -> None:
         )
 
 
-def _failure(path: Path, number: int, entry: Mapping[str, Any], finished: bool) -> KnownFailure:
-    where = f"failure {entry['id']}" if isinstance(entry.get("id"), str) else f"failure number {number}"
-    _know(path, where, entry, _KEYS)
-    for name in _NEEDED:
-        _text(path, where, entry, name)
-    texts: dict[str, Any] = {
-        name: _text(path, where, {name: entry.get(name, "")}, name) for name in ("rule", "reason", "issue")
-    }
-    lists: dict[str, Any] = {name: _texts(path, where, entry, name) for name in ("also", "excepted")}
-    expires = entry.get("expires")
-    if expires is not None and (not isinstance(expires, date) or isinstance(expires, datetime)):
-        raise UsageError(f"{str(path)!r}: {where}: `expires` is no day; write expires = 2027-01-31, without quotes")
-    if texts["rule"] and texts["rule"] != EVERY_CASE:
-        try:
-            require_readable(texts["rule"])
-        except UsageError as error:
-            raise UsageError(f"{str(path)!r}: {where}: {error}") from error
-    if finished and not texts["reason"].strip():
-        raise UsageError(f"{str(path)!r}: {where} has no reason: write why it is accepted into `reason`")
-    if finished and not texts["issue"].strip() and expires is None:
+def _failure(entry: Mapping[str, Any], number: int, finished: bool) -> KnownFailure:
+    name = f"failure {entry['id']}" if isinstance(entry.get("id"), str) else f"failure number {number}"
+    one = convert(entry, _Entry, of=name, keys=_Entry.__struct_fields__, toml=True)
+    if finished and not one.reason.strip():
+        raise UsageError(f"{name} has no reason: write why it is accepted into `reason`")
+    if finished and not one.issue.strip() and one.expires is None:
         raise UsageError(
-            f"{str(path)!r}: {where} has neither an issue nor a day on which it expires: write one into `issue` or "
-            f"`expires`, so that it is not forgotten"
+            f"{name} has neither an issue nor a day on which it expires: write one into `issue` or `expires`, so that "
+            f"it is not forgotten"
         )
-    return KnownFailure(
-        fingerprint=entry["id"], check=entry["check"], spec=_case(path, where, entry["case"]), expires=expires,
-        **texts, **lists,
-    )  # fmt: skip
-
-
-def _case(path: Path, where: str, text: str) -> CaseSpec:
     try:
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise UsageError("it is no object")
-        return CaseSpec.from_json(data)
-    except (ValueError, TypeError, RecursionError, UsageError) as error:
-        raise UsageError(f"{str(path)!r}: {where}: its `case` is none: {error}") from error
-
-
-def _know(path: Path, where: str, data: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in data:
-        if key not in known:
-            raise UsageError(f"{str(path)!r}: {where} has an unknown key {key!r}{nearest(key, tuple(known))}")
-
-
-def _text(path: Path, where: str, data: Mapping[str, Any], name: str) -> str:
-    value = data.get(name)
-    if not isinstance(value, str):
-        raise UsageError(
-            f"{str(path)!r}: {where} " + (f"has no `{name}`" if value is None else f"has a `{name}` that is no text")
-        )
-    return value
-
-
-def _texts(path: Path, where: str, data: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    values = data.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise UsageError(f"{str(path)!r}: {where}: `{name}` is no list of texts")
-    return tuple(values)
-
-
-def _table(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = data.get(name, {})
-    if not isinstance(value, dict):
-        raise UsageError(f"{str(path)!r}: `{name}` is no table")
-    return value
+        spec = CaseSpec.from_json(json.loads(one.case))
+    except (ValueError, RecursionError, UsageError) as error:
+        raise UsageError(f"{name}: its `case` is none: {error}") from error
+    values = {field: getattr(one, field) for field in one.__struct_fields__ if field not in ("id", "case")}
+    try:
+        return KnownFailure(fingerprint=one.id, spec=spec, **values)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error

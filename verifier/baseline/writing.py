@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from verifier.baseline.file import SCHEMA, read
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
-from verifier.plugins import nearest
+from verifier.output.text import nearest
 from verifier.record.files import put
 from verifier.record.known_failure import Baseline, KnownFailure
 

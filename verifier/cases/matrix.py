@@ -13,7 +13,7 @@ from verifier.cases.covering import covering
 from verifier.cases.spec import DEPTHS, WORKING_DTYPES, CaseSpec
 from verifier.errors import UsageError, one_line
 from verifier.family import Config, Family
-from verifier.plugins import nearest
+from verifier.output.text import nearest
 
 # The long input of a corner: beyond 256, from where on bfloat16 (ALiBi's positions) does not count exactly. It costs
 # the square of its length, so the product makes do with one that is longer than any dimension.

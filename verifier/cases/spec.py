@@ -11,7 +11,8 @@ from typing import Any
 
 from verifier.errors import UsageError
 from verifier.judging.outcome import short_id
-from verifier.plugins import nearest
+from verifier.output.text import nearest
+from verifier.output.validation import convert
 
 SEMANTIC_DTYPE, SINGLE = "float64", "float32"  # what semantics are judged in, and what only `reduced` agrees to
 WORKING_DTYPES = ("float32", "bfloat16", "float16")
@@ -83,6 +84,7 @@ class CaseSpec:
     _id: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_id", None)  # whoever reads a file sets every field that it names
         if self.batch < 1 or self.length < SHORTEST or self.long < 1:
             raise UsageError(
                 f"a case needs batch ≥ 1, length ≥ {SHORTEST} (padding on both sides and in the middle) and long ≥ 1, "
@@ -95,7 +97,14 @@ class CaseSpec:
         if not 0 <= self.seed < SEEDS:
             raise UsageError(f"a case's seed is a whole number from 0 to {SEEDS - 1}, not {reprlib.repr(self.seed)}")
         if self.depth not in DEPTHS:
-            raise UsageError(f"a case's depth is one of {', '.join(DEPTHS)}, not {self.depth!r}")
+            raise UsageError(f"a case's `depth` must be one of {', '.join(DEPTHS)}, not {reprlib.repr(self.depth)}")
+        for name in self.dtypes:
+            if name not in WORKING_DTYPES:
+                known = ", ".join(WORKING_DTYPES)
+                hint = nearest(name, WORKING_DTYPES)
+                raise UsageError(f"a case's `dtypes` must be of {known}, not {reprlib.repr(name)}{hint}")
+        if not 0 < self.scale <= sys.float_info.max:
+            raise UsageError(f"a case's `scale` must be a number above 0, not {self.scale!r}")
 
     @property
     def spread(self) -> bool:
@@ -129,85 +138,18 @@ class CaseSpec:
         return replace(self, valid=reason is None, reason=reason)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
-            "family": self.family,
-            "config": dict(self.config),
-            "valid": self.valid,
-            "reason": self.reason,
-            "label": self.label,
-            "seed": self.seed,
-            "batch": self.batch,
-            "length": self.length,
-            "long": self.long,
-            "dtypes": list(self.dtypes),
-            "device": self.device,
-            "checkpoint": self.checkpoint,
-            "attention": self.attention,
-            "padding": self.padding,
-            "scale": self.scale,
-            "depth": self.depth,
-        }
+        """The case as plain data, which `from_json` reads."""
+        data = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        return data | {"config": dict(self.config), "dtypes": list(self.dtypes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CaseSpec:
-        """What `to_json` gave; other keys are left aside.
+        """Read what `to_json` gave; keys that no case has are ignored.
 
         Raises:
             UsageError: the family or the config is missing, or a field is of another type or holds what no case has.
         """
-        if not isinstance(data.get("family"), str) or not isinstance(data.get("config"), Mapping):
-            raise UsageError("a case needs a `family` (text) and a `config` (an object)")
-        known = {one.name: data[one.name] for one in fields(cls) if one.init and one.name in data}
-        for name, (kinds, words) in _TYPES.items():
-            if name in known and type(known[name]) not in kinds:  # not isinstance: a bool is no number
-                raise _not_one(name, words, known[name])
-        if "dtypes" in known:
-            known["dtypes"] = _dtypes(known["dtypes"])
-        if "scale" in known:
-            known["scale"] = _scale(known["scale"])
-        return cls(**known)
-
-
-# What each field is in a file, and in words; the family and the config are asked for first.
-_TEXT, _WHOLE = ((str,), "a text"), ((int,), "a whole number")
-_TEXT_OR_NONE = ((str, type(None)), "a text or null")
-_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "valid": ((bool,), "true or false"),
-    "reason": _TEXT_OR_NONE,
-    "label": _TEXT_OR_NONE,
-    "seed": _WHOLE,
-    "batch": _WHOLE,
-    "length": _WHOLE,
-    "long": _WHOLE,
-    "dtypes": ((list, tuple), "a list of dtypes"),
-    "device": _TEXT,
-    "checkpoint": _TEXT_OR_NONE,
-    "attention": _TEXT_OR_NONE,
-    "padding": _WHOLE,
-    "scale": ((float, int), "a number above 0"),
-    "depth": _TEXT,
-}
-
-
-def _not_one(name: str, words: str, value: Any) -> UsageError:
-    return UsageError(f"a case's `{name}` is {words}, not {reprlib.repr(value)}")
-
-
-def _dtypes(names: Any) -> tuple[str, ...]:
-    for name in names:
-        if name not in WORKING_DTYPES:
-            near = nearest(name, WORKING_DTYPES) if isinstance(name, str) else ""
-            known = f"of {', '.join(WORKING_DTYPES)}"
-            raise UsageError(f"a case's `dtypes` are {known}, not {reprlib.repr(name)}{near}")
-    return tuple(names)
-
-
-def _scale(value: float) -> float:
-    """As a float, so that a whole number written by hand gives the case the id that it has."""
-    if not 0 < value <= sys.float_info.max:
-        raise _not_one("scale", _TYPES["scale"][1], value)
-    return float(value)
+        return convert(data, cls, of="a case")
 
 
 def applies_to(applies: str, spec: CaseSpec) -> bool:

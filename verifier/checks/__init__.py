@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from verifier import plugins
 from verifier.adapter import Capability
 from verifier.errors import ImportFailed, UsageError
+from verifier.output import text
 
 if TYPE_CHECKING:
     from verifier.judging.outcome import Finding
@@ -147,7 +148,7 @@ def chosen(known: tuple[Named, ...], patterns: Sequence[str]) -> tuple[Named, ..
     for pattern in patterns:
         matching = {one.id for one in known if is_selected(one.id, [pattern])}
         if not matching:
-            nearest = plugins.nearest(pattern, (*AREAS, *(one.id for one in known)))
+            nearest = text.nearest(pattern, (*AREAS, *(one.id for one in known)))
             raise UsageError(f"no check matches {pattern!r}{nearest}; `verifier list checks` names them")
         matched |= matching
     return tuple(one for one in known if one.id in matched)

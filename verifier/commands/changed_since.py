@@ -16,6 +16,7 @@ from verifier.checks import GROUP as CHECKS
 from verifier.engine import sources
 from verifier.errors import UsageError
 from verifier.family import GROUP as FAMILIES
+from verifier.output.text import nearest
 from verifier.requests import configuration
 
 OPTION = "--changed-since"
@@ -81,7 +82,7 @@ def since(revision: str, folder: Path) -> Changes:
     if _succeeds(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}") is None:
         named = _git(root, "for-each-ref", "--format=%(refname:short)").split()
         shallow = _git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
-        hint = "; the clone is shallow: fetch that revision first" if shallow else plugins.nearest(revision, named)
+        hint = "; the clone is shallow: fetch that revision first" if shallow else nearest(revision, named)
         raise UsageError(f"{OPTION} {revision!r}: the git repository {str(root)!r} has no such revision{hint}")
     listed = [
         # A renamed file is one that is gone and one that is new.

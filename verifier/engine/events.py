@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from verifier.cases.spec import CaseSpec
 from verifier.judging.evidence import Evidence, Ladder
@@ -32,8 +32,8 @@ class CheckInfo:
         return self.id.partition(".")[0]
 
     def to_json(self) -> dict[str, str]:
-        """As a record's first line has it."""
-        return {"id": self.id, "doc": self.doc, "applies": self.applies}
+        """The check as a record's first line has it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 from verifier.cases.spec import SHORTEST, WORKING_DTYPES, CaseSpec
 from verifier.errors import UsageError
 from verifier.family import Family, Fuzzes
-from verifier.plugins import nearest
+from verifier.output.text import nearest
 
 Choice = tuple[int, ...]
 

@@ -6,8 +6,7 @@ Nothing here judges: a verdict, an error and its bound are what a check's own co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from verifier.judging.outcome import Verdict
 
@@ -36,6 +35,10 @@ class Heat:
     axes: tuple[str, str]
     lengths: tuple[int, int]
     values: tuple[tuple[float | None, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len({len(row) for row in self.values}) != 1 or not self.values[0]:
+            raise ValueError("its rows are not of one length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,73 +117,3 @@ class Ladder:
     def starts_backward(self) -> Rung | None:
         """The first gradient that differs on the way back from the logits."""
         return next((rung for rung in reversed(self.backward) if rung.verdict is Verdict.FAIL), None)
-
-
-def to_json(found: Evidence | Ladder) -> dict[str, Any]:
-    """As plain data."""
-    return asdict(found)
-
-
-def evidence_of(data: Mapping[str, Any]) -> Evidence:
-    """What `to_json` gave of an `Evidence`.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is something else.
-    """
-    return Evidence(
-        case=str(data["case"]),
-        check=str(data["check"]),
-        fingerprint=None if data["fingerprint"] is None else str(data["fingerprint"]),
-        places=_rungs(data["places"]),
-        more=int(data["more"]),
-        difference=None if data["difference"] is None else _difference(data["difference"]),
-    )
-
-
-def ladder_of(data: Mapping[str, Any]) -> Ladder:
-    """What `to_json` gave of a `Ladder`.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is something else.
-    """
-    return Ladder(
-        case=str(data["case"]),
-        forward=_rungs(data["forward"]),
-        backward=_rungs(data["backward"]),
-        missing={str(side): str(why) for side, why in dict(data["missing"]).items()},
-    )
-
-
-def _rungs(found: Any) -> tuple[Rung, ...]:
-    return tuple(
-        Rung(
-            where=str(one["where"]),
-            verdict=Verdict(one["verdict"]),
-            measured=float(one["measured"]),
-            bound=float(one["bound"]),
-        )
-        for one in found
-    )
-
-
-def _difference(data: Mapping[str, Any]) -> Difference:
-    return Difference(
-        where=str(data["where"]),
-        axes=tuple(map(str, data["axes"])),
-        shape=tuple(map(int, data["shape"])),
-        bound=float(data["bound"]),
-        heat=None if data["heat"] is None else _heat(data["heat"]),
-        worst=tuple(
-            Element(index=tuple(map(int, one["index"])), given=float(one["given"]), right=float(one["right"]))
-            for one in data["worst"]
-        ),
-    )
-
-
-def _heat(data: Mapping[str, Any]) -> Heat:
-    rows, columns = data["axes"]
-    height, width = data["lengths"]
-    values = [tuple(None if cell is None else float(cell) for cell in row) for row in data["values"]]
-    if len({len(row) for row in values}) != 1 or not values[0]:
-        raise ValueError("its rows are not of one length")
-    return Heat(axes=(str(rows), str(columns)), lengths=(int(height), int(width)), values=tuple(values))

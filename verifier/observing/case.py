@@ -35,7 +35,7 @@ from verifier.judging.outcome import NotApplicable, Verdict
 from verifier.observing import activations as traces
 from verifier.observing import reuse, working_gradients
 from verifier.observing.capabilities import require
-from verifier.plugins import nearest
+from verifier.output.text import nearest
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 from verifier.reference.random_weights import rescale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -116,3 +117,9 @@ def limits(found: Mapping[str, Any]) -> str:
 def versions(found: Mapping[str, str], names: Sequence[str] = ()) -> str:
     """`transformers 5.23.0 · torch 2.13.0`."""
     return " · ".join(f"{name} {found[name]}" for name in (names or found) if name in found)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """` (did you mean …?)` with the known word that is close, or an empty string."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

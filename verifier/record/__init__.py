@@ -21,7 +21,6 @@ JSON has no spelling for numbers that are not finite; they stand as the strings 
 line for the same case and check replaces the earlier one. Lines of other kinds are left aside.
 """
 
-from verifier.record.comparing import same
 from verifier.record.folder import held
 from verifier.record.joining import OF_ANOTHER_RUN, joined
 from verifier.record.lines import FILE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
@@ -45,5 +44,4 @@ __all__ = [
     "joined",
     "merged",
     "read",
-    "same",
 ]

@@ -54,34 +54,6 @@ class Found:
         return self.again[0] == self.again[1]
 
 
-def found_of(data: Mapping[str, Any]) -> Found:
-    """What a record's line of it says.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is something else.
-    """
-    again, times = data["again"]
-    return Found(
-        fingerprint=str(data["fingerprint"]),
-        check=str(data["check"]),
-        case=str(data["case"]),
-        differs=dict(data["differs"]),
-        first=int(data["first"]),
-        calls=int(data["calls"]),
-        again=(int(again), int(times)),
-        neighbours=tuple(
-            Passing(
-                field=str(one["field"]),
-                value=one["value"],
-                case=str(one["case"]),
-                verdict=None if one["verdict"] is None else Verdict(one["verdict"]),
-            )
-            for one in data["neighbours"]
-        ),
-        cut=bool(data.get("cut", False)),
-    )
-
-
 # --- while it goes on ------------------------------------------------------------------------------------------------
 
 

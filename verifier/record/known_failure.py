@@ -1,15 +1,18 @@
-"""What a baseline holds, and what a run finds of it, as frozen plain values."""
+"""Known failures, and what a run finds of them, as frozen plain values."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+import msgspec
+
 from verifier.cases.predicates import require_readable
 from verifier.cases.spec import CaseSpec
+from verifier.output.validation import Count, convert
 
 EVERY_CASE = "every case"  # in the place of a rule, where the check passes on none
 
@@ -20,11 +23,6 @@ NARROWING = ("only", "where", "preset", "checkpoint", "cases", "everywhere", "dt
 def narrowing(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Of what was asked for that which decides how much is looked at."""
     return {name: asked[name] for name in NARROWING if asked.get(name)}
-
-
-def is_count(value: Any) -> bool:
-    """Whether it says on how many cases a check looked."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 class State(enum.StrEnum):
@@ -73,6 +71,10 @@ class KnownFailure:
     issue: str = ""
     expires: date | None = None
 
+    def __post_init__(self) -> None:
+        if self.rule not in ("", EVERY_CASE):
+            require_readable(self.rule)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
@@ -93,7 +95,7 @@ class Baseline:
     family: str
     adapter: str
     asked: Mapping[str, Any] = field(default_factory=dict)
-    ran: Mapping[str, int] = field(default_factory=dict)
+    ran: Mapping[str, Count] = field(default_factory=dict)
     failures: tuple[KnownFailure, ...] = ()
 
 
@@ -125,7 +127,7 @@ class BaselineState:
 
     path: str
     asked: Mapping[str, Any]
-    ran: Mapping[str, int]
+    ran: Mapping[str, Count]
     settled: tuple[Settled, ...] = ()
 
     @property
@@ -134,39 +136,26 @@ class BaselineState:
         return {one.failure.fingerprint: one.failure for one in self.settled if one.state is State.KNOWN}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Became:
+    """What a record's line of a known failure has beside the entry itself."""
+
+    state: State
+    said: str | None = None
+
+
 def to_json(one: Settled) -> dict[str, Any]:
-    """As plain data, which `settled_of` reads back."""
-    failure = asdict(one.failure)
-    expires = one.failure.expires
-    failure |= {"spec": one.failure.spec.to_json(), "expires": None if expires is None else expires.isoformat()}
-    failure |= {name: list(failure[name]) for name in ("also", "excepted")}
+    """Make plain data of an entry and what became of it, which `settled_of` reads."""
+    failure = msgspec.to_builtins(one.failure) | {"spec": one.failure.spec.to_json()}
     return {**failure, "state": str(one.state), "said": one.message}
 
 
 def settled_of(data: Mapping[str, Any]) -> Settled:
-    """What `to_json` made plain.
+    """Read what `to_json` made.
 
     Raises:
-        UsageError: its case is none, or its rule.
-        ValueError: a state or a day is none.
-        TypeError: something is missing, or of another type.
+        UsageError: something is missing, of another type, or no case, rule, state or day.
     """
-    values: dict[str, Any] = {one.name: data.get(one.name) for one in fields(KnownFailure)}
-    for name in ("fingerprint", "check", "rule", "reason", "issue"):
-        if not isinstance(values[name], str):
-            raise TypeError(f"`{name}` is no text")
-    if values["rule"] not in ("", EVERY_CASE):
-        require_readable(values["rule"])
-    for name in ("also", "excepted"):
-        listed = values[name]
-        if not isinstance(listed, list) or not all(isinstance(element, str) for element in listed):
-            raise TypeError(f"`{name}` is no list of texts")
-        values[name] = tuple(listed)
-    if not isinstance(values["spec"], Mapping):
-        raise TypeError("`spec` is no object")
-    values["spec"] = CaseSpec.from_json(values["spec"])
-    values["expires"] = None if values["expires"] is None else date.fromisoformat(values["expires"])
-    said = data.get("said")
-    if not isinstance(said, str | None):
-        raise TypeError("`said` is no text")
-    return Settled(failure=KnownFailure(**values), state=State(str(data.get("state"))), message=said)
+    became = convert(data, _Became, of="a known failure")
+    failure = convert(data, KnownFailure, of="a known failure")
+    return Settled(failure=failure, state=became.state, message=became.said)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from verifier.cases.spec import CaseSpec
+from verifier.errors import ExitStatus
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
+from verifier.output.validation import Count, convert
 from verifier.record.fuzz_finding import Found
 from verifier.record.known_failure import BaselineState
 
@@ -19,6 +23,9 @@ DONE = b'{"kind": "done"'  # how a line of that kind begins, as it is written he
 
 # JSON has no spelling for these; they stand as strings.
 NOT_FINITE = ("inf", "-inf", "nan")
+
+# Seconds or bytes: a whole number is at most what a file's size can be.
+_Limit = Annotated[int, Meta(ge=0, le=2**63 - 1)] | float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +56,18 @@ class RunLine:
     versions: Mapping[str, str]
     seed: int
     started: str
-    flags: Mapping[str, Sequence[Any]]
+    flags: Mapping[str, Annotated[Sequence[Any], Meta(min_length=1)]]
     dims: Mapping[str, Any]
     checks: Sequence[Mapping[str, str]]
-    planned: Mapping[str, int]
+    planned: Mapping[str, Count]
     asked: Mapping[str, Any]
     workers: int
     limits: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not all("id" in check for check in self.checks):
+            raise ValueError("a check has no `id`")
+        convert(self.limits, dict[str, _Limit], of="what a case may take")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +75,9 @@ class EndLine:
     """The last line: how it ended."""
 
     counts: Mapping[str, int]
-    exit: int
+    exit: ExitStatus
     stop: str
-    seconds: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError, VerifierError
-from verifier.judging.evidence import Evidence, Ladder, to_json
+from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record.fuzz_finding import Found
 from verifier.record.known_failure import BaselineState
@@ -120,7 +120,7 @@ class Writer:
 
     def evidence(self, found: Evidence | Ladder) -> None:
         """What a closer look at a case found."""
-        self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **to_json(found)})
+        self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **asdict(found)})
 
     def held(self, held: BaselineState) -> None:
         """What the run is held against, and what became of each known failure; what was said before of that is
@@ -135,7 +135,7 @@ class Writer:
 
     def end(self, *, status: ExitStatus, stop: str, seconds: float) -> None:
         counts = {str(verdict): number for verdict, number in sorted(self.counts.items())}
-        line = EndLine(counts=counts, exit=int(status), stop=stop, seconds=seconds)
+        line = EndLine(counts=counts, exit=status, stop=stop, seconds=seconds)
         self._append({"kind": "end", **asdict(line)})
         self.ended = True
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verifier import family, plugins, record
+from verifier import family, record
 from verifier.cases import matrix
 from verifier.cases.spec import DEPTHS, SEEDS, WORKING_DTYPES, CaseSpec
 from verifier.engine.plan import distinct
 from verifier.errors import Inconclusive, UsageError
+from verifier.output.text import nearest
 from verifier.requests.request import RunOptions
 
 
@@ -35,9 +36,7 @@ def from_matrix(
     """
     for dtype in dtypes:
         if dtype not in WORKING_DTYPES:
-            raise UsageError(
-                f"dtype {dtype!r} is none of {', '.join(WORKING_DTYPES)}{plugins.nearest(dtype, WORKING_DTYPES)}"
-            )
+            raise UsageError(f"dtype {dtype!r} is none of {', '.join(WORKING_DTYPES)}{nearest(dtype, WORKING_DTYPES)}")
     if not 0 <= seed < SEEDS:
         raise UsageError(f"seed {seed} is no whole number from 0 to {SEEDS - 1}")
     chosen = distinct(

@@ -14,7 +14,7 @@ from verifier.adapter import DEFAULT
 from verifier.cases.spec import SEEDS
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
-from verifier.plugins import nearest
+from verifier.output.text import nearest
 from verifier.requests import measures
 
 SHARED, OWN = "pyproject.toml", "verifier.toml"

@@ -11,7 +11,7 @@ from verifier import adapter as adapters
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec
 from verifier.engine import catalogue
 from verifier.errors import UsageError
-from verifier.plugins import nearest
+from verifier.output.text import nearest
 from verifier.record.known_failure import Baseline
 from verifier.requests import cases, configuration
 from verifier.requests.request import RunOptions, require_sense

@@ -11,7 +11,7 @@ import pytest
 
 from verifier.baseline.file import read as known_in
 from verifier.errors import UsageError
-from verifier.plugins import nearest
+from verifier.output.text import nearest
 from verifier.requests import configuration
 from verifier.testing.parametrizing import MARK, CaseUnderTest, ChecksUnderTest, params
 from verifier.testing.plans import planned

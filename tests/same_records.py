@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from verifier.judging.outcome import Verdict
-from verifier.record.reading import parse
 
 # What two runs with one seed may differ in.
 _CIRCUMSTANCES = frozenset({"seconds", "started", "workers", "out", "limits"})
@@ -25,8 +24,8 @@ def same(first: Path, second: Path) -> bool:
 def _essence(path: Path) -> dict[tuple[object, ...], str]:
     """What counts of each line; a later one for the same case and check replaces the earlier one, as for a reader."""
     lines: dict[tuple[object, ...], str] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        data = {key: value for key, value in parse(path, number, line).items() if key not in _CIRCUMSTANCES}
+    for line in path.read_bytes().splitlines():
+        data = {key: value for key, value in json.loads(line).items() if key not in _CIRCUMSTANCES}
         if data.get("kind") in _OF_THE_MACHINE:
             continue
         if data.get("verdict") in (Verdict.CRASH, Verdict.TIMEOUT):

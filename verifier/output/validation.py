@@ -1,0 +1,99 @@
+"""Read plain data into typed classes, and say in one line what is wrong with data that does not fit."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from verifier.errors import UsageError
+from verifier.output import text
+from verifier.output.text import nearest
+
+T = TypeVar("T")
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+_WORDS: Mapping[str, str] = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "array": "a list",
+    "object": "an object",
+    "date": "a day",
+}
+_IN_TOML = {**_WORDS, "object": "a table", "date": "a day (2027-01-31, without quotes)", "null": ""}
+_TYPES = re.compile(r"`([a-z |]+)`")
+_EXPECTED = re.compile(r"Expected (.*?)(?:, got (.*))?")
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
+_STEP = re.compile(r"\[(\d+|\.\.\.)\]|([^.\[]+)")
+_SAID: Mapping[str, str] = {
+    "Invalid enum value": "cannot be",
+    "Number out of range": "is a number out of range",
+    "Invalid RFC3339 encoded date": "is no day, as in 2027-01-31",
+}
+
+
+def convert(
+    data: object, kind: type[T], *, of: str, strict: bool = True, toml: bool = False, keys: Sequence[str] = ()
+) -> T:
+    """Make an instance of a typed class of plain data, as JSON or TOML gives it.
+
+    Args:
+        data: what a file or another process gave.
+        kind: a dataclass, a `msgspec.Struct`, or any other type that `msgspec` knows. A `UsageError` or `ValueError`
+            that its `__post_init__` raises is an error of the data.
+        of: what the data is, for the message: `a case`.
+        strict: whether a number must be a number; otherwise a text that spells one will do, `"inf"` among them.
+        toml: whether the data is of a TOML file, which has days of its own, and no null.
+        keys: those that the data may have, of which the nearest to an unknown one is suggested.
+
+    Raises:
+        UsageError: the data does not fit; one line says where, and what would be right.
+    """
+    try:
+        return msgspec.convert(data, kind, strict=strict, builtin_types=(date, datetime) if toml else None)
+    except msgspec.ValidationError as error:
+        raise UsageError(text.line(_explained(str(error), data, of, _IN_TOML if toml else _WORDS, keys))) from error
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{of} holds half a character, {error.object[error.start]!r}") from error
+
+
+def _explained(message: str, data: object, of: str, words: Mapping[str, str], keys: Sequence[str]) -> str:
+    """What `msgspec` says of data, in the words of whoever wrote it."""
+    what, _, place = message.partition(" - at `$")
+    place = place.rstrip("`").lstrip(".")
+    if field := _FIELD.fullmatch(what):
+        said = f"an unknown key {field[2]!r}{nearest(field[2], keys)}" if "unknown" in field[1] else f"no `{field[2]}`"
+        return f"{of}{f', at `{place}`,' if place else ''} has {said}"
+    within = place.removeprefix("[...]").replace("[...]", ".*")
+    where = f"{of}'s `{within}`" if within else of
+    if expected := _EXPECTED.fullmatch(what):
+        wanted = _TYPES.sub(
+            lambda types: " or ".join(filter(None, map(words.get, types[1].split(" | "), types[1].split(" | ")))),
+            expected[1],
+        )
+        wanted = wanted.replace(" >= ", " of at least ").replace(" <= ", " of at most ")
+        return f"{where} must be {wanted}, not {_found(data, place)}"
+    for start, said in _SAID.items():
+        if what.startswith(start):
+            return f"{where} {said}{what.removeprefix(start)}"
+    return f"{where}: {what}"
+
+
+def _found(data: object, place: str) -> str:
+    """What stands at that place of the data; `msgspec` does not say which value of a mapping it means."""
+    for number, name in _STEP.findall(place):
+        if isinstance(data, Mapping) and name in data:
+            data = data[name]
+        elif isinstance(data, Mapping) and len(data) == 1:
+            (data,) = data.values()
+        elif isinstance(data, Sequence) and number.isdigit():
+            data = data[int(number)]
+        else:
+            return "what stands there"
+    return reprlib.repr(data)
