@@ -10,7 +10,7 @@ import pytest
 from made_records import CHECKS, DIMS, FLAGS, HOSTILE, Fails, hostile_fails, outcome, specs
 
 from verifier import record
-from verifier.analysis.summary import exit_status
+from verifier.analysis.verdict import exit_status
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 

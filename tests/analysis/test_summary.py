@@ -9,7 +9,8 @@ import pytest
 from made_records import CHECKS, outcome, specs
 
 from verifier.analysis.bugs import smallest
-from verifier.analysis.summary import exit_status, summarise
+from verifier.analysis.summary import summarise
+from verifier.analysis.verdict import exit_status
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
 from verifier.report import terminal

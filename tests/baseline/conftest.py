@@ -11,7 +11,7 @@ import pytest
 from known_toys import CHECKS, RUN, Fails, bias_fails, specs
 
 from verifier import record
-from verifier.analysis.summary import exit_status
+from verifier.analysis.verdict import exit_status
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Outcome, Verdict

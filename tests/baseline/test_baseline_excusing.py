@@ -6,7 +6,8 @@ import pytest
 from known_toys import FLAGS, ID, OTHER, RUN, WRONG, bias_fails, failure, held, settled, spec, specs
 
 from verifier import record
-from verifier.analysis.summary import concluded, summarise
+from verifier.analysis.summary import summarise
+from verifier.analysis.verdict import concluded
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Outcome, Verdict

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from known_toys import ID, OTHER, WRONG, bias_fails, held, settled, spec, specs
 
-from verifier.analysis.summary import concluded
+from verifier.analysis.verdict import concluded
 from verifier.baseline.making import made_of
 from verifier.errors import ExitStatus, UsageError
 from verifier.judging.outcome import Outcome, Verdict

@@ -15,7 +15,8 @@ from read_markdown import read
 from verifier.analysis.summary import summarise
 from verifier.judging.outcome import Verdict
 from verifier.output import text
-from verifier.report.bugreport import bug_report, code, escaped, fenced
+from verifier.report.markdown import bug_report
+from verifier.report.templating import code, escaped, fenced
 
 OWN_MARKUP = {
     "<details><summary>The whole config</summary>",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from made_records import outcome, specs
 
-from verifier.analysis.summary import exit_status, gating, summarise
+from verifier.analysis.summary import summarise
+from verifier.analysis.verdict import exit_status, gating
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
 from verifier.report.terminal import reasons

@@ -30,7 +30,8 @@ from verifier.cases.spec import CaseSpec
 from verifier.judging.evidence import Heat
 from verifier.judging.outcome import Verdict
 from verifier.report import drawing, html, markdown
-from verifier.report.bugreport import bug_report, escaped
+from verifier.report.markdown import bug_report
+from verifier.report.templating import escaped
 
 
 def _fails_on(*checks, when=lambda config: True, **more):

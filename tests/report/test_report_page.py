@@ -37,8 +37,8 @@ from verifier.judging import wording
 from verifier.judging.outcome import RECORDED, Verdict
 from verifier.judging.wording import VERDICT_SHAPES
 from verifier.report import drawing, html, markdown
-from verifier.report.bugreport import bug_report
 from verifier.report.embedded_data import embed_data, extract_data
+from verifier.report.markdown import bug_report
 
 Q = "blocks.0.attn.hook_q"
 OWN = len(html._source("page.js")) + len(html._source("page.css"))  # what every page has, whatever is in it

@@ -45,6 +45,18 @@ class Accepted:
         return STATE_WORDS[self.settled.state]
 
     @property
+    def in_words(self) -> str:
+        """`K1  qc8eamvf, known, 3 cases`, with its reason and where it is followed up."""
+        cases = plural(self.cases, "case")
+        parts = (f"{self.number}  {self.failure.fingerprint}", self.words, cases, self.failure.reason, self.follow_up)
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def state_words(self) -> str:
+        """`CHANGED: it fails in another way`."""
+        return self.words + (f": {self.settled.message}" if self.settled.message else "")
+
+    @property
     def follow_up(self) -> str:
         """Where it is followed up, or until when it is accepted."""
         until = "" if self.failure.expires is None else f"until {self.failure.expires}"
@@ -86,6 +98,11 @@ class Baselined:
     def stale(self) -> tuple[Accepted, ...]:
         """The entries that are not true any more."""
         return tuple(one for one in self.entries if one.settled.state.gates)
+
+    @property
+    def stale_first(self) -> tuple[Accepted, ...]:
+        """All entries, those that are not true any more first."""
+        return (*self.stale, *(one for one in self.entries if one not in self.stale))
 
     @property
     def steady(self) -> tuple[Accepted, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier.analysis.rules import Rule, explain
+from verifier.analysis.explanations import Explainer, count_support, state_rule
+from verifier.analysis.rules import Rule
 from verifier.cases.spec import CaseSpec
 from verifier.judging import wording
 from verifier.judging.evidence import Evidence, Ladder
@@ -16,7 +17,7 @@ from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.output.text import plural
 from verifier.record import Entry, Record, RunLine
-from verifier.record.case_description import described, difference, same_value
+from verifier.record.case_description import difference, same_value
 from verifier.record.fuzz_finding import Found, passing
 
 
@@ -77,12 +78,8 @@ class Bug:
     @property
     def facts(self) -> Mapping[str, str | None]:
         """What is said of it in a list, by name; None where there is nothing to say."""
-        outcome = self.entry.outcome
         return {
-            "where": outcome.where,
-            "measured": wording.against_bound(outcome),
-            "said": wording.said(outcome),
-            "in": outcome.site,
+            **wording.facts(self.entry.outcome),
             "rule": self.explanation,
             "starts": self.starts,
             "smallest": text.config(self.differs) or "the plainest config",
@@ -90,6 +87,11 @@ class Bug:
             "passes": passing(self.shrunk),
             "reproduce": self.reproduce,
         }
+
+    @property
+    def share(self) -> str:
+        """`6 of 12 cases`: how many of the cases that the check looked at have it."""
+        return f"{len(self.cases):,} of {plural(self.ran, 'case')}"
 
     @property
     def shrinking(self) -> str | None:
@@ -130,8 +132,7 @@ class Bug:
     def explanation(self) -> str | None:
         """The rule in words; None where there is none."""
         if self.rule is not None:
-            nearly = "" if self.rule.exact else "nearly "
-            return f"{nearly}{self.rule.text} ({self.support})"
+            return state_rule(self.rule, self.support)
         if self.passes:
             return None
         if len(self.cases) < self.ran:
@@ -141,11 +142,10 @@ class Bug:
     @property
     def support(self) -> str | None:
         """How far the rule holds, in numbers."""
-        rule = self.rule
-        if rule is None or self.passes:
-            return None if rule is None else rule.support
-        true, false = rule.caught + rule.passing - rule.spared, rule.spared + rule.failing - rule.caught
-        return f"none passes; this failure in {rule.caught:,} of {true:,}, another in {rule.spared:,} of {false:,}"
+        if self.rule is None or self.passes:
+            return None if self.rule is None else self.rule.support
+        true, false = count_support(self.rule)
+        return f"none passes; this failure in {true}, another in {false}"
 
 
 def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
@@ -221,7 +221,7 @@ class _Seen:
         self._record = record
         self.by_print: dict[str, dict[str, Entry]] = {}
         self.ran: Counter[str] = Counter()
-        self._descriptions: dict[str, dict[str, Any]] = {}  # of a passing case every failure of its checks asks
+        self._explainer = Explainer(record)
         self.passing: dict[str, list[str]] = {}
         self._failing: dict[str, set[str]] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -238,23 +238,15 @@ class _Seen:
 
     def explained(self, entries: Mapping[str, Entry], check: str, shown: str) -> dict[str, Any]:
         """What these failures of the check have in common; where no case passes, that other failures of it have not."""
-        flags = self._record.run.flags
         failing, passing = sorted(entries), sorted(self.passing.get(check, ()))
         others = passing or sorted(self._failing.get(check, set()) - set(failing))
-        rule = explain(*([self._described(case) for case in some] for some in (failing, others)), flags=flags)
-        if rule is not None and any(failing[place] == shown for place in rule.missed):
-            rule = None  # what is not even true of the case that is shown explains nothing
+        rule = self._explainer.find_rule(failing, others, shown)
         return {
             "rule": rule,
             "passes": len(passing),
             "missed": tuple(failing[place] for place in rule.missed) if rule else (),
             "unjust": tuple(others[place] for place in rule.unjust) if rule else (),
         }
-
-    def _described(self, case: str) -> dict[str, Any]:
-        if case not in self._descriptions:
-            self._descriptions[case] = described(self._record.cases[case])
-        return self._descriptions[case]
 
     def differs(self, spec: CaseSpec, fingerprint: str) -> Mapping[str, Any]:
         """What the case has that the plainest has not; of a shrunk one its inputs too."""

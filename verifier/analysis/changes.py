@@ -1,16 +1,19 @@
-"""What became of a record's failures in a later one: broken, changed, mended or no longer looked at; plain data."""
+"""What became of a record's failures in a later one: broken, changed, mended or no longer looked at, and in words."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.case_changes import Difference, Side
+from verifier.analysis.explanations import count_support, state_rule
 from verifier.analysis.rules import Rule
+from verifier.analysis.run_differences import ComparedRun, Difference
+from verifier.analysis.tallies import Tally
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
+from verifier.judging import wording
 from verifier.output import text
 from verifier.record import Entry
 
@@ -23,17 +26,35 @@ class Kind(enum.StrEnum):
     UNCHANGED = "unchanged"  # it fails as it did
     MENDED = "mended"  # it passes, and failed
     LOST = "lost"  # it is not looked at any more
-    NEWLY_UPSTREAM = "newly upstream"
-    NO_LONGER_UPSTREAM = "no longer upstream"
-    STILL_UPSTREAM = "still upstream"
-    AGREES = "agrees"  # it passes in both
     GAINED = "gained"  # it passes, and was not looked at
+    NEWLY_UPSTREAM = "newly upstream"
+    STILL_UPSTREAM = "still upstream"
+    NO_LONGER_UPSTREAM = "no longer upstream"
+    AGREES = "agrees"  # it passes in both
     UNSEEN = "unseen"  # neither looked
 
 
 # What a rule is made for, and what says nothing of whether two runs looked at the same thing.
 EXPLAINED = (Kind.BROKEN, Kind.CHANGED, Kind.MENDED)
 _ONE_SIDED = (Kind.LOST, Kind.GAINED, Kind.UNSEEN)
+_UNCOUNTED = (Kind.AGREES, Kind.UNSEEN)  # among the things that happened
+
+# The kinds that people are shown, in this order.
+TITLES: Mapping[Kind, str] = {
+    Kind.BROKEN: "Broken",
+    Kind.CHANGED: "Fails in another way",
+    Kind.MENDED: "Mended",
+    Kind.LOST: "Lost, because nothing looks there any more",
+    Kind.NEWLY_UPSTREAM: "Newly upstream: Hugging Face disagrees with itself; the adapter is not to blame",
+    Kind.NO_LONGER_UPSTREAM: "No longer upstream",
+    Kind.UNCHANGED: "Fails as it did",
+}
+STATUS_WORDS: Mapping[ExitStatus, str] = {
+    ExitStatus.CONFORMS: "NOTHING BROKEN",
+    ExitStatus.DIFFERS: "BROKEN",
+    ExitStatus.INCONCLUSIVE: "INCONCLUSIVE",
+}
+_MOST_NAMES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +63,7 @@ class Change:
 
     Attributes:
         kind: that.
+        number: among those of its kind, from 1 on.
         fingerprint: NEW's; OLD's of what NEW has no more.
         entry: the failure on the smallest case, of the record whose fingerprint it is.
         before: what OLD had there; None where it had nothing.
@@ -59,6 +81,7 @@ class Change:
     """
 
     kind: Kind
+    number: str
     fingerprint: str
     entry: Entry
     before: Entry | None
@@ -74,19 +97,54 @@ class Change:
     others: int = 0
 
     @property
+    def facts(self) -> Mapping[str, str | None]:
+        """What is said of it in a list, by name; None where there is nothing to say."""
+        return {
+            **wording.facts(self.entry.outcome),
+            "before": self.was,
+            "rule": self.explanation,
+            "smallest": text.config(self.differs) or "the plainest config",
+            "reproduce": self.reproduce,
+        }
+
+    @property
+    def share(self) -> str:
+        """`6 cases`, with how many more have it in both, and how many were not looked at before."""
+        more = []
+        if self.unseen and self.kind is Kind.BROKEN:
+            every = len(self.unseen) == len(self.cases)
+            more.append("OLD looked at none of them" if every else f"OLD did not look at {len(self.unseen):,} of them")
+        if self.stays:
+            still = "still fails in" if self.kind is Kind.MENDED else "failed before in"
+            more.append(f"{still} {self.stays:,} more")
+        return text.plural(len(self.cases), "case") + (f" ({', '.join(more)})" if more else "")
+
+    @property
+    def was(self) -> str | None:
+        """How the check fared before on the case that is shown; None where that goes without saying."""
+        if self.before is None or self.kind not in (Kind.BROKEN, Kind.CHANGED):
+            return None
+        outcome = self.before.outcome
+        if not outcome.verdict.is_finding and not self.unseen:
+            return None
+        said = outcome.where or wording.said(outcome)
+        others = len(self.were) - 1
+        elsewhere = f" (elsewhere {text.plural(others, 'other failure')})" if others > 0 else ""
+        return wording.VERDICT_WORDS[outcome.verdict] + (f": {said}" if said else "") + elsewhere
+
+    @property
     def support(self) -> str | None:
         """`broken 6 of 6, passes 6 of 6`: of the cases of which the rule is true, and of which it is false."""
-        rule = self.rule
-        if rule is None:
+        if self.rule is None:
             return None
-        true, false = rule.caught + rule.passing - rule.spared, rule.spared + rule.failing - rule.caught
-        return f"{self.kind} {rule.caught:,} of {true:,}, {self.against} {rule.spared:,} of {false:,}"
+        true, false = count_support(self.rule)
+        return f"{self.kind} {true}, {self.against} {false}"
 
     @property
     def explanation(self) -> str | None:
         """The rule in words, or why there is nothing to tell apart; None where nothing tells it apart."""
         if self.rule is not None:
-            return f"{'' if self.rule.exact else 'nearly '}{self.rule.text} ({self.support})"
+            return state_rule(self.rule, self.support)
         if self.kind not in EXPLAINED or self.others:
             return None
         if self.kind is Kind.MENDED:
@@ -131,8 +189,8 @@ class Changes:
         newly_reduced: the cases that agree to float32 rounding only, and agreed better, by check.
     """
 
-    old: Side
-    new: Side
+    old: ComparedRun
+    new: ComparedRun
     differences: tuple[Difference, ...]
     only_old_checks: tuple[str, ...]
     only_new_checks: tuple[str, ...]
@@ -169,3 +227,80 @@ class Changes:
         if not any(count for kind, count in self.counts.items() if kind not in _ONE_SIDED):
             said.append("no check looked at the same case in both")
         return tuple(said)
+
+    @property
+    def reason(self) -> str:
+        """`2 bugs in 14 cases; 3 outcomes of OLD lost`: what the verdict rests on."""
+        said = list(self.doubts)
+        if broken := self.of(Kind.BROKEN):
+            hit = {case for change in broken for case in change.cases}
+            said.insert(0, f"{text.plural(len(broken), 'bug')} in {text.plural(len(hit), 'case')}")
+        return "; ".join(said)
+
+    @property
+    def verdict(self) -> str:
+        """`BROKEN (2 bugs in 14 cases; 3 outcomes of OLD lost)`."""
+        return STATUS_WORDS[self.status] + (f" ({self.reason})" if self.reason else "")
+
+    @property
+    def counted(self) -> str:
+        """What became of how many outcomes, and of how many cases nothing can be said."""
+        cases = [f"{text.plural(self.common, 'case')} in both"]
+        if self.only_old:
+            failing = f" ({text.plural(self.unseen_failures, 'failure')})" if self.unseen_failures else ""
+            cases.append(f"{len(self.only_old):,} in OLD only{failing}")
+        if self.only_new:
+            cases.append(f"{len(self.only_new):,} in NEW only")
+        agree = self.counts[Kind.AGREES]
+        said = [f"{text.plural(agree, 'outcome')} {'passes' if agree == 1 else 'pass'} in both"]
+        said += [
+            f"{self.counts[kind]:,} {'newly looked at and passed' if kind is Kind.GAINED else kind}"
+            for kind in Kind
+            if self.counts[kind] and kind not in _UNCOUNTED
+        ]
+        return f"{', '.join(cases)}: {', '.join(said)}"
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """The two runs, and what they differ in, by name."""
+        return {"OLD": self.old.words, "NEW": self.new.words} | {one.what: one.words for one in self.differences}
+
+    @property
+    def checks_apart(self) -> Mapping[str, tuple[str, ...]]:
+        """The checks that one run alone was asked for, by `OLD` and `NEW`."""
+        apart = {"OLD": self.only_old_checks, "NEW": self.only_new_checks}
+        return {name: checks for name, checks in apart.items() if checks}
+
+    @property
+    def reasons_lost(self) -> tuple[Tally, ...]:
+        """Why NEW does not look any more, the most frequent reason first."""
+        by_reason: dict[str, list[Lost]] = {}
+        for one in self.lost:
+            by_reason.setdefault(one.reason, []).append(one)
+        found = []
+        for reason, some in by_reason.items():
+            failed = sum(one.failed for one in some)
+            said = text.line(reason, 160) + (f"; {failed:,} failed in OLD" if failed else "")
+            count = sum(len(one.cases) for one in some)
+            found.append((-count, reason, Tally(text=said, count=count, checks=tuple(one.check for one in some))))
+        return tuple(tally for *_, tally in sorted(found, key=lambda one: one[:2]))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the two files."""
+        said = [f"{name}: {note}" for name, run in (("OLD", self.old), ("NEW", self.new)) for note in run.notes]
+        if self.old.unfinished:
+            said.append(f"OLD {self.old.unfinished}: what it did not come to counts as not looked at")
+        if self.old.contradicts_itself:
+            said.append("OLD's last line counts other outcomes than it holds: lines are missing, or were changed")
+        if reduced := self.newly_reduced:
+            number = text.plural(sum(map(len, reduced.values())), "outcome")
+            said.append(f"{number} that agreed now agree to float32 rounding only: {name_some(tuple(reduced))}")
+        return tuple(said)
+
+
+def name_some(checks: Sequence[str]) -> str:
+    """The first of the checks' names, and how many more there are."""
+    shown = ", ".join(text.line(check, 60) for check in checks[:_MOST_NAMES])
+    left = len(checks) - _MOST_NAMES
+    return f"{shown} and {left:,} more" if left > 0 else shown

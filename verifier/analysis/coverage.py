@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifier.cases.spec import CaseSpec
+from verifier.output import text
 from verifier.record import Record
 from verifier.record.case_description import same_value
 
@@ -30,6 +31,11 @@ class Pair:
     flags: tuple[str, str]
     values: tuple[Any, Any]
     refused: int
+
+    @property
+    def words(self) -> str:
+        """`alibi=true bias=false`."""
+        return text.config(dict(zip(self.flags, self.values, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

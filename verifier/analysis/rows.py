@@ -9,6 +9,7 @@ from typing import Any
 from verifier.analysis.condense import Box, Combination, condense
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Verdict
+from verifier.output import text
 from verifier.record import Record
 from verifier.record.case_description import same_value
 
@@ -38,6 +39,28 @@ class Row:
     valid: bool
     cases: tuple[str, ...]
     cells: Mapping[str, Cell]
+
+    @property
+    def value_words(self) -> Mapping[str, str]:
+        """For each flag `any`, or the values: `none or 4`."""
+        return {name: _spell(values, "any", " or ") for name, values in self.flags.items()}
+
+    @property
+    def terse_values(self) -> Mapping[str, str]:
+        """For each flag `*` for any, or the values: `none|4`."""
+        return {name: _spell(values, "*", "|") for name, values in self.flags.items()}
+
+    @property
+    def words(self) -> str:
+        """The names of named cases; of combinations the flags that matter: `alibi=true kv_heads=none|4`."""
+        if self.labels:
+            return ", ".join(map(text.line, self.labels))
+        said = [f"{name}={words}" for name, words in self.terse_values.items() if self.flags[name] is not None]
+        return " ".join(said) or "every combination"
+
+
+def _spell(values: tuple[Any, ...] | None, every: str, between: str) -> str:
+    return every if values is None else between.join(text.value(one) for one in values)
 
 
 # Of several verdicts in one cell of the matrix the first is shown. A skip says less than anything that ran.

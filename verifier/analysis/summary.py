@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from verifier.analysis.accepted import Baselined, baselined
 from verifier.analysis.accepted import numbers as known_numbers
 from verifier.analysis.bugs import Bug, find_bugs
+from verifier.analysis.labels import run_title
 from verifier.analysis.rows import Cell, Cells, Row, cell, rows
+from verifier.analysis.tallies import Tally, tally
+from verifier.analysis.verdict import gating, missing, status_of, why_hollow
 from verifier.cases.spec import DEPTHS, applies_to
 from verifier.errors import ExitStatus
+from verifier.judging import wording
 from verifier.judging.outcome import Verdict
+from verifier.output import text
 from verifier.record import Record, RunLine
-from verifier.record.excusing import dropped, judged, looked
+from verifier.record.excusing import judged, looked
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """A sentence and how many outcomes it is true of, by check."""
-
-    text: str
-    count: int
-    checks: tuple[str, ...]
+UPSTREAM_TITLE = "Upstream: Hugging Face disagrees with itself; the adapter is not to blame"
+_GATING_WORDS = {
+    Verdict.REDUCED: "reduced outcome",
+    Verdict.SKIP: "not applicable outcome",
+    Verdict.UPSTREAM: "upstream finding",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,73 +90,56 @@ class Summary:
         return len(_narrow(self.run))
 
     @property
+    def title(self) -> str:
+        """`falcon × mine:Adapter (mine 1.0)`."""
+        return run_title(self.run)
+
+    @property
+    def scope(self) -> str:
+        """`242 valid cases, 14 refused by HF, 116 checks (62 on a covering of the flags): 13,421 of 13,679 looked`: of
+        the outcomes that were to come, how many are of a check that looked."""
+        checks = text.plural(len(self.run.checks), "check")
+        checks += f" ({self.narrow_checks} on a covering of the flags)" if self.narrow_checks else ""
+        return (
+            f"{text.plural(self.valid, 'valid case')}, {self.refused:,} refused by HF, {checks}: "
+            f"{self.looked:,} of {max(self.expected, self.looked):,} looked"
+        )
+
+    @property
+    def counted(self) -> str:
+        """`42 ok, 6 FAIL`: outcomes by verdict."""
+        counts = [f"{number:,} {wording.VERDICT_WORDS[verdict]}" for verdict, number in self.counts.items()]
+        return ", ".join(counts) or "nothing ran"
+
+    @property
+    def reasons(self) -> str:
+        """What the verdict rests on, in a few words."""
+        said = [text.line(self.hollow)] if self.hollow else []
+        if self.baselined is not None:
+            said += self.baselined.reasons
+            excusing = sum(bool(one.cases) for one in self.baselined.entries)
+            said += [text.plural(excusing, "known failure")] if excusing else []
+        if self.findings:
+            said.append(f"{text.plural(len(self.findings), 'bug')} in {text.plural(self.failing_cases, 'case')}")
+        gated = gating(self.run)
+        for verdict, word in _GATING_WORDS.items():
+            number = len(self.upstream) if verdict is Verdict.UPSTREAM else self.counts.get(verdict, 0)
+            gates = f", which {'gates' if number == 1 else 'gate'} here" if verdict in gated else ""
+            said += [text.plural(number, word) + gates] if number and (gates or verdict is Verdict.UPSTREAM) else []
+        if self.not_started:
+            said.append(f"{text.plural(self.not_started, 'case')} never run")
+        return ", ".join(said)
+
+    @property
+    def verdict(self) -> str:
+        """`DOES NOT CONFORM (1 bug in 6 cases)`."""
+        words = text.STATUS_WORDS[self.status]
+        return f"{words} ({self.reasons})" if self.reasons else words
+
+    @property
     def failing_cases(self) -> int:
         """How many cases have a finding against the adapter."""
         return len({case for finding in self.findings for case in finding.cases})
-
-
-# Its checks look at Hugging Face alone, so no verdict on an adapter can rest on them.
-_NOT_ABOUT_THE_ADAPTER = "reference"
-_MOST_NAMED = 8  # of the shards that are missing
-
-
-def exit_status(
-    valid: Set[str], verdicts: Mapping[tuple[str, str], Verdict], also: Set[Verdict] = frozenset()
-) -> ExitStatus:
-    """What a run that came to its end says: a green one needs a check that looked at the adapter on a valid case.
-
-    Args:
-        valid: the ids of the cases that HF accepts.
-        verdicts: by case and check.
-        also: the verdicts that gate besides those that always do.
-    """
-    if any(verdict.gates or verdict in also for verdict in verdicts.values()):
-        return ExitStatus.DIFFERS
-    looked = any(
-        case in valid and verdict is not Verdict.SKIP and _about_the_adapter(check)
-        for (case, check), verdict in verdicts.items()
-    )
-    return ExitStatus.CONFORMS if looked else ExitStatus.INCONCLUSIVE
-
-
-def gating(run: RunLine) -> frozenset[Verdict]:
-    """The verdicts that gate in this run besides those that always do, because it was asked for."""
-    asked = run.asked.get("gate")
-    return frozenset(verdict for verdict in Verdict if isinstance(asked, list) and verdict in asked)
-
-
-def _about_the_adapter(check: str) -> bool:
-    return check.partition(".")[0] != _NOT_ABOUT_THE_ADAPTER
-
-
-def missing(record: Record) -> str | None:
-    """`shards 2/4 and 3/4 are missing`; None where none is."""
-    names = record.missing
-    if not names:
-        return None
-    if len(names) == 1:
-        return f"shard {names[0]} is missing"
-    few = names if len(names) <= _MOST_NAMED else (*names[: _MOST_NAMED - 1], f"{len(names) - _MOST_NAMED + 1} more")
-    return f"shards {', '.join(few[:-1])} and {few[-1]} are missing"
-
-
-def _hollow(record: Record) -> str:
-    """Why no verdict can rest on what ran."""
-    if record.missing:
-        return missing(record) or ""
-    if record.contradicts_itself:
-        return "the record is not as it was written"
-    if not any(spec.valid for spec in record.cases.values()):
-        return "no valid case was selected"
-    reasons = _tallies(
-        (entry.outcome.message or "no reason given", None)
-        for entry in record.entries
-        if entry.outcome.verdict is Verdict.SKIP
-        and record.cases[entry.case].valid
-        and _about_the_adapter(entry.outcome.check)
-    )
-    commonest = reasons[0].text if reasons else "none was selected for a valid case"
-    return f"no check that looks at the adapter ran: {commonest}"
 
 
 def summarise(record: Record) -> Summary:
@@ -171,7 +157,7 @@ def summarise(record: Record) -> Summary:
         for spec in specs
         if not spec.valid and not any(cell.verdict and cell.verdict.is_finding for cell in cells[spec.id].values())
     }
-    status = _status(record)
+    status = status_of(record)
     held_against = baselined(record)
     held_back = held_against is not None and bool(held_against.dropped)
     return Summary(
@@ -183,15 +169,15 @@ def summarise(record: Record) -> Summary:
         refused=sum(not spec.valid for spec in specs),
         areas=areas,
         rows=rows(record, cells, deciding, areas, quiet),
-        refusals=_tallies((spec.reason or "no reason given", None) for spec in specs if not spec.valid),
+        refusals=tally((spec.reason or "no reason given", None) for spec in specs if not spec.valid),
         findings=ours,
         upstream=theirs,
-        reduced=_tallies(
+        reduced=tally(
             (entry.outcome.check, entry.outcome.check)
             for entry in record.entries
             if entry.outcome.verdict is Verdict.REDUCED
         ),
-        skips=_tallies(
+        skips=tally(
             (entry.outcome.message or "no reason given", entry.outcome.check)
             for entry in record.entries
             if entry.outcome.verdict is Verdict.SKIP
@@ -201,7 +187,7 @@ def summarise(record: Record) -> Summary:
         not_started=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
         notes=(*record.notes, *_of_processes(record)),
-        hollow=_hollow(record) if status is ExitStatus.INCONCLUSIVE and not held_back else None,
+        hollow=why_hollow(record) if status is ExitStatus.INCONCLUSIVE and not held_back else None,
         expected=_expected(record),
         looked=sum(looked(record).values()),
         baselined=held_against,
@@ -246,25 +232,6 @@ def _of_processes(record: Record) -> list[str]:
     return notes
 
 
-def _status(record: Record) -> ExitStatus:
-    if record.end is None or record.end.stop == "interrupted":
-        return ExitStatus.INTERRUPTED
-    return ExitStatus.BROKEN if record.end.stop == "broken" else concluded(record)
-
-
-def concluded(record: Record) -> ExitStatus:
-    """What the record says if nothing more comes."""
-    record = judged(record)
-    valid = {spec.id for spec in record.cases.values() if spec.valid}
-    verdicts = {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries}
-    found = exit_status(valid, verdicts, gating(record.run))
-    if any(one.state.gates for one in (record.held.settled if record.held else ())):
-        return ExitStatus.DIFFERS
-    # What is no longer there, or no longer looked at, may be what failed.
-    hollow = found is ExitStatus.CONFORMS and (record.contradicts_itself or record.missing or dropped(record))
-    return ExitStatus.INCONCLUSIVE if hollow else found
-
-
 def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:
     seen = {entry.outcome.check for entry in record.entries}
     ordered = sorted(seen, key=lambda check: (order.get(check, len(order)), check))
@@ -290,14 +257,3 @@ def _cells(record: Record, findings: Sequence[Bug], leaving: Set[str] = frozense
     for (case, area), found in verdicts.items():
         cells[case][area] = cell(found, hit.get((case, area), ()))
     return cells
-
-
-def _tallies(pairs: Iterable[tuple[str, str | None]]) -> tuple[Tally, ...]:
-    """Equal texts counted together with the checks beside them, the most frequent first."""
-    counts: Counter[str] = Counter()
-    checks: dict[str, set[str]] = {}
-    for text, check in pairs:
-        counts[text] += 1
-        checks.setdefault(text, set()).update([check] if check else [])
-    ordered = sorted(counts, key=lambda text: (-counts[text], text))
-    return tuple(Tally(text=text, count=counts[text], checks=tuple(sorted(checks[text]))) for text in ordered)

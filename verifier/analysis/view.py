@@ -60,6 +60,6 @@ def view_record(record: Record, selftests: Sequence[Mapping[str, Any]] = ()) -> 
         space=space(record),
         timing=timing(record),
         record=record,
-        checks=checked(record),
+        checks=checked(record, summary),
         selftest=next(iter([*exact, *mine]), None),
     )

@@ -10,9 +10,9 @@ from verifier import record
 from verifier.analysis.changes import Changes
 from verifier.analysis.diff import compare
 from verifier.errors import ExitStatus, UsageError
-from verifier.output import pipe, text
+from verifier.output import console, pipe, text
 from verifier.record import files
-from verifier.report import changes_json, changes_markdown
+from verifier.report import diff as printed
 
 STANDARD_OUTPUT = Path("-")
 
@@ -45,9 +45,9 @@ def diff(options: DiffOptions) -> ExitStatus:
     _require_sense(options)
     changes = compare(record.read(options.old), record.read(options.new))
     if options.json is not None and options.json != STANDARD_OUTPUT:
-        files.put(changes_json.as_json(changes), options.json)
+        files.put(printed.as_json(changes), options.json)
     if options.out is not None:
-        files.put(changes_markdown.render(changes), options.out)
+        files.put(printed.markdown(changes), options.out)
     try:
         _tell(changes, options)
         sys.stdout.flush()
@@ -59,16 +59,13 @@ def diff(options: DiffOptions) -> ExitStatus:
 def _tell(changes: Changes, options: DiffOptions) -> None:
     """What goes to the standard output: one thing, for a person or for a program."""
     if options.json == STANDARD_OUTPUT:
-        sys.stdout.write(changes_json.as_json(changes))
+        sys.stdout.write(printed.as_json(changes))
     elif options.out is not None:
         print(text.line(str(options.out)))
     elif options.form == "markdown":
-        sys.stdout.write(changes_markdown.render(changes))
+        sys.stdout.write(printed.markdown(changes))
     else:
-        from verifier.output import console
-        from verifier.report import changes_terminal
-
-        changes_terminal.show(changes, console.standard_output())
+        printed.show(changes, console.standard_output())
 
 
 def _require_sense(options: DiffOptions) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier import record
-from verifier.analysis.summary import missing
+from verifier.analysis.verdict import missing
 from verifier.analysis.view import view_record
 from verifier.commands import building
 from verifier.commands.run import worst

@@ -38,7 +38,7 @@ def finish_record(
         stop: why the run ended.
         seconds: how long the run took.
     """
-    from verifier.analysis.summary import concluded
+    from verifier.analysis.verdict import concluded
     from verifier.record.excusing import judged
 
     status = ExitStatus.INTERRUPTED

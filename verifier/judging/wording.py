@@ -46,6 +46,16 @@ def said(outcome: Outcome) -> str | None:
     return f"{exception}: {message}" if message else exception
 
 
+def facts(outcome: Outcome) -> dict[str, str | None]:
+    """What is said of an outcome in a list, by name; None where there is nothing to say."""
+    return {
+        "where": outcome.where,
+        "measured": against_bound(outcome),
+        "said": said(outcome),
+        "in": outcome.site,
+    }
+
+
 def against_bound(outcome: Outcome) -> str | None:
     """`0.5 against a bound of 1e-14`; None where nothing was measured, or what is either so or not."""
     if outcome.measured is None or outcome.bound == 0:

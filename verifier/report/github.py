@@ -10,14 +10,15 @@ from verifier.analysis.accepted import Accepted
 from verifier.analysis.bugs import Bug
 from verifier.analysis.not_started import NotStarted
 from verifier.analysis.side_by_side import names
-from verifier.analysis.summary import Summary, gating
+from verifier.analysis.summary import Summary
+from verifier.analysis.verdict import gating
 from verifier.analysis.view import RecordView
 from verifier.checks import blame
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
-from verifier.report import markdown, terminal
+from verifier.report import markdown
 
 MOST_ANNOTATIONS = 10  # of a kind in a step: what is more GitHub drops without a word
 SUMMARY_BYTES = 2**20  # a summary that is longer GitHub does not show at all
@@ -104,10 +105,9 @@ def _few(all_: Sequence[Annotation]) -> Iterable[Annotation]:
 
 def _of_finding(one: Bug, kind: str, name: str, workspace: Path) -> Annotation:
     outcome = one.entry.outcome
-    title = f"{text.line(outcome.check, 80)} {wording.VERDICT_WORDS[outcome.verdict]} in {len(one.cases):,} of "
     return Annotation(
         kind=kind,
-        title=f"{title}{text.plural(one.ran, 'case')} ({name})",
+        title=f"{text.line(outcome.check, 80)} {wording.VERDICT_WORDS[outcome.verdict]} in {one.share} ({name})",
         message=[f"{what}: {text.line(one.facts[what])}" for what in _FACTS if one.facts[what]],
         place=place_of(outcome, workspace),
     )
@@ -139,7 +139,7 @@ def _of_verdict(summary: Summary, name: str) -> list[Annotation]:
     """Where nothing failed and the run does not conform all the same."""
     if summary.status is ExitStatus.CONFORMS:
         return []
-    said = [terminal.reasons(summary), *(text.line(note) for note in summary.notes)]
+    said = [summary.reasons, *(text.line(note) for note in summary.notes)]
     words = text.STATUS_WORDS[summary.status]
     return [Annotation(kind="error", title=f"{words} ({name})", message=[line for line in said if line] or [words])]
 

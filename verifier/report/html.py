@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-import jinja2
 from markupsafe import Markup
 
 from verifier.analysis import parity
@@ -17,14 +16,12 @@ from verifier.analysis.bugs import Bug
 from verifier.analysis.side_by_side import names, side_by_side
 from verifier.analysis.summary import Summary
 from verifier.analysis.view import RecordView
-from verifier.judging import wording
 from verifier.judging.evidence import Ladder
 from verifier.judging.outcome import Verdict
 from verifier.output import text
-from verifier.record.fuzz_finding import passing
-from verifier.report import drawing, terminal
-from verifier.report.bugreport import bug_report
+from verifier.report import drawing, templating
 from verifier.report.embedded_data import EmbeddedData, embed_data
+from verifier.report.markdown import bug_report
 
 # Of more of each a page has the first in full, and says how many there are.
 MOST_ARTICLES = 100
@@ -80,7 +77,7 @@ def render(views: Sequence[RecordView]) -> str:
     """The page for one record or several; the same bytes for the same records."""
     style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
     return (
-        _environment()
+        templating.html()
         .get_template("report.html.j2")
         .render(
             pages=[
@@ -92,6 +89,11 @@ def render(views: Sequence[RecordView]) -> str:
             style_hash=_hash(style),
             script=script,
             script_hash=_hash(script),
+            died=(Verdict.CRASH, Verdict.TIMEOUT),
+            drawing=drawing,
+            bug_report=bug_report,
+            parity_range=(parity.LOWEST, parity.HIGHEST),
+            **_MOST,
         )
     )
 
@@ -123,46 +125,6 @@ def _first_of_each_case(findings: Iterable[Bug]) -> Iterator[str]:
         if one.entry.outcome.where in {rung.where for rung in (one.ladder.starts, one.ladder.starts_backward) if rung}:
             seen.add(one.smallest.id)
             yield one.fingerprint
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("verifier.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "line": text.line,
-        "visible": text.visible,
-        "anchor": text.anchor,
-        "detail": text.detail,
-        "config": text.config,
-        "value": text.value,
-        "number": text.number,
-        "marked": text.marked,
-        "said": wording.said,
-        "duration": text.duration,
-        "limits": text.limits,
-        "bug_report": bug_report,
-        "passing": passing,
-    }
-    environment.globals |= {
-        "plural": text.plural,
-        "died": (Verdict.CRASH, Verdict.TIMEOUT),
-        "checks": terminal.checks,
-        "reasons": terminal.reasons,
-        "looked": terminal.looked,
-        "words": wording.VERDICT_WORDS,
-        "statuses": text.STATUS_WORDS,
-        "shapes": wording.VERDICT_SHAPES,
-        "verdicts": tuple(Verdict),
-        "drawing": drawing,
-        "parity_range": (parity.LOWEST, parity.HIGHEST),
-        **_MOST,
-    }
-    return environment
 
 
 def _source(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -15,7 +14,8 @@ from verifier.analysis.accepted import Baselined
 from verifier.analysis.bugs import Bug
 from verifier.analysis.causes import causes
 from verifier.analysis.rows import Cell, Row
-from verifier.analysis.summary import Summary, Tally, gating
+from verifier.analysis.summary import UPSTREAM_TITLE, Summary
+from verifier.analysis.tallies import Tally
 from verifier.analysis.timing import slowest
 from verifier.errors import ExitStatus
 from verifier.judging import wording
@@ -42,7 +42,6 @@ _STYLES: Mapping[Verdict, str] = {
     Verdict.UPSTREAM: "yellow",
     Verdict.KNOWN: "yellow",
 }
-_GATING_WORDS = {Verdict.REDUCED: "reduced outcome", Verdict.SKIP: "not applicable outcome"}
 _STATUS_STYLES: Mapping[ExitStatus, str] = {ExitStatus.CONFORMS: "bold green", ExitStatus.DIFFERS: "bold red"}
 
 
@@ -51,10 +50,8 @@ def show(summary: Summary, console: Console) -> None:
     _show_matrix(summary, console)
     _show_tallies(summary.refusals, "Refused by HF", "case", console)
     _show_causes(summary.findings, console)
-    _show_findings(summary.findings, "Failures", console)
-    _show_findings(
-        summary.upstream, "Upstream: Hugging Face disagrees with itself; the adapter is not to blame", console
-    )
+    _show_bugs(summary.findings, "Failures", console)
+    _show_bugs(summary.upstream, UPSTREAM_TITLE, console)
     _show_baselined(summary.baselined, console)
     _show_tallies(summary.reduced, "Agrees to float32 rounding only", "outcome", console)
     _show_tallies(summary.skips, "Did not run", "check run", console)
@@ -64,58 +61,52 @@ def show(summary: Summary, console: Console) -> None:
 
 def show_verdict(summary: Summary, console: Console) -> None:
     """Counts, and the verdict with what it rests on."""
-    counts = [f"{number:,} {wording.VERDICT_WORDS[verdict].lower()}" for verdict, number in summary.counts.items()]
     time = "" if summary.seconds is None else f", {text.duration(summary.seconds)}"
-    console.print(
-        Text(
-            f"{text.plural(summary.valid, 'valid case')}, {summary.refused:,} refused by HF, "
-            f"{checks(summary)}: {looked(summary)}; {', '.join(counts) or 'nothing ran'}"
-            f"{time}, seed {summary.run.seed}"
-        )
-    )
-    run = summary.run
-    adapter = text.subject(run.adapter, run.adapter_name, run.adapter_version)
-    line = Text(f"{text.line(run.family)} × {adapter}: ", style="bold")
-    line.append(text.STATUS_WORDS[summary.status], style=_STATUS_STYLES.get(summary.status, "bold yellow"))
-    if reason := reasons(summary):
-        line.append(f" ({reason})")
-    console.print(line, soft_wrap=True)  # one line, whatever the width: it is what a log is searched for
+    console.print(Text(f"{summary.scope}; {summary.counted.lower()}{time}, seed {summary.run.seed}"))
+    show_status(summary.title, summary.status, text.STATUS_WORDS[summary.status], summary.reasons, console)
 
 
-def checks(summary: Summary) -> str:
-    """`116 checks (62 on a covering of the flags)`."""
-    number = text.plural(len(summary.run.checks), "check")
-    return f"{number} ({summary.narrow_checks} on a covering of the flags)" if summary.narrow_checks else number
+def show_status(title: str, status: ExitStatus, words: str, reason: str, console: Console) -> None:
+    """The last line of a command: on one line, whatever the width, because it is what a log is searched for."""
+    line = Text(f"{title}: ", style="bold")
+    line.append(words, style=_STATUS_STYLES.get(status, "bold yellow"))
+    line.append(f" ({reason})" if reason else "")
+    console.print(line, soft_wrap=True)
 
 
-def looked(summary: Summary) -> str:
-    """`13,421 of 13,679 looked`: of the outcomes that were to come, how many are of a check that looked."""
-    return f"{summary.looked:,} of {max(summary.expected, summary.looked):,} looked"
+def headline(number: str, outcome: Outcome, share: str, style: str) -> Text:
+    """The first line of a failure: its number, its check, its verdict, and in how many cases it is."""
+    head = Text(f"{number:>3}  ", style="bold")
+    head.append(text.line(outcome.check, 100), style="bold")
+    head.append(f"  {wording.VERDICT_WORDS[outcome.verdict]}", style=style)
+    head.append(f"  {share}", style="not bold")
+    return head
 
 
-def reasons(summary: Summary) -> str:
-    """What the verdict rests on, in a few words."""
-    said = [text.line(summary.hollow)] if summary.hollow else []
-    if summary.baselined is not None:
-        said += summary.baselined.reasons
-        excusing = sum(bool(one.cases) for one in summary.baselined.entries)
-        said += [text.plural(excusing, "known failure")] if excusing else []
-    if summary.findings:
-        said.append(f"{text.plural(len(summary.findings), 'bug')} in {text.plural(summary.failing_cases, 'case')}")
-    gated = gating(summary.run)
-    for verdict, word in _GATING_WORDS.items():
-        number = summary.counts.get(verdict, 0)
-        said += [f"{text.plural(number, word)}, which {_gate(number)}"] if number and verdict in gated else []
-    if summary.upstream:
-        gates = f", which {_gate(len(summary.upstream))}" if Verdict.UPSTREAM in gated else ""
-        said.append(text.plural(len(summary.upstream), "upstream finding") + gates)
-    if summary.not_started:
-        said.append(f"{text.plural(summary.not_started, 'case')} never run")
-    return ", ".join(said)
+def show_left(left: int, console: Console, elsewhere: str = "in the report") -> None:
+    """How many of a list are not shown, where there are any."""
+    if left > 0:
+        between = "," if elsewhere.startswith("which") else ""
+        console.print(f"     … and {left:,} more{between} {elsewhere}")
 
 
-def _gate(number: int) -> str:
-    return "gates here" if number == 1 else "gate here"
+def show_tallies(
+    rows: Sequence[tuple[int, str]], title: str, console: Console, *, most: int, elsewhere: str = "in the report"
+) -> None:
+    """Sentences, each with how many outcomes it is true of."""
+    console.print(Text(title, style="bold"))
+    _show_grid([(f"{count:,}", said) for count, said in rows[:most]], console)
+    show_left(len(rows) - most, console, elsewhere)
+    console.print()
+
+
+def _show_grid(rows: Sequence[Sequence[str]], console: Console, below: int = 0) -> None:
+    """Rows of texts of which the last may be long."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    console.print(Padding(grid, (0, 0, below, 2), expand=False))
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
@@ -126,7 +117,7 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         line.append(f"  {measured}", style="dim")
     console.print(line)
     if outcome.verdict.is_finding or outcome.verdict is Verdict.REDUCED:
-        show_facts({"where": outcome.where, "said": wording.said(outcome), "in": outcome.site}, console)
+        show_facts({**wording.facts(outcome), "measured": None}, console)
     elif outcome.message:
         show_facts({"": outcome.message}, console)
     if outcome.verdict.gates and outcome.detail:
@@ -138,14 +129,12 @@ def show_slowest(record: Record, most: int, console: Console) -> None:
     found = slowest(record, most)
     if not found:
         return
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(no_wrap=True)
+    rows = []
     for one in found:
         most_of_it = f"; {one.check} took {text.duration(one.of_check)}" if one.check else ""
-        grid.add_row(text.duration(one.seconds), one.case, Text(text.line(one.name) + most_of_it))
+        rows.append((text.duration(one.seconds), one.case, text.line(one.name) + most_of_it))
     console.print(Text("Slowest cases", style="bold"))
-    console.print(Padding(grid, (0, 0, 1, 2), expand=False))
+    _show_grid(rows, console, below=1)
 
 
 def _show_matrix(summary: Summary, console: Console) -> None:
@@ -183,28 +172,18 @@ def _matrix(rows: Sequence[Row], flags: Sequence[str], areas: Sequence[str], *, 
         if row.labels:
             described = [Text(_labels(row.labels), style="italic"), *([Text("")] * (len(flags) - 1 if wide else 0))]
         elif wide:
-            described = [Text(_values(row.flags[name])) for name in flags]
+            described = [Text(row.terse_values[name]) for name in flags]
         else:
-            described = [Text(in_words(row))]
+            described = [Text(row.words)]
         count = f"{len(row.cases)}" + ("" if row.valid else " refused")
         table.add_row(*described, count, *(_cell(row.cells.get(area)) for area in areas))
     return table
-
-
-def in_words(row: Row) -> str:
-    """Only the flags that matter."""
-    said = [f"{name}={_values(values)}" for name, values in row.flags.items() if values is not None]
-    return " ".join(said) or "every combination"
 
 
 def _labels(labels: Sequence[str]) -> str:
     """The first of them, and how many more."""
     first = text.line(labels[0], 22)
     return first if len(labels) == 1 else f"{first} +{len(labels) - 1}"
-
-
-def _values(values: tuple[Any, ...] | None) -> str:
-    return "*" if values is None else "|".join(text.value(one) for one in values)
 
 
 def _cell(cell: Cell | None) -> Text:
@@ -232,25 +211,19 @@ def _show_causes(findings: Sequence[Bug], console: Console) -> None:
         line.append(f"  ({numbers})", "dim")
         console.print(line)
         show_facts({"rule": cause.explanation}, console)
-    if len(found) > MAX_CAUSES:
-        console.print(f"     … and {len(found) - MAX_CAUSES} more in the report")
+    show_left(len(found) - MAX_CAUSES, console)
     console.print()
 
 
-def _show_findings(findings: Sequence[Bug], title: str, console: Console) -> None:
-    if not findings:
+def _show_bugs(bugs: Sequence[Bug], title: str, console: Console) -> None:
+    if not bugs:
         return
     console.print(Text(title, style="bold underline"))
-    for finding in findings[:MAX_FINDINGS]:
-        outcome = finding.entry.outcome
-        head = Text(f"{finding.number:>3}  ", style="bold")
-        head.append(text.line(outcome.check), style="bold")
-        head.append(f"  {wording.VERDICT_WORDS[outcome.verdict]}", style=_STYLES[outcome.verdict])
-        head.append(f"  {len(finding.cases)} of {text.plural(finding.ran, 'case')}")
-        console.print(head)
-        show_facts(finding.facts, console)
-    if len(findings) > MAX_FINDINGS:
-        console.print(f"     … and {len(findings) - MAX_FINDINGS} more in the report")
+    for one in bugs[:MAX_FINDINGS]:
+        outcome = one.entry.outcome
+        console.print(headline(one.number, outcome, one.share, _STYLES[outcome.verdict]))
+        show_facts(one.facts, console)
+    show_left(len(bugs) - MAX_FINDINGS, console)
     console.print()
 
 
@@ -280,9 +253,7 @@ def _show_baselined(found: Baselined | None, console: Console) -> None:
         said = [one.number, one.failure.fingerprint, one.failure.check, text.plural(one.cases, "case")]
         grid.add_row(*(Text(text.line(part)) for part in said), Text(text.line(one.failure.reason, 120), style="dim"))
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-    more = max(0, len(found.steady) - MAX_TALLIES) + max(0, len(found.stale) - MAX_FINDINGS)
-    if more:
-        console.print(f"     … and {more} more in the report")
+    show_left(max(0, len(found.steady) - MAX_TALLIES) + max(0, len(found.stale) - MAX_FINDINGS), console)
     if found.unlooked:
         console.print(f"     {text.plural(found.unlooked, 'entry', 'entries')} of checks that were not selected")
     if found.removal:
@@ -298,14 +269,9 @@ def _few(checks: Sequence[str]) -> str:
 def _show_tallies(tallies: Sequence[Tally], title: str, word: str, console: Console) -> None:
     if not tallies:
         return
-    total = sum(tally.count for tally in tallies)
-    console.print(Text(f"{title}: {text.plural(total, word)}", style="bold"))
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(justify="right", no_wrap=True)
-    for tally in tallies[:MAX_TALLIES]:
-        checks = f" ({_few(tally.checks)})" if set(tally.checks) - {tally.text} else ""
-        grid.add_row(f"{tally.count:,}", Text(text.line(tally.text, 160) + checks))
-    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-    if len(tallies) > MAX_TALLIES:
-        console.print(f"          … and {len(tallies) - MAX_TALLIES} more in the report")
-    console.print()
+    rows = [
+        (one.count, text.line(one.text, 160) + (f" ({_few(one.checks)})" if set(one.checks) - {one.text} else ""))
+        for one in tallies
+    ]
+    total = text.plural(sum(count for count, _ in rows), word)
+    show_tallies(rows, f"{title}: {total}", console, most=MAX_TALLIES)

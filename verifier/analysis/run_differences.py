@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from verifier.analysis.labels import run_title
 from verifier.cases.spec import CaseSpec
 from verifier.output import text
 from verifier.record import FILE, Record, RunLine
@@ -19,7 +20,7 @@ _COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ComparedRun:
     """One of the two runs.
 
     Attributes:
@@ -38,6 +39,11 @@ class Side:
     contradicts_itself: bool
     notes: tuple[str, ...]
 
+    @property
+    def words(self) -> str:
+        """`toy × mine:Adapter (mine 1), 12 cases in reports/toy`."""
+        return f"{run_title(self.run)}, {text.plural(self.cases, 'case')} in {text.line(str(self.place))}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -47,10 +53,15 @@ class Difference:
     old: str | None
     new: str | None
 
+    @property
+    def words(self) -> str:
+        """`1.0 → 1.1`."""
+        return " → ".join("none" if one is None else text.line(one or '""', 160) for one in (self.old, self.new))
 
-def side(record: Record) -> Side:
+
+def compared_run(record: Record) -> ComparedRun:
     """What a reader should know of a record that stands beside another."""
-    return Side(
+    return ComparedRun(
         place=record.path.parent if record.path.name == FILE else record.path,
         run=record.run,
         cases=len(record.cases),
@@ -68,10 +79,11 @@ def _unfinished(record: Record) -> str | None:
 
 def differences(old: RunLine, new: RunLine) -> tuple[Difference, ...]:
     """What could make two results differ without a change of the adapter's code, and its own version first."""
+    before, after = _described(old), _described(new)
     return tuple(
-        Difference(what=what, old=before, new=after)
-        for what, before, after in _pairs(_described(old), _described(new))
-        if before != after
+        Difference(what=what, old=before.get(what), new=after.get(what))
+        for what in dict.fromkeys([*before, *after])
+        if before.get(what) != after.get(what)
     )
 
 
@@ -96,44 +108,30 @@ def _described(run: RunLine) -> dict[str, str]:
     }
 
 
-def _pairs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterable[tuple[str, str | None, str | None]]:
-    for what in dict.fromkeys([*old, *new]):
-        yield what, old.get(what), new.get(what)
-
-
 def nothing_in_common(old: Mapping[str, CaseSpec], new: Mapping[str, CaseSpec]) -> str:
     """Why no case of the one run is one of the other, as a clause."""
     for name, cases in (("OLD", old), ("NEW", new)):
         if not cases:
             return f"{name} has no case at all"
-    apart = []
     before, after = _values(old.values()), _values(new.values())
-    for name in dict.fromkeys([*before, *after]):
-        one, two = before.get(name, frozenset({"absent"})), after.get(name, frozenset({"absent"}))
-        if not one & two:
-            apart.append(f"{text.line(name, 80)} is {_few(sorted(one))} in OLD and {_few(sorted(two))} in NEW")
-    if not apart:
-        return "they ran other configs"
-    return "; ".join(apart[:_MOST_FIELDS])
+    apart = [
+        f"{text.line(name, 80)} is {_few(sorted(before[name]))} in OLD and {_few(sorted(after[name]))} in NEW"
+        for name in dict.fromkeys([*before, *after])
+        if not before[name] & after[name]
+    ]
+    return "; ".join(apart[:_MOST_FIELDS]) or "they ran other configs"
 
 
-def _values(specs: Iterable[CaseSpec]) -> dict[str, frozenset[str]]:
+def _values(specs: Collection[CaseSpec]) -> defaultdict[str, set[str]]:
     """Every value that each field of a case has in some of them; fields of the config are called by their own names."""
+    found: defaultdict[str, set[str]] = defaultdict(lambda: {"absent"})
     plain = [
-        {
-            **{name: value for name, value in spec.to_json().items() if name not in _NOT_IN_THE_ID},
-            **spec.config,
-        }
+        {**{name: one for name, one in spec.to_json().items() if name not in _NOT_IN_THE_ID}, **spec.config}
         for spec in specs
     ]
-    return {
-        name: frozenset(_spelt(one, name) for one in plain)
-        for name in dict.fromkeys(name for one in plain for name in one)
-    }
-
-
-def _spelt(values: Mapping[str, Any], name: str) -> str:
-    return text.value(values[name]) if name in values else "absent"
+    for name in dict.fromkeys(name for one in plain for name in one):
+        found[name] = {text.value(one[name]) if name in one else "absent" for one in plain}
+    return found
 
 
 def _few(values: Sequence[str]) -> str:

@@ -10,13 +10,13 @@ import pytest
 from made_records import CHECKS, DIMS, FLAGS, outcome, rows_fail, specs
 
 from verifier.analysis.bugs import find_bugs
-from verifier.analysis.case_changes import Difference
 from verifier.analysis.changes import Kind
 from verifier.analysis.diff import compare
+from verifier.analysis.run_differences import Difference
 from verifier.errors import ExitStatus, UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record.fuzz_finding import Found
-from verifier.report import changes_json
+from verifier.report import diff
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
 PLAIN = {"bias": False, "alibi": False, "kv_heads": None}
@@ -391,8 +391,8 @@ def test_the_order_of_lines_in_the_records_changes_nothing(make):
         return replace(record, entries=tuple(entries), cases=dict(cases))
 
     old, new = make(specs(), rows_fail), make(specs(), fails)
-    texts = {changes_json.as_json(compare(shuffled(old, seed), shuffled(new, seed + 1))) for seed in range(5)}
-    assert texts == {changes_json.as_json(compare(old, new))}
+    texts = {diff.as_json(compare(shuffled(old, seed), shuffled(new, seed + 1))) for seed in range(5)}
+    assert texts == {diff.as_json(compare(old, new))}
 
 
 # --- what cannot be compared -----------------------------------------------------------------------------------------

@@ -14,14 +14,14 @@ from verifier.analysis.changes import Kind
 from verifier.analysis.diff import compare
 from verifier.judging.outcome import Verdict
 from verifier.output.console import QuietConsole
-from verifier.report import changes_json, changes_markdown, changes_terminal
+from verifier.report import diff
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
 
 
 def _terminal(changes, width=140):
     console = QuietConsole(file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False)
-    changes_terminal.show(changes, console)
+    diff.show(changes, console)
     return console.file.getvalue()
 
 
@@ -94,10 +94,10 @@ def test_what_is_cut_short_is_counted(make):
         return outcome(check, Verdict.FAIL, where=f"{spec.id} {check}")
 
     found = compare(make(specs()), make(specs(), many))
-    left = len(found.of(Kind.BROKEN)) - changes_terminal.MOST_FAILURES
+    left = len(found.of(Kind.BROKEN)) - diff.MOST_IN_TERMINAL
     assert left > 0
     assert f"… and {left} more, which --json has" in _terminal(found)
-    assert f"… and {len(found.of(Kind.BROKEN)) - changes_markdown.MOST_FAILURES} more" in changes_markdown.render(found)
+    assert f"… and {len(found.of(Kind.BROKEN)) - diff.MOST_FAILURES} more" in diff.markdown(found)
 
 
 def test_what_is_known_of_a_run_that_is_not_whole_is_noted(make):
@@ -191,7 +191,7 @@ def test_hostile_text_is_text_in_the_terminal(make, hostile):
 
 @pytest.mark.parametrize("hostile", [HOSTILE, HOSTILE_MARKDOWN])
 def test_hostile_text_is_text_in_markdown(make, hostile):
-    made = changes_markdown.render(_hostile(make, hostile))
+    made = diff.markdown(_hostile(make, hostile))
     assert not set(made) & set("\x1b\x07\x00\r\u202e\ud800")
     found = read(made)
     assert found.html == set()
@@ -202,7 +202,7 @@ def test_hostile_text_is_text_in_markdown(make, hostile):
 
 
 def test_hostile_text_is_ascii_in_json(make):
-    made = changes_json.as_json(_hostile(make, HOSTILE))
+    made = diff.as_json(_hostile(make, HOSTILE))
     assert made.isascii()
     assert json.loads(made)["family"] == HOSTILE
 
@@ -211,7 +211,7 @@ def test_hostile_text_is_ascii_in_json(make):
 
 
 def test_markdown_begins_with_the_verdict_and_has_a_section_of_each_kind(everything):
-    made = changes_markdown.render(everything)
+    made = diff.markdown(everything)
     found = read(made)
     assert [title for _, title in found.headings] == [
         "toy: BROKEN (1 bug in 3 cases; 4 outcomes of OLD lost)",
@@ -238,14 +238,14 @@ def test_markdown_is_never_longer_than_a_comment_may_be(make):
     ]
     old = make(cases, many, versions={f"{number}" * 90: "*" * 500 for number in range(200)})
     new = make(cases, lambda spec, check: many(spec, check + "!"))
-    made = changes_markdown.render(compare(old, new))
-    assert 10_000 < len(made) <= changes_markdown.MOST_CHARACTERS
+    made = diff.markdown(compare(old, new))
+    assert 10_000 < len(made) <= diff.MOST_CHARACTERS
 
 
 def test_markdown_that_would_be_too_long_is_cut_between_sections_and_says_so(everything, monkeypatch):
-    whole = changes_markdown.render(everything)
-    monkeypatch.setattr(changes_markdown, "MOST_CHARACTERS", len(whole) - 1)
-    made = changes_markdown.render(everything)
+    whole = diff.markdown(everything)
+    monkeypatch.setattr(diff, "MOST_CHARACTERS", len(whole) - 1)
+    made = diff.markdown(everything)
     assert len(made) < len(whole)
     kept, _, cut = made.rstrip("\n").rpartition("\n\n")
     assert whole.startswith(kept + "\n\n")
@@ -256,8 +256,8 @@ def test_markdown_that_would_be_too_long_is_cut_between_sections_and_says_so(eve
 
 
 def test_json_has_the_counts_the_failures_and_every_case(everything):
-    made = json.loads(changes_json.as_json(everything))
-    assert (made["schema"], made["exit"], made["status"]) == (changes_json.SCHEMA, 1, "broken")
+    made = json.loads(diff.as_json(everything))
+    assert (made["schema"], made["exit"], made["status"]) == (diff.SCHEMA, 1, "broken")
     assert made["doubts"] == ["4 outcomes of OLD lost"]
     assert made["differences"] == [{"what": "adapter's version", "old": "mine 1", "new": "mine 2"}]
     assert {name: count for name, count in made["counts"].items() if count} == {
@@ -289,19 +289,19 @@ def _told(made):
 
 
 def test_json_names_every_kind_that_is_told(everything):
-    assert len(_told(json.loads(changes_json.as_json(everything)))) == len(Kind) - 3  # agrees, gained, unseen
+    assert len(_told(json.loads(diff.as_json(everything)))) == len(Kind) - 3  # agrees, gained, unseen
 
 
 def test_what_json_cannot_spell_stands_as_a_text(make):
     def infinite(spec, check):
         return outcome(check, Verdict.FAIL, measured=float("inf"), bound=1e-14) if check == "qkv.rows" else None
 
-    made = changes_json.as_json(compare(make(specs()), make(specs(), infinite)))
+    made = diff.as_json(compare(make(specs()), make(specs(), infinite)))
     (broken,) = json.loads(made, parse_constant=lambda name: pytest.fail(name))["broken"]
     assert broken["failure"]["measured"] == "inf"
 
 
-@pytest.mark.parametrize("show", [_terminal, changes_markdown.render, changes_json.as_json])
+@pytest.mark.parametrize("show", [_terminal, diff.markdown, diff.as_json])
 def test_the_same_records_give_the_same_text(make, show):
     def shown():
         return show(compare(make(specs(), rows_fail), make(specs(), _new)))

@@ -1,0 +1,49 @@
+"""What some cases of a record have in common and others have not, as a rule, and how such a rule reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from verifier.analysis.rules import Rule, explain
+from verifier.record import Record
+from verifier.record.case_description import described
+
+
+class Explainer:
+    """Finds rules for sets of a record's cases, each of which is described once, however often it is asked about."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._descriptions: dict[str, dict[str, Any]] = {}
+
+    def find_rule(self, cases: Sequence[str], others: Sequence[str], shown: str) -> Rule | None:
+        """The rule that tells the cases from the others.
+
+        Args:
+            cases: ids.
+            others: ids.
+            shown: the one of the cases that a reader is shown.
+
+        Returns:
+            None where no rule tells them apart, or where the rule is false of the case that is shown.
+        """
+        rule = explain(self._describe(cases), self._describe(others), flags=self._record.run.flags)
+        return None if rule is None or any(cases[place] == shown for place in rule.missed) else rule
+
+    def _describe(self, cases: Sequence[str]) -> list[dict[str, Any]]:
+        for case in cases:
+            if case not in self._descriptions:
+                self._descriptions[case] = described(self._record.cases[case])
+        return [self._descriptions[case] for case in cases]
+
+
+def count_support(rule: Rule) -> tuple[str, str]:
+    """How far a rule holds: `24 of 30` of the cases of which it is true, `128 of 128` of those of which it is false."""
+    true, false = rule.caught + rule.passing - rule.spared, rule.spared + rule.failing - rule.caught
+    return f"{rule.caught:,} of {true:,}", f"{rule.spared:,} of {false:,}"
+
+
+def state_rule(rule: Rule, support: str | None) -> str:
+    """`nearly alibi (fails 3 of 3, passes 5 of 6)`."""
+    return f"{'' if rule.exact else 'nearly '}{rule.text} ({support})"

@@ -1,0 +1,93 @@
+"""What a record says as a whole: its exit status, the verdicts that gate, and why nothing may rest on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from verifier.analysis.tallies import tally
+from verifier.errors import ExitStatus
+from verifier.judging.outcome import Verdict
+from verifier.record import Record, RunLine
+from verifier.record.excusing import dropped, judged
+
+# Its checks look at Hugging Face alone, so no verdict on an adapter can rest on them.
+_NOT_ABOUT_THE_ADAPTER = "reference"
+_MOST_NAMED = 8  # of the shards that are missing
+
+
+def exit_status(
+    valid: Set[str], verdicts: Mapping[tuple[str, str], Verdict], also: Set[Verdict] = frozenset()
+) -> ExitStatus:
+    """What a run that came to its end says: a green one needs a check that looked at the adapter on a valid case.
+
+    Args:
+        valid: the ids of the cases that HF accepts.
+        verdicts: by case and check.
+        also: the verdicts that gate besides those that always do.
+    """
+    if any(verdict.gates or verdict in also for verdict in verdicts.values()):
+        return ExitStatus.DIFFERS
+    looked = any(
+        case in valid and verdict is not Verdict.SKIP and _about_the_adapter(check)
+        for (case, check), verdict in verdicts.items()
+    )
+    return ExitStatus.CONFORMS if looked else ExitStatus.INCONCLUSIVE
+
+
+def gating(run: RunLine) -> frozenset[Verdict]:
+    """The verdicts that gate in this run besides those that always do, because it was asked for."""
+    asked = run.asked.get("gate")
+    return frozenset(verdict for verdict in Verdict if isinstance(asked, list) and verdict in asked)
+
+
+def _about_the_adapter(check: str) -> bool:
+    return check.partition(".")[0] != _NOT_ABOUT_THE_ADAPTER
+
+
+def missing(record: Record) -> str | None:
+    """`shards 2/4 and 3/4 are missing`; None where none is."""
+    names = record.missing
+    if not names:
+        return None
+    if len(names) == 1:
+        return f"shard {names[0]} is missing"
+    few = names if len(names) <= _MOST_NAMED else (*names[: _MOST_NAMED - 1], f"{len(names) - _MOST_NAMED + 1} more")
+    return f"shards {', '.join(few[:-1])} and {few[-1]} are missing"
+
+
+def why_hollow(record: Record) -> str:
+    """Why no verdict can rest on what ran."""
+    if record.missing:
+        return missing(record) or ""
+    if record.contradicts_itself:
+        return "the record is not as it was written"
+    if not any(spec.valid for spec in record.cases.values()):
+        return "no valid case was selected"
+    reasons = tally(
+        (entry.outcome.message or "no reason given", None)
+        for entry in record.entries
+        if entry.outcome.verdict is Verdict.SKIP
+        and record.cases[entry.case].valid
+        and _about_the_adapter(entry.outcome.check)
+    )
+    commonest = reasons[0].text if reasons else "none was selected for a valid case"
+    return f"no check that looks at the adapter ran: {commonest}"
+
+
+def status_of(record: Record) -> ExitStatus:
+    if record.end is None or record.end.stop == "interrupted":
+        return ExitStatus.INTERRUPTED
+    return ExitStatus.BROKEN if record.end.stop == "broken" else concluded(record)
+
+
+def concluded(record: Record) -> ExitStatus:
+    """What the record says if nothing more comes."""
+    record = judged(record)
+    valid = {spec.id for spec in record.cases.values() if spec.valid}
+    verdicts = {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries}
+    found = exit_status(valid, verdicts, gating(record.run))
+    if any(one.state.gates for one in (record.held.settled if record.held else ())):
+        return ExitStatus.DIFFERS
+    # What is no longer there, or no longer looked at, may be what failed.
+    hollow = found is ExitStatus.CONFORMS and (record.contradicts_itself or record.missing or dropped(record))
+    return ExitStatus.INCONCLUSIVE if hollow else found

@@ -1,0 +1,191 @@
+"""What a change broke and mended: in the terminal, as Markdown for a pull request's comment, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from verifier.analysis.changes import STATUS_WORDS, TITLES, Change, Changes, Kind, name_some
+from verifier.analysis.run_differences import ComparedRun
+from verifier.judging import wording
+from verifier.output import text
+from verifier.output.console import show_facts
+from verifier.record import Entry
+from verifier.report import terminal
+from verifier.report.markdown import render_template
+
+SCHEMA = 1
+# More is read in the JSON, not in a terminal.
+MOST_IN_TERMINAL, MOST_LISTED_IN_TERMINAL, MOST_DIFFERENCES_IN_TERMINAL = 20, 12, 20
+# A comment of more than 65,536 characters is refused.
+MOST_CHARACTERS = 60_000
+MOST_FAILURES, MOST_IN_A_LIST, MOST_DIFFERENCES = 8, 8, 12
+_CUT = "… cut here, because a comment may not be longer; `verifier diff OLD NEW --json FILE` has all of it."
+_STYLES: Mapping[Kind, str] = {
+    Kind.BROKEN: "bold red",
+    Kind.CHANGED: "bold yellow",
+    Kind.MENDED: "bold green",
+    Kind.UNCHANGED: "bold",
+    Kind.NEWLY_UPSTREAM: "yellow",
+    Kind.NO_LONGER_UPSTREAM: "yellow",
+}
+
+
+def show(changes: Changes, console: Console) -> None:
+    """Print everything: what differs between the runs first, the verdict last."""
+    _show_runs(changes, console)
+    for kind in TITLES:
+        if kind is Kind.LOST and changes.lost:
+            terminal.show_tallies(
+                [
+                    (tally.count, f"{text.line(tally.text, 200)} ({name_some(tally.checks)})")
+                    for tally in changes.reasons_lost
+                ],
+                f"{TITLES[kind]}: {text.plural(changes.counts[kind], 'outcome')}",
+                console,
+                most=MOST_LISTED_IN_TERMINAL,
+                elsewhere="which --json has",
+            )
+        elif changes.of(kind):
+            _show_failures(changes, kind, console)
+    for note in changes.notes:
+        console.print(Text(f"Note: {text.line(note)}", style="yellow"))
+    console.print(Text(changes.counted))
+    terminal.show_status("OLD → NEW", changes.status, STATUS_WORDS[changes.status], changes.reason, console)
+
+
+def _show_runs(changes: Changes, console: Console) -> None:
+    facts = list(changes.facts.items())
+    shown = {text.line(name, 60): fact for name, fact in facts[: 2 + MOST_DIFFERENCES_IN_TERMINAL]}
+    if len(facts) > len(shown):
+        shown["…"] = f"and {text.plural(len(facts) - len(shown), 'more difference')}"
+    shown |= {f"checks in {name} only": name_some(checks) for name, checks in changes.checks_apart.items()}
+    show_facts(shown, console, indent=0)
+    console.print()
+
+
+def _show_failures(changes: Changes, kind: Kind, console: Console) -> None:
+    """Those that want to be looked at with all that is known of them, the others in a line each."""
+    in_full = kind in (Kind.BROKEN, Kind.CHANGED, Kind.MENDED)
+    most = MOST_IN_TERMINAL if in_full else MOST_LISTED_IN_TERMINAL
+    console.print(Text(TITLES[kind], style="bold underline" if in_full else "bold"))
+    for one in changes.of(kind)[:most]:
+        outcome = one.entry.outcome
+        head = terminal.headline(one.number, outcome, f"{one.share}  ", _STYLES[kind])
+        head.append(text.line(one.fingerprint, 40), style="dim")
+        if in_full:
+            console.print(head)
+            show_facts(one.facts, console)
+        else:
+            said = outcome.where or wording.said(outcome)
+            head.append(f"  {text.line(said, 100)}" if said else "", style="default")
+            console.print(head, no_wrap=True, overflow="ellipsis")
+    terminal.show_left(len(changes.of(kind)) - most, console, elsewhere="which --json has")
+    console.print()
+
+
+def markdown(changes: Changes) -> str:
+    """The comment, cut between its parts where it would be too long; the same text for the same records."""
+    made = render_template(
+        "diff.md.j2",
+        changes=changes,
+        titles=TITLES,
+        name_some=name_some,
+        most_failures=MOST_FAILURES,
+        most_in_a_list=MOST_IN_A_LIST,
+        most_facts=2 + MOST_DIFFERENCES,
+    )
+    if len(made) <= MOST_CHARACTERS:
+        return made
+    kept = made[: MOST_CHARACTERS - len(_CUT) - 3].rpartition("\n\n")[0]
+    return f"{kept}\n\n{_CUT}\n"
+
+
+def as_json(changes: Changes) -> str:
+    """Everything that the terminal says, and the id of every case: one object, with its keys sorted; the same text
+    for the same records. Numbers that are not finite are texts, as in a record."""
+    made = {
+        "schema": SCHEMA,
+        "exit": int(changes.status),
+        "status": STATUS_WORDS[changes.status].lower(),
+        "doubts": changes.doubts,
+        "family": changes.new.run.family,
+        "old": _run(changes.old),
+        "new": _run(changes.new),
+        "differences": [{"what": one.what, "old": one.old, "new": one.new} for one in changes.differences],
+        "checks": {"only_old": changes.only_old_checks, "only_new": changes.only_new_checks},
+        "cases": {
+            "common": changes.common,
+            "only_old": changes.only_old,
+            "only_new": changes.only_new,
+            "failures_in_only_old": changes.unseen_failures,
+        },
+        "counts": {_key(kind): count for kind, count in changes.counts.items()},
+        **{_key(kind): [_change(one) for one in changes.of(kind)] for kind in (*TITLES, Kind.STILL_UPSTREAM)},
+        "lost": [
+            {"check": one.check, "reason": text.line(one.reason), "cases": one.cases, "failed": one.failed}
+            for one in changes.lost
+        ],
+        "newly_reduced": changes.newly_reduced,
+        "notes": [text.line(note) for note in changes.notes],
+    }
+    return json.dumps(_spelt(made), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _key(kind: Kind) -> str:
+    return kind.replace(" ", "_")
+
+
+def _run(one: ComparedRun) -> dict[str, Any]:
+    run = ("adapter", "adapter_name", "adapter_version", "versions", "seed", "started")
+    found = {name: getattr(one, name) for name in ("cases", "unfinished", "contradicts_itself")}
+    return {"record": str(one.place), **{name: getattr(one.run, name) for name in run}, **found}
+
+
+def _change(one: Change) -> dict[str, Any]:
+    rule = one.rule
+    return {
+        "check": one.entry.outcome.check,
+        "fingerprint": one.fingerprint,
+        "failure": _entry(one.entry),
+        "before": _entry(one.before),
+        "fingerprints_before": one.were,
+        "smallest": {"case": one.smallest.id, "differs": one.differs, "config": one.smallest.config},
+        "cases": one.cases,
+        "not_looked_at_before": one.unseen,
+        "stays_in": one.stays,
+        "rule": None if rule is None else {"text": rule.text, "exact": rule.exact, "support": one.support},
+        "explanation": one.explanation,
+        "reproduce": one.reproduce,
+    }
+
+
+def _entry(entry: Entry | None) -> dict[str, Any] | None:
+    if entry is None:
+        return None
+    outcome = entry.outcome
+    return {
+        "verdict": str(outcome.verdict),
+        "fingerprint": entry.fingerprint,
+        "where": outcome.where,
+        "measured": outcome.measured,
+        "bound": outcome.bound,
+        "said": text.line(wording.said(outcome)) or None,
+        "in": outcome.site,
+    }
+
+
+def _spelt(value: Any) -> Any:
+    """The value with what JSON cannot spell replaced by strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _spelt(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelt(item) for item in value]
+    return value
