@@ -41,7 +41,7 @@ def _fails_on(*checks, when=lambda config: True, **more):
     return fails
 
 
-# --- bugreport.escaped: `__init__` becomes emphasis ---
+# --- templating.escaped: `__init__` becomes emphasis ---
 
 
 @pytest.mark.parametrize("one", ["no attribute '__init__'", "a __b__ c", "__a_b__", "___a___"])
@@ -51,7 +51,7 @@ def test_dunder_names_stay_as_they_are(one):
     assert found.count("em_open") == found.count("strong_open") == 0
 
 
-# --- bugreport.escaped: `\#123` is still a reference on GitHub ---
+# --- templating.escaped: `\#123` is still a reference on GitHub ---
 
 
 @pytest.mark.parametrize("one", ["see #123", "owner/repo#1", "GH-123"])
