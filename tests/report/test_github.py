@@ -94,7 +94,7 @@ def test_a_known_failure_that_is_fixed_points_into_the_baseline(make, tmp_path):
         path="known.toml",
         asked={},
         ran={},
-        settled=(Settled(failure=failure, state=State.FIXED, said="it passes"),),
+        settled=(Settled(failure=failure, state=State.FIXED, message="it passes"),),
     )
     (tmp_path / "known.toml").write_text('family = "toy"\n\n[[known]]\nfingerprint = "abc"\n')
     found = replace(make(specs()), held=held)
