@@ -74,9 +74,10 @@ class FalconFamily:
 
     def faults(self) -> tuple[Fault, ...]:
         """The planted faults that only Falcon can have."""
-        from verifier.families.falcon_faults import FAULTS
+        from verifier.families import falcon_faults
+        from verifier.faults.mutants import faults_of
 
-        return FAULTS
+        return faults_of(falcon_faults)
 
     def refusal(self, config: Config) -> str | None:
         """Why HF refuses the config."""

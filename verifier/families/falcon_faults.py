@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier.faults.mutants import Fault, Mutation, in_adapter
+from verifier.faults.mutants import Mutation, Plant, fault, in_adapter
 from verifier.judging.outcome import NotApplicable
 
 
@@ -88,41 +88,37 @@ def _attention_bias_lost(model: Any) -> None:
     model.transformer.h[-1].self_attention.dense.bias.zero_()
 
 
-FAULTS = (
-    Fault(
-        name="one-combination-wrong",
-        what="wrong only with ALiBi, biases and a key for each head together",
-        caught_by=["forward.logits"],
-        plant=in_adapter(_only_together),
-    ),
-    Fault(
-        name="alibi-unrounded",
-        what="ALiBi in full precision, where HF passes it through bfloat16",
-        caught_by=["forward.logits"],
-        plant=in_adapter(_alibi_unrounded),
-    ),
-    Fault(
-        name="norms-swapped",
-        what="the norms of attention and MLP are taken for each other",
-        caught_by=["forward.logits"],
-        plant=in_adapter(Mutation(model=_swap_norms)),
-    ),
-    Fault(
-        name="gelu-approximated",
-        what="the tanh form of gelu for the exact one",
-        caught_by=["forward.logits"],
-        plant=in_adapter(Mutation(model=_other_activation)),
-    ),
-    Fault(
-        name="epsilon-wrong",
-        what="the layer norms' epsilon is ten times as large",
-        caught_by=["forward.logits"],
-        plant=in_adapter(Mutation(model=_other_epsilon)),
-    ),
-    Fault(
-        name="theta-wrong",
-        what="rotary frequencies of another base",
-        caught_by=["forward.logits", "forward.position_ids"],
-        plant=in_adapter(Mutation(model=_other_theta)),
-    ),
-)
+@fault("forward.logits")
+def one_combination_wrong() -> Plant:
+    """Wrong only with ALiBi, biases and a key for each head together."""
+    return in_adapter(_only_together)
+
+
+@fault("forward.logits")
+def alibi_unrounded() -> Plant:
+    """ALiBi in full precision, where HF passes it through bfloat16."""
+    return in_adapter(_alibi_unrounded)
+
+
+@fault("forward.logits")
+def norms_swapped() -> Plant:
+    """The norms of attention and MLP are taken for each other."""
+    return in_adapter(Mutation(model=_swap_norms))
+
+
+@fault("forward.logits")
+def gelu_approximated() -> Plant:
+    """The tanh form of gelu for the exact one."""
+    return in_adapter(Mutation(model=_other_activation))
+
+
+@fault("forward.logits")
+def epsilon_wrong() -> Plant:
+    """The layer norms' epsilon is ten times as large."""
+    return in_adapter(Mutation(model=_other_epsilon))
+
+
+@fault("forward.logits", "forward.position_ids")
+def theta_wrong() -> Plant:
+    """Rotary frequencies of another base."""
+    return in_adapter(Mutation(model=_other_theta))

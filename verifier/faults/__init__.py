@@ -20,21 +20,11 @@ from verifier.faults import (
     state,
     weights,
 )
-from verifier.faults.mutants import Fault
+from verifier.faults.mutants import Fault, faults_of
 
-GENERIC = (
-    *reference.FAULTS,
-    *build.FAULTS,
-    *qkv.FAULTS,
-    *weights.FAULTS,
-    *hooks.FAULTS,
-    *intervene.FAULTS,
-    *backward.FAULTS,
-    *forward.FAULTS,
-    *cache.FAULTS,
-    *state.FAULTS,
-    *component.FAULTS,
-)
+# In the order of the areas of checks.
+_MODULES = (reference, build, qkv, weights, hooks, intervene, backward, forward, cache, state, component)
+GENERIC = tuple(fault for module in _MODULES for fault in faults_of(module))
 
 
 def of(family: Family) -> tuple[Fault, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, Output, Subject
 from verifier.faults.altered_hooks import altered, at, shown_as
-from verifier.faults.mutants import SLIGHTLY, Fault, Mutation, in_adapter, replacing
+from verifier.faults.mutants import SLIGHTLY, Mutation, Plant, fault, in_adapter, replacing
 
 
 class _Gradient(torch.autograd.Function):
@@ -187,131 +187,127 @@ def _counts_forwards() -> Mutation:
     return replace(altered(backward=at("attn.hook_z", scaled), hooked=hooked), forward=forward)
 
 
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        name="gradient-detached",
-        what="the MLP's hidden units are cut off from the graph",
-        caught_by=["backward.hooks", "backward.parameters", "backward.gradcheck"],
-        plant=in_adapter(Mutation(edits={"mlp.hook_post": lambda value: value.detach()})),
-    ),
-    Fault(
-        name="gradient-doubled",
-        what="a backward hook at hook_attn_out is shown twice the gradient",
-        caught_by=["backward.hooks", "backward.alone"],
-        plant=in_adapter(altered(backward=at("hook_attn_out", shown_as(lambda gradient: gradient * 2)))),
-    ),
-    Fault(
-        name="gradient-shown-twice",
-        what="a backward hook at hook_resid_post is called twice",
-        caught_by=["backward.hooks"],
-        plant=in_adapter(altered(backward=at("hook_resid_post", _twice))),
-    ),
-    Fault(
-        name="gradient-never-shown",
-        what="a backward hook at hook_pattern is taken and never called",
-        caught_by=["backward.hooks", "backward.alone"],
-        plant=in_adapter(altered(backward=at("attn.hook_pattern", _lost))),
-    ),
-    Fault(
-        name="backward-in-place",
-        what="autograd refuses a backward hook at hook_mlp_out, a view that is added to in place",
-        caught_by=["backward.hooks", "backward.alone"],
-        plant=in_adapter(altered(backward=at("hook_mlp_out", _raises))),
-    ),
-    Fault(
-        name="backward-alone-silent",
-        what="a backward hook is called only where a forward hook is attached too",
-        caught_by=["backward.alone"],
-        plant=in_adapter(_hooked_forward_needed()),
-    ),
-    Fault(
-        name="gradient-reading-scales",
-        what="a gradient that a hook only reads goes on slightly scaled",
-        caught_by=["backward.identity"],
-        plant=in_adapter(altered(backward=at("hook_resid_post", _reading_scales))),
-    ),
-    Fault(
-        name="gradient-edit-ignored",
-        what="what a backward hook gives back is dropped",
-        caught_by=["backward.replace"],
-        plant=in_adapter(altered(backward=at("attn.hook_z", _only_read))),
-    ),
-    Fault(
-        name="weight-gradient-scaled",
-        what="with gradients enabled the logits' own gradient is slightly scaled",
-        caught_by=["backward.parameters", "backward.gradcheck"],
-        plant=in_adapter(Mutation(forward=_cut_under_gradients)),
-    ),
-    Fault(
-        name="weight-gradient-of-hooked",
-        what="with hooks in place the gradients of weights are slightly scaled",
-        caught_by=["backward.parameters"],
-        plant=in_adapter(_weights_of_hooked()),
-    ),
-    Fault(
-        name="shown-what-is-needed",
-        what="a hook is given a tensor that the backward needs, and may write into it",
-        caught_by=["backward.in_place"],
-        plant=in_adapter(altered(forward=at("hook_scale", shown_as(lambda value: value.log().exp())))),
-    ),
-    Fault(
-        name="checkpoint-recomputes-otherwise",
-        what="under gradient checkpointing the MLP's gradient is doubled",
-        caught_by=["backward.checkpointing"],
-        plant=in_adapter(lambda _model: _in_checkpointing(_checkpoints_wrongly)),
-    ),
-    Fault(
-        name="gradient-single-in-half",
-        what="gradients of a float32 model go through bfloat16",
-        caught_by=["backward.float32"],
-        plant=in_adapter(_rounded(torch.bfloat16, torch.float32)),
-    ),
-    Fault(
-        name="gradient-bfloat16-in-eight-bits",
-        what="gradients go through eight bits, in bfloat16 alone",
-        caught_by=["backward.bfloat16"],
-        plant=in_adapter(_rounded(torch.float8_e4m3fn, torch.bfloat16)),
-    ),
-    Fault(
-        name="gradient-float16-in-eight-bits",
-        what="gradients go through eight bits, in float16 alone",
-        caught_by=["backward.float16"],
-        plant=in_adapter(_rounded(torch.float8_e4m3fn, torch.float16)),
-    ),
-    Fault(
-        name="gradient-past-an-edit",
-        what="the forward goes on with what an edit made, the backward as if it had made nothing",
-        caught_by=["backward.edited"],
-        plant=in_adapter(altered(forward=at("attn.hook_z", _past_the_edit))),
-    ),
-    Fault(
-        name="gradient-edit-beside-edit",
-        what="a gradient cannot be edited at a point at which the value is",
-        caught_by=["backward.edited"],
-        plant=in_adapter(altered(hooked=_only_reads_beside_edits)),
-    ),
-    Fault(
-        name="checkpoint-forgets-edits",
-        what="under gradient checkpointing the backward is that of a forward without edits",
-        caught_by=["backward.checkpointing"],
-        plant=in_adapter(lambda _model: _in_checkpointing(_checkpoints_forget_edits)),
-    ),
-    Fault(
-        name="gradient-none-in-half",
-        what="in models of half precision no weight has a gradient",
-        caught_by=["backward.bfloat16", "backward.float16"],
-        plant=in_adapter(_none_in(torch.bfloat16, torch.float16)),
-    ),
-    Fault(
-        name="gradient-not-to-embeddings",
-        what="embeddings in the place of tokens are cut out of the graph",
-        caught_by=["backward.inputs_embeds"],
-        plant=in_adapter(Mutation(forward=_cut_off_embeds)),
-    ),
-    Fault(
-        name="gradient-of-the-newest-forward",
-        what="a gradient is scaled by how many forwards there were since the hooks were put in place",
-        caught_by=["backward.interleaved"],
-        plant=in_adapter(lambda _model: _counts_forwards()),
-    ),
-)
+@fault("backward.hooks", "backward.parameters", "backward.gradcheck")
+def gradient_detached() -> Plant:
+    """The MLP's hidden units are cut off from the graph."""
+    return in_adapter(Mutation(edits={"mlp.hook_post": lambda value: value.detach()}))
+
+
+@fault("backward.hooks", "backward.alone")
+def gradient_doubled() -> Plant:
+    """A backward hook at hook_attn_out is shown twice the gradient."""
+    return in_adapter(altered(backward=at("hook_attn_out", shown_as(lambda gradient: gradient * 2))))
+
+
+@fault("backward.hooks")
+def gradient_shown_twice() -> Plant:
+    """A backward hook at hook_resid_post is called twice."""
+    return in_adapter(altered(backward=at("hook_resid_post", _twice)))
+
+
+@fault("backward.hooks", "backward.alone")
+def gradient_never_shown() -> Plant:
+    """A backward hook at hook_pattern is taken and never called."""
+    return in_adapter(altered(backward=at("attn.hook_pattern", _lost)))
+
+
+@fault("backward.hooks", "backward.alone")
+def backward_in_place() -> Plant:
+    """Autograd refuses a backward hook at hook_mlp_out, a view that is added to in place."""
+    return in_adapter(altered(backward=at("hook_mlp_out", _raises)))
+
+
+@fault("backward.alone")
+def backward_alone_silent() -> Plant:
+    """A backward hook is called only where a forward hook is attached too."""
+    return in_adapter(_hooked_forward_needed())
+
+
+@fault("backward.identity")
+def gradient_reading_scales() -> Plant:
+    """A gradient that a hook only reads goes on slightly scaled."""
+    return in_adapter(altered(backward=at("hook_resid_post", _reading_scales)))
+
+
+@fault("backward.replace")
+def gradient_edit_ignored() -> Plant:
+    """What a backward hook gives back is dropped."""
+    return in_adapter(altered(backward=at("attn.hook_z", _only_read)))
+
+
+@fault("backward.parameters", "backward.gradcheck")
+def weight_gradient_scaled() -> Plant:
+    """With gradients enabled the logits' own gradient is slightly scaled."""
+    return in_adapter(Mutation(forward=_cut_under_gradients))
+
+
+@fault("backward.parameters")
+def weight_gradient_of_hooked() -> Plant:
+    """With hooks in place the gradients of weights are slightly scaled."""
+    return in_adapter(_weights_of_hooked())
+
+
+@fault("backward.in_place")
+def shown_what_is_needed() -> Plant:
+    """A hook is given a tensor that the backward needs, and may write into it."""
+    return in_adapter(altered(forward=at("hook_scale", shown_as(lambda value: value.log().exp()))))
+
+
+@fault("backward.checkpointing")
+def checkpoint_recomputes_otherwise() -> Plant:
+    """Under gradient checkpointing the MLP's gradient is doubled."""
+    return in_adapter(lambda _model: _in_checkpointing(_checkpoints_wrongly))
+
+
+@fault("backward.float32")
+def gradient_single_in_half() -> Plant:
+    """Gradients of a float32 model go through bfloat16."""
+    return in_adapter(_rounded(torch.bfloat16, torch.float32))
+
+
+@fault("backward.bfloat16")
+def gradient_bfloat16_in_eight_bits() -> Plant:
+    """Gradients go through eight bits, in bfloat16 alone."""
+    return in_adapter(_rounded(torch.float8_e4m3fn, torch.bfloat16))
+
+
+@fault("backward.float16")
+def gradient_float16_in_eight_bits() -> Plant:
+    """Gradients go through eight bits, in float16 alone."""
+    return in_adapter(_rounded(torch.float8_e4m3fn, torch.float16))
+
+
+@fault("backward.edited")
+def gradient_past_an_edit() -> Plant:
+    """The forward goes on with what an edit made, the backward as if it had made nothing."""
+    return in_adapter(altered(forward=at("attn.hook_z", _past_the_edit)))
+
+
+@fault("backward.edited")
+def gradient_edit_beside_edit() -> Plant:
+    """A gradient cannot be edited at a point at which the value is."""
+    return in_adapter(altered(hooked=_only_reads_beside_edits))
+
+
+@fault("backward.checkpointing")
+def checkpoint_forgets_edits() -> Plant:
+    """Under gradient checkpointing the backward is that of a forward without edits."""
+    return in_adapter(lambda _model: _in_checkpointing(_checkpoints_forget_edits))
+
+
+@fault("backward.bfloat16", "backward.float16")
+def gradient_none_in_half() -> Plant:
+    """In models of half precision no weight has a gradient."""
+    return in_adapter(_none_in(torch.bfloat16, torch.float16))
+
+
+@fault("backward.inputs_embeds")
+def gradient_not_to_embeddings() -> Plant:
+    """Embeddings in the place of tokens are cut out of the graph."""
+    return in_adapter(Mutation(forward=_cut_off_embeds))
+
+
+@fault("backward.interleaved")
+def gradient_of_the_newest_forward() -> Plant:
+    """A gradient is scaled by how many forwards there were since the hooks were put in place."""
+    return in_adapter(lambda _model: _counts_forwards())

@@ -11,7 +11,7 @@ from torch import nn
 
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
 from verifier.family import Family
-from verifier.faults.mutants import Delegate, Fault, Mutation, in_adapter
+from verifier.faults.mutants import Delegate, Mutation, Plant, fault, in_adapter
 from verifier.judging.outcome import NotApplicable
 
 
@@ -114,104 +114,97 @@ def _copied_unembedding(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Mod
     return {**modules, "unembed": copy.deepcopy(modules["unembed"])} if "unembed" in modules else modules
 
 
-FAULTS = (
-    Fault(
-        name="wrap-raises",
-        what="wrapping raises",
-        caught_by=["build.adapter"],
-        plant=_in_wrap(lambda _adapter, _model: _raise(KeyError("blocks"))),
-        raises=True,
-    ),
-    Fault(
-        name="refuses-valid",
-        what="a config that HF accepts is refused",
-        caught_by=["build.adapter"],
-        plant=_in_wrap(lambda _adapter, _model: _raise(AdapterRefusal("not this one"))),
-    ),
-    Fault(
-        name="no-subject",
-        what="wrapping gives the model back",
-        caught_by=["build.adapter"],
-        plant=_in_wrap(lambda _adapter, model: model),
-    ),
-    Fault(
-        name="forward-raises",
-        what="the wrapped model cannot run",
-        caught_by=["build.forward"],
-        plant=in_adapter(Mutation(forward=lambda _subject, _inputs: _raise(IndexError("head")))),
-        raises=True,
-    ),
-    Fault(
-        name="refuses-nothing",
-        what="a model that HF refuses is wrapped, and gives activations",
-        caught_by=["build.refusal"],
-        plant=_in_wrap(_accepts_anything),
-    ),
-    Fault(
-        name="class-patched",
-        what="HF's class is patched, for every model in the process",
-        caught_by=["build.surroundings"],
-        plant=in_adapter(_patches_class),
-    ),
-    Fault(
-        name="forward-patched",
-        what="a forward is patched in silence",
-        caught_by=["build.changes"],
-        plant=in_adapter(Mutation(model=_patches_forward)),
-    ),
-    Fault(
-        name="parameter-frozen",
-        what="a parameter no longer takes a gradient, in silence",
-        caught_by=["build.changes"],
-        plant=in_adapter(Mutation(model=_freezes)),
-    ),
-    Fault(
-        name="evaluated",
-        what="a model that is being trained is put into evaluation mode, in silence",
-        caught_by=["build.changes"],
-        plant=in_adapter(Mutation(model=_evaluates)),
-    ),
-    Fault(
-        name="thawed",
-        what="frozen parameters take gradients again, in silence",
-        caught_by=["build.changes"],
-        plant=in_adapter(Mutation(model=_thaws)),
-    ),
-    Fault(
-        name="hook-left",
-        what="a module hook is left on HF's model, in silence",
-        caught_by=["build.changes"],
-        plant=in_adapter(Mutation(model=_leaves_hook)),
-    ),
-    Fault(
-        name="config-edited",
-        what="the caller's config is written into",
-        caught_by=["build.config", "build.changes"],
-        plant=in_adapter(Mutation(model=_edits_config)),
-    ),
-    Fault(
-        name="close-raises",
-        what="a subject cannot be closed",
-        caught_by=["build.close"],
-        plant=in_adapter(Mutation(close=lambda: _raise(RuntimeError("still in use")))),
-        raises=True,
-    ),
-    Fault(
-        name="parameters-unreachable",
-        what="the final norm is in no component",
-        caught_by=["build.parameters"],
-        plant=in_adapter(Mutation(modules=_without("ln_final"))),
-    ),
-    Fault(
-        name="components-exchanged",
-        what="the final norm is found under the name of the first block's",
-        caught_by=["build.parameters"],
-        plant=in_adapter(Mutation(modules=_exchanged("ln_final", "blocks.0.ln1"))),
-    ),
-    Fault(
-        name="untied",
-        what="the unembedding is a copy of what HF ties to the embedding",
-        caught_by=["build.tied"],
-        plant=in_adapter(Mutation(modules=_copied_unembedding)),
-    ),
-)
+@fault("build.adapter", raises=True)
+def wrap_raises() -> Plant:
+    """Wrapping raises."""
+    return _in_wrap(lambda _adapter, _model: _raise(KeyError("blocks")))
+
+
+@fault("build.adapter")
+def refuses_valid() -> Plant:
+    """A config that HF accepts is refused."""
+    return _in_wrap(lambda _adapter, _model: _raise(AdapterRefusal("not this one")))
+
+
+@fault("build.adapter")
+def no_subject() -> Plant:
+    """Wrapping gives the model back."""
+    return _in_wrap(lambda _adapter, model: model)
+
+
+@fault("build.forward", raises=True)
+def forward_raises() -> Plant:
+    """The wrapped model cannot run."""
+    return in_adapter(Mutation(forward=lambda _subject, _inputs: _raise(IndexError("head"))))
+
+
+@fault("build.refusal")
+def refuses_nothing() -> Plant:
+    """A model that HF refuses is wrapped, and gives activations."""
+    return _in_wrap(_accepts_anything)
+
+
+@fault("build.surroundings")
+def class_patched() -> Plant:
+    """HF's class is patched, for every model in the process."""
+    return in_adapter(_patches_class)
+
+
+@fault("build.changes")
+def forward_patched() -> Plant:
+    """A forward is patched in silence."""
+    return in_adapter(Mutation(model=_patches_forward))
+
+
+@fault("build.changes")
+def parameter_frozen() -> Plant:
+    """A parameter no longer takes a gradient, in silence."""
+    return in_adapter(Mutation(model=_freezes))
+
+
+@fault("build.changes")
+def evaluated() -> Plant:
+    """A model that is being trained is put into evaluation mode, in silence."""
+    return in_adapter(Mutation(model=_evaluates))
+
+
+@fault("build.changes")
+def thawed() -> Plant:
+    """Frozen parameters take gradients again, in silence."""
+    return in_adapter(Mutation(model=_thaws))
+
+
+@fault("build.changes")
+def hook_left() -> Plant:
+    """A module hook is left on HF's model, in silence."""
+    return in_adapter(Mutation(model=_leaves_hook))
+
+
+@fault("build.config", "build.changes")
+def config_edited() -> Plant:
+    """The caller's config is written into."""
+    return in_adapter(Mutation(model=_edits_config))
+
+
+@fault("build.close", raises=True)
+def close_raises() -> Plant:
+    """A subject cannot be closed."""
+    return in_adapter(Mutation(close=lambda: _raise(RuntimeError("still in use"))))
+
+
+@fault("build.parameters")
+def parameters_unreachable() -> Plant:
+    """The final norm is in no component."""
+    return in_adapter(Mutation(modules=_without("ln_final")))
+
+
+@fault("build.parameters")
+def components_exchanged() -> Plant:
+    """The final norm is found under the name of the first block's."""
+    return in_adapter(Mutation(modules=_exchanged("ln_final", "blocks.0.ln1")))
+
+
+@fault("build.tied")
+def untied() -> Plant:
+    """The unembedding is a copy of what HF ties to the embedding."""
+    return in_adapter(Mutation(modules=_copied_unembedding))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Inputs, Output, Subject
-from verifier.faults.mutants import SLIGHTLY, Fault, Mutation, in_adapter, in_eight_bits, replacing
+from verifier.faults.mutants import SLIGHTLY, Mutation, Plant, fault, in_adapter, in_eight_bits, replacing
 
 REMEMBERED = 3  # positions that the forgetful mutant keeps
 FAR = 64  # and those of one that is right about shorter texts
@@ -177,133 +177,129 @@ def _stopping(cache: Any, input_ids: Tensor, *, max_new_tokens: int, attention_m
     return tokens
 
 
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        name="cache-not-given",
-        what="a cache is asked for, and none is given",
-        caught_by=["cache.given"],
-        plant=in_adapter(Mutation(forward=_never_given)),
-    ),
-    Fault(
-        name="cache-changes-logits",
-        what="where a cache is kept the forward goes another way, slightly off",
-        caught_by=["cache.given"],
-        plant=in_adapter(Mutation(forward=_beside_cache)),
-    ),
-    Fault(
-        name="cache-positions-off-by-one",
-        what="the positions of tokens after a cache are off by one",
-        caught_by=["cache.stepwise", "cache.chunks", "cache.apart"],
-        plant=in_adapter(_recomputed(lambda whole, past: _positions(whole, past, 1))),
-    ),
-    Fault(
-        name="cache-positions-from-zero",
-        what="tokens after a cache are counted from zero again",
-        caught_by=["cache.stepwise", "cache.chunks"],
-        plant=in_adapter(_recomputed(lambda whole, past: _positions(whole, past, -past))),
-    ),
-    Fault(
-        name="cache-forgets",
-        what=f"only the last {REMEMBERED} positions of the past are seen",
-        caught_by=["cache.stepwise", "cache.chunks"],
-        plant=in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - REMEMBERED), 0))),
-    ),
-    Fault(
-        name="cache-rows-shared",
-        what="every row of a batch goes on from the first one's cache",
-        caught_by=["cache.stepwise", "cache.padding"],
-        plant=in_adapter(_recomputed(_first_rows_past)),
-    ),
-    Fault(
-        name="cache-mask-of-the-past-forgotten",
-        what="padding that is cached is seen as if it were tokens",
-        caught_by=["cache.padding", "cache.padded_position_ids", "cache.batch"],
-        plant=in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, past, 1))),
-    ),
-    Fault(
-        name="cache-embeds-shifted",
-        what="embeddings after a cache are slightly off",
-        caught_by=["cache.inputs_embeds"],
-        plant=in_adapter(_with_cache(_shifted_embeds)),
-    ),
-    Fault(
-        name="cache-lone-row-unmasked",
-        what="a row alone is decoded without its mask",
-        caught_by=["cache.batch"],
-        plant=in_adapter(_with_cache(_alone_without_mask)),
-    ),
-    Fault(
-        name="cache-position-ids-ignored",
-        what="with a cache the caller's position ids are not passed on",
-        caught_by=["cache.position_ids", "cache.padded_position_ids"],
-        plant=in_adapter(_with_cache(lambda inputs: replace(inputs, position_ids=None))),
-    ),
-    Fault(
-        name="cache-position-ids-or-mask",
-        what="with a cache the mask is not passed on beside position ids",
-        caught_by=["cache.padded_position_ids"],
-        plant=in_adapter(
-            _with_cache(lambda inputs: inputs if inputs.position_ids is None else replace(inputs, attention_mask=None))
-        ),
-    ),
-    Fault(
-        name="cache-newest-only",
-        what="the newest cache is gone on from, whichever is given",
-        caught_by=["cache.apart"],
-        plant=in_adapter(lambda _model: _newest()),
-    ),
-    Fault(
-        name="cache-second-step-wrong",
-        what="it is right only with the first cache that it is given",
-        caught_by=["cache.stepwise"],
-        plant=in_adapter(lambda _model: _second_time_wrong()),
-    ),
-    Fault(
-        name="cache-chunk-looks-ahead",
-        what="of several tokens after a cache each sees the next one",
-        caught_by=["cache.chunks"],
-        plant=in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky})),
-    ),
-    Fault(
-        name="cache-hooks-whole-text",
-        what="with a cache hooks are shown the whole text again",
-        caught_by=["cache.hooks"],
-        plant=in_adapter(_recomputed()),
-    ),
-    Fault(
-        name="cache-pattern-of-new-keys",
-        what="with a cache the pattern is shown over the new keys only",
-        caught_by=["cache.hooks"],
-        plant=in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern[..., -pattern.shape[-2] :]})),
-    ),
-    Fault(
-        name="greedy-from-the-last-but-one",
-        what="the first new token is chosen by the logits of the token before the last",
-        caught_by=["cache.greedy", "cache.greedy_padded"],
-        plant=in_adapter(_generating(_from_the_last_but_one)),
-    ),
-    Fault(
-        name="greedy-stops-early",
-        what="a token ends the continuation, although none may",
-        caught_by=["cache.greedy"],
-        plant=in_adapter(_generating(_stopping)),
-    ),
-    Fault(
-        name="greedy-ignores-mask",
-        what="generation takes padding for tokens",
-        caught_by=["cache.greedy_padded"],
-        plant=in_adapter(_generating(_without_mask)),
-    ),
-    Fault(
-        name="cache-ends-early",
-        what="of a long text only the end is remembered",
-        caught_by=["cache.long"],
-        plant=in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - FAR), 0))),
-    ),
-    Fault(
-        name="cache-coarse-in-half",
-        what="in half precision what is decoded goes through eight bits",
-        caught_by=["cache.precision"],
-        plant=in_adapter(Mutation(forward=_coarse_with_cache)),
-    ),
-)
+@fault("cache.given")
+def cache_not_given() -> Plant:
+    """A cache is asked for, and none is given."""
+    return in_adapter(Mutation(forward=_never_given))
+
+
+@fault("cache.given")
+def cache_changes_logits() -> Plant:
+    """Where a cache is kept the forward goes another way, slightly off."""
+    return in_adapter(Mutation(forward=_beside_cache))
+
+
+@fault("cache.stepwise", "cache.chunks", "cache.apart")
+def cache_positions_off_by_one() -> Plant:
+    """The positions of tokens after a cache are off by one."""
+    return in_adapter(_recomputed(lambda whole, past: _positions(whole, past, 1)))
+
+
+@fault("cache.stepwise", "cache.chunks")
+def cache_positions_from_zero() -> Plant:
+    """Tokens after a cache are counted from zero again."""
+    return in_adapter(_recomputed(lambda whole, past: _positions(whole, past, -past)))
+
+
+@fault("cache.stepwise", "cache.chunks")
+def cache_forgets() -> Plant:
+    """Only the last 3 positions of the past are seen."""
+    return in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - REMEMBERED), 0)))
+
+
+@fault("cache.stepwise", "cache.padding")
+def cache_rows_shared() -> Plant:
+    """Every row of a batch goes on from the first one's cache."""
+    return in_adapter(_recomputed(_first_rows_past))
+
+
+@fault("cache.padding", "cache.padded_position_ids", "cache.batch")
+def cache_mask_of_the_past_forgotten() -> Plant:
+    """Padding that is cached is seen as if it were tokens."""
+    return in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, past, 1)))
+
+
+@fault("cache.inputs_embeds")
+def cache_embeds_shifted() -> Plant:
+    """Embeddings after a cache are slightly off."""
+    return in_adapter(_with_cache(_shifted_embeds))
+
+
+@fault("cache.batch")
+def cache_lone_row_unmasked() -> Plant:
+    """A row alone is decoded without its mask."""
+    return in_adapter(_with_cache(_alone_without_mask))
+
+
+@fault("cache.position_ids", "cache.padded_position_ids")
+def cache_position_ids_ignored() -> Plant:
+    """With a cache the caller's position ids are not passed on."""
+    return in_adapter(_with_cache(lambda inputs: replace(inputs, position_ids=None)))
+
+
+@fault("cache.padded_position_ids")
+def cache_position_ids_or_mask() -> Plant:
+    """With a cache the mask is not passed on beside position ids."""
+    return in_adapter(
+        _with_cache(lambda inputs: inputs if inputs.position_ids is None else replace(inputs, attention_mask=None))
+    )
+
+
+@fault("cache.apart")
+def cache_newest_only() -> Plant:
+    """The newest cache is gone on from, whichever is given."""
+    return in_adapter(lambda _model: _newest())
+
+
+@fault("cache.stepwise")
+def cache_second_step_wrong() -> Plant:
+    """It is right only with the first cache that it is given."""
+    return in_adapter(lambda _model: _second_time_wrong())
+
+
+@fault("cache.chunks")
+def cache_chunk_looks_ahead() -> Plant:
+    """Of several tokens after a cache each sees the next one."""
+    return in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky}))
+
+
+@fault("cache.hooks")
+def cache_hooks_whole_text() -> Plant:
+    """With a cache hooks are shown the whole text again."""
+    return in_adapter(_recomputed())
+
+
+@fault("cache.hooks")
+def cache_pattern_of_new_keys() -> Plant:
+    """With a cache the pattern is shown over the new keys only."""
+    return in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern[..., -pattern.shape[-2] :]}))
+
+
+@fault("cache.greedy", "cache.greedy_padded")
+def greedy_from_the_last_but_one() -> Plant:
+    """The first new token is chosen by the logits of the token before the last."""
+    return in_adapter(_generating(_from_the_last_but_one))
+
+
+@fault("cache.greedy")
+def greedy_stops_early() -> Plant:
+    """A token ends the continuation, although none may."""
+    return in_adapter(_generating(_stopping))
+
+
+@fault("cache.greedy_padded")
+def greedy_ignores_mask() -> Plant:
+    """Generation takes padding for tokens."""
+    return in_adapter(_generating(_without_mask))
+
+
+@fault("cache.long")
+def cache_ends_early() -> Plant:
+    """Of a long text only the end is remembered."""
+    return in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - FAR), 0)))
+
+
+@fault("cache.precision")
+def cache_coarse_in_half() -> Plant:
+    """In half precision what is decoded goes through eight bits."""
+    return in_adapter(Mutation(forward=_coarse_with_cache))

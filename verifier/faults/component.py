@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verifier.canonical import template_of
-from verifier.faults.mutants import Fault, Mutation, in_adapter, replacing
+from verifier.faults.mutants import Mutation, Plant, fault, in_adapter, replacing
 from verifier.judging.outcome import NotApplicable
 
 Run = Callable[[Any, str, tuple[Any, ...], Mapping[str, Any]], Tensor]
@@ -87,65 +87,61 @@ def _hidden(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
     return {name: module for name, module in modules.items() if template_of(name) != "blocks.{i}.mlp.out"}
 
 
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        name="component-hidden",
-        what="the MLP's output matrix is no component, only a part of the MLP",
-        caught_by=["component.names"],
-        plant=in_adapter(Mutation(modules=_hidden)),
-    ),
-    Fault(
-        name="component-embedding-scaled",
-        what="the embedding alone is scaled by the root of its width, as other families do",
-        caught_by=["component.embeddings"],
-        plant=in_adapter(_of("embed", _scaled)),
-    ),
-    Fault(
-        name="component-positions-later",
-        what="the table of positions alone starts at position one",
-        caught_by=["component.positions"],
-        plant=in_adapter(_of("rotary_emb", _next_positions)),
-    ),
-    Fault(
-        name="component-norm-epsilon",
-        what="a norm alone has another epsilon",
-        caught_by=["component.norms"],
-        plant=in_adapter(_of("blocks.{i}.ln1", _larger_epsilon)),
-    ),
-    Fault(
-        name="component-keys-values",
-        what="the key projection alone gives values",
-        caught_by=["component.projections"],
-        plant=in_adapter(_of("blocks.{i}.attn.k", _values_for_keys)),
-    ),
-    Fault(
-        name="component-attention-unmasked",
-        what="the attention alone does not look at its mask",
-        caught_by=["component.attention"],
-        plant=in_adapter(_of("blocks.{i}.attn", _without_mask)),
-    ),
-    Fault(
-        name="component-mlp-activation",
-        what="the MLP alone has another activation",
-        caught_by=["component.mlp"],
-        plant=in_adapter(_of("blocks.{i}.mlp", _other_activation)),
-    ),
-    Fault(
-        name="component-block-without-residual",
-        what="a block alone gives what it adds to the residual stream, not the stream",
-        caught_by=["component.blocks"],
-        plant=in_adapter(_of("blocks.{i}", _without_residual)),
-    ),
-    Fault(
-        name="component-mlp-in-half",
-        what="the MLP alone goes through bfloat16 in a float32 model",
-        caught_by=["component.dtypes"],
-        plant=in_adapter(_of("blocks.{i}.mlp", _in_half)),
-    ),
-    Fault(
-        name="component-norm-upcast",
-        what="a norm alone gives float32 in a half-precision model",
-        caught_by=["component.dtypes"],
-        plant=in_adapter(_of("ln_final", _upcast)),
-    ),
-)
+@fault("component.names")
+def component_hidden() -> Plant:
+    """The MLP's output matrix is no component, only a part of the MLP."""
+    return in_adapter(Mutation(modules=_hidden))
+
+
+@fault("component.embeddings")
+def component_embedding_scaled() -> Plant:
+    """The embedding alone is scaled by the root of its width, as other families do."""
+    return in_adapter(_of("embed", _scaled))
+
+
+@fault("component.positions")
+def component_positions_later() -> Plant:
+    """The table of positions alone starts at position one."""
+    return in_adapter(_of("rotary_emb", _next_positions))
+
+
+@fault("component.norms")
+def component_norm_epsilon() -> Plant:
+    """A norm alone has another epsilon."""
+    return in_adapter(_of("blocks.{i}.ln1", _larger_epsilon))
+
+
+@fault("component.projections")
+def component_keys_values() -> Plant:
+    """The key projection alone gives values."""
+    return in_adapter(_of("blocks.{i}.attn.k", _values_for_keys))
+
+
+@fault("component.attention")
+def component_attention_unmasked() -> Plant:
+    """The attention alone does not look at its mask."""
+    return in_adapter(_of("blocks.{i}.attn", _without_mask))
+
+
+@fault("component.mlp")
+def component_mlp_activation() -> Plant:
+    """The MLP alone has another activation."""
+    return in_adapter(_of("blocks.{i}.mlp", _other_activation))
+
+
+@fault("component.blocks")
+def component_block_without_residual() -> Plant:
+    """A block alone gives what it adds to the residual stream, not the stream."""
+    return in_adapter(_of("blocks.{i}", _without_residual))
+
+
+@fault("component.dtypes")
+def component_mlp_in_half() -> Plant:
+    """The MLP alone goes through bfloat16 in a float32 model."""
+    return in_adapter(_of("blocks.{i}.mlp", _in_half))
+
+
+@fault("component.dtypes")
+def component_norm_upcast() -> Plant:
+    """A norm alone gives float32 in a half-precision model."""
+    return in_adapter(_of("ln_final", _upcast))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Inputs, Output, Subject
 from verifier.cases.inputs import NO_LABEL
-from verifier.faults.mutants import SLIGHTLY, Fault, Mutation, in_adapter, in_eight_bits
+from verifier.faults.mutants import SLIGHTLY, Mutation, Plant, fault, in_adapter, in_eight_bits
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
 
@@ -223,222 +223,215 @@ def _guessed_padding(subject: Subject, inputs: Inputs) -> Output:
     return subject.forward(inputs if bool(real.all()) else replace(inputs, attention_mask=real.long()))
 
 
-FAULTS = (
-    Fault(
-        name="padding-guessed",
-        what="where no mask is given, token 0 at the end of a row is taken for padding",
-        caught_by=["forward.logits"],
-        plant=in_adapter(Mutation(forward=_guessed_padding)),
-    ),
-    Fault(
-        name="loss-per-row",
-        what="the loss is the mean of each row's mean",
-        caught_by=["forward.loss"],
-        plant=in_adapter(Mutation(forward=_loss_per_row)),
-    ),
-    Fault(
-        name="loss-detached",
-        what="the loss is in no graph",
-        caught_by=["forward.loss"],
-        plant=in_adapter(Mutation(forward=_detached_loss)),
-    ),
-    Fault(
-        name="logits-scaled",
-        what="the logits are off by one in ten thousand",
-        caught_by=["forward.logits"],
-        plant=in_adapter(_when(lambda _inputs: True)),
-    ),
-    Fault(
-        name="scores-doubled",
-        what="the scale of the attention scores is wrong",
-        caught_by=["forward.logits"],
-        plant=in_adapter(Mutation(edits={"attn.hook_attn_scores": _halved_scale})),
-    ),
-    Fault(
-        name="bias-dropped",
-        what="a linear layer has lost its bias",
-        caught_by=["forward.logits"],
-        plant=in_adapter(Mutation(model=_drop_one_bias)),
-    ),
-    Fault(
-        name="norm-bias-dropped",
-        what="a norm has lost its bias",
-        caught_by=["forward.logits"],
-        plant=in_adapter(Mutation(model=_forget_norm_bias)),
-    ),
-    Fault(
-        name="shortsighted",
-        what=f"attention ends after {WINDOW} positions",
-        caught_by=["forward.lengths"],
-        plant=in_adapter(Mutation(edits={"attn.hook_attn_scores": _shortsighted})),
-    ),
-    Fault(
-        name="one-token-wrong",
-        what="a single token goes through another path, slightly off",
-        caught_by=["forward.lengths"],
-        plant=in_adapter(_when(lambda inputs: inputs.input_ids is not None and inputs.input_ids.shape[1] == 1)),
-    ),
-    Fault(
-        name="mask-ignored",
-        what="the attention mask is not passed on",
-        caught_by=["forward.left_padding", "forward.gaps", "forward.mixed_padding"],
-        plant=in_adapter(_with_inputs(_causal_only)),
-    ),
-    Fault(
-        name="mask-flipped",
-        what="padding is looked for on the wrong side",
-        caught_by=["forward.right_padding", "forward.left_padding"],
-        plant=in_adapter(_with_mask(lambda mask: mask.flip(-1))),
-    ),
-    Fault(
-        name="mask-gaps-filled",
-        what="only the ends of the mask are looked at",
-        caught_by=["forward.gaps"],
-        plant=in_adapter(_with_mask(_without_gaps)),
-    ),
-    Fault(
-        name="mask-one-side",
-        what="a row that is padded on both sides is masked on one",
-        caught_by=["forward.mixed_padding"],
-        plant=in_adapter(_with_mask(_one_side_only)),
-    ),
-    Fault(
-        name="mask-of-one-row",
-        what="every row of a batch gets one row's mask",
-        caught_by=["forward.batch"],
-        plant=in_adapter(_with_mask(_first_row_for_all)),
-    ),
-    Fault(
-        name="position-ids-ignored",
-        what="the caller's position ids are not passed on",
-        caught_by=["forward.position_ids"],
-        plant=in_adapter(_with_inputs(lambda inputs: replace(inputs, position_ids=None))),
-    ),
-    Fault(
-        name="position-ids-or-mask",
-        what="position ids are not passed on where there is padding",
-        caught_by=["forward.padded_position_ids"],
-        plant=in_adapter(
-            _with_inputs(
-                lambda inputs: (
-                    inputs
-                    if inputs.attention_mask is None or bool(inputs.attention_mask.all())
-                    else replace(inputs, position_ids=None)
-                )
+@fault("forward.logits")
+def padding_guessed() -> Plant:
+    """Where no mask is given, token 0 at the end of a row is taken for padding."""
+    return in_adapter(Mutation(forward=_guessed_padding))
+
+
+@fault("forward.loss")
+def loss_per_row() -> Plant:
+    """The loss is the mean of each row's mean."""
+    return in_adapter(Mutation(forward=_loss_per_row))
+
+
+@fault("forward.loss")
+def loss_detached() -> Plant:
+    """The loss is in no graph."""
+    return in_adapter(Mutation(forward=_detached_loss))
+
+
+@fault("forward.logits")
+def logits_scaled() -> Plant:
+    """The logits are off by one in ten thousand."""
+    return in_adapter(_when(lambda _inputs: True))
+
+
+@fault("forward.logits")
+def scores_doubled() -> Plant:
+    """The scale of the attention scores is wrong."""
+    return in_adapter(Mutation(edits={"attn.hook_attn_scores": _halved_scale}))
+
+
+@fault("forward.logits")
+def bias_dropped() -> Plant:
+    """A linear layer has lost its bias."""
+    return in_adapter(Mutation(model=_drop_one_bias))
+
+
+@fault("forward.logits")
+def norm_bias_dropped() -> Plant:
+    """A norm has lost its bias."""
+    return in_adapter(Mutation(model=_forget_norm_bias))
+
+
+@fault("forward.lengths")
+def shortsighted() -> Plant:
+    """Attention ends after 64 positions."""
+    return in_adapter(Mutation(edits={"attn.hook_attn_scores": _shortsighted}))
+
+
+@fault("forward.lengths")
+def one_token_wrong() -> Plant:
+    """A single token goes through another path, slightly off."""
+    return in_adapter(_when(lambda inputs: inputs.input_ids is not None and inputs.input_ids.shape[1] == 1))
+
+
+@fault("forward.left_padding", "forward.gaps", "forward.mixed_padding")
+def mask_ignored() -> Plant:
+    """The attention mask is not passed on."""
+    return in_adapter(_with_inputs(_causal_only))
+
+
+@fault("forward.right_padding", "forward.left_padding")
+def mask_flipped() -> Plant:
+    """Padding is looked for on the wrong side."""
+    return in_adapter(_with_mask(lambda mask: mask.flip(-1)))
+
+
+@fault("forward.gaps")
+def mask_gaps_filled() -> Plant:
+    """Only the ends of the mask are looked at."""
+    return in_adapter(_with_mask(_without_gaps))
+
+
+@fault("forward.mixed_padding")
+def mask_one_side() -> Plant:
+    """A row that is padded on both sides is masked on one."""
+    return in_adapter(_with_mask(_one_side_only))
+
+
+@fault("forward.batch")
+def mask_of_one_row() -> Plant:
+    """Every row of a batch gets one row's mask."""
+    return in_adapter(_with_mask(_first_row_for_all))
+
+
+@fault("forward.position_ids")
+def position_ids_ignored() -> Plant:
+    """The caller's position ids are not passed on."""
+    return in_adapter(_with_inputs(lambda inputs: replace(inputs, position_ids=None)))
+
+
+@fault("forward.padded_position_ids")
+def position_ids_or_mask() -> Plant:
+    """Position ids are not passed on where there is padding."""
+    return in_adapter(
+        _with_inputs(
+            lambda inputs: (
+                inputs
+                if inputs.attention_mask is None or bool(inputs.attention_mask.all())
+                else replace(inputs, position_ids=None)
             )
-        ),
-    ),
-    Fault(
-        name="embeds-or-mask",
-        what="the mask is not passed on beside embeddings",
-        caught_by=["forward.inputs_embeds"],
-        plant=in_adapter(
-            _with_inputs(
-                lambda inputs: inputs if inputs.inputs_embeds is None else replace(inputs, attention_mask=None)
-            )
-        ),
-    ),
-    Fault(
-        name="gradients-change-it",
-        what="with gradients enabled it goes through another path, slightly off",
-        caught_by=["forward.gradients"],
-        plant=in_adapter(_when(lambda _inputs: torch.is_grad_enabled())),
-    ),
-    Fault(
-        name="inputs-overwritten",
-        what="the caller's mask is written into",
-        caught_by=["forward.inputs"],
-        plant=in_adapter(Mutation(forward=_overwrites)),
-    ),
-    Fault(
-        name="embeds-scaled",
-        what="embeddings of the caller's are slightly scaled",
-        caught_by=["forward.inputs_embeds"],
-        plant=in_adapter(_when(lambda inputs: inputs.inputs_embeds is not None)),
-    ),
-    Fault(
-        name="loss-unshifted",
-        what="the loss compares each token with itself",
-        caught_by=["forward.loss"],
-        plant=in_adapter(Mutation(forward=_unshifted_loss)),
-    ),
-    Fault(
-        name="pattern-transposed",
-        what="the pattern is shown with queries and keys exchanged",
-        caught_by=["forward.patterns"],
-        plant=in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})),
-    ),
-    Fault(
-        name="pattern-heads-permuted",
-        what="the pattern is shown with its heads in another order",
-        caught_by=["forward.patterns"],
-        plant=in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.flip(1)})),
-    ),
-    Fault(
-        name="mask-off-by-one",
-        what="each position sees the next one",
-        caught_by=["forward.causality", "forward.logits"],
-        plant=in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky})),
-    ),
-    Fault(
-        name="second-call-wrong",
-        what="it is right only the first time",
-        caught_by=["forward.twice"],
-        plant=in_adapter(lambda _model: _drifting()),
-    ),
-    Fault(
-        name="dropout-of-its-own",
-        what="in training mode it drops what HF does not",
-        caught_by=["forward.training", "forward.dropout"],
-        plant=in_adapter(lambda _model: _training(dropping=True)),
-    ),
-    Fault(
-        name="dropouts-missing",
-        what="training mode does not reach the dropouts",
-        caught_by=["forward.dropout"],
-        plant=in_adapter(lambda _model: _training(dropping=False)),
-    ),
-    Fault(
-        name="single-in-half",
-        what="a float32 model is computed in bfloat16",
-        caught_by=["forward.float32"],
-        plant=in_adapter(_rounded_to(torch.bfloat16, torch.float32)),
-    ),
-    Fault(
-        name="bfloat16-in-eight-bits",
-        what="wrong only in bfloat16: activations go through eight bits",
-        caught_by=["forward.bfloat16"],
-        plant=in_adapter(_rounded_to(torch.float8_e4m3fn, torch.bfloat16)),
-    ),
-    Fault(
-        name="float16-in-bfloat16",
-        what="wrong only in float16: activations go through bfloat16",
-        caught_by=["forward.float16"],
-        plant=in_adapter(_rounded_to(torch.bfloat16, torch.float16)),
-    ),
-    Fault(
-        name="loss-of-all-beside-a-mask",
-        what="beside a mask the loss is the mean over all tokens, those without a label among them",
-        caught_by=["forward.loss"],
-        plant=in_adapter(Mutation(forward=_diluted_loss)),
-    ),
-    Fault(
-        name="table-of-inference-mode",
-        what="a table that the first forward makes is kept, also where that was in inference mode",
-        caught_by=["forward.inference_mode"],
-        plant=in_adapter(lambda _model: _keeps_a_table()),
-        raises=True,
-    ),
-    Fault(
-        name="embeddings-coarse-in-half",
-        what="embeddings in the place of tokens go through eight bits, in models of half precision",
-        caught_by=["forward.float16"],
-        plant=in_adapter(_with_inputs(_coarse_embeds)),
-    ),
-    Fault(
-        name="loss-coarse-in-half",
-        what="the loss goes through eight bits, in models of half precision",
-        caught_by=["forward.float16"],
-        plant=in_adapter(_coarse_loss),
-    ),
-)
+        )
+    )
+
+
+@fault("forward.inputs_embeds")
+def embeds_or_mask() -> Plant:
+    """The mask is not passed on beside embeddings."""
+    return in_adapter(
+        _with_inputs(lambda inputs: inputs if inputs.inputs_embeds is None else replace(inputs, attention_mask=None))
+    )
+
+
+@fault("forward.gradients")
+def gradients_change_it() -> Plant:
+    """With gradients enabled it goes through another path, slightly off."""
+    return in_adapter(_when(lambda _inputs: torch.is_grad_enabled()))
+
+
+@fault("forward.inputs")
+def inputs_overwritten() -> Plant:
+    """The caller's mask is written into."""
+    return in_adapter(Mutation(forward=_overwrites))
+
+
+@fault("forward.inputs_embeds")
+def embeds_scaled() -> Plant:
+    """Embeddings of the caller's are slightly scaled."""
+    return in_adapter(_when(lambda inputs: inputs.inputs_embeds is not None))
+
+
+@fault("forward.loss")
+def loss_unshifted() -> Plant:
+    """The loss compares each token with itself."""
+    return in_adapter(Mutation(forward=_unshifted_loss))
+
+
+@fault("forward.patterns")
+def pattern_transposed() -> Plant:
+    """The pattern is shown with queries and keys exchanged."""
+    return in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)}))
+
+
+@fault("forward.patterns")
+def pattern_heads_permuted() -> Plant:
+    """The pattern is shown with its heads in another order."""
+    return in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.flip(1)}))
+
+
+@fault("forward.causality", "forward.logits")
+def mask_off_by_one() -> Plant:
+    """Each position sees the next one."""
+    return in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky}))
+
+
+@fault("forward.twice")
+def second_call_wrong() -> Plant:
+    """It is right only the first time."""
+    return in_adapter(lambda _model: _drifting())
+
+
+@fault("forward.training", "forward.dropout")
+def dropout_of_its_own() -> Plant:
+    """In training mode it drops what HF does not."""
+    return in_adapter(lambda _model: _training(dropping=True))
+
+
+@fault("forward.dropout")
+def dropouts_missing() -> Plant:
+    """Training mode does not reach the dropouts."""
+    return in_adapter(lambda _model: _training(dropping=False))
+
+
+@fault("forward.float32")
+def single_in_half() -> Plant:
+    """A float32 model is computed in bfloat16."""
+    return in_adapter(_rounded_to(torch.bfloat16, torch.float32))
+
+
+@fault("forward.bfloat16")
+def bfloat16_in_eight_bits() -> Plant:
+    """Wrong only in bfloat16: activations go through eight bits."""
+    return in_adapter(_rounded_to(torch.float8_e4m3fn, torch.bfloat16))
+
+
+@fault("forward.float16")
+def float16_in_bfloat16() -> Plant:
+    """Wrong only in float16: activations go through bfloat16."""
+    return in_adapter(_rounded_to(torch.bfloat16, torch.float16))
+
+
+@fault("forward.loss")
+def loss_of_all_beside_a_mask() -> Plant:
+    """Beside a mask the loss is the mean over all tokens, those without a label among them."""
+    return in_adapter(Mutation(forward=_diluted_loss))
+
+
+@fault("forward.inference_mode", raises=True)
+def table_of_inference_mode() -> Plant:
+    """A table that the first forward makes is kept, also where that was in inference mode."""
+    return in_adapter(lambda _model: _keeps_a_table())
+
+
+@fault("forward.float16")
+def embeddings_coarse_in_half() -> Plant:
+    """Embeddings in the place of tokens go through eight bits, in models of half precision."""
+    return in_adapter(_with_inputs(_coarse_embeds))
+
+
+@fault("forward.float16")
+def loss_coarse_in_half() -> Plant:
+    """The loss goes through eight bits, in models of half precision."""
+    return in_adapter(_coarse_loss)

@@ -14,7 +14,16 @@ from verifier.adapter import Adapter, Edit, HookInfo, Inputs, Output, Subject
 from verifier.canonical import KINDS
 from verifier.family import Family
 from verifier.faults.altered_hooks import altered, at, kept_open, shown_as
-from verifier.faults.mutants import SLIGHTLY, Fault, MutantAdapter, Mutation, in_adapter, in_eight_bits, replacing
+from verifier.faults.mutants import (
+    SLIGHTLY,
+    MutantAdapter,
+    Mutation,
+    Plant,
+    fault,
+    in_adapter,
+    in_eight_bits,
+    replacing,
+)
 from verifier.judging.outcome import NotApplicable
 
 Names = dict[str, HookInfo]
@@ -297,168 +306,164 @@ def _writes_into_what_was_given() -> Mutation:
     return replace(altered(forward=at("hook_mlp_out", keeping)), forward=forward)
 
 
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        name="hook-innermost-only",
-        what="of the edits at a point only that of the innermost context acts",
-        caught_by=["hooks.nested"],
-        plant=in_adapter(lambda _model: _last_edit_only()),
-    ),
-    Fault(
-        name="backward-hook-outlives",
-        what="a hook of gradients stays after it was removed",
-        caught_by=["hooks.removed"],
-        plant=in_adapter(altered(hooked=_backward_stays)),
-    ),
-    Fault(
-        name="given-back-and-written-into",
-        what="the tensor that a hook gave back is added to in place afterwards",
-        caught_by=["hooks.given_back"],
-        plant=in_adapter(lambda _model: _writes_into_what_was_given()),
-    ),
-    Fault(
-        name="hook-missing",
-        what="the last layer has no hook_z",
-        caught_by=["hooks.present"],
-        plant=in_adapter(altered(names=_forgotten)),
-    ),
-    Fault(
-        name="hook-that-cannot-be",
-        what="a canonical point is offered that the model does not have, as another name of one that it has",
-        caught_by=["hooks.absent"],
-        plant=_too_many,
-    ),
-    Fault(
-        name="hook-silent",
-        what="a hook at mlp.hook_post is taken and never fires",
-        caught_by=["hooks.fires"],
-        plant=in_adapter(altered(target=_nowhere("mlp.hook_post"))),
-    ),
-    Fault(
-        name="hook-twice",
-        what="a hook at hook_resid_post is called twice",
-        caught_by=["hooks.fires", "intervene.add"],
-        plant=in_adapter(altered(forward=at("hook_resid_post", _once_more))),
-    ),
-    Fault(
-        name="hook-late",
-        what="a block's input is shown when the block is done",
-        caught_by=["hooks.order", "intervene.replace"],
-        plant=in_adapter(lambda _model: _read_late()),
-    ),
-    Fault(
-        name="hook-axes-exchanged",
-        what="the pattern is shown with heads and queries exchanged",
-        caught_by=["hooks.axes"],
-        plant=in_adapter(_shows("attn.hook_pattern", _transposed)),
-    ),
-    Fault(
-        name="hook-heads-flat",
-        what="hook_z is shown with its heads beside each other",
-        caught_by=["hooks.axes"],
-        plant=in_adapter(_shows("attn.hook_z", lambda value: value.flatten(2))),
-    ),
-    Fault(
-        name="q-after-rotary",
-        what="hook_q is after rotary",
-        caught_by=["hooks.values"],
-        plant=in_adapter(_rotated),
-    ),
-    Fault(
-        name="one-hook-heads-permuted",
-        what="the heads of hook_z come in another order, and in no other hook",
-        caught_by=["hooks.values"],
-        plant=in_adapter(_shows("attn.hook_z", lambda value: value.roll(1, 2))),
-    ),
-    Fault(
-        name="scale-inverted",
-        what="hook_scale is what a norm multiplies by",
-        caught_by=["hooks.values"],
-        plant=in_adapter(_shows("hook_scale", lambda value: 1 / value)),
-    ),
-    Fault(
-        name="scores-unscaled",
-        what="the scores are shown before they are scaled",
-        caught_by=["hooks.values"],
-        plant=in_adapter(_shows("attn.hook_attn_scores", lambda value: value * 2)),
-    ),
-    Fault(
-        name="keys-shifted-by-padding",
-        what="with padding, and only then, hook_k is a position late",
-        caught_by=["hooks.values"],
-        plant=in_adapter(lambda _model: _only_padded()),
-    ),
-    Fault(
-        name="hook-rounds",
-        what="what passes a hook goes through float32",
-        caught_by=["hooks.identity"],
-        plant=in_adapter(altered(forward=at("hook_resid_pre", _given_back_rounded))),
-    ),
-    Fault(
-        name="switch-changes-it",
-        what="turning a gated point on scales the logits slightly",
-        caught_by=["hooks.switches"],
-        plant=in_adapter(Mutation(parts={"hooks": _switch_changes})),
-    ),
-    Fault(
-        name="switch-stays-on",
-        what="what turns gated points on never turns them off",
-        caught_by=["hooks.switches"],
-        plant=in_adapter(
-            Mutation(parts={"hooks": replacing(switched=lambda hooks, names: kept_open(hooks.switched(names)))})
-        ),
-    ),
-    Fault(
-        name="shown-and-written-into",
-        what="what a hook saw of the MLP's output is added to in place afterwards",
-        caught_by=["hooks.kept"],
-        plant=in_adapter(lambda _model: _written_into()),
-    ),
-    Fault(
-        name="hook-drifts",
-        what="hook_z is right only the first time",
-        caught_by=["hooks.twice"],
-        plant=in_adapter(lambda _model: _drifting()),
-    ),
-    Fault(
-        name="hook-never-removed",
-        what="hooks stay after they were removed",
-        caught_by=["hooks.removed"],
-        plant=in_adapter(altered(hooked=_never_removed)),
-    ),
-    Fault(
-        name="hooks-all-removed",
-        what="removing hooks removes those of others too",
-        caught_by=["hooks.removed"],
-        plant=in_adapter(lambda _model: _all_removed()),
-    ),
-    Fault(
-        name="hook-left-by-exception",
-        what="an exception inside a hook leaves the hooks attached",
-        caught_by=["hooks.exception"],
-        plant=in_adapter(altered(hooked=_left_by_exceptions)),
-    ),
-    Fault(
-        name="hook-swallows",
-        what="an exception inside a hook is swallowed",
-        caught_by=["hooks.exception"],
-        plant=in_adapter(altered(forward=_swallowing)),
-    ),
-    Fault(
-        name="alias-of-another",
-        what="a second name for a block's input is its output",
-        caught_by=["hooks.aliases"],
-        plant=in_adapter(
-            altered(
-                names=_wrong_alias,
-                target=lambda name: name.replace("hook_in", "hook_resid_post") if name.endswith(".hook_in") else name,
-            )
-        ),
-    ),
-    Fault(
-        name="hook-coarse-in-half",
-        what="what a hook is shown goes through eight bits, in models of half precision",
-        caught_by=["hooks.precision"],
-        plant=in_adapter(altered(forward=at("attn.hook_z", shown_as(in_eight_bits)))),
-    ),
-)
+@fault("hooks.nested")
+def hook_innermost_only() -> Plant:
+    """Of the edits at a point only that of the innermost context acts."""
+    return in_adapter(lambda _model: _last_edit_only())
+
+
+@fault("hooks.removed")
+def backward_hook_outlives() -> Plant:
+    """A hook of gradients stays after it was removed."""
+    return in_adapter(altered(hooked=_backward_stays))
+
+
+@fault("hooks.given_back")
+def given_back_and_written_into() -> Plant:
+    """The tensor that a hook gave back is added to in place afterwards."""
+    return in_adapter(lambda _model: _writes_into_what_was_given())
+
+
+@fault("hooks.present")
+def hook_missing() -> Plant:
+    """The last layer has no hook_z."""
+    return in_adapter(altered(names=_forgotten))
+
+
+@fault("hooks.absent")
+def hook_that_cannot_be() -> Plant:
+    """A canonical point is offered that the model does not have, as another name of one that it has."""
+    return _too_many
+
+
+@fault("hooks.fires")
+def hook_silent() -> Plant:
+    """A hook at mlp.hook_post is taken and never fires."""
+    return in_adapter(altered(target=_nowhere("mlp.hook_post")))
+
+
+@fault("hooks.fires", "intervene.add")
+def hook_twice() -> Plant:
+    """A hook at hook_resid_post is called twice."""
+    return in_adapter(altered(forward=at("hook_resid_post", _once_more)))
+
+
+@fault("hooks.order", "intervene.replace")
+def hook_late() -> Plant:
+    """A block's input is shown when the block is done."""
+    return in_adapter(lambda _model: _read_late())
+
+
+@fault("hooks.axes")
+def hook_axes_exchanged() -> Plant:
+    """The pattern is shown with heads and queries exchanged."""
+    return in_adapter(_shows("attn.hook_pattern", _transposed))
+
+
+@fault("hooks.axes")
+def hook_heads_flat() -> Plant:
+    """Hook_z is shown with its heads beside each other."""
+    return in_adapter(_shows("attn.hook_z", lambda value: value.flatten(2)))
+
+
+@fault("hooks.values")
+def q_after_rotary() -> Plant:
+    """Hook_q is after rotary."""
+    return in_adapter(_rotated)
+
+
+@fault("hooks.values")
+def one_hook_heads_permuted() -> Plant:
+    """The heads of hook_z come in another order, and in no other hook."""
+    return in_adapter(_shows("attn.hook_z", lambda value: value.roll(1, 2)))
+
+
+@fault("hooks.values")
+def scale_inverted() -> Plant:
+    """Hook_scale is what a norm multiplies by."""
+    return in_adapter(_shows("hook_scale", lambda value: 1 / value))
+
+
+@fault("hooks.values")
+def scores_unscaled() -> Plant:
+    """The scores are shown before they are scaled."""
+    return in_adapter(_shows("attn.hook_attn_scores", lambda value: value * 2))
+
+
+@fault("hooks.values")
+def keys_shifted_by_padding() -> Plant:
+    """With padding, and only then, hook_k is a position late."""
+    return in_adapter(lambda _model: _only_padded())
+
+
+@fault("hooks.identity")
+def hook_rounds() -> Plant:
+    """What passes a hook goes through float32."""
+    return in_adapter(altered(forward=at("hook_resid_pre", _given_back_rounded)))
+
+
+@fault("hooks.switches")
+def switch_changes_it() -> Plant:
+    """Turning a gated point on scales the logits slightly."""
+    return in_adapter(Mutation(parts={"hooks": _switch_changes}))
+
+
+@fault("hooks.switches")
+def switch_stays_on() -> Plant:
+    """What turns gated points on never turns them off."""
+    return in_adapter(
+        Mutation(parts={"hooks": replacing(switched=lambda hooks, names: kept_open(hooks.switched(names)))})
+    )
+
+
+@fault("hooks.kept")
+def shown_and_written_into() -> Plant:
+    """What a hook saw of the MLP's output is added to in place afterwards."""
+    return in_adapter(lambda _model: _written_into())
+
+
+@fault("hooks.twice")
+def hook_drifts() -> Plant:
+    """Hook_z is right only the first time."""
+    return in_adapter(lambda _model: _drifting())
+
+
+@fault("hooks.removed")
+def hook_never_removed() -> Plant:
+    """Hooks stay after they were removed."""
+    return in_adapter(altered(hooked=_never_removed))
+
+
+@fault("hooks.removed")
+def hooks_all_removed() -> Plant:
+    """Removing hooks removes those of others too."""
+    return in_adapter(lambda _model: _all_removed())
+
+
+@fault("hooks.exception")
+def hook_left_by_exception() -> Plant:
+    """An exception inside a hook leaves the hooks attached."""
+    return in_adapter(altered(hooked=_left_by_exceptions))
+
+
+@fault("hooks.exception")
+def hook_swallows() -> Plant:
+    """An exception inside a hook is swallowed."""
+    return in_adapter(altered(forward=_swallowing))
+
+
+@fault("hooks.aliases")
+def alias_of_another() -> Plant:
+    """A second name for a block's input is its output."""
+    return in_adapter(
+        altered(
+            names=_wrong_alias,
+            target=lambda name: name.replace("hook_in", "hook_resid_post") if name.endswith(".hook_in") else name,
+        )
+    )
+
+
+@fault("hooks.precision")
+def hook_coarse_in_half() -> Plant:
+    """What a hook is shown goes through eight bits, in models of half precision."""
+    return in_adapter(altered(forward=at("attn.hook_z", shown_as(in_eight_bits))))

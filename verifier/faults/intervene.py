@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Edit, Inputs, Output, Subject
 from verifier.faults.altered_hooks import altered, at
-from verifier.faults.mutants import Fault, Mutation, in_adapter, replacing
+from verifier.faults.mutants import Mutation, Plant, fault, in_adapter, replacing
 
 
 def _on_a_copy(edit: Edit) -> Edit:
@@ -165,103 +165,97 @@ def _named_twice() -> Mutation:
     )
 
 
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        name="edit-on-a-copy",
-        what="the hook at hook_z sees a copy, and what it gives back is dropped",
-        caught_by=["intervene.replace", "intervene.add", "intervene.zero", "intervene.swap"],
-        plant=in_adapter(altered(forward=at("attn.hook_z", _on_a_copy))),
-    ),
-    Fault(
-        name="edit-of-zero-ignored",
-        what="an edit that gives zeros is taken for none",
-        caught_by=["intervene.zero"],
-        plant=in_adapter(altered(forward=at("mlp.hook_post", _zero_is_none))),
-    ),
-    Fault(
-        name="edit-at-first-position-only",
-        what="an edit of the residual stream acts at the first position only",
-        caught_by=["intervene.replace", "intervene.add"],
-        plant=in_adapter(altered(forward=at("hook_resid_post", _first_position_only))),
-    ),
-    Fault(
-        name="edit-in-other-rows",
-        what="an edit in some row of a batch acts in the first one too",
-        caught_by=["intervene.rows"],
-        plant=in_adapter(altered(forward=at("hook_attn_out", _into_other_rows))),
-    ),
-    Fault(
-        name="patch-ignored",
-        what="an activation that is taken from another prompt does not arrive",
-        caught_by=["intervene.swap"],
-        plant=in_adapter(altered(forward=at("hook_resid_pre", _other_prompt_forgotten))),
-    ),
-    Fault(
-        name="edit-in-place-ignored",
-        what="what a hook writes into its tensor is lost, unless it gives back another one",
-        caught_by=["intervene.in_place"],
-        plant=in_adapter(altered(forward=at("attn.hook_v", _only_what_is_new))),
-    ),
-    Fault(
-        name="edit-needs-company",
-        what="an edit acts only where another point is hooked too",
-        caught_by=["intervene.alone"],
-        plant=in_adapter(altered(hooked=_acts_in_company)),
-    ),
-    Fault(
-        name="edit-dropped-with-mask",
-        what="edits are dropped where an attention mask is given",
-        caught_by=["intervene.calls"],
-        plant=in_adapter(_dropped_where(lambda inputs: inputs.attention_mask is not None)),
-    ),
-    Fault(
-        name="edit-dropped-from-embeddings",
-        what="edits are dropped where embeddings are given in the place of tokens",
-        caught_by=["intervene.calls"],
-        plant=in_adapter(_dropped_where(lambda inputs: inputs.inputs_embeds is not None)),
-    ),
-    Fault(
-        name="edit-dropped-with-positions",
-        what="edits are dropped where positions are given",
-        caught_by=["intervene.calls"],
-        plant=in_adapter(_dropped_where(lambda inputs: inputs.position_ids is not None)),
-    ),
-    Fault(
-        name="edit-dropped-with-cache",
-        what="edits are dropped where there is a cache",
-        caught_by=["intervene.calls"],
-        plant=in_adapter(_dropped_where(lambda inputs: inputs.cache is not None)),
-    ),
-    Fault(
-        name="edit-dropped-with-gradients",
-        what="edits are dropped where gradients are recorded",
-        caught_by=["intervene.calls"],
-        plant=in_adapter(_dropped_where(lambda _: torch.is_grad_enabled())),
-    ),
-    Fault(
-        name="edit-dropped-on-one-row",
-        what="edits are dropped in a batch of one",
-        caught_by=["intervene.calls"],
-        plant=in_adapter(
-            altered(forward=at("hook_mlp_out", lambda edit: _dropped(edit, lambda value: len(value) == 1)))
-        ),
-    ),
-    Fault(
-        name="edit-dropped-in-generation",
-        what="edits are dropped while the subject generates",
-        caught_by=["intervene.generation"],
-        plant=in_adapter(_dropped_in_generation),
-    ),
-    Fault(
-        name="edit-by-prefix",
-        what="an edit in layer 1 acts in layer 10 too",
-        caught_by=["intervene.layers"],
-        plant=in_adapter(Mutation(parts={"hooks": replacing(hooked=_by_prefix)})),
-    ),
-    Fault(
-        name="edit-dropped-at-another-name",
-        what="a point has another name, by which it can be read and not edited",
-        caught_by=["intervene.aliases"],
-        plant=in_adapter(lambda _model: _named_twice()),
-    ),
-)
+@fault("intervene.replace", "intervene.add", "intervene.zero", "intervene.swap")
+def edit_on_a_copy() -> Plant:
+    """The hook at hook_z sees a copy, and what it gives back is dropped."""
+    return in_adapter(altered(forward=at("attn.hook_z", _on_a_copy)))
+
+
+@fault("intervene.zero")
+def edit_of_zero_ignored() -> Plant:
+    """An edit that gives zeros is taken for none."""
+    return in_adapter(altered(forward=at("mlp.hook_post", _zero_is_none)))
+
+
+@fault("intervene.replace", "intervene.add")
+def edit_at_first_position_only() -> Plant:
+    """An edit of the residual stream acts at the first position only."""
+    return in_adapter(altered(forward=at("hook_resid_post", _first_position_only)))
+
+
+@fault("intervene.rows")
+def edit_in_other_rows() -> Plant:
+    """An edit in some row of a batch acts in the first one too."""
+    return in_adapter(altered(forward=at("hook_attn_out", _into_other_rows)))
+
+
+@fault("intervene.swap")
+def patch_ignored() -> Plant:
+    """An activation that is taken from another prompt does not arrive."""
+    return in_adapter(altered(forward=at("hook_resid_pre", _other_prompt_forgotten)))
+
+
+@fault("intervene.in_place")
+def edit_in_place_ignored() -> Plant:
+    """What a hook writes into its tensor is lost, unless it gives back another one."""
+    return in_adapter(altered(forward=at("attn.hook_v", _only_what_is_new)))
+
+
+@fault("intervene.alone")
+def edit_needs_company() -> Plant:
+    """An edit acts only where another point is hooked too."""
+    return in_adapter(altered(hooked=_acts_in_company))
+
+
+@fault("intervene.calls")
+def edit_dropped_with_mask() -> Plant:
+    """Edits are dropped where an attention mask is given."""
+    return in_adapter(_dropped_where(lambda inputs: inputs.attention_mask is not None))
+
+
+@fault("intervene.calls")
+def edit_dropped_from_embeddings() -> Plant:
+    """Edits are dropped where embeddings are given in the place of tokens."""
+    return in_adapter(_dropped_where(lambda inputs: inputs.inputs_embeds is not None))
+
+
+@fault("intervene.calls")
+def edit_dropped_with_positions() -> Plant:
+    """Edits are dropped where positions are given."""
+    return in_adapter(_dropped_where(lambda inputs: inputs.position_ids is not None))
+
+
+@fault("intervene.calls")
+def edit_dropped_with_cache() -> Plant:
+    """Edits are dropped where there is a cache."""
+    return in_adapter(_dropped_where(lambda inputs: inputs.cache is not None))
+
+
+@fault("intervene.calls")
+def edit_dropped_with_gradients() -> Plant:
+    """Edits are dropped where gradients are recorded."""
+    return in_adapter(_dropped_where(lambda _: torch.is_grad_enabled()))
+
+
+@fault("intervene.calls")
+def edit_dropped_on_one_row() -> Plant:
+    """Edits are dropped in a batch of one."""
+    return in_adapter(altered(forward=at("hook_mlp_out", lambda edit: _dropped(edit, lambda value: len(value) == 1))))
+
+
+@fault("intervene.generation")
+def edit_dropped_in_generation() -> Plant:
+    """Edits are dropped while the subject generates."""
+    return in_adapter(_dropped_in_generation)
+
+
+@fault("intervene.layers")
+def edit_by_prefix() -> Plant:
+    """An edit in layer 1 acts in layer 10 too."""
+    return in_adapter(Mutation(parts={"hooks": replacing(hooked=_by_prefix)}))
+
+
+@fault("intervene.aliases")
+def edit_dropped_at_another_name() -> Plant:
+    """A point has another name, by which it can be read and not edited."""
+    return in_adapter(lambda _model: _named_twice())

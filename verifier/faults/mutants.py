@@ -9,6 +9,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -219,6 +220,24 @@ class Fault:
     caught_by: Sequence[str]
     plant: Plant
     raises: bool = False
+
+
+def fault(*caught_by: str, raises: bool = False) -> Callable[[Callable[[], Plant]], Fault]:
+    """Make a fault of the function that makes its plant: its name and its docstring are the fault's."""
+
+    def decorate(make: Callable[[], Plant]) -> Fault:
+        sentence = " ".join((make.__doc__ or "").split()).removesuffix(".")
+        if sentence[1:2] == " " or sentence[1:2].islower():  # a plain word, and not HF or W_O
+            sentence = sentence[:1].lower() + sentence[1:]
+        name = make.__name__.replace("_", "-")
+        return Fault(name=name, what=sentence, caught_by=caught_by, plant=make(), raises=raises)
+
+    return decorate
+
+
+def faults_of(module: ModuleType) -> tuple[Fault, ...]:
+    """The faults that are defined in a module, in its order."""
+    return tuple(value for value in vars(module).values() if isinstance(value, Fault))
 
 
 def in_adapter(mutation: Mutation | Callable[[nn.Module], Mutation]) -> Plant:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from verifier.adapter import Adapter, SplitQKV
 from verifier.family import Family
-from verifier.faults.mutants import SLIGHTLY, Delegate, Fault, MutantAdapter, Mutation, in_adapter
+from verifier.faults.mutants import SLIGHTLY, Delegate, MutantAdapter, Mutation, Plant, fault, in_adapter
 from verifier.judging.outcome import NotApplicable
 
 
@@ -122,66 +122,62 @@ def _tiled(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
     return family, MutantAdapter(adapter, breaks)
 
 
-FAULTS = (
-    Fault(
-        name="split-contiguous",
-        what="the fused weight is cut into all queries, all keys, all values, whatever its layout",
-        caught_by=["qkv.rows", "qkv.projections"],
-        plant=_contiguous,
-    ),
-    Fault(
-        name="split-heads-reversed",
-        what="the heads of the query projection come in another order",
-        caught_by=["qkv.rows", "qkv.projections"],
-        plant=in_adapter(Mutation(split=lambda split, _layer: _mapped(split, q=_heads_reversed))),
-    ),
-    Fault(
-        name="split-k-v-swapped",
-        what="keys and values are taken for each other",
-        caught_by=["qkv.rows", "qkv.projections"],
-        plant=in_adapter(Mutation(split=lambda split, _layer: replace(split, k=split.v, v=split.k))),
-    ),
-    Fault(
-        name="split-bias-lost",
-        what="the value projection has lost its bias",
-        caught_by=["qkv.rows", "qkv.projections"],
-        plant=in_adapter(Mutation(split=lambda split, _layer: _mapped(split, v=_without_bias))),
-    ),
-    Fault(
-        name="split-computes-otherwise",
-        what="a projection holds the right weights and computes something else",
-        caught_by=["qkv.projections"],
-        plant=in_adapter(Mutation(split=lambda split, _layer: _mapped(split, k=_Scaled))),
-    ),
-    Fault(
-        name="split-kv-expanded",
-        what="keys and values have a head for each query head",
-        caught_by=["qkv.heads", "qkv.rows"],
-        plant=in_adapter(Mutation(split=_expanded)),
-    ),
-    Fault(
-        name="kv-tiled",
-        what="key/value heads are tiled over the query heads instead of repeated",
-        caught_by=["qkv.reads", "forward.logits"],
-        plant=_tiled,
-    ),
-    Fault(
-        name="split-downcast",
-        what="the split weights are float32 in a float64 model",
-        caught_by=["qkv.placement", "qkv.rows"],
-        plant=in_adapter(
-            Mutation(
-                split=lambda split, _layer: _mapped(
-                    split,
-                    q=lambda one: _Rows(weight=one.weight.float(), bias=None if one.bias is None else one.bias.float()),
-                )
+@fault("qkv.rows", "qkv.projections")
+def split_contiguous() -> Plant:
+    """The fused weight is cut into all queries, all keys, all values, whatever its layout."""
+    return _contiguous
+
+
+@fault("qkv.rows", "qkv.projections")
+def split_heads_reversed() -> Plant:
+    """The heads of the query projection come in another order."""
+    return in_adapter(Mutation(split=lambda split, _layer: _mapped(split, q=_heads_reversed)))
+
+
+@fault("qkv.rows", "qkv.projections")
+def split_k_v_swapped() -> Plant:
+    """Keys and values are taken for each other."""
+    return in_adapter(Mutation(split=lambda split, _layer: replace(split, k=split.v, v=split.k)))
+
+
+@fault("qkv.rows", "qkv.projections")
+def split_bias_lost() -> Plant:
+    """The value projection has lost its bias."""
+    return in_adapter(Mutation(split=lambda split, _layer: _mapped(split, v=_without_bias)))
+
+
+@fault("qkv.projections")
+def split_computes_otherwise() -> Plant:
+    """A projection holds the right weights and computes something else."""
+    return in_adapter(Mutation(split=lambda split, _layer: _mapped(split, k=_Scaled)))
+
+
+@fault("qkv.heads", "qkv.rows")
+def split_kv_expanded() -> Plant:
+    """Keys and values have a head for each query head."""
+    return in_adapter(Mutation(split=_expanded))
+
+
+@fault("qkv.reads", "forward.logits")
+def kv_tiled() -> Plant:
+    """Key/value heads are tiled over the query heads instead of repeated."""
+    return _tiled
+
+
+@fault("qkv.placement", "qkv.rows")
+def split_downcast() -> Plant:
+    """The split weights are float32 in a float64 model."""
+    return in_adapter(
+        Mutation(
+            split=lambda split, _layer: _mapped(
+                split,
+                q=lambda one: _Rows(weight=one.weight.float(), bias=None if one.bias is None else one.bias.float()),
             )
-        ),
-    ),
-    Fault(
-        name="split-layer-forgotten",
-        what="every layer is given the first layer's split",
-        caught_by=["qkv.aliasing", "qkv.rows"],
-        plant=in_adapter(lambda _model: _layer_forgotten()),
-    ),
-)
+        )
+    )
+
+
+@fault("qkv.aliasing", "qkv.rows")
+def split_layer_forgotten() -> Plant:
+    """Every layer is given the first layer's split."""
+    return in_adapter(lambda _model: _layer_forgotten())

@@ -10,7 +10,7 @@ from torch import nn
 
 from verifier.adapter import Adapter
 from verifier.family import Config, Family
-from verifier.faults.mutants import SLIGHTLY, Delegate, Fault
+from verifier.faults.mutants import SLIGHTLY, Delegate, Plant, fault
 
 
 class _Family(Delegate):
@@ -112,65 +112,61 @@ class _TouchingTap(Delegate):
         )
 
 
-FAULTS = (
-    Fault(
-        name="family-accepts-all",
-        what="the family says that HF accepts whatever it is given",
-        caught_by=["reference.acceptance"],
-        plant=lambda family, adapter: (_Refusing(family, lambda _config: None), adapter),
-    ),
-    Fault(
-        name="family-refuses-all",
-        what="the family says that HF refuses a config that it accepts",
-        caught_by=["reference.acceptance"],
-        plant=lambda family, adapter: (_Refusing(family, lambda _config: "no"), adapter),
-    ),
-    Fault(
-        name="eager-differs",
-        what="HF's other attention implementation computes another function",
-        caught_by=["reference.attention"],
-        plant=_in_models(_other_path),
-    ),
-    Fault(
-        name="attentions-differ",
-        what="HF's logits change when attention patterns are asked for",
-        caught_by=["reference.attentions_on_request"],
-        plant=_in_models(_change_output(lambda kwargs: bool(kwargs.get("output_attentions")))),
-    ),
-    Fault(
-        name="cache-differs",
-        what="HF's logits change when they are computed with a cache",
-        caught_by=["reference.cache"],
-        plant=_in_models(_change_output(_has_past)),
-    ),
-    Fault(
-        name="tap-missing",
-        what="the family declares a point that its taps never see",
-        caught_by=["reference.taps"],
-        plant=lambda family, adapter: (_MissingTap(family), adapter),
-    ),
-    Fault(
-        name="tap-touches",
-        what="a recomputed activation is slightly off, and the model goes on with it",
-        caught_by=["reference.taps"],
-        plant=lambda family, adapter: (_TouchingTap(family), adapter),
-    ),
-    Fault(
-        name="config-written",
-        what="building a model writes into the caller's config",
-        caught_by=["reference.config"],
-        plant=_in_models(_writes_config),
-    ),
-    Fault(
-        name="weights-uniform",
-        what="biases and norm weights are all one number, which hides swaps",
-        caught_by=["reference.seeds"],
-        plant=_in_models(_uniform),
-    ),
-    Fault(
-        name="reference-unsteady",
-        what="the reference itself is noisy",
-        caught_by=["reference.noise"],
-        plant=_in_models(_unsteady),
-    ),
-)
+@fault("reference.acceptance")
+def family_accepts_all() -> Plant:
+    """The family says that HF accepts whatever it is given."""
+    return lambda family, adapter: (_Refusing(family, lambda _config: None), adapter)
+
+
+@fault("reference.acceptance")
+def family_refuses_all() -> Plant:
+    """The family says that HF refuses a config that it accepts."""
+    return lambda family, adapter: (_Refusing(family, lambda _config: "no"), adapter)
+
+
+@fault("reference.attention")
+def eager_differs() -> Plant:
+    """HF's other attention implementation computes another function."""
+    return _in_models(_other_path)
+
+
+@fault("reference.attentions_on_request")
+def attentions_differ() -> Plant:
+    """HF's logits change when attention patterns are asked for."""
+    return _in_models(_change_output(lambda kwargs: bool(kwargs.get("output_attentions"))))
+
+
+@fault("reference.cache")
+def cache_differs() -> Plant:
+    """HF's logits change when they are computed with a cache."""
+    return _in_models(_change_output(_has_past))
+
+
+@fault("reference.taps")
+def tap_missing() -> Plant:
+    """The family declares a point that its taps never see."""
+    return lambda family, adapter: (_MissingTap(family), adapter)
+
+
+@fault("reference.taps")
+def tap_touches() -> Plant:
+    """A recomputed activation is slightly off, and the model goes on with it."""
+    return lambda family, adapter: (_TouchingTap(family), adapter)
+
+
+@fault("reference.config")
+def config_written() -> Plant:
+    """Building a model writes into the caller's config."""
+    return _in_models(_writes_config)
+
+
+@fault("reference.seeds")
+def weights_uniform() -> Plant:
+    """Biases and norm weights are all one number, which hides swaps."""
+    return _in_models(_uniform)
+
+
+@fault("reference.noise")
+def reference_unsteady() -> Plant:
+    """The reference itself is noisy."""
+    return _in_models(_unsteady)

@@ -15,10 +15,11 @@ from verifier.family import Family
 from verifier.faults.mutants import (
     SLIGHTLY,
     Delegate,
-    Fault,
     MutantAdapter,
     MutantSubject,
     Mutation,
+    Plant,
+    fault,
     in_adapter,
     replacing,
 )
@@ -301,137 +302,133 @@ def _fresh_components(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Modul
     return copy.deepcopy(dict(modules))
 
 
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        name="copy-unhooked",
-        what="hooks on a copy are attached to nothing",
-        caught_by=["state.acting"],
-        plant=in_adapter(Mutation(parts={"modes": replacing(copy=lambda modes: _Unhooked(modes.copy()))})),
-    ),
-    Fault(
-        name="cast-unhooks",
-        what="after a cast hooks are attached to nothing",
-        caught_by=["state.acting"],
-        plant=in_adapter(lambda _model: _dead_after_a_cast()),
-    ),
-    Fault(
-        name="components-are-copies",
-        what="the components that are shown are copies, made anew at each look",
-        caught_by=["state.written"],
-        plant=in_adapter(Mutation(modules=_fresh_components)),
-    ),
-    Fault(
-        name="newest-model-answers",
-        what="the wrapped model is kept in the class: the newest answers for all",
-        caught_by=["state.interleaved"],
-        plant=_instead(_Newest),
-    ),
-    Fault(
-        name="hooks-for-all",
-        what="a hook that is put on one model acts on every model",
-        caught_by=["state.hooks"],
-        plant=_hooks_for_all,
-    ),
-    Fault(
-        name="copy-through-single",
-        what="a copy has gone through single precision",
-        caught_by=["state.copy"],
-        plant=in_adapter(_copying(_through_single)),
-    ),
-    Fault(
-        name="copy-is-the-original",
-        what="a copy is a new subject around the same model",
-        caught_by=["state.copy_weights"],
-        plant=in_adapter(_copying(lambda subject, _modes: MutantSubject(subject, Mutation()))),
-    ),
-    Fault(
-        name="copy-shares-a-norm",
-        what="a copy is deep, but for the final norm",
-        caught_by=["state.copy_weights"],
-        plant=in_adapter(_copying(_sharing("ln_final"))),
-    ),
-    Fault(
-        name="copy-keeps-hooks",
-        what="a copy keeps the hooks that were on the original, for good",
-        caught_by=["state.copy_hooks"],
-        plant=in_adapter(lambda _model: _copied_with_hooks()),
-    ),
-    Fault(
-        name="state-lacks-a-vector",
-        what="the state dict lacks a bias or a norm's weight",
-        caught_by=["state.state_dict"],
-        plant=in_adapter(_state_lacks_a_vector()),
-    ),
-    Fault(
-        name="state-not-loaded",
-        what="a state dict is taken and not loaded",
-        caught_by=["state.state_dict"],
-        plant=in_adapter(Mutation(parts={"modes": replacing(load_state_dict=_loads_nothing)})),
-    ),
-    Fault(
-        name="state-loaded-old-weights-shown",
-        what="after a state dict is loaded the weights of before are shown",
-        caught_by=["state.state_dict"],
-        plant=in_adapter(lambda _model: _shows_old_weights()),
-    ),
-    Fault(
-        name="to-through-half",
-        what="a cast goes through half precision",
-        caught_by=["state.to"],
-        plant=in_adapter(_casting(torch.bfloat16)),
-    ),
-    Fault(
-        name="to-ignored",
-        what="a cast is not done",
-        caught_by=["state.to"],
-        plant=in_adapter(_casting(None)),
-    ),
-    Fault(
-        name="to-forgets-a-buffer",
-        what="a cast leaves a buffer as it was, and what is read after it has its dtype",
-        caught_by=["state.to"],
-        plant=in_adapter(_forgets_a_buffer),
-    ),
-    Fault(
-        name="training-not-left",
-        what="evaluation mode does not reach the dropouts",
-        caught_by=["state.eval"],
-        plant=in_adapter(_stays_in_training()),
-    ),
-    Fault(
-        name="hooks-move-weights",
-        what="hooking a model writes into its weights, slightly",
-        caught_by=["state.changes"],
-        plant=in_adapter(_around_hooks(_moves_weights)),
-    ),
-    Fault(
-        name="hooks-left",
-        what="a module hook stays on HF's model when hooks are taken off",
-        caught_by=["state.changes"],
-        plant=in_adapter(_around_hooks(_leaves_hook)),
-    ),
-    Fault(
-        name="cache-freezes",
-        what="decoding freezes the parameters",
-        caught_by=["state.changes"],
-        plant=in_adapter(_with_cache(_freezes)),
-    ),
-    Fault(
-        name="backward-patches-class",
-        what="HF's class is written into when a model is differentiated",
-        caught_by=["state.changes"],
-        plant=in_adapter(_class_patched),
-    ),
-    Fault(
-        name="models-kept",
-        what="the adapter keeps every model that it was given",
-        caught_by=["state.memory"],
-        plant=_instead(_KeepingModels),
-    ),
-    Fault(
-        name="logits-kept",
-        what="every forward's logits are kept for good",
-        caught_by=["state.memory"],
-        plant=_keeping_logits,
-    ),
-)
+@fault("state.acting")
+def copy_unhooked() -> Plant:
+    """Hooks on a copy are attached to nothing."""
+    return in_adapter(Mutation(parts={"modes": replacing(copy=lambda modes: _Unhooked(modes.copy()))}))
+
+
+@fault("state.acting")
+def cast_unhooks() -> Plant:
+    """After a cast hooks are attached to nothing."""
+    return in_adapter(lambda _model: _dead_after_a_cast())
+
+
+@fault("state.written")
+def components_are_copies() -> Plant:
+    """The components that are shown are copies, made anew at each look."""
+    return in_adapter(Mutation(modules=_fresh_components))
+
+
+@fault("state.interleaved")
+def newest_model_answers() -> Plant:
+    """The wrapped model is kept in the class: the newest answers for all."""
+    return _instead(_Newest)
+
+
+@fault("state.hooks")
+def hooks_for_all() -> Plant:
+    """A hook that is put on one model acts on every model."""
+    return _hooks_for_all
+
+
+@fault("state.copy")
+def copy_through_single() -> Plant:
+    """A copy has gone through single precision."""
+    return in_adapter(_copying(_through_single))
+
+
+@fault("state.copy_weights")
+def copy_is_the_original() -> Plant:
+    """A copy is a new subject around the same model."""
+    return in_adapter(_copying(lambda subject, _modes: MutantSubject(subject, Mutation())))
+
+
+@fault("state.copy_weights")
+def copy_shares_a_norm() -> Plant:
+    """A copy is deep, but for the final norm."""
+    return in_adapter(_copying(_sharing("ln_final")))
+
+
+@fault("state.copy_hooks")
+def copy_keeps_hooks() -> Plant:
+    """A copy keeps the hooks that were on the original, for good."""
+    return in_adapter(lambda _model: _copied_with_hooks())
+
+
+@fault("state.state_dict")
+def state_lacks_a_vector() -> Plant:
+    """The state dict lacks a bias or a norm's weight."""
+    return in_adapter(_state_lacks_a_vector())
+
+
+@fault("state.state_dict")
+def state_not_loaded() -> Plant:
+    """A state dict is taken and not loaded."""
+    return in_adapter(Mutation(parts={"modes": replacing(load_state_dict=_loads_nothing)}))
+
+
+@fault("state.state_dict")
+def state_loaded_old_weights_shown() -> Plant:
+    """After a state dict is loaded the weights of before are shown."""
+    return in_adapter(lambda _model: _shows_old_weights())
+
+
+@fault("state.to")
+def to_through_half() -> Plant:
+    """A cast goes through half precision."""
+    return in_adapter(_casting(torch.bfloat16))
+
+
+@fault("state.to")
+def to_ignored() -> Plant:
+    """A cast is not done."""
+    return in_adapter(_casting(None))
+
+
+@fault("state.to")
+def to_forgets_a_buffer() -> Plant:
+    """A cast leaves a buffer as it was, and what is read after it has its dtype."""
+    return in_adapter(_forgets_a_buffer)
+
+
+@fault("state.eval")
+def training_not_left() -> Plant:
+    """Evaluation mode does not reach the dropouts."""
+    return in_adapter(_stays_in_training())
+
+
+@fault("state.changes")
+def hooks_move_weights() -> Plant:
+    """Hooking a model writes into its weights, slightly."""
+    return in_adapter(_around_hooks(_moves_weights))
+
+
+@fault("state.changes")
+def hooks_left() -> Plant:
+    """A module hook stays on HF's model when hooks are taken off."""
+    return in_adapter(_around_hooks(_leaves_hook))
+
+
+@fault("state.changes")
+def cache_freezes() -> Plant:
+    """Decoding freezes the parameters."""
+    return in_adapter(_with_cache(_freezes))
+
+
+@fault("state.changes")
+def backward_patches_class() -> Plant:
+    """HF's class is written into when a model is differentiated."""
+    return in_adapter(_class_patched)
+
+
+@fault("state.memory")
+def models_kept() -> Plant:
+    """The adapter keeps every model that it was given."""
+    return _instead(_KeepingModels)
+
+
+@fault("state.memory")
+def logits_kept() -> Plant:
+    """Every forward's logits are kept for good."""
+    return _keeping_logits

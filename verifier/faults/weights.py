@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Inputs, Output, Subject
 from verifier.family import Family
-from verifier.faults.mutants import SLIGHTLY, Fault, MutantAdapter, MutantSubject, Mutation, in_adapter, replacing
+from verifier.faults.mutants import (
+    SLIGHTLY,
+    MutantAdapter,
+    MutantSubject,
+    Mutation,
+    Plant,
+    fault,
+    in_adapter,
+    replacing,
+)
 from verifier.judging.outcome import NotApplicable
 from verifier.reference.weights import canonical_weights, n_layers_of
 
@@ -195,148 +204,144 @@ def _processed_without_a_mask(right: Any, names: Set[str]) -> Subject:
     return MutantSubject(right.apply(names), Mutation(forward=forward))
 
 
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        name="canonical-bias-lost",
-        what="the attention's biases are not among the canonical weights",
-        caught_by=["weights.names"],
-        plant=in_adapter(_only("attn.b_Q", "attn.b_V", "attn.b_O", change=lambda _weight: None)),
-    ),
-    Fault(
-        name="canonical-bias-made-up",
-        what="the unembedding is given a bias that HF's has not",
-        caught_by=["weights.names"],
-        plant=in_adapter(
-            Mutation(
-                parts={
-                    "weights": replacing(
-                        canonical=lambda right: {
-                            **right.canonical(),
-                            "unembed.b_U": right.canonical()["embed.W_E"][:, 0],
-                        }
-                    )
-                }
-            )
-        ),
-    ),
-    Fault(
-        name="canonical-on-meta",
-        what="the embedding of an offloaded model is handed out without its values",
-        caught_by=["weights.names"],
-        plant=in_adapter(_only("embed.W_E", change=lambda weight: weight.to("meta"))),
-    ),
-    Fault(
-        name="canonical-kv-expanded",
-        what="canonical key and value weights have a matrix for each query head",
-        caught_by=["weights.shapes"],
-        plant=in_adapter(Mutation(parts={"weights": replacing(canonical=_expanded)})),
-    ),
-    Fault(
-        name="canonical-output-transposed",
-        what="W_O is transposed in each head",
-        caught_by=["weights.shapes"],
-        plant=in_adapter(_only("attn.W_O", change=lambda weight: weight.transpose(1, 2))),
-    ),
-    Fault(
-        name="canonical-output-interleaved",
-        what="W_O is read off as if the heads of a row were interleaved",
-        caught_by=["weights.attention"],
-        plant=in_adapter(_only("attn.W_O", change=_heads_last)),
-    ),
-    Fault(
-        name="canonical-queries-scaled",
-        what="the root of the head's width is in W_Q already",
-        caught_by=["weights.attention"],
-        plant=in_adapter(_only("attn.W_Q", "attn.b_Q", change=lambda weight: weight / weight.shape[-1] ** 0.5)),
-    ),
-    Fault(
-        name="canonical-norms-swapped",
-        what="the canonical norms of attention and MLP are taken for each other",
-        caught_by=["weights.modules"],
-        plant=in_adapter(Mutation(parts={"weights": replacing(canonical=_norms_swapped)})),
-    ),
-    Fault(
-        name="canonical-unembedding-folded",
-        what="the final norm's weight is in W_U already",
-        caught_by=["weights.modules"],
-        plant=in_adapter(Mutation(parts={"weights": replacing(canonical=_final_norm_in_unembedding)})),
-    ),
-    Fault(
-        name="canonical-through-single",
-        what="canonical weights have been through float32",
-        caught_by=["weights.values"],
-        plant=in_adapter(_canonical(lambda _name, weight: weight.float().to(weight.dtype))),
-    ),
-    Fault(
-        name="canonical-upcast",
-        what="canonical weights of a half-precision model are float32",
-        caught_by=["weights.values"],
-        plant=in_adapter(_canonical(lambda _name, weight: weight if weight.dtype == torch.float64 else weight.float())),
-    ),
-    Fault(
-        name="restore-ignores-its-argument",
-        what="the way back gives the model's own weights, whatever it is given",
-        caught_by=["weights.restore"],
-        plant=in_adapter(_restoring(lambda _given, own: own)),
-    ),
-    Fault(
-        name="restore-permutes-heads",
-        what="the way back exchanges two query heads",
-        caught_by=["weights.restore"],
-        plant=in_adapter(_restoring(_two_heads_exchanged)),
-    ),
-    Fault(
-        name="restore-forgets-the-unembedding",
-        what="the way back keeps the model's own unembedding, so that tied weights come apart",
-        caught_by=["weights.restore"],
-        plant=in_adapter(_restoring(lambda given, own: {**given, "unembed.W_U": own["unembed.W_U"]})),
-    ),
-    Fault(
-        name="canonical-stored",
-        what="canonical weights are copied once and handed out again: what is written into them is read back, not used",
-        caught_by=["weights.writing"],
-        plant=in_adapter(lambda _model: _stored()),
-    ),
-    Fault(
-        name="centred-over-the-wrong-axis",
-        what="a processing centres the unembedding over the residual stream and not over the vocabulary",
-        caught_by=["weights.processings"],
-        plant=_processing(_centred_over_the_wrong_axis),
-    ),
-    Fault(
-        name="folded-norm-forgets-its-bias",
-        what="a processing that folds the final norm drops its bias",
-        caught_by=["weights.processings"],
-        plant=_processing(_bias_forgotten),
-    ),
-    Fault(
-        name="value-biases-tiled",
-        what="a processing folds value biases with key/value heads tiled over the query heads",
-        caught_by=["weights.processings"],
-        plant=_processing(_value_biases_tiled),
-    ),
-    Fault(
-        name="processings-in-the-wrong-order",
-        what="processings that are applied together drop the final norm's bias",
-        caught_by=["weights.processings_together"],
-        plant=_processing(_bias_forgotten, when=lambda names: len(names) > 1),
-    ),
-    Fault(
-        name="processed-patterns-transposed",
-        what="a processed model shows its patterns with queries and keys exchanged",
-        caught_by=["weights.processed_points"],
-        plant=in_adapter(Mutation(parts={"processings": replacing(apply=_shows_other_patterns)})),
-    ),
-    Fault(
-        name="processing-changes-the-original",
-        what="processing the weights writes into the model that was wrapped",
-        caught_by=["weights.unprocessed"],
-        plant=in_adapter(_writes_into_the_original),
-    ),
-    Fault(
-        name="processed-without-a-mask",
-        what="a model whose weights were processed takes no mask",
-        caught_by=["weights.processings_together"],
-        plant=in_adapter(Mutation(parts={"processings": replacing(apply=_processed_without_a_mask)})),
-    ),
-)
+@fault("weights.names")
+def canonical_bias_lost() -> Plant:
+    """The attention's biases are not among the canonical weights."""
+    return in_adapter(_only("attn.b_Q", "attn.b_V", "attn.b_O", change=lambda _weight: None))
+
+
+@fault("weights.names")
+def canonical_bias_made_up() -> Plant:
+    """The unembedding is given a bias that HF's has not."""
+    return in_adapter(
+        Mutation(
+            parts={
+                "weights": replacing(
+                    canonical=lambda right: {
+                        **right.canonical(),
+                        "unembed.b_U": right.canonical()["embed.W_E"][:, 0],
+                    }
+                )
+            }
+        )
+    )
+
+
+@fault("weights.names")
+def canonical_on_meta() -> Plant:
+    """The embedding of an offloaded model is handed out without its values."""
+    return in_adapter(_only("embed.W_E", change=lambda weight: weight.to("meta")))
+
+
+@fault("weights.shapes")
+def canonical_kv_expanded() -> Plant:
+    """Canonical key and value weights have a matrix for each query head."""
+    return in_adapter(Mutation(parts={"weights": replacing(canonical=_expanded)}))
+
+
+@fault("weights.shapes")
+def canonical_output_transposed() -> Plant:
+    """W_O is transposed in each head."""
+    return in_adapter(_only("attn.W_O", change=lambda weight: weight.transpose(1, 2)))
+
+
+@fault("weights.attention")
+def canonical_output_interleaved() -> Plant:
+    """W_O is read off as if the heads of a row were interleaved."""
+    return in_adapter(_only("attn.W_O", change=_heads_last))
+
+
+@fault("weights.attention")
+def canonical_queries_scaled() -> Plant:
+    """The root of the head's width is in W_Q already."""
+    return in_adapter(_only("attn.W_Q", "attn.b_Q", change=lambda weight: weight / weight.shape[-1] ** 0.5))
+
+
+@fault("weights.modules")
+def canonical_norms_swapped() -> Plant:
+    """The canonical norms of attention and MLP are taken for each other."""
+    return in_adapter(Mutation(parts={"weights": replacing(canonical=_norms_swapped)}))
+
+
+@fault("weights.modules")
+def canonical_unembedding_folded() -> Plant:
+    """The final norm's weight is in W_U already."""
+    return in_adapter(Mutation(parts={"weights": replacing(canonical=_final_norm_in_unembedding)}))
+
+
+@fault("weights.values")
+def canonical_through_single() -> Plant:
+    """Canonical weights have been through float32."""
+    return in_adapter(_canonical(lambda _name, weight: weight.float().to(weight.dtype)))
+
+
+@fault("weights.values")
+def canonical_upcast() -> Plant:
+    """Canonical weights of a half-precision model are float32."""
+    return in_adapter(_canonical(lambda _name, weight: weight if weight.dtype == torch.float64 else weight.float()))
+
+
+@fault("weights.restore")
+def restore_ignores_its_argument() -> Plant:
+    """The way back gives the model's own weights, whatever it is given."""
+    return in_adapter(_restoring(lambda _given, own: own))
+
+
+@fault("weights.restore")
+def restore_permutes_heads() -> Plant:
+    """The way back exchanges two query heads."""
+    return in_adapter(_restoring(_two_heads_exchanged))
+
+
+@fault("weights.restore")
+def restore_forgets_the_unembedding() -> Plant:
+    """The way back keeps the model's own unembedding, so that tied weights come apart."""
+    return in_adapter(_restoring(lambda given, own: {**given, "unembed.W_U": own["unembed.W_U"]}))
+
+
+@fault("weights.writing")
+def canonical_stored() -> Plant:
+    """Canonical weights are copied once and handed out again: what is written into them is read back, not used."""
+    return in_adapter(lambda _model: _stored())
+
+
+@fault("weights.processings")
+def centred_over_the_wrong_axis() -> Plant:
+    """A processing centres the unembedding over the residual stream and not over the vocabulary."""
+    return _processing(_centred_over_the_wrong_axis)
+
+
+@fault("weights.processings")
+def folded_norm_forgets_its_bias() -> Plant:
+    """A processing that folds the final norm drops its bias."""
+    return _processing(_bias_forgotten)
+
+
+@fault("weights.processings")
+def value_biases_tiled() -> Plant:
+    """A processing folds value biases with key/value heads tiled over the query heads."""
+    return _processing(_value_biases_tiled)
+
+
+@fault("weights.processings_together")
+def processings_in_the_wrong_order() -> Plant:
+    """Processings that are applied together drop the final norm's bias."""
+    return _processing(_bias_forgotten, when=lambda names: len(names) > 1)
+
+
+@fault("weights.processed_points")
+def processed_patterns_transposed() -> Plant:
+    """A processed model shows its patterns with queries and keys exchanged."""
+    return in_adapter(Mutation(parts={"processings": replacing(apply=_shows_other_patterns)}))
+
+
+@fault("weights.unprocessed")
+def processing_changes_the_original() -> Plant:
+    """Processing the weights writes into the model that was wrapped."""
+    return in_adapter(_writes_into_the_original)
+
+
+@fault("weights.processings_together")
+def processed_without_a_mask() -> Plant:
+    """A model whose weights were processed takes no mask."""
+    return in_adapter(Mutation(parts={"processings": replacing(apply=_processed_without_a_mask)}))
