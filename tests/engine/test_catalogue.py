@@ -1,37 +1,73 @@
-"""What checks there are is told without importing them, and it is what the modules define."""
+"""What checks there are is read without importing them, and it is what the modules define."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from verifier import checks, plugins
-from verifier.checks import Check
+from verifier import checks
 from verifier.engine import catalogue
-from verifier.errors import UsageError
+from verifier.errors import ImportFailed, UsageError
 
 KNOWN = catalogue.infos(checks.ours())
 
+READABLE = '''
+from verifier.checks import check
+raise RuntimeError("imported")
+@check("theirs.plain")
+def plain(case):
+    """It holds.
+
+    A failure means that it does not.
+    """
+@check("theirs.dear", needs=["hooks"], applies="thorough", subject=False)
+def dear(case):
+    """It is dear."""
+'''
+COMPUTED = """
+from verifier.checks import check
+def make(name):
+    def run(case):
+        "It holds."
+    return check(f"theirs.{name}")(run)
+plain = make("plain")
+"""
+OTHER_DECORATOR = """
+from verifier import checks
+def check(name):
+    return checks.check("theirs.plain")
+@check("not.its.id")
+def plain(case):
+    "It holds."
+"""
+
 
 @pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The checks' sources and the catalogue in a folder in which they may be changed."""
-    for path in (*catalogue.FILE.parent.glob("*.py"), catalogue.FILE):
-        shutil.copy(path, tmp_path)
-    monkeypatch.setattr(catalogue, "FILE", tmp_path / catalogue.FILE.name)
-    return tmp_path
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Installs a package with the source of a module of checks, registered by their functions' names."""
+
+    def installed(source: str, *names: str) -> None:
+        package = tmp_path / "outside_checks"
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        (package / "theirs.py").write_text(source)
+        info = tmp_path / "outside_checks-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-checks\nVersion: 1\n")
+        points = "".join(f"{name} = outside_checks.theirs:{name}\n" for name in names)
+        (info / "entry_points.txt").write_text(f"[verifier.checks]\n{points}")
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    yield installed
+    for name in ("outside_checks", "outside_checks.theirs"):
+        sys.modules.pop(name, None)
 
 
-def test_what_is_written_down_is_what_is_defined() -> None:
-    found = json.loads(catalogue.FILE.read_text(encoding="utf-8"))["checks"]
-    due = "the checks were changed: `python -m verifier.engine.catalogue` writes them down"
-    assert found == [check.to_json() for check in KNOWN], due
-    assert catalogue._written.__wrapped__() == KNOWN, due
+def test_what_is_read_is_what_is_defined() -> None:
+    assert catalogue.registered() == KNOWN
 
 
 def test_nothing_is_imported_for_it() -> None:
@@ -53,33 +89,27 @@ def test_a_name_in_an_area_that_there_is_must_be_one() -> None:
         catalogue.require_known(["qkv.row"])
 
 
-def test_what_was_written_of_other_sources_is_not_believed(copied: Path) -> None:
-    assert catalogue._written.__wrapped__() == KNOWN
-    (copied / "qkv.py").write_text("# nothing is left of it\n")
-    assert catalogue._written.__wrapped__() is None
+def test_checks_of_third_parties_are_read_where_they_can_be(install) -> None:
+    install(READABLE, "dear", "plain")
+    dear, plain = catalogue.registered()[len(KNOWN) :]
+    assert (dear.id, dear.doc, dear.applies) == ("theirs.dear", "It is dear.", "thorough")
+    assert (plain.id, plain.applies) == ("theirs.plain", "valid")
+    assert plain.doc == "It holds. A failure means that it does not."
+    assert "outside_checks" not in sys.modules
+    with pytest.raises(UsageError, match=r"no check matches 'theirs\.misspelt'"):
+        catalogue.require_known(["theirs.misspelt"])
 
 
-@pytest.mark.parametrize("broken", ["", "[]", '{"sources": 1}'])
-def test_what_cannot_be_read_is_not_needed(copied: Path, broken: str) -> None:
-    catalogue.FILE.write_text(broken)
-    assert catalogue._written.__wrapped__() is None
-    catalogue.FILE.unlink()
-    assert catalogue._written.__wrapped__() is None
-    catalogue.write()
-    assert catalogue._written.__wrapped__() == KNOWN
-
-
-def test_checks_of_third_parties_are_imported_where_they_are_listed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = Check(id="theirs.check", run=checks.ours()[0].run, needs=frozenset(), applies="valid", subject=True)
-    loaded: list[str] = []
-
-    def load(name: str, **_: object) -> Check:
-        loaded.append(name)
-        return theirs
-
-    monkeypatch.setattr(plugins, "names", lambda group: ["theirs"])
-    monkeypatch.setattr(plugins, "load", load)
+@pytest.mark.parametrize("source", [COMPUTED, OTHER_DECORATOR])
+def test_those_that_cannot_be_read_are_imported_where_they_are_listed_alone(install, source: str) -> None:
+    install(source, "plain")
     catalogue.require_known(["theirs.misspelt"])
-    assert loaded == []
-    assert [one.id for one in catalogue.registered()] == [*(one.id for one in KNOWN), "theirs.check"]
-    assert loaded == ["theirs"]
+    assert "outside_checks" not in sys.modules
+    assert [one.id for one in catalogue.registered()] == [*(one.id for one in KNOWN), "theirs.plain"]
+    assert "outside_checks.theirs" in sys.modules
+
+
+def test_an_id_that_another_check_has_is_refused(install) -> None:
+    install(READABLE.replace("theirs.plain", "qkv.rows"), "plain")
+    with pytest.raises(ImportFailed, match=r"check 'plain' has the id 'qkv\.rows', which another one has"):
+        catalogue.registered()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -35,10 +35,11 @@ AREAS = (
 )
 
 # Areas whose checks are in more than one module.
-_MODULES: Mapping[str, tuple[str, ...]] = {
+_SPLIT: Mapping[str, tuple[str, ...]] = {
     "hooks": ("hooks", "hook_effects"),
     "intervene": ("intervene", "edited_calls"),
 }
+MODULES = tuple(module for area in AREAS for module in _SPLIT.get(area, (area,)))
 
 # Every valid case; those that HF refuses; both. `spread`: the valid cases in which every two values of every two flags
 # meet, for what hangs on how a subject is called and handled (at which positions, in which dtype or kernel; moved,
@@ -86,27 +87,50 @@ def check(
     return decorate
 
 
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_Named)
+
+
 def ours() -> tuple[Check, ...]:
     """Every check of the harness, area by area."""
-    found: dict[str, Check] = {}
-    for module in (name for area in AREAS for name in _MODULES.get(area, (area,))):
-        for value in vars(importlib.import_module(f"verifier.checks.{module}")).values():
-            if isinstance(value, Check):
-                found.setdefault(value.id, value)
-    return tuple(found.values())
+    modules = [vars(importlib.import_module(f"{__name__}.{module}")) for module in MODULES]
+    # A module may use another one's check, which counts once, where it was first.
+    return tuple(dict.fromkeys(value for module in modules for value in module.values() if isinstance(value, Check)))
 
 
 def registered() -> tuple[Check, ...]:
     """Every check, area by area, those of entry points last.
 
     Raises:
-        ImportFailed: a third party's check raised at import.
+        ImportFailed: a third party's check raised at import, or has the id of another check.
     """
-    found = {check.id: check for check in ours()}
+    return with_outside(ours(), load_outside)
+
+
+def load_outside(name: str) -> Check:
+    """Import a third party's check by the name of its entry point.
+
+    Raises:
+        UsageError: what has the name is no check.
+        ImportFailed: it raised at import.
+    """
+    found: Check = plugins.load(name, group=GROUP, kind="check", is_one=lambda candidate: isinstance(candidate, Check))
+    return found
+
+
+def with_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Named, ...]:
+    """Our checks and those of third parties, by whatever function gets one by the name of its entry point.
+
+    Raises:
+        ImportFailed: a third party's check has the id of another check.
+    """
+    found = {check.id: check for check in ours}
     for name in plugins.names(GROUP):
-        outside: Check = plugins.load(
-            name, group=GROUP, kind="check", is_one=lambda candidate: isinstance(candidate, Check)
-        )
+        outside = get(name)
         if outside.id in found:
             raise ImportFailed(f"check {name!r} has the id {outside.id!r}, which another one has")
         found[outside.id] = outside
@@ -126,14 +150,6 @@ def select(patterns: Sequence[str]) -> tuple[Check, ...]:
         UsageError: a pattern matches no check.
     """
     return chosen(registered(), patterns)
-
-
-class _Named(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-Named = TypeVar("Named", bound=_Named)
 
 
 def chosen(known: tuple[Named, ...], patterns: Sequence[str]) -> tuple[Named, ...]:

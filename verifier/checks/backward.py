@@ -13,8 +13,8 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import Point
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, WORKING_DTYPES, Scenario
-from verifier.checks import Check, check, edited_calls
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
+from verifier.checks import check, edited_calls
 from verifier.errors import one_line
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import (
@@ -522,43 +522,63 @@ def _noise_again(case: Case, dtype: str, name: str) -> float:
     return working_gradients.resampled_gradient_noise(case, dtype)[name]
 
 
-def _precision(dtype: str) -> Check:
-    def judge(case: Case) -> Finding:
-        if dtype not in case.spec.dtypes:
-            raise NotApplicable(f"{dtype} was not asked for")
-        case.agreeing_rows(Scenario.PLAIN)
-        theirs, subject = working_gradients.measure_gradients(case, dtype), case.subject(dtype)
-        first = case.points[0].name
-        along = activations.cotangent(case, working_gradients.SCENARIO)
-        can_hook = subject.hooks is not None and first in activations.hook_points(case)
-        names = [first] if can_hook and activations.hook_points(case)[first].switch is None else []
-        inputs = case.inputs(working_gradients.SCENARIO, dtype)
-        if names:
-            given = activations.observe(case, subject, names, inputs, along=along).gradients
-        else:
-            logits = subject.forward(inputs).logits
-            logits.backward(along.to(logits))
-            given = {}
-        given = {**given, **require(subject.weights).gradients()}
-        double = _with_gradients(case)  # what has none there is told by `backward.parameters`
+def _judge_precision(case: Case, dtype: str) -> Finding:
+    """Judge the gradients in a working dtype against those of the same weights in float64."""
+    if dtype not in case.spec.dtypes:
+        raise NotApplicable(f"{dtype} was not asked for")
+    case.agreeing_rows(Scenario.PLAIN)
+    theirs, subject = working_gradients.measure_gradients(case, dtype), case.subject(dtype)
+    first = case.points[0].name
+    along = activations.cotangent(case, working_gradients.SCENARIO)
+    can_hook = subject.hooks is not None and first in activations.hook_points(case)
+    names = [first] if can_hook and activations.hook_points(case)[first].switch is None else []
+    inputs = case.inputs(working_gradients.SCENARIO, dtype)
+    if names:
+        given = activations.observe(case, subject, names, inputs, along=along).gradients
+    else:
+        logits = subject.forward(inputs).logits
+        logits.backward(along.to(logits))
+        given = {}
+    given = {**given, **require(subject.weights).gradients()}
+    double = _with_gradients(case)  # what has none there is told by `backward.parameters`
 
-        def compare() -> Iterator[Comparison]:
-            for name, true in reversed(list(theirs.truth.items())):
-                if name in given:
-                    again = partial(_noise_again, case, dtype, name)
-                    made = gradient_judge(theirs.noise[name], again).compare(name, given[name], true)
-                    yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
-                elif name in double:
-                    yield from_condition(name, f"{dtype}: it has no gradient, as it has in {SEMANTIC_DTYPE}")
+    def compare() -> Iterator[Comparison]:
+        for name, true in reversed(list(theirs.truth.items())):
+            if name in given:
+                again = partial(_noise_again, case, dtype, name)
+                made = gradient_judge(theirs.noise[name], again).compare(name, given[name], true)
+                yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
+            elif name in double:
+                yield from_condition(name, f"{dtype}: it has no gradient, as it has in {SEMANTIC_DTYPE}")
 
-        return summarize(compare())
+    return summarize(compare())
 
-    judge.__doc__ = f"""In {dtype} gradients are as near to those of the same weights in float64 as HF's own are.
+
+@check("backward.float32", needs=["weights"], applies="spread")
+def float32(case: Case) -> Finding:
+    """In float32 gradients are as near to those of the same weights in float64 as HF's own are.
 
     Of every weight, and at the model's first point. A failure means that the adapter's backward loses precision that
     HF's keeps.
     """
-    return check(f"backward.{dtype}", needs=["weights"], applies="spread")(judge)
+    return _judge_precision(case, "float32")
 
 
-float32, bfloat16, float16 = (_precision(dtype) for dtype in WORKING_DTYPES)
+@check("backward.bfloat16", needs=["weights"], applies="spread")
+def bfloat16(case: Case) -> Finding:
+    """In bfloat16 gradients are as near to those of the same weights in float64 as HF's own are.
+
+    Of every weight, and at the model's first point. A failure means that the adapter's backward loses precision that
+    HF's keeps.
+    """
+    return _judge_precision(case, "bfloat16")
+
+
+@check("backward.float16", needs=["weights"], applies="spread")
+def float16(case: Case) -> Finding:
+    """In float16 gradients are as near to those of the same weights in float64 as HF's own are.
+
+    Of every weight, and at the model's first point. A failure means that the adapter's backward loses precision that
+    HF's keeps.
+    """
+    return _judge_precision(case, "float16")

@@ -10,7 +10,7 @@ from torch import nn
 
 from verifier.canonical import COMPONENTS, template_of
 from verifier.cases.spec import Scenario
-from verifier.checks import Check, check
+from verifier.checks import check
 from verifier.checks.canonical_weights import readable_weights, reference_weights
 from verifier.checks.qkv import split_agrees
 from verifier.judging.comparison import Comparison, from_condition, summarize
@@ -104,89 +104,113 @@ def _told_elsewhere(case: Case, name: str) -> str | None:
 
 
 # In causal order: what is inside first.
-_KINDS: dict[str, tuple[str, ...]] = {}
-
-
-def _kind(kind: str, what: str, meaning: str, *templates: str) -> Check:
-    """A check of every component of a kind."""
-    _KINDS[kind] = templates
-
-    def judge(case: Case) -> Finding:
-        case.require_forward()
-        found = [
-            name for name in isolated_modules.calls(case) if template_of(name) in templates and name in _offered(case)
-        ]
-        if not found:
-            raise NotApplicable(f"the adapter has no {what} that HF's model calls")
-        reported = {name: _told_elsewhere(case, name) for name in found}
-        lone = [name for name in found if reported[name] is None]
-        if not lone:
-            raise Blocked(next(told for told in reported.values() if told is not None))
-        finding = summarize(_judged(case, name) for name in lone)
-        if finding.verdict is Verdict.FAIL:
-            case.agreeing_rows(
-                Scenario.PLAIN
-            )  # a wrong model is told as such, and where its activations start to differ
-        return finding
-
-    judge.__doc__ = f"""Each {what}, run alone with the arguments with which HF calls its module, gives what that gives.
-
-    Hidden states are random, masks and positions those of padded rows. {meaning}
-    """
-    return check(f"component.{kind}", needs=["components"])(judge)
-
-
-embeddings = _kind(
-    "embeddings",
-    "embedding or unembedding",
-    "A failure means that tokens are read, or a residual stream is unembedded, by another matrix.",
-    "embed",
-    "unembed",
-)
-norms = _kind(
-    "norms",
-    "norm",
-    "A failure means that a residual stream is normalised otherwise, as in a logit lens.",
-    "blocks.{i}.ln1",
-    "blocks.{i}.ln2",
-    "ln_final",
-)
-projections = _kind(
-    "projections",
-    "linear map",
-    "A failure means that queries, keys, values, hidden units or outputs are computed by other weights.",
-    "blocks.{i}.attn.qkv",
-    *_SPLIT,
-    "blocks.{i}.attn.o",
-    "blocks.{i}.mlp.in",
-    "blocks.{i}.mlp.gate",
-    "blocks.{i}.mlp.out",
-)
-attention = _kind(
-    "attention",
-    "attention",
-    "A failure means that an attention that is run by itself, as in patching, mixes tokens otherwise.",
-    "blocks.{i}.attn",
-)
-mlp = _kind(
-    "mlp",
-    "MLP",
-    "A failure means that an MLP that is run by itself, as by a transcoder, is another one.",
-    "blocks.{i}.mlp",
-)
-blocks = _kind(
-    "blocks",
-    "block",
-    "A failure where all that is inside passes means that its parts are put together otherwise.",
-    "blocks.{i}",
-)
+_KINDS: dict[str, tuple[str, ...]] = {
+    "embeddings": ("embed", "unembed"),
+    "norms": ("blocks.{i}.ln1", "blocks.{i}.ln2", "ln_final"),
+    "projections": (
+        "blocks.{i}.attn.qkv",
+        *_SPLIT,
+        "blocks.{i}.attn.o",
+        "blocks.{i}.mlp.in",
+        "blocks.{i}.mlp.gate",
+        "blocks.{i}.mlp.out",
+    ),
+    "attention": ("blocks.{i}.attn",),
+    "mlp": ("blocks.{i}.mlp",),
+    "blocks": ("blocks.{i}",),
+}
 # What is left of the vocabulary: it holds no parameter, and HF calls it for positions alone.
-positions = _kind(
-    "positions",
-    "table of positions",
-    "A failure means that whoever rotates queries and keys by it rotates them otherwise.",
-    *(template for template in COMPONENTS if not any(template in named for named in _KINDS.values())),
+_KINDS["positions"] = tuple(
+    template for template in COMPONENTS if not any(template in named for named in _KINDS.values())
 )
+
+
+def _judge_kind(case: Case, kind: str, what: str) -> Finding:
+    """Judge every component of a kind; `what` is the kind for people."""
+    templates = _KINDS[kind]
+    case.require_forward()
+    found = [name for name in isolated_modules.calls(case) if template_of(name) in templates and name in _offered(case)]
+    if not found:
+        raise NotApplicable(f"the adapter has no {what} that HF's model calls")
+    reported = {name: _told_elsewhere(case, name) for name in found}
+    lone = [name for name in found if reported[name] is None]
+    if not lone:
+        raise Blocked(next(told for told in reported.values() if told is not None))
+    finding = summarize(_judged(case, name) for name in lone)
+    if finding.verdict is Verdict.FAIL:
+        case.agreeing_rows(Scenario.PLAIN)  # a wrong model is told as such, and where its activations start to differ
+    return finding
+
+
+@check("component.embeddings", needs=["components"])
+def embeddings(case: Case) -> Finding:
+    """Each embedding or unembedding, run alone with the arguments with which HF calls its module, gives what that
+    gives.
+
+    Hidden states are random, masks and positions those of padded rows. A failure means that tokens are read, or a
+    residual stream is unembedded, by another matrix.
+    """
+    return _judge_kind(case, "embeddings", "embedding or unembedding")
+
+
+@check("component.norms", needs=["components"])
+def norms(case: Case) -> Finding:
+    """Each norm, run alone with the arguments with which HF calls its module, gives what that gives.
+
+    Hidden states are random, masks and positions those of padded rows. A failure means that a residual stream is
+    normalised otherwise, as in a logit lens.
+    """
+    return _judge_kind(case, "norms", "norm")
+
+
+@check("component.projections", needs=["components"])
+def projections(case: Case) -> Finding:
+    """Each linear map, run alone with the arguments with which HF calls its module, gives what that gives.
+
+    Hidden states are random, masks and positions those of padded rows. A failure means that queries, keys, values,
+    hidden units or outputs are computed by other weights.
+    """
+    return _judge_kind(case, "projections", "linear map")
+
+
+@check("component.attention", needs=["components"])
+def attention(case: Case) -> Finding:
+    """Each attention, run alone with the arguments with which HF calls its module, gives what that gives.
+
+    Hidden states are random, masks and positions those of padded rows. A failure means that an attention that is run
+    by itself, as in patching, mixes tokens otherwise.
+    """
+    return _judge_kind(case, "attention", "attention")
+
+
+@check("component.mlp", needs=["components"])
+def mlp(case: Case) -> Finding:
+    """Each MLP, run alone with the arguments with which HF calls its module, gives what that gives.
+
+    Hidden states are random, masks and positions those of padded rows. A failure means that an MLP that is run by
+    itself, as by a transcoder, is another one.
+    """
+    return _judge_kind(case, "mlp", "MLP")
+
+
+@check("component.blocks", needs=["components"])
+def blocks(case: Case) -> Finding:
+    """Each block, run alone with the arguments with which HF calls its module, gives what that gives.
+
+    Hidden states are random, masks and positions those of padded rows. A failure where all that is inside passes
+    means that its parts are put together otherwise.
+    """
+    return _judge_kind(case, "blocks", "block")
+
+
+@check("component.positions", needs=["components"])
+def positions(case: Case) -> Finding:
+    """Each table of positions, run alone with the arguments with which HF calls its module, gives what that gives.
+
+    Hidden states are random, masks and positions those of padded rows. A failure means that whoever rotates queries
+    and keys by it rotates them otherwise.
+    """
+    return _judge_kind(case, "positions", "table of positions")
 
 
 @check("component.dtypes", needs=["components"], applies="thorough")

@@ -13,8 +13,8 @@ from torch import Tensor
 from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
 from verifier.cases.inputs import NO_LABEL, one_row
-from verifier.cases.spec import SINGLE, WORKING_DTYPES, Scenario
-from verifier.checks import Check, check
+from verifier.cases.spec import SINGLE, Scenario
+from verifier.checks import check
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, compare_positions, float64_judge, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
@@ -92,26 +92,20 @@ def lengths(case: Case) -> Finding:
     return next(worst, findings[-1])
 
 
-def _padding(identity: str, row: str, what: str) -> Check:
-    def judge(case: Case) -> Finding:
-        chosen = case.scenario(Scenario.PADDED)
-        here = torch.tensor([name == row for name in chosen.rows], device=chosen.real.device)
-        defined = (chosen.real & here[:, None])[..., None]
+def _judge_padding(case: Case, row: str) -> Finding:
+    """Judge the logits of the real tokens of one row of the padded inputs."""
+    chosen = case.scenario(Scenario.PADDED)
+    here = torch.tensor([name == row for name in chosen.rows], device=chosen.real.device)
+    defined = (chosen.real & here[:, None])[..., None]
 
-        def compare(actual: object, truth: Tensor) -> Comparison:
-            return case.judge(Scenario.PADDED).compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
+    def compare(actual: object, truth: Tensor) -> Comparison:
+        return case.judge(Scenario.PADDED).compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
 
-        finding = _concluded(case, Scenario.PADDED, compare, here)
-        if finding.verdict is Verdict.FAIL and _counts_otherwise(case, compare):
-            words = "given HF's position ids (0, 1, 2, … whatever the mask) it agrees: it counts positions of its own"
-            return replace(finding, message=f"{finding.message}; {words}")
-        return finding
-
-    judge.__doc__ = f"""The logits of the real tokens of a row with {what} are HF's.
-
-    A failure means that padding leaks into what is read of real tokens, or shifts their positions.
-    """
-    return check(identity)(judge)
+    finding = _concluded(case, Scenario.PADDED, compare, here)
+    if finding.verdict is Verdict.FAIL and _counts_otherwise(case, compare):
+        words = "given HF's position ids (0, 1, 2, … whatever the mask) it agrees: it counts positions of its own"
+        return replace(finding, message=f"{finding.message}; {words}")
+    return finding
 
 
 def _counts_otherwise(case: Case, compare: Compare) -> bool:
@@ -127,10 +121,40 @@ def _counts_otherwise(case: Case, compare: Compare) -> bool:
     return compare(told, case.expected(Scenario.PADDED).logits).verdict is not Verdict.FAIL
 
 
-left_padding = _padding("forward.left_padding", "left padding", "padding on the left")
-right_padding = _padding("forward.right_padding", "right padding", "padding on the right")
-gaps = _padding("forward.gaps", "gaps", "masked tokens in the middle")
-mixed_padding = _padding("forward.mixed_padding", "left, right and gaps", "padding on both sides and in the middle")
+@check("forward.left_padding")
+def left_padding(case: Case) -> Finding:
+    """The logits of the real tokens of a row with padding on the left are HF's.
+
+    A failure means that padding leaks into what is read of real tokens, or shifts their positions.
+    """
+    return _judge_padding(case, "left padding")
+
+
+@check("forward.right_padding")
+def right_padding(case: Case) -> Finding:
+    """The logits of the real tokens of a row with padding on the right are HF's.
+
+    A failure means that padding leaks into what is read of real tokens, or shifts their positions.
+    """
+    return _judge_padding(case, "right padding")
+
+
+@check("forward.gaps")
+def gaps(case: Case) -> Finding:
+    """The logits of the real tokens of a row with masked tokens in the middle are HF's.
+
+    A failure means that padding leaks into what is read of real tokens, or shifts their positions.
+    """
+    return _judge_padding(case, "gaps")
+
+
+@check("forward.mixed_padding")
+def mixed_padding(case: Case) -> Finding:
+    """The logits of the real tokens of a row with padding on both sides and in the middle are HF's.
+
+    A failure means that padding leaks into what is read of real tokens, or shifts their positions.
+    """
+    return _judge_padding(case, "left, right and gaps")
 
 
 @check("forward.position_ids", applies="spread")
@@ -373,51 +397,73 @@ def dropout(case: Case) -> Finding:
     return summarize([_in_training(case, **case.family.dropouts())])
 
 
-def _precision(dtype: str) -> Check:
-    def judge(case: Case) -> Finding:
-        if dtype not in case.spec.dtypes:
-            raise NotApplicable(f"{dtype} was not asked for")
+def _judge_precision(case: Case, dtype: str) -> Finding:
+    """Judge the logits in a working dtype against the float64 truth of the same weights."""
+    if dtype not in case.spec.dtypes:
+        raise NotApplicable(f"{dtype} was not asked for")
 
-        width = case.reference().get_input_embeddings().weight.shape[1]
+    width = case.reference().get_input_embeddings().weight.shape[1]
 
-        def compare() -> Iterator[Comparison]:
-            # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
-            # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
-            far = case.spec.thorough or case.spec.label is not None
-            others = (Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS) if case.spec.thorough else ()
-            further = [scenario for scenario in others if case.agrees(scenario)]
-            for scenario in (Scenario.PLAIN, Scenario.PADDED, *([Scenario.LONG] if far else []), *further):
-                chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
-                given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
-                defined = (chosen.real & agreeing[:, None])[..., None]
-                yield case.precision_judge(scenario, dtype).compare(
-                    f"{dtype}, {scenario}", given, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES
-                )
-                yield compare_positions(
-                    f"{dtype}, {scenario}, one position",
-                    given,
-                    truth,
-                    case.noise_by_position(scenario, dtype),
-                    defined=defined,
-                    width=width,
-                    resampled_noise=partial(case.noise_by_position_again, scenario, dtype),
-                )
+    def compare() -> Iterator[Comparison]:
+        # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
+        # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
+        far = case.spec.thorough or case.spec.label is not None
+        others = (Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS) if case.spec.thorough else ()
+        further = [scenario for scenario in others if case.agrees(scenario)]
+        for scenario in (Scenario.PLAIN, Scenario.PADDED, *([Scenario.LONG] if far else []), *further):
+            chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
+            given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
+            defined = (chosen.real & agreeing[:, None])[..., None]
+            yield case.precision_judge(scenario, dtype).compare(
+                f"{dtype}, {scenario}", given, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES
+            )
+            yield compare_positions(
+                f"{dtype}, {scenario}, one position",
+                given,
+                truth,
+                case.noise_by_position(scenario, dtype),
+                defined=defined,
+                width=width,
+                resampled_noise=partial(case.noise_by_position_again, scenario, dtype),
+            )
 
-            if case.spec.thorough and _loss_agrees(case):
-                of_labels = case.true(Scenario.LABELS, dtype).loss
-                assert of_labels is not None
-                judge = precision_judge(case.loss_noise(dtype))
-                yield judge.compare(f"{dtype}, loss", case.actual(Scenario.LABELS, dtype).loss, of_labels)
+        if case.spec.thorough and _loss_agrees(case):
+            of_labels = case.true(Scenario.LABELS, dtype).loss
+            assert of_labels is not None
+            judge = precision_judge(case.loss_noise(dtype))
+            yield judge.compare(f"{dtype}, loss", case.actual(Scenario.LABELS, dtype).loss, of_labels)
 
-        return summarize(compare())
+    return summarize(compare())
 
-    judge.__doc__ = f"""In {dtype} the logits are as near to the float64 truth of the same weights as HF's own are.
+
+@check("forward.float32", applies="spread")
+def float32(case: Case) -> Finding:
+    """In float32 the logits are as near to the float64 truth of the same weights as HF's own are.
 
     Over all positions and at each, with and without padding; of some cases far from the first position too, from
-    embeddings and with positions of the caller's, and the loss.
-    Judged where the float64 run agrees. A failure means that the adapter loses precision that HF keeps.
+    embeddings and with positions of the caller's, and the loss. Judged where the float64 run agrees. A failure means
+    that the adapter loses precision that HF keeps.
     """
-    return check(f"forward.{dtype}", applies="spread")(judge)
+    return _judge_precision(case, "float32")
 
 
-float32, bfloat16, float16 = (_precision(dtype) for dtype in WORKING_DTYPES)
+@check("forward.bfloat16", applies="spread")
+def bfloat16(case: Case) -> Finding:
+    """In bfloat16 the logits are as near to the float64 truth of the same weights as HF's own are.
+
+    Over all positions and at each, with and without padding; of some cases far from the first position too, from
+    embeddings and with positions of the caller's, and the loss. Judged where the float64 run agrees. A failure means
+    that the adapter loses precision that HF keeps.
+    """
+    return _judge_precision(case, "bfloat16")
+
+
+@check("forward.float16", applies="spread")
+def float16(case: Case) -> Finding:
+    """In float16 the logits are as near to the float64 truth of the same weights as HF's own are.
+
+    Over all positions and at each, with and without padding; of some cases far from the first position too, from
+    embeddings and with positions of the caller's, and the loss. Judged where the float64 run agrees. A failure means
+    that the adapter loses precision that HF keeps.
+    """
+    return _judge_precision(case, "float16")

@@ -11,7 +11,7 @@ from torch import Tensor
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES
 from verifier.cases.spec import Scenario
-from verifier.checks import Check, check
+from verifier.checks import check
 from verifier.judging.comparison import Comparison, summarize
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
@@ -68,31 +68,57 @@ def _first_of_each_point(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return kept
 
 
-def _intervention(kind: Kind, what: str, meaning: str) -> Check:
-    def run(case: Case) -> Finding:
-        experiment, given = interventions.run_interventions(case), _given(case)
-        # Nothing is proved by an edit that does nothing in HF's model either.
-        acting = [one for one in experiment.interventions if one.kind == kind and bool(experiment.acts[one.row])]
-        made = [_judged(experiment, given, one) for one in acting if one.row in given]
-        return summarize(_first_of_each_point(made))
+def _judge_interventions(case: Case, kind: Kind) -> Finding:
+    """Judge the effects of all edits of one kind."""
+    experiment, given = interventions.run_interventions(case), _given(case)
+    # Nothing is proved by an edit that does nothing in HF's model either.
+    acting = [one for one in experiment.interventions if one.kind == kind and bool(experiment.acts[one.row])]
+    made = [_judged(experiment, given, one) for one in acting if one.row in given]
+    return summarize(_first_of_each_point(made))
 
-    run.__doc__ = f"""{what}, everywhere and in one head at one position, has HF's effect on the logits at every point.
 
-    The same edit is made in HF's model through its taps. A failure means that {meaning}.
+@check("intervene.replace", needs=["hooks"])
+def replaced(case: Case) -> Finding:
+    """A random activation in the place of the model's, everywhere and in one head at one position, has HF's effect on
+    the logits at every point.
+
+    The same edit is made in HF's model through its taps. A failure means that what an edit is said to cause is not
+    what it causes.
     """
-    return check(f"intervene.{kind}", needs=["hooks"])(run)
+    return _judge_interventions(case, "replace")
 
 
-replaced = _intervention(
-    "replace", "A random activation in the place of the model's", "what an edit is said to cause is not what it causes"
-)
-added = _intervention(
-    "add", "A random vector added to an activation", "steering acts on another model, or twice, or not at all"
-)
-zeroed = _intervention("zero", "An activation set to zero", "ablations say which parts matter in a model that is not")
-swapped = _intervention(
-    "swap", "The activation of another prompt in the place of its own", "patching between prompts finds other circuits"
-)
+@check("intervene.add", needs=["hooks"])
+def added(case: Case) -> Finding:
+    """A random vector added to an activation, everywhere and in one head at one position, has HF's effect on the logits
+    at every point.
+
+    The same edit is made in HF's model through its taps. A failure means that steering acts on another model, or
+    twice, or not at all.
+    """
+    return _judge_interventions(case, "add")
+
+
+@check("intervene.zero", needs=["hooks"])
+def zeroed(case: Case) -> Finding:
+    """An activation set to zero, everywhere and in one head at one position, has HF's effect on the logits at every
+    point.
+
+    The same edit is made in HF's model through its taps. A failure means that ablations say which parts matter in a
+    model that is not.
+    """
+    return _judge_interventions(case, "zero")
+
+
+@check("intervene.swap", needs=["hooks"])
+def swapped(case: Case) -> Finding:
+    """The activation of another prompt in the place of its own, everywhere and in one head at one position, has HF's
+    effect on the logits at every point.
+
+    The same edit is made in HF's model through its taps. A failure means that patching between prompts finds other
+    circuits.
+    """
+    return _judge_interventions(case, "swap")
 
 
 @check("intervene.rows", needs=["hooks"])

@@ -1,86 +1,95 @@
-"""What checks there are, without importing any, because they import torch.
+"""The list of checks, read from the source of their modules, because importing them would import torch.
 
-A command line that names a check that is not there fails at once, and whoever only plans (the list, pytest while it
-collects) starts at once. It is written down in `checks/catalogue.json`; `python -m verifier.engine.catalogue` writes
-it, and a test tells when that is due. It is believed only while the checks' sources are those of which it was made.
-Checks of third parties are imported: what they are is known to them alone.
+A command line that names an unknown check fails at once, and what only plans (`verifier list`, pytest's collection)
+starts at once. A check can be read where it is a function at the top of its module that `check` decorates with literal
+arguments, as all of ours are. A third party's check that cannot be read is imported where checks are listed.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
-from collections.abc import Sequence
+import ast
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from verifier import checks, plugins
+from verifier.engine import sources
 from verifier.engine.events import CheckInfo
 
-FILE = Path(checks.__file__).with_name("catalogue.json")
+_DEFAULT_APPLIES: str = (checks.check.__kwdefaults__ or {})["applies"]
 
 
 def registered() -> tuple[CheckInfo, ...]:
-    """Every check, in the order in which they run.
+    """List every check, in the order in which they run, those of third parties last.
 
     Raises:
-        ImportFailed: a third party's check raised at import.
+        ImportFailed: a third party's check raised at import, or has the id of another check.
     """
-    known = None if plugins.names(checks.GROUP) else _written()
-    return infos(checks.registered()) if known is None else known
+    folder = Path(checks.__file__).parent
+    ours = [info for module in checks.MODULES for info in read_checks(folder / f"{module}.py").values()]
+    return checks.with_outside(ours, lambda name: _read_outside(name) or infos([checks.load_outside(name)])[0])
 
 
 def select(patterns: Sequence[str]) -> tuple[CheckInfo, ...]:
-    """Those whose id matches one of the globs; all where there is none.
+    """List the checks whose id matches one of the globs; all where there is none.
 
     Raises:
         UsageError: a pattern matches no check.
-        ImportFailed: a third party's check raised at import.
+        ImportFailed: a third party's check raised at import, or has the id of another check.
     """
     return checks.chosen(registered(), patterns)
 
 
 def require_known(patterns: Sequence[str]) -> None:
-    """Make sure that each glob matches a check. Where third parties have some it is left to the workers, because what
-    is imported for them may crash.
+    """Make sure that each glob matches a check, where no third party's check must be imported to tell.
+
+    Such an import may crash, so it is left to the workers, which then report the glob.
 
     Raises:
         UsageError: a pattern matches no check.
     """
-    if patterns and not plugins.names(checks.GROUP):
+    if patterns and all(_read_outside(name) for name in plugins.names(checks.GROUP)):
         select(patterns)
 
 
-def infos(some: Sequence[checks.Check]) -> tuple[CheckInfo, ...]:
+def infos(some: Iterable[checks.Check]) -> tuple[CheckInfo, ...]:
     """The checks without their functions."""
     return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in some)
 
 
-def write() -> None:
-    """Write down the checks as they are now."""
-    # Not those of third parties, which are looked for only where there are some.
-    known = [check.to_json() for check in infos(checks.ours())]
-    FILE.write_text(json.dumps({"sources": _sources(), "checks": known}, indent=1) + "\n", encoding="utf-8")
+def read_checks(path: Path) -> Mapping[str, CheckInfo]:
+    """Read the checks that a module defines, by the name of their function; none where the file cannot be parsed."""
+    tree = sources.parse(path)
+    found: dict[str, CheckInfo] = {}
+    for node in tree.body if tree is not None and _imports_check(tree) else ():
+        match node:
+            case ast.FunctionDef(
+                name=name,
+                decorator_list=[
+                    ast.Call(func=ast.Name(id="check"), args=[ast.Constant(value=str(identity))], keywords=keywords)
+                ],
+            ):
+                given = {one.arg: one.value for one in keywords}
+                applies = given.get("applies", ast.Constant(_DEFAULT_APPLIES))
+                if isinstance(applies, ast.Constant):
+                    doc = " ".join((ast.get_docstring(node) or "").split())
+                    found[name] = CheckInfo(id=identity, doc=doc, applies=str(applies.value))
+    return found
 
 
-@functools.cache
-def _written() -> tuple[CheckInfo, ...] | None:
-    """What is written down; None where it is not of these sources."""
-    try:
-        found = json.loads(FILE.read_text(encoding="utf-8"))
-        fresh = found["sources"] == _sources()
-        return tuple(CheckInfo(**one) for one in found["checks"]) if fresh else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # whatever it is, it is no more than a shorter way
+def _imports_check(tree: ast.Module) -> bool:
+    """Whether `check` is ours there, and not a decorator of the module's own."""
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == checks.__name__
+        and any(alias.name == "check" and alias.asname is None for alias in node.names)
+        for node in tree.body
+    )
 
 
-def _sources() -> str:
-    """A digest of the modules that define the checks."""
-    digest = hashlib.sha256()
-    for path in sorted(FILE.parent.glob("*.py")):
-        digest.update(f"{path.name}\n{path.read_text(encoding='utf-8')}\n".encode())
-    return digest.hexdigest()
-
-
-if __name__ == "__main__":
-    write()
+def _read_outside(name: str) -> CheckInfo | None:
+    """Read a third party's check; None where it must be imported."""
+    for point in importlib.metadata.entry_points(group=checks.GROUP, name=name):
+        path = sources.file_of(point.module)
+        return None if path is None else read_checks(path).get(point.attr)
+    return None

@@ -96,6 +96,16 @@ def folder_of(name: str) -> Path | None:
     return None if found is None or found.file is None or not found.places else found.file.parent
 
 
+def file_of(name: str) -> Path | None:
+    """Find the file of a module without importing it or the packages that it is in; None where there is none.
+
+    Args:
+        name: dotted.
+    """
+    chain, _ = _find(name)
+    return chain[-1].file if chain and chain[-1].name == name else None
+
+
 def _find(name: str) -> tuple[list[_Module], list[Path]]:
     """The packages above a module and the module itself, as far as they are there, and every file that could be it.
 
@@ -163,12 +173,12 @@ def _state(file: Path) -> tuple[int, int]:
 @functools.lru_cache(maxsize=4096)
 def _named(found: _Module, _changed: int, _size: int) -> tuple[str, ...] | None:
     """The dotted names that the module may import; None where it cannot be parsed."""
-    tree = None if found.file is None else _parsed(found.file)
+    tree = None if found.file is None else parse(found.file)
     return None if tree is None else tuple(_imports(tree, found))
 
 
-def _parsed(file: Path) -> ast.Module | None:
-    """The module's code; of one that is compiled there is none to follow; None where it cannot be parsed."""
+def parse(file: Path) -> ast.Module | None:
+    """Parse a module's code; a compiled module has none, so its tree is empty. None where it cannot be parsed."""
     if file.suffix != _SOURCE:
         return ast.Module(body=[], type_ignores=[])
     try:
@@ -227,8 +237,7 @@ def digest(name: str) -> str | None:
     """
     if name.partition(".")[0] == __name__.partition(".")[0]:
         return None  # of this very package, which has a version
-    chain, _ = _find(name)
-    start = chain[-1].file if chain and chain[-1].name == name else None
+    start = file_of(name)
     if start is None or start.suffix != _SOURCE:
         return None
     top = start.parents[name.count(".")] if start.stem != _PACKAGE else start.parents[name.count(".") + 1]
