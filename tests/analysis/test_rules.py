@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import operator
 import random
@@ -139,6 +140,8 @@ def test_equal_values_are_one_wherever_they_came_from():
 def test_one_number_is_one_threshold_however_it_is_written():
     low, high = [{"epsilon": 0}, {"epsilon": 0.5}], [{"epsilon": 1}, {"epsilon": 1.0}]
     for configs in itertools.permutations(high):
+        assert explain(configs, low).text == "epsilon == 1"
+    for configs in itertools.permutations([*high, {"epsilon": 2}]):
         assert explain(configs, low).text == "epsilon >= 1"
 
 
@@ -252,6 +255,11 @@ COMPARED = {
 }
 
 
+@functools.cache
+def parsed(text):
+    return ast.parse(text, mode="eval").body
+
+
 def holds(text, config):
     """Whether a predicate is true of a config: Python's own reading of it, but for what None means."""
 
@@ -276,7 +284,7 @@ def holds(text, config):
         values = [value(one) for one in (node.left, *node.comparators)]
         return all(map(compared, values, node.ops, values[1:]))
 
-    return true(ast.parse(text, mode="eval").body)
+    return true(parsed(text))
 
 
 def everything_said(configs):

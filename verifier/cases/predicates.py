@@ -1,4 +1,8 @@
-"""A rule read back: whether a predicate, in the words in which `rules` writes them, is true of a config."""
+"""Predicates over a config in words: how their values are written, and whether one of them is true of a config.
+
+`bias and 1 < num_kv_heads < num_attention_heads` has the syntax of Python and its own meaning: `true` is not 1, a
+comparison by size with what is no number is false, and a name alone is true where its value is `true`, not otherwise.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from typing import Any
 
 from verifier.errors import UsageError
 
-ABSENT = "absent"  # a name that a config does not have, as `rules` spells it
+ABSENT = "absent"  # the value of a field that a config does not name; no other is written so, as text has quotes
 
-_COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+_BY_SIZE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Lt: operator.lt,
     ast.GtE: operator.ge,
     ast.Gt: operator.gt,
@@ -20,124 +24,112 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-class _Nothing:
-    """The value of a name that a config does not have."""
+class _Absent:
+    def __repr__(self) -> str:
+        return ABSENT
 
 
-_NOTHING = _Nothing()
+ABSENT_VALUE = _Absent()
 
 
 def require_readable(text: str) -> None:
-    """Make sure that it is a predicate.
+    """Make sure that a text is a predicate.
 
     Raises:
         UsageError: it is none.
     """
-    _parsed(text)
+    _parse(text)
 
 
 def holds(text: str, config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether the predicate is true of the config.
-
-    A comparison by size with what is no number is false, `true` is not 1, and a name alone is true where its value is
-    `true` and nothing else, as in `rules`.
+    """Whether a predicate is true of a config.
 
     Args:
         text: `bias and 1 < num_kv_heads < num_attention_heads`.
         config: field → value.
-        flags: field → values, the plainest first, which is the one of a config that does not name it.
+        flags: field → values, the plainest first, which is the one of a config that does not name the field.
 
     Raises:
         UsageError: the text is no predicate.
     """
-    plainest = {name: values[0] for name, values in flags.items() if values}
-    return _value(_parsed(text), {**plainest, **config}) is True
+    return _evaluate(_parse(text), {**plainest_values(flags), **config}) is True
+
+
+def plainest_values(flags: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """The value of each flag in a config that does not name it."""
+    return {name: values[0] for name, values in flags.items() if values}
+
+
+def write_value(value: Any) -> str:
+    """A value as it stands in a predicate: equal ones alike, be they tuples or lists, and in whatever order of keys."""
+    if is_list(value):
+        return f"[{', '.join(map(write_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {write_value(value[key])}' for key in sorted(value, key=repr))}}}"
+    return repr(value)
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value has elements, of which a predicate may speak."""
+    return isinstance(value, list | tuple)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be compared by size: NaN cannot, and a switch is no number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 @functools.lru_cache(maxsize=1024)  # the same few are asked of every case
-def _parsed(text: str) -> ast.expr:
+def _parse(text: str) -> ast.expr:
     try:
         found = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise UsageError(f"{text!r} is no rule, as `alibi and num_kv_heads > 1` is one") from error
-    if not all(_is_known(node) for node in ast.walk(found)):
-        raise UsageError(f"{text!r} is no rule: it may hold names, values, comparisons, and, or, not")
+        _evaluate(found, {})  # it evaluates every part, whatever the config
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
+        raise UsageError(
+            f"{text!r} is no rule: write names, values, comparisons, and, or, not, as in `alibi and num_kv_heads > 1`"
+        ) from error
     return found
 
 
-def _is_known(node: ast.AST) -> bool:
+def _evaluate(node: ast.expr, config: Mapping[str, Any]) -> Any:
     match node:
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return isinstance(operand, ast.Constant) and _is_number(operand.value)
-        case ast.Dict(keys=keys):
-            return all(isinstance(key, ast.Constant) for key in keys)
-        case _:
-            return isinstance(node, _KNOWN)
-
-
-_KNOWN = (
-    ast.BoolOp,
-    ast.boolop,
-    ast.UnaryOp,
-    ast.Not,
-    ast.USub,
-    ast.Compare,
-    ast.cmpop,
-    ast.Name,
-    ast.Load,
-    ast.Constant,
-    ast.List,
-    ast.Dict,
-)
-
-
-def _value(node: ast.expr, config: Mapping[str, Any]) -> Any:
-    match node:
-        case ast.BoolOp(op=ast.And(), values=parts):
-            return all(_value(part, config) is True for part in parts)
-        case ast.BoolOp(values=parts):
-            return any(_value(part, config) is True for part in parts)
+        case ast.BoolOp(op=joined, values=parts):
+            truths = [_evaluate(part, config) is True for part in parts]
+            return all(truths) if isinstance(joined, ast.And) else any(truths)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            found = _value(operand, config)
-            return found is False
-        case ast.UnaryOp(operand=ast.Constant(value=int() | float() as number)):
-            return -number
+            return _evaluate(operand, config) is False
+        case ast.UnaryOp(op=ast.USub()) | ast.Constant():
+            return ast.literal_eval(node)
         case ast.Compare(left=left, ops=comparisons, comparators=rest):
-            values = [_value(one, config) for one in (left, *rest)]
-            pairs = zip(comparisons, values, values[1:], strict=False)
-            return all(_compares(comparison, one, other) for comparison, one, other in pairs)
+            values = [_evaluate(one, config) for one in (left, *rest)]
+            return all([*map(_compare, comparisons, values, values[1:])])
         case ast.Name(id=name):
-            return _NOTHING if name == ABSENT else config.get(name, _NOTHING)
-        case ast.Constant(value=value):
-            return value
-        case ast.List(elts=elements):
-            return [_value(one, config) for one in elements]
-        case ast.Dict(keys=keys, values=values):
-            return {_value(key, config): _value(one, config) for key, one in zip(keys, values, strict=True) if key}
+            return config.get(name, ABSENT_VALUE)
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return [_evaluate(one, config) for one in elements]
+        case ast.Dict(keys=keys, values=entries):
+            names = [ast.literal_eval(key) for key in keys if key is not None]  # None stands for `**`
+            return dict(zip(names, [_evaluate(entry, config) for entry in entries], strict=True))
         case _:
-            raise AssertionError(f"{ast.unparse(node)!r} is in a rule that was read")
+            raise ValueError(f"{ast.unparse(node)} has no place in a predicate")
 
 
-def _compares(comparison: ast.cmpop, one: Any, other: Any) -> bool:
+def _compare(comparison: ast.cmpop, one: Any, other: Any) -> bool:
     match comparison:
         case ast.Eq() | ast.Is():
-            return _same(one, other)
+            return _equal(one, other)
         case ast.NotEq() | ast.IsNot():
-            return not _same(one, other)
+            return not _equal(one, other)
         case ast.In():
-            return isinstance(other, list | tuple) and any(_same(one, element) for element in other)
+            return is_list(other) and any(_equal(one, element) for element in other)
         case ast.NotIn():
-            return isinstance(other, list | tuple) and not any(_same(one, element) for element in other)
+            return is_list(other) and not any(_equal(one, element) for element in other)
         case _:
-            return _is_number(one) and _is_number(other) and _COMPARE[type(comparison)](one, other)
+            return is_number(one) and is_number(other) and _BY_SIZE[type(comparison)](one, other)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _equal(one: Any, other: Any) -> bool:
     """Equal, where a switch is no number, and a tuple is a list."""
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
+    if is_list(one) and is_list(other):
+        return len(one) == len(other) and all(map(_equal, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
