@@ -492,7 +492,7 @@ def _diff(**options: Any) -> ExitStatus:
 @click.argument("family", required=False)
 @_adapter
 @_seed
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table for a document.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table as a page of documentation.")
 @click.option(
     "--json",
     "json_file",

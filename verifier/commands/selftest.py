@@ -19,7 +19,7 @@ def selftest(
         family: whose faults are planted.
         adapter: in which adapter.
         seed: of weights and inputs.
-        as_markdown: whether the table is for a document.
+        as_markdown: whether the table is printed as a page of documentation.
         json_file: where the table goes too, for `verifier report --selftest`.
 
     Raises:
@@ -30,7 +30,7 @@ def selftest(
 
     kills = list(run(family, adapter, seed=seed))
     if as_markdown:
-        print(table.markdown(kills))
+        print(table.markdown(kills, family))
     else:
         table.show(kills, family, adapter)
     if json_file is not None:  # the terminal has heard it, whatever becomes of the file

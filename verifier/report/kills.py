@@ -42,12 +42,22 @@ def show(kills: Sequence[MutantResult], family: str, adapter: str) -> None:
         pipe.discard(sys.stdout)  # whoever read it has seen enough, and the status says the rest
 
 
-def markdown(kills: Sequence[MutantResult]) -> str:
-    """A table for a document, a row for each fault; of what differs from one machine to the next it has nothing."""
+def markdown(kills: Sequence[MutantResult], family: str) -> str:
+    """Render the table as a page of documentation, without what differs from one machine to the next."""
     by_fault: dict[str, list[MutantResult]] = {}
     for kill in kills:
         by_fault.setdefault(kill.fault, []).append(kill)
-    rows = ["| planted fault | what is wrong | caught by |", "|---|---|---|"]
+    survivors = len({kill.fault for kill in kills if kill.survived})
+    rows = [
+        "# The kill table",
+        "",
+        f"Each planted fault of `{family}`, and the checks that must catch it: {text.plural(len(by_fault), 'fault')}, "
+        f"{survivors or 'none'} of which {'survive' if survivors > 1 else 'survives'}.",
+        f"`verifier selftest {family} --markdown > docs/kill-table.md` writes this page.",
+        "",
+        "| planted fault | what is wrong | caught by |",
+        "|---|---|---|",
+    ]
     for fault, mine in by_fault.items():
         seen = ", ".join(f"`{kill.check}`{_mark(kill)}" for kill in mine)
         rows.append(f"| {fault} | {mine[0].what.replace('|', chr(92) + '|')} | {seen} |")
