@@ -143,9 +143,11 @@ def test_what_agrees_to_rounding_only_and_agreed_better_is_told(compared):
 def test_cases_that_only_one_has_are_named_and_their_failures_counted(compared):
     some, others = specs()[:8], specs()[4:]
     found = compared(_failing(lambda config: True), _failing(lambda config: True), old=some, new=others)
-    assert found.common == 4
-    assert found.only_old == tuple(sorted(one.id for one in specs()[:4]))
-    assert found.only_new == tuple(sorted(one.id for one in specs()[8:]))
+    assert found.counted.startswith("4 cases in both, ")
+    assert found.cases_apart == {
+        "OLD": tuple(sorted(one.id for one in specs()[:4])),
+        "NEW": tuple(sorted(one.id for one in specs()[8:])),
+    }
     assert found.unseen_failures == 4
     assert found.counts[Kind.LOST] == 0  # where NEW has no case it was not asked to look
 
@@ -287,7 +289,7 @@ def test_a_check_that_new_did_not_run_is_lost(make):
     new = _without(make(specs(), **run), check="qkv.rows")
     found = compare(make(specs(), rows_fail), new)
     assert [(one.check, one.reason, one.failed) for one in found.lost] == [("qkv.rows", "NEW did not run the check", 6)]
-    assert (found.only_old_checks, found.only_new_checks) == (("qkv.rows",), ())
+    assert found.checks_apart == {"OLD": ("qkv.rows",), "NEW": ()}
     assert found.status is ExitStatus.INCONCLUSIVE
 
 
@@ -466,7 +468,7 @@ def test_what_the_runs_differ_in_is_named(make):
             ("asked: only", None, "qkv.*"),
         )
     )
-    assert (found.only_old_checks, found.only_new_checks) == (("reference.acceptance",), ("forward.loss",))
+    assert found.checks_apart == {"OLD": ("reference.acceptance",), "NEW": ("forward.loss",)}
 
 
 def test_two_runs_of_the_same_differ_in_nothing(make):

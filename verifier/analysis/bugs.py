@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier.analysis.explanations import Explainer, count_support, state_rule
+from verifier.analysis.outcome_index import OutcomeIndex, count_support, state_rule
 from verifier.analysis.rules import Rule
 from verifier.cases.spec import CaseSpec
 from verifier.judging import wording
@@ -172,6 +171,12 @@ def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> Ca
     return smallest((record.cases[case] for case in cases), record.run)
 
 
+def differing(record: Record, fingerprint: str, spec: CaseSpec) -> Mapping[str, Any]:
+    """What the case has that the plainest has not; of one that a campaign shrank its inputs too."""
+    shrunk = record.found.get(fingerprint)
+    return shrunk.differs if shrunk is not None and shrunk.case == spec.id else difference(spec.config, record.run)
+
+
 def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
     """One for each fingerprint, in the order of the checks, the most frequent first.
 
@@ -179,33 +184,45 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
         record: what was run.
         upstream: whether Hugging Face's own are wanted, or the adapter's.
     """
+    index = OutcomeIndex(record)
     order = {check["id"]: place for place, check in enumerate(record.run.checks)}
     docs = {check["id"]: check.get("doc", "") for check in record.run.checks}
-    seen = _Seen(record, upstream=upstream)
+    ran = index.cases(lambda entry: entry.outcome.verdict is not Verdict.SKIP)
+    passing = index.cases(lambda entry: entry.outcome.verdict in (Verdict.PASS, Verdict.REDUCED))
+    failing = index.cases(lambda entry: bool(entry.fingerprint))
     found = []
-    for fingerprint, entries in seen.by_print.items():
-        spec = minimal_case(record, fingerprint, entries)
-        check = entries[spec.id].outcome.check
-        found.append((order.get(check, len(order)), -len(entries), fingerprint, spec, entries))
-    found.sort(key=lambda one: one[:3])
+    for fingerprint, written in index.written.items():
+        verdicts = {case: entry.outcome.verdict for case, entry in written.items()}
+        cases = sorted(case for case, one in verdicts.items() if (one is Verdict.UPSTREAM if upstream else one.gates))
+        if cases:
+            spec = minimal_case(record, fingerprint, cases)
+            check = written[spec.id].outcome.check
+            found.append((order.get(check, len(order)), -len(cases), fingerprint, spec, cases))
     made = []
-    for number, (_, _, fingerprint, spec, entries) in enumerate(found, start=1):
-        check = entries[spec.id].outcome.check
+    for number, (_, _, fingerprint, spec, cases) in enumerate(sorted(found, key=lambda one: one[:3]), start=1):
+        entry = index.written[fingerprint][spec.id]
+        check = entry.outcome.check
+        # Where no case passes, these failures are told from the check's other ones.
+        others = passing.get(check) or sorted({*failing[check]} - {*cases})
+        rule = index.find_rule(cases, others, spec.id)
         # Adapters share fingerprints, so the id alone does not say which record it is in.
         where = shlex.quote(str(record.folder_of(spec.id)))
         made.append(
             Bug(
                 number=f"U{number}" if upstream else str(number),
                 fingerprint=fingerprint,
-                entry=entries[spec.id],
+                entry=entry,
                 smallest=spec,
-                differs=seen.differs(spec, fingerprint),
-                cases=tuple(sorted(entries)),
-                ran=seen.ran[check],
+                differs=differing(record, fingerprint, spec),
+                cases=tuple(cases),
+                ran=len(ran[check]),
+                passes=len(passing.get(check, ())),
                 proves=docs.get(check, ""),
                 reproduce=f"verifier repro {shlex.quote(fingerprint)} {where}",
-                **seen.explained(entries, check, spec.id),
-                around=tuple(seen.around(spec, check, fingerprint)),
+                rule=rule,
+                missed=tuple(cases[place] for place in rule.missed) if rule else (),
+                unjust=tuple(others[place] for place in rule.unjust) if rule else (),
+                around=tuple(_around(index, spec, check, fingerprint)),
                 shrunk=record.found.get(fingerprint),
                 evidence=record.evidence.get((fingerprint, spec.id)),
                 ladder=record.ladders.get(spec.id),
@@ -214,57 +231,12 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
     return tuple(made)
 
 
-class _Seen:
-    """A record by what is asked of it here."""
-
-    def __init__(self, record: Record, *, upstream: bool) -> None:
-        self._record = record
-        self.by_print: dict[str, dict[str, Entry]] = {}
-        self.ran: Counter[str] = Counter()
-        self._explainer = Explainer(record)
-        self.passing: dict[str, list[str]] = {}
-        self._failing: dict[str, set[str]] = {}
-        self._entries: dict[tuple[str, str], Entry] = {}
-        for entry in record.entries:
-            verdict, check = entry.outcome.verdict, entry.outcome.check
-            self._entries[entry.case, check] = entry
-            if verdict in (Verdict.PASS, Verdict.REDUCED):
-                self.passing.setdefault(check, []).append(entry.case)
-            self.ran[check] += verdict is not Verdict.SKIP
-            if entry.fingerprint:
-                self._failing.setdefault(check, set()).add(entry.case)
-            if entry.fingerprint and (verdict is Verdict.UPSTREAM if upstream else verdict.gates):
-                self.by_print.setdefault(entry.fingerprint, {})[entry.case] = entry
-
-    def explained(self, entries: Mapping[str, Entry], check: str, shown: str) -> dict[str, Any]:
-        """What these failures of the check have in common; where no case passes, that other failures of it have not."""
-        failing, passing = sorted(entries), sorted(self.passing.get(check, ()))
-        others = passing or sorted(self._failing.get(check, set()) - set(failing))
-        rule = self._explainer.find_rule(failing, others, shown)
-        return {
-            "rule": rule,
-            "passes": len(passing),
-            "missed": tuple(failing[place] for place in rule.missed) if rule else (),
-            "unjust": tuple(others[place] for place in rule.unjust) if rule else (),
-        }
-
-    def differs(self, spec: CaseSpec, fingerprint: str) -> Mapping[str, Any]:
-        """What the case has that the plainest has not; of a shrunk one its inputs too."""
-        shrunk = self._record.found.get(fingerprint)
-        if shrunk is not None and shrunk.case == spec.id:
-            return shrunk.differs
-        return difference(spec.config, self._record.run)
-
-    def around(self, spec: CaseSpec, check: str, fingerprint: str) -> Iterable[Neighbour]:
-        for flag, values in self._record.run.flags.items():
-            for value in values:
-                case = replace(spec, config={**spec.config, flag: value}).id
-                entry = self._entries.get((case, check))
-                if case != spec.id and entry is not None:
-                    yield Neighbour(
-                        flag=flag,
-                        value=value,
-                        case=case,
-                        verdict=entry.outcome.verdict,
-                        same=entry.fingerprint == fingerprint,
-                    )
+def _around(index: OutcomeIndex, spec: CaseSpec, check: str, fingerprint: str) -> Iterator[Neighbour]:
+    """The cases that differ from this one in one flag alone, where the check ran."""
+    for flag, values in index.record.run.flags.items():
+        for value in values:
+            case = replace(spec, config={**spec.config, flag: value}).id
+            entry = index.entries.get((case, check))
+            if case != spec.id and entry is not None:
+                same = entry.fingerprint == fingerprint
+                yield Neighbour(flag=flag, value=value, case=case, verdict=entry.outcome.verdict, same=same)

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.explanations import count_support, state_rule
+from verifier.analysis.outcome_index import count_support, state_rule
 from verifier.analysis.rules import Rule
-from verifier.analysis.run_differences import ComparedRun, Difference
+from verifier.analysis.run_differences import Difference, describe_run, unfinished
 from verifier.analysis.tallies import Tally
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.output import text
-from verifier.record import Entry
+from verifier.record import Entry, Record
 
 
 class Kind(enum.StrEnum):
@@ -174,32 +174,22 @@ class Changes:
     """Everything that is told of two records.
 
     Attributes:
-        old: the run before.
-        new: the run after.
+        old: the record before.
+        new: the record after.
         differences: what the runs differ in.
-        only_old_checks: the checks that OLD alone was asked for.
-        only_new_checks: those that NEW alone was.
         failures: what became of each failure, by kind; kinds without any are not in it.
         lost: what NEW looks at no more.
         counts: outcomes by kind, of the cases that NEW has.
-        only_old: the cases that OLD alone has, sorted.
-        only_new: those that NEW alone has.
-        common: how many cases both have.
         unseen_failures: how many failures OLD has in the cases that it alone has.
         newly_reduced: the cases that agree to float32 rounding only, and agreed better, by check.
     """
 
-    old: ComparedRun
-    new: ComparedRun
+    old: Record
+    new: Record
     differences: tuple[Difference, ...]
-    only_old_checks: tuple[str, ...]
-    only_new_checks: tuple[str, ...]
     failures: Mapping[Kind, tuple[Change, ...]]
     lost: tuple[Lost, ...]
     counts: Mapping[Kind, int]
-    only_old: tuple[str, ...]
-    only_new: tuple[str, ...]
-    common: int
     unseen_failures: int
     newly_reduced: Mapping[str, tuple[str, ...]]
 
@@ -218,8 +208,8 @@ class Changes:
     def doubts(self) -> tuple[str, ...]:
         """Why more may be broken than is seen, in clauses."""
         said = []
-        if self.new.unfinished:
-            said.append(f"NEW {self.new.unfinished}")
+        if reason := unfinished(self.new):
+            said.append(f"NEW {reason}")
         if self.new.contradicts_itself:
             said.append("NEW's last line counts other outcomes than it holds")
         if lost := self.counts[Kind.LOST]:
@@ -245,12 +235,13 @@ class Changes:
     @property
     def counted(self) -> str:
         """What became of how many outcomes, and of how many cases nothing can be said."""
-        cases = [f"{text.plural(self.common, 'case')} in both"]
-        if self.only_old:
-            failing = f" ({text.plural(self.unseen_failures, 'failure')})" if self.unseen_failures else ""
-            cases.append(f"{len(self.only_old):,} in OLD only{failing}")
-        if self.only_new:
-            cases.append(f"{len(self.only_new):,} in NEW only")
+        failing = f" ({text.plural(self.unseen_failures, 'failure')})" if self.unseen_failures else ""
+        cases = [f"{text.plural(len(self.old.cases) - len(self.cases_apart['OLD']), 'case')} in both"]
+        cases += [
+            f"{len(some):,} in {name} only{failing if name == 'OLD' else ''}"
+            for name, some in self.cases_apart.items()
+            if some
+        ]
         agree = self.counts[Kind.AGREES]
         said = [f"{text.plural(agree, 'outcome')} {'passes' if agree == 1 else 'pass'} in both"]
         said += [
@@ -263,13 +254,21 @@ class Changes:
     @property
     def facts(self) -> Mapping[str, str]:
         """The two runs, and what they differ in, by name."""
-        return {"OLD": self.old.words, "NEW": self.new.words} | {one.what: one.words for one in self.differences}
+        return {"OLD": describe_run(self.old), "NEW": describe_run(self.new)} | {
+            one.what: one.words for one in self.differences
+        }
 
     @property
     def checks_apart(self) -> Mapping[str, tuple[str, ...]]:
         """The checks that one run alone was asked for, by `OLD` and `NEW`."""
-        apart = {"OLD": self.only_old_checks, "NEW": self.only_new_checks}
-        return {name: checks for name, checks in apart.items() if checks}
+        old, new = ({check["id"]: None for check in record.run.checks} for record in (self.old, self.new))
+        return {"OLD": tuple(id_ for id_ in old if id_ not in new), "NEW": tuple(id_ for id_ in new if id_ not in old)}
+
+    @property
+    def cases_apart(self) -> Mapping[str, tuple[str, ...]]:
+        """The cases that one record alone has, by `OLD` and `NEW`, sorted."""
+        old, new = self.old.cases.keys(), self.new.cases.keys()
+        return {"OLD": tuple(sorted(old - new)), "NEW": tuple(sorted(new - old))}
 
     @property
     def reasons_lost(self) -> tuple[Tally, ...]:
@@ -289,8 +288,8 @@ class Changes:
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of the two files."""
         said = [f"{name}: {note}" for name, run in (("OLD", self.old), ("NEW", self.new)) for note in run.notes]
-        if self.old.unfinished:
-            said.append(f"OLD {self.old.unfinished}: what it did not come to counts as not looked at")
+        if reason := unfinished(self.old):
+            said.append(f"OLD {reason}: what it did not come to counts as not looked at")
         if self.old.contradicts_itself:
             said.append("OLD's last line counts other outcomes than it holds: lines are missing, or were changed")
         if reduced := self.newly_reduced:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from verifier.analysis.bugs import minimal_case
+from verifier.analysis.bugs import differing, minimal_case
 from verifier.analysis.changes import EXPLAINED, Change, Changes, Kind, Lost
-from verifier.analysis.explanations import Explainer
-from verifier.analysis.run_differences import compared_run, differences, nothing_in_common, only
+from verifier.analysis.outcome_index import OutcomeIndex
+from verifier.analysis.run_differences import differences, nothing_in_common, place_of
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record import Entry, Record
-from verifier.record.case_description import difference
 
 _Key = tuple[str, str]  # case and check
 
@@ -39,45 +38,17 @@ def compare(old: Record, new: Record) -> Changes:
         raise UsageError(
             f"{str(old.path)!r} and {str(new.path)!r} have no case in common: {nothing_in_common(old.cases, new.cases)}"
         )
-    pair = _Pair(_Outcomes(old), _Outcomes(new))
+    pair = _Pair(OutcomeIndex(old), OutcomeIndex(new))
     return Changes(
-        old=compared_run(old),
-        new=compared_run(new),
+        old=old,
+        new=new,
         differences=differences(old.run, new.run),
-        only_old_checks=only(old.run, new.run),
-        only_new_checks=only(new.run, old.run),
         failures={kind: found for kind in _SHOWN if (found := tuple(pair.failures(kind)))},
         lost=tuple(pair.lost()),
         counts={kind: len(pair.keys[kind]) for kind in Kind},
-        only_old=tuple(sorted(old.cases.keys() - common)),
-        only_new=tuple(sorted(new.cases.keys() - common)),
-        common=len(common),
         unseen_failures=sum(_fails(entry) for (case, _), entry in pair.old.entries.items() if case not in common),
         newly_reduced=pair.newly_reduced(),
     )
-
-
-class _Outcomes:
-    """A record's outcomes by case and check, and the cases of each fingerprint that was written, as `repro` knows."""
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.entries = {(entry.case, entry.outcome.check): entry for entry in record.entries}
-        self.written: dict[str, set[str]] = {}
-        for entry in record.entries:
-            if entry.fingerprint:
-                self.written.setdefault(entry.fingerprint, set()).add(entry.case)
-
-    def cases(self, holds: Callable[[Entry], bool]) -> Mapping[str, Sequence[str]]:
-        """By check the cases of whose outcome this holds, sorted."""
-        return _by_check(key for key, entry in self.entries.items() if holds(entry))
-
-
-def _by_check(keys: Iterable[_Key]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for case, check in sorted(keys):
-        found.setdefault(check, []).append(case)
-    return dict(sorted(found.items()))
 
 
 def _kind(before: Entry | None, after: Entry | None) -> Kind:
@@ -123,7 +94,7 @@ def _print(entry: Entry | None) -> str:
 class _Pair:
     """Both records by case and check, and what became of each pair."""
 
-    def __init__(self, old: _Outcomes, new: _Outcomes) -> None:
+    def __init__(self, old: OutcomeIndex, new: OutcomeIndex) -> None:
         self.old, self.new = old, new
         self.keys: dict[Kind, list[_Key]] = {kind: [] for kind in Kind}
         for key in sorted(old.entries.keys() | new.entries.keys()):
@@ -135,7 +106,6 @@ class _Pair:
         self._passing = new.cases(lambda entry: entry.outcome.verdict in (Verdict.PASS, Verdict.REDUCED))
         self._failing = new.cases(_fails)
         self._stays = Counter(_print(new.entries[key]) for kind in _IN_BOTH for key in self.keys[kind])
-        self._explainer = Explainer(new.record)
 
     def _grouped(self, kind: Kind, label: Callable[[_Key], str]) -> Iterator[tuple[str, str, list[str]]]:
         """By check and label the cases of the kind, in the order of the checks, the most frequent first."""
@@ -154,11 +124,10 @@ class _Pair:
         groups = self._grouped(kind, lambda key: _print(side.entries[key]))
         for number, (check, fingerprint, cases) in enumerate(groups, start=1):
             spec = minimal_case(side.record, fingerprint, cases)
-            shrunk = side.record.found.get(fingerprint)
             # `repro` takes a fingerprint for the smallest of all its cases, which may be one that was there before.
             written = side.written.get(fingerprint, ())
             by_print = spec.id in written and minimal_case(side.record, fingerprint, written).id == spec.id
-            place = shlex.quote(str(compared_run(side.record).place))
+            place = shlex.quote(str(place_of(side.record)))
             old = {case: self.old.entries.get((case, check)) for case in cases}
             yield Change(
                 kind=kind,
@@ -168,9 +137,7 @@ class _Pair:
                 before=old[spec.id],
                 were=tuple(sorted({_print(entry) for entry in old.values()})) if kind is Kind.CHANGED else (),
                 smallest=spec,
-                differs=shrunk.differs
-                if shrunk is not None and shrunk.case == spec.id
-                else difference(spec.config, side.record.run),
+                differs=differing(side.record, fingerprint, spec),
                 cases=tuple(cases),
                 unseen=tuple(case for case, entry in old.items() if _state(entry) == "unseen"),
                 stays=0 if kind in _IN_BOTH else self._stays[fingerprint],
@@ -183,7 +150,7 @@ class _Pair:
         passing = () if kind is Kind.MENDED else self._passing.get(check, ())
         others = passing or sorted({*self._failing.get(check, ())} - {*cases})
         against = "still fails" if kind is Kind.MENDED else "passes" if passing else "fails otherwise"
-        return {"rule": self._explainer.find_rule(cases, others, shown), "against": against, "others": len(others)}
+        return {"rule": self.new.find_rule(cases, others, shown), "against": against, "others": len(others)}
 
     def lost(self) -> Iterator[Lost]:
         """What NEW looks at no more, by check and reason."""
@@ -208,8 +175,9 @@ class _Pair:
     def newly_reduced(self) -> Mapping[str, tuple[str, ...]]:
         """Where the adapter agrees to float32 rounding only, and agreed better."""
 
-        def verdicts(key: _Key) -> tuple[Verdict, Verdict]:
-            return self.old.entries[key].outcome.verdict, self.new.entries[key].outcome.verdict
-
-        worse = (key for key in self.keys[Kind.AGREES] if verdicts(key) == (Verdict.PASS, Verdict.REDUCED))
-        return {check: tuple(cases) for check, cases in _by_check(worse).items()}
+        found: dict[str, tuple[str, ...]] = {}
+        for case, check in sorted(self.keys[Kind.AGREES]):
+            was, now = (side.entries[case, check].outcome.verdict for side in (self.old, self.new))
+            if was is Verdict.PASS and now is Verdict.REDUCED:
+                found[check] = (*found.get(check, ()), case)
+        return dict(sorted(found.items()))

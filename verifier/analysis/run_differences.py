@@ -20,32 +20,6 @@ _COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedRun:
-    """One of the two runs.
-
-    Attributes:
-        place: the record as `repro` and `diff` take it: its folder, or the file where it has a name of its own.
-        run: what was run.
-        cases: how many.
-        unfinished: why it has no result for all that was planned, as a clause; None where it came to its end.
-        contradicts_itself: whether its last line counts other outcomes than it holds.
-        notes: of the record's reader.
-    """
-
-    place: Path
-    run: RunLine
-    cases: int
-    unfinished: str | None
-    contradicts_itself: bool
-    notes: tuple[str, ...]
-
-    @property
-    def words(self) -> str:
-        """`toy × mine:Adapter (mine 1), 12 cases in reports/toy`."""
-        return f"{run_title(self.run)}, {text.plural(self.cases, 'case')} in {text.line(str(self.place))}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """Something that is another in the two runs, in words; None where one has none."""
 
@@ -59,19 +33,19 @@ class Difference:
         return " → ".join("none" if one is None else text.line(one or '""', 160) for one in (self.old, self.new))
 
 
-def compared_run(record: Record) -> ComparedRun:
-    """What a reader should know of a record that stands beside another."""
-    return ComparedRun(
-        place=record.path.parent if record.path.name == FILE else record.path,
-        run=record.run,
-        cases=len(record.cases),
-        unfinished=_unfinished(record),
-        contradicts_itself=record.contradicts_itself,
-        notes=record.notes,
-    )
+def place_of(record: Record) -> Path:
+    """The record as `repro` and `diff` take it: its folder, or the file where it has a name of its own."""
+    return record.path.parent if record.path.name == FILE else record.path
 
 
-def _unfinished(record: Record) -> str | None:
+def describe_run(record: Record) -> str:
+    """`toy × mine:Adapter (mine 1), 12 cases in reports/toy`."""
+    cases = text.plural(len(record.cases), "case")
+    return f"{run_title(record.run)}, {cases} in {text.line(str(place_of(record)))}"
+
+
+def unfinished(record: Record) -> str | None:
+    """Why it has no result for all that was planned, as a clause; None where it came to its end."""
     if record.end is None:
         return "was cut off"
     return None if record.end.stop == _COMPLETE else f"ended before its time ({text.line(record.end.stop, 60)})"
@@ -85,12 +59,6 @@ def differences(old: RunLine, new: RunLine) -> tuple[Difference, ...]:
         for what in dict.fromkeys([*before, *after])
         if before.get(what) != after.get(what)
     )
-
-
-def only(checks: RunLine, others: RunLine) -> tuple[str, ...]:
-    """The checks of the one run that the other was not asked for, in order."""
-    known = {check["id"] for check in others.checks}
-    return tuple(check["id"] for check in checks.checks if check["id"] not in known)
 
 
 def _described(run: RunLine) -> dict[str, str]:

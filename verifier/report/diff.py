@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from verifier.analysis.changes import STATUS_WORDS, TITLES, Change, Changes, Kind, name_some
-from verifier.analysis.run_differences import ComparedRun
+from verifier.analysis.run_differences import place_of, unfinished
 from verifier.judging import wording
 from verifier.output import text
 from verifier.output.console import show_facts
-from verifier.record import Entry
+from verifier.record import Entry, Record
 from verifier.report import terminal
 from verifier.report.markdown import render_template
 
@@ -64,7 +64,7 @@ def _show_runs(changes: Changes, console: Console) -> None:
     shown = {text.line(name, 60): fact for name, fact in facts[: 2 + MOST_DIFFERENCES_IN_TERMINAL]}
     if len(facts) > len(shown):
         shown["…"] = f"and {text.plural(len(facts) - len(shown), 'more difference')}"
-    shown |= {f"checks in {name} only": name_some(checks) for name, checks in changes.checks_apart.items()}
+    shown |= {f"checks in {name} only": name_some(checks) for name, checks in changes.checks_apart.items() if checks}
     show_facts(shown, console, indent=0)
     console.print()
 
@@ -118,11 +118,10 @@ def as_json(changes: Changes) -> str:
         "old": _run(changes.old),
         "new": _run(changes.new),
         "differences": [{"what": one.what, "old": one.old, "new": one.new} for one in changes.differences],
-        "checks": {"only_old": changes.only_old_checks, "only_new": changes.only_new_checks},
+        "checks": {f"only_{name.lower()}": checks for name, checks in changes.checks_apart.items()},
         "cases": {
-            "common": changes.common,
-            "only_old": changes.only_old,
-            "only_new": changes.only_new,
+            "common": len(changes.old.cases.keys() & changes.new.cases.keys()),
+            **{f"only_{name.lower()}": cases for name, cases in changes.cases_apart.items()},
             "failures_in_only_old": changes.unseen_failures,
         },
         "counts": {_key(kind): count for kind, count in changes.counts.items()},
@@ -141,10 +140,15 @@ def _key(kind: Kind) -> str:
     return kind.replace(" ", "_")
 
 
-def _run(one: ComparedRun) -> dict[str, Any]:
-    run = ("adapter", "adapter_name", "adapter_version", "versions", "seed", "started")
-    found = {name: getattr(one, name) for name in ("cases", "unfinished", "contradicts_itself")}
-    return {"record": str(one.place), **{name: getattr(one.run, name) for name in run}, **found}
+def _run(record: Record) -> dict[str, Any]:
+    named = ("adapter", "adapter_name", "adapter_version", "versions", "seed", "started")
+    return {
+        "record": str(place_of(record)),
+        **{name: getattr(record.run, name) for name in named},
+        "cases": len(record.cases),
+        "unfinished": unfinished(record),
+        "contradicts_itself": record.contradicts_itself,
+    }
 
 
 def _change(one: Change) -> dict[str, Any]:

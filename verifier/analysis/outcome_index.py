@@ -1,21 +1,39 @@
-"""What some cases of a record have in common and others have not, as a rule, and how such a rule reads."""
+"""A record's outcomes by case, check and fingerprint, and the rules that tell some of its cases from others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from verifier.analysis.rules import Rule, explain
-from verifier.record import Record
+from verifier.record import Entry, Record
 from verifier.record.case_description import described
 
 
-class Explainer:
-    """Finds rules for sets of a record's cases, each of which is described once, however often it is asked about."""
+class OutcomeIndex:
+    """A record's outcomes, found in one step each; each case is described once, however often rules are asked for.
+
+    Attributes:
+        record: whose outcomes these are.
+        entries: by case and check.
+        written: by fingerprint and case, those that were written with one: what `repro` knows.
+    """
 
     def __init__(self, record: Record) -> None:
-        self._record = record
+        self.record = record
+        self.entries = {(entry.case, entry.outcome.check): entry for entry in record.entries}
+        self.written: dict[str, dict[str, Entry]] = {}
+        for entry in record.entries:
+            if entry.fingerprint:
+                self.written.setdefault(entry.fingerprint, {})[entry.case] = entry
         self._descriptions: dict[str, dict[str, Any]] = {}
+
+    def cases(self, holds: Callable[[Entry], bool]) -> Mapping[str, Sequence[str]]:
+        """By check the cases of whose outcome this holds; both sorted."""
+        found: dict[str, list[str]] = {}
+        for case, check in sorted(key for key, entry in self.entries.items() if holds(entry)):
+            found.setdefault(check, []).append(case)
+        return dict(sorted(found.items()))
 
     def find_rule(self, cases: Sequence[str], others: Sequence[str], shown: str) -> Rule | None:
         """The rule that tells the cases from the others.
@@ -28,13 +46,13 @@ class Explainer:
         Returns:
             None where no rule tells them apart, or where the rule is false of the case that is shown.
         """
-        rule = explain(self._describe(cases), self._describe(others), flags=self._record.run.flags)
+        rule = explain(self._describe(cases), self._describe(others), flags=self.record.run.flags)
         return None if rule is None or any(cases[place] == shown for place in rule.missed) else rule
 
     def _describe(self, cases: Sequence[str]) -> list[dict[str, Any]]:
         for case in cases:
             if case not in self._descriptions:
-                self._descriptions[case] = described(self._record.cases[case])
+                self._descriptions[case] = described(self.record.cases[case])
         return [self._descriptions[case] for case in cases]
 
 
