@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from verifier_bridge.errors import InputError
 
-if TYPE_CHECKING:
-    from verifier_bridge.bridge import Bridge
-
 
 @torch.no_grad()
-def greedy(bridge: Bridge, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None) -> Tensor:
+def greedy(bridge: nn.Module, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None) -> Tensor:
     """`[batch, pos]` → `[batch, pos + max_new_tokens]`; no token ends it early.
 
     As in Hugging Face's `generate`, the positions of a padded row count its tokens, not its padding.

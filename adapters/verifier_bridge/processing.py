@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,25 @@ from verifier_bridge.errors import BridgeError, unknown_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from verifier_bridge.bridge import Bridge
+    from verifier_bridge.architecture import Architecture
+    from verifier_bridge.weights import WeightMap
 
 Canonical = dict[str, Tensor]
+
+
+class BridgeLike(Protocol):
+    """What a processing reads of a bridge."""
+
+    architecture: Architecture
+    blocks: nn.ModuleList
+    ln_final: BridgedNorm
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    def weight_map(self) -> WeightMap: ...
+
+    def canonical_weights(self) -> Canonical: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +51,18 @@ class Processing:
         moves: what it changes: the ends of names of hook points, and `logits` and `log-probabilities`.
     """
 
-    process: Callable[[Bridge, Canonical], None]
-    obstacle: Callable[[Bridge, Mapping[str, Tensor]], str | None]
+    process: Callable[[BridgeLike, Canonical], None]
+    obstacle: Callable[[BridgeLike, Mapping[str, Tensor]], str | None]
     moves: frozenset[str] = field(default=frozenset())
 
 
-def available(bridge: Bridge) -> dict[str, Processing]:
+def available(bridge: BridgeLike) -> dict[str, Processing]:
     """Those that can be done to the model, by name."""
     weights = bridge.canonical_weights()
     return {name: one for name, one in PROCESSINGS.items() if one.obstacle(bridge, weights) is None}
 
 
-def processed(bridge: Bridge, names: Collection[str]) -> nn.Module:
+def processed(bridge: BridgeLike, names: Collection[str]) -> nn.Module:
     """A Hugging Face model like the bridge's with all of these done to its weights.
 
     Raises:
@@ -85,14 +101,12 @@ def _with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     return made  # type: ignore[no-any-return]
 
 
-def _norms(bridge: Bridge) -> Iterator[tuple[str, BridgedNorm, tuple[str, ...]]]:
+def _norms(bridge: BridgeLike) -> Iterator[tuple[str, BridgedNorm, tuple[str, ...]]]:
     """Every norm by name, and the matrices that read it: `W_Q`'s bias is `b_Q`, and so on."""
     for layer, block in enumerate(bridge.blocks):
         attention = tuple(f"blocks.{layer}.attn.W_{letter}" for letter in "QKV")
         mlp = (f"blocks.{layer}.mlp.W_in",)
-        one_for_both = (
-            block.ln2 is None and bridge.architecture.block is not None and bridge.architecture.block.parallel
-        )
+        one_for_both = block.ln2 is None and _parallel(bridge)
         yield f"blocks.{layer}.ln1", block.ln1, (*attention, *mlp) if one_for_both else attention  # type: ignore[misc]
         if block.ln2 is not None:
             yield f"blocks.{layer}.ln2", block.ln2, mlp  # type: ignore[misc]
@@ -104,7 +118,7 @@ def _bias_of(matrix: str) -> str:
     return f"{owner}.b{name.removeprefix('W')}"
 
 
-def _fold_norms(bridge: Bridge, weights: Canonical) -> None:
+def _fold_norms(bridge: BridgeLike, weights: Canonical) -> None:
     """`(x · w + b) W = x (w W) + b W`: the norm's weight goes into what reads it, and its bias into their biases.
 
     Where a reader has no bias, the norm keeps one, `b / w`: `(x + b / w) (w W)` is the same.
@@ -123,7 +137,7 @@ def _fold_norms(bridge: Bridge, weights: Canonical) -> None:
             weights[f"{norm}.b"] = torch.zeros_like(shift) if movable else shift / scale
 
 
-def _unfoldable(bridge: Bridge, weights: Mapping[str, Tensor]) -> str | None:
+def _unfoldable(bridge: BridgeLike, weights: Mapping[str, Tensor]) -> str | None:
     for norm, _, readers in _norms(bridge):
         biased = f"{norm}.b" in weights and not all(_bias_of(reader) in weights for reader in readers)
         if biased and not bool(weights[f"{norm}.w"].all()):
@@ -131,7 +145,7 @@ def _unfoldable(bridge: Bridge, weights: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def _fold_value_biases(bridge: Bridge, weights: Canonical) -> None:
+def _fold_value_biases(bridge: BridgeLike, weights: Canonical) -> None:
     """A pattern sums to one, so a value's bias adds the same to `z` everywhere: the output's bias takes it."""
     for layer in range(len(bridge.blocks)):
         here = f"blocks.{layer}.attn"
@@ -141,7 +155,7 @@ def _fold_value_biases(bridge: Bridge, weights: Canonical) -> None:
         weights[f"{here}.b_V"] = torch.zeros_like(values)
 
 
-def _no_value_biases(bridge: Bridge, weights: Mapping[str, Tensor]) -> str | None:
+def _no_value_biases(bridge: BridgeLike, weights: Mapping[str, Tensor]) -> str | None:
     if not len(bridge.blocks):
         return "there are no blocks"
     for layer in range(len(bridge.blocks)):
@@ -154,14 +168,14 @@ def _no_value_biases(bridge: Bridge, weights: Mapping[str, Tensor]) -> str | Non
 _WRITING = ("W_E", "W_O", "b_O", "W_out", "b_out")
 
 
-def _centre_writing_weights(_bridge: Bridge, weights: Canonical) -> None:
+def _centre_writing_weights(_bridge: BridgeLike, weights: Canonical) -> None:
     """What the residual stream's mean is nobody can see, because every reader takes it off first."""
     for name, weight in weights.items():
         if name.rpartition(".")[2] in _WRITING:  # [..., d_model]
             weights[name] = weight - weight.mean(-1, keepdim=True)
 
 
-def _mean_is_seen(bridge: Bridge, _weights: Mapping[str, Tensor]) -> str | None:
+def _mean_is_seen(bridge: BridgeLike, _weights: Mapping[str, Tensor]) -> str | None:
     for name, norm, _ in _norms(bridge):
         if not norm.centres:
             return f"{name} does not take the mean off what it reads"
@@ -170,18 +184,18 @@ def _mean_is_seen(bridge: Bridge, _weights: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def _parallel(bridge: Bridge) -> bool:
+def _parallel(bridge: BridgeLike) -> bool:
     return bridge.architecture.block is not None and bridge.architecture.block.parallel
 
 
-def _centre_unembed(_bridge: Bridge, weights: Canonical) -> None:
+def _centre_unembed(_bridge: BridgeLike, weights: Canonical) -> None:
     """What is added to every logit alike the softmax does not see."""
     for name in ("unembed.W_U", "unembed.b_U"):  # [..., d_vocab]
         if name in weights:
             weights[name] = weights[name] - weights[name].mean(-1, keepdim=True)
 
 
-def _never(_bridge: Bridge, _weights: Mapping[str, Tensor]) -> None:
+def _never(_bridge: BridgeLike, _weights: Mapping[str, Tensor]) -> None:
     return None
 
 

@@ -132,7 +132,7 @@ Process = Callable[[Family, nn.Module], None]
 """Processes the weights of a model of HF's in place, wrongly."""
 
 
-def _processing(process: Process, *, when: Callable[[Set[str]], bool] = bool) -> Any:
+def _processing(process: Process, *, when: Callable[[Set[str]], bool] = bool) -> Plant:
     """Whatever processing is asked for, this one is done, if `when` says so; else the right one."""
 
     def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
