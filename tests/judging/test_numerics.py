@@ -20,13 +20,13 @@ from verifier.judging.numerics import (
     SEMANTICS_MARGIN,
     SMALL_SAMPLE_FACTOR,
     Judge,
-    Noise,
     compare_bitwise,
     compare_derivative,
     compare_noise_floor,
     compare_positions,
     float64_judge,
     gradient_judge,
+    measured_noise,
     moved_rows,
     position_noise,
     precision_judge,
@@ -92,7 +92,8 @@ def test_a_unit_is_the_dtypes_at_the_tensors_scale() -> None:
 
 
 def test_noises_add_up_as_squares() -> None:
-    assert Noise(own=3.0, perturbed=4.0, unit=12.0).total == 13.0
+    truth = torch.full((1, 4), 12.0 / torch.finfo(torch.float32).eps, dtype=torch.float64)
+    assert measured_noise(truth, truth + 3, [truth + 4, truth - 2], torch.float32) == 13.0
 
 
 # --- the judges ------------------------------------------------------------------------------------------------------

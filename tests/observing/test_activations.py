@@ -12,9 +12,9 @@ from verifier.cases.spec import Scenario
 from verifier.families.falcon import FalconFamily
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import MutantAdapter
-from verifier.judging.outcome import NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, NotApplicable, Verdict
 from verifier.observing import activations, localization
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.reference import models
 
 CONFIG = KINDS["two-norms-grouped-rope"]
@@ -26,26 +26,26 @@ def case(falcon: FalconFamily, bridge: Adapter) -> Case:
 
 
 def test_values_are_hfs_and_the_logits_too(case: Case) -> None:
-    found = activations.reference_trace(case, Scenario.PLAIN)
-    assert found.values.keys() == {*(point.name for point in case.points), "logits"}
+    found = activations.reference_trace(case)
+    assert found.values.keys() == {*(point.name for point in case.reference.points), "logits"}
     with torch.no_grad():
-        logits = models.forward(case.reference(), case.inputs(Scenario.PLAIN)).logits
+        logits = models.forward(case.reference.model(), case.reference.inputs()).logits
     torch.testing.assert_close(found.values["logits"], logits, rtol=0, atol=1e-13)
     assert not any(value.requires_grad for value in found.values.values())
 
 
 def test_a_gradient_is_that_of_the_weighted_logits(case: Case) -> None:
-    found, along = activations.reference_trace(case, Scenario.PLAIN), activations.cotangent(case, Scenario.PLAIN)
-    embed = case.reference().get_input_embeddings().weight
-    loss = (models.forward(case.reference(), case.inputs(Scenario.PLAIN)).logits * along).sum()
+    found, along = activations.reference_trace(case), case.reference.cotangent()
+    embed = case.reference.model().get_input_embeddings().weight
+    loss = (models.forward(case.reference.model(), case.reference.inputs()).logits * along).sum()
     (whole,) = torch.autograd.grad(loss, embed)
     torch.testing.assert_close(found.weights["embed.W_E"], whole, rtol=0, atol=1e-11)
     rows = torch.zeros_like(whole)
-    ids = case.inputs(Scenario.PLAIN).input_ids
+    ids = case.reference.inputs().input_ids
     assert ids is not None
     (final,) = torch.autograd.grad(
-        (models.forward(case.reference(), case.inputs(Scenario.PLAIN)).logits * along).sum(),
-        case.reference().transformer.ln_f.bias,
+        (models.forward(case.reference.model(), case.reference.inputs()).logits * along).sum(),
+        case.reference.model().transformer.ln_f.bias,
     )
     rows.index_add_(0, ids.flatten(), found.gradients["hook_embed"].flatten(0, 1))
     # Tied: what comes through the embedding is the rest of what comes through the unembedding.
@@ -56,24 +56,24 @@ def test_a_gradient_is_that_of_the_weighted_logits(case: Case) -> None:
 
 def _last_hidden(case: Case) -> Tensor:
     with torch.no_grad():
-        hidden: Tensor = case.reference().transformer(case.inputs(Scenario.PLAIN).input_ids).last_hidden_state
+        hidden: Tensor = case.reference.model().transformer(case.reference.inputs().input_ids).last_hidden_state
     return hidden
 
 
 def test_no_loss_stands_on_padding(case: Case) -> None:
-    along, real = activations.cotangent(case, Scenario.PADDED), case.scenario(Scenario.PADDED).real
+    along, real = case.reference.cotangent(Scenario.PADDED), case.reference.scenario(Scenario.PADDED).real
     assert bool((along[~real] == 0).all())
     assert bool((along[real] != 0).any(-1).all())
 
 
 def test_what_weighs_the_logits_is_the_same_in_every_dtype(case: Case) -> None:
-    exact = activations.cotangent(case, Scenario.PLAIN)
+    exact = case.reference.cotangent()
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        assert torch.equal(activations.cotangent(case, Scenario.PLAIN, dtype).double(), exact)
+        assert torch.equal(exact.to(dtype).double(), exact)
 
 
 def test_noise_is_known_of_all_that_is_known(case: Case) -> None:
-    found, noise = activations.reference_trace(case, Scenario.PLAIN), activations.noise(case, Scenario.PLAIN)
+    found, noise = activations.reference_trace(case), activations.noise(case)
     assert noise.values.keys() | {"logits"} == found.values.keys()
     assert noise.gradients.keys() == found.gradients.keys()
     assert noise.weights.keys() == found.weights.keys()
@@ -84,10 +84,10 @@ def test_what_was_seen_is_in_the_order_of_the_forward_and_gradients_in_the_other
     names = ["hook_embed", "blocks.0.hook_resid_post", "ln_final.hook_normalized"]
     seen = activations.observe(
         case,
-        case.subject(),
+        case.subject.wrapped(),
         reversed(names),
-        case.inputs(Scenario.PLAIN),
-        along=activations.cotangent(case, Scenario.PLAIN),
+        case.reference.inputs(),
+        along=case.reference.cotangent(),
     )
     assert seen.fired == names
     assert seen.gradients_fired == names[::-1]
@@ -135,7 +135,7 @@ def test_points_that_differ_are_not_among_those_that_agree(falcon: FalconFamily,
         bridge, lambda _model: altered(forward=at("blocks.0.attn.hook_z", shown_as(lambda value: value * 2)))
     )
     case = Case(spec(CONFIG), falcon, wrong)
-    points = {point.name for point in case.points}
+    points = {point.name for point in case.reference.points}
     assert points - {point.name for point in localization.agreeing_points(case)} == {"blocks.0.attn.hook_z"}
 
 

@@ -20,6 +20,7 @@ from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate, MutantSubject, Mutation
 from verifier.judging.outcome import Finding, NotApplicable, Outcome, Verdict
+from verifier.observing import activations
 from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.snapshots import remember
@@ -97,29 +98,29 @@ def outcomes(family: Any, adapter: Any, *ids: str, config: Any = SPEC) -> dict[s
 
 def test_nothing_is_built_before_it_is_asked_for(case: Case, counting: Any) -> None:
     assert not counting.built
-    assert isinstance(case.adapter, Wraps)
-    assert not case.adapter.log
+    assert isinstance(case.subject.adapter, Wraps)
+    assert not case.subject.adapter.log
 
 
 def test_each_reference_is_built_once(case: Case, counting: Any) -> None:
     for _ in range(3):
-        case.expected(Scenario.PLAIN)
-        case.expected(Scenario.PADDED)
-        case.noise(Scenario.PLAIN)
-        case.noise(Scenario.PLAIN, "float32")
-        case.expected(Scenario.PLAIN, attention="eager")
-        case.tapped(Scenario.PLAIN)
+        case.reference.output()
+        case.reference.output(Scenario.PADDED)
+        case.noise.logits()
+        case.noise.logits(Scenario.PLAIN, "float32")
+        case.reference.output(Scenario.PLAIN, attention="eager")
+        activations.reference_trace(case)
     # In float64 twice: once with the weights of a float32 model.
     assert counting.built == {("float64", "sdpa"): 2, ("float32", "sdpa"): 1, ("float64", "eager"): 1}
 
 
 def test_the_model_is_wrapped_and_run_once_for_all(case: Case) -> None:
     for _ in range(3):
-        case.actual(Scenario.PLAIN)
-        case.actual(Scenario.PADDED)
-        case.subject()
-    assert isinstance(case.adapter, Wraps)
-    assert case.adapter.log == ["wrap", "forward", "forward"]
+        case.subject.output()
+        case.subject.output(Scenario.PADDED)
+        case.subject.wrapped()
+    assert isinstance(case.subject.adapter, Wraps)
+    assert case.subject.adapter.log == ["wrap", "forward", "forward"]
 
 
 def test_what_raised_once_is_not_tried_again(counting: Any) -> None:
@@ -129,7 +130,7 @@ def test_what_raised_once_is_not_tried_again(counting: Any) -> None:
 
 
 def test_reference_and_subject_are_two_models_of_one_seed(case: Case) -> None:
-    mine, theirs = case.given, case.reference()
+    mine, theirs = case.subject.given, case.reference.model()
     assert isinstance(mine, nn.Module)
     assert mine is not theirs
     for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
@@ -138,7 +139,7 @@ def test_reference_and_subject_are_two_models_of_one_seed(case: Case) -> None:
 
 
 def test_the_truth_of_a_working_dtype_has_its_weights_in_float64(case: Case) -> None:
-    truth, working = case.truth("bfloat16"), case.reference("bfloat16")
+    truth, working = case.reference.rounded_model("bfloat16"), case.reference.model("bfloat16")
     for exact, rounded in zip(truth.parameters(), working.parameters(), strict=True):
         assert exact.dtype == torch.float64
         assert torch.equal(exact, rounded.double())
@@ -162,15 +163,18 @@ def test_subjects_are_closed_when_a_run_is_given_up(falcon: FalconFamily) -> Non
 
 
 def test_of_residuals_the_real_tokens_are_defined(case: Case) -> None:
-    defined, real = case.defined(("batch", "pos", "d_model"), Scenario.PADDED), case.scenario(Scenario.PADDED).real
+    defined, real = (
+        case.reference.defined(("batch", "pos", "d_model"), Scenario.PADDED),
+        case.reference.scenario(Scenario.PADDED).real,
+    )
     assert defined.shape == (*real.shape, 1)
     assert torch.equal(defined[..., 0], real)
 
 
 def test_of_attention_is_defined_what_real_queries_may_see(case: Case) -> None:
     defined, real = (
-        case.defined(("batch", "head", "query", "key"), Scenario.PADDED),
-        case.scenario(Scenario.PADDED).real,
+        case.reference.defined(("batch", "head", "query", "key"), Scenario.PADDED),
+        case.reference.scenario(Scenario.PADDED).real,
     )
     for row, query, key in torch.cartesian_prod(*(torch.arange(size) for size in (*real.shape, real.shape[1]))):
         wanted = bool(real[row, query] & real[row, key] & (key <= query))

@@ -12,7 +12,7 @@ from torch import Tensor
 from verifier.adapter import Adapter, Inputs
 from verifier.canonical import SCALE
 from verifier.families.falcon import FalconFamily
-from verifier.observing import activations, gradient_interventions, interventions
+from verifier.observing import gradient_interventions, interventions
 from verifier.observing.case import Case
 from verifier.observing.interventions import EXTENTS, UNEDITED, Experiment, Intervention, region
 from verifier.observing.interventions import KINDS as EDITS
@@ -35,7 +35,7 @@ def of(experiment: Experiment, name: str) -> dict[tuple[str, str], Intervention]
 
 def test_every_point_has_every_edit(case: Case, experiment: Experiment) -> None:
     everything = {(kind, extent) for kind in EDITS for extent in EXTENTS}
-    for point in case.points:
+    for point in case.reference.points:
         wanted = {one for one in everything if one[0] != "zero"} if point.axes == SCALE else everything
         assert of(experiment, point.name).keys() == wanted
 
@@ -55,7 +55,7 @@ def test_rows_are_the_first_prompt_but_for_the_second_one(experiment: Experiment
 
 def alone(case: Case, ids: Tensor, name: str, edit: Any) -> Tensor:
     """HF's logits of one row, with that edit and no other."""
-    model = case.reference()
+    model = case.reference.model()
     with torch.no_grad(), case.family.taps(model, names=[], edits={name: edit}):
         return models.forward(model, Inputs(input_ids=ids)).logits
 
@@ -66,7 +66,7 @@ def test_a_row_is_what_its_edit_alone_gives(case: Case, experiment: Experiment, 
     name = f"blocks.1.{end}"
     one, change = of(experiment, name)[kind, EXTENTS[1]], experiment.changes[name]
     here = one.row - change.first
-    model = case.reference()
+    model = case.reference.model()
     with torch.no_grad(), case.family.taps(model, names=[name]) as taps:
         models.forward(model, Inputs(input_ids=experiment.ids[:UNEDITED]))
     second = taps.values[name][1]
@@ -85,7 +85,7 @@ def test_a_row_is_what_its_edit_alone_gives(case: Case, experiment: Experiment, 
 
 
 def test_one_head_at_one_position_is_that_and_no_more(case: Case) -> None:
-    by_name = {point.name: point for point in case.points}
+    by_name = {point.name: point for point in case.reference.points}
     z, scores = by_name["blocks.0.attn.hook_z"], by_name["blocks.0.attn.hook_attn_scores"]
     where = region(z.axes, (5, 6, 4), EXTENTS[1], torch.device("cpu"))  # [pos, head, d_head]
     assert where.nonzero()[:, :2].unique(dim=0).tolist() == [[2, 5]]
@@ -95,7 +95,7 @@ def test_one_head_at_one_position_is_that_and_no_more(case: Case) -> None:
 
 
 def test_of_attention_only_what_may_be_seen_is_edited(case: Case) -> None:
-    point = next(point for point in case.points if point.name.endswith("hook_pattern"))
+    point = next(point for point in case.reference.points if point.name.endswith("hook_pattern"))
     where = region(point.axes, (6, 5, 5), EXTENTS[0], torch.device("cpu"))
     assert torch.equal(where, torch.ones(6, 5, 5, dtype=torch.bool).tril())
 
@@ -119,7 +119,7 @@ def test_noise_is_that_of_the_row(experiment: Experiment) -> None:
 def test_replaced_gradients_act_and_are_what_replacing_alone_gives(case: Case) -> None:
     experiment = gradient_interventions.run_gradient_interventions(case)
     assert bool(experiment.acts[UNEDITED:].all())
-    model = case.reference()
+    model = case.reference.model()
     for one in experiment.interventions[:: len(experiment.interventions) // 7]:
         change = experiment.changes[one.point.name]
         here = one.row - change.first
@@ -135,11 +135,11 @@ def test_replaced_gradients_act_and_are_what_replacing_alone_gives(case: Case) -
         first = experiment.seen_at.name
         with torch.enable_grad(), case.family.taps(model, names=[first], edits={one.point.name: edit}) as taps:
             logits = models.forward(model, Inputs(input_ids=experiment.ids[:1])).logits
-        (found,) = activations.differentiate(logits, experiment.along[:1], [taps.values[first]])
+        (found,) = models.differentiate(logits, experiment.along[:1], [taps.values[first]])
         torch.testing.assert_close(found[0], experiment.gradients[one.row], rtol=0, atol=1e-11)
 
 
 def test_gradients_are_seen_at_the_first_point_which_is_not_edited(case: Case) -> None:
     experiment = gradient_interventions.run_gradient_interventions(case)
-    assert experiment.seen_at == case.points[0]
+    assert experiment.seen_at == case.reference.points[0]
     assert experiment.seen_at.name not in experiment.changes

@@ -30,7 +30,7 @@ def test_every_canonical_component_is_called(falcon: FalconFamily, bridge: Adapt
 
 def test_hidden_states_are_random_and_all_else_is_as_hf_has_it(falcon: FalconFamily, bridge: Adapter) -> None:
     case = case_of(falcon, bridge)
-    calls, mask = isolated_modules.calls(case), case.inputs(isolated_modules.SCENARIO).attention_mask
+    calls, mask = isolated_modules.calls(case), case.reference.inputs(isolated_modules.SCENARIO).attention_mask
     assert mask is not None
     read = [calls[f"blocks.{layer}.attn"].main for layer in (0, 1)]
     assert all(one is not None and one.shape == (*mask.shape, 24) for one in read)
@@ -38,7 +38,7 @@ def test_hidden_states_are_random_and_all_else_is_as_hf_has_it(falcon: FalconFam
     allowed = calls["blocks.0.attn"].kwargs["attention_mask"]  # [batch, 1, query, key]
     assert torch.equal(allowed[:, 0, -1], mask.bool())
     assert calls["embed"].main is not None
-    assert torch.equal(calls["embed"].main, case.inputs(isolated_modules.SCENARIO).input_ids)  # type: ignore[arg-type]
+    assert torch.equal(calls["embed"].main, case.reference.inputs(isolated_modules.SCENARIO).input_ids)  # type: ignore[arg-type]
 
 
 def test_it_is_the_same_every_time(falcon: FalconFamily, bridge: Adapter) -> None:
@@ -49,9 +49,9 @@ def test_it_is_the_same_every_time(falcon: FalconFamily, bridge: Adapter) -> Non
 
 def test_a_part_of_a_fused_module_is_its_rows(falcon: FalconFamily, bridge: Adapter) -> None:
     case = case_of(falcon, bridge)
-    rows = falcon.qkv_rows(case.reference(), 1).k.rows
+    rows = falcon.qkv_rows(case.reference.model(), 1).k.rows
     lone = isolated_modules.module_reference(case, "blocks.1.attn.k")
-    fused = case.reference().transformer.h[1].self_attention.query_key_value
+    fused = case.reference.model().transformer.h[1].self_attention.query_key_value
     assert torch.equal(lone.truth, fused(lone.call.main)[..., rows.flatten()])
 
 
@@ -60,7 +60,7 @@ def test_padding_is_nobodys_business(falcon: FalconFamily, bridge: Adapter, name
     case = case_of(falcon, bridge)
     defined = isolated_modules.module_reference(case, name).defined
     assert defined is not None
-    assert torch.equal(defined[..., 0], case.scenario(isolated_modules.SCENARIO).real)
+    assert torch.equal(defined[..., 0], case.reference.scenario(isolated_modules.SCENARIO).real)
 
 
 @pytest.mark.parametrize("name", ["embed", "blocks.0", "blocks.0.ln1", "blocks.1.attn", "blocks.0.attn.q", "unembed"])

@@ -59,8 +59,8 @@ def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> N
     assert shared(first, second)
     assert interventions.run_interventions(second) is interventions.run_interventions(first)
     # What each must do by itself: build its model and run it.
-    assert second.reference() is not first.reference()
-    assert second.expected(Scenario.PLAIN) is not first.expected(Scenario.PLAIN)
+    assert second.reference.model() is not first.reference.model()
+    assert second.reference.output() is not first.reference.output()
 
 
 def test_more_edits_are_made_where_more_is_looked_at(made: Callable[..., Case]) -> None:
@@ -201,17 +201,17 @@ def test_what_hf_cannot_do_is_each_cases_own_failure(made: Callable[..., Case], 
     family = Failing(falcon)
     for one in (FIRST, SECOND):
         case = made(one, family)
-        case.expected(Scenario.PLAIN)
+        case.reference.output()
         with pytest.raises(RuntimeError, match="no more"):
-            activations.reference_trace(case, Scenario.PLAIN)
+            activations.reference_trace(case)
 
 
 def test_no_more_is_kept_than_is_said(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
     one = made(FIRST)
-    model = 8 * sum(parameter.numel() for parameter in one.reference().parameters())
+    model = 8 * sum(parameter.numel() for parameter in one.reference.model().parameters())
     # Twice each, weights and gradients; and some logits, of five rows.
     monkeypatch.setattr(
-        reuse, "KEPT_BYTES", 2 * (2 * model + 2 * 8 * one.expected(Scenario.PADDED).logits.numel()) + model
+        reuse, "KEPT_BYTES", 2 * (2 * model + 2 * 8 * one.reference.output(Scenario.PADDED).logits.numel()) + model
     )
     first, second, third = (made(replace(FIRST, seed=seed)) for seed in range(3))
     assert not shared(first, second)
@@ -276,8 +276,8 @@ def test_the_noise_of_other_inputs_is_that_of_a_run_that_is_the_same(
     family = Changed(falcon, _in_long_text)
     first, second = made(FIRST, family), made(SECOND, family)
     assert shared(first, second)
-    assert second.noise(Scenario.LONG) > 100 * first.noise(Scenario.LONG)
-    assert made(FIRST, family).noise(Scenario.LONG) == first.noise(Scenario.LONG)
+    assert second.noise.logits(Scenario.LONG) > 100 * first.noise.logits(Scenario.LONG)
+    assert made(FIRST, family).noise.logits(Scenario.LONG) == first.noise.logits(Scenario.LONG)
 
 
 class Looks:

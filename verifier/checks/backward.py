@@ -24,16 +24,16 @@ from verifier.judging.numerics import (
     gradient_judge,
     noise_from_float32,
 )
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
-from verifier.observing import activations, gradient_interventions, localization, scaling, working_gradients
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.observing import activations, gradient_interventions, localization, scaling, working_precision
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.observing.interventions import prompts
 
 
 def _points(case: Case) -> list[Point]:
     """The points that are asked for gradients: those whose values are right, in a model whose logits are."""
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
     return localization.agreeing_points(case)
 
 
@@ -50,9 +50,9 @@ def _together(case: Case, scenario: Scenario) -> tuple[dict[str, Tensor], Counte
 
 def _alone(case: Case, point: Point) -> activations.Seen:
     """A forward and a backward with a reader of this point's gradient, and no other hook."""
-    along = activations.cotangent(case, Scenario.PLAIN)
+    along = case.reference.cotangent()
     return activations.observe(
-        case, case.subject(), [], case.inputs(Scenario.PLAIN), along=along, gradients_of=[point.name]
+        case, case.subject.wrapped(), [], case.reference.inputs(), along=along, gradients_of=[point.name]
     )
 
 
@@ -87,7 +87,7 @@ def hooks(case: Case) -> Finding:
     """
     points = _points(case)
     try:
-        found = {scenario: _together(case, scenario) for scenario in case.traced}
+        found = {scenario: _together(case, scenario) for scenario in case.reference.traced_scenarios}
     except Exception as error:
         return _culprit(case, points, lambda point: _alone(case, point), error)
 
@@ -97,7 +97,7 @@ def hooks(case: Case) -> Finding:
                 if shown[point.name] != 1:
                     words = f"its backward hook fires {shown[point.name]} times" if shown[point.name] else "no gradient"
                     yield from_condition(point.name, f"{words} in one backward")
-            rows = case.agreeing_rows(scenario)
+            rows = case.subject.agreeing_rows(scenario)
             made = localization.compare_points(case, scenario, gradients, of="gradients", points=points, rows=rows)
             yield from reversed(localization.annotate_inputs(case, made, backwards=True))
 
@@ -130,16 +130,16 @@ def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
         name: lambda value: value.clone() for name in names if activations.hook_points(case)[name].switch is None
     }
     with torch.enable_grad(), activations.hooked(case, subject, forward=edits, backward=edits):
-        logits = subject.forward(case.inputs(Scenario.PLAIN)).logits
-        logits.backward(activations.cotangent(case, Scenario.PLAIN).to(logits))
+        logits = subject.forward(case.reference.inputs()).logits
+        logits.backward(case.reference.cotangent().to(logits))
     return logits.detach()
 
 
 def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Comparison]:
     """The gradients that so many backwards left in the parameters, judged by canonical name."""
     truth, noise = (
-        activations.reference_trace(case, Scenario.PLAIN).weights,
-        activations.noise(case, Scenario.PLAIN).weights,
+        activations.reference_trace(case).weights,
+        activations.noise(case).weights,
     )
     given: Mapping[str, Tensor] = require(subject.weights).gradients()
     return [
@@ -160,11 +160,11 @@ def parameters(case: Case) -> Finding:
     With no hook, and in the spread cases with hooks on every point that hand on copies of values and gradients. A
     failure means that what is trained or attributed to through the adapter is another model's.
     """
-    case.agreeing_rows(Scenario.PLAIN)
-    subject = case.wrap(case.for_adapter())
+    case.subject.agreeing_rows()
+    subject = case.subject.wrap(case.reference.build_for_adapter())
     _backward(case, subject)
     without = _weight_gradients(case, subject)
-    case.memoize(_WITH_GRADIENTS, lambda: frozenset(require(subject.weights).gradients()))
+    case.memo.memoize(_WITH_GRADIENTS, lambda: frozenset(require(subject.weights).gradients()))
     hooked = case.spec.spread and subject.hooks is not None
     if not hooked or any(one.verdict is Verdict.FAIL for one in without):
         return summarize(without)
@@ -179,10 +179,12 @@ def inputs_embeds(case: Case) -> Finding:
     A failure means that saliency, integrated gradients and tuned prompts, all of which start at the embeddings, are of
     another model, or of none.
     """
-    rows, scenario = case.agreeing_rows(activations.EMBEDS), case.scenario(activations.EMBEDS)
-    along, subject = activations.cotangent(case, activations.EMBEDS), case.subject()
+    rows, scenario = case.subject.agreeing_rows(activations.EMBEDS), case.reference.scenario(activations.EMBEDS)
+    along, subject = case.reference.cotangent(activations.EMBEDS), case.subject.wrapped()
     found = activations.gradient_at_embeds(
-        lambda inputs: subject.forward(inputs).logits, case.inputs(activations.EMBEDS), along * rows[:, None, None]
+        lambda inputs: subject.forward(inputs).logits,
+        case.reference.inputs(activations.EMBEDS),
+        along * rows[:, None, None],
     )
     truth = activations.embeds_gradient(case)
     noise = noise_from_float32(truth, activations.embeds_gradient(case, SINGLE), scenario.real[..., None])
@@ -198,9 +200,9 @@ def interleaved(case: Case) -> Finding:
     where the next one finds it, so that losses of two prompts (a contrast, a logit difference) have wrong gradients.
     """
     points = edited_calls.open_points(case)
-    subject, along = case.subject(), activations.cotangent(case, Scenario.PLAIN)
+    subject, along = case.subject.wrapped(), case.reference.cotangent()
     try:
-        case.actual(Scenario.ONE_TOKEN)
+        case.subject.output(Scenario.ONE_TOKEN)
     except Exception as error:
         raise Blocked("forward.lengths") from error
 
@@ -217,8 +219,8 @@ def interleaved(case: Case) -> Finding:
             torch.enable_grad(),
             activations.hooked(case, subject, backward={one.name: reader(one.name) for one in chosen}),
         ):
-            first = subject.forward(case.inputs(Scenario.PLAIN)).logits
-            subject.forward(case.inputs(Scenario.ONE_TOKEN))
+            first = subject.forward(case.reference.inputs()).logits
+            subject.forward(case.reference.inputs(Scenario.ONE_TOKEN))
             first.backward(along.to(first))
         return found
 
@@ -240,7 +242,7 @@ def _of_one_forward(case: Case, points: Sequence[Point]) -> list[Comparison]:
     return localization.compare_points(
         case,
         Scenario.PLAIN,
-        activations.subject_gradients(case, Scenario.PLAIN).gradients,
+        activations.subject_gradients(case).gradients,
         of="gradients",
         points=points,
     )
@@ -254,16 +256,16 @@ def identity(case: Case) -> Finding:
     """
     points = _points(case)
     try:
-        seen = activations.subject_gradients(case, Scenario.PLAIN)
+        seen = activations.subject_gradients(case)
     except Exception as error:
         return _culprit(case, points, lambda point: _alone(case, point), error)
     with torch.enable_grad():
-        bare = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
+        bare = case.subject.wrapped().forward(case.reference.inputs()).logits
     made = [compare_bitwise("logits", seen.logits, bare.detach())]
     readable = [one for one in points if one.name in seen.gradients]
     if readable:
         first = readable[0]  # all gradients flow to it, so what others do shows there
-        judge = float64_judge(activations.noise(case, Scenario.PLAIN).gradients[first.name])
+        judge = float64_judge(activations.noise(case).gradients[first.name])
         lone = _alone(case, first).gradients.get(first.name)
         made.append(judge.compare(first.name, lone, seen.gradients[first.name]))
     return summarize(made)
@@ -306,7 +308,7 @@ def replaced(case: Case) -> Finding:
 
 
 def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
-    subject, first = case.subject(), gradient_interventions.run_gradient_interventions(case).seen_at
+    subject, first = case.subject.wrapped(), gradient_interventions.run_gradient_interventions(case).seen_at
 
     def run(ids: Tensor, along: Tensor, edits: Mapping[str, Edit]) -> Tensor:
         seen: list[Tensor] = []
@@ -328,7 +330,7 @@ def in_place(case: Case) -> Finding:
     A failure means that autograd refuses what a hook did in place (`z[:, :, head] = 0; return z`), because what is
     handed to hooks is needed for the backward too.
     """
-    points, subject = _points(case), case.subject()
+    points, subject = _points(case), case.subject.wrapped()
 
     def write(value: Tensor) -> Tensor:
         return value.mul_(1)
@@ -336,8 +338,8 @@ def in_place(case: Case) -> Finding:
     def run(chosen: Sequence[Point]) -> None:
         for names in activations.by_switch(case, [point.name for point in chosen]).values():
             with torch.enable_grad(), activations.hooked(case, subject, forward=dict.fromkeys(names, write)):
-                logits = subject.forward(case.inputs(Scenario.PLAIN)).logits
-                logits.backward(activations.cotangent(case, Scenario.PLAIN).to(logits))
+                logits = subject.forward(case.reference.inputs()).logits
+                logits.backward(case.reference.cotangent().to(logits))
 
     try:
         run(points)
@@ -355,7 +357,7 @@ def checkpointing(case: Case) -> Finding:
     """
     points = _points(case)
     no_dropouts: dict[str, Any] = dict.fromkeys(case.family.dropouts(), 0.0)
-    subject = case.wrap(case.for_adapter(**no_dropouts))
+    subject = case.subject.wrap(case.reference.build_for_adapter(**no_dropouts))
     require(subject.modes).train(True)
     require(subject.modes).checkpointing(True)
     ungated = [point for point in points if activations.hook_points(case)[point.name].switch is None]
@@ -366,8 +368,8 @@ def checkpointing(case: Case) -> Finding:
             case,
             subject,
             names,
-            case.inputs(Scenario.PLAIN),
-            along=activations.cotangent(case, Scenario.PLAIN),
+            case.reference.inputs(),
+            along=case.reference.cotangent(),
             gradients_of=names,
         )
 
@@ -375,7 +377,7 @@ def checkpointing(case: Case) -> Finding:
         seen = run(ungated)
     except Exception as error:
         return _culprit(case, ungated, lambda point: run([point]), error)
-    made = [case.compare_logits("logits", seen.logits, Scenario.PLAIN)]
+    made = [case.compare_logits("logits", seen.logits)]
     made += [from_condition(one.name, "no gradient") for one in reversed(ungated) if one.name not in seen.gradients]
     made += reversed(localization.compare_points(case, Scenario.PLAIN, seen.gradients, of="gradients", points=ungated))
     if subject.weights is not None:
@@ -408,8 +410,8 @@ def _behind_edits(
     forward = {} if what == "gradients" else edits
     backward = {**({} if what == "values" else edits), name: read}
     with torch.enable_grad(), activations.hooked(case, subject, forward=forward, backward=backward):
-        logits = subject.forward(case.inputs(Scenario.PLAIN)).logits
-        logits.backward(activations.cotangent(case, Scenario.PLAIN).to(logits))
+        logits = subject.forward(case.reference.inputs()).logits
+        logits.backward(case.reference.cotangent().to(logits))
     if weights:
         given: Mapping[str, Tensor] = require(subject.weights).gradients()
         for weight, true in reversed(list(truth.weights.items())):
@@ -433,11 +435,11 @@ def edited(case: Case) -> Finding:
     first, points = _around_edits(case)
 
     def judged(what: scaling.What) -> list[Comparison]:
-        subject = case.wrap(case.for_adapter())
+        subject = case.subject.wrap(case.reference.build_for_adapter())
         return list(_behind_edits(case, subject, points, what, weights=subject.weights is not None))
 
     def alone(point: Point, what: scaling.What = "values") -> list[Comparison]:
-        return list(_behind_edits(case, case.subject(), [point], what))
+        return list(_behind_edits(case, case.subject.wrapped(), [point], what))
 
     try:
         what: scaling.What = "both"
@@ -447,7 +449,7 @@ def edited(case: Case) -> Finding:
         values: list[Comparison] = judged("values")
     except Exception as error:
         return _culprit(case, points, alone, error, what="an edit")
-    if case.subject().weights is not None and parameters.run(case).verdict is Verdict.FAIL:
+    if case.subject.wrapped().weights is not None and parameters.run(case).verdict is Verdict.FAIL:
         raise Blocked("backward.parameters")
     if _goes_wrong(values):
         made, what = values, "values"
@@ -470,11 +472,11 @@ def _around_edits(case: Case) -> tuple[Point, list[Point]]:
         NotApplicable: the adapter does not show the first, or no other.
         Blocked: the first one's gradient is another one anyway.
     """
-    points, first = edited_calls.acting_points(case), case.points[0]
+    points, first = edited_calls.acting_points(case), case.reference.points[0]
     others = [point for point in points if point != first]
     if first not in points or not others:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which gradients behind edits are seen")
-    seen = activations.subject_gradients(case, Scenario.PLAIN).gradients
+    seen = activations.subject_gradients(case).gradients
     if any(
         one.verdict is Verdict.FAIL
         for one in localization.compare_points(case, Scenario.PLAIN, seen, of="gradients", points=[first])
@@ -493,7 +495,7 @@ def gradcheck(case: Case) -> Finding:
     """
     points = _points(case)
     first = points[0]
-    subject, ids = case.subject(), prompts(case, 2)
+    subject, ids = case.subject.wrapped(), prompts(case, 2)
     others = [one.name for one in points[1:] if activations.hook_points(case)[one.name].switch is None]
     edits: dict[str, Edit] = {name: lambda value: value.clone() for name in others}
 
@@ -511,28 +513,24 @@ def _with_gradients(case: Case) -> frozenset[str]:
     """The weights that have a gradient after a backward in float64."""
 
     def make() -> frozenset[str]:
-        subject = case.wrap(case.for_adapter())
+        subject = case.subject.wrap(case.reference.build_for_adapter())
         _backward(case, subject)
         return frozenset(require(subject.weights).gradients())
 
-    return case.memoize(_WITH_GRADIENTS, make)
-
-
-def _noise_again(case: Case, dtype: str, name: str) -> float:
-    return working_gradients.resampled_gradient_noise(case, dtype)[name]
+    return case.memo.memoize(_WITH_GRADIENTS, make)
 
 
 def _judge_precision(case: Case, dtype: str) -> Finding:
     """Judge the gradients in a working dtype against those of the same weights in float64."""
     if dtype not in case.spec.dtypes:
         raise NotApplicable(f"{dtype} was not asked for")
-    case.agreeing_rows(Scenario.PLAIN)
-    theirs, subject = working_gradients.measure_gradients(case, dtype), case.subject(dtype)
-    first = case.points[0].name
-    along = activations.cotangent(case, working_gradients.SCENARIO)
+    case.subject.agreeing_rows()
+    theirs, subject = working_precision.measure_gradients(case.shared_reference, dtype), case.subject.wrapped(dtype)
+    first = case.reference.points[0].name
+    along = case.reference.cotangent()
     can_hook = subject.hooks is not None and first in activations.hook_points(case)
     names = [first] if can_hook and activations.hook_points(case)[first].switch is None else []
-    inputs = case.inputs(working_gradients.SCENARIO, dtype)
+    inputs = case.reference.inputs(dtype=dtype)
     if names:
         given = activations.observe(case, subject, names, inputs, along=along).gradients
     else:
@@ -545,7 +543,7 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
     def compare() -> Iterator[Comparison]:
         for name, true in reversed(list(theirs.truth.items())):
             if name in given:
-                again = partial(_noise_again, case, dtype, name)
+                again = partial(working_precision.resampled_gradient_noise, case.shared_reference, dtype, name)
                 made = gradient_judge(theirs.noise[name], again).compare(name, given[name], true)
                 yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
             elif name in double:

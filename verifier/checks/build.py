@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from verifier.adapter import CHANGES, AdapterRefusal, Change, subject_fault
 from verifier.canonical import COMPONENTS, template_of
-from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.checks.blame import through_hugging_face
 from verifier.checks.configs import written_into
@@ -30,15 +29,15 @@ def adapter(case: Case) -> Finding:
     A failure means that models of this config cannot be looked into at all. What rests on it is blocked: one
     failure, not sixty.
     """
-    error = case.wrapping.error
+    error = case.subject.wrapping.error
     if isinstance(error, AdapterRefusal):
         return Finding(
             verdict=Verdict.FAIL, where="refused", message=f"it refuses a config that HF accepts: {one_line(error)}"
         )
     if error is not None:
         raise error
-    if case.wrapping.fault is not None:
-        return Finding(verdict=Verdict.FAIL, where="subject", message=case.wrapping.fault)
+    if case.subject.wrapping.fault is not None:
+        return Finding(verdict=Verdict.FAIL, where="subject", message=case.subject.wrapping.fault)
     return Finding()
 
 
@@ -48,7 +47,7 @@ def forward(case: Case) -> Finding:
 
     A failure means that it is built and cannot be used; what rests on it is blocked.
     """
-    logits = case.first_forward().logits
+    logits = case.subject.first_output().logits
     if not isinstance(logits, Tensor):
         return Finding(
             verdict=Verdict.FAIL, where="logits", message=f"they are a {type(logits).__name__}, not a tensor"
@@ -64,13 +63,13 @@ def refusal(case: Case) -> Finding:
     adapter shows the activations of a model that does not exist.
     """
     try:
-        model = case.build()
+        model = case.reference.build()
     except Exception as error:
         if not through_hugging_face(error):
             raise
         raise NotApplicable("HF does not even build it") from error
     try:
-        subject = case.wrap(model)
+        subject = case.subject.wrap(model)
     except AdapterRefusal as error:
         if str(error).strip():
             return Finding()
@@ -81,7 +80,7 @@ def refusal(case: Case) -> Finding:
         return Finding(verdict=Verdict.FAIL, where="wrap", message=f"no refusal, but a {type(subject).__name__}")
     try:
         with torch.no_grad():
-            subject.forward(case.any_tokens())
+            subject.forward(case.reference.any_tokens())
     except Exception as error:
         return Finding(
             verdict=Verdict.FAIL,
@@ -99,10 +98,10 @@ def surroundings(case: Case) -> Finding:
 
     A failure means that an adapter patches what every other model in the process is made of.
     """
-    changed = case.contamination
+    changed = case.subject.contamination
     if not changed:
-        case.require_forward()
-        changed = case.memoize(AFTER_ONE_FORWARD, case.wrapping.surroundings.differences)
+        case.subject.require_forward()
+        changed = case.memo.memoize(AFTER_ONE_FORWARD, case.subject.wrapping.surroundings.differences)
     if not changed:
         return Finding()
     return Finding(verdict=Verdict.FAIL, where=changed[0], message=f"changed: {', '.join(changed[:5])}")
@@ -114,9 +113,9 @@ def changes(case: Case) -> Finding:
 
     A failure means that something is changed in silence: a forward patched, a parameter replaced, a config edited.
     """
-    case.require_forward()
-    found = {**_changes_in_training(case), **case.wrapping.state.changes()}
-    undeclared = sorted(found.keys() - case.subject().declared_mutations)
+    case.subject.require_forward()
+    found = {**_changes_in_training(case), **case.subject.wrapping.state.changes()}
+    undeclared = sorted(found.keys() - case.subject.wrapped().declared_mutations)
     if not undeclared:
         return Finding()
     words = "; ".join(f"{CHANGES[kind]} ({found[kind]})" for kind in undeclared)
@@ -128,12 +127,12 @@ def _changes_in_training(case: Case) -> dict[Change, str]:
     and all of it trainable, making it so changes nothing."""
     if not case.spec.spread:
         return {}
-    model = case.for_adapter()
+    model = case.reference.build_for_adapter()
     model.train()
     for parameter in list(model.parameters())[::2]:
         parameter.requires_grad_(False)
     state = ModelState(model)
-    case.wrap(model)
+    case.subject.wrap(model)
     return state.changes()
 
 
@@ -143,10 +142,10 @@ def config(case: Case) -> Finding:
 
     A failure means that the next model that the caller builds from it is another one.
     """
-    given = copy.deepcopy(case.reference().config)
-    model = type(case.reference())(given)  # keeps `given` itself, as a caller's model does
+    given = copy.deepcopy(case.reference.model().config)
+    model = type(case.reference.model())(given)  # keeps `given` itself, as a caller's model does
     before = {**given.to_dict(), "attn_implementation": given._attn_implementation}
-    subject = case.wrap(model.to(torch.float64).eval())
+    subject = case.subject.wrap(model.to(torch.float64).eval())
     after = {**given.to_dict(), "attn_implementation": given._attn_implementation}
     if "config" in subject.declared_mutations:
         return Finding()
@@ -160,10 +159,10 @@ def close(case: Case) -> Finding:
 
     A failure means that what it holds on to cannot be let go of.
     """
-    case.require_forward()
-    subject = case.wrap(case.for_adapter())
+    case.subject.require_forward()
+    subject = case.subject.wrap(case.reference.build_for_adapter())
     with torch.no_grad():
-        subject.forward(case.inputs(Scenario.PLAIN))
+        subject.forward(case.reference.inputs())
     subject.close()
     return Finding()
 
@@ -175,16 +174,16 @@ def parameters(case: Case) -> Finding:
     A failure means that there is a part of the model that the adapter's users cannot see or edit by its name, or that
     they find another part's there.
     """
-    modules = require(case.subject().components).modules()
+    modules = require(case.subject.wrapped().components).modules()
     modules = {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
     if not any(True for module in modules.values() for _ in module.parameters()):
         return Finding(verdict=Verdict.FAIL, where="components", message="no canonical component has a parameter")
-    theirs = case.family.components(case.reference())
+    theirs = case.family.components(case.reference.model())
     for name in sorted(theirs.keys() & modules.keys(), key=len, reverse=True):  # what is inside first
         lost = _lost(theirs[name], [modules[name]])
         if lost is not None:
             return Finding(verdict=Verdict.FAIL, where=name, message=f"it lacks {lost[1]} of HF's {lost[0]}")
-    lost = _lost(case.reference(), list(modules.values()))
+    lost = _lost(case.reference.model(), list(modules.values()))
     if lost is None:
         return Finding()
     return Finding(verdict=Verdict.FAIL, where=lost[0], message=f"{lost[1]} are in no component")
@@ -216,7 +215,7 @@ def tied(case: Case) -> Finding:
     A failure means that an edit or a gradient of one of them reaches the other where it must not, or does not where
     it must.
     """
-    modules = require(case.subject().components).modules()
+    modules = require(case.subject.wrapped().components).modules()
     if not {"embed", "unembed"} <= modules.keys():
         raise NotApplicable("the adapter has no component `embed` or no `unembed`")
     memories = [
@@ -224,7 +223,7 @@ def tied(case: Case) -> Finding:
         for name in ("embed", "unembed")
     ]
     shared = bool(memories[0] & memories[1])
-    if shared == case.wrapping.tied:
+    if shared == case.subject.wrapping.tied:
         return Finding()
     words = ("HF ties them, the subject does not", "HF does not tie them, the subject does")[shared]
     return Finding(verdict=Verdict.FAIL, where="unembed", message=words)

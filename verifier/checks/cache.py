@@ -26,9 +26,10 @@ from verifier.checks.decoding import (
 )
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, float64_judge, precision_judge, rms
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.observing import activations
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.reference import models
 
 GREEDY_STEPS = 6
@@ -41,13 +42,13 @@ def given(case: Case) -> Finding:
 
     A failure means that keeping keys and values changes what is computed, or that nothing can be decoded at all.
     """
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
     with torch.no_grad():
-        output = case.subject().forward(replace(case.inputs(Scenario.PLAIN), use_cache=True))
+        output = case.subject.wrapped().forward(replace(case.reference.inputs(), use_cache=True))
     return summarize(
         [
             from_condition("cache", None if output.cache is not None else "it was asked for, and there is none"),
-            case.compare_logits("logits beside the cache", output.logits, Scenario.PLAIN),
+            case.compare_logits("logits beside the cache", output.logits),
         ]
     )
 
@@ -145,32 +146,30 @@ def precise(case: Case) -> Finding:
     """
     length = case.spec.length
     ends = [length - 3, length - 2, length - 1, length]
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
 
     def decode(run: Run, dtype: str = SEMANTIC_DTYPE) -> Tensor:
-        return in_pieces(run, case.inputs(Scenario.PLAIN, dtype), ends)
+        return in_pieces(run, case.reference.inputs(dtype=dtype), ends)
 
     # What is decoded wrongly in float64 is told by `cache.stepwise`, and of HF by `reference.cache`.
-    ours = case.compare_logits("decoded", decode(case.subject().forward), Scenario.PLAIN)
-    theirs = [case.compare_logits("decoded", one, Scenario.PLAIN) for one in decoded_by_hf(case, decode)]
+    ours = case.compare_logits("decoded", decode(case.subject.wrapped().forward), Scenario.PLAIN)
+    theirs = [case.compare_logits("decoded", one) for one in decoded_by_hf(case, decode)]
     for what, made in (("cache.stepwise", [ours]), ("reference.cache", theirs)):
         if not made or any(one.verdict is Verdict.FAIL for one in made):
             raise Blocked(what)
 
     def compare(dtype: str) -> Comparison:
-        truth = case.true(Scenario.PLAIN, dtype).logits
+        truth = case.noise.truth(Scenario.PLAIN, dtype).logits
         # HF's decoding takes other kernels than its one forward, and is off otherwise.
-        own = rms(decode(partial(models.forward, case.reference(dtype)), dtype).double() - truth)
+        own = rms(decode(partial(models.forward, case.reference.model(dtype)), dtype).double() - truth)
         judge = precision_judge(
-            math.hypot(case.noise(Scenario.PLAIN, dtype), own),
-            lambda: math.hypot(case.noise_again(Scenario.PLAIN, dtype), own),
+            math.hypot(case.noise.logits(dtype=dtype), own),
+            lambda: math.hypot(case.noise.resampled_logits(Scenario.PLAIN, dtype), own),
         )
-        given = decode(case.subject(dtype).forward, dtype)
-        return judge.compare(
-            f"{dtype}, decoded", given, truth, rows=case.scenario(Scenario.PLAIN).rows, axes=LOGIT_AXES
-        )
+        given = decode(case.subject.wrapped(dtype).forward, dtype)
+        return judge.compare(f"{dtype}, decoded", given, truth, rows=case.reference.scenario().rows, axes=LOGIT_AXES)
 
-    return summarize(compare(dtype) for dtype in case.dtypes_that_agree())
+    return summarize(compare(dtype) for dtype in case.subject.agreeing_dtypes())
 
 
 @check("cache.batch", needs=["cache"], applies="thorough")
@@ -179,14 +178,16 @@ def batch(case: Case) -> Finding:
 
     A failure means that rows share a cache, or that a batch of one goes another way.
     """
-    length, count = case.spec.length, len(case.scenario(Scenario.PADDED).rows)
+    length, count = case.spec.length, len(case.reference.scenario(Scenario.PADDED).rows)
 
     def alone(run: Run) -> Tensor:
-        inputs = case.inputs(Scenario.PADDED)
+        inputs = case.reference.inputs(Scenario.PADDED)
         ends = [length - 4, length - 1, length]
         return torch.cat([in_pieces(run, one_row(inputs, row), ends) for row in range(count)])
 
-    return summarize(judged(case, Scenario.PADDED, alone, case.subject().forward, by_row(case, Scenario.PADDED)))
+    return summarize(
+        judged(case, Scenario.PADDED, alone, case.subject.wrapped().forward, by_row(case, Scenario.PADDED))
+    )
 
 
 @check("cache.apart", needs=["cache"], applies="thorough")
@@ -198,18 +199,18 @@ def apart(case: Case) -> Finding:
     length = case.spec.length
     if case.spec.batch < 2:
         raise NotApplicable("a batch of one is no second text")
-    case.agreeing_rows(Scenario.PLAIN)
-    inputs = case.inputs(Scenario.PLAIN)
+    case.subject.agreeing_rows()
+    inputs = case.reference.inputs()
     assert inputs.input_ids is not None
     # The second text is the first one's rows in another order, so that HF has answered for both.
     texts = [inputs, replace(inputs, input_ids=inputs.input_ids.flip(0))]
-    truths = [case.expected(Scenario.PLAIN).logits, case.expected(Scenario.PLAIN).logits.flip(0)]
-    run = case.subject().forward
+    truths = [case.reference.output().logits, case.reference.output().logits.flip(0)]
+    run = case.subject.wrapped().forward
     prompts = [step(run, piece(text, 0, length - 2, None)) for text in texts]
     rest = [
         step(run, piece(text, length - 2, length, prompt.cache)) for text, prompt in zip(texts, prompts, strict=True)
     ]
-    judge = case.judge(Scenario.PLAIN)
+    judge = case.noise.judge()
     return summarize(
         judge.compare(where, torch.cat([first.logits, then.logits], dim=1), truth)
         for where, first, then, truth in zip(("the first text", "the second text"), prompts, rest, truths, strict=True)
@@ -223,29 +224,29 @@ def hooks(case: Case) -> Finding:
     Scores and patterns are of the new queries over all keys. A failure means that what is read while a text is
     generated is not of the token that it is said to be of.
     """
-    offered = require(case.subject().hooks).names()
-    points = [one for one in case.points if one.name in offered and offered[one.name].switch is None]
+    offered = require(case.subject.wrapped().hooks).names()
+    points = [one for one in case.reference.points if one.name in offered and offered[one.name].switch is None]
     if not points:
         raise NotApplicable("there is no canonical hook point that needs no switch")
-    rows = case.agreeing_rows(Scenario.PLAIN)
-    length, inputs, names = case.spec.length, case.inputs(Scenario.PLAIN), [one.name for one in points]
-    truth, noise = case.tapped(Scenario.PLAIN), case.point_noise(Scenario.PLAIN)
+    rows = case.subject.agreeing_rows()
+    length, inputs, names = case.spec.length, case.reference.inputs(), [one.name for one in points]
+    truth, noise = activations.reference_trace(case).values, activations.noise(case).values
     past = length - 2
-    prompt = step(case.subject().forward, piece(inputs, 0, past, None))
-    seen = case.activations(names, Scenario.PLAIN, inputs=piece(inputs, past, length, prompt.cache))
+    prompt = step(case.subject.wrapped().forward, piece(inputs, 0, past, None))
+    seen = case.subject.capture(names, Scenario.PLAIN, inputs=piece(inputs, past, length, prompt.cache))
 
     def compare(point: Point, shown: object, start: int) -> Comparison:
-        defined = case.defined(point.axes, Scenario.PLAIN) & rows.reshape(-1, *[1] * (len(point.axes) - 1))
+        defined = case.reference.defined(point.axes) & rows.reshape(-1, *[1] * (len(point.axes) - 1))
         new, visible = (_from(point, one, start) for one in (truth[point.name], defined.expand_as(truth[point.name])))
         return float64_judge(noise[point.name]).compare(
-            point.name, shown, new, defined=visible, rows=case.scenario(Scenario.PLAIN).rows
+            point.name, shown, new, defined=visible, rows=case.reference.scenario().rows
         )
 
     found = {point: compare(point, seen.get(point.name), past) for point in points}
     wrong = [point for point in points if found[point].verdict is Verdict.FAIL]
     if wrong:
         # What a point shows without a cache too is not told here.
-        whole = case.activations([one.name for one in wrong], Scenario.PLAIN)
+        whole = case.subject.capture([one.name for one in wrong], Scenario.PLAIN)
         for point in wrong:
             if compare(point, whole.get(point.name), 0).verdict is Verdict.FAIL:
                 del found[point]
@@ -262,12 +263,12 @@ def _from(point: Point, value: Tensor, start: int) -> Tensor:
 
 def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     """Judge the subject's greedy continuation of the plain tokens under a mask."""
-    prompt = case.inputs(Scenario.PLAIN).input_ids
+    prompt = case.reference.inputs().input_ids
     assert prompt is not None
-    if not case.reference().can_generate():
+    if not case.reference.model().can_generate():
         raise NotApplicable("HF's model does not generate")
-    theirs, logits = models.greedy(case.reference(), prompt, max_new_tokens=steps, attention_mask=mask)
-    ours = require(case.subject().cache).generate(
+    theirs, logits = models.greedy(case.reference.model(), prompt, max_new_tokens=steps, attention_mask=mask)
+    ours = require(case.subject.wrapped().cache).generate(
         prompt.clone(), max_new_tokens=steps, attention_mask=None if mask is None else mask.clone()
     )
     length = prompt.shape[1]
@@ -276,7 +277,7 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     return summarize(
         [
             compare_bitwise(f"{place}: the prompt", ours[:, :length], prompt),
-            case.judge(Scenario.PLAIN).compare_choices(place, ours[:, length:], theirs[:, length:], logits),
+            case.noise.judge().compare_choices(place, ours[:, length:], theirs[:, length:], logits),
         ]
     )
 
@@ -288,7 +289,7 @@ def greedy(case: Case) -> Finding:
     Where HF's own two best are nearer than its noise either may come. A failure means that texts which the adapter
     generates are not the model's.
     """
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
     return _greedy(case, GREEDY_STEPS, None, "tokens")
 
 
@@ -298,8 +299,10 @@ def greedy_padded(case: Case) -> Finding:
 
     A failure means that a shorter prompt is continued otherwise beside a longer one than HF continues it.
     """
-    case.agreeing_rows(Scenario.PLAIN)
-    if not bool(case.agreeing_rows(Scenario.PADDED_POSITION_IDS)[:2].all()):  # no padding, and padding on the left
+    case.subject.agreeing_rows()
+    if not bool(
+        case.subject.agreeing_rows(Scenario.PADDED_POSITION_IDS)[:2].all()
+    ):  # no padding, and padding on the left
         raise Blocked("forward.padded_position_ids")
     length = case.spec.length
     padding = torch.arange(case.spec.batch, device=case.spec.device).clamp(max=length - 1)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from verifier.canonical import WEIGHTS, template_of
 from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.judging.outcome import Blocked
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.reference.weights import canonical_weights
 
 _AXES = {weight.template: weight.axes for weight in WEIGHTS}
@@ -18,7 +19,7 @@ _AXES = {weight.template: weight.axes for weight in WEIGHTS}
 
 def reference_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Tensor]:
     """HF's weights in canonical names and shapes."""
-    return case.memoize(("canonical", dtype), lambda: canonical_weights(case.family, case.reference(dtype)))
+    return case.memo.memoize(("canonical", dtype), lambda: canonical_weights(case.family, case.reference.model(dtype)))
 
 
 def subject_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
@@ -26,14 +27,14 @@ def subject_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any
     own business."""
 
     def make() -> dict[str, Any]:
-        found = require(case.subject(dtype).weights).canonical()
+        found = require(case.subject.wrapped(dtype).weights).canonical()
         return {
             name: weight.detach().clone() if isinstance(weight, Tensor) else weight
             for name, weight in found.items()
             if template_of(name) in _AXES
         }
 
-    return case.memoize(("given weights", dtype), make)
+    return case.memo.memoize(("given weights", dtype), make)
 
 
 def readable_weights(case: Case) -> Mapping[str, Any]:
@@ -80,4 +81,4 @@ def usable_weights(case: Case) -> Mapping[str, Tensor]:
             if unreadable(ours.get(name), wanted) is None and misshapen(ours[name], wanted, name) is None
         }
 
-    return case.memoize(("usable weights",), make)
+    return case.memo.memoize(("usable weights",), make)

@@ -15,10 +15,10 @@ from verifier.checks.canonical_weights import readable_weights, reference_weight
 from verifier.checks.qkv import split_agrees
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import float64_judge, precision_judge
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import isolated_modules
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 
 _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
 
@@ -27,10 +27,10 @@ def _offered(case: Case) -> Mapping[str, nn.Module]:
     """The canonical components that the adapter has."""
 
     def make() -> Mapping[str, nn.Module]:
-        modules = require(case.subject().components).modules()
+        modules = require(case.subject.wrapped().components).modules()
         return {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
 
-    return case.memoize(("offered components",), make)
+    return case.memo.memoize(("offered components",), make)
 
 
 @check("component.names", needs=["components"])
@@ -44,7 +44,7 @@ def names(case: Case) -> Finding:
 
     def compare() -> Iterator[Comparison]:
         offered = _offered(case)
-        for name, module in case.family.components(case.reference()).items():
+        for name, module in case.family.components(case.reference.model()).items():
             if not any(True for _ in module.parameters()):
                 continue
             owners = (name.rsplit(".", cut)[0] for cut in range(1, name.count(".") + 1))
@@ -61,7 +61,7 @@ def names(case: Case) -> Finding:
 
 def _weights_lack(case: Case, name: str) -> bool:
     """Whether the component's weights are missing among the canonical ones too."""
-    if case.subject().weights is None:
+    if case.subject.wrapped().weights is None:
         return False
     ours = readable_weights(case)
     return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in reference_weights(case))
@@ -74,10 +74,10 @@ def _judged(case: Case, name: str) -> Comparison:
         lone = isolated_modules.module_reference(case, name)
         args, kwargs = lone.call.fresh()
         with torch.no_grad():
-            output = require(case.subject().components).run(name, args, kwargs)
+            output = require(case.subject.wrapped().components).run(name, args, kwargs)
         return float64_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
 
-    return case.memoize(("component", name), make)
+    return case.memo.memoize(("component", name), make)
 
 
 def _is_right(case: Case, name: str) -> bool:
@@ -98,7 +98,7 @@ def _told_elsewhere(case: Case, name: str) -> str | None:
         for other in inside:
             if template_of(other) in templates and not _is_right(case, other):
                 return _told_elsewhere(case, other) or f"component.{kind}"
-    if template in (*_SPLIT, "blocks.{i}.attn", "blocks.{i}") and case.subject().weights is not None:
+    if template in (*_SPLIT, "blocks.{i}.attn", "blocks.{i}") and case.subject.wrapped().weights is not None:
         return None if split_agrees(case, int(name.split(".")[1])) else "qkv.rows"
     return None
 
@@ -128,7 +128,7 @@ _KINDS["positions"] = tuple(
 def _judge_kind(case: Case, kind: str, what: str) -> Finding:
     """Judge every component of a kind; `what` is the kind for people."""
     templates = _KINDS[kind]
-    case.require_forward()
+    case.subject.require_forward()
     found = [name for name in isolated_modules.calls(case) if template_of(name) in templates and name in _offered(case)]
     if not found:
         raise NotApplicable(f"the adapter has no {what} that HF's model calls")
@@ -138,7 +138,7 @@ def _judge_kind(case: Case, kind: str, what: str) -> Finding:
         raise Blocked(next(told for told in reported.values() if told is not None))
     finding = summarize(_judged(case, name) for name in lone)
     if finding.verdict is Verdict.FAIL:
-        case.agreeing_rows(Scenario.PLAIN)  # a wrong model is told as such, and where its activations start to differ
+        case.subject.agreeing_rows()  # a wrong model is told as such, and where its activations start to differ
     return finding
 
 
@@ -220,7 +220,7 @@ def dtypes(case: Case) -> Finding:
     What is wrong in float64 already, or inside a component, is not told again. A failure means that a component that
     is run by itself rounds where HF does not.
     """
-    case.require_forward()
+    case.subject.require_forward()
 
     def compare() -> Iterator[Comparison]:
         for dtype in case.spec.dtypes:
@@ -237,9 +237,9 @@ def dtypes(case: Case) -> Finding:
     finding = summarize(compare())
     if finding.verdict is Verdict.FAIL:
         for dtype in case.spec.dtypes:
-            logits = case.actual(Scenario.PLAIN, dtype).logits
-            judged = case.precision_judge(Scenario.PLAIN, dtype).compare(
-                "logits", logits, case.true(Scenario.PLAIN, dtype).logits
+            logits = case.subject.output(dtype=dtype).logits
+            judged = case.noise.precision_judge(Scenario.PLAIN, dtype).compare(
+                "logits", logits, case.noise.truth(Scenario.PLAIN, dtype).logits
             )
             if judged.verdict is Verdict.FAIL:
                 raise Blocked(f"forward.{dtype}")
@@ -259,7 +259,7 @@ def _in_dtype(case: Case, name: str, dtype: str) -> Iterator[Comparison]:
     lone = isolated_modules.each_in(case, dtype)[name]
     args, kwargs = lone.call.fresh()
     with torch.no_grad():
-        output = require(case.subject(dtype).components).run(name, args, kwargs)
+        output = require(case.subject.wrapped(dtype).components).run(name, args, kwargs)
     judged = precision_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
     words = f"{judged.message} in a {dtype} model"
     yield judged if judged.message is None else replace(judged, message=words)

@@ -32,21 +32,21 @@ def attentions(case: Case) -> Mapping[int, list[Comparison]]:
     def make() -> Mapping[int, list[Comparison]]:
         weights = usable_weights(case)
         layers = []
-        for layer in range(n_layers_of(case.family, case.reference())):
+        for layer in range(n_layers_of(case.family, case.reference.model())):
             needed = [name for name in reference_weights(case) if name.startswith(f"blocks.{layer}.attn.")]
             if all(name in weights for name in needed) and split_agrees(case, layer):
                 layers.append(layer)
         heads = {name: value for layer in layers for name, value in _heads(case, layer).items()}
         edits = {name: lambda _hf, value=value: value for name, value in heads.items()}
         mixed = [f"blocks.{layer}.attn.hook_z" for layer in layers]
-        with torch.no_grad(), case.family.taps(case.reference(), names=mixed, edits=edits) as taps:
+        with torch.no_grad(), case.family.taps(case.reference.model(), names=mixed, edits=edits) as taps:
             for layer in layers:
                 here = f"blocks.{layer}.attn"
                 args, kwargs = isolated_modules.calls(case)[here].fresh()
                 isolated_modules.parts(case)[here](*args, **kwargs)
         return {layer: _judged(case, layer, heads, taps.values[f"blocks.{layer}.attn.hook_z"]) for layer in layers}
 
-    return case.memoize(("attention from weights",), make)
+    return case.memo.memoize(("attention from weights",), make)
 
 
 def _heads(case: Case, layer: int) -> dict[str, Tensor]:
@@ -118,7 +118,7 @@ def elsewhere(case: Case) -> list[Comparison]:
     def make() -> list[Comparison]:
         return [one for name in isolated_modules.calls(case) if (one := _component(case, name)) is not None]
 
-    return case.memoize(("components from weights",), make)
+    return case.memo.memoize(("components from weights",), make)
 
 
 def _component(case: Case, name: str) -> Comparison | None:
@@ -143,19 +143,19 @@ def _normalized(case: Case) -> Mapping[str, Tensor]:
     def make() -> Mapping[str, Tensor]:
         norms = [name for name in isolated_modules.calls(case) if template_of(name) in _NORMS]
         points = {name: f"{name}.hook_normalized" for name in norms}
-        with torch.no_grad(), case.family.taps(case.reference(), names=list(points.values())) as taps:
+        with torch.no_grad(), case.family.taps(case.reference.model(), names=list(points.values())) as taps:
             for name in norms:
                 args, kwargs = isolated_modules.calls(case)[name].fresh()
                 isolated_modules.parts(case)[name](*args, **kwargs)
         return {name: taps.values[point] for name, point in points.items()}
 
-    return case.memoize(("normalized",), make)
+    return case.memo.memoize(("normalized",), make)
 
 
 def told(case: Case) -> set[str]:
     """The weights of which another check says what is wrong: in float64 they cannot be used, or compute otherwise."""
     told = reference_weights(case).keys() - usable_weights(case).keys()
-    for layer in range(n_layers_of(case.family, case.reference())):
+    for layer in range(n_layers_of(case.family, case.reference.model())):
         made = attentions(case).get(layer, [])
         here = f"blocks.{layer}.attn."
         if not made or any(one.verdict is Verdict.FAIL for one in made):

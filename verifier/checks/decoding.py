@@ -13,8 +13,8 @@ from verifier.canonical import LOGIT_AXES
 from verifier.cases.spec import Scenario
 from verifier.checks.blame import through_hugging_face
 from verifier.judging.comparison import Comparison, summarize
-from verifier.judging.outcome import Finding, Verdict
-from verifier.observing.case import Blocked, Case
+from verifier.judging.outcome import Blocked, Finding, Verdict
+from verifier.observing.case import Case
 from verifier.reference import models
 
 Run = Callable[[Inputs], Output]
@@ -69,8 +69,8 @@ def judged(
     Raises:
         Blocked: wherever it differs it is what HF's own decoding gives, which `reference.cache` reports.
     """
-    chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
-    truth, judge = case.expected(scenario).logits, case.judge(scenario)
+    chosen, agreeing = case.reference.scenario(scenario), case.subject.agreeing_rows(scenario)
+    truth, judge = case.reference.output(scenario).logits, case.noise.judge(scenario)
     ours, looked, excused = decode(run), False, False
     theirs: list[Tensor] = []
     for where, rows in places:
@@ -97,7 +97,7 @@ def judged(
 def decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
     """What HF itself decodes so, if it can."""
     try:
-        return [decode(lambda inputs: models.forward(case.reference(), inputs))]
+        return [decode(lambda inputs: models.forward(case.reference.model(), inputs))]
     except Exception as error:  # what HF cannot decode explains nothing; `reference.cache` reports it
         if not through_hugging_face(error):
             raise
@@ -108,15 +108,15 @@ def judged_in_pieces(case: Case, scenario: Scenario, ends: Sequence[int], places
     """Judge the subject's decoding in these pieces."""
 
     def decode(run: Run) -> Tensor:
-        return in_pieces(run, case.inputs(scenario), ends)
+        return in_pieces(run, case.reference.inputs(scenario), ends)
 
-    case.agreeing_rows(scenario)  # before anything is decoded by what is wrong already
-    return summarize(judged(case, scenario, decode, case.subject().forward, places))
+    case.subject.agreeing_rows(scenario)  # before anything is decoded by what is wrong already
+    return summarize(judged(case, scenario, decode, case.subject.wrapped().forward, places))
 
 
 def in_turn(case: Case, scenario: Scenario, ends: Sequence[int], names: Sequence[str]) -> list[Place]:
     """A place for each piece, in the order in which they are decoded; the last name is that of all the rest."""
-    real = case.scenario(scenario).real
+    real = case.reference.scenario(scenario).real
     position = torch.arange(real.shape[1], device=real.device).expand_as(real)
     starts = [0, *ends[: len(names) - 1]]
     stops = [*ends[: len(names) - 1], ends[-1]]
@@ -127,6 +127,6 @@ def in_turn(case: Case, scenario: Scenario, ends: Sequence[int], names: Sequence
 
 def by_row(case: Case, scenario: Scenario) -> list[Place]:
     """A place for each way of padding."""
-    chosen = case.scenario(scenario)
+    chosen = case.reference.scenario(scenario)
     numbers = torch.arange(len(chosen.rows), device=chosen.real.device)
     return [(name, (numbers == row)[:, None].expand_as(chosen.real)) for row, name in enumerate(chosen.rows)]

@@ -14,9 +14,9 @@ from verifier.errors import one_line
 from verifier.family import Family
 from verifier.judging.comparison import Comparison, watching
 from verifier.judging.evidence import Evidence, Ladder, Rung
-from verifier.judging.outcome import NotApplicable
+from verifier.judging.outcome import Blocked, NotApplicable
 from verifier.observing import activations, localization
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.reference.snapshots import remember
 
 MOST_PLACES = 120  # of one check; a model of many layers has more, and what is wrong is wrong early
@@ -78,14 +78,14 @@ def ladder(case: Case) -> Ladder:
 
 
 def _forward(case: Case) -> Iterator[Comparison]:
-    logits = case.actual(_SCENARIO).logits
-    if case.subject().hooks is not None:
+    logits = case.subject.output(_SCENARIO).logits
+    if case.subject.wrapped().hooks is not None:
         yield from localization.compare_points(case, _SCENARIO, activations.all_values(case, _SCENARIO))
     yield case.compare_logits("logits", logits, _SCENARIO)
 
 
 def _backward(case: Case) -> Iterator[Comparison]:
-    if case.subject().hooks is None:
+    if case.subject.wrapped().hooks is None:
         raise NotApplicable("the adapter offers no hooks")
     gradients: dict[str, Tensor] = {}
     for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):

@@ -14,17 +14,17 @@ from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.checks import check, decoding
 from verifier.judging.comparison import Comparison, summarize
 from verifier.judging.numerics import Judge, compare_bitwise, float64_judge, noise_from_float32
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization, scaling
 from verifier.observing.activations import hooked
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.reference import models
 
 
 def open_points(case: Case) -> list[Point]:
     """The points that agree and need no switch: all of them can be edited in one forward."""
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
     found = [
         one for one in localization.agreeing_points(case) if activations.hook_points(case)[one.name].switch is None
     ]
@@ -51,38 +51,38 @@ class _Way:
 
     def compare(self, case: Case, where: str, logits: Tensor, truth: Tensor, judge: Judge) -> Comparison:
         """Judge what came of it."""
-        chosen, rows = case.scenario(self.scenario), len(logits)
-        defined = (chosen.real & case.agreeing_rows(self.scenario)[:, None])[:rows, :, None]
+        chosen, rows = case.reference.scenario(self.scenario), len(logits)
+        defined = (chosen.real & case.subject.agreeing_rows(self.scenario)[:, None])[:rows, :, None]
         return judge.compare(where, logits, truth[:rows], defined=defined, rows=chosen.rows[:rows], axes=LOGIT_AXES)
 
 
 def _on(case: Case, name: str, scenario: Scenario, told_by: str) -> _Way:
     def run(subject: Subject) -> Tensor:
-        return subject.forward(case.inputs(scenario)).logits
+        return subject.forward(case.reference.inputs(scenario)).logits
 
     return _Way(name=name, scenario=scenario, told_by=told_by, run=run)
 
 
 def _ways(case: Case) -> Iterator[_Way]:
     def of_one(subject: Subject) -> Tensor:
-        ids = case.inputs(Scenario.PLAIN).input_ids
+        ids = case.reference.inputs().input_ids
         assert ids is not None
         return subject.forward(Inputs(input_ids=ids[:1])).logits
 
     def with_gradients(subject: Subject) -> Tensor:
         with torch.enable_grad():
-            return subject.forward(case.inputs(Scenario.PLAIN)).logits.detach()
+            return subject.forward(case.reference.inputs()).logits.detach()
 
     def in_pieces(subject: Subject) -> Tensor:
         length = case.spec.length
-        return decoding.in_pieces(subject.forward, case.inputs(Scenario.PLAIN), [length - 2, length - 1, length])
+        return decoding.in_pieces(subject.forward, case.reference.inputs(), [length - 2, length - 1, length])
 
     yield _on(case, "with padding", Scenario.PADDED, "forward.left_padding")
     yield _on(case, "with padding and positions", Scenario.PADDED_POSITION_IDS, "forward.padded_position_ids")
     yield _on(case, "from embeddings", Scenario.INPUTS_EMBEDS, "forward.inputs_embeds")
     yield _Way(name="on one row", scenario=Scenario.PLAIN, told_by="forward.batch", run=of_one)
     yield _Way(name="with gradients", scenario=Scenario.PLAIN, told_by="forward.gradients", run=with_gradients)
-    if case.subject().cache is not None:
+    if case.subject.wrapped().cache is not None:
         yield _Way(name="with a cache", scenario=Scenario.PLAIN, told_by="cache.stepwise", run=in_pieces)
 
 
@@ -92,8 +92,8 @@ def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Compa
     if not truth.acts:
         return None
     edits = {name: edit for name, edit in scaling.edits(points).items() if name in truth.edited}
-    with torch.no_grad(), hooked(case, case.subject(), forward=edits):
-        logits = way.run(case.subject())
+    with torch.no_grad(), hooked(case, case.subject.wrapped(), forward=edits):
+        logits = way.run(case.subject.wrapped())
     return way.compare(case, where, logits, truth.logits, truth.judge)
 
 
@@ -146,7 +146,7 @@ def calls(case: Case) -> Finding:
     def compare() -> Iterator[Comparison]:
         for way in _ways(case):
             try:
-                case.agreeing_rows(way.scenario)
+                case.subject.agreeing_rows(way.scenario)
             except Blocked as told:
                 blocked.append(told)
                 continue
@@ -167,8 +167,10 @@ def calls(case: Case) -> Finding:
 def _fails_unedited(case: Case, way: _Way) -> bool:
     """Whether it is another model without an edit, too."""
     with torch.no_grad():
-        logits = way.run(case.subject())
-    found = way.compare(case, way.name, logits, case.expected(way.scenario).logits, case.judge(way.scenario))
+        logits = way.run(case.subject.wrapped())
+    found = way.compare(
+        case, way.name, logits, case.reference.output(way.scenario).logits, case.noise.judge(way.scenario)
+    )
     return found.verdict is Verdict.FAIL
 
 
@@ -178,7 +180,7 @@ def layers(case: Case) -> Finding:
 
     A failure means that layers are taken for each other: `blocks.1` for `blocks.10`, whose name begins so.
     """
-    if len({point.layer for point in case.points if point.layer is not None}) <= 2:
+    if len({point.layer for point in case.reference.points if point.layer is not None}) <= 2:
         raise NotApplicable("the model has no more than two layers")
     chosen = [point for point in acting_points(case) if point.layer is not None and point.layer % 2]
     way = _on(case, "in every second layer", Scenario.PLAIN, "forward.logits")
@@ -201,10 +203,10 @@ def generation(case: Case) -> Finding:
     point = next((one for one in reversed(open_points(case)) if one.axes == RESIDUAL), None)
     if point is None:
         raise NotApplicable("the adapter shows no activation of the width of the stream")
-    prompt, subject = case.inputs(Scenario.PLAIN).input_ids, case.subject()
+    prompt, subject = case.reference.inputs().input_ids, case.subject.wrapped()
     assert prompt is not None
     edit: dict[str, Edit] = {point.name: lambda value: value.flip(-1)}
-    theirs, logits, noise = case.shared_reference(
+    theirs, logits, noise = case.shared_reference.memoize(
         ("edited generation", point.name), lambda: _greedy(case, prompt, edit)
     )
     with torch.no_grad(), hooked(case, subject, forward=edit):
@@ -220,7 +222,7 @@ def _greedy(case: Case, prompt: Tensor, edit: Mapping[str, Edit]) -> tuple[Tenso
     `[batch, step, d_vocab]` that it was chosen by, and their noise."""
 
     def last(dtype: str, ids: Tensor) -> Tensor:
-        model = case.reference(dtype)
+        model = case.reference.model(dtype)
         with torch.no_grad(), case.family.taps(model, names=[], edits=edit):
             return models.forward(model, Inputs(input_ids=ids)).logits[:, -1:]
 

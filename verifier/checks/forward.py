@@ -18,7 +18,7 @@ from verifier.checks import check
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, compare_positions, float64_judge, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
-from verifier.observing import localization
+from verifier.observing import activations, localization
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference import models
@@ -33,7 +33,7 @@ def _concluded(case: Case, scenario: Scenario, compare: Compare, rows: Tensor | 
 
     A failure says at which hook point it starts, and whether it follows one of HF's other paths.
     """
-    truth, actual = case.expected(scenario).logits, case.actual(scenario).logits
+    truth, actual = case.reference.output(scenario).logits, case.subject.output(scenario).logits
     finding = summarize([compare(actual, truth)])
     if finding.verdict is not Verdict.FAIL:
         return finding
@@ -45,7 +45,7 @@ def _concluded(case: Case, scenario: Scenario, compare: Compare, rows: Tensor | 
         if name == case.family.reference_attention:
             continue
         try:
-            theirs = case.expected(scenario, attention=name).logits
+            theirs = case.reference.output(scenario, attention=name).logits
         except Exception:  # a path that raises explains nothing; `reference.attention` reports it
             continue
         if compare(theirs, truth).verdict is not Verdict.FAIL:
@@ -94,12 +94,12 @@ def lengths(case: Case) -> Finding:
 
 def _judge_padding(case: Case, row: str) -> Finding:
     """Judge the logits of the real tokens of one row of the padded inputs."""
-    chosen = case.scenario(Scenario.PADDED)
+    chosen = case.reference.scenario(Scenario.PADDED)
     here = torch.tensor([name == row for name in chosen.rows], device=chosen.real.device)
     defined = (chosen.real & here[:, None])[..., None]
 
     def compare(actual: object, truth: Tensor) -> Comparison:
-        return case.judge(Scenario.PADDED).compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
+        return case.noise.judge(Scenario.PADDED).compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
 
     finding = _concluded(case, Scenario.PADDED, compare, here)
     if finding.verdict is Verdict.FAIL and _counts_otherwise(case, compare):
@@ -110,15 +110,15 @@ def _judge_padding(case: Case, row: str) -> Finding:
 
 def _counts_otherwise(case: Case, compare: Compare) -> bool:
     """Whether the subject is right once it is told the positions that HF's forward counts by itself."""
-    inputs = case.inputs(Scenario.PADDED)
+    inputs = case.reference.inputs(Scenario.PADDED)
     assert inputs.input_ids is not None
     counted = torch.arange(inputs.input_ids.shape[1], device=inputs.input_ids.device).expand_as(inputs.input_ids)
     try:
         with torch.no_grad():
-            told = case.subject().forward(replace(inputs, position_ids=counted)).logits
+            told = case.subject.wrapped().forward(replace(inputs, position_ids=counted)).logits
     except Exception:  # what cannot be tried explains nothing; `forward.position_ids` reports it
         return False
-    return compare(told, case.expected(Scenario.PADDED).logits).verdict is not Verdict.FAIL
+    return compare(told, case.reference.output(Scenario.PADDED).logits).verdict is not Verdict.FAIL
 
 
 @check("forward.left_padding")
@@ -191,18 +191,18 @@ def loss(case: Case) -> Finding:
     Beside padding, where labels stand on real tokens, it is HF's too. A failure means that attributions and gradients
     are taken of another loss, or of none.
     """
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
     with torch.enable_grad():
-        graph = case.subject().forward(case.inputs(Scenario.LABELS)).loss
+        graph = case.subject.wrapped().forward(case.reference.inputs(Scenario.LABELS)).loss
     cut_off = isinstance(graph, Tensor) and not graph.requires_grad
     made = [
-        case.compare_logits("logits beside labels", case.actual(Scenario.LABELS).logits, Scenario.PLAIN),
+        case.compare_logits("logits beside labels", case.subject.output(Scenario.LABELS).logits),
         _judged_loss(case, Scenario.LABELS, "loss"),
         from_condition("loss", "it is in no graph: nothing can be differentiated of it" if cut_off else None),
     ]
-    wanted = case.scenario(Scenario.PADDED_LABELS).inputs.labels
+    wanted = case.reference.scenario(Scenario.PADDED_LABELS).inputs.labels
     assert wanted is not None
-    if bool((wanted != NO_LABEL).any()) and case.agrees(Scenario.PADDED):
+    if bool((wanted != NO_LABEL).any()) and case.subject.agrees(Scenario.PADDED):
         made.append(_judged_loss(case, Scenario.PADDED_LABELS, "loss beside padding"))
     return summarize(made)
 
@@ -216,10 +216,10 @@ def _loss_agrees(case: Case) -> bool:
 
 
 def _judged_loss(case: Case, scenario: Scenario, where: str) -> Comparison:
-    judge = float64_judge(case.loss_noise(scenario=scenario), lambda: case.loss_noise(SINGLE, scenario))
-    truth = case.expected(scenario).loss
+    judge = float64_judge(case.noise.loss(scenario=scenario), lambda: case.noise.loss(SINGLE, scenario))
+    truth = case.reference.output(scenario).loss
     assert truth is not None
-    return judge.compare(where, case.actual(scenario).loss, truth)
+    return judge.compare(where, case.subject.output(scenario).loss, truth)
 
 
 @check("forward.patterns", needs=["hooks"], applies="spread")
@@ -228,23 +228,23 @@ def patterns(case: Case) -> Finding:
 
     A failure where the logits are right means that the shown pattern is not the one that was used.
     """
-    names = [point.name for point in case.points if point.kind.template.endswith(".hook_pattern")]
-    offered = require(case.subject().hooks).names()
+    names = [point.name for point in case.reference.points if point.kind.template.endswith(".hook_pattern")]
+    offered = require(case.subject.wrapped().hooks).names()
     if not names or not set(names) <= offered.keys():
         raise NotApplicable("there is no attention pattern to read")
 
     def compare() -> Iterator[Comparison]:
-        rows = case.agreeing_rows(Scenario.PADDED)
+        rows = case.subject.agreeing_rows(Scenario.PADDED)
         seen, truth, noise = (
-            case.activations(names, Scenario.PADDED),
-            case.tapped(Scenario.PADDED),
-            case.point_noise(Scenario.PADDED),
+            case.subject.capture(names, Scenario.PADDED),
+            activations.reference_trace(case, Scenario.PADDED).values,
+            activations.noise(case, Scenario.PADDED).values,
         )
         # Rows of real queries over all keys: what may not be seen must have got nothing.
-        real = (case.scenario(Scenario.PADDED).real & rows[:, None])[:, None, :, None]
+        real = (case.reference.scenario(Scenario.PADDED).real & rows[:, None])[:, None, :, None]
         for name in names:
             yield float64_judge(noise[name]).compare(
-                name, seen.get(name), truth[name], defined=real, rows=case.scenario(Scenario.PADDED).rows
+                name, seen.get(name), truth[name], defined=real, rows=case.reference.scenario(Scenario.PADDED).rows
             )
 
     return summarize(compare())
@@ -256,13 +256,13 @@ def batch(case: Case) -> Finding:
 
     A failure means that the rows of a batch see each other.
     """
-    chosen = case.scenario(Scenario.PADDED)
-    case.require_forward()
-    subject = case.subject()
+    chosen = case.reference.scenario(Scenario.PADDED)
+    case.subject.require_forward()
+    subject = case.subject.wrapped()
     with torch.no_grad():
         alone = [subject.forward(one_row(chosen.inputs, row)).logits for row in range(len(chosen.rows))]
     # That a row is not finite at all is found by the checks of its padding.
-    given, truth = _without_shared_nans(torch.cat(alone), case.actual(Scenario.PADDED).logits)
+    given, truth = _without_shared_nans(torch.cat(alone), case.subject.output(Scenario.PADDED).logits)
     return summarize([case.compare_logits("rows alone", given, Scenario.PADDED, truth=truth)])
 
 
@@ -272,22 +272,18 @@ def causality(case: Case) -> Finding:
 
     A failure means that a position sees what comes after it.
     """
-    inputs = case.inputs(Scenario.PLAIN)
+    inputs = case.reference.inputs()
     assert inputs.input_ids is not None
-    vocab = case.reference().get_input_embeddings().weight.shape[0]
+    vocab = case.reference.model().get_input_embeddings().weight.shape[0]
     start = case.spec.length // 2
     ids = inputs.input_ids.clone()
     ids[:, start:] = (ids[:, start:] + 1) % vocab
-    before = case.actual(Scenario.PLAIN).logits
+    before = case.subject.output().logits
     with torch.no_grad():
-        after = case.subject().forward(Inputs(input_ids=ids)).logits
-    chosen = case.scenario(Scenario.PLAIN)
+        after = case.subject.wrapped().forward(Inputs(input_ids=ids)).logits
+    chosen = case.reference.scenario()
     return summarize(
-        [
-            case.judge(Scenario.PLAIN).compare(
-                "logits before the change", after[:, :start], before[:, :start], rows=chosen.rows
-            )
-        ]
+        [case.noise.judge().compare("logits before the change", after[:, :start], before[:, :start], rows=chosen.rows)]
     )
 
 
@@ -297,10 +293,10 @@ def gradients(case: Case) -> Finding:
 
     A failure means that the model that is differentiated is not the one that is read.
     """
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
     with torch.enable_grad():
-        logits = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
-    return summarize([case.compare_logits("logits with gradients enabled", logits, Scenario.PLAIN)])
+        logits = case.subject.wrapped().forward(case.reference.inputs()).logits
+    return summarize([case.compare_logits("logits with gradients enabled", logits)])
 
 
 @check("forward.inference_mode", applies="spread")
@@ -310,17 +306,17 @@ def inference_mode(case: Case) -> Finding:
     Of a subject whose first forward that is. A failure means that what is fast to read cannot be read, or that what a
     first forward leaves behind (a table, a mask) keeps a later one from being differentiated.
     """
-    case.agreeing_rows(Scenario.PLAIN)
-    subject = case.wrap(case.for_adapter())
+    case.subject.agreeing_rows()
+    subject = case.subject.wrap(case.reference.build_for_adapter())
     with torch.inference_mode():
-        inside = subject.forward(case.inputs(Scenario.PLAIN)).logits
+        inside = subject.forward(case.reference.inputs()).logits
     with torch.enable_grad():
-        after = subject.forward(case.inputs(Scenario.PLAIN)).logits
+        after = subject.forward(case.reference.inputs()).logits
         after.backward(torch.ones_like(after))
     return summarize(
         [
-            case.compare_logits("logits in inference mode", inside.clone(), Scenario.PLAIN),
-            case.compare_logits("logits after it", after.detach(), Scenario.PLAIN),
+            case.compare_logits("logits in inference mode", inside.clone()),
+            case.compare_logits("logits after it", after.detach()),
         ]
     )
 
@@ -334,10 +330,10 @@ def inputs_kept(case: Case) -> Finding:
 
     def compare() -> Iterator[Comparison]:
         for scenario in (Scenario.PLAIN, Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS, Scenario.LABELS):
-            given, before = case.inputs(scenario), case.inputs(scenario)
-            case.require_forward()
+            given, before = case.reference.inputs(scenario), case.reference.inputs(scenario)
+            case.subject.require_forward()
             with torch.no_grad():
-                case.subject().forward(given)
+                case.subject.wrapped().forward(given)
             for name in ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "labels"):
                 if getattr(before, name) is not None:
                     yield compare_bitwise(f"{name}, {scenario}", getattr(given, name), getattr(before, name))
@@ -351,22 +347,22 @@ def twice(case: Case) -> Finding:
 
     A failure means that a forward leaves something behind.
     """
-    first = case.actual(Scenario.PLAIN).logits
-    case.actual(Scenario.ONE_TOKEN)
+    first = case.subject.output().logits
+    case.subject.output(Scenario.ONE_TOKEN)
     with torch.no_grad():
-        second = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
+        second = case.subject.wrapped().forward(case.reference.inputs()).logits
     return summarize([compare_bitwise("logits", second, first)])
 
 
 def _in_training(case: Case, **dropouts: Any) -> Comparison:
     """Both models in training mode, from one state of the random numbers."""
-    case.agreeing_rows(Scenario.PLAIN)
-    theirs, ours = case.build(**dropouts), case.wrap(case.for_adapter(**dropouts))
+    case.subject.agreeing_rows()
+    theirs, ours = case.reference.build(**dropouts), case.subject.wrap(case.reference.build_for_adapter(**dropouts))
     if ours.modes is None:
         raise NotApplicable("the adapter offers no modes")
     theirs.train()
     ours.modes.train(True)
-    inputs = case.inputs(Scenario.PLAIN)
+    inputs = case.reference.inputs()
 
     def run(forward: Callable[[Inputs], Output]) -> Tensor:
         with torch.random.fork_rng(), torch.no_grad():
@@ -402,36 +398,36 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
     if dtype not in case.spec.dtypes:
         raise NotApplicable(f"{dtype} was not asked for")
 
-    width = case.reference().get_input_embeddings().weight.shape[1]
+    width = case.reference.model().get_input_embeddings().weight.shape[1]
 
     def compare() -> Iterator[Comparison]:
         # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
         # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
         far = case.spec.thorough or case.spec.label is not None
         others = (Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS) if case.spec.thorough else ()
-        further = [scenario for scenario in others if case.agrees(scenario)]
+        further = [scenario for scenario in others if case.subject.agrees(scenario)]
         for scenario in (Scenario.PLAIN, Scenario.PADDED, *([Scenario.LONG] if far else []), *further):
-            chosen, agreeing = case.scenario(scenario), case.agreeing_rows(scenario)
-            given, truth = case.actual(scenario, dtype).logits, case.true(scenario, dtype).logits
+            chosen, agreeing = case.reference.scenario(scenario), case.subject.agreeing_rows(scenario)
+            given, truth = case.subject.output(scenario, dtype).logits, case.noise.truth(scenario, dtype).logits
             defined = (chosen.real & agreeing[:, None])[..., None]
-            yield case.precision_judge(scenario, dtype).compare(
+            yield case.noise.precision_judge(scenario, dtype).compare(
                 f"{dtype}, {scenario}", given, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES
             )
             yield compare_positions(
                 f"{dtype}, {scenario}, one position",
                 given,
                 truth,
-                case.noise_by_position(scenario, dtype),
+                case.noise.by_position(scenario, dtype),
                 defined=defined,
                 width=width,
-                resampled_noise=partial(case.noise_by_position_again, scenario, dtype),
+                resampled_noise=partial(case.noise.resampled_by_position, scenario, dtype),
             )
 
         if case.spec.thorough and _loss_agrees(case):
-            of_labels = case.true(Scenario.LABELS, dtype).loss
+            of_labels = case.noise.truth(Scenario.LABELS, dtype).loss
             assert of_labels is not None
-            judge = precision_judge(case.loss_noise(dtype))
-            yield judge.compare(f"{dtype}, loss", case.actual(Scenario.LABELS, dtype).loss, of_labels)
+            judge = precision_judge(case.noise.loss(dtype))
+            yield judge.compare(f"{dtype}, loss", case.subject.output(Scenario.LABELS, dtype).loss, of_labels)
 
     return summarize(compare())
 

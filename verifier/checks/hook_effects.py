@@ -26,8 +26,8 @@ def identity(case: Case) -> Finding:
 
     A failure means that the model that is looked at is not the one that is run.
     """
-    before = case.actual(Scenario.PLAIN).logits
-    subject, inputs = case.subject(), case.inputs(Scenario.PLAIN)
+    before = case.subject.output().logits
+    subject, inputs = case.subject.wrapped(), case.reference.inputs()
     ungated = [name for name, info in activations.hook_points(case).items() if info.switch is None]
 
     def run(edit: Edit) -> Tensor:
@@ -36,7 +36,7 @@ def identity(case: Case) -> Finding:
 
     return summarize(
         [
-            compare_bitwise("read", activations.subject_activations(case, Scenario.PLAIN).logits, before),
+            compare_bitwise("read", activations.subject_activations(case).logits, before),
             compare_bitwise("given back", run(lambda value: value), before),
             compare_bitwise("given back as a copy", run(lambda value: value.clone()), before),
         ]
@@ -58,12 +58,12 @@ def switches(case: Case) -> Finding:
             # Held against the subject's own logits: whether those are right is told elsewhere.
             logits, before = (
                 activations.subject_activations(case, Scenario.PLAIN, switch).logits,
-                case.actual(Scenario.PLAIN).logits,
+                case.subject.output().logits,
             )
             yield case.compare_logits(f"{switch} on", logits, Scenario.PLAIN, truth=before)
         with torch.no_grad():
-            after = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
-        yield compare_bitwise("switched off again", after, case.actual(Scenario.PLAIN).logits)
+            after = case.subject.wrapped().forward(case.reference.inputs()).logits
+        yield compare_bitwise("switched off again", after, case.subject.output().logits)
         yield from_condition("switched off again", _still_on(case))
 
     return summarize(compare())
@@ -78,9 +78,9 @@ def _still_on(case: Case) -> str | None:
         with (
             torch.no_grad(),
             warnings.catch_warnings(action="ignore"),  # that nothing will come of it
-            activations.hooks_of(case.subject()).hooked({name: _noting(name, fired) for name in gated}, {}),
+            activations.hooks_of(case.subject.wrapped()).hooked({name: _noting(name, fired) for name in gated}, {}),
         ):
-            case.subject().forward(case.inputs(Scenario.PLAIN))
+            case.subject.wrapped().forward(case.reference.inputs())
     except Exception:  # to refuse a hook at a point that is off is as good as never to call it
         return None
     return f"{fired[0]} fires although its switch is off" if fired else None
@@ -117,8 +117,8 @@ def removed(case: Case) -> Finding:
 
     A failure means that an experiment acts on in the next one, or ends the one that it stands in.
     """
-    case.require_forward()
-    subject, fired = case.subject(), Counter[str]()
+    case.subject.require_forward()
+    subject, fired = case.subject.wrapped(), Counter[str]()
     ungated = _ungated(case)
 
     def note(what: str, change: bool) -> Edit:
@@ -130,9 +130,9 @@ def removed(case: Case) -> Finding:
 
     def run() -> Tensor:
         with torch.no_grad():
-            return subject.forward(case.inputs(Scenario.PLAIN)).logits
+            return subject.forward(case.reference.inputs()).logits
 
-    before = case.actual(Scenario.PLAIN).logits
+    before = case.subject.output().logits
     with activations.hooked(case, subject, forward=dict.fromkeys(ungated, note("outer", change=False))):
         with activations.hooked(case, subject, forward=dict.fromkeys(ungated, note("inner", change=True))):
             run()
@@ -158,9 +158,9 @@ def _outlives(case: Case, name: str) -> str | None:
     """Whether a hook of gradients is called in a backward that begins after it was removed."""
     fired: list[str] = []
     with torch.enable_grad():
-        with activations.hooked(case, case.subject(), backward={name: _noting(name, fired)}):
-            logits = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
-        logits.backward(activations.cotangent(case, Scenario.PLAIN).to(logits))
+        with activations.hooked(case, case.subject.wrapped(), backward={name: _noting(name, fired)}):
+            logits = case.subject.wrapped().forward(case.reference.inputs()).logits
+        logits.backward(case.reference.cotangent().to(logits))
     return "a hook is called in a backward that begins after it was removed" if fired else None
 
 
@@ -170,8 +170,8 @@ def nested(case: Case) -> Finding:
 
     A failure means that an ablation is undone by whatever else is hooked inside it.
     """
-    case.agreeing_rows(Scenario.PLAIN)
-    subject, ungated = case.subject(), _ungated(case)
+    case.subject.agreeing_rows()
+    subject, ungated = case.subject.wrapped(), _ungated(case)
 
     def run(*divisors: int) -> Tensor:
         with contextlib.ExitStack() as stack:
@@ -179,7 +179,7 @@ def nested(case: Case) -> Finding:
                 edits = dict.fromkeys(ungated, _divided(divisor))
                 stack.enter_context(activations.hooked(case, subject, forward=edits))
             with torch.no_grad():
-                return subject.forward(case.inputs(Scenario.PLAIN)).logits
+                return subject.forward(case.reference.inputs()).logits
 
     return summarize([compare_bitwise("logits", run(2, 4), run(8))])
 
@@ -194,7 +194,7 @@ def given_back(case: Case) -> Finding:
 
     A failure means that a cached activation that is patched in is another one in the next run.
     """
-    case.require_forward()
+    case.subject.require_forward()
     given: dict[str, tuple[Tensor, Tensor]] = {}
 
     def giving(name: str) -> Edit:
@@ -206,8 +206,8 @@ def given_back(case: Case) -> Finding:
         return give
 
     edits = {name: giving(name) for name in _ungated(case)}
-    with torch.no_grad(), activations.hooked(case, case.subject(), forward=edits):
-        case.subject().forward(case.inputs(Scenario.PLAIN))
+    with torch.no_grad(), activations.hooked(case, case.subject.wrapped(), forward=edits):
+        case.subject.wrapped().forward(case.reference.inputs())
     if not given:
         raise NotApplicable("no hook fired")
     return summarize(compare_bitwise(name, made, before) for name, (made, before) in given.items())
@@ -219,24 +219,24 @@ def exception(case: Case) -> Finding:
 
     A failure means that one mistake in a notebook makes every later result another model's.
     """
-    before, subject = case.actual(Scenario.PLAIN).logits, case.subject()
+    before, subject = case.subject.output().logits, case.subject.wrapped()
     fired: list[str] = []
 
     def raising(value: Tensor) -> Tensor | None:
         raise _OnPurpose
 
     def compare() -> Iterator[Comparison]:
-        firing = activations.all_values(case, Scenario.PLAIN)  # `hooks.fires` looks for silent ones
+        firing = activations.all_values(case)  # `hooks.fires` looks for silent ones
         for names in activations.by_switch(case, firing).values():
             edits: dict[str, Edit] = {name: _noting(name, fired) for name in names}
             edits[names[-1]] = raising
             with torch.no_grad(), _Caught() as caught, activations.hooked(case, subject, forward=edits):
-                subject.forward(case.inputs(Scenario.PLAIN))
+                subject.forward(case.reference.inputs())
             yield from_condition(names[-1], None if caught.any else "an exception inside its hook does not come out")
             fired.clear()
             after = None
             with torch.no_grad(), _Caught() as again:
-                after = subject.forward(case.inputs(Scenario.PLAIN)).logits
+                after = subject.forward(case.reference.inputs()).logits
             still = names[-1] if again.any else next(iter(fired), None)
             yield from_condition(names[-1], f"after an exception {still} still fires" if still else None)
             if not again.any:

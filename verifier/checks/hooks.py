@@ -30,10 +30,10 @@ def present(case: Case) -> Finding:
     A failure means that an activation which the model has cannot be read or edited by its name.
     """
     names = activations.hook_points(case)
-    missing = [point.name for point in case.points if point.name not in names]
+    missing = [point.name for point in case.reference.points if point.name not in names]
     if not missing:
         return Finding()
-    words = f"{len(missing)} of {len(case.points)} are missing: {activations.by_template(missing)}"
+    words = f"{len(missing)} of {len(case.reference.points)} are missing: {activations.by_template(missing)}"
     return Finding(verdict=Verdict.FAIL, where=missing[0], message=words)
 
 
@@ -44,7 +44,7 @@ def absent(case: Case) -> Finding:
     A failure means that a name promises an activation that does not exist: a stream between attention and MLP in a
     parallel block, a second norm where there is one.
     """
-    has = {point.name for point in case.points}
+    has = {point.name for point in case.reference.points}
     canonical = [name for name in activations.hook_points(case) if template_of(name) in _CANONICAL]
     wrong = [name for name in canonical if name not in has]
     if not wrong:
@@ -71,7 +71,7 @@ def fires(case: Case) -> Finding:
     The adapter's own points and its aliases are looked at too. A failure means that a hook is taken and nothing
     comes of it, or that it is called several times with what is not the whole activation.
     """
-    fired, canonical = _all_firings(case), {point.name for point in case.points}
+    fired, canonical = _all_firings(case), {point.name for point in case.reference.points}
     silent = [name for name in activations.hook_points(case) if not fired[name]]
     if silent:
         # The canonical ones first: those are what people hook.
@@ -107,8 +107,8 @@ def axes(case: Case) -> Finding:
     A failure means that what is read by head, position or dimension is another one.
     """
     values, truth, infos = (
-        activations.all_values(case, Scenario.PLAIN),
-        activations.reference_trace(case, Scenario.PLAIN).values,
+        activations.all_values(case),
+        activations.reference_trace(case).values,
         activations.hook_points(case),
     )
 
@@ -134,12 +134,12 @@ def values(case: Case) -> Finding:
     """
 
     def compare(scenario: Scenario) -> list[Comparison]:
-        rows = case.agreeing_rows(scenario)
+        rows = case.subject.agreeing_rows(scenario)
         return localization.annotate_inputs(
             case, localization.compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
         )
 
-    return summarize(one for scenario in case.traced for one in compare(scenario))
+    return summarize(one for scenario in case.reference.traced_scenarios for one in compare(scenario))
 
 
 @check("hooks.aliases", needs=["hooks"])
@@ -177,8 +177,8 @@ def kept(case: Case) -> Finding:
         for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
             seen = activations.subject_activations(case, Scenario.PLAIN, switch)
             with torch.no_grad():
-                case.subject().forward(case.inputs(Scenario.ONE_TOKEN))
-            for point in case.points:
+                case.subject.wrapped().forward(case.reference.inputs(Scenario.ONE_TOKEN))
+            for point in case.reference.points:
                 if point.name in seen.values:
                     yield compare_bitwise(point.name, seen.kept[point.name], seen.values[point.name])
 
@@ -196,8 +196,8 @@ def twice(case: Case) -> Finding:
         for point in activations.shared_points(case)
         if activations.hook_points(case)[point.name].switch is None
     ]
-    first = activations.subject_activations(case, Scenario.PLAIN).values
-    second = activations.observe(case, case.subject(), names, case.inputs(Scenario.PLAIN)).values
+    first = activations.subject_activations(case).values
+    second = activations.observe(case, case.subject.wrapped(), names, case.reference.inputs()).values
     return summarize(compare_bitwise(name, second.get(name), first[name]) for name in names if name in first)
 
 
@@ -208,26 +208,29 @@ def precise(case: Case) -> Finding:
     Judged where the float64 run, and the logits in that dtype, agree. A failure means that what is read of a model in
     half precision, as they are used, is coarser than the model, or of another one.
     """
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
     points = localization.agreeing_points(case)
 
     def compare(dtype: str) -> Iterator[Comparison]:
-        theirs, seen = working_precision.measure_activations(case, dtype), dict[str, Tensor]()
+        theirs, seen = working_precision.measure_activations(case.shared_reference, dtype), dict[str, Tensor]()
         for names in activations.by_switch(case, [point.name for point in points]).values():
-            seen |= activations.observe(case, case.subject(dtype), names, case.inputs(Scenario.PLAIN, dtype)).values
+            seen |= activations.observe(
+                case, case.subject.wrapped(dtype), names, case.reference.inputs(dtype=dtype)
+            ).values
         for point in points:
             if not math.isfinite(theirs.noise[point.name]):
                 continue  # a norm's scale overflows in float16 before the norm does
             judge = precision_judge(
-                theirs.noise[point.name], partial(working_precision.resampled_activation_noise, case, dtype, point.name)
+                theirs.noise[point.name],
+                partial(working_precision.resampled_activation_noise, case.shared_reference, dtype, point.name),
             )
             made = judge.compare(
                 point.name,
                 seen.get(point.name),
                 theirs.truth[point.name],
-                defined=case.defined(point.axes, Scenario.PLAIN),
-                rows=case.scenario(Scenario.PLAIN).rows,
+                defined=case.reference.defined(point.axes),
+                rows=case.reference.scenario().rows,
             )
             yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
 
-    return summarize(one for dtype in case.dtypes_that_agree() for one in compare(dtype))
+    return summarize(one for dtype in case.subject.agreeing_dtypes() for one in compare(dtype))

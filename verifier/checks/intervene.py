@@ -10,7 +10,6 @@ from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES
-from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.judging.comparison import Comparison, summarize
 from verifier.judging.numerics import float64_judge
@@ -30,15 +29,15 @@ def _logits(case: Case, subject: Subject, ids: Tensor, edits: Mapping[str, Edit]
 
 def _given(case: Case) -> Mapping[int, Tensor]:
     """By row: the subject's logits with every edit at the points that agree without one."""
-    case.agreeing_rows(Scenario.PLAIN)
+    case.subject.agreeing_rows()
 
     def make() -> Mapping[int, Tensor]:
-        subject = case.subject()
+        subject = case.subject.wrapped()
         return interventions.run_in_subject(
             case, localization.agreeing_points(case), lambda ids, edits: _logits(case, subject, ids, edits)
         )
 
-    return case.memoize(("interventions in the subject",), make)
+    return case.memo.memoize(("interventions in the subject",), make)
 
 
 def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Comparison:
@@ -143,8 +142,8 @@ def in_place(case: Case) -> Finding:
 
     A failure means that the commonest way of writing a hook (`z[:, :, head] = 0; return z`) does something else.
     """
-    case.agreeing_rows(Scenario.PLAIN)
-    experiment, subject = interventions.run_interventions(case), case.subject()
+    case.subject.agreeing_rows()
+    experiment, subject = interventions.run_interventions(case), case.subject.wrapped()
     given = interventions.run_in_subject(
         case,
         localization.agreeing_points(case),
@@ -167,7 +166,7 @@ def alone(case: Case) -> Finding:
 
     Run for a few models of each kind of block. A failure means that an edit acts only while other hooks are there.
     """
-    experiment, subject, together = interventions.run_interventions(case), case.subject(), _given(case)
+    experiment, subject, together = interventions.run_interventions(case), case.subject.wrapped(), _given(case)
 
     def compare() -> Iterator[Comparison]:
         for one in experiment.interventions:
@@ -207,7 +206,7 @@ def aliases(case: Case) -> Finding:
             wanted = {whole[point].row for point in target.values()}
             rows, edits = interventions.batch(experiment.changes, list(target.values()), wanted=wanted.__contains__)
             logits = _logits(
-                case, case.subject(), experiment.ids[rows], {other: edits[target[other]] for other in target}
+                case, case.subject.wrapped(), experiment.ids[rows], {other: edits[target[other]] for other in target}
             )
             for other, point in target.items():
                 found = {whole[point].row: logits[rows.index(whole[point].row)]}

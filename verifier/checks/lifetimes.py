@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Subject
-from verifier.cases.spec import Scenario
 from verifier.checks.subjects import open_points
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
@@ -21,7 +20,7 @@ from verifier.observing.case import Case
 
 def exercise(case: Case, subject: Subject) -> None:
     """Have everything done once that the subject offers: read, switch, edit, differentiate, decode, train, evaluate."""
-    inputs = case.inputs(Scenario.PLAIN)
+    inputs = case.reference.inputs()
     assert inputs.input_ids is not None
     with torch.no_grad(), _reading(case, subject):
         subject.forward(inputs)
@@ -46,7 +45,7 @@ def _reading(case: Case, subject: Subject) -> Iterator[None]:
         yield
         return
     hooks: Any = subject.hooks
-    names = frozenset(one.name for one in case.points) & hooks.names().keys()
+    names = frozenset(one.name for one in case.reference.points) & hooks.names().keys()
     with hooks.switched(names), hooks.hooked(dict.fromkeys(names, _read), {}):
         yield
 
@@ -71,8 +70,8 @@ def _doubled(value: Tensor) -> Tensor:
 
 def live_and_die(case: Case) -> weakref.ref[Any]:
     """A subject that nobody keeps; what is given back is whether its model is still there."""
-    model = case.build()
-    subject = case.adapter.wrap(model)
+    model = case.reference.build()
+    subject = case.subject.adapter.wrap(model)
     exercise(case, subject)
     subject.close()
     return weakref.ref(model)

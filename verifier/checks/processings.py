@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,11 +16,11 @@ from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks.canonical_weights import readable_weights
 from verifier.errors import one_line
 from verifier.judging.comparison import Comparison, from_condition, summarize
-from verifier.judging.numerics import Noise, float64_judge, unit
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.numerics import float64_judge, unit
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 
 SCENARIO, PADDED = Scenario.PLAIN, Scenario.PADDED
 
@@ -30,7 +31,7 @@ def promises(case: Case) -> Mapping[str, frozenset[str]]:
     Raises:
         NotApplicable: there is none that promises anything here.
     """
-    found = case.memoize(("promises",), lambda: dict(require(case.subject().processings).promises()))
+    found = case.memo.memoize(("promises",), lambda: dict(require(case.subject.wrapped().processings).promises()))
     if not any(found.values()):
         raise NotApplicable("the adapter has no weight processing that promises anything for this model")
     promised: Mapping[str, frozenset[str]] = found
@@ -58,14 +59,16 @@ def judged(
     Its points come first, then what comes out of it; and where that is asked for, what comes out beside padding.
     """
     label = " and ".join(names) if len(names) == 1 else "all together"
-    rows = case.agreeing_rows(SCENARIO)
-    subject: Subject = require(case.subject().processings).apply(names)
+    rows = case.subject.agreeing_rows(SCENARIO)
+    subject: Subject = require(case.subject.wrapped().processings).apply(names)
     try:
         seen = _run(case, subject, [point.name for point in points])
         made = _shown(case, label, promised, seen, points, rows)
         if padded and promised & {LOGITS, LOG_PROBABILITIES} and not any(one.verdict is Verdict.FAIL for one in made):
             beside = _run(case, subject, [], PADDED)[LOGITS]
-            made.append(_comes_out(case, f"{label}, padded", promised, beside, case.agreeing_rows(PADDED), PADDED))
+            made.append(
+                _comes_out(case, f"{label}, padded", promised, beside, case.subject.agreeing_rows(PADDED), PADDED)
+            )
     finally:
         subject.close()
     return made
@@ -91,29 +94,29 @@ def _shown(
 def _run(case: Case, subject: Subject, names: Sequence[str], scenario: Scenario = SCENARIO) -> dict[str, Tensor]:
     """What the subject shows at these points, and its logits."""
     if names:
-        seen = activations.observe(case, subject, names, case.inputs(scenario))
+        seen = activations.observe(case, subject, names, case.reference.inputs(scenario))
         assert seen.logits is not None
         return {**seen.values, LOGITS: seen.logits}
     with torch.no_grad():
-        return {LOGITS: subject.forward(case.inputs(scenario)).logits}
+        return {LOGITS: subject.forward(case.reference.inputs(scenario)).logits}
 
 
 def _comes_out(
     case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor, scenario: Scenario = SCENARIO
 ) -> Comparison:
     """Logits, or where those may move log-probabilities."""
-    defined = (case.scenario(scenario).real & rows[:, None])[..., None]
-    truth, shown = case.expected(scenario).logits, case.scenario(scenario).rows
+    defined = (case.reference.scenario(scenario).real & rows[:, None])[..., None]
+    truth, shown = case.reference.output(scenario).logits, case.reference.scenario(scenario).rows
     if LOGITS in promised:
-        return case.judge(scenario).compare(
+        return case.noise.judge(scenario).compare(
             f"{label}: {LOGITS}", logits, truth, defined=defined, rows=shown, axes=LOGIT_AXES
         )
     likely = truth.log_softmax(-1)
 
     def noise(dtype_noise: float) -> float:
-        return Noise(own=0.0, perturbed=dtype_noise, unit=unit(likely, likely.dtype, defined)).total
+        return math.hypot(dtype_noise, unit(likely, likely.dtype, defined))
 
-    judge = float64_judge(noise(case.noise(scenario)), lambda: noise(case.noise(scenario, SINGLE)))
+    judge = float64_judge(noise(case.noise.logits(scenario)), lambda: noise(case.noise.logits(scenario, SINGLE)))
     return judge.compare(
         f"{label}: {LOG_PROBABILITIES}", logits.log_softmax(-1), likely, defined=defined, rows=shown, axes=LOGIT_AXES
     )
@@ -132,8 +135,8 @@ def each(case: Case) -> Mapping[str, Processed]:
         before(case)
         return {name: alone(name, promised) for name, promised in promises(case).items() if promised}
 
-    case.agreeing_rows(SCENARIO)
-    return case.memoize(("each processing",), make)
+    case.subject.agreeing_rows(SCENARIO)
+    return case.memo.memoize(("each processing",), make)
 
 
 def conclude_each(case: Case) -> Finding:
@@ -150,12 +153,12 @@ def conclude_each(case: Case) -> Finding:
 
 def before(case: Case) -> Mapping[str, Tensor]:
     """What `as_it_is` gave before anything was processed."""
-    return case.memoize(("before processing",), lambda: as_it_is(case))
+    return case.memo.memoize(("before processing",), lambda: as_it_is(case))
 
 
 def as_it_is(case: Case) -> Mapping[str, Tensor]:
     """The subject's canonical weights, as far as it gives any, and its logits."""
-    subject, found = case.subject(), {}
+    subject, found = case.subject.wrapped(), {}
     if subject.weights is not None:
         with contextlib.suppress(Blocked):  # `weights.names` reports that they cannot be read
             readable_weights(case)

@@ -20,7 +20,7 @@ from verifier.reference.random_weights import generator
 
 
 def _layers(case: Case) -> range:
-    n_layers = len({point.layer for point in case.points if point.layer is not None})
+    n_layers = len({point.layer for point in case.reference.points if point.layer is not None})
     if not n_layers:
         raise NotApplicable("the model has no layers")
     return range(n_layers)
@@ -30,15 +30,15 @@ def _projections(
     case: Case, layer: int, dtype: str = SEMANTIC_DTYPE
 ) -> Iterator[tuple[str, ProjectionLike, Projection]]:
     """By place: what the adapter made of it, and where HF's rows are."""
-    split = require(case.subject(dtype).weights).split(layer)
-    rows = case.family.qkv_rows(case.reference(), layer)
+    split = require(case.subject.wrapped(dtype).weights).split(layer)
+    rows = case.family.qkv_rows(case.reference.model(), layer)
     for letter in "qkv":
         yield f"blocks.{layer}.attn.{letter}", getattr(split, letter), getattr(rows, letter)
 
 
 def _fused(case: Case, projection: Projection, dtype: str = SEMANTIC_DTYPE) -> tuple[Tensor, Tensor | None]:
     """HF's own rows of that projection: weight `[n * d_head, d_model]`, bias `[n * d_head]`."""
-    module = case.reference(dtype).get_submodule(projection.module)
+    module = case.reference.model(dtype).get_submodule(projection.module)
     index = projection.rows.flatten().to(module.weight.device)
     bias = getattr(module, "bias", None)
     return module.weight.detach()[index], None if bias is None else bias.detach()[index]
@@ -54,7 +54,7 @@ def split_agrees(case: Case, layer: int) -> bool:
                 return False
         return True
 
-    return case.memoize(("split agrees", layer), make)
+    return case.memo.memoize(("split agrees", layer), make)
 
 
 def _equal(ours: Tensor | None, theirs: Tensor | None) -> bool:
@@ -103,7 +103,7 @@ def projections(case: Case) -> Finding:
                     generator=generator("projections", case.spec.seed, place),
                     dtype=torch.float64,
                 ).to(weight.device)
-                module = case.reference().get_submodule(projection.module)
+                module = case.reference.model().get_submodule(projection.module)
                 with torch.no_grad():
                     truth = module(draw)[..., projection.rows.flatten().to(weight.device)]
                     # Rounding of a sum of d_model products: each is off by a unit of the whole at most.
@@ -141,14 +141,14 @@ def reads(case: Case) -> Finding:
     Found by trying: every value of one key/value head is raised by one, and the heads whose `hook_z` rises by one
     read it, because a pattern sums to one. A failure means that key/value heads are given to the wrong query heads.
     """
-    names = require(case.subject().hooks).names()
+    names = require(case.subject.wrapped().hooks).names()
 
     def compare() -> Iterator[Comparison]:
         for layer in _layers(case):
             value_name, z_name = (f"blocks.{layer}.attn.hook_{what}" for what in ("v", "z"))
             if not {value_name, z_name} <= names.keys():
                 raise NotApplicable(f"the adapter has no {value_name} or no {z_name}")
-            rows = case.family.qkv_rows(case.reference(), layer)
+            rows = case.family.qkv_rows(case.reference.model(), layer)
             z = _z_with_values_raised(case, value_name, z_name, n_kv=rows.k.rows.shape[0])
             problem = _no_heads(z, n_heads=rows.q.rows.shape[0])
             yield (
@@ -162,7 +162,7 @@ def reads(case: Case) -> Finding:
 
 def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int) -> Tensor | None:
     """`hook_z` `[kv_head + 1, pos, head, d_head]`: row 0 as it is, row j + 1 with key/value head j raised by one."""
-    ids = case.inputs(Scenario.PLAIN).input_ids
+    ids = case.reference.inputs().input_ids
     assert ids is not None
     inputs = Inputs(input_ids=ids[:1].repeat(n_kv + 1, 1))
 
@@ -173,7 +173,7 @@ def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int
         return raised
 
     edits: dict[str, Edit] = {value_name: raise_one_each}
-    return case.activations([z_name], Scenario.PLAIN, edits=edits, inputs=inputs).get(z_name)
+    return case.subject.capture([z_name], Scenario.PLAIN, edits=edits, inputs=inputs).get(z_name)
 
 
 def _no_heads(z: Tensor | None, *, n_heads: int) -> str | None:

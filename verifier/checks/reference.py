@@ -19,8 +19,9 @@ from verifier.checks.decoding import in_pieces
 from verifier.errors import one_line
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_noise_floor, float64_judge
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
-from verifier.observing.case import Blocked, Case
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.observing import activations
+from verifier.observing.case import Case
 from verifier.reference import models
 
 STEPS = 4  # tokens that follow the prompt one by one
@@ -39,8 +40,8 @@ def acceptance(case: Case) -> Finding:
     """
     refused = None
     try:
-        model = case.reference() if case.spec.valid else case.build()
-        inputs = case.inputs(Scenario.PLAIN) if case.spec.valid else case.any_tokens()
+        model = case.reference.model() if case.spec.valid else case.reference.build()
+        inputs = case.reference.inputs() if case.spec.valid else case.reference.any_tokens()
         with torch.no_grad():
             models.forward(model, inputs)
     except Exception as error:
@@ -83,7 +84,7 @@ def attention(case: Case) -> Finding:
         raise NotApplicable("HF has one attention implementation here")
 
     def run(name: str, scenario: Scenario) -> Callable[[], Tensor]:
-        return lambda: case.expected(scenario, attention=name).logits
+        return lambda: case.reference.output(scenario, attention=name).logits
 
     return summarize(
         _held_against(case, f"attn_implementation={name}, {scenario}", scenario, run(name, scenario))
@@ -99,20 +100,23 @@ def attentions_on_request(case: Case) -> Finding:
     Upstream means that `output_attentions=True` makes HF compute another function, so that patterns taken this way
     are not those of the model that is used.
     """
-    patterns = [point.name for point in case.points if point.kind.template.endswith(".hook_pattern")]
+    patterns = [point.name for point in case.reference.points if point.kind.template.endswith(".hook_pattern")]
     given: dict[str, tuple[Tensor, ...]] = {}
 
     def run(scenario: Scenario) -> Tensor:
         with torch.no_grad():
-            output = models.forward(case.reference(), case.inputs(scenario), output_attentions=True)
+            output = models.forward(case.reference.model(), case.reference.inputs(scenario), output_attentions=True)
         given[scenario] = output.attentions or ()
         return output.logits
 
     def compare() -> Iterator[Comparison]:
         for scenario in (Scenario.PLAIN, Scenario.PADDED):
             yield _held_against(case, f"output_attentions=True, {scenario}", scenario, functools.partial(run, scenario))
-        real = case.scenario(Scenario.PADDED).real[:, None, :, None]
-        truth, noise = case.tapped(Scenario.PADDED), case.point_noise(Scenario.PADDED)
+        real = case.reference.scenario(Scenario.PADDED).real[:, None, :, None]
+        truth, noise = (
+            activations.reference_trace(case, Scenario.PADDED).values,
+            activations.noise(case, Scenario.PADDED).values,
+        )
         shown = given.get(Scenario.PADDED, ())
         if shown and len(shown) != len(patterns):
             yield _upstream(from_condition("attentions", f"HF gives {len(shown)} patterns of {len(patterns)} layers"))
@@ -144,9 +148,11 @@ def cache(case: Case) -> Finding:
 
 def _stepwise(case: Case, scenario: Scenario) -> Tensor:
     """HF's logits `[batch, pos, d_vocab]`, the last few of them one position at a time."""
-    length = case.scenario(scenario).real.shape[1]
+    length = case.reference.scenario(scenario).real.shape[1]
     ends = [*range(max(1, length - STEPS), length + 1)]
-    return in_pieces(lambda inputs: models.forward(case.reference(), inputs), case.inputs(scenario), ends)
+    return in_pieces(
+        lambda inputs: models.forward(case.reference.model(), inputs), case.reference.inputs(scenario), ends
+    )
 
 
 @check("reference.taps", subject=False)
@@ -159,9 +165,9 @@ def taps(case: Case) -> Finding:
 
     def compare() -> Iterator[Comparison]:
         sizes = _sizes(case)
-        for scenario in case.traced:
-            seen = case.tapped(scenario)
-            for point in case.points:
+        for scenario in case.reference.traced_scenarios:
+            seen = activations.reference_trace(case, scenario).values
+            for point in case.reference.points:
                 problem = _out_of_shape(point, seen.get(point.name), sizes)
                 if problem:
                     yield Comparison(
@@ -188,10 +194,10 @@ def _out_of_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) 
 
 def _sizes(case: Case) -> dict[str, int]:
     """How long each axis is, where the case and the split say so."""
-    length, d_model = case.spec.length, case.reference().get_input_embeddings().weight.shape[1]
+    length, d_model = case.spec.length, case.reference.model().get_input_embeddings().weight.shape[1]
     sizes = {"pos": length, "query": length, "key": length, "d_model": d_model, "1": 1}
-    if any(point.layer is not None for point in case.points):
-        rows = case.family.qkv_rows(case.reference(), 0)
+    if any(point.layer is not None for point in case.reference.points):
+        rows = case.family.qkv_rows(case.reference.model(), 0)
         n_heads, d_head = rows.q.rows.shape
         sizes |= {"head": n_heads, "kv_head": rows.k.rows.shape[0], "d_head": d_head}
     return sizes
@@ -203,7 +209,7 @@ def config(case: Case) -> Finding:
 
     Upstream means that HF writes into it: two models built from one config object may differ from what was asked.
     """
-    model = case.reference()
+    model = case.reference.model()
     given = type(model.config)(**copy.deepcopy(dict(case.spec.config)))
     given._attn_implementation = case.family.reference_attention
     before = given.to_dict()
@@ -219,8 +225,8 @@ def seeds(case: Case) -> Finding:
     A failure means that the family's `build` lets the reference and the subject see each other, or gives weights
     that hide bugs (uniform ones, or two alike); nothing that is compared with it is proved.
     """
-    second = case.build() if case.is_wrapped else case.given
-    theirs, ours = dict(case.reference().named_parameters()), dict(second.named_parameters())
+    second = case.reference.build() if case.subject.is_wrapped else case.subject.given
+    theirs, ours = dict(case.reference.model().named_parameters()), dict(second.named_parameters())
     if theirs.keys() != ours.keys():
         return Finding(verdict=Verdict.FAIL, where="parameters", message="two models of one seed have other ones")
     for name, one in theirs.items():
@@ -254,5 +260,5 @@ def noise(case: Case) -> Finding:
     would say nothing.
     """
     return summarize(
-        [compare_noise_floor("logits", case.steadiness(Scenario.PLAIN), case.noise(Scenario.PLAIN, "float32"))]
+        [compare_noise_floor("logits", case.noise.float64_perturbation(), case.noise.logits(Scenario.PLAIN, "float32"))]
     )

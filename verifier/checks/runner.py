@@ -13,8 +13,8 @@ from verifier.checks import Check, registered
 from verifier.checks.blame import in_full, site_of
 from verifier.errors import OutdatedAdapter, one_line
 from verifier.family import Family
-from verifier.judging.outcome import BLOCKED, Finding, NotApplicable, Outcome, Verdict
-from verifier.observing.case import Blocked, Case
+from verifier.judging.outcome import BLOCKED, Blocked, Finding, NotApplicable, Outcome, Verdict
+from verifier.observing.case import Case
 from verifier.reference.snapshots import remember
 
 MISSING = "not applicable: the adapter offers no"
@@ -87,10 +87,10 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
     try:
         finding = _missing(case, check) or check.run(case)
     except (Exception, SystemExit) as error:  # code from outside may end as if it were a script
-        if error is case.unrunnable or isinstance(error, OutdatedAdapter):
+        if error is case.reference.unrunnable or isinstance(error, OutdatedAdapter):
             raise
         # These two are the checks' own words: an adapter cannot excuse itself with them.
-        if isinstance(error, Blocked | NotApplicable) and not case.went_through_subject(error):
+        if isinstance(error, Blocked | NotApplicable) and not case.subject.raised(error):
             why = BLOCKED if isinstance(error, Blocked) else "not applicable: "
             return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why}{error}"), started), None
         raised, finding = error, Finding(verdict=Verdict.ERROR, message=one_line(error))
@@ -124,7 +124,7 @@ def _outcome(
 def _missing(case: Case, check: Check) -> Finding | None:
     if not check.subject or not check.needs:
         return None
-    missing = sorted(name for name in check.needs if getattr(case.subject(), name) is None)
+    missing = sorted(name for name in check.needs if getattr(case.subject.wrapped(), name) is None)
     if not missing:
         return None
     return Finding(verdict=Verdict.SKIP, message=f"{MISSING} {' and no '.join(missing)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,11 +29,11 @@ from verifier.checks.subjects import (
     written_into,
 )
 from verifier.judging.comparison import Comparison, from_condition, summarize
-from verifier.judging.numerics import Noise, compare_bitwise, float64_judge, noise_from_float32, precision_judge, rms
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.numerics import compare_bitwise, float64_judge, noise_from_float32, precision_judge, rms
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, scaling
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.snapshots import ModelState, Surroundings
 
@@ -51,7 +52,7 @@ def interleaved(case: Case) -> Finding:
     return summarize(
         [
             second.compare("the second model", theirs),
-            compare_bitwise("the first model, after the second", logits_of(case, case.subject()), first),
+            compare_bitwise("the first model, after the second", logits_of(case, case.subject.wrapped()), first),
             compare_bitwise("the second model, after the first", logits_of(case, second.subject), theirs),
         ]
     )
@@ -98,8 +99,8 @@ def hooks(case: Case) -> Finding:
     beside = {"another model beside it": other(case).subject, "its twin beside it": twin(case)}
     return summarize(
         [
-            *_bystander(case, "hooks on a model", case.subject(), beside),
-            *_bystander(case, "hooks on a twin", twin(case), {"the model beside it": case.subject()}),
+            *_bystander(case, "hooks on a model", case.subject.wrapped(), beside),
+            *_bystander(case, "hooks on a twin", twin(case), {"the model beside it": case.subject.wrapped()}),
         ]
     )
 
@@ -186,7 +187,7 @@ def acting(case: Case) -> Finding:
         raise NotApplicable("there is no canonical hook point that needs no switch")
 
     # By numbers of their own: a norm's halved scale and its halved output would be the norm again.
-    edits = scaling.edits([point for point in case.points if point.name in names])
+    edits = scaling.edits([point for point in case.reference.points if point.name in names])
 
     def scaled(subject: Subject) -> Tensor:
         with activations.hooked(case, subject, forward=edits):
@@ -204,7 +205,7 @@ def acting(case: Case) -> Finding:
     modes.train(True)
     modes.train(False)
     found.append(compare_bitwise("edits after training and evaluation mode", scaled(mine), wanted))
-    subject = case.wrap(case.for_adapter())
+    subject = case.subject.wrap(case.reference.build_for_adapter())
     logits_of(case, subject)
     require(subject.modes).to(dtype=getattr(torch, SINGLE))
     dead = torch.equal(scaled(subject), logits_of(case, subject))
@@ -221,14 +222,14 @@ def written(case: Case) -> Finding:
     steady_logits(case)
     if parameters.run(case).verdict is not Verdict.PASS:
         raise Blocked("build.parameters")
-    subject = case.wrap(case.for_adapter())
+    subject = case.subject.wrap(case.reference.build_for_adapter())
     logits_of(case, subject)
     modules = require(subject.components).modules()
     _multiply({id(one): one for module in modules.values() for one in module.parameters()}.values())
-    truth, noise = case.shared_reference("multiplied in place", lambda: _multiplied(case))
-    rows = case.agreeing_rows(Scenario.PLAIN)[:, None, None]
+    truth, noise = case.shared_reference.memoize("multiplied in place", lambda: _multiplied(case))
+    rows = case.subject.agreeing_rows()[:, None, None]
     found = float64_judge(noise).compare("logits", logits_of(case, subject), truth, defined=rows, axes=LOGIT_AXES)
-    if found.verdict is Verdict.FAIL and torch.equal(logits_of(case, subject), case.actual(Scenario.PLAIN).logits):
+    if found.verdict is Verdict.FAIL and torch.equal(logits_of(case, subject), case.subject.output().logits):
         found = replace(found, message="what is written into its parameters changes nothing")
     return summarize([found])
 
@@ -243,10 +244,10 @@ def _multiplied(case: Case) -> tuple[Tensor, float]:
     """HF's logits with every parameter multiplied, and their noise."""
 
     def run(dtype: str) -> Tensor:
-        model = case.build(dtype)
+        model = case.reference.build(dtype)
         _multiply(model.parameters())
         with torch.no_grad():
-            return models.forward(model, case.inputs(Scenario.PLAIN, dtype)).logits
+            return models.forward(model, case.reference.inputs(dtype=dtype)).logits
 
     true = run(SEMANTIC_DTYPE)
     return true, noise_from_float32(true, run(SINGLE))
@@ -296,19 +297,19 @@ def to(case: Case) -> Finding:
     """
     steady_logits(case)
     single = getattr(torch, SINGLE)
-    subject, inputs = case.wrap(case.for_adapter()), case.inputs(Scenario.PLAIN)
+    subject, inputs = case.subject.wrap(case.reference.build_for_adapter()), case.reference.inputs()
     require(subject.modes).to(dtype=single)
-    truth, rows = case.true(Scenario.PLAIN, SINGLE).logits, case.agreeing_rows(Scenario.PLAIN)[:, None, None]
-    logits, judge = logits_of(case, subject), case.precision_judge(Scenario.PLAIN, SINGLE)
+    truth, rows = case.noise.truth(Scenario.PLAIN, SINGLE).logits, case.subject.agreeing_rows()[:, None, None]
+    logits, judge = logits_of(case, subject), case.noise.precision_judge(Scenario.PLAIN, SINGLE)
     if judge.compare("logits", logits, truth, defined=rows).verdict is Verdict.FAIL:
         with torch.no_grad():
-            cast = models.forward(case.build().to(single), inputs).logits
+            cast = models.forward(case.reference.build().to(single), inputs).logits
         # What the cast itself costs HF, beside what float32 does.
         own = rms(cast.double() - truth, rows)
-        judge = precision_judge(Noise(own=own, perturbed=case.noise(Scenario.PLAIN, SINGLE), unit=0.0).total)
+        judge = precision_judge(math.hypot(own, case.noise.logits(dtype=SINGLE)))
     judged = judge.compare("logits", logits, truth, defined=rows)
     if judged.verdict is Verdict.FAIL:
-        built = case.actual(Scenario.PLAIN, SINGLE).logits
+        built = case.subject.output(dtype=SINGLE).logits
         if judge.compare("logits", built, truth, defined=rows).verdict is Verdict.FAIL:
             raise Blocked("forward.float32")
     found = [
@@ -330,7 +331,7 @@ def _hook_dtypes(case: Case, subject: Subject, wanted: torch.dtype) -> Iterator[
     """Whether what the hooks show has the dtype that it has where the model is built in it."""
     after = _dtypes(case, subject)
     others = [name for name, dtype in after.items() if dtype != wanted]
-    built = _dtypes(case, case.subject(SINGLE)) if others else {}
+    built = _dtypes(case, case.subject.wrapped(SINGLE)) if others else {}
     for name, dtype in after.items():
         odd = name in others and built.get(name) != dtype
         yield from_condition(f"{name}: dtype", f"{dtype} after a cast to {wanted}" if odd else None)
@@ -374,17 +375,17 @@ def changes(case: Case) -> Finding:
     A failure means that looking at a model changes it.
     """
     steady_logits(case)
-    already = case.memoize(AFTER_ONE_FORWARD, case.wrapping.surroundings.differences)
-    model = case.build()
+    already = case.memo.memoize(AFTER_ONE_FORWARD, case.subject.wrapping.surroundings.differences)
+    model = case.reference.build()
     state = ModelState(model)
-    subject = case.wrap(model)
+    subject = case.subject.wrap(model)
     # Where parameters may be replaced, their values may still not move.
     weights = _shown(subject) if "parameters" in subject.declared_mutations else {}
     weights = {name: one.detach().clone() for name, one in weights.items()}
     before = logits_of(case, subject)
     known = {*state.changes(), *subject.declared_mutations}
     exercise(case, subject)
-    around = [one for one in case.wrapping.surroundings.differences() if one not in already]
+    around = [one for one in case.subject.wrapping.surroundings.differences() if one not in already]
     found = [
         from_condition(kind, f"not declared: {CHANGES[kind]} ({place})")
         for kind, place in state.changes().items()
@@ -402,7 +403,7 @@ def memory(case: Case) -> Finding:
     A failure means that a loop over models runs out of memory, or that each of them runs slower than the one before.
     """
     steady_logits(case)
-    around = Surroundings(case.reference())
+    around = Surroundings(case.reference.model())
     with apart_from_all_before():
         for _ in range(WARM_UP):
             live_and_die(case)

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from verifier.adapter import Subject
 from verifier.canonical import LOGIT_AXES
-from verifier.cases.spec import Scenario
 from verifier.judging.comparison import Comparison
-from verifier.judging.numerics import Noise, compare_bitwise, float64_judge, rms, unit
-from verifier.judging.outcome import Verdict
+from verifier.judging.numerics import compare_bitwise, float64_judge, measured_noise, unit
+from verifier.judging.outcome import Blocked, Verdict
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.reference.random_weights import randomise
@@ -26,7 +25,7 @@ from verifier.reference.random_weights import randomise
 def logits_of(case: Case, subject: Subject) -> Tensor:
     """What a subject of the case gives on plain tokens, in float64 and in memory of its own."""
     with torch.no_grad():
-        return subject.forward(case.inputs(Scenario.PLAIN)).logits.clone()
+        return subject.forward(case.reference.inputs()).logits.clone()
 
 
 def steady_logits(case: Case) -> Tensor:
@@ -35,13 +34,13 @@ def steady_logits(case: Case) -> Tensor:
     Raises:
         Blocked: they are not, which other checks report.
     """
-    case.agreeing_rows(Scenario.PLAIN)
-    first = case.actual(Scenario.PLAIN).logits
+    case.subject.agreeing_rows()
+    first = case.subject.output().logits
 
     def again() -> bool:
-        return compare_bitwise("logits", logits_of(case, case.subject()), first).verdict is Verdict.PASS
+        return compare_bitwise("logits", logits_of(case, case.subject.wrapped()), first).verdict is Verdict.PASS
 
-    if not case.memoize(("steady",), again):
+    if not case.memo.memoize(("steady",), again):
         raise Blocked("forward.twice")
     return first
 
@@ -78,42 +77,47 @@ def other(case: Case) -> Other:
     """The subject of other weights, wrapped beside the case's own."""
 
     def another() -> Any:
-        model = case.build()
+        model = case.reference.build()
         randomise(model, case.spec.seed + 1)
         return model
 
     def noise_of(truth: Tensor) -> float:
         with torch.no_grad(), Perturbation(torch.float64, PERTURBATION_SEED):
-            moved = models.forward(another(), case.inputs(Scenario.PLAIN)).logits
-        return Noise(own=0.0, perturbed=rms(moved - truth), unit=unit(truth, torch.float64)).total
+            moved = models.forward(another(), case.reference.inputs()).logits
+        return measured_noise(truth, None, [moved], torch.float64)
 
     def make() -> Other:
         model = another()
         with torch.no_grad():
-            truth = models.forward(model, case.inputs(Scenario.PLAIN)).logits
+            truth = models.forward(model, case.reference.inputs()).logits
         return Other(
-            subject=case.wrap(model),
+            subject=case.subject.wrap(model),
             truth=truth,
-            rows=case.agreeing_rows(Scenario.PLAIN),
-            noise=lambda: case.memoize(("noise", "other weights"), lambda: noise_of(truth)),
+            rows=case.subject.agreeing_rows(),
+            noise=lambda: case.memo.memoize(("noise", "other weights"), lambda: noise_of(truth)),
         )
 
-    case.subject()
-    found: Other = case.memoize(("subject", "other weights"), make)
-    return found
+    case.subject.wrapped()
+    return case.memo.memoize(("subject", "other weights"), make, is_model=True)
 
 
 def twin(case: Case) -> Subject:
     """A subject of the same weights, whose dropouts act in training."""
-    case.subject()
-    found: Subject = case.memoize(("subject", "twin"), lambda: case.wrap(case.for_adapter(**case.family.dropouts())))
-    return found
+    case.subject.wrapped()
+
+    def make() -> Subject:
+        return case.subject.wrap(case.reference.build_for_adapter(**case.family.dropouts()))
+
+    return case.memo.memoize(("subject", "twin"), make, is_model=True)
 
 
 def copy_of_twin(case: Case) -> Subject:
     """A copy of the twin by its own means."""
-    found: Subject = case.memoize(("subject", "copy"), lambda: case.keep(require(twin(case).modes).copy()))
-    return found
+
+    def make() -> Subject:
+        return case.subject.keep(require(twin(case).modes).copy())
+
+    return case.memo.memoize(("subject", "copy"), make, is_model=True)
 
 
 @contextlib.contextmanager
@@ -131,7 +135,7 @@ def open_points(case: Case, subject: Subject) -> list[str]:
     if subject.hooks is None:
         return []
     offered = subject.hooks.names()
-    return [one.name for one in case.points if one.name in offered and offered[one.name].switch is None]
+    return [one.name for one in case.reference.points if one.name in offered and offered[one.name].switch is None]
 
 
 def held(subject: Subject) -> dict[str, Tensor]:

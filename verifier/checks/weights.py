@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import LOG_PROBABILITIES, LOGITS
 from verifier.canonical import Point
-from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
+from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.checks import check, processings
 from verifier.checks.canonical_weights import (
     misshapen,
@@ -23,10 +23,10 @@ from verifier.checks.canonical_weights import (
 from verifier.checks.computed import attentions, elsewhere, told
 from verifier.judging.comparison import Comparison, from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, rms
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import localization
 from verifier.observing.capabilities import require
-from verifier.observing.case import Blocked, Case
+from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.random_weights import generator, randomise
 from verifier.reference.weights import canonical_of, n_layers_of
@@ -89,7 +89,7 @@ def attention(case: Case) -> Finding:
     The first weight that makes a difference is named. A failure means that circuits read off these weights (QK, OV)
     are of another model, whatever the activations show.
     """
-    if not n_layers_of(case.family, case.reference()):
+    if not n_layers_of(case.family, case.reference.model()):
         raise NotApplicable("the model has no layers")
     return _concluded((one for made in attentions(case).values() for one in made), "weights.shapes or qkv.rows")
 
@@ -141,14 +141,14 @@ def restore(case: Case) -> Finding:
     readable_weights(case)
 
     def compare() -> Iterator[Comparison]:
-        other = case.build()
+        other = case.reference.build()
         randomise(other, case.spec.seed + 1)
         # The adapter may take it apart.
         expected = {name: value.detach().clone() for name, value in other.state_dict().items()}
-        back = require(case.subject().restore)
+        back = require(case.subject.wrapped().restore)
         for words, wanted, weights in (
-            ("", case.reference().state_dict(), require(case.subject().weights).canonical()),
-            (" (of other weights than its own)", expected, require(case.wrap(other).weights).canonical()),
+            ("", case.reference.model().state_dict(), require(case.subject.wrapped().weights).canonical()),
+            (" (of other weights than its own)", expected, require(case.subject.wrap(other).weights).canonical()),
         ):
             restored = back(weights)
             for name, weight in wanted.items():
@@ -170,29 +170,29 @@ def writing(case: Case) -> Finding:
 
     A failure means that an edit is shown and is without effect, or has one that is not shown, or has another one.
     """
-    rows = case.agreeing_rows(Scenario.PLAIN)
-    defined = (case.scenario(Scenario.PLAIN).real & rows[:, None])[..., None]
+    rows = case.subject.agreeing_rows()
+    defined = (case.reference.scenario().real & rows[:, None])[..., None]
     edited = _Edited(case)
 
     def compare() -> Iterator[Comparison]:
         for name in reference_weights(case):
             if name not in usable_weights(case) or name in told(case):
                 continue
-            weight = require(case.subject().weights).canonical()[name]
+            weight = require(case.subject.wrapped().weights).canonical()[name]
             before = weight.detach().clone()
             key = generator("written", case.spec.seed, name)
             draw = (torch.randn(before.shape, generator=key, dtype=torch.float64) * rms(before)).to(before)
             try:
                 with torch.no_grad():
                     weight.add_(draw)
-                    read = require(case.subject().weights).canonical()[name]
+                    read = require(case.subject.wrapped().weights).canonical()[name]
                     shown = not torch.equal(read.detach(), before)
-                    logits = case.subject().forward(case.inputs(Scenario.PLAIN)).logits
+                    logits = case.subject.wrapped().forward(case.reference.inputs()).logits
             finally:
                 with torch.no_grad():
                     weight.copy_(before)
-            truth = edited.logits(name, draw) if shown else case.expected(Scenario.PLAIN).logits
-            found = case.judge(Scenario.PLAIN).compare(name, logits, truth, defined=defined)
+            truth = edited.logits(name, draw) if shown else case.reference.output().logits
+            found = case.noise.judge().compare(name, logits, truth, defined=defined)
             words = "is read back and does not act as it does in HF" if shown else "acts and is not read back"
             failed = found.verdict is Verdict.FAIL
             yield replace(found, message=f"what is written into it {words}: {found.message}") if failed else found
@@ -204,7 +204,7 @@ class _Edited:
     """HF's model with something added to one canonical weight, wherever in its parameters that is."""
 
     def __init__(self, case: Case) -> None:
-        self._case, self._model = case, case.build()
+        self._case, self._model = case, case.reference.build()
         places, start = {}, 0
         for parameter in self._model.parameters():
             places[parameter] = torch.arange(start, start + parameter.numel()).view(parameter.shape)
@@ -220,7 +220,7 @@ class _Edited:
         kept = parameter.detach().clone()
         with torch.no_grad():
             parameter.view(-1)[numbers - places.flatten()[0]] += added.flatten().to(parameter)
-            logits = models.forward(self._model, self._case.inputs(Scenario.PLAIN)).logits
+            logits = models.forward(self._model, self._case.reference.inputs()).logits
             parameter.copy_(kept)
         return logits
 
@@ -270,11 +270,11 @@ def together(case: Case) -> Finding:
         raise NotApplicable("the adapter has one weight processing for this model")
     promised = frozenset.intersection(*(processings.promises(case)[name] for name in names))
     looked_at: list[Point] = []
-    if case.spec.thorough and case.subject().hooks is not None and any("hook" in kept for kept in promised):
+    if case.spec.thorough and case.subject.wrapped().hooks is not None and any("hook" in kept for kept in promised):
         looked_at = [point for point in localization.agreeing_points(case) if point.kind.template in promised]
     return summarize(
         processings.judged(
-            case, names, promised, looked_at, padded=case.spec.thorough and case.agrees(processings.PADDED)
+            case, names, promised, looked_at, padded=case.spec.thorough and case.subject.agrees(processings.PADDED)
         )
     )
 

@@ -37,26 +37,6 @@ SMALL_SAMPLE_FACTOR = 3.0
 SMALL_SAMPLE_FACTOR_OF_GRADIENTS = 8.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
-    """The reference's noise at one place, each part an rms in the tensor's own units.
-
-    Attributes:
-        own: its error in that dtype; zero in float64, which is the truth.
-        perturbed: its error with every result moved by a unit in the last place.
-        unit: the dtype's unit at the tensor's scale.
-    """
-
-    own: float
-    perturbed: float
-    unit: float
-
-    @property
-    def total(self) -> float:
-        """The root of the squares."""
-        return math.hypot(self.own, self.perturbed, self.unit)
-
-
 def rms(values: Tensor, defined: Tensor | None = None) -> float:
     """The root mean square over what is defined; 0 where nothing is.
 
@@ -88,6 +68,27 @@ def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> fl
     return rms(truth, defined) * torch.finfo(dtype).eps
 
 
+def measured_noise(
+    truth: Tensor,
+    own: Tensor | None,
+    moved: Iterable[Tensor],
+    dtype: torch.dtype,
+    defined: Tensor | None = None,
+) -> float:
+    """The reference's noise at one place: the root of the squares of its parts, each an rms in the tensor's own units.
+
+    Args:
+        truth: what float64 makes of the same weights.
+        own: what the reference gave in the dtype; None in float64, which is the truth.
+        moved: what it gave with every result moved by a unit in the last place; of several runs the farthest counts.
+        dtype: whose unit, at the tensor's scale, is the last part.
+        defined: broadcasts to `truth`; None where everything is.
+    """
+    error = 0.0 if own is None else rms(own.double() - truth, defined)
+    farthest = max(rms(one.double() - truth, defined) for one in moved)
+    return math.hypot(error, farthest, unit(truth, dtype, defined))
+
+
 def working_noise(
     truth: Mapping[str, Tensor],
     own: Mapping[str, Tensor],
@@ -110,11 +111,9 @@ def working_noise(
         for name, true in truth.items():
             farthest[name] = max(farthest[name], rms(one[name].double() - true, known.get(name)))
     return {
-        name: Noise(
-            own=rms(own[name].double() - true, known.get(name)),
-            perturbed=farthest[name],
-            unit=unit(true, dtype, known.get(name)),
-        ).total
+        name: math.hypot(
+            rms(own[name].double() - true, known.get(name)), farthest[name], unit(true, dtype, known.get(name))
+        )
         for name, true in truth.items()
     }
 

@@ -53,6 +53,10 @@ class Finding:
     message: str | None = None
 
 
+class Blocked(Exception):
+    """What a check rests on already failed, and is reported there: its message names the check."""
+
+
 class NotApplicable(Exception):
     """A check has nothing to look at in this case: its message says what is not there."""
 

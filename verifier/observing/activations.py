@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,13 +20,8 @@ from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.judging.numerics import noise_from_float32
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
+from verifier.observing.case import Case
 from verifier.reference import models
-from verifier.reference.random_weights import generator
-from verifier.reference.weights import canonical_of
-
-if TYPE_CHECKING:
-    from verifier.observing.case import Case
-
 
 EMBEDS = Scenario.INPUTS_EMBEDS  # the scenario in which they are given in the place of tokens
 
@@ -46,33 +41,16 @@ class ReferenceTrace:
     weights: Mapping[str, Tensor]
 
 
-def cotangent(case: Case, scenario: Scenario, dtype: torch.dtype = torch.float64) -> Tensor:
-    """What the logits `[batch, pos, d_vocab]` are multiplied with to be differentiated: random, 0 on padding.
-
-    No loss stands on padding: what it gives is nobody's business, and torch's fused attention has wrong gradients
-    for queries that see nothing. The numbers are the same in every dtype.
-    """
-
-    def make() -> Tensor:
-        shape = case.expected(scenario).logits.shape
-        draw = torch.randn(shape, generator=generator("cotangent", case.spec.seed, scenario.value), dtype=torch.float64)
-        real = case.scenario(scenario).real
-        return draw.to(torch.float16).to(torch.bfloat16).double().to(real.device) * real[..., None]
-
-    drawn: Tensor = case.memoize(("cotangent", scenario), make)
-    return drawn.to(dtype)
-
-
-def reference_trace(case: Case, scenario: Scenario) -> ReferenceTrace:
+def reference_trace(case: Case, scenario: Scenario = Scenario.PLAIN) -> ReferenceTrace:
     """HF's activations and gradients at every canonical point, in float64."""
-    return case.shared_reference(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
+    return case.shared_reference.memoize(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
 
 
 def _tapped(case: Case, scenario: Scenario, dtype: str) -> ReferenceTrace:
-    model = case.reference(dtype)
+    model = case.reference.model(dtype)
     with torch.enable_grad(), case.family.taps(model) as taps:
-        logits = models.forward(model, case.inputs(scenario, dtype)).logits
-    gradients, weights = gradients_of(case, model, logits, scenario, taps.values)
+        logits = models.forward(model, case.reference.inputs(scenario, dtype)).logits
+    gradients, weights = case.reference.gradients(model, logits, taps.values, scenario)
     return ReferenceTrace(
         values={**{name: value.detach() for name, value in taps.values.items()}, "logits": logits.detach()},
         gradients=gradients,
@@ -80,31 +58,16 @@ def _tapped(case: Case, scenario: Scenario, dtype: str) -> ReferenceTrace:
     )
 
 
-def gradients_of(
-    case: Case, model: Any, logits: Tensor, scenario: Scenario, at: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """By point, and by canonical weight."""
-    parameters = list(model.parameters())
-    found = differentiate(logits, cotangent(case, scenario), [*at.values(), *parameters])
-    of_parameters = {id(one): grad for one, grad in zip(parameters, found[len(at) :], strict=True)}
-    weights = canonical_of(case.family, model, lambda parameter: of_parameters[id(parameter)])
-    return dict(zip(at, found, strict=False)), weights
-
-
-def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients of the product of the logits and `along` with respect to these; 0 where there is none."""
-    found = torch.autograd.grad(logits, of, along.to(logits.dtype), allow_unused=True)
-    return [torch.zeros_like(one) if grad is None else grad for one, grad in zip(of, found, strict=True)]
-
-
 def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
     """HF's gradient with respect to embeddings that are given in the place of tokens, `[batch, pos, d_model]`."""
 
     def make() -> Tensor:
-        model, inputs = case.reference(dtype), case.inputs(EMBEDS, dtype)
-        return gradient_at_embeds(lambda one: models.forward(model, one).logits, inputs, cotangent(case, EMBEDS))
+        model, inputs = case.reference.model(dtype), case.reference.inputs(EMBEDS, dtype)
+        return gradient_at_embeds(
+            lambda one: models.forward(model, one).logits, inputs, case.reference.cotangent(EMBEDS)
+        )
 
-    return case.shared_reference(("embeds gradient", case.run_key(EMBEDS), dtype), make)
+    return case.shared_reference.memoize(("embeds gradient", case.shared_reference.run_key(EMBEDS), dtype), make)
 
 
 def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along: Tensor) -> Tensor:
@@ -112,7 +75,7 @@ def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along
     assert inputs.inputs_embeds is not None
     start = inputs.inputs_embeds.detach().clone().requires_grad_()
     with torch.enable_grad():
-        (found,) = differentiate(logits(replace(inputs, inputs_embeds=start)), along, [start])
+        (found,) = models.differentiate(logits(replace(inputs, inputs_embeds=start)), along, [start])
     return found
 
 
@@ -125,17 +88,17 @@ class PointNoise:
     weights: Mapping[str, float]
 
 
-def noise(case: Case, scenario: Scenario) -> PointNoise:
+def noise(case: Case, scenario: Scenario = Scenario.PLAIN) -> PointNoise:
     """What rounding does to HF's activations and gradients."""
-    return case.shared_reference(("point noise", scenario), lambda: _noise(case, scenario))
+    return case.shared_reference.memoize(("point noise", scenario), lambda: _noise(case, scenario))
 
 
 def _noise(case: Case, scenario: Scenario) -> PointNoise:
     truth, single = (
         reference_trace(case, scenario),
-        case.memoize(("theirs", scenario, SINGLE), lambda: _tapped(case, scenario, SINGLE)),
+        case.memo.memoize(("theirs", scenario, SINGLE), lambda: _tapped(case, scenario, SINGLE)),
     )
-    defined = {point.name: case.defined(point.axes, scenario) for point in case.points}
+    defined = {point.name: case.reference.defined(point.axes, scenario) for point in case.reference.points}
 
     def each(true: Mapping[str, Tensor], rough: Mapping[str, Tensor]) -> dict[str, float]:
         return {name: noise_from_float32(true[name], value, defined.get(name)) for name, value in rough.items()}
@@ -178,7 +141,9 @@ def hooks_of(subject: Subject) -> Any:
 
 def hook_points(case: Case) -> Mapping[str, HookInfo]:
     """Every hook point that the subject has, by canonical name where it has one and by its own elsewhere."""
-    found: Mapping[str, HookInfo] = case.memoize(("offered",), lambda: dict(hooks_of(case.subject()).names()))
+    found: Mapping[str, HookInfo] = case.memo.memoize(
+        ("offered",), lambda: dict(hooks_of(case.subject.wrapped()).names())
+    )
     return found
 
 
@@ -189,7 +154,7 @@ def shared_points(case: Case) -> list[Point]:
         NotApplicable: there is none.
     """
     names = hook_points(case)
-    found = [point for point in case.points if point.name in names]
+    found = [point for point in case.reference.points if point.name in names]
     if not found:
         raise NotApplicable("the adapter has none of the model's canonical hook points")
     return found
@@ -236,7 +201,7 @@ def hooked(
 
 def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
     def make() -> Mapping[str, tuple[int, ...]]:
-        axes, infos = {point.name: point.axes for point in case.points}, hook_points(case)
+        axes, infos = {point.name: point.axes for point in case.reference.points}, hook_points(case)
         orders = {name: order_of_axes(info.axes, axes[name]) for name, info in infos.items() if name in axes}
         # Another name of a point shows what the point does, in its axes.
         for name, info in infos.items():
@@ -245,7 +210,7 @@ def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
                 orders[name] = order_of_axes(info.axes or infos[target].axes, axes[target])
         return {name: order for name, order in orders.items() if order is not None}
 
-    found: Mapping[str, tuple[int, ...]] = case.memoize(("axis orders",), make)
+    found: Mapping[str, tuple[int, ...]] = case.memo.memoize(("axis orders",), make)
     return found
 
 
@@ -312,29 +277,35 @@ def observe(
     return seen
 
 
-def subject_activations(case: Case, scenario: Scenario, switch: str | None = None) -> Seen:
+def subject_activations(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
     """What the subject's points with that switch show in a forward without gradients, aliases among them."""
 
     def make() -> Seen:
-        case.require_forward()
+        case.subject.require_forward()
         names = [name for name, info in hook_points(case).items() if info.switch == switch]
-        return observe(case, case.subject(), names, case.inputs(scenario))
+        return observe(case, case.subject.wrapped(), names, case.reference.inputs(scenario))
 
-    return case.memoize(("shown", scenario, switch), make)
+    return case.memo.memoize(("shown", scenario, switch), make)
 
 
-def subject_gradients(case: Case, scenario: Scenario, switch: str | None = None) -> Seen:
+def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
     """What the subject's canonical points with that switch show of a forward and a backward."""
 
     def make() -> Seen:
-        case.require_forward()
+        case.subject.require_forward()
         names = [point.name for point in shared_points(case) if hook_points(case)[point.name].switch == switch]
-        return observe(case, case.subject(), names, case.inputs(scenario), along=cotangent(case, scenario))
+        return observe(
+            case,
+            case.subject.wrapped(),
+            names,
+            case.reference.inputs(scenario),
+            along=case.reference.cotangent(scenario),
+        )
 
-    return case.memoize(("felt", scenario, switch), make)
+    return case.memo.memoize(("felt", scenario, switch), make)
 
 
-def all_values(case: Case, scenario: Scenario) -> Mapping[str, Tensor]:
+def all_values(case: Case, scenario: Scenario = Scenario.PLAIN) -> Mapping[str, Tensor]:
     """What the subject shows at the model's canonical points, whatever their switches."""
     found: dict[str, Tensor] = {}
     for switch, names in by_switch(case, [point.name for point in shared_points(case)]).items():

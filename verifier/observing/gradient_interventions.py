@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from verifier.adapter import Edit, Inputs
 from verifier.canonical import Point
-from verifier.cases.spec import Scenario
 from verifier.observing import activations
+from verifier.observing.case import Case
 from verifier.observing.interventions import (
     UNEDITED,
     Change,
@@ -30,9 +29,6 @@ from verifier.observing.interventions import (
 )
 from verifier.reference import models
 from verifier.reference.random_weights import generator
-
-if TYPE_CHECKING:
-    from verifier.observing.case import Case
 
 ROWS: tuple[tuple[Kind, Extent], ...] = (
     ("replace", "everywhere"),
@@ -67,16 +63,14 @@ class GradientExperiment:
 
 def run_gradient_interventions(case: Case) -> GradientExperiment:
     """The case's experiment, run once in HF's model."""
-    return case.shared_reference(("gradient experiment",), lambda: _run(case))
+    return case.shared_reference.memoize(("gradient experiment",), lambda: _run(case))
 
 
 def _run(case: Case) -> GradientExperiment:
-    seen_at, *others = case.points
-    interventions, changes = planned(
-        case, others, activations.reference_trace(case, Scenario.PLAIN).gradients, lambda _point: ROWS
-    )
+    seen_at, *others = case.reference.points
+    interventions, changes = planned(case, others, activations.reference_trace(case).gradients, lambda _point: ROWS)
     ids = prompts(case, UNEDITED + len(interventions))
-    vocab = case.reference().get_input_embeddings().weight.shape[0]
+    vocab = case.reference.model().get_input_embeddings().weight.shape[0]
     along = torch.randn(
         1, ids.shape[1], vocab, generator=generator("replaced gradients", case.spec.seed), dtype=torch.float64
     )
@@ -111,11 +105,11 @@ def _with_edits(
 
         return act
 
-    model = case.reference(dtype)
+    model = case.reference.model(dtype)
     there = {name: replacing(edit) for name, edit in edits.items()}
     with torch.enable_grad(), case.family.taps(model, names=[seen_at.name], edits=there) as taps:
         logits = models.forward(model, Inputs(input_ids=ids)).logits
-    (found,) = activations.differentiate(logits, along, [taps.values[seen_at.name]])
+    (found,) = models.differentiate(logits, along, [taps.values[seen_at.name]])
     return found
 
 

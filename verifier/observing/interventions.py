@@ -10,23 +10,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from verifier.adapter import Edit, Inputs
 from verifier.canonical import RESULT, SCALE, Point
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
+from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE
 from verifier.family import Family
 from verifier.judging.numerics import moved_rows, rms, row_noise
 from verifier.observing import activations
+from verifier.observing.case import Case
 from verifier.observing.dependencies import Dependencies, read_dependencies
 from verifier.reference import models
 from verifier.reference.random_weights import generator
-
-if TYPE_CHECKING:
-    from verifier.observing.case import Case
 
 Kind = Literal["replace", "add", "zero", "swap"]
 KINDS: tuple[Kind, ...] = ("replace", "add", "zero", "swap")
@@ -115,7 +113,7 @@ class Experiment:
 
 def run_interventions(case: Case) -> Experiment:
     """The case's experiment, run once in HF's model."""
-    return case.shared_reference(("experiment", case.spec.spread), lambda: _run(case))
+    return case.shared_reference.memoize(("experiment", case.spec.spread), lambda: _run(case))
 
 
 def _run(case: Case) -> Experiment:
@@ -123,7 +121,7 @@ def _run(case: Case) -> Experiment:
     ids = prompts(case, UNEDITED + len(interventions))
 
     def with_edits(dtype: str, rows: list[int], edits: Mapping[str, Edit]) -> Tensor:
-        model = case.reference(dtype)
+        model = case.reference.model(dtype)
         with torch.no_grad(), case.family.taps(model, names=[], edits=edits):
             return models.forward(model, Inputs(input_ids=ids[rows])).logits
 
@@ -190,7 +188,7 @@ def batch(
 
 def reference_dependencies(case: Case) -> Dependencies:
     """Which point of HF's model depends on which: tried once for each set of points, as blocks are wired alike then."""
-    key = (id(case.family), tuple(point.name for point in case.points))
+    key = (id(case.family), tuple(point.name for point in case.reference.points))
     if key not in _TRIED:
         _TRIED[key] = (case.family, _find_dependencies(case))
     return _TRIED[key][1]
@@ -207,23 +205,23 @@ def _find_dependencies(case: Case) -> Dependencies:
     for row, one in enumerate(added, start=UNEDITED):
         change, name = changes[one.point.name], one.point.name
         edits[name], rows[name] = change.select_rows([one.row], first=row).edit(), row
-    model, ids = case.reference(), prompts(case, UNEDITED + len(added))
+    model, ids = case.reference.model(), prompts(case, UNEDITED + len(added))
     with torch.no_grad(), case.family.taps(model, edits=edits) as taps:
         models.forward(model, Inputs(input_ids=ids))
-    return read_dependencies(taps.values, activations.noise(case, Scenario.PLAIN).values, rows)
+    return read_dependencies(taps.values, activations.noise(case).values, rows)
 
 
 def prompts(case: Case, rows: int) -> Tensor:
     """`[rows, pos]`: the case's first prompt in every row but the second one, which has another."""
-    ids = case.inputs(Scenario.PLAIN).input_ids
+    ids = case.reference.inputs().input_ids
     assert ids is not None
     first, second = ids[0, :POSITIONS], ids[-1, :POSITIONS].clone()
-    second[0] = (first[0] + 1) % case.reference().get_input_embeddings().weight.shape[0]  # even in a batch of one
+    second[0] = (first[0] + 1) % case.reference.model().get_input_embeddings().weight.shape[0]  # even in a batch of one
     return torch.stack([first, second, *[first] * (rows - UNEDITED)])
 
 
 def _plan(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
-    return case.shared_reference(("interventions", case.spec.spread), lambda: _planned(case))
+    return case.shared_reference.memoize(("interventions", case.spec.spread), lambda: _planned(case))
 
 
 def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
@@ -233,7 +231,7 @@ def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]
             edits = _FEWER[point.layer % 2]
         return [(kind, extent) for kind, extent in edits if kind != "zero" or point.axes != SCALE]
 
-    return planned(case, case.points, activations.reference_trace(case, Scenario.PLAIN).values, edits_of)
+    return planned(case, case.reference.points, activations.reference_trace(case).values, edits_of)
 
 
 def planned(
@@ -263,7 +261,7 @@ def _change(case: Case, point: Point, value: Tensor, rows: Sequence[Intervention
     draw = draw.to(value.device)
     if point.axes == SCALE:
         draw = draw.exp()  # it is divided by
-    draw = draw * rms(value, case.defined(point.axes, Scenario.PLAIN))
+    draw = draw * rms(value, case.reference.defined(point.axes))
     where = torch.stack([region(point.axes, tuple(shape), one.extent, value.device) for one in rows])
 
     def kinds(*wanted: Kind) -> Tensor:

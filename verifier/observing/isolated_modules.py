@@ -9,22 +9,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
-from verifier.judging.numerics import Noise, rms, unit
+from verifier.family import Family
+from verifier.judging.numerics import measured_noise
 from verifier.judging.outcome import NotApplicable
+from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.reference.random_weights import generator
 from verifier.reference.weights import n_layers_of
-
-if TYPE_CHECKING:
-    from verifier.family import Family
-    from verifier.observing.case import Case
 
 SCENARIO = Scenario.PADDED
 
@@ -109,7 +107,7 @@ class ModuleReference:
 
 def parts(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Part]:
     """HF's module for every canonical component of the model that has one: the projections of each layer, too."""
-    return case.memoize(("parts", dtype), lambda: _parts_of(case.family, case.reference(dtype)))
+    return case.memo.memoize(("parts", dtype), lambda: _parts_of(case.family, case.reference.model(dtype)))
 
 
 def _parts_of(family: Family, model: nn.Module) -> Mapping[str, Part]:
@@ -132,10 +130,10 @@ def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
             for name, part in parts(case, dtype).items():
                 stack.enter_context(_watched(part.module, name, seen))
             with torch.no_grad():
-                models.forward(case.reference(dtype), case.inputs(SCENARIO, dtype))
+                models.forward(case.reference.model(dtype), case.reference.inputs(SCENARIO, dtype))
         return {name: _with_random_input(case, name, call) for name, call in seen.items()}
 
-    return case.shared_reference(("calls", dtype), make)
+    return case.shared_reference.memoize(("calls", dtype), make)
 
 
 @contextlib.contextmanager
@@ -167,8 +165,8 @@ def module_reference(case: Case, name: str) -> ModuleReference:
     call = calls(case).get(name)
     if call is None:
         raise NotApplicable(f"HF's model calls no {name}")
-    found = case.shared_reference(("alone", name), lambda: measured(case, name, call))
-    return case.memoize(("alone here", name), lambda: _held(case, name, found))
+    found = case.shared_reference.memoize(("alone", name), lambda: measured(case, name, call))
+    return case.memo.memoize(("alone here", name), lambda: _held(case, name, found))
 
 
 def _held(case: Case, name: str, found: ModuleReference) -> ModuleReference:
@@ -186,7 +184,7 @@ def measured(case: Case, name: str, call: Call) -> ModuleReference:
     part = parts(case)[name]
     truth, moved = _output(part, call), _output(part, call, moved_in=torch.float64)
     defined = _defined(case, truth)
-    total = Noise(own=0.0, perturbed=rms(moved - truth, defined), unit=unit(truth, torch.float64, defined)).total
+    total = measured_noise(truth, None, [moved], torch.float64, defined)
     return ModuleReference(call=call, truth=truth, noise=total, defined=defined, dtype=truth.dtype)
 
 
@@ -194,21 +192,17 @@ def each_in(case: Case, dtype: str) -> Mapping[str, ModuleReference]:
     """By component: what float64 makes of weights and arguments of a model in that dtype, and HF's noise in it."""
 
     def make() -> Mapping[str, ModuleReference]:
-        true = _parts_of(case.family, case.truth(dtype))
+        true = _parts_of(case.family, case.reference.rounded_model(dtype))
         return {name: _in_dtype(case, name, dtype, true[name]) for name in calls(case, dtype)}
 
-    return case.memoize(("each alone", dtype), make)
+    return case.memo.memoize(("each alone", dtype), make)
 
 
 def _in_dtype(case: Case, name: str, dtype: str, true: Part) -> ModuleReference:
     part, call, working = parts(case, dtype)[name], calls(case, dtype)[name], getattr(torch, dtype)
     truth = _output(true, Call(args=_widened(call.args), kwargs=_widened(dict(call.kwargs))))
     defined, own = _defined(case, truth), _output(part, call)
-    total = Noise(
-        own=rms(own.double() - truth, defined),
-        perturbed=rms(_output(part, call, moved_in=working).double() - truth, defined),
-        unit=unit(truth, working, defined),
-    ).total
+    total = measured_noise(truth, own, [_output(part, call, moved_in=working)], working, defined)
     return ModuleReference(call=call, truth=truth, noise=total, defined=defined, dtype=own.dtype)
 
 
@@ -227,5 +221,5 @@ def _widened(value: Any) -> Any:
 
 def _defined(case: Case, output: Tensor) -> Tensor | None:
     """Real tokens, where the output is one of tokens: `[batch, pos, …]`."""
-    real = case.scenario(SCENARIO).real
+    real = case.reference.scenario(SCENARIO).real
     return real.reshape(*real.shape, *[1] * (output.ndim - 2)) if output.shape[:2] == real.shape else None

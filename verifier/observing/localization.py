@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,12 +11,9 @@ from verifier.canonical import Point
 from verifier.cases.spec import Scenario
 from verifier.judging.comparison import Comparison
 from verifier.judging.numerics import float64_judge
-from verifier.judging.outcome import NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, NotApplicable, Verdict
 from verifier.observing import activations, dependencies, interventions
-from verifier.observing.case import Blocked
-
-if TYPE_CHECKING:
-    from verifier.observing.case import Case
+from verifier.observing.case import Case
 
 
 def compare_points(
@@ -47,12 +43,16 @@ def compare_points(
     for point in activations.shared_points(case) if points is None else points:
         if point.name not in seen:
             continue
-        defined = case.defined(point.axes, scenario)
+        defined = case.reference.defined(point.axes, scenario)
         if rows is not None:
             defined = defined & rows.reshape(-1, *[1] * (defined.ndim - 1))
         made.append(
             float64_judge(noise[point.name]).compare(
-                point.name, seen[point.name], truth[point.name], defined=defined, rows=case.scenario(scenario).rows
+                point.name,
+                seen[point.name],
+                truth[point.name],
+                defined=defined,
+                rows=case.reference.scenario(scenario).rows,
             )
         )
     return made
@@ -67,13 +67,12 @@ def agreeing_points(case: Case) -> list[Point]:
 
     def make() -> list[Point]:
         verdicts = {
-            one.where: one.verdict
-            for one in compare_points(case, Scenario.PLAIN, activations.all_values(case, Scenario.PLAIN))
+            one.where: one.verdict for one in compare_points(case, Scenario.PLAIN, activations.all_values(case))
         }
         right = (Verdict.PASS, Verdict.REDUCED)
         return [point for point in activations.shared_points(case) if verdicts.get(point.name) in right]
 
-    found: list[Point] = case.memoize(("agreeing points",), make)
+    found: list[Point] = case.memo.memoize(("agreeing points",), make)
     if not found:
         raise Blocked("hooks.values")
     return found
@@ -123,7 +122,7 @@ def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None)
     None where its hooks show no difference, or cannot be asked.
     """
     try:
-        if case.subject().hooks is None:
+        if case.subject.wrapped().hooks is None:
             return None
         comparisons = compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
     except (Blocked, NotApplicable):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,12 +18,8 @@ from verifier.adapter import Edit
 from verifier.canonical import Point
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.judging.numerics import Judge, float64_judge, moved_rows, noise_from_float32
-from verifier.observing import activations
+from verifier.observing.case import Case
 from verifier.reference import models
-
-if TYPE_CHECKING:
-    from verifier.observing.case import Case
-
 
 What = Literal["values", "gradients", "both"]
 
@@ -84,31 +80,33 @@ def edits(points: Sequence[Point]) -> dict[str, Edit]:
 def scale_in_reference(case: Case, scenario: Scenario, points: Sequence[Point]) -> Scaled:
     """What HF's model gives with these points edited."""
     names = tuple(point.name for point in points)
-    return case.shared_reference(("scaled", case.run_key(scenario), names), lambda: _run(case, scenario, points))
+    return case.shared_reference.memoize(
+        ("scaled", case.shared_reference.run_key(scenario), names), lambda: _run(case, scenario, points)
+    )
 
 
 def _run(case: Case, scenario: Scenario, points: Sequence[Point]) -> Scaled:
     def run(dtype: str) -> tuple[Tensor, frozenset[str]]:
-        model = case.reference(dtype)
+        model = case.reference.model(dtype)
         with torch.no_grad(), case.family.taps(model, names=[], edits=edits(points)) as taps:
-            logits = models.forward(model, case.inputs(scenario, dtype)).logits
+            logits = models.forward(model, case.reference.inputs(scenario, dtype)).logits
         return logits, frozenset(taps.values)
 
     (true, edited), (rough, _) = run(SEMANTIC_DTYPE), run(SINGLE)
-    real = case.scenario(scenario).real[..., None]
+    real = case.reference.scenario(scenario).real[..., None]
     noise = noise_from_float32(true, rough, real)
-    shown, unedited = (one.masked_fill(~real, 0.0) for one in (true, case.expected(scenario).logits))
+    shown, unedited = (one.masked_fill(~real, 0.0) for one in (true, case.reference.output(scenario).logits))
     return Scaled(edited=edited, logits=true, noise=noise, acts=bool(moved_rows(shown, unedited, noise).any()))
 
 
 def scale_gradients_in_reference(case: Case, points: Sequence[Point], what: What = "both") -> ScaledGradients:
     """HF's gradients on plain tokens with these points' values edited, or the gradients there."""
     names = tuple(point.name for point in points)
-    return case.shared_reference(("scaled gradients", names, what), lambda: _backward(case, points, what))
+    return case.shared_reference.memoize(("scaled gradients", names, what), lambda: _backward(case, points, what))
 
 
 def _backward(case: Case, points: Sequence[Point], what: What) -> ScaledGradients:
-    seen_at = case.points[0]
+    seen_at = case.reference.points[0]
 
     def both(edit: Edit) -> Edit:
         def act(value: Tensor) -> Tensor:
@@ -121,13 +119,11 @@ def _backward(case: Case, points: Sequence[Point], what: What) -> ScaledGradient
         return act
 
     def run(dtype: str) -> dict[str, Tensor]:
-        model = case.reference(dtype)
+        model = case.reference.model(dtype)
         there = {name: both(edit) for name, edit in edits(points).items()}
         with torch.enable_grad(), case.family.taps(model, names=[seen_at.name], edits=there) as taps:
-            logits = models.forward(model, case.inputs(Scenario.PLAIN, dtype)).logits
-        at, weights = activations.gradients_of(
-            case, model, logits, Scenario.PLAIN, {seen_at.name: taps.values[seen_at.name]}
-        )
+            logits = models.forward(model, case.reference.inputs(dtype=dtype)).logits
+        at, weights = case.reference.gradients(model, logits, {seen_at.name: taps.values[seen_at.name]})
         return {**weights, **at}
 
     true, rough = run(SEMANTIC_DTYPE), run(SINGLE)

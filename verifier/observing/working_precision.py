@@ -1,63 +1,117 @@
-"""Activations in a working dtype: what they must be, and how noisy Hugging Face's own are there."""
+"""Activations and gradients in a working dtype: what they must be, and how noisy Hugging Face's own are there."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
+from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.judging.numerics import working_noise
+from verifier.observing.case_reference import CaseReference
+from verifier.observing.reuse import SharedReference
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 
-if TYPE_CHECKING:
-    from verifier.observing.case import Case
-
-SCENARIO = Scenario.PLAIN
+Values = tuple[Mapping[str, Tensor], Tensor]
+"""What a run gave by name, and its logits `[batch, pos, d_vocab]`."""
+_Run = Callable[[CaseReference, Any, str, contextlib.AbstractContextManager[Any]], Values]
+"""Runs a model, which is in a dtype, on plain tokens inside a context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkingPoints:
-    """By canonical point.
+class WorkingPrecision:
+    """Tensors of Hugging Face's runs on plain tokens, by canonical name.
 
     Attributes:
-        truth: in float64, of the weights that a model in that dtype has.
-        noise: of HF's own in that dtype.
+        truth: in float64, of the weights that a model in the dtype has.
+        noise: of HF's own in the dtype.
+        logits: of each run, `[batch, pos, d_vocab]`: in float64, HF's own, and perturbed.
     """
 
     truth: Mapping[str, Tensor]
     noise: Mapping[str, float]
+    logits: tuple[Tensor, Tensor, Tensor]
 
 
-def measure_activations(case: Case, dtype: str) -> WorkingPoints:
-    """What HF's activations are in that dtype."""
-    return case.shared_reference(("working points", dtype), lambda: _measured(case, dtype, (PERTURBATION_SEED,)))
+def measure_activations(shared: SharedReference, dtype: str) -> WorkingPrecision:
+    """HF's activations in that dtype, by canonical point."""
+    return shared.memoize(("working points", dtype), lambda: _measure_activations(shared.reference, dtype))
 
 
-def resampled_activation_noise(case: Case, dtype: str, name: str) -> float:
-    """The noise at a point, of several perturbations the farthest."""
-    found = case.shared_reference(("working points' noise", dtype), lambda: _measured(case, dtype, SEEDS))
-    return found.noise[name]
+def measure_gradients(shared: SharedReference, dtype: str) -> WorkingPrecision:
+    """HF's gradients in that dtype, by canonical weight, and of the model's first point by its name."""
+    return shared.memoize(("working gradients", dtype), lambda: _measure(shared.reference, dtype, _gradients))
 
 
-def _measured(case: Case, dtype: str, seeds: Sequence[int]) -> WorkingPoints:
-    working = getattr(torch, dtype)
-    truth = _run(case, case.truth(dtype), SEMANTIC_DTYPE)
-    own = _run(case, case.reference(dtype), dtype)
-    moved = (_run(case, case.reference(dtype), dtype, Perturbation(working, seed)) for seed in seeds)
-    defined = {point.name: case.defined(point.axes, SCENARIO) for point in case.points}
-    noise = working_noise(truth, own, moved, working, defined)
-    return WorkingPoints(truth=truth, noise=noise)
+def resampled_activation_noise(shared: SharedReference, dtype: str, name: str) -> float:
+    """The noise at a point, the farthest of several perturbations."""
+
+    def make() -> Mapping[str, float]:
+        return _measure_activations(shared.reference, dtype, SEEDS).noise
+
+    return shared.memoize(("working points' noise", dtype), make)[name]
 
 
-def _run(
-    case: Case, model: Any, dtype: str, around: contextlib.AbstractContextManager[Any] | None = None
-) -> dict[str, Tensor]:
-    with torch.no_grad(), case.family.taps(model) as taps, around or contextlib.nullcontext():
-        models.forward(model, case.inputs(SCENARIO, dtype))
-    return dict(taps.values)
+def resampled_gradient_noise(shared: SharedReference, dtype: str, name: str) -> float:
+    """The noise of a gradient, the farthest of several perturbations.
+
+    One alone wanders where one token is in all of a gradient, and says nothing of a kink that rounding crosses once in
+    three times (a unit of a ReLU near zero): a difference that is a failure must be beyond all of them.
+    """
+
+    def make() -> Mapping[str, float]:
+        return _measure(shared.reference, dtype, _gradients, SEEDS).noise
+
+    return shared.memoize(("working gradients' noise", dtype), make)[name]
+
+
+def _measure_activations(
+    reference: CaseReference, dtype: str, seeds: Sequence[int] = (PERTURBATION_SEED,)
+) -> WorkingPrecision:
+    defined = {point.name: reference.defined(point.axes) for point in reference.points}
+    return _measure(reference, dtype, _activations, seeds, defined)
+
+
+def _measure(
+    reference: CaseReference,
+    dtype: str,
+    run: _Run,
+    seeds: Sequence[int] = (PERTURBATION_SEED,),
+    defined: Mapping[str, Tensor] | None = None,
+) -> WorkingPrecision:
+    working, unperturbed = getattr(torch, dtype), contextlib.nullcontext()
+    truth, right = run(reference, reference.rounded_model(dtype), SEMANTIC_DTYPE, unperturbed)
+    own, theirs = run(reference, reference.model(dtype), dtype, unperturbed)
+    perturbed = theirs
+
+    def moved() -> Iterator[Mapping[str, Tensor]]:
+        nonlocal perturbed
+        for seed in seeds:
+            values, perturbed = run(reference, reference.model(dtype), dtype, Perturbation(working, seed))
+            yield values
+
+    noise = working_noise(truth, own, moved(), working, defined)
+    return WorkingPrecision(truth=truth, noise=noise, logits=(right, theirs, perturbed))
+
+
+def _activations(
+    reference: CaseReference, model: Any, dtype: str, around: contextlib.AbstractContextManager[Any]
+) -> Values:
+    with torch.no_grad(), reference.family.taps(model) as taps, around:
+        logits = models.forward(model, reference.inputs(dtype=dtype)).logits
+    return dict(taps.values), logits
+
+
+def _gradients(
+    reference: CaseReference, model: Any, dtype: str, around: contextlib.AbstractContextManager[Any]
+) -> Values:
+    first = reference.points[0].name
+    with torch.enable_grad(), reference.family.taps(model, names=[first]) as taps, around:
+        logits = models.forward(model, reference.inputs(dtype=dtype)).logits
+        at, weights = reference.gradients(model, logits, taps.values)
+    return {**at, **weights}, logits.detach()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -116,6 +117,12 @@ def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
         cache=result.past_key_values if inputs.use_cache else None,
         attentions=result.attentions,
     )
+
+
+def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of the product of the logits and `along` with respect to these; 0 where there is none."""
+    found = torch.autograd.grad(logits, of, along.to(logits.dtype), allow_unused=True)
+    return [torch.zeros_like(one) if grad is None else grad for one, grad in zip(of, found, strict=True)]
 
 
 def greedy(

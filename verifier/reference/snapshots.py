@@ -1,5 +1,4 @@
-"""What stands around a model and must not change when it is wrapped: HF's classes, modules, config, torch's state;
-and what of the model itself did change."""
+"""What an adapter changes when it is given a model: of HF's classes and modules, of torch's state, of the model."""
 
 from __future__ import annotations
 
@@ -13,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from verifier.adapter import Change
+from verifier.adapter import Adapter, Change, Subject, subject_fault
+from verifier.errors import one_line
 from verifier.family import Family
+from verifier.reference import models
 
 # Names that Python and torch fill in by themselves as code runs.
 _SELF_FILLED = frozenset(
@@ -293,3 +294,31 @@ def _config_of(model: nn.Module) -> tuple[dict[str, Any], str | None]:
     if config is None:
         return {}, None
     return config.to_dict(), getattr(config, "_attn_implementation", None)
+
+
+class Wrapping:
+    """What happened when the adapter was given a model."""
+
+    def __init__(self, adapter: Adapter, model: Any) -> None:
+        # Taken before the adapter may replace any of it.
+        self.tied = models.is_tied(model)
+        self.surroundings = Surroundings(model)
+        self.state = ModelState(model)
+        self.subject: Subject | None = None
+        self.error: Exception | None = None
+        try:
+            self.subject = adapter.wrap(model)
+        except SystemExit as error:  # a process is not an adapter's to end
+            self.error = RuntimeError(f"wrap raised {one_line(error)}").with_traceback(error.__traceback__)
+        except Exception as error:
+            self.error = error
+
+    @functools.cached_property
+    def fault(self) -> str | None:
+        """Why what it gave back is no subject, in one line; None where it is one."""
+        return subject_fault(self.subject)
+
+    @property
+    def is_subject(self) -> bool:
+        """Whether what it gave back is a subject."""
+        return self.fault is None

@@ -1,0 +1,245 @@
+"""Hugging Face's side of a case: its models, its inputs, and what the models give for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verifier.adapter import Inputs, Output
+from verifier.canonical import Point
+from verifier.cases.inputs import INPUT_MAKERS, ScenarioInputs, copied
+from verifier.cases.spec import SEMANTIC_DTYPE, CaseSpec, Scenario
+from verifier.errors import Unrunnable
+from verifier.family import Family
+from verifier.judging.outcome import Blocked
+from verifier.observing.memo import Memo
+from verifier.output.text import nearest
+from verifier.reference import models
+from verifier.reference.random_weights import generator, rescale
+from verifier.reference.weights import canonical_of
+
+# Bytes of parameters from which on a case keeps no more copies than the check at hand needs.
+LARGE_MODEL = 2**28
+
+
+class CaseReference:
+    """Hugging Face's models of a case, its inputs, and their outputs.
+
+    Invariant: nothing here has seen the adapter. A model is built from the case's config and seed alone, and nobody
+    writes into it; inputs are new tensors each time, because a subject may write into its own.
+    """
+
+    def __init__(self, spec: CaseSpec, family: Family, memo: Memo) -> None:
+        self.spec = spec
+        self.family = family
+        self.unrunnable: Unrunnable | None = None  # why HF's model cannot be had here, once that is known
+        self._memo = memo
+        self._usual = ("reference", SEMANTIC_DTYPE, family.reference_attention)
+
+    @property
+    def points(self) -> Sequence[Point]:
+        """The canonical points that the family declares, in causal order."""
+        return self.family.points(self.spec.config)
+
+    @property
+    def traced_scenarios(self) -> tuple[Scenario, ...]:
+        """The scenarios in which every activation and gradient is looked at.
+
+        What padding does to them depends on the mask alone, and is looked at where the case is one of the spread ones.
+        """
+        return (Scenario.PLAIN, Scenario.PADDED) if self.spec.spread else (Scenario.PLAIN,)
+
+    # --- models ---------------------------------------------------------------------------------------------------
+
+    def build(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None, **config: Any) -> Any:
+        """Build a new model with the case's weights.
+
+        Args:
+            dtype: of its parameters.
+            attention: HF's attention implementation; the family's right one if not given.
+            config: further values on top of the case's config.
+
+        Raises:
+            Unrunnable: there is no such attention implementation, or the case's checkpoint cannot be loaded.
+            Exception: whatever HF raises for a config that it refuses.
+        """
+        try:
+            return self._build(dtype, attention, config)
+        except Unrunnable as error:
+            self.unrunnable = error
+            raise
+
+    def _build(self, dtype: str, attention: str | None, config: Mapping[str, Any]) -> Any:
+        spec, known = self.spec, self.family.attentions
+        if attention is not None and attention not in known:
+            raise Unrunnable(
+                f"the case {spec.id} asks for attention {attention!r}, which is none of {', '.join(known)}"
+                f"{nearest(attention, known)}"
+            )
+        loaded = {} if spec.checkpoint is None else {"checkpoint": spec.checkpoint}
+        model = self.family.build(
+            {**spec.config, **config},
+            dtype=getattr(torch, dtype),
+            device=spec.device,
+            attention=attention or self.family.reference_attention,
+            seed=spec.seed,
+            **loaded,
+        )
+        if spec.scale != 1.0:
+            rescale(model, spec.scale)
+        return model
+
+    def build_for_adapter(self, dtype: str = SEMANTIC_DTYPE, **config: Any) -> Any:
+        """Build a new model as an adapter is given one: with the case's attention implementation."""
+        return self.build(dtype, attention=self.spec.attention, **config)
+
+    def build_accepted(self, attention: str | None = None) -> Any:
+        """Build a new model in float64.
+
+        Raises:
+            Blocked: HF refuses a config that the family says it accepts, which `reference.acceptance` reports.
+        """
+        try:
+            return self.build(attention=attention)
+        except Unrunnable:
+            raise
+        except Exception as error:
+            if self.spec.valid:
+                raise Blocked("reference.acceptance") from error
+            raise
+
+    def model(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Any:
+        """The untouched model in that dtype and with that attention implementation, built once."""
+        key = ("reference", dtype, attention or self.family.reference_attention)
+        build = self.build_accepted if key == self._usual else lambda: self.build(dtype, attention=attention)
+        return self._memo.memoize(key, build, is_model=True)
+
+    def rounded_model(self, dtype: str) -> Any:
+        """The float64 model with the weights that a model in `dtype` has; until it is asked for another dtype."""
+        if dtype == SEMANTIC_DTYPE:
+            return self.model()
+
+        # One model serves every dtype in turn, with the reference's weights rounded anew.
+        model = self._memo.memoize(("rounded",), self.build, is_model=True)
+        with torch.no_grad():
+            for rounded, working in zip(model.parameters(), self.model(dtype).parameters(), strict=True):
+                rounded.copy_(working)
+        return model
+
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether the model takes so much memory that its copies are let go of between two checks."""
+        return bool(sum(one.numel() * one.element_size() for one in self.model().parameters()) > LARGE_MODEL)
+
+    def trim(self) -> bool:
+        """Let go of a large model's copies, all but the float64 one, and say whether the model is large.
+
+        Tiny ones are kept, because building them again costs more than they do.
+        """
+        if not self._memo.holds(self._usual) or not self.is_large:
+            return False
+        self._memo.forget_models(but=self._usual)
+        return True
+
+    # --- inputs and outputs ---------------------------------------------------------------------------------------
+
+    def scenario(self, name: Scenario = Scenario.PLAIN) -> ScenarioInputs:
+        """The inputs of a scenario, and what is defined of the outputs; not to be written into."""
+
+        def make() -> ScenarioInputs:
+            model = self.model()
+            vocab, d_model = model.get_input_embeddings().weight.shape
+            # The tokens that have a role are in what HF adds to the config.
+            filled_in = replace(self.spec, config={**model.config.to_dict(), **self.spec.config})
+            return INPUT_MAKERS[name](filled_in, vocab, d_model)
+
+        return self._memo.memoize(("scenario", name), make)
+
+    def inputs(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Inputs:
+        """New tensors with the inputs of a scenario, for a model in that dtype."""
+        return copied(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
+
+    def any_tokens(self) -> Inputs:
+        """Inputs for a model that may not have been built before: the token that every vocabulary has."""
+        ids = torch.zeros(self.spec.batch, self.spec.length, dtype=torch.long, device=self.spec.device)
+        return Inputs(input_ids=ids)
+
+    def output(
+        self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None
+    ) -> Output:
+        """What the model in that dtype gives for a scenario, without gradients.
+
+        Raises:
+            Blocked: it does not even run on plain tokens in float64, which `reference.acceptance` reports.
+        """
+
+        def make() -> Output:
+            model, inputs = self.model(dtype, attention=attention), self.inputs(scenario, dtype)
+            try:
+                with torch.no_grad():
+                    return models.forward(model, inputs)
+            except Exception as error:
+                if (scenario, dtype, attention) == (Scenario.PLAIN, SEMANTIC_DTYPE, None):
+                    raise Blocked("reference.acceptance") from error
+                raise
+
+        return self._memo.memoize(("output", scenario, dtype, attention), make)
+
+    def defined(self, axes: Sequence[str], scenario: Scenario = Scenario.PLAIN) -> Tensor:
+        """What is defined of a tensor with these axes, `[batch, …]` broadcasting to it.
+
+        Real tokens; of attention, what real queries may see.
+        """
+        of_attention = "query" in axes
+
+        def make() -> Tensor:
+            real = self.scenario(scenario).real
+            if not of_attention:
+                return real.reshape(*real.shape, *[1] * (len(axes) - 2))
+            length = real.shape[1]
+            causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
+            return (real[:, None, :, None] & real[:, None, None, :]) & causal
+
+        return self._memo.memoize(("defined", scenario, of_attention or len(axes)), make)
+
+    # --- gradients ------------------------------------------------------------------------------------------------
+
+    def cotangent(self, scenario: Scenario = Scenario.PLAIN) -> Tensor:
+        """What logits `[batch, pos, d_vocab]` are multiplied with to be differentiated: random, 0 on padding, float64.
+
+        No loss stands on padding: what it gives is nobody's business, and torch's fused attention has wrong gradients
+        for queries that see nothing. The numbers are the same in every dtype.
+        """
+
+        def make() -> Tensor:
+            shape, real = self.output(scenario).logits.shape, self.scenario(scenario).real
+            source = generator("cotangent", self.spec.seed, scenario.value)
+            draw = torch.randn(shape, generator=source, dtype=torch.float64)
+            return draw.to(torch.float16).to(torch.bfloat16).double().to(real.device) * real[..., None]
+
+        return self._memo.memoize(("cotangent", scenario), make)
+
+    def gradients(
+        self, model: Any, logits: Tensor, at: Mapping[str, Tensor], scenario: Scenario = Scenario.PLAIN
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Differentiate a model's logits along the scenario's cotangent.
+
+        Args:
+            model: whose parameters are differentiated.
+            logits: `[batch, pos, d_vocab]`, in the graph.
+            at: by point: its value, in the graph.
+            scenario: of the forward.
+
+        Returns:
+            The gradients by point, and those of the parameters by canonical weight.
+        """
+        parameters = list(model.parameters())
+        found = models.differentiate(logits, self.cotangent(scenario), [*at.values(), *parameters])
+        of_parameters = {id(one): grad for one, grad in zip(parameters, found[len(at) :], strict=True)}
+        weights = canonical_of(self.family, model, lambda parameter: of_parameters[id(parameter)])
+        return dict(zip(at, found, strict=False)), weights

@@ -1,0 +1,56 @@
+"""A memo: what checks share of one case is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Memo:
+    """Results by key.
+
+    Invariant: the function of a key runs at most once. What it returned is returned each time after; what it raised is
+    raised each time after. A model that was let go of is the exception: it is built again.
+    """
+
+    def __init__(self) -> None:
+        self._results: dict[Hashable, tuple[Any, Exception | None]] = {}
+        self._models: set[Hashable] = set()
+
+    def memoize(self, key: Hashable, make: Callable[[], T], *, is_model: bool = False) -> T:
+        """Return what `make` returned for this key, or raise what it raised.
+
+        Args:
+            key: names the result.
+            make: computes it; called where there is none yet.
+            is_model: whether it holds a model, which `forget_models` may let go of.
+        """
+        if key not in self._results:
+            try:
+                self._results[key] = (make(), None)
+            except Exception as error:
+                self._results[key] = (None, error)
+            if is_model:
+                self._models.add(key)
+        value: T
+        value, raised = self._results[key]
+        if raised is not None:
+            raise raised
+        return value
+
+    def holds(self, key: Hashable) -> bool:
+        """Whether there is a result for this key that is no exception."""
+        return key in self._results and self._results[key][1] is None
+
+    def forget_models(self, *, but: Hashable) -> None:
+        """Let go of every model but that of one key."""
+        for key in self._models - {but}:
+            del self._results[key]
+        self._models &= {but}
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._results.clear()
+        self._models.clear()
