@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import pytest
 import torch
 import transformers
 from made_once import MadeOnce
+from warm_forkserver import Template, forked_from
 
 from verifier import adapter, family
 from verifier.adapter import Adapter
@@ -67,6 +69,13 @@ def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     place = place / "made-once"
     place.mkdir(exist_ok=True)
     return MadeOnce(place=place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_forkservers() -> Iterator[None]:
+    """The engine's forkservers are forked from a process that has torch, and import no more than is theirs."""
+    with contextlib.closing(Template()) as template, forked_from(template):
+        yield
 
 
 # Modules that no test wrote: there are thousands of them, to be told from the others before each of thousands of tests.
