@@ -72,6 +72,7 @@ SECTIONS = sections()
 RUNNING = [section for section in SECTIONS if any(block.language in ("python", "console") for block in section.blocks)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", RUNNING, ids=lambda section: section.heading)
 def test_section(section: Section, tmp_path: Path) -> None:
     before = SECTIONS[: SECTIONS.index(section) + 1]
@@ -140,6 +141,7 @@ def test_the_sample_is_the_guides_adapter(file: str) -> None:
         assert shown[name] == whole[name], f"{name} is not the same in {GUIDE.name} and in {ADAPTER}"
 
 
+@pytest.mark.slow
 def test_the_samples_adapter_conforms(falcon: FalconFamily, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here on some cases of each kind, those that are refused too; `sample/` has no known failure on any."""
     monkeypatch.syspath_prepend(str(SAMPLE))

@@ -75,7 +75,7 @@ def test_every_entry_point_loads(group: str) -> None:
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy"],
+        pytest.param(["mypy"], marks=pytest.mark.slow, id="mypy"),
     ],
     ids=" ".join,
 )

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from verifier import checks, family, faults
 from verifier.cases import matrix
 from verifier.checks.runner import run_case
@@ -36,6 +38,7 @@ def test_its_decorated_test_has_every_case_that_it_asks_for() -> None:
     assert {case.id for case, _ in (one.values for one in marked.args[1])} == {spec.id for spec in wanted if spec.valid}
 
 
+@pytest.mark.slow
 def test_its_run_from_python_conforms() -> None:
     result = executed("verifier.run(")["result"]
     assert result.conforms

@@ -30,6 +30,8 @@ from verifier.errors import ExitStatus
 
 pytest.importorskip("hatchling", reason="hatchling is not installed; the extra `dev` has it")
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parent
 SAMPLE = TESTS / "sample"
 RIGHT_LINE = "            return self.original.dense(z.flatten(2))\n"

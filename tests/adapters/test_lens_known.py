@@ -61,6 +61,7 @@ def test_every_rule_is_true_of_its_own_case(known: Baseline) -> None:
     assert beside == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("transformer_lens") is None, reason="TransformerLens is not installed")
 def test_what_fails_is_known_and_nothing_else_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "falcon", "--adapter", "transformer-lens", *FEW, *QUICK, "--workers", "2"]

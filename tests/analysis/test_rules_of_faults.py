@@ -125,6 +125,7 @@ def test_a_planted_fault_is_explained(
     assert (found.rule.text, found.rule.exact) == (text, True)
 
 
+@pytest.mark.slow
 def test_cases_that_no_rule_explains_are_named(look: Look, planted: Callable[[str], Adapter]) -> None:
     found = look("qkv.heads", planted("split-kv-expanded"))
     # One head has its own key whatever the flags say: nothing is expanded there.
@@ -181,12 +182,14 @@ def has_a_middle_everywhere(names: dict[str, HookInfo]) -> dict[str, HookInfo]:
     return {**names, "blocks.0.hook_resid_mid": HookInfo(native_name="mid")}
 
 
+@pytest.mark.slow
 def test_what_is_missing_in_sequential_blocks_is_explained_by_them(look: Look, bridge: Adapter) -> None:
     adapter = MutantAdapter(bridge, lambda _model: altered(names=forgets_the_middle))
     found = look("hooks.present", adapter)
     assert (found.rule.text, found.rule.exact) == ("parallel_attn is not True", True)  # None is none
 
 
+@pytest.mark.slow
 def test_what_cannot_be_in_parallel_blocks_is_explained_by_them(look: Look, bridge: Adapter) -> None:
     adapter = MutantAdapter(bridge, lambda _model: altered(names=has_a_middle_everywhere))
     found = look("hooks.absent", adapter)

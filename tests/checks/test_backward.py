@@ -29,8 +29,14 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
     assert found.verdict is Verdict.PASS, found
 
 
+# Sequential, parallel under two norms with shared keys, and no blocks: the others are seconds each.
+FIRST = ("sequential-own-keys-alibi", "two-norms-grouped-rope", "no-layers")
+
+
 @pytest.mark.parametrize("check", THOROUGH)
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in FIRST else pytest.param(kind, marks=pytest.mark.slow) for kind in SPREAD]
+)
 def test_a_right_adapter_passes_what_only_some_cases_are_asked(judge: Judge, kind: str, check: str) -> None:
     found = judge(check, config=SPREAD[kind], depth="thorough")
     assert found.verdict is Verdict.PASS, found

@@ -140,6 +140,7 @@ def test_the_configured_adapter_is_the_default(verifier, in_folder, tmp_path, mo
     assert "mine:Right\n" in listed.out
 
 
+@pytest.mark.slow
 def test_the_command_itself_does_not_import_torch(folder, tmp_path):
     script = (
         "import sys\nfrom verifier.cli import main\nstatus = main(sys.argv[1:])\n"
@@ -164,6 +165,7 @@ def test_a_reader_that_goes_away_is_no_noise(started, arguments):
     assert process.wait() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("adapter", "status"), [("Right", 0), ("Raises", 1)])
 def test_a_run_whose_reader_goes_away_ends_with_its_verdict(started, tmp_path, adapter, status):
     narrow = ("--where", FEW, "--only", "build.adapter", "--out", tmp_path)

@@ -324,6 +324,7 @@ def test_a_valid_config_is_not_seen_by_checks_of_refused_ones(falcon: FalconFami
     assert found.keys() == {"build.adapter", "reference.acceptance"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sequential-own-keys-alibi", "two-norms-grouped-rope"])
 def test_a_check_alone_says_what_it_says_among_all(falcon: FalconFamily, bridge: Adapter, kind: str) -> None:
     together = list(run_case(spec(KINDS[kind]), falcon, bridge, checks.registered()))

@@ -305,6 +305,7 @@ def test_an_adapter_that_looks_where_hf_does_not_is_found(falcon: FalconFamily, 
     assert wrong == {"forward.logits": Verdict.FAIL, "hooks.values": Verdict.SKIP}  # a difference is told once
 
 
+@pytest.mark.slow
 def test_to_hf_falcons_matrix_is_as_many_models_as_the_readme_says(
     falcon: FalconFamily, bridge: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

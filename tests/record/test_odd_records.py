@@ -104,6 +104,7 @@ def changed(line: dict[str, Any], path: tuple[Any, ...], odd: Any) -> dict[str, 
 KINDS = ("run", "baseline", "known", "case", "outcome", "done", "lost", "resumed", "evidence", "ladder", "found", "end")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_value_of_a_line_breaks_a_command(
     lines: list[dict[str, Any]], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -30,7 +30,10 @@ MISSING = [
     *(name for name, found in {"chromium": BROWSER, "chromium-driver": DRIVER}.items() if found is None),
     *(name for name in ("selenium", "axe_core_python") if importlib.util.find_spec(name) is None),
 ]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
 
 HOSTILE = "</script><script>window.evil = 1</script><img src=x onerror='window.evil = 1'> \x1b[31m \u202e"
 Z = "blocks.0.attn.hook_z"

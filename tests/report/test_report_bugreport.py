@@ -128,6 +128,7 @@ def test_hostile_text_is_text(make, texts, run, config):
     assert found.count("list_item_open") == found.count("strong_open") == len(facts)
 
 
+@pytest.mark.slow
 def test_a_report_of_endless_texts_is_short(make):
     endless = HOSTILE_MARKDOWN * 60_000
     assert len(endless) > 10_000_000

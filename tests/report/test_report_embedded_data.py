@@ -277,6 +277,7 @@ def _large(cases):
     )
 
 
+@pytest.mark.slow
 def test_ten_thousand_cases_of_thirty_checks_are_all_in_a_page_of_a_few_megabytes():
     made = view_record(_large(10_000))
     embedded = embed_data(made.record)

@@ -268,6 +268,7 @@ def test_equal_records_give_equal_pages(make):
     )
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes(make):
     found = make(specs(lambda config: config["alibi"]), of_every_verdict())
     views = [view_record(found), view_record(found)]
@@ -519,6 +520,7 @@ def test_of_several_selftests_that_of_the_adapter_is_shown_or_else_one_of_the_fa
     assert found is (None if chosen is None else tests[chosen])
 
 
+@pytest.mark.slow
 def test_a_page_of_hostile_texts_in_every_case_stays_small(make):
     config = {**DIMS, "text": HOSTILE * 1_000}
     cases = [

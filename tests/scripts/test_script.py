@@ -103,6 +103,7 @@ def executed(path: Path) -> None:
 # --- each kind, in a process of its own ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_lens
 def test_wrong_logits_are_shown_without_the_harness(put):
     found = of("forward.logits", ALIBI, "transformer-lens")
@@ -118,6 +119,7 @@ def test_wrong_logits_are_shown_without_the_harness(put):
     assert ended.stderr.endswith("AssertionError: the adapter's logits are not Hugging Face's\n")
 
 
+@pytest.mark.slow
 @needs_lens
 def test_a_model_that_cannot_be_wrapped_is_shown_without_the_harness(put):
     found = of("build.adapter", ONE_NORM, "transformer-lens", verdict=Verdict.ERROR, exception="AttributeError")
@@ -128,6 +130,7 @@ def test_a_model_that_cannot_be_wrapped_is_shown_without_the_harness(put):
     assert "AttributeError: 'FalconDecoderLayer' object has no attribute 'ln_attn'" in ended.stderr
 
 
+@pytest.mark.slow
 @needs_lens
 def test_a_test_fails_under_pytest(put):
     found = of("forward.left_padding", GROUPED, "transformer-lens", test=True)
@@ -143,6 +146,7 @@ def test_where_the_adapter_is_right_the_file_ends_well(put):
     assert "rms difference" in ended.stdout
 
 
+@pytest.mark.slow
 @needs_lens
 @pytest.mark.parametrize(("adapter", "status"), [("bridge", 0), ("transformer-lens", 1)])
 def test_what_only_the_check_can_say_runs_the_check(put, adapter, status):

@@ -112,6 +112,7 @@ def test_a_failure_is_told_as_the_command_tells_it(by_decorator: Ended) -> None:
     assert "Traceback" not in by_decorator.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SPREADS)
 def test_two_processes_say_the_same(ran: Path, spread, by_decorator: Ended, folder: Path, how: str) -> None:
     assert essence(folder / f"spread-{how}" / "falcon-mine-Wrong") == essence(ran), spread[how].out
@@ -121,6 +122,7 @@ def test_two_processes_say_the_same(ran: Path, spread, by_decorator: Ended, fold
     assert (mine.counts, mine.looked, mine.expected) == (theirs.counts, theirs.looked, theirs.expected)
 
 
+@pytest.mark.slow
 def test_no_case_is_built_in_two_processes(spread, folder: Path) -> None:
     wrapped = {tuple(line.split()) for line in (folder / "load-wrapped.txt").read_text().splitlines()}
     again = {case: number for case, number in Counter(case for case, _ in wrapped).items() if number > 1}
@@ -129,5 +131,6 @@ def test_no_case_is_built_in_two_processes(spread, folder: Path) -> None:
     assert len({process for _, process in wrapped}) == 3
 
 
+@pytest.mark.slow
 def test_other_tests_are_still_spread(spread, folder: Path) -> None:
     assert len(set((folder / "load-others.txt").read_text().split())) == 2

@@ -101,6 +101,7 @@ def test_an_adapter_that_goes_elsewhere_takes_the_record_nowhere(session, folder
     assert (folder / "wandered" / "falcon-mine-Wanders" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_half_a_character_reaches_the_process_that_keeps_the_record(process, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Mumbles"', where=ONE, only=ONLY))
     done = ended(process("test_it.py", "-n", "1", "--verifier-out", "mumbled"))
