@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from user_adapters import FEW
 
-from verifier.commands.doctor import diagnosing, probing
+from verifier.commands.doctor import diagnosing
 from verifier.commands.doctor.facts import Installed
+from verifier.engine import isolated_imports
 from verifier.errors import ExitStatus
 
 BASELINE = """
@@ -63,9 +64,12 @@ def everything_loads(monkeypatch):
 
     def ask(questions, **limits):
         found = {"valid": 3, "refused": 2, "checks": 1}
-        return [probing.Answer(status=ExitStatus.CONFORMS, said="well", seconds=1.0, found=found) for _ in questions]
+        return [
+            isolated_imports.Answer(status=ExitStatus.CONFORMS, said="well", seconds=1.0, found=found)
+            for _ in questions
+        ]
 
-    monkeypatch.setattr(probing, "ask", ask)
+    monkeypatch.setattr(isolated_imports, "ask", ask)
 
 
 def section(out: str, title: str) -> list[str]:
@@ -202,9 +206,9 @@ def test_a_file_with_the_harnesss_name_is_told(verifier, place, everything_loads
 
 
 def test_what_an_adapter_says_of_itself_does_not_reach_the_terminal(verifier, place, everything_loads, monkeypatch):
-    ask = probing.ask
+    ask = isolated_imports.ask
     monkeypatch.setattr(
-        probing,
+        isolated_imports,
         "ask",
         lambda *given, **limits: [replace(one, said="\x1b]0;title\x07") for one in ask(*given, **limits)],
     )

@@ -103,9 +103,9 @@ class WorkerConfig:
 def work(pipe: connection.Connection, config: WorkerConfig) -> None:
     """Load what the configuration names, then run each case that comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to answer
-    _be_its_own(pipe)
+    be_its_own(pipe)
     sys.path[:] = config.path
-    _redirect_output(config.log)
+    redirect_output(config.log)
     stacks = _open(crash_report.stack_file(Path(config.log)))
     faulthandler.enable(file=stacks)
     faulthandler.register(crash_report.ASK, file=stacks, all_threads=False)
@@ -206,8 +206,8 @@ def _cut(text: str | None, limit: int) -> str | None:
     return _ADDRESS.sub("0x…", text)
 
 
-def _redirect_output(log: str) -> None:
-    """Whatever the subject prints goes to the log, of which the last is shown if the process dies."""
+def redirect_output(log: str) -> None:
+    """Send whatever this process prints to a log, of which the last is shown if it dies."""
     sink = _open(Path(log))
     for stream in (1, 2):
         os.dup2(sink, stream)
@@ -218,8 +218,8 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
-def _be_its_own(pipe: connection.Connection) -> None:
-    """What an adapter starts ends with this process, and never speaks for it."""
+def be_its_own(pipe: connection.Connection) -> None:
+    """Make this process the first of a group, so that what it starts ends with it, and never speaks for it."""
     with contextlib.suppress(PermissionError):  # it is the first of its group already
         os.setsid()
     # As a daemon it could not use `multiprocessing`; whoever has started it ends it.

@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from verifier import plugins
 from verifier.baseline.file import read as read_baseline
-from verifier.commands.doctor import probing
+from verifier.commands.doctor import imports
 from verifier.commands.doctor.facts import (
     Diagnosis,
     Installed,
@@ -26,9 +27,10 @@ from verifier.commands.doctor.facts import (
     Source,
 )
 from verifier.commands.doctor.installed import GROUPS, installed
-from verifier.commands.doctor.probing import Answer
 from verifier.commands.run import worst
+from verifier.engine import isolated_imports
 from verifier.engine.environment import usable_cores
+from verifier.engine.isolated_imports import Answer, Question
 from verifier.engine.limits import LOADING_SECONDS, Limits, available, defaults
 from verifier.errors import ExitStatus, UsageError
 from verifier.output.text import size
@@ -39,6 +41,12 @@ from verifier.requests.folders import result_folders
 from verifier.requests.request import RunOptions
 
 Reference = tuple[Kind, str]
+
+_DESCRIBE: Mapping[Kind, Callable[[str], dict[str, Any]]] = {
+    "family": imports.describe_family,
+    "adapter": imports.describe_adapter,
+    "check": imports.describe_check,
+}
 
 
 def diagnose(folder: Path, family: str | None, adapters: Sequence[str]) -> Diagnosis:
@@ -59,11 +67,12 @@ def diagnose(folder: Path, family: str | None, adapters: Sequence[str]) -> Diagn
 
     asked = _asked(options)
     references = list(dict.fromkeys([*_all_registered(), *asked]))
-    questions: list[dict[str, Any]] = [{"kind": kind, "reference": name} for kind, name in references]
-    questions.append({"kind": "torch"})
+    questions: list[Question] = [partial(_DESCRIBE[kind], name) for kind, name in references]
+    questions.append(imports.describe_torch)
     if options["family"] is not None:
-        questions.append({"kind": "plan", **{name: options[name] for name in ("family", "only", "where", "seed")}})
-    answers = probing.ask(questions, at_once=usable_cores(), seconds=LOADING_SECONDS)
+        wanted = {name: options[name] for name in ("family", "only", "where", "seed")}
+        questions.append(partial(imports.count_plan, **wanted))
+    answers = isolated_imports.ask(questions, at_once=usable_cores(), seconds=LOADING_SECONDS)
 
     loaded = dict(zip(references, answers, strict=False))
     for reference, answer in loaded.items():
