@@ -160,8 +160,11 @@ RIGHT = json.loads(kills.as_json(_kills(), "toy", "mine:Adapter"))
         (json.dumps({**RIGHT, "kills": None}).encode(), "is no self-test, as"),
         (json.dumps({**RIGHT, "kills": ["a"]}).encode(), "is no self-test, as"),
         (json.dumps({**RIGHT, "kills": [{"fault": "a"}]}).encode(), "is no self-test, as"),
-        (json.dumps({**RIGHT, "adapter": 3}).encode(), "what should be a text is none"),
-        (json.dumps({**RIGHT, "kills": [{**RIGHT["kills"][0], "evidence": None}]}).encode(), "what should be a text"),
+        (json.dumps({**RIGHT, "adapter": 3}).encode(), "the file's `adapter` must be a text"),
+        (
+            json.dumps({**RIGHT, "kills": [{**RIGHT["kills"][0], "evidence": None}]}).encode(),
+            "the file's `kills[0].evidence` must be a text",
+        ),
     ],
 )
 def test_a_file_that_is_no_selftest_is_told_in_one_line(report, record, tmp_path, content, said):

@@ -18,8 +18,10 @@ from made_records import (
     with_looks,
     wrong,
 )
+from msgspec import convert
 from read_markdown import read, tables
 
+from verifier.analysis.selftest import SelfTest
 from verifier.analysis.view import view_record
 from verifier.judging import wording
 from verifier.judging.outcome import RECORDED, Verdict
@@ -61,7 +63,8 @@ def _rows(made, title):
 
 
 KILL = {"fault": "f", "what": "w", "check": "qkv.rows", "verdict": "caught", "evidence": "e"}
-SELFTEST = {"family": "toy", "adapter": "mine:Adapter", "kills": [KILL, {**KILL, "verdict": "survived"}]}
+KILLS = [KILL, {**KILL, "verdict": "survived"}]
+SELFTEST = convert({"family": "toy", "adapter": "mine:Adapter", "kills": KILLS}, SelfTest)
 
 
 # --- what it says ----------------------------------------------------------------------------------------------------

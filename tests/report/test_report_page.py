@@ -29,8 +29,10 @@ from made_records import (
     with_looks,
     wrong,
 )
+from msgspec import convert
 
 from verifier.analysis.combinations import combinations
+from verifier.analysis.selftest import SelfTest
 from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.judging import wording
@@ -183,7 +185,7 @@ def test_hostile_findings_of_a_closer_look_are_text(make):
 
 def test_a_hostile_selftest_is_text(make):
     kill = dict.fromkeys(("fault", "what", "check", "verdict", "evidence"), HOSTILE)
-    test = {"family": "toy", "adapter": HOSTILE, "kills": [kill]}
+    test = convert({"family": "toy", "adapter": HOSTILE, "kills": [kill]}, SelfTest)
     assert _is_harmless(html.render([view_record(make(specs()), [test])]))
 
 
@@ -502,7 +504,7 @@ def test_a_selftest_is_counted_and_listed(make):
         {"fault": "no bias", "what": "the bias is left out", "check": "qkv.rows", "verdict": verdict, "evidence": "e"}
         for verdict in ("caught", "caught", "survived", "not tried")
     ]
-    test = {"family": "toy", "adapter": "mine:Adapter", "kills": kills}
+    test = convert({"family": "toy", "adapter": "mine:Adapter", "kills": kills}, SelfTest)
     shown = _page(make(specs()), selftests=[test]).text
     assert "4 pairs of fault and check, planted in toy × mine:Adapter: 2 caught, 1 survived, 1 not tried." in shown
     assert "the bias is left out" in shown
@@ -514,7 +516,7 @@ def test_a_selftest_is_counted_and_listed(make):
 )
 def test_of_several_selftests_that_of_the_adapter_is_shown_or_else_one_of_the_family(make, families, adapters, chosen):
     tests = [
-        {"family": family, "adapter": adapter, "kills": []} for family, adapter in zip(families, adapters, strict=True)
+        SelfTest(family=family, adapter=adapter, kills=()) for family, adapter in zip(families, adapters, strict=True)
     ]
     found = view_record(make(specs()), tests).selftest
     assert found is (None if chosen is None else tests[chosen])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from verifier.analysis.causes import Cause, causes
 from verifier.analysis.checked import Checked, checked
 from verifier.analysis.combinations import Combinations, combinations
 from verifier.analysis.coverage import Space, space
 from verifier.analysis.parity import Spread, spreads
+from verifier.analysis.selftest import SelfTest
 from verifier.analysis.summary import Summary, summarise
 from verifier.analysis.timing import Timing, timing
 from verifier.record import Record
@@ -42,16 +42,16 @@ class RecordView:
     timing: Timing
     record: Record
     checks: tuple[Checked, ...]
-    selftest: Mapping[str, Any] | None = None
+    selftest: SelfTest | None = None
 
 
-def view_record(record: Record, selftests: Sequence[Mapping[str, Any]] = ()) -> RecordView:
+def view_record(record: Record, selftests: Sequence[SelfTest] = ()) -> RecordView:
     """Everything about a record; of several self-tests that of its family and adapter, or of its family."""
     record = judged(record)
     summary = summarise(record)
     run = record.run
-    mine = [one for one in selftests if one["family"] == run.family]
-    exact = [one for one in mine if one["adapter"] == run.adapter]
+    mine = [one for one in selftests if one.family == run.family]
+    exact = [one for one in mine if one.adapter == run.adapter]
     return RecordView(
         summary=summary,
         causes=causes(summary.findings),

@@ -7,20 +7,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from verifier import record
+from verifier.analysis.selftest import SelfTest
 from verifier.analysis.verdict import missing
 from verifier.analysis.view import view_record
 from verifier.commands import building
 from verifier.commands.run import worst
 from verifier.errors import ExitStatus, UsageError, one_line
 from verifier.output import text
+from verifier.output.validation import convert
 from verifier.record import files
 from verifier.report import html, markdown
 from verifier.requests.folders import REPORT_FILE
-
-_KILL = ("fault", "what", "check", "verdict", "evidence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +62,8 @@ def report(paths: Sequence[Path], options: ReportOptions) -> ExitStatus:
             raise UsageError("name the page of several records with --out FILE")
         out = records[0].path.with_name(REPORT_FILE)
     for path, test in zip(options.selftests, tests, strict=True):
-        if test["family"] not in {one.run.family for one in records}:
-            raise UsageError(f"{str(path)!r} is a self-test of {test['family']!r}, and no record is of that family")
+        if test.family not in {one.run.family for one in records}:
+            raise UsageError(f"{str(path)!r} is a self-test of {test.family!r}, and no record is of that family")
     views = [view_record(one, tests) for one in records]
     made = (html if options.form == "html" else markdown).render(views)
     if out is None:
@@ -87,22 +86,18 @@ def _lacks(one: record.Record) -> str:
     return "; ".join([said, *hints])
 
 
-def _selftest(path: Path) -> dict[str, Any]:
+def _selftest(path: Path) -> SelfTest:
     """What `verifier selftest --json` wrote.
 
     Raises:
         UsageError: it cannot be read, or is something else.
     """
     try:
-        found = json.loads(path.read_bytes())
-        kills = found["kills"]
-        texts = [found["family"], found["adapter"], *(kill[name] for kill in kills for name in _KILL)]
+        return convert(json.loads(path.read_bytes()), SelfTest, of="the file")
     except OSError as error:
         raise UsageError(f"cannot read the self-test {str(path)!r}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (UsageError, ValueError, RecursionError) as error:
+        said = error if isinstance(error, UsageError) else one_line(error)
         raise UsageError(
-            f"{str(path)!r} is no self-test, as `verifier selftest FAMILY --json FILE` writes it: {one_line(error)}"
+            f"{str(path)!r} is no self-test, as `verifier selftest FAMILY --json FILE` writes it: {said}"
         ) from error
-    if not all(isinstance(one, str) for one in texts):
-        raise UsageError(f"{str(path)!r} is no self-test: what should be a text is none")
-    return dict(found)

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from verifier import family as families
+from verifier.analysis.selftest import VERDICTS, PlantedFault, SelfTest
 from verifier.output import pipe, text
 from verifier.output.console import standard_output
 from verifier.record.case_description import same_value
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from verifier.faults.selftest import MutantResult
     from verifier.judging.outcome import Outcome
 
+_MARKS = {"survived": " (SURVIVED)", "not tried": " (not tried)"}
 _COLUMNS = ("fault", "must be caught by", "", "how", "case")
 
 
@@ -59,30 +62,36 @@ def markdown(kills: Sequence[MutantResult], family: str) -> str:
         "|---|---|---|",
     ]
     for fault, mine in by_fault.items():
-        seen = ", ".join(f"`{kill.check}`{_mark(kill)}" for kill in mine)
+        seen = ", ".join(f"`{kill.check}`" + _MARKS.get(_verdict(kill), "") for kill in mine)
         rows.append(f"| {fault} | {mine[0].what.replace('|', chr(92) + '|')} | {seen} |")
     return "\n".join(rows)
 
 
 def as_json(kills: Sequence[MutantResult], family: str, adapter: str) -> str:
     """The table for `verifier report --selftest`."""
-    rows = [
-        {
-            "fault": kill.fault,
-            "what": kill.what,
-            "check": kill.check,
-            "verdict": "caught" if kill.outcome is not None else "survived" if kill.survived else "not tried",
-            "evidence": evidence(kill.outcome) if kill.outcome is not None else kill.unable or "",
-        }
-        for kill in kills
-    ]
-    return json.dumps({"family": family, "adapter": adapter, "kills": rows}, indent=1) + "\n"
+    return json.dumps(msgspec.to_builtins(_selftest(kills, family, adapter)), indent=1) + "\n"
 
 
-def _mark(kill: MutantResult) -> str:
-    if kill.outcome is not None:
-        return ""
-    return " (SURVIVED)" if kill.survived else " (not tried)"
+def _selftest(kills: Sequence[MutantResult], family: str, adapter: str) -> SelfTest:
+    return SelfTest(
+        family=family,
+        adapter=adapter,
+        kills=tuple(
+            PlantedFault(
+                fault=kill.fault,
+                what=kill.what,
+                check=kill.check,
+                verdict=_verdict(kill),
+                evidence=evidence(kill.outcome) if kill.outcome is not None else kill.unable or "",
+            )
+            for kill in kills
+        ),
+    )
+
+
+def _verdict(kill: MutantResult) -> str:
+    caught, survived, not_tried = VERDICTS
+    return caught if kill.outcome is not None else survived if kill.survived else not_tried
 
 
 def _show(console: Console, kills: Sequence[MutantResult], title: str, plain: Mapping[str, Any]) -> None:
@@ -100,21 +109,17 @@ def _show(console: Console, kills: Sequence[MutantResult], title: str, plain: Ma
         for row in (_COLUMNS, *rows):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             console.print("  ".join(cells), soft_wrap=True)
-    caught = sum(kill.outcome is not None for kill in kills)
-    survived = sum(kill.survived for kill in kills)
     faults = {kill.fault for kill in kills}
-    console.print(
-        f"{len(faults)} faults, {len(kills)} pairs of fault and check: {caught} caught, {survived} survived, "
-        f"{len(kills) - caught - survived} not tried",
-        soft_wrap=True,
-    )
+    counted = _selftest(kills, "", "").counted
+    console.print(f"{len(faults)} faults, {len(kills)} pairs of fault and check: {counted}", soft_wrap=True)
 
 
 def _row(kill: MutantResult, plain: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     if kill.outcome is not None and kill.case is not None:
-        config = kill.case.config
         differs = {
-            name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)
+            name: value
+            for name, value in kill.case.config.items()
+            if name not in plain or not same_value(plain[name], value)
         }
         ended = ("caught", evidence(kill.outcome), text.config(differs) or "the plainest")
     elif kill.unable is not None:
