@@ -30,6 +30,7 @@ from verifier.cases import matrix
 from verifier.cases.spec import DEPTHS, CaseSpec
 from verifier.checks.runner import run_case
 from verifier.engine.loading import Loaded, load
+from verifier.engine.plan import Plan
 from verifier.observing import reuse
 
 DEAREST = 15  # checks that are printed without --every-check
@@ -132,7 +133,7 @@ def measure(spec: CaseSpec, loaded: Loaded, clock: ModelClock) -> CaseRun:
 @contextlib.contextmanager
 def warm(reference: str, adapter: str, only: Sequence[str], first: CaseSpec) -> Iterator[Callable[[CaseSpec], CaseRun]]:
     """What measures cases in this process, which has run one already: the first pays for what torch does once."""
-    with clocked(lambda: load(reference, adapter, tuple(only), "cpu", about_to=lambda what: None)) as (loaded, clock):
+    with clocked(lambda: load(Plan(family=reference, adapter=adapter, specs=(), only=tuple(only)))) as (loaded, clock):
         gc.collect()
         gc.freeze()  # as a worker does before its first case
         try:

@@ -174,12 +174,13 @@ from verifier import family
 from verifier.cases import matrix
 from verifier.checks.runner import run_case
 from verifier.engine.loading import load
+from verifier.engine.plan import Plan
 spec = next(spec for spec in matrix.cases(family.load("falcon"), "falcon") if spec.thorough)
 def outcomes(what):
     run = run_case(spec, what.family, what.adapter, what.checks)
     return [(one.check, one.verdict, one.measured, one.bound) for one in run]
 def loading():
-    return load("falcon", "bridge", {only!r}, "cpu", about_to=lambda what: None)
+    return load(Plan(family="falcon", adapter="bridge", specs=(), only={only!r}))
 if {clocked}:
     with case_costs.clocked(loading) as (loaded, clock):
         found = outcomes(loaded)

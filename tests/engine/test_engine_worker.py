@@ -10,7 +10,7 @@ import sys
 
 from verifier.cases.spec import CaseSpec
 from verifier.checks import runner
-from verifier.engine import loading, preload, worker
+from verifier.engine import events, loading, preload, worker
 from verifier.engine.task import Task
 from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, bounded
 from verifier.errors import ExitStatus
@@ -84,7 +84,7 @@ def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
     here, there = multiprocessing.Pipe()
     spec = CaseSpec(family="toy", config={})
     worker._run(there, Task(spec=spec), loading.Loaded(family=None, adapter=None, checks=()))
-    assert isinstance(here.recv(), worker.Result)
+    assert isinstance(here.recv(), events.OutcomeReady)
     failed = here.recv()
     assert failed.status is ExitStatus.BROKEN
     assert failed.message == f"the harness failed on case {spec.id}: LookupError: the harness lost its way"

@@ -14,7 +14,7 @@ from verifier.engine.interrupts import Paused
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
-from verifier.engine.worker import Result, execute
+from verifier.engine.worker import execute
 from verifier.engine.working_directory import preserve_cwd
 from verifier.judging.outcome import Outcome
 
@@ -122,16 +122,10 @@ class InProcessRunner:
 
     def _run(self, plan: Plan, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
         if self._loaded is None:
-            self._loaded = load(plan.family, plan.adapter, plan.only, plan.device, about_to=lambda what: None)
-            self.started = RunStarted(
-                adapter_name=str(self._loaded.adapter.name),
-                adapter_version=str(self._loaded.adapter.version),
-                checks=self._loaded.infos,
-                expected=0,
-                workers=1,
-            )
+            self._loaded = load(plan)
+            self.started = self._loaded.started()
         task = replace(plan, wanted={spec.id: tuple(checks)}).task(spec)
-        return tuple(one.outcome for one in execute(task, self._loaded) if isinstance(one, Result))
+        return tuple(event.outcome for event in execute(task, self._loaded) if isinstance(event, OutcomeReady))
 
     def close(self) -> None:
         self._loaded = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pdb
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ class Debugger:
             file=sys.stderr,
         )
         if error is not None and error.__traceback__ is not None:
-            _post_mortem(error.__traceback__)
+            _stop_in(None, error.__traceback__)
         else:
-            _beside(case, check, outcome)
+            _stop_beside(case, check, outcome)
 
 
 class _Pdb(pdb.Pdb):
@@ -50,18 +50,19 @@ class _Pdb(pdb.Pdb):
     do_EOF = do_quit  # noqa: N815 - what pdb calls the end of its input
 
 
-def _post_mortem(trace: TracebackType) -> None:
+def _stop_in(frame: FrameType | None, trace: TracebackType | None) -> None:
+    """Debug in the frame, or in the innermost one of a traceback.
+
+    Raises:
+        KeyboardInterrupt: the debugger was left with `q`.
+    """
     debugger = _Pdb()
     debugger.reset()
-    debugger.interaction(None, trace)
+    debugger.interaction(frame, trace)
     if debugger.left:
         raise KeyboardInterrupt
 
 
-def _beside(case: Case, check: Check, outcome: Outcome) -> None:
-    """A frame with the three of them in it."""
-    debugger = _Pdb()
-    debugger.reset()
-    debugger.interaction(sys._getframe(), None)
-    if debugger.left:
-        raise KeyboardInterrupt
+def _stop_beside(case: Case, check: Check, outcome: Outcome) -> None:
+    """Debug in a frame that has the three of them."""
+    _stop_in(sys._getframe(), None)

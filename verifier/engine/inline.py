@@ -8,19 +8,10 @@ import time
 from collections.abc import Iterator
 
 from verifier.engine.debugger import Debugger
-from verifier.engine.events import (
-    CaseFinished,
-    CaseStarted,
-    Event,
-    EvidenceReady,
-    OutcomeReady,
-    RunFinished,
-    RunStarted,
-    Stop,
-)
+from verifier.engine.events import CaseFinished, CaseStarted, Event, RunFinished, Stop
 from verifier.engine.loading import load
 from verifier.engine.plan import Plan, expected
-from verifier.engine.worker import EvidenceMessage, Result, execute
+from verifier.engine.worker import execute
 from verifier.engine.working_directory import preserve_cwd
 
 
@@ -64,26 +55,14 @@ def _run(plan: Plan, debugger: Debugger | None) -> Iterator[Event]:
     began = time.perf_counter()
     stop = Stop.COMPLETE
     try:
-        loaded = load(plan.family, plan.adapter, plan.only, plan.device, about_to=lambda what: None)
-        checks = loaded.infos
-        yield RunStarted(
-            adapter_name=str(loaded.adapter.name),
-            adapter_version=str(loaded.adapter.version),
-            checks=checks,
-            expected=expected(plan.specs, checks),
-            workers=1,
-        )
+        loaded = load(plan)
+        yield loaded.started(expected=expected(plan.specs, loaded.infos))
         for spec in plan.specs:
             yield CaseStarted(spec=spec)
-            at = time.perf_counter()
-            if plan.diagnose or plan.applicable(spec, checks):
-                for told_of in execute(plan.task(spec), loaded, seen=debugger):
-                    match told_of:
-                        case Result(outcome=outcome):
-                            yield OutcomeReady(case=spec.id, outcome=outcome)
-                        case EvidenceMessage(evidence=evidence):
-                            yield EvidenceReady(evidence=evidence)
-            yield CaseFinished(case=spec.id, seconds=time.perf_counter() - at)
+            if plan.diagnose or plan.applicable(spec, loaded.infos):
+                yield from execute(plan.task(spec), loaded, seen=debugger)
+            else:
+                yield CaseFinished(case=spec.id, seconds=0.0)
     except KeyboardInterrupt:
         stop = Stop.INTERRUPTED
     sys.stdout.flush()

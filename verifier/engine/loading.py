@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from verifier.engine.catalogue import infos
-from verifier.engine.events import CheckInfo
+from verifier.engine.events import CheckInfo, RunStarted
+from verifier.engine.plan import Plan
 from verifier.errors import ImportFailed, UsageError, VerifierError, one_line
 
 if TYPE_CHECKING:
@@ -31,17 +32,23 @@ class Loaded:
         """The checks without their functions."""
         return infos(self.checks)
 
+    def started(self, *, expected: int = 0) -> RunStarted:
+        """The first event of a run with these.
 
-def load(
-    family_name: str, adapter_name: str, only: tuple[str, ...], device: str, *, about_to: Callable[[str], None]
-) -> Loaded:
-    """Import what the names name; one torch thread from here on, because the cores are shared out by process.
+        Args:
+            expected: how many outcomes the run gives.
+        """
+        name, version = str(self.adapter.name), str(self.adapter.version)
+        return RunStarted(adapter_name=name, adapter_version=version, checks=self.infos, expected=expected, workers=1)
+
+
+def load(plan: Plan, *, about_to: Callable[[str], None] = lambda what: None) -> Loaded:
+    """Import the family, the adapter and the checks of a plan.
+
+    Torch has one thread from here on, because the cores are shared out by process.
 
     Args:
-        family_name: reference.
-        adapter_name: reference.
-        only: globs that select checks.
-        device: where tensors live.
+        plan: names them, and the device.
         about_to: is told what is imported next.
 
     Raises:
@@ -54,13 +61,13 @@ def load(
     from verifier.reference.snapshots import remember
 
     torch.set_num_threads(1)
-    selected = checks.select(only)
-    about_to(f"family {family_name!r}")
-    reference = _guarded(f"family {family_name!r}", lambda: family.load(family_name))
+    selected = checks.select(plan.only)
+    about_to(f"family {plan.family!r}")
+    reference = _guarded(f"family {plan.family!r}", lambda: family.load(plan.family))
     remember(reference)
-    about_to(f"adapter {adapter_name!r}")
-    subject = _guarded(f"adapter {adapter_name!r}", lambda: adapter.load(adapter_name))
-    _require_device(device)
+    about_to(f"adapter {plan.adapter!r}")
+    subject = _guarded(f"adapter {plan.adapter!r}", lambda: adapter.load(plan.adapter))
+    _require_device(plan.device)
     return Loaded(family=reference, adapter=subject, checks=selected)
 
 

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
@@ -27,7 +28,7 @@ from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, expected
 from verifier.engine.retry_policy import LostCase, RetryPolicy
 from verifier.engine.schedule import Schedule
-from verifier.engine.worker import Done, EvidenceMessage, Failed, Ready, Result
+from verifier.engine.worker import Failed
 from verifier.engine.worker_pool import Worker, WorkerExit, WorkerPool
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
 from verifier.judging.outcome import Verdict
@@ -120,7 +121,7 @@ class _Coordinator:
             return
         self._looked = now
         for worker in list(self._pool.workers):
-            if self._cut_off(worker):
+            if worker.enforce(self._plan.limits):
                 # What it still said while it was asked where it is came of being asked: a signal wakes sleepers.
                 yield from self._lost(worker)
 
@@ -132,38 +133,20 @@ class _Coordinator:
         busy = {worker.spec.id: now - worker.began for worker in self._pool.workers if worker.spec is not None}
         yield Heartbeat(running=busy, left=self._schedule.left(busy, self._retries.specs, len(self._pool.workers)))
 
-    def _cut_off(self, worker: Worker) -> bool:
-        """End a worker that takes more than a case may, or that is not done with loading; whether it was ended."""
-        taken, limits = time.perf_counter() - worker.began, self._plan.limits
-        if not worker.ready:
-            if limits.loading is not None and taken > limits.loading:
-                said = f"was not over after {limits.loading:g} s (a larger --timeout gives it as long)"
-                worker.end(Verdict.TIMEOUT, "timeout", said)
-        elif worker.spec is None:
-            return False
-        elif limits.seconds is not None and taken > limits.seconds:
-            worker.end(Verdict.TIMEOUT, "timeout", f"was not done with the case after {limits.seconds:g} s (--timeout)")
-        elif limits.bytes is not None and worker.grown(worker.before) > limits.bytes:
-            took = f"took more than {limits.bytes / 2**20:,.0f} MiB for the case (--memory), and was ended"
-            worker.end(Verdict.CRASH, "memory", took)
-        else:
-            worker.cut_output()
-        return worker.ended is not None
-
     def _hear(self, worker: Worker, *, last: bool = False) -> Iterator[Event]:
         try:
             for message in worker.messages():
                 match message:
-                    case Ready():
+                    case RunStarted():
                         yield from self._ready(worker, message)
-                    case Result(outcome=outcome):
-                        assert worker.spec is not None
+                    case CaseFinished():
+                        self._done(worker, message)
+                        yield message
+                    case OutcomeReady(outcome=outcome):
                         worker.seen.append(outcome.check)
-                        yield OutcomeReady(case=worker.spec.id, outcome=outcome)
-                    case EvidenceMessage(evidence=evidence):
-                        yield EvidenceReady(evidence=evidence)
-                    case Done(seconds=seconds):
-                        yield from self._done(worker, seconds)
+                        yield message
+                    case EvidenceReady():
+                        yield message
                     case Failed() if last:
                         return
                     case Failed(status=status, message=text, detail=detail):
@@ -175,24 +158,17 @@ class _Coordinator:
         if worker.ready and worker.spec is None and not last:
             yield from self._next(worker)
 
-    def _ready(self, worker: Worker, message: Ready) -> Iterator[Event]:
+    def _ready(self, worker: Worker, message: RunStarted) -> Iterator[Event]:
         worker.ready, worker.at_first = True, worker.memory
         if self._checks is None:
             self._checks = message.checks
             self._schedule = Schedule(self._plan.specs, message.checks, self._plan.known)
-            yield RunStarted(
-                adapter_name=message.adapter_name,
-                adapter_version=message.adapter_version,
-                checks=message.checks,
-                expected=expected(self._plan.specs, message.checks),
-                workers=len(self._pool.workers),
-            )
+            total = expected(self._plan.specs, message.checks)
+            yield replace(message, expected=total, workers=len(self._pool.workers))
 
-    def _done(self, worker: Worker, seconds: float) -> Iterator[Event]:
-        assert worker.spec is not None
+    def _done(self, worker: Worker, event: CaseFinished) -> None:
         assert self._schedule is not None
-        self._schedule.note(worker.spec.id, seconds)
-        yield CaseFinished(case=worker.spec.id, seconds=seconds)
+        self._schedule.note(event.case, event.seconds)
         worker.last, worker.spec = worker.spec, None
 
     def _next(self, worker: Worker) -> Iterator[Event]:
@@ -200,7 +176,7 @@ class _Coordinator:
         assert self._checks is not None
         assert self._schedule is not None
         while self._waiting():
-            if self._is_bloated(worker):
+            if worker.is_bloated(self._plan.limits):
                 self._pool.stop(worker)
                 self._pool.start()
                 return
@@ -224,11 +200,6 @@ class _Coordinator:
         while self._more:
             self._schedule.add(self._more.popleft())
         return bool(self._schedule)
-
-    def _is_bloated(self, worker: Worker) -> bool:
-        """Whether what earlier cases left behind in it is half of what one case may take."""
-        limit = self._plan.limits.bytes
-        return limit is not None and worker.grown(worker.at_first) > limit / 2
 
     def _lost(self, worker: Worker) -> Iterator[Event]:
         """A worker died, or was ended: its case is run once more alone, or pays; another one takes its place."""

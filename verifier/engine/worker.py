@@ -1,4 +1,4 @@
-"""What runs in a worker process: it loads family, adapter and checks by name, then takes one case after another."""
+"""What runs in a worker process: load family, adapter and checks by name, then run one case after another."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verifier.engine import crash_report
-from verifier.engine.events import CheckInfo
+from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RunStarted
 from verifier.engine.loading import Loaded, load
+from verifier.engine.plan import Plan
 from verifier.engine.task import Task
 from verifier.errors import ExitStatus, OutdatedAdapter, Unrunnable, VerifierError, one_line
-from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -47,15 +47,6 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """Everything is loaded; the worker waits for cases."""
-
-    adapter_name: str
-    adapter_version: str
-    checks: tuple[CheckInfo, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """The run cannot go on: a `VerifierError` of that status, or a fault of the harness with its traceback."""
 
@@ -64,38 +55,22 @@ class Failed:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """An outcome of the case at hand."""
-
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceMessage:
-    """What a closer look at the case at hand found."""
-
-    evidence: Evidence | Ladder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """The case at hand is over."""
-
-    seconds: float
-
-
-Message = Loading | Ready | Failed | Result | EvidenceMessage | Done
+# What a worker sends: of a case the events that the coordinator passes on, and what it answers itself.
+CaseEvent = OutcomeReady | EvidenceReady | CaseFinished
+Message = Loading | Failed | RunStarted | CaseEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What a worker is started with; `path` is where it looks for modules."""
+    """What a worker process is started with.
 
-    family: str
-    adapter: str
-    only: tuple[str, ...]
-    device: str
+    Attributes:
+        plan: names family, adapter, checks and device; it has no cases.
+        log: the file that its output goes to.
+        path: where it looks for modules.
+    """
+
+    plan: Plan
     log: str
     path: tuple[str, ...]
 
@@ -112,21 +87,14 @@ def work(pipe: connection.Connection, config: WorkerConfig) -> None:
     _end_with_parent()
     try:
         try:
-            loaded = load(
-                config.family,
-                config.adapter,
-                config.only,
-                config.device,
-                about_to=lambda what: pipe.send(Loading(what=what)),
-            )
+            loaded = load(config.plan, about_to=lambda what: pipe.send(Loading(what=what)))
         except VerifierError as error:
             pipe.send(Failed(status=error.status, message=str(error), detail=traceback.format_exc()))
             return
         # What was imported is never garbage; left in, each collection would go through all of it.
         gc.collect()
         gc.freeze()
-        adapter = loaded.adapter
-        pipe.send(Ready(adapter_name=str(adapter.name), adapter_version=str(adapter.version), checks=loaded.infos))
+        pipe.send(loaded.started())
         while True:
             task: Task = pipe.recv()
             for file in (2, stacks):  # what is kept is this case's
@@ -137,10 +105,9 @@ def work(pipe: connection.Connection, config: WorkerConfig) -> None:
 
 
 def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
-    began = time.perf_counter()
     try:
-        for message in execute(task, loaded):
-            pipe.send(message)
+        for event in execute(task, loaded):
+            pipe.send(event)
     except (BrokenPipeError, ConnectionResetError):
         raise
     except (Unrunnable, OutdatedAdapter) as error:
@@ -153,31 +120,31 @@ def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
                 detail=traceback.format_exc(),
             )
         )
-    else:
-        pipe.send(Done(seconds=time.perf_counter() - began))
 
 
-def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[Result | EvidenceMessage]:
-    """What comes of a task.
+def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[CaseEvent]:
+    """Run the checks of a task on its case, or diagnose it, and tell what happens.
 
     Args:
-        task: the task.
-        loaded: what it is done with.
+        task: the case, and what is wanted of it.
+        loaded: family, adapter and checks.
         seen: is shown each outcome beside the live case.
     """
+    began, spec = time.perf_counter(), task.spec
     wanted = loaded.checks
     if task.checks is not None:
         wanted = tuple(check for check in wanted if check.id in task.checks)
     if task.diagnose:
         from verifier.checks.diagnosis import examine
 
-        for found in examine(task.spec, loaded.family, loaded.adapter, wanted):
-            yield EvidenceMessage(evidence=found)
-        return
-    from verifier.checks import runner
+        for found in examine(spec, loaded.family, loaded.adapter, wanted):
+            yield EvidenceReady(evidence=found)
+    else:
+        from verifier.checks import runner
 
-    for outcome in runner.run_case(task.spec, loaded.family, loaded.adapter, wanted, seen=seen):
-        yield Result(outcome=bounded(outcome))
+        for outcome in runner.run_case(spec, loaded.family, loaded.adapter, wanted, seen=seen):
+            yield OutcomeReady(case=spec.id, outcome=bounded(outcome))
+    yield CaseFinished(case=spec.id, seconds=time.perf_counter() - began)
 
 
 def bounded(outcome: Outcome) -> Outcome:

@@ -12,17 +12,19 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine import crash_report, limits, server
+from verifier.engine import crash_report, server
+from verifier.engine.events import OutcomeReady
+from verifier.engine.limits import Limits, resident
 from verifier.engine.plan import Plan
 from verifier.engine.task import Task
-from verifier.engine.worker import Loading, Message, Result, WorkerConfig, work
+from verifier.engine.worker import Loading, Message, WorkerConfig, work
 from verifier.judging.outcome import Verdict
 
 # A dead process's exit status comes a moment after its pipe is closed.
@@ -91,7 +93,7 @@ class Worker:
     @property
     def memory(self) -> int | None:
         """The bytes that it has now; None where the system does not say."""
-        return None if self.process.pid is None else limits.resident(self.process.pid)
+        return None if self.process.pid is None else resident(self.process.pid)
 
     def grown(self, since: int | None) -> int:
         """The bytes that it has on top of what it had then; 0 where the system does not say."""
@@ -118,7 +120,7 @@ class Worker:
                 message = self._message()
                 if isinstance(message, Loading):
                     self.loading = message.what
-                midway = isinstance(message, Result)
+                midway = isinstance(message, OutcomeReady)
                 yield message
         except OSError as error:
             raise EOFError from error
@@ -142,6 +144,28 @@ class Worker:
             self.ended = WorkerExit(verdict=Verdict.CRASH, word="garbled", how=how, detail=crash_report.read(self.log))
             raise EOFError from error
         return message
+
+    def enforce(self, limits: Limits) -> bool:
+        """End the worker if it takes more than a case, or than loading, may take; whether it was ended."""
+        taken = time.perf_counter() - self.began
+        if not self.ready:
+            if limits.loading is not None and taken > limits.loading:
+                said = f"was not over after {limits.loading:g} s (a larger --timeout gives it as long)"
+                self.end(Verdict.TIMEOUT, "timeout", said)
+        elif self.spec is None:
+            return False
+        elif limits.seconds is not None and taken > limits.seconds:
+            self.end(Verdict.TIMEOUT, "timeout", f"was not done with the case after {limits.seconds:g} s (--timeout)")
+        elif limits.bytes is not None and self.grown(self.before) > limits.bytes:
+            took = f"took more than {limits.bytes / 2**20:,.0f} MiB for the case (--memory), and was ended"
+            self.end(Verdict.CRASH, "memory", took)
+        else:
+            self.cut_output()
+        return self.ended is not None
+
+    def is_bloated(self, limits: Limits) -> bool:
+        """Whether earlier cases left half as much memory behind in it as one case may take."""
+        return limits.bytes is not None and self.grown(self.at_first) > limits.bytes / 2
 
     def cut_output(self) -> None:
         """Drop what it has written where that is too much."""
@@ -269,15 +293,8 @@ class WorkerPool:
         _hurry(ours)
         log = self._folder / f"worker-{self._started}"
         self._started += 1
-        plan = self._plan
-        config = WorkerConfig(
-            family=plan.family,
-            adapter=plan.adapter,
-            only=plan.only,
-            device=plan.device,
-            log=str(log),
-            path=server.search_path(),
-        )
+        plan = replace(self._plan, specs=(), known={}, wanted=None)
+        config = WorkerConfig(plan=plan, log=str(log), path=server.search_path())
         process = self._context.Process(target=work, args=(theirs, config), daemon=True)
         try:
             server.start(process)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine.events import CheckInfo
+from verifier.engine.events import CaseFinished, CheckInfo, OutcomeReady, RunStarted
 from verifier.engine.limits import Limits
 from verifier.engine.plan import applicable
 from verifier.engine.retry_policy import LostCase
 from verifier.engine.run import blame_import, raised
 from verifier.engine.task import Task
-from verifier.engine.worker import Done, Failed, Ready, Result
+from verifier.engine.worker import Failed
 from verifier.engine.worker_pool import Worker, WorkerExit, WorkerPool
-from verifier.judging.outcome import Outcome, Verdict
+from verifier.judging.outcome import Outcome
 
 _POLL_SECONDS = 0.1
 
@@ -55,9 +55,9 @@ class Hand:
         self._limits = limits
         self._stop = stop
         self._worker: Worker | None = None
-        self.ready: Ready | None = None
+        self.ready: RunStarted | None = None
 
-    def load(self) -> Ready:
+    def load(self) -> RunStarted:
         """Have a worker that has loaded everything; what it says of that.
 
         Raises:
@@ -71,13 +71,13 @@ class Hand:
                 self._worker = self._pool.start()
             worker = self._worker
             while not worker.ready:
-                self._wait(worker, self._limits.loading)
+                self._wait(worker, self._limits)
                 if worker.ended is not None:
                     raise blame_import(worker, self._bury(worker))
                 try:
                     for message in worker.messages():
                         match message:
-                            case Ready():
+                            case RunStarted():
                                 worker.ready, worker.at_first, self.ready = True, worker.memory, message
                             case Failed(status=status, message=text, detail=detail):
                                 raise raised(status, text, detail, loaded=False)
@@ -103,20 +103,21 @@ class Hand:
         wanted = ready.checks if checks is None else tuple(known[name] for name in checks if name in known)
         if not applicable(spec, wanted):
             return Answer(outcomes=(), seconds=0.0)
-        self._renew_if_bloated()
+        if self._worker is not None and self._worker.is_bloated(self._limits):
+            self.renew()
         worker = self._have()
         began = time.perf_counter()
         worker.give(Task(spec=spec, checks=None if checks is None else tuple(checks)))
         outcomes: list[Outcome] = []
         while True:
-            self._wait(worker, self._limits.seconds if seconds is None else seconds)
+            self._wait(worker, self._limits if seconds is None else replace(self._limits, seconds=seconds))
             try:
                 for message in worker.messages():
                     match message:
-                        case Result(outcome=outcome):
+                        case OutcomeReady(outcome=outcome):
                             worker.seen.append(outcome.check)
                             outcomes.append(outcome)
-                        case Done(seconds=taken):
+                        case CaseFinished(seconds=taken):
                             worker.last, worker.spec = worker.spec, None
                             return Answer(outcomes=tuple(outcomes), seconds=taken)
                         case Failed(status=status, message=text, detail=detail):
@@ -134,28 +135,14 @@ class Hand:
         assert self._worker is not None
         return self._worker
 
-    def _renew_if_bloated(self) -> None:
-        worker = self._worker
-        limit = self._limits.bytes
-        if worker is not None and limit is not None and worker.grown(worker.at_first) > limit / 2:
-            self.renew()
-
-    def _wait(self, worker: Worker, seconds: float | None) -> None:
+    def _wait(self, worker: Worker, limits: Limits) -> None:
         """Until it says something, dies, or has taken too much, whereupon it is ended."""
         while not connection.wait([worker.pipe, worker.process.sentinel], timeout=_POLL_SECONDS):
             if self._stop.is_set():
                 self.renew()
                 raise Stopped
-            taken = time.perf_counter() - worker.began
-            if seconds is not None and taken > seconds:
-                worker.end(Verdict.TIMEOUT, "timeout", f"was not done with the case after {seconds:g} s")
+            if worker.enforce(limits):
                 return
-            limit = self._limits.bytes
-            if worker.ready and limit is not None and worker.grown(worker.before) > limit:
-                took = f"took more than {limit / 2**20:,.0f} MiB for the case, and was ended"
-                worker.end(Verdict.CRASH, "memory", took)
-                return
-            worker.cut_output()
 
     def _bury(self, worker: Worker) -> WorkerExit:
         exited = worker.wait_for_exit()
