@@ -14,7 +14,7 @@ from torch import Tensor
 
 import verifier
 from verifier.judging import numerics
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import (
     PRECISION_MARGIN,
     SEMANTICS_MARGIN,
@@ -34,7 +34,7 @@ from verifier.judging.numerics import (
     row_noise,
     unit,
 )
-from verifier.judging.outcome import NotApplicable, Verdict
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
 
 TRUTH = torch.randn(3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 NOISE = 2.0**-50
@@ -266,8 +266,8 @@ def test_whole_numbers_can_be_the_same() -> None:
 # --- conclusions -----------------------------------------------------------------------------------------------------
 
 
-def judged(where: str, verdict: Verdict, measured: float = 1.0, bound: float = 2.0) -> Comparison:
-    return Comparison(where=where, verdict=verdict, measured=measured, bound=bound, message=f"{verdict}!")
+def judged(where: str, verdict: Verdict, measured: float = 1.0, bound: float = 2.0) -> Finding:
+    return Finding(where=where, verdict=verdict, measured=measured, bound=bound, message=f"{verdict}!")
 
 
 def test_the_first_of_the_worst_kind_speaks() -> None:
@@ -307,7 +307,7 @@ def test_nothing_compared_proves_nothing() -> None:
 @pytest.mark.parametrize("error", [NotApplicable("nothing is defined here"), RuntimeError("it cannot be called so")])
 @pytest.mark.parametrize("before", [Verdict.FAIL, Verdict.REDUCED, Verdict.PASS])
 def test_what_is_raised_hides_no_difference_that_was_found_before(before: Verdict, error: Exception) -> None:
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         yield judged("a", before)
         raise error
 
@@ -388,7 +388,7 @@ LOGITS = torch.randn(2, 6, 50, dtype=torch.float64, generator=torch.Generator().
 REAL = torch.ones(2, 6, 1, dtype=torch.bool)
 
 
-def positions(actual: object, real: Tensor = REAL, width: int = 40) -> Comparison:
+def positions(actual: object, real: Tensor = REAL, width: int = 40) -> Finding:
     noise = torch.full((6,), NOISE, dtype=torch.float64)
     return compare_positions("logits", actual, LOGITS, noise, defined=real, width=width)
 

@@ -16,7 +16,7 @@ from verifier.canonical import Point
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.checks import check, edited_calls
 from verifier.errors import one_line
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import (
     compare_bitwise,
     compare_derivative,
@@ -91,7 +91,7 @@ def hooks(case: Case) -> Finding:
     except Exception as error:
         return _culprit(case, points, lambda point: _alone(case, point), error)
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for scenario, (gradients, shown) in found.items():
             for point in reversed(points):
                 if shown[point.name] != 1:
@@ -135,7 +135,7 @@ def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
     return logits.detach()
 
 
-def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Comparison]:
+def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Finding]:
     """The gradients that so many backwards left in the parameters, judged by canonical name."""
     truth, noise = (
         activations.reference_trace(case).weights,
@@ -237,7 +237,7 @@ def interleaved(case: Case) -> Finding:
     return summarize([*missing, *reversed(localization.annotate_inputs(case, made, backwards=True))])
 
 
-def _of_one_forward(case: Case, points: Sequence[Point]) -> list[Comparison]:
+def _of_one_forward(case: Case, points: Sequence[Point]) -> list[Finding]:
     """The gradients at these points, of a forward that its backward follows."""
     return localization.compare_points(
         case,
@@ -288,7 +288,7 @@ def replaced(case: Case) -> Finding:
     except Exception as error:
         return _culprit(case, points[1:], lambda point: _replaced(case, [point]), error)
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         failing: set[str] = set()
         for one in experiment.interventions:
             name = one.point.name
@@ -391,7 +391,7 @@ def checkpointing(case: Case) -> Finding:
 
 def _behind_edits(
     case: Case, subject: Subject, points: Sequence[Point], what: scaling.What, *, weights: bool = False
-) -> Iterator[Comparison]:
+) -> Iterator[Finding]:
     """Judge the gradients at the model's first point, and of weights, behind edits of the others.
 
     Args:
@@ -420,7 +420,7 @@ def _behind_edits(
     yield float64_judge(truth.noise[name]).compare(name, seen[0] if seen else None, truth.at)
 
 
-def _goes_wrong(comparisons: Iterable[Comparison]) -> bool:
+def _goes_wrong(comparisons: Iterable[Finding]) -> bool:
     return any(one.verdict is Verdict.FAIL for one in comparisons)
 
 
@@ -434,11 +434,11 @@ def edited(case: Case) -> Finding:
     """
     first, points = _around_edits(case)
 
-    def judged(what: scaling.What) -> list[Comparison]:
+    def judged(what: scaling.What) -> list[Finding]:
         subject = case.subject.wrap(case.reference.build_for_adapter())
         return list(_behind_edits(case, subject, points, what, weights=subject.weights is not None))
 
-    def alone(point: Point, what: scaling.What = "values") -> list[Comparison]:
+    def alone(point: Point, what: scaling.What = "values") -> list[Finding]:
         return list(_behind_edits(case, case.subject.wrapped(), [point], what))
 
     try:
@@ -446,7 +446,7 @@ def edited(case: Case) -> Finding:
         made = judged(what)
         if not _goes_wrong(made):
             return summarize(made)
-        values: list[Comparison] = judged("values")
+        values: list[Finding] = judged("values")
     except Exception as error:
         return _culprit(case, points, alone, error, what="an edit")
     if case.subject.wrapped().weights is not None and parameters.run(case).verdict is Verdict.FAIL:
@@ -540,7 +540,7 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
     given = {**given, **require(subject.weights).gradients()}
     double = _with_gradients(case)  # what has none there is told by `backward.parameters`
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for name, true in reversed(list(theirs.truth.items())):
             if name in given:
                 again = partial(working_precision.resampled_gradient_noise, case.shared_reference, dtype, name)

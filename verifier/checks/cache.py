@@ -24,7 +24,7 @@ from verifier.checks.decoding import (
     piece,
     step,
 )
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, float64_judge, precision_judge, rms
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations
@@ -158,7 +158,7 @@ def precise(case: Case) -> Finding:
         if not made or any(one.verdict is Verdict.FAIL for one in made):
             raise Blocked(what)
 
-    def compare(dtype: str) -> Comparison:
+    def compare(dtype: str) -> Finding:
         truth = case.noise.truth(Scenario.PLAIN, dtype).logits
         # HF's decoding takes other kernels than its one forward, and is off otherwise.
         own = rms(decode(partial(models.forward, case.reference.model(dtype)), dtype).double() - truth)
@@ -235,7 +235,7 @@ def hooks(case: Case) -> Finding:
     prompt = step(case.subject.wrapped().forward, piece(inputs, 0, past, None))
     seen = case.subject.capture(names, Scenario.PLAIN, inputs=piece(inputs, past, length, prompt.cache))
 
-    def compare(point: Point, shown: object, start: int) -> Comparison:
+    def compare(point: Point, shown: object, start: int) -> Finding:
         defined = case.reference.defined(point.axes) & rows.reshape(-1, *[1] * (len(point.axes) - 1))
         new, visible = (_from(point, one, start) for one in (truth[point.name], defined.expand_as(truth[point.name])))
         return float64_judge(noise[point.name]).compare(

@@ -13,7 +13,7 @@ from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.checks.canonical_weights import readable_weights, reference_weights
 from verifier.checks.qkv import split_agrees
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import float64_judge, precision_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import isolated_modules
@@ -42,7 +42,7 @@ def names(case: Case) -> Finding:
     be found inside another one.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         offered = _offered(case)
         for name, module in case.family.components(case.reference.model()).items():
             if not any(True for _ in module.parameters()):
@@ -67,10 +67,10 @@ def _weights_lack(case: Case, name: str) -> bool:
     return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in reference_weights(case))
 
 
-def _judged(case: Case, name: str) -> Comparison:
+def _judged(case: Case, name: str) -> Finding:
     """What the adapter's component gives, run alone as HF calls its module, or what it raises."""
 
-    def make() -> Comparison:
+    def make() -> Finding:
         lone = isolated_modules.module_reference(case, name)
         args, kwargs = lone.call.fresh()
         with torch.no_grad():
@@ -222,7 +222,7 @@ def dtypes(case: Case) -> Finding:
     """
     case.subject.require_forward()
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for dtype in case.spec.dtypes:
             wrong: set[str] = set()
             for name in _inside_first(case):
@@ -255,7 +255,7 @@ def _inside_first(case: Case) -> list[str]:
     ]
 
 
-def _in_dtype(case: Case, name: str, dtype: str) -> Iterator[Comparison]:
+def _in_dtype(case: Case, name: str, dtype: str) -> Iterator[Finding]:
     lone = isolated_modules.each_in(case, dtype)[name]
     args, kwargs = lone.call.fresh()
     with torch.no_grad():

@@ -10,9 +10,8 @@ from torch import Tensor
 from verifier.canonical import template_of
 from verifier.checks.canonical_weights import reference_weights, usable_weights
 from verifier.checks.qkv import split_agrees
-from verifier.judging.comparison import Comparison
 from verifier.judging.numerics import float64_judge
-from verifier.judging.outcome import Verdict
+from verifier.judging.outcome import Finding, Verdict
 from verifier.observing import isolated_modules
 from verifier.observing.case import Case
 from verifier.reference.weights import n_layers_of
@@ -21,7 +20,7 @@ _HEADS = "bpm,hmd->bphd"  # a head's matrix: [batch, pos, d_model], [head, d_mod
 _OUT = "bphd,hdm->bpm"  # what all heads write: [batch, pos, head, d_head], [head, d_head, d_model]
 
 
-def attentions(case: Case) -> Mapping[int, list[Comparison]]:
+def attentions(case: Case) -> Mapping[int, list[Finding]]:
     """By layer, its attention from canonical weights alone.
 
     Queries, keys and values are put in the place of HF's, whose own positions and mask act on them; what each head
@@ -29,7 +28,7 @@ def attentions(case: Case) -> Mapping[int, list[Comparison]]:
     split of the fused weight is not HF's already (`qkv.rows`).
     """
 
-    def make() -> Mapping[int, list[Comparison]]:
+    def make() -> Mapping[int, list[Finding]]:
         weights = usable_weights(case)
         layers = []
         for layer in range(n_layers_of(case.family, case.reference.model())):
@@ -61,7 +60,7 @@ def _heads(case: Case, layer: int) -> dict[str, Tensor]:
     return found
 
 
-def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> list[Comparison]:
+def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> list[Finding]:
     """What the layer's heads write, and where that differs, its queries, keys and values before it."""
     here, weights = f"blocks.{layer}.attn", usable_weights(case)
     whole, bias = isolated_modules.module_reference(case, here), weights.get(f"{here}.b_O")
@@ -112,16 +111,16 @@ _COMPUTES: Mapping[str, tuple[str, str | None, Compute]] = {
 _NORMS = tuple(template for template, (_, _, compute) in _COMPUTES.items() if compute is _scaled)
 
 
-def elsewhere(case: Case) -> list[Comparison]:
+def elsewhere(case: Case) -> list[Finding]:
     """Every other component from its canonical weights, in the order in which HF calls them."""
 
-    def make() -> list[Comparison]:
+    def make() -> list[Finding]:
         return [one for name in isolated_modules.calls(case) if (one := _component(case, name)) is not None]
 
     return case.memo.memoize(("components from weights",), make)
 
 
-def _component(case: Case, name: str) -> Comparison | None:
+def _component(case: Case, name: str) -> Finding | None:
     weights, layer = usable_weights(case), name.split(".")[1] if name.startswith("blocks.") else ""
     if template_of(name) not in _COMPUTES:
         return None
@@ -162,6 +161,6 @@ def told(case: Case) -> set[str]:
             told |= {name for name in reference_weights(case) if name.startswith(here)}
     for one in elsewhere(case):
         if one.verdict is Verdict.FAIL:
-            owner = one.where.rpartition(".")[0]
+            owner = (one.where or "").rpartition(".")[0]
             told |= {name for name in reference_weights(case) if name.rpartition(".")[0] == owner}
     return told

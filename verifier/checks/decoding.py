@@ -12,7 +12,7 @@ from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
 from verifier.cases.spec import Scenario
 from verifier.checks.blame import through_hugging_face
-from verifier.judging.comparison import Comparison, summarize
+from verifier.judging.comparison import summarize
 from verifier.judging.outcome import Blocked, Finding, Verdict
 from verifier.observing.case import Case
 from verifier.reference import models
@@ -63,7 +63,7 @@ def in_pieces(run: Run, inputs: Inputs, ends: Sequence[int]) -> Tensor:
 
 def judged(
     case: Case, scenario: Scenario, decode: Callable[[Run], Tensor], run: Run, places: Sequence[Place]
-) -> Iterator[Comparison]:
+) -> Iterator[Finding]:
     """Hold what is decoded against HF's one forward, where the subject's own one forward agrees with that.
 
     Raises:

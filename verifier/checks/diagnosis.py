@@ -12,9 +12,9 @@ from verifier.checks import Check
 from verifier.checks.runner import judge
 from verifier.errors import one_line
 from verifier.family import Family
-from verifier.judging.comparison import Comparison, watching
+from verifier.judging.comparison import watching
 from verifier.judging.evidence import Evidence, Ladder, Rung
-from verifier.judging.outcome import Blocked, NotApplicable
+from verifier.judging.outcome import Blocked, Finding, NotApplicable
 from verifier.observing import activations, localization
 from verifier.observing.case import Case
 from verifier.reference.snapshots import remember
@@ -62,7 +62,7 @@ def ladder(case: Case) -> Ladder:
     """Every canonical point that the subject has, with the error of its activation and of its gradient."""
     missing: dict[str, str] = {}
 
-    def side(name: str, climb: Callable[[], Iterable[Comparison]]) -> tuple[Rung, ...]:
+    def side(name: str, climb: Callable[[], Iterable[Finding]]) -> tuple[Rung, ...]:
         try:
             return tuple(_rung(one) for one in climb())
         except Blocked as error:
@@ -77,14 +77,14 @@ def ladder(case: Case) -> Ladder:
     return Ladder(case=case.spec.id, forward=forward, backward=backward, missing=missing)
 
 
-def _forward(case: Case) -> Iterator[Comparison]:
+def _forward(case: Case) -> Iterator[Finding]:
     logits = case.subject.output(_SCENARIO).logits
     if case.subject.wrapped().hooks is not None:
         yield from localization.compare_points(case, _SCENARIO, activations.all_values(case, _SCENARIO))
     yield case.compare_logits("logits", logits, _SCENARIO)
 
 
-def _backward(case: Case) -> Iterator[Comparison]:
+def _backward(case: Case) -> Iterator[Finding]:
     if case.subject.wrapped().hooks is None:
         raise NotApplicable("the adapter offers no hooks")
     gradients: dict[str, Tensor] = {}
@@ -93,5 +93,6 @@ def _backward(case: Case) -> Iterator[Comparison]:
     yield from localization.compare_points(case, _SCENARIO, gradients, of="gradients")
 
 
-def _rung(one: Comparison) -> Rung:
-    return Rung(where=one.where, verdict=one.verdict, measured=float(one.measured), bound=float(one.bound))
+def _rung(one: Finding) -> Rung:
+    measured, bound = float(one.measured or 0.0), float(one.bound or 0.0)
+    return Rung(where=one.where or "", verdict=one.verdict, measured=measured, bound=bound)

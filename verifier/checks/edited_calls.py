@@ -12,7 +12,7 @@ from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES, RESIDUAL, Point
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.checks import check, decoding
-from verifier.judging.comparison import Comparison, summarize
+from verifier.judging.comparison import summarize
 from verifier.judging.numerics import Judge, compare_bitwise, float64_judge, noise_from_float32
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization, scaling
@@ -49,7 +49,7 @@ class _Way:
     told_by: str
     run: Callable[[Subject], Tensor]
 
-    def compare(self, case: Case, where: str, logits: Tensor, truth: Tensor, judge: Judge) -> Comparison:
+    def compare(self, case: Case, where: str, logits: Tensor, truth: Tensor, judge: Judge) -> Finding:
         """Judge what came of it."""
         chosen, rows = case.reference.scenario(self.scenario), len(logits)
         defined = (chosen.real & case.subject.agreeing_rows(self.scenario)[:, None])[:rows, :, None]
@@ -86,7 +86,7 @@ def _ways(case: Case) -> Iterator[_Way]:
         yield _Way(name="with a cache", scenario=Scenario.PLAIN, told_by="cache.stepwise", run=in_pieces)
 
 
-def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Comparison | None:
+def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Finding | None:
     """What the subject gives with these points edited, judged; None where HF's model is not changed by it."""
     truth = scaling.scale_in_reference(case, way.scenario, points)
     if not truth.acts:
@@ -97,7 +97,7 @@ def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Compa
     return way.compare(case, where, logits, truth.logits, truth.judge)
 
 
-def _each(case: Case, way: _Way, points: Sequence[Point]) -> Iterator[tuple[Point, Comparison]]:
+def _each(case: Case, way: _Way, points: Sequence[Point]) -> Iterator[tuple[Point, Finding]]:
     """The points at which an edit of that one alone goes wrong."""
     for point in points:
         found = _edited(case, way, [point], f"{point.name}, {way.name}")
@@ -105,7 +105,7 @@ def _each(case: Case, way: _Way, points: Sequence[Point]) -> Iterator[tuple[Poin
             yield point, found
 
 
-def _where_it_starts(case: Case, way: _Way, points: Sequence[Point], found: Comparison) -> Comparison:
+def _where_it_starts(case: Case, way: _Way, points: Sequence[Point], found: Finding) -> Finding:
     """What was found of these points together, or, where it is a failure, of the first that goes wrong alone."""
     if found.verdict is not Verdict.FAIL:
         return found
@@ -143,7 +143,7 @@ def calls(case: Case) -> Finding:
     points = acting_points(case)
     blocked: list[Blocked] = []
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for way in _ways(case):
             try:
                 case.subject.agreeing_rows(way.scenario)

@@ -15,7 +15,7 @@ from verifier.canonical import LOGIT_AXES
 from verifier.cases.inputs import NO_LABEL, one_row
 from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks import check
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, compare_positions, float64_judge, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization
@@ -24,7 +24,7 @@ from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.random_weights import generator
 
-Compare = Callable[[object, Tensor], Comparison]
+Compare = Callable[[object, Tensor], Finding]
 """Judges logits against true ones on a scenario, or on a row of it."""
 
 
@@ -98,7 +98,7 @@ def _judge_padding(case: Case, row: str) -> Finding:
     here = torch.tensor([name == row for name in chosen.rows], device=chosen.real.device)
     defined = (chosen.real & here[:, None])[..., None]
 
-    def compare(actual: object, truth: Tensor) -> Comparison:
+    def compare(actual: object, truth: Tensor) -> Finding:
         return case.noise.judge(Scenario.PADDED).compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
 
     finding = _concluded(case, Scenario.PADDED, compare, here)
@@ -215,7 +215,7 @@ def _loss_agrees(case: Case) -> bool:
         return False
 
 
-def _judged_loss(case: Case, scenario: Scenario, where: str) -> Comparison:
+def _judged_loss(case: Case, scenario: Scenario, where: str) -> Finding:
     judge = float64_judge(case.noise.loss(scenario=scenario), lambda: case.noise.loss(SINGLE, scenario))
     truth = case.reference.output(scenario).loss
     assert truth is not None
@@ -233,7 +233,7 @@ def patterns(case: Case) -> Finding:
     if not names or not set(names) <= offered.keys():
         raise NotApplicable("there is no attention pattern to read")
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         rows = case.subject.agreeing_rows(Scenario.PADDED)
         seen, truth, noise = (
             case.subject.capture(names, Scenario.PADDED),
@@ -328,7 +328,7 @@ def inputs_kept(case: Case) -> Finding:
     A failure means that the caller's tokens, mask, positions or embeddings are others afterwards.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for scenario in (Scenario.PLAIN, Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS, Scenario.LABELS):
             given, before = case.reference.inputs(scenario), case.reference.inputs(scenario)
             case.subject.require_forward()
@@ -354,7 +354,7 @@ def twice(case: Case) -> Finding:
     return summarize([compare_bitwise("logits", second, first)])
 
 
-def _in_training(case: Case, **dropouts: Any) -> Comparison:
+def _in_training(case: Case, **dropouts: Any) -> Finding:
     """Both models in training mode, from one state of the random numbers."""
     case.subject.agreeing_rows()
     theirs, ours = case.reference.build(**dropouts), case.subject.wrap(case.reference.build_for_adapter(**dropouts))
@@ -400,7 +400,7 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
 
     width = case.reference.model().get_input_embeddings().weight.shape[1]
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
         # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
         far = case.spec.thorough or case.spec.label is not None

@@ -13,7 +13,7 @@ from torch import Tensor
 from verifier.adapter import Edit
 from verifier.cases.spec import Scenario
 from verifier.checks import check
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise
 from verifier.judging.outcome import Finding, NotApplicable
 from verifier.observing import activations
@@ -53,7 +53,7 @@ def switches(case: Case) -> Finding:
     if not gates:
         raise NotApplicable("no hook point has a switch")
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for switch in gates:
             # Held against the subject's own logits: whether those are right is told elsewhere.
             logits, before = (
@@ -225,7 +225,7 @@ def exception(case: Case) -> Finding:
     def raising(value: Tensor) -> Tensor | None:
         raise _OnPurpose
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         firing = activations.all_values(case)  # `hooks.fires` looks for silent ones
         for names in activations.by_switch(case, firing).values():
             edits: dict[str, Edit] = {name: _noting(name, fired) for name in names}

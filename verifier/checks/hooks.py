@@ -14,7 +14,7 @@ from torch import Tensor
 from verifier.canonical import KINDS, template_of
 from verifier.cases.spec import Scenario
 from verifier.checks import check
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, dependencies, interventions, localization, working_precision
@@ -112,7 +112,7 @@ def axes(case: Case) -> Finding:
         activations.hook_points(case),
     )
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for point in activations.shared_points(case):
             given = infos[point.name].axes
             if given is not None and sorted(given) != sorted(point.axes):
@@ -133,7 +133,7 @@ def values(case: Case) -> Finding:
     first in causal order.
     """
 
-    def compare(scenario: Scenario) -> list[Comparison]:
+    def compare(scenario: Scenario) -> list[Finding]:
         rows = case.subject.agreeing_rows(scenario)
         return localization.annotate_inputs(
             case, localization.compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
@@ -153,7 +153,7 @@ def aliases(case: Case) -> Finding:
     if not aliased:
         raise NotApplicable("no hook point has a second name")
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for name, target in aliased.items():
             if target not in infos:
                 yield from_condition(name, f"it is said to be {target}, which is no hook point")
@@ -173,7 +173,7 @@ def kept(case: Case) -> Finding:
     A failure means that what was kept of a forward, as every cache of activations does, is not what was there.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
             seen = activations.subject_activations(case, Scenario.PLAIN, switch)
             with torch.no_grad():
@@ -211,7 +211,7 @@ def precise(case: Case) -> Finding:
     case.subject.agreeing_rows()
     points = localization.agreeing_points(case)
 
-    def compare(dtype: str) -> Iterator[Comparison]:
+    def compare(dtype: str) -> Iterator[Finding]:
         theirs, seen = working_precision.measure_activations(case.shared_reference, dtype), dict[str, Tensor]()
         for names in activations.by_switch(case, [point.name for point in points]).values():
             seen |= activations.observe(

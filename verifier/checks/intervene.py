@@ -11,7 +11,7 @@ from torch import Tensor
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES
 from verifier.checks import check
-from verifier.judging.comparison import Comparison, summarize
+from verifier.judging.comparison import summarize
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, interventions, localization
@@ -40,7 +40,7 @@ def _given(case: Case) -> Mapping[int, Tensor]:
     return case.memo.memoize(("interventions in the subject",), make)
 
 
-def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Comparison:
+def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Finding:
     where = f"{one.point.name}, {one.extent}" if one.extent != "everywhere" else one.point.name
     judge = float64_judge(float(experiment.noise[one.row]))
     made = judge.compare(where, given[one.row], experiment.logits[one.row], axes=LOGIT_AXES[1:])
@@ -53,12 +53,12 @@ def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Interventi
     return replace(made, message=said)
 
 
-def _first_of_each_point(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def _first_of_each_point(comparisons: Sequence[Finding]) -> list[Finding]:
     """A point at which several edits go wrong is told of once, by the first."""
     failing: set[str] = set()
     kept = []
     for one in comparisons:
-        point = one.where.partition(",")[0]
+        point = (one.where or "").partition(",")[0]
         if one.verdict is Verdict.FAIL:
             if point in failing:
                 continue
@@ -152,7 +152,7 @@ def in_place(case: Case) -> Finding:
         in_place=True,
     )
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for one in experiment.interventions:
             if one.row in given and bool(experiment.acts[one.row]):
                 yield _judged(experiment, given, one)
@@ -168,7 +168,7 @@ def alone(case: Case) -> Finding:
     """
     experiment, subject, together = interventions.run_interventions(case), case.subject.wrapped(), _given(case)
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for one in experiment.interventions:
             if one.kind != "replace" or one.row not in together or not bool(experiment.acts[one.row]):
                 continue
@@ -199,7 +199,7 @@ def aliases(case: Case) -> Finding:
     if not names:
         raise NotApplicable("no hook point at which edits act has a second name")
 
-    def compare(chosen: Mapping[str, str]) -> Iterator[Comparison]:
+    def compare(chosen: Mapping[str, str]) -> Iterator[Finding]:
         """By point, one of its other names each."""
         for switched in activations.by_switch(case, chosen.values()).values():
             target = {other: point for point, other in chosen.items() if other in switched}

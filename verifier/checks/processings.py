@@ -15,7 +15,7 @@ from verifier.canonical import LOGIT_AXES, Point
 from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks.canonical_weights import readable_weights
 from verifier.errors import one_line
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import float64_judge, unit
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization
@@ -42,7 +42,7 @@ def promises(case: Case) -> Mapping[str, frozenset[str]]:
 class Processed:
     """What became of one processing: what was compared, or the exception that there was instead."""
 
-    compared: Sequence[Comparison] = ()
+    compared: Sequence[Finding] = ()
     raised: Exception | None = None
 
     @property
@@ -53,7 +53,7 @@ class Processed:
 
 def judged(
     case: Case, names: frozenset[str], promised: frozenset[str], points: Sequence[Point], *, padded: bool = False
-) -> list[Comparison]:
+) -> list[Finding]:
     """What a subject that is processed so computes, held against what is promised to be as it is in HF's model.
 
     Its points come first, then what comes out of it; and where that is asked for, what comes out beside padding.
@@ -81,7 +81,7 @@ def _shown(
     seen: Mapping[str, Tensor],
     points: Sequence[Point],
     rows: Tensor,
-) -> list[Comparison]:
+) -> list[Finding]:
     made = [from_condition(point.name, "it no longer fires") for point in points if point.name not in seen]
     if points:
         made += localization.compare_points(case, SCENARIO, seen, points=points, rows=rows)
@@ -103,7 +103,7 @@ def _run(case: Case, subject: Subject, names: Sequence[str], scenario: Scenario 
 
 def _comes_out(
     case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor, scenario: Scenario = SCENARIO
-) -> Comparison:
+) -> Finding:
     """Logits, or where those may move log-probabilities."""
     defined = (case.reference.scenario(scenario).real & rows[:, None])[..., None]
     truth, shown = case.reference.output(scenario).logits, case.reference.scenario(scenario).rows

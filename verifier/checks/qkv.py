@@ -11,7 +11,7 @@ from verifier.adapter import Edit, Inputs, ProjectionLike
 from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.checks import check
 from verifier.family import Projection
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, float64_judge, unit
 from verifier.judging.outcome import Finding, NotApplicable
 from verifier.observing.capabilities import require
@@ -72,7 +72,7 @@ def rows(case: Case) -> Finding:
     activation that is computed from them is of another model.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for layer in _layers(case):
             for place, given, projection in _projections(case, layer):
                 weight, bias = _fused(case, projection)
@@ -92,7 +92,7 @@ def projections(case: Case) -> Finding:
     A failure where `qkv.rows` passes means that a projection does not compute what its weights say.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for layer in _layers(case):
             for place, given, projection in _projections(case, layer):
                 weight, _ = _fused(case, projection)
@@ -122,7 +122,7 @@ def heads(case: Case) -> Finding:
     another kind.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for layer in _layers(case):
             for place, given, projection in _projections(case, layer):
                 n_heads, d_head = projection.rows.shape
@@ -143,7 +143,7 @@ def reads(case: Case) -> Finding:
     """
     names = require(case.subject.wrapped().hooks).names()
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for layer in _layers(case):
             value_name, z_name = (f"blocks.{layer}.attn.hook_{what}" for what in ("v", "z"))
             if not {value_name, z_name} <= names.keys():
@@ -197,7 +197,7 @@ def placement(case: Case) -> Finding:
     A failure means that a model loses precision, or is torn apart, by being looked at.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for dtype in (SEMANTIC_DTYPE, *case.spec.dtypes):
             for layer in _layers(case):
                 for place, given, projection in _projections(case, layer, dtype):
@@ -228,7 +228,7 @@ def aliasing(case: Case) -> Finding:
     kept = weights()
     before = {place: weight.detach().clone() for place, weight in kept.items()}
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for place, weight in kept.items():
             try:
                 with torch.no_grad():

@@ -17,7 +17,7 @@ from verifier.checks.blame import through_hugging_face
 from verifier.checks.configs import written_into
 from verifier.checks.decoding import in_pieces
 from verifier.errors import one_line
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_noise_floor, float64_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations
@@ -27,7 +27,7 @@ from verifier.reference import models
 STEPS = 4  # tokens that follow the prompt one by one
 
 
-def _upstream(comparison: Comparison) -> Comparison:
+def _upstream(comparison: Finding) -> Finding:
     """HF's disagreement with itself is HF's, not the adapter's."""
     return replace(comparison, verdict=Verdict.UPSTREAM) if comparison.verdict is Verdict.FAIL else comparison
 
@@ -61,7 +61,7 @@ def acceptance(case: Case) -> Finding:
     return Finding()
 
 
-def _held_against(case: Case, where: str, scenario: Scenario, run: Callable[[], Tensor]) -> Comparison:
+def _held_against(case: Case, where: str, scenario: Scenario, run: Callable[[], Tensor]) -> Finding:
     """Another path of HF's, judged; that it raises is a finding about HF too."""
     try:
         logits = run()
@@ -109,7 +109,7 @@ def attentions_on_request(case: Case) -> Finding:
         given[scenario] = output.attentions or ()
         return output.logits
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for scenario in (Scenario.PLAIN, Scenario.PADDED):
             yield _held_against(case, f"output_attentions=True, {scenario}", scenario, functools.partial(run, scenario))
         real = case.reference.scenario(Scenario.PADDED).real[:, None, :, None]
@@ -163,14 +163,14 @@ def taps(case: Case) -> Finding:
     same function. A failure means that the family's taps are wrong, and no activation can be judged.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         sizes = _sizes(case)
         for scenario in case.reference.traced_scenarios:
             seen = activations.reference_trace(case, scenario).values
             for point in case.reference.points:
                 problem = _out_of_shape(point, seen.get(point.name), sizes)
                 if problem:
-                    yield Comparison(
+                    yield Finding(
                         where=point.name, verdict=Verdict.FAIL, measured=float("inf"), bound=0.0, message=problem
                     )
             yield case.compare_logits(f"tapped, {scenario}", seen["logits"], scenario)

@@ -28,7 +28,7 @@ from verifier.checks.subjects import (
     twin,
     written_into,
 )
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, float64_judge, noise_from_float32, precision_judge, rms
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, scaling
@@ -76,7 +76,7 @@ def _doubling(case: Case, subject: Subject, fired: list[str]) -> Iterator[None]:
         yield
 
 
-def _bystander(case: Case, where: str, hooked: Subject, others: Mapping[str, Subject]) -> Iterator[Comparison]:
+def _bystander(case: Case, where: str, hooked: Subject, others: Mapping[str, Subject]) -> Iterator[Finding]:
     """Hooks on one subject neither run in the others nor change what they give."""
     before = {name: logits_of(case, one) for name, one in others.items()}
     fired: list[str] = []
@@ -284,7 +284,7 @@ def _shown(subject: Subject) -> dict[str, Tensor]:
     return given | held(subject)
 
 
-def _all_same(where: str, actual: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[Comparison]:
+def _all_same(where: str, actual: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[Finding]:
     return [compare_bitwise(f"{where}: {name}", actual.get(name), one) for name, one in wanted.items()]
 
 
@@ -327,7 +327,7 @@ def to(case: Case) -> Finding:
     return summarize(found)
 
 
-def _hook_dtypes(case: Case, subject: Subject, wanted: torch.dtype) -> Iterator[Comparison]:
+def _hook_dtypes(case: Case, subject: Subject, wanted: torch.dtype) -> Iterator[Finding]:
     """Whether what the hooks show has the dtype that it has where the model is built in it."""
     after = _dtypes(case, subject)
     others = [name for name, dtype in after.items() if dtype != wanted]

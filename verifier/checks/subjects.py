@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from verifier.adapter import Subject
 from verifier.canonical import LOGIT_AXES
-from verifier.judging.comparison import Comparison
 from verifier.judging.numerics import compare_bitwise, float64_judge, measured_noise, unit
-from verifier.judging.outcome import Blocked, Verdict
+from verifier.judging.outcome import Blocked, Finding, Verdict
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference import models
@@ -61,7 +60,7 @@ class Other:
     noise: Callable[[], float]
     rows: Tensor
 
-    def compare(self, where: str, logits: Tensor) -> Comparison:
+    def compare(self, where: str, logits: Tensor) -> Finding:
         """Judge logits on plain tokens that must be this model's."""
         # The unit is part of the noise: what is within it alone needs no measuring.
         here = self.rows[:, None, None]

@@ -21,7 +21,7 @@ from verifier.checks.canonical_weights import (
     usable_weights,
 )
 from verifier.checks.computed import attentions, elsewhere, told
-from verifier.judging.comparison import Comparison, from_condition, summarize
+from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, rms
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import localization
@@ -40,7 +40,7 @@ def names(case: Case) -> Finding:
     A failure means that a parameter cannot be read by the name that everybody uses, or that a weight is made up.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         wanted, ours = reference_weights(case), subject_weights(case)
         for name, weight in wanted.items():
             yield from_condition(name, unreadable(ours.get(name), weight))
@@ -65,7 +65,7 @@ def shapes(case: Case) -> Finding:
     A failure means that code written for canonical weights reads another axis, or heads that are not there.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         ours = readable_weights(case)
         for name, wanted in reference_weights(case).items():
             if unreadable(ours.get(name), wanted) is None:  # otherwise `weights.names` says so
@@ -74,7 +74,7 @@ def shapes(case: Case) -> Finding:
     return _concluded(compare(), "weights.names")
 
 
-def _concluded(comparisons: Iterator[Comparison], reported: str) -> Finding:
+def _concluded(comparisons: Iterator[Finding], reported: str) -> Finding:
     """The finding; where nothing could be compared because another check reports all of it, that one is named."""
     made = list(comparisons)
     if not made:
@@ -113,7 +113,7 @@ def values(case: Case) -> Finding:
     computes nearly the same and is not the model's: cast, scaled and scaled back, or out of date.
     """
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         elsewhere_told = told(case)
         for dtype in (SEMANTIC_DTYPE, *(case.spec.dtypes if case.spec.spread else ())):
             ours = subject_weights(case, dtype)
@@ -124,10 +124,10 @@ def values(case: Case) -> Finding:
     return _concluded(compare(), "weights.attention or weights.modules")
 
 
-def _named(dtype: str, comparison: Comparison) -> Comparison:
+def _named(dtype: str, comparison: Finding) -> Finding:
     if comparison.verdict is Verdict.PASS or dtype == SEMANTIC_DTYPE:
         return comparison
-    return from_condition(comparison.where, f"{comparison.message} in a {dtype} model")
+    return from_condition(comparison.where or "", f"{comparison.message} in a {dtype} model")
 
 
 @check("weights.restore", needs=["weights", "restore"])
@@ -140,7 +140,7 @@ def restore(case: Case) -> Finding:
 
     readable_weights(case)
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         other = case.reference.build()
         randomise(other, case.spec.seed + 1)
         # The adapter may take it apart.
@@ -174,7 +174,7 @@ def writing(case: Case) -> Finding:
     defined = (case.reference.scenario().real & rows[:, None])[..., None]
     edited = _Edited(case)
 
-    def compare() -> Iterator[Comparison]:
+    def compare() -> Iterator[Finding]:
         for name in reference_weights(case):
             if name not in usable_weights(case) or name in told(case):
                 continue

@@ -1,4 +1,4 @@
-"""One place, judged, and what many such places amount to."""
+"""Make one finding of the findings at many places, and keep what was compared for whoever watches."""
 
 from __future__ import annotations
 
@@ -16,22 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One place, judged."""
-
-    where: str
-    verdict: Verdict
-    measured: float
-    bound: float
-    message: str | None = None
-
-    @property
-    def ratio(self) -> float:
-        """Error over bound."""
-        return self.measured / self.bound if self.bound else float("inf") if self.measured else 0.0
-
-
 # --- watching: what a check compares is kept while somebody watches, without its knowing ---
 
 MOST_DIFFERENCES = 64  # of one check: the place that it names is among the first
@@ -46,7 +30,7 @@ class Watch:
         differences: by place, of those that did not agree; the first one of a place counts.
     """
 
-    comparisons: list[Comparison] = field(default_factory=list)
+    comparisons: list[Finding] = field(default_factory=list)
     differences: dict[str, Difference] = field(default_factory=dict)
 
 
@@ -64,7 +48,7 @@ def watching() -> Iterator[Watch]:
         _WATCH.reset(token)
 
 
-def record_comparisons(comparisons: Sequence[Comparison]) -> None:
+def record_comparisons(comparisons: Sequence[Finding]) -> None:
     """A check made its finding from these."""
     watch = _WATCH.get()
     if watch is not None:
@@ -89,16 +73,16 @@ def record_mismatch(
     watch.differences[where] = difference(where, actual, truth, defined, axes, bound=bound)
 
 
-def from_condition(where: str, wrong: str | None) -> Comparison:
+def from_condition(where: str, wrong: str | None) -> Finding:
     """What is either so or not: `wrong` says how it is not."""
     verdict = Verdict.PASS if wrong is None else Verdict.FAIL
-    return Comparison(where=where, verdict=verdict, measured=0.0 if wrong is None else 1.0, bound=0.0, message=wrong)
+    return Finding(where=where, verdict=verdict, measured=0.0 if wrong is None else 1.0, bound=0.0, message=wrong)
 
 
 _WORST_FIRST = (Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED)
 
 
-def summarize(comparisons: Iterable[Comparison]) -> Finding:
+def summarize(comparisons: Iterable[Finding]) -> Finding:
     """The finding of a check that made these comparisons, in causal order: the first of the worst kind is named.
 
     What is raised while they are made comes out as it is only where no difference was found before.
@@ -106,7 +90,7 @@ def summarize(comparisons: Iterable[Comparison]) -> Finding:
     Raises:
         NotApplicable: nothing was compared; that proves nothing.
     """
-    made: list[Comparison] = []
+    made: list[Finding] = []
     try:
         made.extend(comparisons)  # one by one, so that those before an exception are there
     except Exception as error:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from verifier.canonical import LOGIT_AXES
-from verifier.judging.comparison import Comparison, from_condition, record_mismatch
-from verifier.judging.outcome import NotApplicable, Verdict
+from verifier.judging.comparison import from_condition, record_mismatch
+from verifier.judging.outcome import Finding, NotApplicable, Verdict
 
 # How many times the noise an adapter may be off in a float64 run. A right one is off by 0.3 to 1 (other orders of
 # summation, unfused attention); the smallest wrong one that we know, float32 rounding somewhere, by some 10^5.
@@ -180,7 +180,7 @@ class Judge:
         defined: Tensor | None = None,
         rows: Sequence[str] = (),
         axes: Sequence[str] = (),
-    ) -> Comparison:
+    ) -> Finding:
         """Judge what the adapter gave at one place.
 
         Args:
@@ -201,7 +201,7 @@ class Judge:
             raise NotApplicable("nothing is defined here")
         wrong = _unfit(actual, truth)
         if wrong is not None:
-            return Comparison(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
+            return Finding(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
         assert isinstance(actual, Tensor)
         difference = actual.detach().to(truth.device, torch.float64) - truth.to(torch.float64)
         error, bound = _rms(difference, defined, count), self.margin * self.noise
@@ -223,7 +223,7 @@ class Judge:
             verdict = Verdict.FAIL
         if verdict is not Verdict.PASS:
             record_mismatch(where, actual, truth, defined, axes, bound=bound)
-        return Comparison(
+        return Finding(
             where=where,
             verdict=verdict,
             measured=error,
@@ -231,7 +231,7 @@ class Judge:
             message=None if verdict is Verdict.PASS else _in_words(error, bound, _worst_row(difference, defined, rows)),
         )
 
-    def compare_choices(self, where: str, actual: Tensor, truth: Tensor, logits: Tensor) -> Comparison:
+    def compare_choices(self, where: str, actual: Tensor, truth: Tensor, logits: Tensor) -> Finding:
         """Judge greedily chosen tokens by how far behind HF's own choice HF's logits put them.
 
         A tie within the noise may go either way. After the first token of a row that differs the row is another text,
@@ -321,7 +321,7 @@ def compare_positions(
     defined: Tensor,
     width: int,
     resampled_noise: Callable[[], Tensor] | None = None,
-) -> Comparison:
+) -> Finding:
     """Judge logits in a working dtype position by position: one wrong one is lost in the rms over all of them.
 
     Args:
@@ -338,7 +338,7 @@ def compare_positions(
     """
     wrong = _unfit(actual, truth)
     if wrong is not None:
-        return Comparison(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
+        return Finding(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
     rows = defined.sum((0, 2))  # [pos]
     if not bool(rows.any()):
         raise NotApplicable("nothing is defined here")
@@ -356,7 +356,7 @@ def compare_positions(
         return compare_positions(where, actual, truth, farthest, defined=defined, width=width)
     if error > bound:
         record_mismatch(where, actual, truth, defined, LOGIT_AXES, bound=bound)
-    return Comparison(
+    return Finding(
         where=where,
         verdict=Verdict.PASS if error <= bound else Verdict.FAIL,
         measured=error,
@@ -365,10 +365,10 @@ def compare_positions(
     )
 
 
-def compare_noise_floor(where: str, double: float, single: float) -> Comparison:
+def compare_noise_floor(where: str, double: float, single: float) -> Finding:
     """Whether what passes in float64, by this noise, is less than what float32 alone explains."""
     measured = SEMANTICS_MARGIN * double
-    return Comparison(
+    return Finding(
         where=where,
         verdict=Verdict.PASS if measured <= single else Verdict.FAIL,
         measured=measured,
@@ -392,7 +392,7 @@ def _in_words(error: float, bound: float, row: str | None) -> str:
     )
 
 
-def compare_bitwise(where: str, actual: object, truth: Tensor) -> Comparison:
+def compare_bitwise(where: str, actual: object, truth: Tensor) -> Finding:
     """Bit for bit: shape, dtype and every value."""
     wrong = _unfit(actual, truth)
     if wrong is None:
@@ -416,7 +416,7 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(_INTEGERS[tensor.element_size()]) if tensor.is_floating_point() else tensor
 
 
-def compare_derivative(where: str, function: Callable[[Tensor], Tensor], at: Tensor, *, seed: int) -> Comparison:
+def compare_derivative(where: str, function: Callable[[Tensor], Tensor], at: Tensor, *, seed: int) -> Finding:
     """Whether what autograd says of a function there is what finite differences say, in one random direction.
 
     As `torch.autograd.gradcheck` in its fast mode has it, but held against the differences' own error: twice the step
@@ -447,7 +447,7 @@ def compare_derivative(where: str, function: Callable[[Tensor], Tensor], at: Ten
     noise = math.hypot(found - slope(2 * step), rms(value) * eps * math.sqrt(value.numel()) / step)
     error, bound = abs(said - found), SEMANTICS_MARGIN * noise
     wrong = None if error <= bound else f"its gradient is {said:.6g} in a direction in which its slope is {found:.6g}"
-    return Comparison(
+    return Finding(
         where=where,
         verdict=Verdict.PASS if wrong is None else Verdict.FAIL,
         measured=error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +45,26 @@ RECORDED = tuple(verdict for verdict in Verdict if verdict is not Verdict.KNOWN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check's function returns: an `Outcome` that does not know its check yet."""
+    """What a check found: at one place that it compared, or, as `summarize` makes it, on the whole case.
+
+    Attributes:
+        verdict: how the comparison ended.
+        measured: the error, as an rms in the units of the tensor; None where nothing was measured.
+        bound: what `measured` may not exceed.
+        where: the place; on the whole case the first one of the worst verdict, None where all agree.
+        message: one line for people.
+    """
 
     verdict: Verdict = Verdict.PASS
     measured: float | None = None
     bound: float | None = None
     where: str | None = None
     message: str | None = None
+
+    @property
+    def ratio(self) -> float:
+        """The error over its bound."""
+        return self.measured / self.bound if self.measured and self.bound else math.inf if self.measured else 0.0
 
 
 class Blocked(Exception):

@@ -8,7 +8,7 @@ from verifier.adapter import Adapter
 from verifier.canonical import LOGIT_AXES
 from verifier.cases.spec import CaseSpec, Scenario
 from verifier.family import Family
-from verifier.judging.comparison import Comparison
+from verifier.judging.outcome import Finding
 from verifier.observing.case_noise import CaseNoise
 from verifier.observing.case_reference import CaseReference
 from verifier.observing.case_subject import CaseSubject
@@ -42,7 +42,7 @@ class Case:
 
     def compare_logits(
         self, where: str, logits: object, scenario: Scenario = Scenario.PLAIN, *, truth: Tensor | None = None
-    ) -> Comparison:
+    ) -> Finding:
         """Judge logits of a float64 run on the scenario's real tokens.
 
         Args:

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from verifier.canonical import Point
 from verifier.cases.spec import Scenario
-from verifier.judging.comparison import Comparison
 from verifier.judging.numerics import float64_judge
-from verifier.judging.outcome import Blocked, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, dependencies, interventions
 from verifier.observing.case import Case
 
@@ -24,7 +23,7 @@ def compare_points(
     of: str = "values",
     points: Sequence[Point] | None = None,
     rows: Tensor | None = None,
-) -> list[Comparison]:
+) -> list[Finding]:
     """What the subject showed at canonical points of a float64 run, judged in causal order.
 
     Args:
@@ -78,7 +77,7 @@ def agreeing_points(case: Case) -> list[Point]:
     return found
 
 
-def annotate_inputs(case: Case, comparisons: Sequence[Comparison], *, backwards: bool = False) -> list[Comparison]:
+def annotate_inputs(case: Case, comparisons: Sequence[Finding], *, backwards: bool = False) -> list[Finding]:
     """The same, of which each that fails although all that flows into it agreed says so.
 
     Args:
@@ -86,16 +85,16 @@ def annotate_inputs(case: Case, comparisons: Sequence[Comparison], *, backwards:
         comparisons: in causal order.
         backwards: whether they are of gradients, which flow the other way.
     """
-    failing = {one.where for one in comparisons if one.verdict is Verdict.FAIL}
+    failing = {one.where for one in comparisons if one.verdict is Verdict.FAIL and one.where}
     if not failing:
         return list(comparisons)
-    known = {one.where for one in comparisons}
+    known = {one.where for one in comparisons if one.where}
     before = interventions.reference_dependencies(case)
     if backwards:
         before = {name: frozenset(other for other in before if name in before[other]) for name in before}
     told = []
     for one in comparisons:
-        if one.where in failing and one.where in before:
+        if one.where and one.where in failing and one.where in before:
             inputs = sorted(dependencies.nearest(before, one.where))
             told.append(replace(one, message=f"{one.message}; {_words(inputs, failing, known, backwards)}"))
         else:
@@ -116,7 +115,7 @@ def _words(inputs: Sequence[str], failing: set[str], known: set[str], backwards:
     return f"{what} agrees ({', '.join(inputs)})"
 
 
-def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None) -> Comparison | None:
+def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None) -> Finding | None:
     """The first point in causal order at which the subject's values differ on a scenario, and what flows into it.
 
     None where its hooks show no difference, or cannot be asked.
