@@ -1,4 +1,4 @@
-"""A baseline made of a record: each failure with its rule, its smallest case, and room for a reason."""
+"""Make a baseline of a record: each failure with its rule, its smallest case, and room for a reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED = ("preset", "checkpoint", "cases", "where", "fuzz", "items")
 
 
 def made_of(record: Record, path: str) -> Baseline:
-    """The baseline that accepts every failure of the record, and nothing else.
+    """Make the baseline that accepts every failure of the record, and nothing else.
 
     Args:
         record: of a run that came to its end.

@@ -1,4 +1,4 @@
-"""Whether known failures still fail: the case of each is run again, with its check, before anything else."""
+"""Run the case of each known failure again before a run, and see whether it still fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def replay(
     refusal: Callable[[Mapping[str, Any]], str | None],
     today: date,
 ) -> tuple[tuple[Settled, ...], Stop]:
-    """Run the case of each entry again; what became of each, and whether it was interrupted.
+    """Run the case of each entry again; return what became of each, and why that stopped.
 
     Args:
         baseline: the entries.
@@ -65,7 +65,7 @@ def replay(
 
 
 def settle(failure: KnownFailure, outcome: Outcome | None, selected: bool, today: date) -> Settled:
-    """What became of a known failure.
+    """Compare a known failure with what its check says of its case today.
 
     Args:
         failure: the entry.

@@ -1,4 +1,4 @@
-"""A baseline written, and entries taken out of it, so that what people wrote stays: comments, order and all."""
+"""Write a baseline, or take entries out of it, and keep what people wrote: comments and order."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _File:
 
 
 def write(path: Path, made: Baseline) -> None:
-    """Write a baseline; of a file that is there what people wrote into entries that stay is kept, comments too.
+    """Write a baseline; in a file that exists, keep comments and whatever people wrote into entries that stay.
 
     Raises:
         UsageError: what is there is no baseline, or it cannot be written.
@@ -107,7 +107,7 @@ def remove(path: Path, fingerprints: Iterable[str]) -> None:
 
 
 def _taken_apart(path: Path) -> _File:
-    """The file that is there.
+    """Split the existing file into head, entries and end.
 
     Raises:
         UsageError: it is no baseline, or its entries do not stand one by one, after everything else.
@@ -140,7 +140,7 @@ def _taken_apart(path: Path) -> _File:
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """What a table holds, and the empty lines and comments after it, which are of what follows."""
+    """Split a table from the empty lines and comments after it, which belong to what follows."""
     lines = text.splitlines(keepends=True)
     number = len(lines)
     while number and lines[number - 1].strip()[:1] in ("", "#"):  # the last line of no value is like that
@@ -149,7 +149,7 @@ def _parted(text: str) -> tuple[str, str]:
 
 
 def _further_above(above: str) -> str:
-    """Of the comments above an entry those that an empty line keeps apart from it: they speak of more than of it."""
+    """The comments above an entry that an empty line separates from it: they are not about it alone."""
     lines = above.splitlines(keepends=True)
     number = len(lines)
     while number and lines[number - 1].strip():
@@ -171,7 +171,7 @@ def _new_head(made: Baseline) -> str:
 
 
 def _fill(entry: Container, failure: KnownFailure) -> None:
-    """What a run tells of the failure; what a person writes is left as it is, and made room for where it is not."""
+    """Fill in what a run knows of the failure, and keep what a person wrote, or make room for it."""
     import tomlkit
 
     entry["id"], entry["check"] = failure.fingerprint, failure.check
@@ -192,7 +192,7 @@ def _fill(entry: Container, failure: KnownFailure) -> None:
 
 
 def _spelt(spec: CaseSpec) -> str:
-    """The case as JSON, without what every case has; TOML has no null, and this is what a `--cases` file takes."""
+    """Spell the case as JSON without defaults, as a `--cases` file takes it; TOML has no null."""
     plain = CaseSpec(family=spec.family, config={}).to_json()
     data = {name: value for name, value in spec.to_json().items() if name == "config" or plain[name] != value}
     data = {"family": spec.family, **{name: data[name] for name in data if name not in ("family", "valid", "reason")}}

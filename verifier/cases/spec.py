@@ -108,17 +108,17 @@ class CaseSpec:
 
     @property
     def spread(self) -> bool:
-        """Whether it is one of those that more is looked at than at every case."""
+        """Whether checks that apply to a covering of the flags look at this case."""
         return self.depth != DEPTHS[0]
 
     @property
     def thorough(self) -> bool:
-        """Whether everything looks at it."""
+        """Whether every check looks at this case."""
         return self.depth == DEPTHS[-1]
 
     @property
     def id(self) -> str:
-        """Short, and the same wherever the case is shown.
+        """The short id of the case, the same wherever it is shown.
 
         What it is called, whether it is valid and how much of it is looked at do not count.
         """
@@ -133,7 +133,7 @@ class CaseSpec:
         return self._id
 
     def accepted_by(self, refusal: Callable[[Mapping[str, Any]], str | None]) -> CaseSpec:
-        """The same case, valid or not as the family says today: why it refuses a config, or None."""
+        """Mark the case valid or refused, as the family says today."""
         reason = refusal(self.config)
         return replace(self, valid=reason is None, reason=reason)
 
@@ -153,7 +153,7 @@ class CaseSpec:
 
 
 def applies_to(applies: str, spec: CaseSpec) -> bool:
-    """Whether a check that applies so (`checks.Applies`) runs on the case."""
+    """Whether a check with this `checks.Applies` runs on the case."""
     match applies:
         case "always":
             return True

@@ -1,4 +1,4 @@
-"""What a process that died left behind: the last of its output, and the Python stack that it died in."""
+"""Read what a dead process left behind: the last of its output, and the Python stack that it died in."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 
 def stack_file(log: Path) -> Path:
-    """Where the stack goes of a process whose output goes to that log: apart, so that no flood of output buries it."""
+    """The file that takes the stack of a process: not its log, where output could bury it."""
     return log.with_suffix(".stack")
 
 
 def read(log: Path) -> str | None:
-    """The last of the output, and the stack of the thread that was met, where there is one."""
+    """Read the last of the output, and the stack of the thread that was running, if there is one."""
     output = "\n".join(_tail(log).strip().splitlines()[-_LINES:])
     return "\n".join(part for part in (output, _condensed(_tail(stack_file(log)).strip())) if part) or None
 
@@ -55,7 +55,7 @@ def site(detail: str | None) -> str | None:
 
 
 def _tail(log: Path) -> str:
-    """Its end; empty where nothing was ever written."""
+    """Read the end of a file; a file that does not exist is empty."""
     try:
         with log.open("rb") as file:
             file.seek(0, 2)

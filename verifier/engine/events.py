@@ -1,4 +1,4 @@
-"""What happens during a run, as frozen plain values: the engine speaks in these and knows no printer."""
+"""The events of a run, as frozen plain values: workers send them, the coordinator passes them on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CheckInfo:
         return self.id.partition(".")[0]
 
     def to_json(self) -> dict[str, str]:
-        """The check as a record's first line has it."""
+        """The check as the first line of a record has it."""
         return asdict(self)
 
 
@@ -64,7 +64,7 @@ class CaseStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeReady:
-    """A check has ended on the case of that id."""
+    """A check has ended on a case, which is given by its id."""
 
     case: str
     outcome: Outcome
@@ -72,14 +72,14 @@ class OutcomeReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceReady:
-    """A closer look at a case found this."""
+    """The diagnosis of a case found this."""
 
     evidence: Evidence | Ladder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFinished:
-    """Every outcome of the case is there."""
+    """A case has ended: all its outcomes have been sent."""
 
     case: str
     seconds: float
@@ -87,7 +87,7 @@ class CaseFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """A worker process died, or was ended, in a case, and that is not believed yet.
+    """A worker process died, or was ended, in a case that is run again before that counts.
 
     Attributes:
         case: the id of the case that it was at, or had just ended.
@@ -106,7 +106,7 @@ class WorkerLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """Nothing new, once a second.
+    """The run goes on: once a second, what is running and for how long.
 
     Attributes:
         running: the cases that are being run, by id, and for how many seconds.
@@ -119,7 +119,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
-    """Nothing more comes."""
+    """The run is over, and this is its last event."""
 
     stop: Stop
     seconds: float

@@ -1,4 +1,4 @@
-"""A run in this very process: no isolation and no limits, so that a debugger can stop in it."""
+"""Run a plan in this process, without isolation or limits, so that a debugger can stop in it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
 
 @contextlib.contextmanager
 def threads_kept() -> Iterator[None]:
-    """One torch thread inside, and as many as before afterwards: this process may be somebody else's."""
+    """Give torch one thread inside the block, and as many as before afterwards."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as something that a loop can wait for, so that no half-done step is torn."""
+"""Turn Ctrl-C and SIGTERM into something that a loop can wait for, so that no step is torn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one case may take, in seconds and bytes, and what a process has taken."""
+"""Limits of one case, in seconds and bytes, and the memory of a process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Limits:
 
 
 def defaults(*, large: bool, workers: int) -> Limits:
-    """The limits where nothing was said.
+    """The limits of a case that apply if none were asked for.
 
     Args:
         large: whether models are at a published checkpoint's width.

@@ -1,4 +1,4 @@
-"""Family, adapter and checks from their names, whatever code from outside does at its import."""
+"""Import the family, the adapter and the checks by name, whatever outside code does at its import."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What cases are run with."""
+    """The imported family, adapter and checks that cases are run with."""
 
     family: Family
     adapter: Adapter
@@ -33,7 +33,7 @@ class Loaded:
         return infos(self.checks)
 
     def started(self, *, expected: int = 0) -> RunStarted:
-        """The first event of a run with these.
+        """Make the first event of a run.
 
         Args:
             expected: how many outcomes the run gives.

@@ -38,17 +38,17 @@ class Plan:
     diagnose: bool = False
 
     def task(self, spec: CaseSpec) -> Task:
-        """What a worker is given for one of the cases."""
+        """Make the task that a worker is given for a case."""
         return Task(spec=spec, checks=None if self.wanted is None else self.wanted.get(spec.id), diagnose=self.diagnose)
 
     def applicable(self, spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
-        """The ids of the checks that run on one of its cases, in their order."""
+        """The ids of the checks that run on a case of the plan, in their order."""
         wanted = None if self.wanted is None else self.wanted.get(spec.id)
         return tuple(one for one in applicable(spec, checks) if wanted is None or one in wanted)
 
 
 def distinct(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:
-    """The specs without those whose id came before: the same case under another name is run once."""
+    """Drop each case whose id came before: the same case under another name is run once."""
     first: dict[str, CaseSpec] = {}
     for spec in specs:
         first.setdefault(spec.id, spec)
@@ -61,5 +61,5 @@ def applicable(spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
 
 
 def expected(specs: Iterable[CaseSpec], checks: Sequence[CheckInfo]) -> int:
-    """How many outcomes the cases give."""
+    """The number of outcomes that the cases give."""
     return sum(len(applicable(spec, checks)) for spec in specs)

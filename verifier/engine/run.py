@@ -1,4 +1,4 @@
-"""The coordinator: gives each worker one case at a time and tells what happens as events. It never imports torch."""
+"""The coordinator gives each worker one case at a time and passes on its events. It never imports torch."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class _Coordinator:
                 yield from self._hear(worker, last=True)
 
     def _look(self) -> Iterator[Event]:
-        """Whether a worker takes too much: not after each of its words, of which there are hundreds a second."""
+        """End workers that take too much; looked for ten times a second, because messages come far more often."""
         now = time.perf_counter()
         if now - self._looked < _POLL_SECONDS:
             return
@@ -172,7 +172,7 @@ class _Coordinator:
         worker.last, worker.spec = worker.spec, None
 
     def _next(self, worker: Worker) -> Iterator[Event]:
-        """Give it a case; let it go where none is left. A case that no check looks at is over at once."""
+        """Give the worker its next case, or stop it if none is left; a case that no check looks at is over at once."""
         assert self._checks is not None
         assert self._schedule is not None
         while self._waiting():
@@ -195,14 +195,14 @@ class _Coordinator:
         self._pool.stop(worker)  # a case that is to be run again gets a fresh worker
 
     def _waiting(self) -> bool:
-        """Whether a case waits."""
+        """Whether a case waits for a worker."""
         assert self._schedule is not None
         while self._more:
             self._schedule.add(self._more.popleft())
         return bool(self._schedule)
 
     def _lost(self, worker: Worker) -> Iterator[Event]:
-        """A worker died, or was ended: its case is run once more alone, or pays; another one takes its place."""
+        """Replace a worker that died or was ended; its case is run once more alone, or gets the verdict."""
         exited, spec = worker.wait_for_exit(), worker.spec
         self._pool.stop(worker)
         if not worker.ready:
@@ -246,14 +246,14 @@ def _believed(lost: LostCase) -> Iterator[Event]:
 
 
 def raised(status: ExitStatus, text: str, detail: str | None, *, loaded: bool = True) -> VerifierError:
-    """What a worker said that it failed of; once it has loaded everything, a fault of the harness."""
+    """Make the error of a worker that failed; once it has loaded everything, the harness is at fault."""
     if status is ExitStatus.BROKEN and loaded:
         return HarnessError(text, detail)
     return _ERRORS[status](text)
 
 
 def blame_import(worker: Worker, exited: WorkerExit) -> VerifierError:
-    """Why a worker died before it was ready: whose import ended it, or that it could not even begin."""
+    """Make the error of a worker that died before it was ready: it names the import that ended it."""
     if worker.loading is None:
         return HarnessError(f"a worker died before it could load anything: it {exited.how}", exited.detail)
     if exited.verdict is Verdict.TIMEOUT:

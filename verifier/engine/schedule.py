@@ -42,13 +42,13 @@ class Schedule:
         return any(self._waiting.values())
 
     def add(self, spec: CaseSpec) -> None:
-        """A further one waits."""
+        """Add a case that waits."""
         kind = (applicable(spec, self._checks), spec.batch, spec.length, spec.long)
         self._kinds[spec.id] = kind
         self._waiting.setdefault(kind, deque()).append(spec)
 
     def take(self, *, last: bool = False) -> CaseSpec:
-        """One of the dearest kind that waits.
+        """Take a case of the dearest kind that waits.
 
         Args:
             last: the last of its kind, not the first.
@@ -64,12 +64,12 @@ class Schedule:
         return dearest.pop() if last else dearest.popleft()
 
     def note(self, case: str, seconds: float) -> None:
-        """What a case has cost."""
+        """Note what a case has cost."""
         number, spent = self._spent.get(self._kinds[case], (0, 0.0))
         self._spent[self._kinds[case]] = number + 1, spent + seconds
 
     def left(self, running: Mapping[str, float], again: Iterable[CaseSpec], workers: int) -> float | None:
-        """How many seconds everything is likely to take from here; None where nothing is known yet.
+        """Estimate how many seconds the run will still take; None while nothing is known.
 
         Args:
             running: the cases that are being run, by id, and for how many seconds.

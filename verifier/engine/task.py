@@ -1,4 +1,4 @@
-"""What a worker is given to do."""
+"""The task of a worker: one case, and what to do with it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ MOST_DIFFERENCES = 64  # of one check: the place that it names is among the firs
 
 @dataclass(slots=True)
 class Watch:
-    """What was compared while it was on.
+    """What was compared inside a `watching` block.
 
     Attributes:
         comparisons: those from which checks made their findings, in order.
@@ -39,7 +39,7 @@ _WATCH: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("verifier 
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watch]:
-    """Keep what is compared from here on."""
+    """Keep what is compared inside the block."""
     watch = Watch()
     token = _WATCH.set(watch)
     try:
@@ -49,7 +49,7 @@ def watching() -> Iterator[Watch]:
 
 
 def record_comparisons(comparisons: Sequence[Finding]) -> None:
-    """A check made its finding from these."""
+    """Hand the findings that a check summarizes to whoever watches."""
     watch = _WATCH.get()
     if watch is not None:
         watch.comparisons += comparisons
@@ -64,7 +64,7 @@ def record_mismatch(
     *,
     bound: float,
 ) -> None:
-    """Two tensors of one shape did not agree. Arguments as of `error_map.difference`."""
+    """Keep how two tensors of one shape differ, if somebody watches; arguments as of `error_map.difference`."""
     watch = _WATCH.get()
     if watch is None or where in watch.differences or len(watch.differences) >= MOST_DIFFERENCES:
         return
@@ -74,7 +74,7 @@ def record_mismatch(
 
 
 def from_condition(where: str, wrong: str | None) -> Finding:
-    """What is either so or not: `wrong` says how it is not."""
+    """Make the finding of a condition: `wrong` says how it does not hold, None that it holds."""
     verdict = Verdict.PASS if wrong is None else Verdict.FAIL
     return Finding(where=where, verdict=verdict, measured=0.0 if wrong is None else 1.0, bound=0.0, message=wrong)
 
@@ -83,7 +83,7 @@ _WORST_FIRST = (Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED)
 
 
 def summarize(comparisons: Iterable[Finding]) -> Finding:
-    """The finding of a check that made these comparisons, in causal order: the first of the worst kind is named.
+    """Make one finding of findings in causal order: it names the first place with the worst verdict.
 
     What is raised while they are made comes out as it is only where no difference was found before.
 

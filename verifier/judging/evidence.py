@@ -23,7 +23,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heat:
-    """The error of a tensor over two of its axes, an rms over all others.
+    """The error of a tensor over two of its axes: the rms over all other axes.
 
     Attributes:
         axes: what the rows and the columns are: `head`, `pos`.

@@ -1,4 +1,4 @@
-"""What a check found: the verdict, its evidence, and what makes two failures the same bug."""
+"""Findings, outcomes and verdicts, and what makes two failures the same bug."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Verdict(enum.StrEnum):
 
     @property
     def gates(self) -> bool:
-        """Whether it makes the adapter not conform."""
+        """Whether the verdict makes the run fail."""
         return self in (Verdict.FAIL, Verdict.ERROR, Verdict.CRASH, Verdict.TIMEOUT)
 
     @property
     def is_finding(self) -> bool:
-        """Whether people are told of it one by one: what gates, and what is upstream."""
+        """Whether reports list each outcome with this verdict: failures, and what is upstream."""
         return self.gates or self is Verdict.UPSTREAM
 
 
@@ -117,17 +117,17 @@ _ID_LENGTH = 8  # 40 bits: among ten thousand cases two collide once in twenty t
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling for one value."""
+    """Spell plain data as JSON, one way for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def is_short_id(text: str) -> bool:
-    """Whether it looks like what `short_id` gives."""
+    """Whether the text has the form of an id that `short_id` gives."""
     return len(text) == _ID_LENGTH and set(text) <= set(_ALPHABET)
 
 
 def short_id(value: Any) -> str:
-    """A short hash of plain data, for people and files alike."""
+    """Hash plain data into a short id, for people and files."""
     number = int.from_bytes(hashlib.sha256(canonical_json(value).encode()).digest()[:8], "big")
     letters = []
     for _ in range(_ID_LENGTH):

@@ -1,4 +1,4 @@
-"""What is kept of a run: a JSON Lines file of schema 1, appended as results come, and read back with suspicion.
+"""The record of a run: a JSON Lines file of schema 1, appended as results come, and validated when it is read.
 
 Its lines, each one object written whole in one append:
 

@@ -1,4 +1,4 @@
-"""A case as people and rules speak of it: its config, and what of that the plainest config has not."""
+"""Describe a case for people and rules: its config, and how it differs from the plainest one."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from verifier.record.lines import RunLine
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Whether they are the same value of a config: 1 is not True."""
+    """Whether two values of a config are the same: 1 is not True."""
     return type(one) is type(other) and bool(one == other)
 
 
 def described(spec: CaseSpec) -> dict[str, Any]:
-    """What a rule may speak of: the config, and what the case is run with."""
+    """The names and values that a rule may use: the config, and what the case is run with."""
     of_the_run = {"batch": spec.batch, "length": spec.length, "dtypes": list(spec.dtypes), "device": spec.device}
     return {**{name: value for name, value in of_the_run.items() if name not in spec.config}, **spec.config}
 
 
 def plainest(run: RunLine) -> dict[str, Any]:
-    """The config that others are described by their difference from."""
+    """The plainest config of the run: every dim, and the first value of every flag."""
     return {**run.dims, **{name: values[0] for name, values in run.flags.items()}}
 
 
 def difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
-    """What the config has that the plainest one has not."""
+    """The values of the config that are not those of the plainest one."""
     plain = plainest(run)
     return {name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)}

@@ -1,4 +1,4 @@
-"""Which failures of a record are excused: those of an entry that still holds, within its rule, and no others."""
+"""Decide which failures a baseline excuses: those of an entry that still holds, inside its rule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from verifier.record.known_failure import EVERY_CASE, BaselineState, KnownFailur
 
 
 def covers(failure: KnownFailure, spec: CaseSpec, run: RunLine) -> bool:
-    """Whether the case lies where the failure is accepted."""
+    """Whether the known failure is accepted on this case."""
     name = named(spec, run)
     if name in failure.also or spec.id == failure.spec.id:
         return True
@@ -25,25 +25,25 @@ def covers(failure: KnownFailure, spec: CaseSpec, run: RunLine) -> bool:
 
 
 def rule_holds(rule: str, spec: CaseSpec, flags: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether an entry's rule is true of the case; where there is none it is of no case."""
+    """Whether the rule of an entry is true of the case; an empty rule is true of no case."""
     return rule == EVERY_CASE or (rule != "" and holds(rule, described(spec), flags))
 
 
 def named(spec: CaseSpec, run: RunLine) -> str:
-    """A case by what its config has that the plainest has not, all of it and in one order: `alibi=true heads=4`."""
+    """Name a case by everything in which its config differs from the plainest one: `alibi=true heads=4`."""
     found = difference(spec.config, run)
     return " ".join(f"{name}={_spelt(found[name])}" for name in sorted(found)) or "the plainest config"
 
 
 def _spelt(value: Any) -> str:
-    """Never cut off: two cases must not be one by name."""
+    """Spell a value in full: two cases must not have one name."""
     if value is None:
         return "none"
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value, sort_keys=True)
 
 
 def judged(record: Record) -> Record:
-    """The record with the verdict `known` on every failure that is excused; the same one where there is no baseline."""
+    """Return the record with the verdict `known` on every failure that its baseline excuses."""
     if record.held is None or not record.held.settled:
         return record
     excuse = excuser(record.held, record.run)
@@ -57,7 +57,7 @@ def judged(record: Record) -> Record:
 
 
 def excuser(held: BaselineState, run: RunLine) -> Callable[[CaseSpec, str | None], bool]:
-    """Whether a failure with that fingerprint on that case is excused."""
+    """Make a function that says whether a failure with a fingerprint is excused on a case."""
     excusing = held.excusing
     known: dict[tuple[str, str], bool] = {}
 
@@ -74,13 +74,13 @@ def excuser(held: BaselineState, run: RunLine) -> Callable[[CaseSpec, str | None
 
 
 def looked(record: Record) -> dict[str, int]:
-    """On how many cases each check gave anything but a skip."""
+    """The number of cases on which each check gave anything but a skip."""
     found = Counter(entry.outcome.check for entry in record.entries if entry.outcome.verdict is not Verdict.SKIP)
     return dict(sorted(found.items()))
 
 
 def dropped(record: Record) -> Mapping[str, tuple[int, int]]:
-    """The checks that looked at fewer cases than when the baseline was written: how many then, and now.
+    """Find the checks that looked at fewer cases than when the baseline was written: how many then, and now.
 
     Nothing where the run was asked to look at something else than the baseline's.
 

@@ -1,4 +1,4 @@
-"""Reports as files: replaced whole or not at all."""
+"""Write a report to a file, which is replaced whole or not at all."""
 
 from __future__ import annotations
 

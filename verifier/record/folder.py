@@ -1,4 +1,4 @@
-"""A record's folder, which one run writes into at a time."""
+"""Lock a record's folder, so that one run writes into it at a time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _locked(path: Path) -> int:
 
 
 def _whose(path: Path) -> str:
-    """Which process has it, where it says so."""
+    """The process that holds the lock, in words, if the lock names one."""
     try:
         text = path.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a campaign found, and how it goes, as plain values."""
+"""What a fuzzing campaign found, and how far it is, as plain values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Found:
 
     @property
     def stable(self) -> bool:
-        """Whether it came again each time."""
+        """Whether the failure came again each time."""
         return self.again[0] == self.again[1]
 
 
@@ -58,7 +58,7 @@ class Found:
 
 
 class Fate(enum.StrEnum):
-    """What became of a failure that is kept."""
+    """What became of a failure that an earlier campaign kept."""
 
     STILL = "still failing"
     CHANGED = "changed"
@@ -108,7 +108,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """A kept failure was tried again."""
+    """A failure of an earlier campaign was run again."""
 
     kept: Kept
     fate: Fate

@@ -1,4 +1,4 @@
-"""The shards of a run put together again: which records belong together, and which are missing."""
+"""Put the shards of a run together, and say which are missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Part:
 
 
 def joined(records: Sequence[Record]) -> tuple[Record, ...]:
-    """The records, in their order, with the shards of each run as one record in the place of the first of them.
+    """Join the shards of each run into one record, which stands where the first of them stood.
 
     A record that lacks shards names them in `missing`.
 
@@ -82,7 +82,7 @@ def _whole(parts: Sequence[_Part]) -> Record:
 
 
 def _hinted(record: Record, others: Sequence[Record]) -> Record:
-    """The record; where what it lacks is in another one that differs in something, a note says in what."""
+    """Add a note where a missing shard is there, but differs in what it was run with."""
     run, notes = record.run, []
     for other in others:
         is_near = (other.run.family, other.run.adapter) == (run.family, run.adapter)
@@ -98,7 +98,7 @@ def _hinted(record: Record, others: Sequence[Record]) -> Record:
 
 
 def _run(records: Sequence[Record], missing: Sequence[str]) -> RunLine:
-    """The first line that the run would have had in one piece; of one that lacks shards it still says that it does."""
+    """The first line that the run would have had in one piece; it names its shards if some are missing."""
     runs = [record.run for record in records]
     planned: Counter[str] = Counter()
     for run in runs:

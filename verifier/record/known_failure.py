@@ -21,7 +21,7 @@ NARROWING = ("only", "where", "preset", "checkpoint", "cases", "everywhere", "dt
 
 
 def narrowing(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what was asked for that which decides how much is looked at."""
+    """The part of a request that decides how much is looked at."""
     return {name: asked[name] for name in NARROWING if asked.get(name)}
 
 
@@ -41,7 +41,7 @@ class State(enum.StrEnum):
 
     @property
     def gates(self) -> bool:
-        """Whether the baseline is not true any more, so that the run does not conform."""
+        """Whether the run fails because the baseline is not true any more."""
         return self in (State.FIXED, State.CHANGED, State.EXPIRED)
 
 
@@ -78,7 +78,7 @@ class KnownFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """Everything that is accepted of one adapter, and how much was looked at when that was written.
+    """The known failures of one adapter, and how much was looked at when they were written down.
 
     Attributes:
         path: the file, as the user named it.
@@ -116,7 +116,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineState:
-    """A run held against its baseline: what its record has of that.
+    """What a record holds of the baseline that its run was compared with.
 
     Attributes:
         path: the baseline's file.

@@ -1,4 +1,4 @@
-"""What a record holds, as frozen plain values."""
+"""The lines of a record, as frozen plain values."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndLine:
-    """The last line: how it ended."""
+    """The last line: how the run ended."""
 
     counts: Mapping[str, int]
     exit: ExitStatus
@@ -152,6 +152,6 @@ class Record:
 
     @property
     def unrepeated(self) -> tuple[Lost, ...]:
-        """The deaths that did not come again when their case was run alone: no verdict holds them against anyone."""
+        """The lost processes whose case, run again alone, did not die: no verdict counts them."""
         ended = {entry.case for entry in self.entries if entry.outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT)}
         return tuple(lost for lost in self.lost if lost.case in self.done and lost.case not in ended)

@@ -1,4 +1,4 @@
-"""Several records of the same thing as one: what shards of a run hold, or campaigns with different seeds."""
+"""Merge records of one adapter into one: the shards of a run, or campaigns with different seeds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORST_STATE_FIRST = (State.CHANGED, State.FIXED, State.EXPIRED, State.KNOWN, St
 
 
 def merged(records: Sequence[Record]) -> Record:
-    """The records as one: each case once, with every check that any of them ran on it.
+    """Merge records: each case once, with every check that any of them ran on it.
 
     Where two say different things of one case and check, the failure counts.
 
@@ -41,7 +41,7 @@ def merged(records: Sequence[Record]) -> Record:
 
 
 def one_of(records: Sequence[Record], run: RunLine, *, word: str) -> Record:
-    """What the records hold as one record.
+    """Make one record of what several hold.
 
     Args:
         records: of the same thing.
@@ -82,7 +82,7 @@ def one_of(records: Sequence[Record], run: RunLine, *, word: str) -> Record:
 
 
 def _origins(records: Sequence[Record]) -> dict[str, Path]:
-    """Where each case was recorded: of several places the first in which it fails, if it does in any."""
+    """The record that each case comes from: the first in which it fails, or else the first that has it."""
     places: dict[str, Path] = {}
     failing: dict[str, Path] = {}
     for record in reversed(records):
@@ -118,7 +118,7 @@ def _run(records: Sequence[Record], cases: int) -> RunLine:
 
 
 def _held(records: Sequence[Record]) -> BaselineState | None:
-    """One baseline; of an entry that fared differently the worst counts."""
+    """Merge what became of the known failures: of each entry the worst counts."""
     held = [record.held for record in records if record.held is not None]
     if not held:
         return None
@@ -133,12 +133,12 @@ def _held(records: Sequence[Record]) -> BaselineState | None:
 
 
 def _end(records: Sequence[Record], entries: Any) -> EndLine | None:
-    """How they ended: as the worst of them; None where one was cut off."""
+    """Merge the last lines: the worst end counts; None if one run was cut off."""
     ends = [record.end for record in records]
     if any(end is None for end in ends):
         return None
     known = [end for end in ends if end is not None]
-    worst = min(known, key=lambda end: _WORST_FIRST.index(ExitStatus(end.exit)))
+    worst = min(known, key=lambda end: _WORST_FIRST.index(end.exit))
     counts = Counter(str(entry.outcome.verdict) for entry in entries)
     return EndLine(
         counts=dict(sorted(counts.items())),

@@ -27,7 +27,7 @@ _NUMBERS = ("measured", "bound", "seconds")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OfACase:
-    """What the lines that speak of a case have alike."""
+    """The fields that all lines about a case have."""
 
     case: str
     fingerprint: str | None = None
@@ -41,7 +41,7 @@ class _Done:
 
 
 def read(path: Path) -> Record:
-    """The record in a file, or in a folder that holds one.
+    """Read the record in a file, or in a folder that holds one.
 
     Raises:
         UsageError: it is not there, is no record, is of another schema, or a line of it is broken.
@@ -138,7 +138,7 @@ def _counts(entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def durations(path: Path) -> dict[str, float]:
-    """The seconds that each finished case took, by id, of a record that need not be whole; empty where there is none.
+    """Read the seconds that each finished case took, by id; a broken record gives what can be read of it.
 
     Only the order of a run rests on it, so a line that is broken is left aside.
     """
@@ -153,7 +153,7 @@ def durations(path: Path) -> dict[str, float]:
 
 
 def first_line(path: Path) -> RunLine:
-    """What the record in that file is of; the rest of it is not looked at.
+    """Read only the first line of a record: what was run.
 
     Raises:
         UsageError: it cannot be read, is no record, or is of another schema.
@@ -178,7 +178,7 @@ def _objects(path: Path, lines: list[bytes], notes: list[str]) -> Iterator[tuple
 
 
 def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """The object that the line spells.
+    """Parse one line, which must be a JSON object.
 
     Raises:
         UsageError: it spells none.
@@ -215,7 +215,7 @@ def _with(held: BaselineState | None, one: Settled) -> BaselineState:
 
 
 def _with_numbers(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The line with numbers in the place of the strings that stand for those that are not finite."""
+    """Replace the strings that stand for numbers that are not finite by these numbers."""
     spelt = {name: float(data[name]) for name in _NUMBERS if data.get(name) in NOT_FINITE}
     return {**data, **spelt}
 

@@ -1,4 +1,4 @@
-"""A record as it is written: each line whole in one append, and nothing of another run touched."""
+"""Write a record: each line whole in one append, and never over another run's."""
 
 from __future__ import annotations
 
@@ -85,18 +85,18 @@ class Writer:
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How many outcomes of each verdict so far."""
+        """The number of outcomes of each verdict so far."""
         return dict(Counter(self.verdicts.values()))
 
     def run(self, line: RunLine) -> None:
-        """The first line; with it the record takes its place."""
+        """Write the first line; with it the record takes its place."""
         self._append({"kind": "run", "schema": SCHEMA, **asdict(line)})
         if self.path.exists():
             os.replace(self.path, self.path.with_name(PREVIOUS))
         os.replace(self._fresh, self.path)
 
     def resumed(self, *, started: str, workers: int) -> None:
-        """In the place of a first line, where the record is gone on with."""
+        """Write that the run goes on, which stands for a first line."""
         self._append({"kind": "resumed", "started": started, "workers": workers})
 
     def case(self, spec: CaseSpec) -> None:
@@ -112,14 +112,14 @@ class Writer:
         self.verdicts[case, outcome.check] = outcome.verdict
 
     def done(self, case: str, seconds: float) -> None:
-        """Every outcome of the case is there."""
+        """Write that every outcome of the case is there."""
         self._append({"kind": "done", "case": case, "seconds": seconds})
 
     def lost(self, lost: Lost) -> None:
         self._append({"kind": "lost", **asdict(lost)})
 
     def evidence(self, found: Evidence | Ladder) -> None:
-        """What a closer look at a case found."""
+        """Write what the diagnosis of a case found."""
         self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **asdict(found)})
 
     def held(self, held: BaselineState) -> None:
@@ -130,7 +130,7 @@ class Writer:
             self._append({"kind": "known", **settled_to_json(one)})
 
     def found(self, found: Found) -> None:
-        """A distinct failure of a fuzzing campaign, at its minimal case."""
+        """Write a distinct failure of a fuzzing campaign, at its minimal case."""
         self._append({"kind": "found", **asdict(found)})
 
     def end(self, *, status: ExitStatus, stop: str, seconds: float) -> None:
@@ -140,7 +140,7 @@ class Writer:
         self.ended = True
 
     def _take_over(self, record: Record) -> None:
-        """Count what it has of cases that came to their end, and cut off a last line that was torn."""
+        """Count the outcomes of finished cases, and cut off a torn last line."""
         size = os.fstat(self._file).st_size
         torn = size - (os.pread(self._file, size, 0).rfind(b"\n") + 1)
         if torn:
@@ -195,7 +195,7 @@ def _in_json(line: Mapping[str, Any]) -> str:
 
 
 def _spelt(value: Any) -> Any:
-    """The value with what JSON cannot spell replaced by strings."""
+    """Replace numbers that JSON cannot spell by strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
