@@ -109,7 +109,12 @@ def planted(falcon: FalconFamily, bridge: Adapter) -> Callable[[str], Adapter]:
     [
         ("split-bias-lost", "qkv.rows", "bias"),
         ("kv-tiled", "qkv.reads", "new_decoder_architecture and 1 < num_kv_heads < num_attention_heads"),
-        ("norms-swapped", "forward.logits", "new_decoder_architecture and num_ln_in_parallel_attn != 1"),
+        pytest.param(
+            "norms-swapped",
+            "forward.logits",
+            "new_decoder_architecture and num_ln_in_parallel_attn != 1",
+            marks=pytest.mark.slow,
+        ),
         (
             "split-contiguous",  # what HF lays out so has one key for all heads
             "qkv.rows",
@@ -160,9 +165,10 @@ KEYS_FOR_VALUES = Mutation(split=exchanged)
             lambda config: config.new_decoder_architecture and config.num_kv_heads < config.num_attention_heads,
             "new_decoder_architecture and num_kv_heads < 12",
         ),
-        (
+        pytest.param(
             lambda config: config.alibi and config.bias and config.parallel_attn is False,
             "alibi and bias and not parallel_attn",
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["one flag", "one and not another", "one or another", "shared keys", "three flags"],
@@ -208,6 +214,7 @@ class NoRelu(Delegate):
         return subject
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_explained_by_its_field(look: Look, bridge: Adapter) -> None:
     found = look("build.adapter", NoRelu(bridge))
     assert (found.rule.text, found.rule.exact) == ("activation == 'relu'", True)

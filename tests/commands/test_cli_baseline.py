@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -83,14 +84,17 @@ def bugs(in_folder):
 
 
 @pytest.fixture
-def known(verifier, bugs, tmp_path):
-    """A finished baseline of an adapter that raises where there is a bias."""
+def known(verifier, bugs, made_once, tmp_path):
+    """A finished baseline of an adapter that raises where there is a bias, and the record of it in `before`."""
     bugs("bias raises")
-    path = tmp_path / "known.toml"
-    assert verifier(*CHANGING, "--out", tmp_path / "before").status == 1
-    assert verifier("baseline", tmp_path / "before", "--out", path).status == 0
-    _fill_in(path)
-    return path
+
+    def make(place):
+        assert verifier(*CHANGING, "--out", place / "before").status == 1
+        assert verifier("baseline", place / "before", "--out", place / "known.toml").status == 0
+        _fill_in(place / "known.toml")
+
+    shutil.copytree(made_once.folder("known-of-changing", make), tmp_path, dirs_exist_ok=True)
+    return tmp_path / "known.toml"
 
 
 def _fill_in(path: Path) -> None:
@@ -294,6 +298,7 @@ def test_a_run_is_not_taken_up_again_with_another_baseline(verifier, known, tmp_
     assert "is the record of another run: its baseline is " in ended.line
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_at_the_known_failures_leaves_everything_as_it_was(
     verifier, started, known, bugs, in_folder, tmp_path
 ):

@@ -78,6 +78,7 @@ def test_an_interrupt_ends_in_a_second_with_what_is_there(started, tmp_path):
     _wait_for(lambda: not _group(process), "its processes to end", 5)
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_it_loads_leaves_nothing(started, tmp_path):
     process = started(*NARROW, "--adapter", "mine:Right", "--out", tmp_path)
     process.stderr.readline()  # it says that it is loading
@@ -91,6 +92,7 @@ def test_an_interrupt_while_it_loads_leaves_nothing(started, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["Sleeps", "SleepsInC"])
 def test_workers_end_with_a_killed_coordinator_and_the_record_stays_readable(started, tmp_path, adapter):
     process = started(*NARROW, "--adapter", f"mine:{adapter}", "--out", tmp_path)

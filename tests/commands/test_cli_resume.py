@@ -30,6 +30,7 @@ def cases_run(place):
     return [line["case"] for line in lines(place)[kinds.index("resumed") :] if line["kind"] == "case"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_nothing_and_runs_only_what_is_missing(started, verifier, tmp_path, in_folder):
     slow, whole = tmp_path / "slow", tmp_path / "whole"
     process = started(*NARROW, "--adapter", "mine:SleepsFirst", "--out", slow)
@@ -161,6 +162,7 @@ def test_what_a_dead_run_held_is_free(tmp_path):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_was_written(folder, tmp_path):
     """A limit on the size of files stands for the end of the disk."""
 

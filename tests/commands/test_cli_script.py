@@ -91,6 +91,7 @@ def test_a_death_is_shown_by_no_script(verifier, tmp_path):
     assert not (tmp_path / "shown.py").exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_hook_is_found_and_written_as_a_file_that_fails_until_it_is_right(verifier, tmp_path, monkeypatch):
     beside = str(Path(scripted_adapters.__file__).parent)
     monkeypatch.setenv("PYTHONPATH", beside)  # the workers', and the file's

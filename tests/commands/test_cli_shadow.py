@@ -43,6 +43,7 @@ def command(folder, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_is_not_misled(shadowed):
     asked = ("run", "falcon", "--adapter", "mine:Clean", "--where", FEW, "--only", "build.adapter")
     ended = command(shadowed, *asked)

@@ -85,6 +85,7 @@ def test_what_an_adapter_starts_ends_with_it(plan, tmp_path, monkeypatch):
     pytest.fail("it is there still")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not tell of other processes")
 def test_an_import_that_starts_a_thread_leaves_no_process_behind(tmp_path):
     """The thread runs where modules are imported for all workers, and keeps that process from ending by itself."""
@@ -144,6 +145,7 @@ def test_an_adapter_that_cannot_be_made_is_named(plan):
         list(run(plan("QuitsOnce"), workers=2))
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_can_run_a_plan(place):
     script = (
         "from verifier import family, matrix\n"

@@ -554,6 +554,7 @@ def test_a_planted_fault_is_seen(name: str, check: str, lens: Any) -> None:
 # --- the command -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_runs_it_from_the_folder_that_it_is_in(lens: Any, tmp_path: Path) -> None:
     command = ["run", REFERENCE, "--adapter", LENS, "--workers", "1", "--only", "qkv", "--only", "forward.gaps"]
     where = ["--where", "attention_bias=true,mlp_bias=false,tie_word_embeddings=true,num_key_value_heads=4"]

@@ -121,6 +121,7 @@ def test_a_kept_case_that_was_edited_wrongly_is_one_line(command, tmp_path):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_an_endless_campaign_with_what_was_found(in_folder, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "verifier", *map(str, FEW[:-2]), "--adapter", "fuzzed:Right", "--out", str(tmp_path)],

@@ -140,6 +140,7 @@ def test_a_test_fails_under_pytest(put):
     assert "FAILED test_shown.py::test_forward_left_padding" in ended.stdout
 
 
+@pytest.mark.slow
 def test_where_the_adapter_is_right_the_file_ends_well(put):
     ended = ran(put(of("forward.logits", ALIBI)))
     assert ended.returncode == 0, ended.stderr

@@ -128,6 +128,7 @@ def test_a_disk_that_is_full_from_the_first_line_on_fails_no_test(
     assert keeper.finish(Stop.COMPLETE, 1.0) == []
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_finished(process, folder: Path) -> None:
     (folder / "test_slow.py").write_text(decorated('"mine:Slow"', only=ONLY))
     (folder / "sleep").write_text("")

@@ -27,6 +27,7 @@ def test_a_plain_session(process, folder: Path, options: tuple[str, ...]) -> Non
     assert "verifier:" not in done.out
 
 
+@pytest.mark.slow
 def test_a_plain_session_of_two_processes(process, folder: Path) -> None:
     (folder / "test_plain.py").write_text(PLAIN)
     done = ended(process("-n", 2, "test_plain.py"))
