@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from made_records import DIMS, FLAGS, specs
 
-from verifier.analysis.coverage import Dim, Pair, Value, space
+from verifier.analysis.coverage import Dim, Pair, Value, measure_coverage
 from verifier.cases.spec import CaseSpec
 
 PAIRS = sum(len(one) * len(other) for one, other in itertools.combinations(FLAGS.values(), 2))
 
 
 def test_of_a_whole_matrix_every_value_and_every_pair_was_there(make):
-    found = space(make(specs()))
+    found = measure_coverage(make(specs()))
     assert (found.pairs, found.met, found.missing) == (PAIRS, PAIRS, ())
     assert [(one.flag, one.value) for one in found.values] == [
         (flag, value) for flag, values in FLAGS.items() for value in values
@@ -24,31 +24,31 @@ def test_of_a_whole_matrix_every_value_and_every_pair_was_there(make):
 
 
 def test_pairs_that_hf_refuses_are_named_with_how_often_it_did(make):
-    found = space(make(specs(lambda config: config["bias"] and config["alibi"])))
+    found = measure_coverage(make(specs(lambda config: config["bias"] and config["alibi"])))
     assert found.missing == (Pair(flags=("bias", "alibi"), values=(True, True), refused=3),)
     assert found.met == PAIRS - 1
     assert found.values[1] == Value(flag="bias", value=True, valid=3, refused=3)
 
 
 def test_pairs_that_nobody_tried_are_told_from_refused_ones(make):
-    found = space(make([spec for spec in specs() if not (spec.config["bias"] and spec.config["alibi"])]))
+    found = measure_coverage(make([spec for spec in specs() if not (spec.config["bias"] and spec.config["alibi"])]))
     assert found.missing == (Pair(flags=("bias", "alibi"), values=(True, True), refused=0),)
 
 
 def test_a_pair_that_some_valid_case_has_is_met_whatever_others_say(make):
     corner = replace(specs()[-1], label="corner", length=9, valid=False, reason="HF says no")
-    assert space(make([*specs(), corner])).missing == ()
+    assert measure_coverage(make([*specs(), corner])).missing == ()
 
 
 def test_a_value_that_never_was_in_a_valid_case_misses_every_pair(make):
-    found = space(make([spec for spec in specs() if spec.config["kv_heads"] != 4]))
+    found = measure_coverage(make([spec for spec in specs() if spec.config["kv_heads"] != 4]))
     assert [one for one in found.values if not one.valid] == [Value(flag="kv_heads", value=4, valid=0, refused=0)]
     assert len(found.missing) == 4
     assert all(pair.values[1] == 4 for pair in found.missing)
 
 
 def test_a_flag_that_is_left_out_has_its_plainest_value(make):
-    found = space(make([CaseSpec(family="toy", config={**DIMS, "alibi": True})]))
+    found = measure_coverage(make([CaseSpec(family="toy", config={**DIMS, "alibi": True})]))
     assert [(one.flag, one.value) for one in found.values if one.valid] == [
         ("bias", False),
         ("alibi", True),
@@ -61,7 +61,7 @@ def test_values_that_the_family_does_not_list_stand_apart(make):
         return CaseSpec(family="toy", config={**DIMS, **config})
 
     refused = replace(spec(kv_heads=99), valid=False, reason="HF says no")
-    found = space(make([spec(kv_heads=8), spec(kv_heads=2), spec(bias=1), refused]))
+    found = measure_coverage(make([spec(kv_heads=8), spec(kv_heads=2), spec(bias=1), refused]))
     assert found.strange == {"kv_heads": (2, 8), "bias": (1,)}  # 1 is not True
     assert sum(one.valid for one in found.values if one.flag == "kv_heads") == 1
 
@@ -72,7 +72,7 @@ def test_dims_and_inputs_say_which_values_they_had(make):
         for size, length in ((64, 11), (8, 11), (16, 30))
     ]
     refused = CaseSpec(family="toy", config={**DIMS, "hidden_size": 4}, valid=False, reason="HF says no")
-    found = {one.name: one for one in space(make([*cases, refused])).dims}
+    found = {one.name: one for one in measure_coverage(make([*cases, refused])).dims}
     assert found["hidden_size"] == Dim(name="hidden_size", values=(8, 16, 64), cases=3)
     assert found["length"] == Dim(name="length", values=(11, 30), cases=3)
     assert found["layers"].values == (2,)
@@ -82,11 +82,11 @@ def test_dims_and_inputs_say_which_values_they_had(make):
 def test_values_of_several_kinds_are_in_one_order(make):
     values = ["b", None, 3, True, 2.5, "a"]
     cases = [CaseSpec(family="toy", config={"x": value}) for value in values]
-    (dim,) = [one for one in space(make(cases)).dims if one.name == "x"]
+    (dim,) = [one for one in measure_coverage(make(cases)).dims if one.name == "x"]
     assert dim.values == (2.5, 3, "a", "b", None, True)
-    assert space(make(cases[::-1])) == space(make(cases))
+    assert measure_coverage(make(cases[::-1])) == space(make(cases))
 
 
 def test_a_record_without_cases_exercised_nothing(make):
-    found = space(make([]))
+    found = measure_coverage(make([]))
     assert (found.met, len(found.missing), found.dims) == (0, PAIRS, ())

@@ -10,9 +10,9 @@ import pytest
 from made_records import CHECKS, DIMS, FLAGS, outcome, rows_fail, specs
 
 from verifier.analysis.bugs import find_bugs
-from verifier.analysis.changes import Kind
+from verifier.analysis.changes import ChangeKind
 from verifier.analysis.diff import compare
-from verifier.analysis.run_differences import Difference
+from verifier.analysis.run_differences import RunDifference
 from verifier.errors import ExitStatus, UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record.fuzz_finding import Found
@@ -66,32 +66,32 @@ NOTHING = None
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
     [
-        (PASS, FAIL, Kind.BROKEN),
-        (REDUCED, Verdict.TIMEOUT, Kind.BROKEN),
-        (UPSTREAM, Verdict.ERROR, Kind.BROKEN),
-        (SKIP, FAIL, Kind.BROKEN),
-        (NOTHING, Verdict.CRASH, Kind.BROKEN),
-        (FAIL, FAIL, Kind.UNCHANGED),
-        (FAIL, Verdict.ERROR, Kind.CHANGED),
-        (Verdict.CRASH, Verdict.TIMEOUT, Kind.CHANGED),
-        (FAIL, PASS, Kind.MENDED),
-        (Verdict.ERROR, REDUCED, Kind.MENDED),
-        (PASS, SKIP, Kind.LOST),
-        (FAIL, SKIP, Kind.LOST),
-        (FAIL, NOTHING, Kind.LOST),
-        (UPSTREAM, NOTHING, Kind.LOST),
-        (PASS, UPSTREAM, Kind.NEWLY_UPSTREAM),
-        (FAIL, UPSTREAM, Kind.NEWLY_UPSTREAM),
-        (SKIP, UPSTREAM, Kind.NEWLY_UPSTREAM),
-        (UPSTREAM, UPSTREAM, Kind.STILL_UPSTREAM),
-        (UPSTREAM, PASS, Kind.NO_LONGER_UPSTREAM),
-        (PASS, PASS, Kind.AGREES),
-        (PASS, REDUCED, Kind.AGREES),
-        (SKIP, PASS, Kind.GAINED),
-        (NOTHING, REDUCED, Kind.GAINED),
-        (SKIP, SKIP, Kind.UNSEEN),
-        (NOTHING, SKIP, Kind.UNSEEN),
-        (SKIP, NOTHING, Kind.UNSEEN),
+        (PASS, FAIL, ChangeKind.BROKEN),
+        (REDUCED, Verdict.TIMEOUT, ChangeKind.BROKEN),
+        (UPSTREAM, Verdict.ERROR, ChangeKind.BROKEN),
+        (SKIP, FAIL, ChangeKind.BROKEN),
+        (NOTHING, Verdict.CRASH, ChangeKind.BROKEN),
+        (FAIL, FAIL, ChangeKind.UNCHANGED),
+        (FAIL, Verdict.ERROR, ChangeKind.CHANGED),
+        (Verdict.CRASH, Verdict.TIMEOUT, ChangeKind.CHANGED),
+        (FAIL, PASS, ChangeKind.MENDED),
+        (Verdict.ERROR, REDUCED, ChangeKind.MENDED),
+        (PASS, SKIP, ChangeKind.LOST),
+        (FAIL, SKIP, ChangeKind.LOST),
+        (FAIL, NOTHING, ChangeKind.LOST),
+        (UPSTREAM, NOTHING, ChangeKind.LOST),
+        (PASS, UPSTREAM, ChangeKind.NEWLY_UPSTREAM),
+        (FAIL, UPSTREAM, ChangeKind.NEWLY_UPSTREAM),
+        (SKIP, UPSTREAM, ChangeKind.NEWLY_UPSTREAM),
+        (UPSTREAM, UPSTREAM, ChangeKind.STILL_UPSTREAM),
+        (UPSTREAM, PASS, ChangeKind.NO_LONGER_UPSTREAM),
+        (PASS, PASS, ChangeKind.AGREES),
+        (PASS, REDUCED, ChangeKind.AGREES),
+        (SKIP, PASS, ChangeKind.GAINED),
+        (NOTHING, REDUCED, ChangeKind.GAINED),
+        (SKIP, SKIP, ChangeKind.UNSEEN),
+        (NOTHING, SKIP, ChangeKind.UNSEEN),
+        (SKIP, NOTHING, ChangeKind.UNSEEN),
     ],
 )
 def test_each_pair_of_outcomes_has_one_kind(make, before, after, kind):
@@ -102,21 +102,21 @@ def test_each_pair_of_outcomes_has_one_kind(make, before, after, kind):
     counts = compare(record(before), record(after)).counts
     others = 3  # checks that look at a valid case, which pass in both
     assert {one: count for one, count in counts.items() if count} == (
-        {kind: 1, Kind.AGREES: others} if kind is not Kind.AGREES else {Kind.AGREES: others + 1}
+        {kind: 1, ChangeKind.AGREES: others} if kind is not ChangeKind.AGREES else {ChangeKind.AGREES: others + 1}
     )
 
 
 def test_every_kind_of_pair_is_in_the_table_above():
     (mark,) = test_each_pair_of_outcomes_has_one_kind.pytestmark
-    assert {kind for _, _, kind in mark.args[1]} == set(Kind)
+    assert {kind for _, _, kind in mark.args[1]} == set(ChangeKind)
 
 
 def test_a_failure_at_another_place_is_another_one(compared):
     found = compared(_failing(where=Q), _failing(where=Z))
-    (change,) = found.of(Kind.CHANGED)
+    (change,) = found.of(ChangeKind.CHANGED)
     assert (change.entry.outcome.where, change.before.outcome.where) == (Z, Q)
     assert change.were == (change.before.fingerprint,)
-    assert (found.status, found.of(Kind.BROKEN)) == (ExitStatus.CONFORMS, ())
+    assert (found.status, found.of(ChangeKind.BROKEN)) == (ExitStatus.CONFORMS, ())
 
 
 def test_a_failure_that_was_written_without_its_fingerprint_is_the_same(make):
@@ -124,9 +124,9 @@ def test_a_failure_that_was_written_without_its_fingerprint_is_the_same(make):
     bare = replace(record, entries=tuple(replace(one, fingerprint=None) for one in record.entries))
     for old, new in ((record, bare), (bare, record), (bare, bare)):
         found = compare(old, new)
-        assert [len(one.cases) for one in found.of(Kind.UNCHANGED)] == [6]
-        assert found.of(Kind.CHANGED) == ()
-    (broken,) = compare(make(specs()), bare).of(Kind.BROKEN)
+        assert [len(one.cases) for one in found.of(ChangeKind.UNCHANGED)] == [6]
+        assert found.of(ChangeKind.CHANGED) == ()
+    (broken,) = compare(make(specs()), bare).of(ChangeKind.BROKEN)
     assert broken.reproduce.split()[2] == broken.smallest.id  # `repro` would not know the fingerprint
 
 
@@ -149,12 +149,12 @@ def test_cases_that_only_one_has_are_named_and_their_failures_counted(compared):
         "NEW": tuple(sorted(one.id for one in specs()[8:])),
     }
     assert found.unseen_failures == 4
-    assert found.counts[Kind.LOST] == 0  # where NEW has no case it was not asked to look
+    assert found.counts[ChangeKind.LOST] == 0  # where NEW has no case it was not asked to look
 
 
 def test_a_failure_where_old_had_no_case_is_broken_and_says_so(compared):
     found = compared(passes, rows_fail, old=[one for one in specs() if not one.config["alibi"]])
-    (broken,) = found.of(Kind.BROKEN)
+    (broken,) = found.of(ChangeKind.BROKEN)
     assert len(broken.cases) == 6
     assert broken.unseen == tuple(sorted(one.id for one in specs() if one.config["bias"] and one.config["alibi"]))
 
@@ -163,7 +163,7 @@ def test_a_failure_where_old_had_no_case_is_broken_and_says_so(compared):
 
 
 def test_what_is_broken_is_shown_at_its_smallest_case_with_its_rule(compared):
-    (broken,) = compared(passes, rows_fail).of(Kind.BROKEN)
+    (broken,) = compared(passes, rows_fail).of(ChangeKind.BROKEN)
     assert broken.smallest.id == _by(bias=True)
     assert broken.differs == {"bias": True}
     assert broken.cases == tuple(sorted(one.id for one in specs() if one.config["bias"]))
@@ -173,7 +173,7 @@ def test_what_is_broken_is_shown_at_its_smallest_case_with_its_rule(compared):
 
 def test_the_rule_of_what_is_broken_leaves_out_what_failed_before(compared):
     found = compared(_failing(lambda config: config["bias"] and config["alibi"]), rows_fail)
-    (broken,), (unchanged,) = found.of(Kind.BROKEN), found.of(Kind.UNCHANGED)
+    (broken,), (unchanged,) = found.of(ChangeKind.BROKEN), found.of(ChangeKind.UNCHANGED)
     assert broken.explanation == "bias (broken 3 of 3, passes 6 of 6)"
     assert (broken.stays, unchanged.stays) == (3, 0)
     assert broken.fingerprint == unchanged.fingerprint
@@ -181,17 +181,17 @@ def test_the_rule_of_what_is_broken_leaves_out_what_failed_before(compared):
 
 def test_the_rule_of_what_is_mended_tells_it_from_what_still_fails(compared):
     found = compared(rows_fail, _failing(lambda config: config["bias"] and config["kv_heads"] == 4))
-    (mended,) = found.of(Kind.MENDED)
+    (mended,) = found.of(ChangeKind.MENDED)
     assert mended.explanation == "kv_heads != 4 (mended 4 of 4, still fails 2 of 2)"
     assert (len(mended.cases), mended.stays) == (4, 2)
     assert mended.smallest.id == _by(bias=True)
-    (mended,) = compared(rows_fail, passes).of(Kind.MENDED)
+    (mended,) = compared(rows_fail, passes).of(ChangeKind.MENDED)
     assert mended.explanation == "the check fails in no case any more"
 
 
 def test_the_rule_of_what_fails_in_another_way_is_held_against_what_passes(compared):
     found = compared(_failing(), _failing(where=Z))
-    assert [one.explanation for one in found.of(Kind.CHANGED)] == ["bias (changed 6 of 6, passes 6 of 6)"]
+    assert [one.explanation for one in found.of(ChangeKind.CHANGED)] == ["bias (changed 6 of 6, passes 6 of 6)"]
 
 
 def test_what_agrees_to_rounding_passes_where_a_rule_is_made(compared):
@@ -199,7 +199,7 @@ def test_what_agrees_to_rounding_passes_where_a_rule_is_made(compared):
         verdict = FAIL if spec.config["bias"] else REDUCED
         return outcome(check, verdict, where=Q) if check == "qkv.rows" else None
 
-    (broken,) = compared(passes, fails).of(Kind.BROKEN)
+    (broken,) = compared(passes, fails).of(ChangeKind.BROKEN)
     assert broken.explanation == "bias (broken 6 of 6, passes 6 of 6)"
 
 
@@ -208,9 +208,9 @@ def test_where_the_check_passes_nowhere_it_is_told_from_its_other_failures(compa
         return outcome(check, FAIL, where=Q if spec.config["bias"] else Z) if check == "qkv.rows" else None
 
     found = compared(_failing(lambda config: not config["bias"], where=Z), all_fail)
-    (broken,) = found.of(Kind.BROKEN)
+    (broken,) = found.of(ChangeKind.BROKEN)
     assert broken.explanation == "bias (broken 6 of 6, fails otherwise 6 of 6)"
-    (broken,) = compared(passes, _failing(lambda config: True)).of(Kind.BROKEN)
+    (broken,) = compared(passes, _failing(lambda config: True)).of(ChangeKind.BROKEN)
     assert broken.explanation == "the check passes in no case"
 
 
@@ -218,7 +218,7 @@ def test_a_rule_that_is_not_true_of_the_case_that_is_shown_is_none(compared):
     def strange(config):
         return (config["bias"] and config["alibi"]) or config == {**DIMS, **PLAIN}
 
-    (broken,) = compared(passes, _failing(strange)).of(Kind.BROKEN)
+    (broken,) = compared(passes, _failing(strange)).of(ChangeKind.BROKEN)
     assert (broken.smallest.id, len(broken.cases), broken.others) == (_by(), 4, 8)
     assert (broken.rule, broken.explanation) == (None, None)
 
@@ -226,16 +226,16 @@ def test_a_rule_that_is_not_true_of_the_case_that_is_shown_is_none(compared):
 def test_the_line_that_reproduces_it_names_the_record_that_has_it(make):
     right = replace(make(specs()), path=Path("right run/record.jsonl"))
     wrong = replace(make(specs(), rows_fail), path=Path("wrong run/record.jsonl"))
-    (broken,) = compare(right, wrong).of(Kind.BROKEN)
-    (mended,) = compare(wrong, right).of(Kind.MENDED)
+    (broken,) = compare(right, wrong).of(ChangeKind.BROKEN)
+    (mended,) = compare(wrong, right).of(ChangeKind.MENDED)
     assert broken.reproduce == mended.reproduce == f"verifier repro {broken.fingerprint} 'wrong run'"
-    (broken,) = compare(right, replace(wrong, path=Path("kept/after.jsonl"))).of(Kind.BROKEN)
+    (broken,) = compare(right, replace(wrong, path=Path("kept/after.jsonl"))).of(ChangeKind.BROKEN)
     assert broken.reproduce == f"verifier repro {broken.fingerprint} kept/after.jsonl"
 
 
 def test_where_repro_would_take_the_fingerprint_for_an_older_failure_the_line_names_the_case(compared):
     found = compared(_failing(lambda config: config["bias"] and not config["alibi"]), rows_fail)
-    (broken,) = found.of(Kind.BROKEN)
+    (broken,) = found.of(ChangeKind.BROKEN)
     assert broken.smallest.id == _by(bias=True, alibi=True)
     assert broken.reproduce.split()[:3] == ["verifier", "repro", broken.smallest.id]
 
@@ -253,7 +253,7 @@ def test_what_a_campaign_shrank_is_shown_at_its_minimal_case(make):
         again=(2, 2),
         neighbours=(),
     )
-    (broken,) = compare(make(specs()), replace(record, found={fingerprint: minimal})).of(Kind.BROKEN)
+    (broken,) = compare(make(specs()), replace(record, found={fingerprint: minimal})).of(ChangeKind.BROKEN)
     assert (broken.smallest.id, broken.differs) == (minimal.case, minimal.differs)
     for cut, said in ((False, ""), (True, ", which the campaign's time cut off: there may be a smaller one")):
         (shown,) = find_bugs(replace(record, found={fingerprint: replace(minimal, cut=cut)}), upstream=False)
@@ -268,7 +268,7 @@ def test_failures_are_in_the_order_of_the_checks_and_the_most_frequent_first(com
         few = spec.config["kv_heads"] == 4
         return outcome(check, FAIL, where=Z if few else Q) if check == "qkv.rows" else None
 
-    found = [(one.entry.outcome.check, len(one.cases)) for one in compared(passes, fails).of(Kind.BROKEN)]
+    found = [(one.entry.outcome.check, len(one.cases)) for one in compared(passes, fails).of(ChangeKind.BROKEN)]
     assert found == [("qkv.rows", 8), ("qkv.rows", 4), ("forward.logits", 12)]
 
 
@@ -280,8 +280,8 @@ def test_what_is_skipped_now_is_lost_with_the_reason(compared):
     found = compared(_failing(lambda config: config["alibi"]), skips)
     (lost,) = found.lost
     assert (lost.check, lost.reason, len(lost.cases), lost.failed) == ("qkv.rows", "no weights offered", 6, 3)
-    assert found.of(Kind.MENDED) != ()  # those without a bias
-    assert {case for one in found.of(Kind.MENDED) for case in one.cases}.isdisjoint(lost.cases)
+    assert found.of(ChangeKind.MENDED) != ()  # those without a bias
+    assert {case for one in found.of(ChangeKind.MENDED) for case in one.cases}.isdisjoint(lost.cases)
 
 
 def test_a_check_that_new_did_not_run_is_lost(make):
@@ -300,7 +300,7 @@ def test_a_case_that_hugging_face_refuses_now_is_no_longer_looked_at_as_one_that
         for check in CHECKS
         if check not in ("reference.acceptance", "build.refusal")
     }
-    assert found.counts[Kind.GAINED] == 6  # that each is refused by the adapter too
+    assert found.counts[ChangeKind.GAINED] == 6  # that each is refused by the adapter too
 
 
 def test_what_a_run_that_was_cut_off_did_not_come_to_is_lost(make):
@@ -315,7 +315,7 @@ def test_what_a_run_that_was_cut_off_did_not_come_to_is_lost(make):
 def test_what_is_upstream_is_told_apart_and_never_gates(compared):
     upstream = _failing(verdict=UPSTREAM, where="eager", check="reference.acceptance")
     after, before = compared(passes, upstream), compared(upstream, passes)
-    for found, kind in ((after, Kind.NEWLY_UPSTREAM), (before, Kind.NO_LONGER_UPSTREAM)):
+    for found, kind in ((after, ChangeKind.NEWLY_UPSTREAM), (before, ChangeKind.NO_LONGER_UPSTREAM)):
         assert [(len(one.cases), one.entry.outcome.where) for one in found.of(kind)] == [(6, "eager")]
         assert found.status is ExitStatus.CONFORMS
         assert set(found.failures) == {kind}
@@ -451,7 +451,7 @@ def test_what_the_runs_differ_in_is_named(make):
     )
     found = compare(make(specs()), new)
     assert found.differences == tuple(
-        Difference(what=what, old=old, new=new)
+        RunDifference(what=what, old=old, new=new)
         for what, old, new in (
             ("adapter's version", "mine 1", "mine 2"),
             ("torch", "2.9", "2.10"),

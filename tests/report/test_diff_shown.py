@@ -10,7 +10,7 @@ import pytest
 from made_records import CHECKS, FLAGS, HOSTILE, HOSTILE_MARKDOWN, outcome, rows_fail, specs
 from read_markdown import read
 
-from verifier.analysis.changes import Kind
+from verifier.analysis.changes import ChangeKind
 from verifier.analysis.diff import compare
 from verifier.judging.outcome import Verdict
 from verifier.output.console import QuietConsole
@@ -47,7 +47,13 @@ def _new(spec, check):
 def everything(make):
     """Of every kind that is told something."""
     made = compare(make(specs(), _old), make(specs(), _new, adapter_version="2"))
-    kinds = (Kind.BROKEN, Kind.CHANGED, Kind.MENDED, Kind.NEWLY_UPSTREAM, Kind.NO_LONGER_UPSTREAM)
+    kinds = (
+        ChangeKind.BROKEN,
+        ChangeKind.CHANGED,
+        ChangeKind.MENDED,
+        ChangeKind.NEWLY_UPSTREAM,
+        ChangeKind.NO_LONGER_UPSTREAM,
+    )
     assert all(made.of(kind) for kind in kinds)
     assert made.lost
     return made
@@ -59,7 +65,7 @@ def everything(make):
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_terminal_says_what_became_of_what_and_how_to_see_it(everything, width):
     shown = _terminal(everything, width)
-    (broken,) = everything.of(Kind.BROKEN)
+    (broken,) = everything.of(ChangeKind.BROKEN)
     for needed in (
         "adapter's version  mine 1 → mine 2",
         "qkv.rows  FAIL  3 cases",
@@ -94,10 +100,10 @@ def test_what_is_cut_short_is_counted(make):
         return outcome(check, Verdict.FAIL, where=f"{spec.id} {check}")
 
     found = compare(make(specs()), make(specs(), many))
-    left = len(found.of(Kind.BROKEN)) - diff.MOST_IN_TERMINAL
+    left = len(found.of(ChangeKind.BROKEN)) - diff.MOST_IN_TERMINAL
     assert left > 0
     assert f"… and {left} more, which --json has" in _terminal(found)
-    assert f"… and {len(found.of(Kind.BROKEN)) - diff.MOST_FAILURES} more" in diff.markdown(found)
+    assert f"… and {len(found.of(ChangeKind.BROKEN)) - diff.MOST_FAILURES} more" in diff.markdown(found)
 
 
 def test_what_is_known_of_a_run_that_is_not_whole_is_noted(make):
@@ -223,7 +229,7 @@ def test_markdown_begins_with_the_verdict_and_has_a_section_of_each_kind(everyth
         "No longer upstream",
     ]
     codes = found.of("code_inline")
-    for needed in ("mine 1 → mine 2", "bias", Q, "bias=true", everything.of(Kind.BROKEN)[0].reproduce):
+    for needed in ("mine 1 → mine 2", "bias", Q, "bias=true", everything.of(ChangeKind.BROKEN)[0].reproduce):
         assert needed in codes
 
 
@@ -289,7 +295,7 @@ def _told(made):
 
 
 def test_json_names_every_kind_that_is_told(everything):
-    assert len(_told(json.loads(diff.as_json(everything)))) == len(Kind) - 3  # agrees, gained, unseen
+    assert len(_told(json.loads(diff.as_json(everything)))) == len(ChangeKind) - 3  # agrees, gained, unseen
 
 
 def test_what_json_cannot_spell_stands_as_a_text(make):

@@ -9,7 +9,7 @@ from typing import Any
 
 from verifier.analysis.outcome_index import count_support, state_rule
 from verifier.analysis.rules import Rule
-from verifier.analysis.run_differences import Difference, describe_run, unfinished
+from verifier.analysis.run_differences import RunDifference, describe_run, unfinished
 from verifier.analysis.tallies import Tally
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
@@ -18,7 +18,7 @@ from verifier.output import text
 from verifier.record import Entry, Record
 
 
-class Kind(enum.StrEnum):
+class ChangeKind(enum.StrEnum):
     """What became of a check on a case that NEW has."""
 
     BROKEN = "broken"  # it fails, and did not: it passed, was upstream, or was not looked at
@@ -35,19 +35,19 @@ class Kind(enum.StrEnum):
 
 
 # What a rule is made for, and what says nothing of whether two runs looked at the same thing.
-EXPLAINED = (Kind.BROKEN, Kind.CHANGED, Kind.MENDED)
-_ONE_SIDED = (Kind.LOST, Kind.GAINED, Kind.UNSEEN)
-_UNCOUNTED = (Kind.AGREES, Kind.UNSEEN)  # among the things that happened
+EXPLAINED = (ChangeKind.BROKEN, ChangeKind.CHANGED, ChangeKind.MENDED)
+_ONE_SIDED = (ChangeKind.LOST, ChangeKind.GAINED, ChangeKind.UNSEEN)
+_UNCOUNTED = (ChangeKind.AGREES, ChangeKind.UNSEEN)  # among the things that happened
 
 # The kinds that people are shown, in this order.
-TITLES: Mapping[Kind, str] = {
-    Kind.BROKEN: "Broken",
-    Kind.CHANGED: "Fails in another way",
-    Kind.MENDED: "Mended",
-    Kind.LOST: "Lost, because nothing looks there any more",
-    Kind.NEWLY_UPSTREAM: "Newly upstream: Hugging Face disagrees with itself; the adapter is not to blame",
-    Kind.NO_LONGER_UPSTREAM: "No longer upstream",
-    Kind.UNCHANGED: "Fails as it did",
+TITLES: Mapping[ChangeKind, str] = {
+    ChangeKind.BROKEN: "Broken",
+    ChangeKind.CHANGED: "Fails in another way",
+    ChangeKind.MENDED: "Mended",
+    ChangeKind.LOST: "Lost, because nothing looks there any more",
+    ChangeKind.NEWLY_UPSTREAM: "Newly upstream: Hugging Face disagrees with itself; the adapter is not to blame",
+    ChangeKind.NO_LONGER_UPSTREAM: "No longer upstream",
+    ChangeKind.UNCHANGED: "Fails as it did",
 }
 STATUS_WORDS: Mapping[ExitStatus, str] = {
     ExitStatus.CONFORMS: "NOTHING BROKEN",
@@ -58,7 +58,7 @@ _MOST_NAMES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class FailureChange:
     """What became of a failure: all cases with one fingerprint of which the same became.
 
     Attributes:
@@ -80,7 +80,7 @@ class Change:
         others: how many they are.
     """
 
-    kind: Kind
+    kind: ChangeKind
     number: str
     fingerprint: str
     entry: Entry
@@ -111,18 +111,18 @@ class Change:
     def share(self) -> str:
         """`6 cases`, with how many more have it in both, and how many were not looked at before."""
         more = []
-        if self.unseen and self.kind is Kind.BROKEN:
+        if self.unseen and self.kind is ChangeKind.BROKEN:
             every = len(self.unseen) == len(self.cases)
             more.append("OLD looked at none of them" if every else f"OLD did not look at {len(self.unseen):,} of them")
         if self.stays:
-            still = "still fails in" if self.kind is Kind.MENDED else "failed before in"
+            still = "still fails in" if self.kind is ChangeKind.MENDED else "failed before in"
             more.append(f"{still} {self.stays:,} more")
         return text.plural(len(self.cases), "case") + (f" ({', '.join(more)})" if more else "")
 
     @property
     def was(self) -> str | None:
         """How the check fared before on the case that is shown; None where that goes without saying."""
-        if self.before is None or self.kind not in (Kind.BROKEN, Kind.CHANGED):
+        if self.before is None or self.kind not in (ChangeKind.BROKEN, ChangeKind.CHANGED):
             return None
         outcome = self.before.outcome
         if not outcome.verdict.is_finding and not self.unseen:
@@ -147,13 +147,13 @@ class Change:
             return state_rule(self.rule, self.support)
         if self.kind not in EXPLAINED or self.others:
             return None
-        if self.kind is Kind.MENDED:
+        if self.kind is ChangeKind.MENDED:
             return "the check fails in no case any more"
         return "the check passes in no case" if len(self.cases) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class LostOutcomes:
     """Outcomes of a check in OLD that NEW has no more.
 
     Attributes:
@@ -170,7 +170,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class RecordDiff:
     """Everything that is told of two records.
 
     Attributes:
@@ -186,21 +186,21 @@ class Changes:
 
     old: Record
     new: Record
-    differences: tuple[Difference, ...]
-    failures: Mapping[Kind, tuple[Change, ...]]
-    lost: tuple[Lost, ...]
-    counts: Mapping[Kind, int]
+    differences: tuple[RunDifference, ...]
+    failures: Mapping[ChangeKind, tuple[FailureChange, ...]]
+    lost: tuple[LostOutcomes, ...]
+    counts: Mapping[ChangeKind, int]
     unseen_failures: int
     newly_reduced: Mapping[str, tuple[str, ...]]
 
-    def of(self, kind: Kind) -> tuple[Change, ...]:
+    def of(self, kind: ChangeKind) -> tuple[FailureChange, ...]:
         """The failures of which this became."""
         return self.failures.get(kind, ())
 
     @property
     def status(self) -> ExitStatus:
         """What the comparison says, as an exit status."""
-        if self.of(Kind.BROKEN):
+        if self.of(ChangeKind.BROKEN):
             return ExitStatus.DIFFERS
         return ExitStatus.INCONCLUSIVE if self.doubts else ExitStatus.CONFORMS
 
@@ -212,7 +212,7 @@ class Changes:
             said.append(f"NEW {reason}")
         if self.new.contradicts_itself:
             said.append("NEW's last line counts other outcomes than it holds")
-        if lost := self.counts[Kind.LOST]:
+        if lost := self.counts[ChangeKind.LOST]:
             said.append(f"{text.plural(lost, 'outcome')} of OLD lost")
         if not any(count for kind, count in self.counts.items() if kind not in _ONE_SIDED):
             said.append("no check looked at the same case in both")
@@ -222,7 +222,7 @@ class Changes:
     def reason(self) -> str:
         """`2 bugs in 14 cases; 3 outcomes of OLD lost`: what the verdict rests on."""
         said = list(self.doubts)
-        if broken := self.of(Kind.BROKEN):
+        if broken := self.of(ChangeKind.BROKEN):
             hit = {case for change in broken for case in change.cases}
             said.insert(0, f"{text.plural(len(broken), 'bug')} in {text.plural(len(hit), 'case')}")
         return "; ".join(said)
@@ -242,11 +242,11 @@ class Changes:
             for name, some in self.cases_apart.items()
             if some
         ]
-        agree = self.counts[Kind.AGREES]
+        agree = self.counts[ChangeKind.AGREES]
         said = [f"{text.plural(agree, 'outcome')} {'passes' if agree == 1 else 'pass'} in both"]
         said += [
-            f"{self.counts[kind]:,} {'newly looked at and passed' if kind is Kind.GAINED else kind}"
-            for kind in Kind
+            f"{self.counts[kind]:,} {'newly looked at and passed' if kind is ChangeKind.GAINED else kind}"
+            for kind in ChangeKind
             if self.counts[kind] and kind not in _UNCOUNTED
         ]
         return f"{', '.join(cases)}: {', '.join(said)}"
@@ -273,7 +273,7 @@ class Changes:
     @property
     def reasons_lost(self) -> tuple[Tally, ...]:
         """Why NEW does not look any more, the most frequent reason first."""
-        by_reason: dict[str, list[Lost]] = {}
+        by_reason: dict[str, list[LostOutcomes]] = {}
         for one in self.lost:
             by_reason.setdefault(one.reason, []).append(one)
         found = []

@@ -48,7 +48,7 @@ class Dim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
+class ConfigCoverage:
     """What was exercised.
 
     Attributes:
@@ -68,7 +68,7 @@ class Space:
     strange: Mapping[str, tuple[Any, ...]]
 
 
-def space(record: Record) -> Space:
+def measure_coverage(record: Record) -> ConfigCoverage:
     """That of a record; a flag that a config leaves out has the value that it has where nothing is said."""
     flags = record.run.flags
     plain = {name: values[0] for name, values in flags.items()}
@@ -95,7 +95,7 @@ def space(record: Record) -> Space:
         for (one, place), (other, there) in pairs
         if not double[*(pair := (one, place, other, there)), True]
     )
-    return Space(
+    return ConfigCoverage(
         values=tuple(
             Value(flag=name, value=value, valid=single[name, place, True], refused=single[name, place, False])
             for name, values in flags.items()

@@ -1,4 +1,4 @@
-"""Two records compared, case by case and check by check: each pair of outcomes has one `Kind`."""
+"""Two records compared, case by case and check by check: each pair of outcomes has one `ChangeKind`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from verifier.analysis.bugs import differing, minimal_case
-from verifier.analysis.changes import EXPLAINED, Change, Changes, Kind, Lost
+from verifier.analysis.changes import EXPLAINED, ChangeKind, FailureChange, LostOutcomes, RecordDiff
 from verifier.analysis.outcome_index import OutcomeIndex
 from verifier.analysis.run_differences import differences, nothing_in_common, place_of
 from verifier.errors import UsageError
@@ -17,12 +17,12 @@ from verifier.record import Entry, Record
 
 _Key = tuple[str, str]  # case and check
 
-_OF_OLD = (Kind.MENDED, Kind.NO_LONGER_UPSTREAM)  # NEW has no such failure there
-_IN_BOTH = (Kind.UNCHANGED, Kind.STILL_UPSTREAM)
-_SHOWN = (*EXPLAINED, *_IN_BOTH, Kind.NEWLY_UPSTREAM, Kind.NO_LONGER_UPSTREAM)
+_OF_OLD = (ChangeKind.MENDED, ChangeKind.NO_LONGER_UPSTREAM)  # NEW has no such failure there
+_IN_BOTH = (ChangeKind.UNCHANGED, ChangeKind.STILL_UPSTREAM)
+_SHOWN = (*EXPLAINED, *_IN_BOTH, ChangeKind.NEWLY_UPSTREAM, ChangeKind.NO_LONGER_UPSTREAM)
 
 
-def compare(old: Record, new: Record) -> Changes:
+def compare(old: Record, new: Record) -> RecordDiff:
     """What became of OLD's outcomes in NEW.
 
     Raises:
@@ -39,39 +39,39 @@ def compare(old: Record, new: Record) -> Changes:
             f"{str(old.path)!r} and {str(new.path)!r} have no case in common: {nothing_in_common(old.cases, new.cases)}"
         )
     pair = _Pair(OutcomeIndex(old), OutcomeIndex(new))
-    return Changes(
+    return RecordDiff(
         old=old,
         new=new,
         differences=differences(old.run, new.run),
         failures={kind: found for kind in _SHOWN if (found := tuple(pair.failures(kind)))},
         lost=tuple(pair.lost()),
-        counts={kind: len(pair.keys[kind]) for kind in Kind},
+        counts={kind: len(pair.keys[kind]) for kind in ChangeKind},
         unseen_failures=sum(_fails(entry) for (case, _), entry in pair.old.entries.items() if case not in common),
         newly_reduced=pair.newly_reduced(),
     )
 
 
-def _kind(before: Entry | None, after: Entry | None) -> Kind:
+def _kind(before: Entry | None, after: Entry | None) -> ChangeKind:
     """What became of one check on one case of NEW."""
     same = _print(before) == _print(after)
     match _state(before), _state(after):
         case "fails", "fails":
-            return Kind.UNCHANGED if same else Kind.CHANGED
+            return ChangeKind.UNCHANGED if same else ChangeKind.CHANGED
         case _, "fails":
-            return Kind.BROKEN
+            return ChangeKind.BROKEN
         case "unseen", "unseen":
-            return Kind.UNSEEN
+            return ChangeKind.UNSEEN
         case _, "unseen":
-            return Kind.LOST
+            return ChangeKind.LOST
         case was, "upstream":
-            return Kind.STILL_UPSTREAM if was == "upstream" and same else Kind.NEWLY_UPSTREAM
+            return ChangeKind.STILL_UPSTREAM if was == "upstream" and same else ChangeKind.NEWLY_UPSTREAM
         case "unseen", _:
-            return Kind.GAINED
+            return ChangeKind.GAINED
         case "fails", _:
-            return Kind.MENDED
+            return ChangeKind.MENDED
         case "upstream", _:
-            return Kind.NO_LONGER_UPSTREAM
-    return Kind.AGREES
+            return ChangeKind.NO_LONGER_UPSTREAM
+    return ChangeKind.AGREES
 
 
 def _state(entry: Entry | None) -> str:
@@ -96,7 +96,7 @@ class _Pair:
 
     def __init__(self, old: OutcomeIndex, new: OutcomeIndex) -> None:
         self.old, self.new = old, new
-        self.keys: dict[Kind, list[_Key]] = {kind: [] for kind in Kind}
+        self.keys: dict[ChangeKind, list[_Key]] = {kind: [] for kind in ChangeKind}
         for key in sorted(old.entries.keys() | new.entries.keys()):
             if key[0] in new.record.cases:
                 self.keys[_kind(old.entries.get(key), new.entries.get(key))].append(key)
@@ -107,7 +107,7 @@ class _Pair:
         self._failing = new.cases(_fails)
         self._stays = Counter(_print(new.entries[key]) for kind in _IN_BOTH for key in self.keys[kind])
 
-    def _grouped(self, kind: Kind, label: Callable[[_Key], str]) -> Iterator[tuple[str, str, list[str]]]:
+    def _grouped(self, kind: ChangeKind, label: Callable[[_Key], str]) -> Iterator[tuple[str, str, list[str]]]:
         """By check and label the cases of the kind, in the order of the checks, the most frequent first."""
         groups: dict[tuple[str, str], list[str]] = {}
         for key in self.keys[kind]:
@@ -118,7 +118,7 @@ class _Pair:
         ):
             yield check, said, cases
 
-    def failures(self, kind: Kind) -> Iterator[Change]:
+    def failures(self, kind: ChangeKind) -> Iterator[FailureChange]:
         """Those of which this became."""
         side = self.old if kind in _OF_OLD else self.new
         groups = self._grouped(kind, lambda key: _print(side.entries[key]))
@@ -129,13 +129,13 @@ class _Pair:
             by_print = spec.id in written and minimal_case(side.record, fingerprint, written).id == spec.id
             place = shlex.quote(str(place_of(side.record)))
             old = {case: self.old.entries.get((case, check)) for case in cases}
-            yield Change(
+            yield FailureChange(
                 kind=kind,
                 number=str(number),
                 fingerprint=fingerprint,
                 entry=side.entries[spec.id, check],
                 before=old[spec.id],
-                were=tuple(sorted({_print(entry) for entry in old.values()})) if kind is Kind.CHANGED else (),
+                were=tuple(sorted({_print(entry) for entry in old.values()})) if kind is ChangeKind.CHANGED else (),
                 smallest=spec,
                 differs=differing(side.record, fingerprint, spec),
                 cases=tuple(cases),
@@ -145,18 +145,18 @@ class _Pair:
                 **(self._explained(kind, check, cases, spec.id) if kind in EXPLAINED else {}),
             )
 
-    def _explained(self, kind: Kind, check: str, cases: Sequence[str], shown: str) -> dict[str, Any]:
+    def _explained(self, kind: ChangeKind, check: str, cases: Sequence[str], shown: str) -> dict[str, Any]:
         """What the cases have in common: broken ones against those that pass, mended ones against those that fail."""
-        passing = () if kind is Kind.MENDED else self._passing.get(check, ())
+        passing = () if kind is ChangeKind.MENDED else self._passing.get(check, ())
         others = passing or sorted({*self._failing.get(check, ())} - {*cases})
-        against = "still fails" if kind is Kind.MENDED else "passes" if passing else "fails otherwise"
+        against = "still fails" if kind is ChangeKind.MENDED else "passes" if passing else "fails otherwise"
         return {"rule": self.new.find_rule(cases, others, shown), "against": against, "others": len(others)}
 
-    def lost(self) -> Iterator[Lost]:
+    def lost(self) -> Iterator[LostOutcomes]:
         """What NEW looks at no more, by check and reason."""
-        for check, reason, cases in self._grouped(Kind.LOST, self._why_lost):
+        for check, reason, cases in self._grouped(ChangeKind.LOST, self._why_lost):
             failed = sum(_fails(self.old.entries[case, check]) for case in cases)
-            yield Lost(check=check, reason=reason, cases=tuple(cases), failed=failed)
+            yield LostOutcomes(check=check, reason=reason, cases=tuple(cases), failed=failed)
 
     def _why_lost(self, key: _Key) -> str:
         case, check = key
@@ -176,7 +176,7 @@ class _Pair:
         """Where the adapter agrees to float32 rounding only, and agreed better."""
 
         found: dict[str, tuple[str, ...]] = {}
-        for case, check in sorted(self.keys[Kind.AGREES]):
+        for case, check in sorted(self.keys[ChangeKind.AGREES]):
             was, now = (side.entries[case, check].outcome.verdict for side in (self.old, self.new))
             if was is Verdict.PASS and now is Verdict.REDUCED:
                 found[check] = (*found.get(check, ()), case)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.condense import Box, Combination, condense
+from verifier.analysis.condense import Combination, Result, condense
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Verdict
 from verifier.output import text
@@ -92,7 +92,7 @@ def worst_of(cells: Iterable[Cell]) -> Cell:
 
 
 _Found = tuple[Cell, ...]
-_NOTHING = Cell(verdict=None, findings=())
+NOTHING = Cell(verdict=None, findings=())
 # A case of the flag matrix has no label; one that shares its flags with another differs from it in what has no column.
 _UNNAMED = "other dims"
 
@@ -128,25 +128,17 @@ def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], qu
             named.append(spec)
 
     def found(case: str) -> _Found:
-        return tuple(deciding[case].get(area, _NOTHING) for area in areas)
+        return tuple(deciding[case].get(area, NOTHING) for area in areas)
 
     def shown(cases: Sequence[str]) -> dict[str, Cell]:
-        return {area: worst_of(cells[case].get(area, _NOTHING) for case in cases) for area in areas}
+        return {area: worst_of(cells[case].get(area, NOTHING) for case in cases) for area in areas}
 
     made = []
     for valid, ids in matrix.items():
         results = {place: found(case) for place, case in sorted(ids.items())}
-        made += [
-            Row(
-                labels=(),
-                flags=box_flags(box, flags, run),
-                valid=valid,
-                cases=tuple(ids[member] for member in box.members),
-                cells=shown([ids[member] for member in box.members]),
-            )
-            for _, boxes in condense(results, [len(values) for values in flags.values()])
-            for box in boxes
-        ]
+        for values, places in condensed(results, flags, run):
+            cases = tuple(ids[place] for place in places)
+            made.append(Row(labels=(), flags=values, valid=valid, cases=cases, cells=shown(cases)))
     return (*made, *_named_rows(named, found, shown))
 
 
@@ -181,12 +173,23 @@ def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> C
     return tuple(place)
 
 
-def box_flags(
-    box: Box, flags: Mapping[str, Sequence[Any]], run: Sequence[set[int]]
-) -> dict[str, tuple[Any, ...] | None]:
-    """The box's values by flag; of those that were run at all, for a narrowed run must not claim the others."""
-    described: dict[str, tuple[Any, ...] | None] = {}
-    for (name, values), chosen, some in zip(flags.items(), box.values, run, strict=True):
-        kept = some if chosen is None else chosen & some
-        described[name] = None if len(kept) == len(values) else tuple(values[index] for index in sorted(kept))
-    return described
+def condensed(
+    results: Mapping[Combination, Result], flags: Mapping[str, Sequence[Any]], run: Sequence[set[int]]
+) -> Iterator[tuple[dict[str, tuple[Any, ...] | None], Sequence[Combination]]]:
+    """Combinations with the same result, in few rows.
+
+    Args:
+        results: what came out for each combination.
+        flags: every flag and its values.
+        run: for each flag the values, by index, that were run at all: a narrowed run must not claim the others.
+
+    Yields:
+        For each row the values by flag, None for any, and the combinations that are counted in it.
+    """
+    for _, boxes in condense(results, [len(values) for values in flags.values()]):
+        for box in boxes:
+            described: dict[str, tuple[Any, ...] | None] = {}
+            for (name, values), chosen, some in zip(flags.items(), box.values, run, strict=True):
+                kept = some if chosen is None else chosen & some
+                described[name] = None if len(kept) == len(values) else tuple(values[index] for index in sorted(kept))
+            yield described, box.members

@@ -20,7 +20,7 @@ _COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class RunDifference:
     """Something that is another in the two runs, in words; None where one has none."""
 
     what: str
@@ -51,11 +51,11 @@ def unfinished(record: Record) -> str | None:
     return None if record.end.stop == _COMPLETE else f"ended before its time ({text.line(record.end.stop, 60)})"
 
 
-def differences(old: RunLine, new: RunLine) -> tuple[Difference, ...]:
+def differences(old: RunLine, new: RunLine) -> tuple[RunDifference, ...]:
     """What could make two results differ without a change of the adapter's code, and its own version first."""
     before, after = _described(old), _described(new)
     return tuple(
-        Difference(what=what, old=before.get(what), new=after.get(what))
+        RunDifference(what=what, old=before.get(what), new=after.get(what))
         for what in dict.fromkeys([*before, *after])
         if before.get(what) != after.get(what)
     )

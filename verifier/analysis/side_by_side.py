@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifier.analysis.combinations import Combination as Shown
-from verifier.analysis.condense import condense
-from verifier.analysis.rows import Cell, Cells, box_flags, worst_of
+from verifier.analysis.labels import name_apart
+from verifier.analysis.rows import NOTHING, Cell, Cells, condensed, worst_of
 from verifier.analysis.summary import Summary
 from verifier.analysis.view import RecordView
 from verifier.judging.outcome import Verdict
@@ -25,7 +25,7 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ComparedRow:
     """Combinations that fared alike in every record: the flags' values (None: any), a cell a record (None: refused)."""
 
     flags: Mapping[str, tuple[Any, ...] | None]
@@ -44,22 +44,13 @@ class SideBySide:
     """
 
     areas: Mapping[str, tuple[Cell, ...]]
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRow, ...]
     shared: tuple[Shared, ...]
 
 
 def names(views: Sequence[RecordView]) -> tuple[str, ...]:
-    """What each record is called: two of one adapter and version by their folders too, or else by their numbers."""
-
-    def plain(one: RecordView) -> str:
-        run = one.summary.run
-        return f"{run.family} × {run.adapter_name} {run.adapter_version}"
-
-    found = [plain(one) for one in views]
-    folders = [one.summary.path.parent.name for one in views]
-    for apart in (folders, [f"record {number}" for number, _ in enumerate(views, start=1)]):
-        found = [f"{name} ({more})" if found.count(name) > 1 else name for name, more in zip(found, apart, strict=True)]
-    return tuple(found)
+    """What each record is called beside the others."""
+    return name_apart([(one.summary.run, one.summary.path) for one in views])
 
 
 def side_by_side(views: Sequence[RecordView]) -> SideBySide | None:
@@ -96,7 +87,7 @@ def _shared(summaries: Sequence[Summary]) -> tuple[Shared, ...]:
     return tuple(sorted(made, key=lambda one: one.cases.count(None)))
 
 
-def _rows(views: Sequence[RecordView]) -> tuple[Row, ...]:
+def _rows(views: Sequence[RecordView]) -> tuple[ComparedRow, ...]:
     runs = [one.summary.run for one in views]
     flags = runs[0].flags
     if any(run.family != runs[0].family or list(run.flags.items()) != list(flags.items()) for run in runs):
@@ -110,23 +101,19 @@ def _rows(views: Sequence[RecordView]) -> tuple[Row, ...]:
     }
     some = [{place[number] for place in places} for number, _ in enumerate(flags)]
     rows = []
-    for _, boxes in condense(results, [len(values) for values in flags.values()]):
-        for box in boxes:
-            cells = tuple(
-                _of_all(_at(mine.get(place), one.summary.cells) for place in box.members)
-                for one, mine in zip(views, placed, strict=True)
-            )
-            rows.append(Row(flags=box_flags(box, flags, some), cases=len(box.members), cells=cells))
+    for values, members in condensed(results, flags, some):
+        cells = tuple(
+            _of_all(_at(mine.get(place), one.summary.cells) for place in members)
+            for one, mine in zip(views, placed, strict=True)
+        )
+        rows.append(ComparedRow(flags=values, cases=len(members), cells=cells))
     return tuple(rows)
-
-
-_NOTHING = Cell(verdict=None, findings=())
 
 
 def _at(combination: Shown | None, cells: Cells) -> Cell | None:
     """The worst of a combination; None of one that HF refuses and the adapter too, as it should."""
     if combination is None:
-        return _NOTHING
+        return NOTHING
     worst = worst_of(cells[combination.case].values())
     return worst if combination.valid or (worst.verdict or Verdict.PASS).is_finding else None
 

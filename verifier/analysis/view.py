@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from verifier.analysis.causes import Cause, causes
 from verifier.analysis.checked import Checked, checked
 from verifier.analysis.combinations import Combinations, combinations
-from verifier.analysis.coverage import Space, space
+from verifier.analysis.coverage import ConfigCoverage, measure_coverage
 from verifier.analysis.parity import Spread, spreads
 from verifier.analysis.selftest import SelfTest
 from verifier.analysis.summary import Summary, summarise
@@ -38,7 +38,7 @@ class RecordView:
     causes: tuple[Cause, ...]
     combinations: Combinations
     spreads: tuple[Spread, ...]
-    space: Space
+    space: ConfigCoverage
     timing: Timing
     record: Record
     checks: tuple[Checked, ...]
@@ -57,7 +57,7 @@ def view_record(record: Record, selftests: Sequence[SelfTest] = ()) -> RecordVie
         causes=causes(summary.findings),
         combinations=combinations(record, summary),
         spreads=spreads(record),
-        space=space(record),
+        space=measure_coverage(record),
         timing=timing(record),
         record=record,
         checks=checked(record, summary),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verifier import record
-from verifier.analysis.changes import Changes
+from verifier.analysis.changes import RecordDiff
 from verifier.analysis.diff import compare
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import console, pipe, text
@@ -56,7 +56,7 @@ def diff(options: DiffOptions) -> ExitStatus:
     return changes.status
 
 
-def _tell(changes: Changes, options: DiffOptions) -> None:
+def _tell(changes: RecordDiff, options: DiffOptions) -> None:
     """What goes to the standard output: one thing, for a person or for a program."""
     if options.json == STANDARD_OUTPUT:
         sys.stdout.write(printed.as_json(changes))

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from verifier.analysis.changes import STATUS_WORDS, TITLES, Change, Changes, Kind, name_some
+from verifier.analysis.changes import STATUS_WORDS, TITLES, ChangeKind, FailureChange, RecordDiff, name_some
 from verifier.analysis.run_differences import place_of, unfinished
 from verifier.judging import wording
 from verifier.output import text
@@ -26,21 +26,21 @@ MOST_IN_TERMINAL, MOST_LISTED_IN_TERMINAL, MOST_DIFFERENCES_IN_TERMINAL = 20, 12
 MOST_CHARACTERS = 60_000
 MOST_FAILURES, MOST_IN_A_LIST, MOST_DIFFERENCES = 8, 8, 12
 _CUT = "… cut here, because a comment may not be longer; `verifier diff OLD NEW --json FILE` has all of it."
-_STYLES: Mapping[Kind, str] = {
-    Kind.BROKEN: "bold red",
-    Kind.CHANGED: "bold yellow",
-    Kind.MENDED: "bold green",
-    Kind.UNCHANGED: "bold",
-    Kind.NEWLY_UPSTREAM: "yellow",
-    Kind.NO_LONGER_UPSTREAM: "yellow",
+_STYLES: Mapping[ChangeKind, str] = {
+    ChangeKind.BROKEN: "bold red",
+    ChangeKind.CHANGED: "bold yellow",
+    ChangeKind.MENDED: "bold green",
+    ChangeKind.UNCHANGED: "bold",
+    ChangeKind.NEWLY_UPSTREAM: "yellow",
+    ChangeKind.NO_LONGER_UPSTREAM: "yellow",
 }
 
 
-def show(changes: Changes, console: Console) -> None:
+def show(changes: RecordDiff, console: Console) -> None:
     """Print everything: what differs between the runs first, the verdict last."""
     _show_runs(changes, console)
     for kind in TITLES:
-        if kind is Kind.LOST and changes.lost:
+        if kind is ChangeKind.LOST and changes.lost:
             terminal.show_tallies(
                 [
                     (tally.count, f"{text.line(tally.text, 200)} ({name_some(tally.checks)})")
@@ -59,7 +59,7 @@ def show(changes: Changes, console: Console) -> None:
     terminal.show_status("OLD → NEW", changes.status, STATUS_WORDS[changes.status], changes.reason, console)
 
 
-def _show_runs(changes: Changes, console: Console) -> None:
+def _show_runs(changes: RecordDiff, console: Console) -> None:
     facts = list(changes.facts.items())
     shown = {text.line(name, 60): fact for name, fact in facts[: 2 + MOST_DIFFERENCES_IN_TERMINAL]}
     if len(facts) > len(shown):
@@ -69,9 +69,9 @@ def _show_runs(changes: Changes, console: Console) -> None:
     console.print()
 
 
-def _show_failures(changes: Changes, kind: Kind, console: Console) -> None:
+def _show_failures(changes: RecordDiff, kind: ChangeKind, console: Console) -> None:
     """Those that want to be looked at with all that is known of them, the others in a line each."""
-    in_full = kind in (Kind.BROKEN, Kind.CHANGED, Kind.MENDED)
+    in_full = kind in (ChangeKind.BROKEN, ChangeKind.CHANGED, ChangeKind.MENDED)
     most = MOST_IN_TERMINAL if in_full else MOST_LISTED_IN_TERMINAL
     console.print(Text(TITLES[kind], style="bold underline" if in_full else "bold"))
     for one in changes.of(kind)[:most]:
@@ -89,7 +89,7 @@ def _show_failures(changes: Changes, kind: Kind, console: Console) -> None:
     console.print()
 
 
-def markdown(changes: Changes) -> str:
+def markdown(changes: RecordDiff) -> str:
     """The comment, cut between its parts where it would be too long; the same text for the same records."""
     made = render_template(
         "diff.md.j2",
@@ -106,7 +106,7 @@ def markdown(changes: Changes) -> str:
     return f"{kept}\n\n{_CUT}\n"
 
 
-def as_json(changes: Changes) -> str:
+def as_json(changes: RecordDiff) -> str:
     """Everything that the terminal says, and the id of every case: one object, with its keys sorted; the same text
     for the same records. Numbers that are not finite are texts, as in a record."""
     made = {
@@ -125,7 +125,7 @@ def as_json(changes: Changes) -> str:
             "failures_in_only_old": changes.unseen_failures,
         },
         "counts": {_key(kind): count for kind, count in changes.counts.items()},
-        **{_key(kind): [_change(one) for one in changes.of(kind)] for kind in (*TITLES, Kind.STILL_UPSTREAM)},
+        **{_key(kind): [_change(one) for one in changes.of(kind)] for kind in (*TITLES, ChangeKind.STILL_UPSTREAM)},
         "lost": [
             {"check": one.check, "reason": text.line(one.reason), "cases": one.cases, "failed": one.failed}
             for one in changes.lost
@@ -136,7 +136,7 @@ def as_json(changes: Changes) -> str:
     return json.dumps(_spelt(made), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _key(kind: Kind) -> str:
+def _key(kind: ChangeKind) -> str:
     return kind.replace(" ", "_")
 
 
@@ -151,7 +151,7 @@ def _run(record: Record) -> dict[str, Any]:
     }
 
 
-def _change(one: Change) -> dict[str, Any]:
+def _change(one: FailureChange) -> dict[str, Any]:
     rule = one.rule
     return {
         "check": one.entry.outcome.check,
