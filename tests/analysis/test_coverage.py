@@ -84,7 +84,7 @@ def test_values_of_several_kinds_are_in_one_order(make):
     cases = [CaseSpec(family="toy", config={"x": value}) for value in values]
     (dim,) = [one for one in measure_coverage(make(cases)).dims if one.name == "x"]
     assert dim.values == (2.5, 3, "a", "b", None, True)
-    assert measure_coverage(make(cases[::-1])) == space(make(cases))
+    assert measure_coverage(make(cases[::-1])) == measure_coverage(make(cases))
 
 
 def test_a_record_without_cases_exercised_nothing(make):
