@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Unpack
 
 from verifier.analysis.bugs import Bug
 from verifier.analysis.view import RecordView, view_record
-from verifier.commands.recording import recorded
+from verifier.commands.recording import record_run
 from verifier.errors import ExitStatus, UsageError
 from verifier.record import Record, read
 from verifier.record.case_description import described
 from verifier.record.excusing import judged
 from verifier.requests.folders import REPORT_FILE
-from verifier.requests.python import Wishes, asked_for
+from verifier.requests.planning import plan_run
+from verifier.requests.python import PythonOptions, describe_options, python_request
 
 if TYPE_CHECKING:
     import pandas
@@ -132,7 +133,7 @@ def run(
     *,
     out: str | Path | None = None,
     progress: bool = True,
-    **wishes: Unpack[Wishes],
+    **options: Unpack[PythonOptions],
 ) -> Result:
     """Run the family's cases under an adapter, as `verifier run` does, and give back what came of it.
 
@@ -147,21 +148,7 @@ def run(
             without limits; None for the one that the configuration names.
         out: the folder for record and report; None for none that stays.
         progress: whether to show how far it is.
-        wishes: any of the following.
-        only: globs that select checks.
-        where: `"alibi=true"`, several of these, or a mapping from flag to value.
-        preset: this published checkpoint's shape instead of the matrix.
-        checkpoint: the model in this folder instead of the matrix.
-        seed: of weights and inputs.
-        dtypes: the working dtypes in which precision is judged.
-        device: where cases run.
-        everywhere: whether every check looks at every case.
-        baseline: the file with the known failures.
-        workers: processes; None for the usable cores.
-        timeout: seconds that a case may take; 0 for no limit.
-        memory: bytes that a case may take; 0 for no limit.
-        isolation: whether cases run in processes of their own; None for wherever that is possible.
-        gate: the verdicts that fail besides those that always do: `reduced`, `upstream`, `skip`.
+        options: any of the options that are listed below.
 
     Raises:
         UsageError: something of it is wrong.
@@ -171,14 +158,17 @@ def run(
     """
     from verifier.output import console
 
-    asked = asked_for(family, adapter, wishes, what="this run")
+    planned = plan_run(python_request(family, adapter, options), "this run")
     shown = console.standard_error() if progress else console.into(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="verifier-") as spare:
         folder = Path(spare) if out is None else Path(out)
-        path = recorded(asked.options, asked.reference, asked.specs, folder, asked.baseline, shown)
+        path = record_run(planned, folder, shown)
         if path is None:
             raise KeyboardInterrupt
         result = Result(read(path), None if out is None else folder)
     if out is not None:
         result.report(Path(out) / REPORT_FILE)
     return result
+
+
+run.__doc__ = f"{run.__doc__}\n    Options:\n{describe_options()}\n"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import sys
 import traceback
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
-from verifier.cases.shards import shard_of
-from verifier.cases.spec import WORKING_DTYPES
-from verifier.errors import ExitStatus, UsageError, VerifierError, one_line
+from verifier.commands.options import OneOf, request_options
+from verifier.errors import ExitStatus, VerifierError, one_line
 from verifier.output import pipe
 from verifier.output.text import nearest
-from verifier.requests import configuration, measures
+from verifier.requests.option import Door
+from verifier.requests.request import GITHUB_HELP, JUNIT_HELP, RunRequest
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = ("html", "markdown")
@@ -70,36 +68,6 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class _OneOf(click.Choice[str]):
-    """A choice whose error names the nearest one."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        known = [str(choice) for choice in self.choices]
-        if value not in known:
-            self.fail(f"{value!r} is none of {', '.join(known)}{nearest(str(value), known)}", param, ctx)
-        return str(value)
-
-
-class _Read(click.ParamType[Any]):
-    """What a function makes of a text; what that complains of is the option's complaint."""
-
-    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
-        self.name = name
-        self._read = read
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value  # it was read before
-        try:
-            return self._read(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-_duration, _size = _Read("duration", measures.duration), _Read("size", measures.size)
-_shard = _Read("shard", shard_of)
-
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -121,73 +89,16 @@ def _shows_traceback(function: Function) -> Function:
     return option(function)
 
 
-def _configured(
-    *, told: bool = False, without: Sequence[str] = ()
-) -> Callable[[Callable[..., ExitStatus]], Callable[..., ExitStatus]]:
-    """A command whose options have the project's settings where the command line says nothing.
-
-    Args:
-        told: whether it is told which settings it was given, as `configured`.
-        without: the options that are none of `run`'s, although they have the name of one.
-    """
-
-    def decorate(function: Callable[..., ExitStatus]) -> Callable[..., ExitStatus]:
-        @functools.wraps(function)
-        def filled(**options: Any) -> ExitStatus:
-            context = click.get_current_context()
-            found = configuration.read(Path.cwd())
-            given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
-            options, used = configuration.fill(options, given.union(without), found)
-            if options["family"] is None:
-                raise click.UsageError(
-                    f"Missing argument 'FAMILY': `verifier {context.info_name} FAMILY`, or `family` in [tool.verifier] "
-                    f"of pyproject.toml; `verifier list families` names them"
-                )
-            if told:
-                options["configured"] = used
-            try:
-                return function(**options)
-            except UsageError as error:
-                raise configuration.blamed(error, found, used) from error
-
-        return filled
-
-    return decorate
-
-
-def _require_left_out(*names: str, why: str) -> None:
-    """Raise where one of these options stands on the command line."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{parameter.opts[0]} says nothing here: {why}; leave it out")
-
-
-_adapter = click.option("--adapter", metavar="NAME|MODULE:OBJECT", help="Another adapter than the default one.")
-_dtypes = click.option(
-    "--dtype",
-    "dtypes",
-    multiple=True,
-    type=_OneOf(WORKING_DTYPES),
-    help="A dtype that precision is judged in; may be repeated. Default: all.",
-)
-_device = click.option("--device", default="cpu", show_default=True, help="As torch names it.")
-_workers = click.option("--workers", type=click.IntRange(1), help="Processes. Default: the usable cores.")
-_seed = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of weights and inputs."
-)
-
-
 _junit = click.option(
     "--junit",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="JUnit XML too, a test case for each check: for Jenkins, GitLab and other build servers.",
+    help=JUNIT_HELP,
 )
 _github = click.option(
     "--github",
     is_flag=True,
-    help="Annotations for GitHub's pages on the standard output, and the report in the step's summary.",
+    help=GITHUB_HELP,
 )
 
 
@@ -209,155 +120,32 @@ def cli(context: click.Context) -> ExitStatus | None:
 
 
 @cli.command("run", epilog=_EPILOG)
-@click.argument("family", required=False)
-@click.option(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    metavar="NAME|MODULE:OBJECT",
-    help="The adapter under test; may be given more than once. Default: `adapter` in [tool.verifier] of "
-    "pyproject.toml, else `bridge`.",
-)
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="GLOB",
-    help="Checks to run: `qkv.*`, or an area alone, `qkv`; may be given more than once.",
-)
-@click.option(
-    "--where", multiple=True, metavar="FLAG=VALUE,…", help="Cases to run, `alibi=true,num_kv_heads=4`; may be repeated."
-)
-@click.option("--preset", metavar="NAME", help="A published checkpoint's shape instead of the flag matrix.")
-@click.option("--checkpoint", metavar="DIR", help="The model in this folder instead of the flag matrix.")
-@_dtypes
-@_device
-@_seed
-@_workers
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where record and report go; of several adapters each gets DIR/FAMILY-ADAPTER. "
-    "Default: reports/FAMILY-ADAPTER.",
-)
-@click.option(
-    "--baseline",
-    multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Known failures, as `verifier baseline` writes them: they are run again first, and excused where they still "
-    "fail so. May be repeated, one for each adapter.",
-)
-@click.option("--no-baseline", is_flag=True, help="Leave the configured baseline aside.")
-@click.option(
-    "--gate",
-    multiple=True,
-    type=_OneOf(configuration.GATES),
-    metavar="|".join(configuration.GATES),
-    help="An outcome with which the adapter does not conform either; may be repeated. `skip` is every check that was "
-    "not applicable.",
-)
-@click.option(
-    "--changed-since",
-    metavar="REV",
-    help="Run only the adapters of whose files, or of what they import, something was touched between this git "
-    "revision and the working tree.",
-)
-@click.option(
-    "--cases",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The cases in this file instead of the flag matrix: a record.jsonl, or a case's JSON on each line.",
-)
-@click.option(
-    "--everywhere",
-    is_flag=True,
-    help="Every check on every case, also those that otherwise look at a covering of the flags, or at a few cases.",
-)
-@click.option("--resume", is_flag=True, help="Go on with the record that is there: run only the cases it lacks.")
-@click.option(
-    "--timeout",
-    type=_duration,
-    help="What a case may take: `90`, `90s`, `5m`; 0 for no limit. Default: 60s, and 1h for --preset and --checkpoint.",
-)
-@click.option(
-    "--memory",
-    type=_size,
-    help="What a case may take on top: `512M`, `4G`; 0 for no limit. Default: 2G, and what is free, shared out among "
-    "the workers, for --preset and --checkpoint.",
-)
-@click.option(
-    "--isolation/--no-isolation",
-    default=True,
-    show_default=True,
-    help="Without it everything runs in this very process: for a debugger, with no limits.",
-)
-@click.option("--pdb", is_flag=True, help="Stop in Python's debugger at each failure; takes --no-isolation with it.")
-@click.option("--slowest", type=click.IntRange(0), default=0, metavar="N", help="Name the N slowest cases at the end.")
-@click.option(
-    "--shard",
-    type=_shard,
-    metavar="I/N",
-    help="The I-th of N parts of the cases, which N machines run; `verifier report` puts their records together.",
-)
-@_junit
-@_github
+@request_options(Door.RUN)
 @_shows_traceback
-@_configured(told=True)
-def _run(dtypes: tuple[str, ...], no_baseline: bool, **options: Any) -> ExitStatus:
+def _run(request: RunRequest) -> ExitStatus:
     """Run every flag combination of FAMILY through every check.
 
     FAMILY and most options have what [tool.verifier] of pyproject.toml says where they are left out.
     """
     from verifier.commands.run import run
-    from verifier.requests.request import RunOptions
 
-    if no_baseline and options["baseline"]:
-        raise click.UsageError("--baseline and --no-baseline contradict each other: give one of them")
-    if options["cases"] is not None:
-        _require_left_out("dtypes", "seed", "device", why="each of --cases has its own")
-    if options["pdb"]:
-        options["isolation"] = False
-    return run(RunOptions(dtypes=dtypes or WORKING_DTYPES, **options))
+    return run(request)
 
 
 @cli.command("fuzz", epilog=_EPILOG)
-@click.argument("family", required=False)
-@_adapter
-@click.option("--only", multiple=True, metavar="GLOB", help="As for `run`.")
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="FIELD=VALUE,…",
-    help="Fields that are to have one value: flags, dims, batch, length, long, padding, scale, attention.",
-)
-@click.option("--time", type=_duration, help="How long: `90s`, `10m`. With neither, until Ctrl-C.")
-@click.option("--max-examples", type=click.IntRange(1), metavar="N", help="How many cases, those of shrinking aside.")
-@_dtypes
-@_device
-@_seed
-@_workers
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where record, report and the cases that are kept go. Default: reports/FAMILY-ADAPTER-fuzz.",
-)
-@click.option("--timeout", type=_duration, help="What a case may take; 0 for no limit. Default: 60s.")
-@click.option("--memory", type=_size, help="What a case may take on top; 0 for no limit. Default: 4G.")
+@request_options(Door.FUZZ)
 @_shows_traceback
-@_configured(without=["out"])
-def _fuzz(dtypes: tuple[str, ...], **options: Any) -> ExitStatus:
+def _fuzz(request: RunRequest) -> ExitStatus:
     """Fuzz FAMILY's whole config space: every distinct failure, shrunk to its minimal case."""
-    from verifier.commands.fuzz import FuzzOptions, fuzz
+    from verifier.commands.fuzz import fuzz
 
-    return fuzz(FuzzOptions(dtypes=dtypes or WORKING_DTYPES, **options))
+    return fuzz(request)
 
 
 @cli.command("repro", epilog=_EPILOG)
 @click.argument("identity", metavar="ID")
 @click.argument("record", required=False, type=click.Path(path_type=Path))
-@_adapter
+@click.option("--adapter", metavar="NAME|MODULE:OBJECT", help="Another adapter than the record's.")
 @click.option("--pdb", is_flag=True, help="In this process, with Python's debugger at each failure.")
 @click.option(
     "--script",
@@ -395,7 +183,7 @@ def _repro(
 @click.option(
     "--format",
     "form",
-    type=_OneOf(REPORT_FORMATS),
+    type=OneOf(REPORT_FORMATS),
     default=REPORT_FORMATS[0],
     show_default=True,
     metavar="|".join(REPORT_FORMATS),
@@ -459,7 +247,7 @@ def _baseline(records: tuple[Path, ...], out: Path | None, remove: tuple[str, ..
 @click.option(
     "--format",
     "form",
-    type=_OneOf(DIFF_FORMATS),
+    type=OneOf(DIFF_FORMATS),
     default=DIFF_FORMATS[0],
     show_default=True,
     metavar="|".join(DIFF_FORMATS),
@@ -489,9 +277,7 @@ def _diff(**options: Any) -> ExitStatus:
 
 
 @cli.command("selftest", epilog=_EPILOG)
-@click.argument("family", required=False)
-@_adapter
-@_seed
+@request_options(Door.SELFTEST)
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table as a page of documentation.")
 @click.option(
     "--json",
@@ -501,12 +287,11 @@ def _diff(**options: Any) -> ExitStatus:
     help="The kill table as JSON too, for `verifier report --selftest`.",
 )
 @_shows_traceback
-@_configured()
-def _selftest(family: str, adapter: str, seed: int, as_markdown: bool, json_file: Path | None) -> ExitStatus:
+def _selftest(request: RunRequest, as_markdown: bool, json_file: Path | None) -> ExitStatus:
     """Plant a fault for each check of FAMILY, and show that it is seen."""
     from verifier.commands.selftest import selftest
 
-    return selftest(family, adapter, seed, as_markdown=as_markdown, json_file=json_file)
+    return selftest(request.family, request.adapter, request.seed, as_markdown=as_markdown, json_file=json_file)
 
 
 @cli.command("doctor", epilog=_DOCTOR_EPILOG)
@@ -530,7 +315,7 @@ def _doctor(family: str | None, adapters: tuple[str, ...], json: Path | None) ->
 
 
 @cli.command("list")
-@click.argument("kind", type=_OneOf(LISTS), metavar="|".join(LISTS))
+@click.argument("kind", type=OneOf(LISTS), metavar="|".join(LISTS))
 @click.argument("family", required=False)
 @_shows_traceback
 def _list(kind: str, family: str | None) -> ExitStatus:

@@ -1,6 +1,6 @@
 """The pytest plugin: the matrix as tests, by a decorator or from the command line, with the record and the report.
 
-It is loaded by every pytest run on the machine, so it imports nothing of ours, and nothing heavy, until it is used.
+It is loaded by every pytest run on the machine, so until it is used it imports the options and nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,41 +15,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from verifier.requests.option import FLAG, Door
+from verifier.requests.request import options
+
 if TYPE_CHECKING:
     from verifier.testing.keeping import Keeper, Kept
 
 _GROUP = "verifier: adapters of interpretability libraries held against Hugging Face"
-_OF_THE_FAMILY = ("adapter", "only", "where", "baseline", "seed", "everywhere", "per")
+_OF_DECORATED = ("family", "isolation", "out")  # the options that say something without a family
 _NEWS = "verifier_news"  # the attribute of a report that carries what happened from one process to another
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the door without a test file."""
     group = parser.getgroup("verifier", _GROUP)
-    group.addoption("--verifier-family", metavar="FAMILY", help="Run FAMILY's matrix as tests.")
-    group.addoption("--verifier-adapter", metavar="NAME|MODULE:OBJECT", help="The adapter under test.")
-    group.addoption("--verifier-only", action="append", default=[], metavar="GLOB", help="Checks to run.")
-    group.addoption("--verifier-where", action="append", default=[], metavar="FLAG=VALUE,…", help="Cases to run.")
-    group.addoption("--verifier-baseline", metavar="FILE", help="Known failures, which are expected to fail, strictly.")
-    group.addoption("--verifier-seed", type=int, metavar="N", help="Of weights and inputs; 0 if not given.")
-    group.addoption("--verifier-everywhere", action="store_true", help="Every check on every case.")
-    group.addoption(
-        "--verifier-per",
-        choices=("area", "check"),
-        default="area",
-        help="Whether a test is a case and an area of checks, which are its subtests, or a case and a check.",
-    )
-    group.addoption(
-        "--verifier-no-isolation",
-        action="store_true",
-        help="Run adapters in pytest's own process: for --pdb, and for tools that measure coverage; in decorated "
-        "tests too.",
-    )
-    group.addoption(
-        "--verifier-out",
-        metavar="DIR",
-        help="Where record and report of each adapter go, in DIR/FAMILY-ADAPTER; of decorated tests too.",
-    )
+    for option in options(Door.PYTEST).values():
+        name, help_text = f"--verifier-{option.flag}", option.help_for(Door.PYTEST)
+        if option.kind is not FLAG:
+            action: dict[str, Any] = {"action": "append" if option.is_repeated(Door.PYTEST) else "store"}
+            group.addoption(name, **action, default=None, metavar=option.kind.metavar, help=help_text)
+        elif option.default:
+            name = f"--verifier-no-{option.flag}"
+            group.addoption(name, dest=option.pytest_name, action="store_false", default=None, help=help_text)
+        else:
+            group.addoption(name, action="store_true", default=None, help=help_text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,10 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "verifier: a case of a model family and what is checked of it")
     family = config.getoption("verifier_family")
     if not family:
-        for name in _OF_THE_FAMILY:
-            wish = config.getoption(f"verifier_{name}")
-            if wish is not None and wish is not False and wish not in ([], "area"):
-                raise pytest.UsageError(f"--verifier-{name} needs --verifier-family: which family is to be run?")
+        for name, option in options(Door.PYTEST).items():
+            if name not in _OF_DECORATED and config.getoption(option.pytest_name) is not None:
+                raise pytest.UsageError(f"--verifier-{option.flag} needs --verifier-family: which family is to be run?")
     # A test of no file is named as pytest names it when it fails; as a path there is no such thing.
     config.option.verifier_items = [one for one in config.args if family and one.startswith(f"{family}::")]
     config.args[:] = [one for one in config.args if one not in config.option.verifier_items]
@@ -88,10 +76,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from verifier.testing.parametrizing import checks_of
     from verifier.testing.running import share_of
 
+    isolated = session.config.getoption("verifier_isolation") is not False
     for item in session.items:
         found = checks_of(item)
         if found is not None:
-            share_of(found.plan, isolated=not session.config.getoption("verifier_no_isolation")).expect(found.item)
+            share_of(found.plan, isolated=isolated).expect(found.item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,7 +108,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         found = checks_of(item)
         news = share_of(found.plan).news() if found is not None else None
         if news is not None:
-            setattr(report, _NEWS, news)
+            setattr(report, _NEWS, news.as_text())
     return report
 
 
@@ -150,13 +139,14 @@ class _Main:
         news = getattr(report, _NEWS, None)
         if news is None:
             return
-        if self._keeper is None:
-            from verifier.testing.keeping import Keeper
+        from verifier.testing.keeping import Keeper
+        from verifier.testing.running import News
 
+        if self._keeper is None:
             out = self._config.getoption("verifier_out")
             self._keeper = Keeper(None if out is None else Path(out))
         with self._at_home():
-            self._keeper.note(news)
+            self._keeper.note(News.from_text(news))
 
     def _at_home(self) -> contextlib.AbstractContextManager[None]:
         """Where pytest was started, from where paths lead, wherever a test or an adapter has gone since."""

@@ -12,7 +12,7 @@ from verifier import record
 from verifier.analysis.bugs import find_bugs
 from verifier.analysis.summary import summarise
 from verifier.cases import matrix
-from verifier.cases.shards import Shard, dealt, shard_of
+from verifier.cases.shards import Shard, dealt, parse_shard
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError
 from verifier.family import load
@@ -118,8 +118,8 @@ def test_there_may_be_more_shards_than_cases():
 
 
 def test_a_shard_is_written_as_it_is_read():
-    assert shard_of("2/4") == Shard(number=2, of=4)
-    assert str(shard_of(" 12/12 ")) == "12/12"
+    assert parse_shard("2/4") == Shard(number=2, of=4)
+    assert str(parse_shard(" 12/12 ")) == "12/12"
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ def test_a_shard_is_written_as_it_is_read():
 )
 def test_what_is_no_shard_is_told_with_how_it_is_written(text):
     with pytest.raises(UsageError, match="2/4 for the second of four"):
-        shard_of(text)
+        parse_shard(text)
 
 
 def test_a_shard_beyond_the_last_is_told():
-    with pytest.raises(UsageError, match="there are 4, and the last one is 4/4"):
-        shard_of("5/4")
+    with pytest.raises(UsageError, match="must be one of the 4 shards, the last of which is 4/4"):
+        parse_shard("5/4")
 
 
 # --- putting together ------------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_two_ways_of_dealing_are_told(tmp_path):
 
 
 def test_a_record_whose_shard_is_none_is_told(tmp_path):
-    with pytest.raises(UsageError, match=r"record\.jsonl: 'nonsense' is no shard"):
+    with pytest.raises(UsageError, match=r"record\.jsonl: its shard must be I/N, .* not 'nonsense'"):
         record.joined([_written(tmp_path, 1, 2, asked={"shard": "nonsense"})])
 
 

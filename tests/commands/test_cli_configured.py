@@ -167,4 +167,4 @@ def test_what_gates_is_said_and_kept(verifier, tmp_path):
 def test_a_verdict_that_always_gates_is_no_gate(verifier):
     ended = verifier("run", "falcon", "--gate", "redcued")
     assert ended.status == 2
-    assert "'redcued' is none of reduced, upstream, skip (did you mean 'reduced'?)" in ended.line
+    assert "must be one of reduced, upstream, skip, not 'redcued' (did you mean 'reduced'?)" in ended.line

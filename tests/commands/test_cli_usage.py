@@ -41,8 +41,11 @@ HEAVY = ("torch", "transformers", "hypothesis", "rich", "jinja2")
             "device 'cpuu' cannot be used here",
         ),
         (["run", "falcon", "--device", "meta", "--adapter", "mine:Right"], "device 'meta' cannot be used here"),
-        (["run", "falcon", "--timeout", "soon"], "'soon' is no duration: a number and one of s, m, h, as in 90s"),
-        (["run", "falcon", "--memory", "4X"], "'4X' is no size: a number and one of k, m, g, t, as in 4G"),
+        (
+            ["run", "falcon", "--timeout", "soon"],
+            "a duration (a number and one of s, m, h, as in 90s), not 'soon'",
+        ),
+        (["run", "falcon", "--memory", "4X"], "must be a size (a number and one of k, m, g, t, as in 4G), not '4X'"),
         (["run", "falcon", "--no-isolation", "--workers", "2"], "it goes with --workers 1 alone"),
         (["run", "falcon", "--pdb", "--timeout", "3"], "not with --no-isolation or --pdb"),
         (["run", "falcon", "--cases", "nowhere"], "cannot read the cases 'nowhere'"),
@@ -111,10 +114,10 @@ def test_without_a_command_there_is_help(verifier):
     ("section", "said"),
     [
         ('adaptor = "mine:Right"', "unknown key 'adaptor' (did you mean 'adapter'?)"),
-        ("adapter = 3", "`adapter` in [tool.verifier] is no text"),
+        ("adapter = 3", "`adapter` in [tool.verifier] must be a list"),
         ('adapter = "mine:Right', "cannot be read"),
         ('out = "~nosuchuser/reports"', "`out` in [tool.verifier]: Could not determine home directory"),
-        ('baseline = "known\\u0000.toml"', "`baseline` in [tool.verifier] is no text and no list of texts"),
+        ('baseline = "known\\u0000.toml"', "`baseline` in [tool.verifier] must be a path"),
     ],
 )
 def test_a_wrong_configuration_is_told_with_its_file(verifier, tmp_path, monkeypatch, section, said):

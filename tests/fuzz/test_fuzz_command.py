@@ -85,7 +85,7 @@ def test_a_right_adapter_conforms(command, tmp_path):
         (("--where", "alibbi=true"), "there is no field 'alibbi' to fuzz (did you mean 'alibi'?)"),
         (("--where", "alibi=perhaps"), "alibi has no value 'perhaps' to fuzz"),
         (("--only", "qvk"), "no check matches 'qvk'"),
-        (("--time", "soon"), "'soon' is no duration"),
+        (("--time", "soon"), "must be a duration"),
         (("--max-examples", "0"), "0 is not in the range"),
         (("--adapter", "nobody"), "nobody"),
     ],

@@ -8,8 +8,9 @@ import pytest
 
 from verifier.adapter import DEFAULT
 from verifier.errors import UsageError
-from verifier.requests import measures
-from verifier.requests.configuration import KEYS, Configuration, blamed, fill, read
+from verifier.requests.configuration import Configuration, known_keys, read
+from verifier.requests.measures import SIZES
+from verifier.requests.option import Door
 
 
 def write(folder: Path, text: str, name: str = "verifier.toml") -> Path:
@@ -49,7 +50,7 @@ def test_both_files_have_the_same_keys(tmp_path, name, head):
         "out": Path("results"),
         "gate": ("reduced", "skip"),
     }
-    assert found.settings.keys() == KEYS.keys()
+    assert found.settings.keys() == known_keys().keys()
 
 
 @pytest.mark.parametrize(("written", "seconds"), [("90", 90), ("1.5", 1.5), ('"90s"', 90), ('"2 h"', 7200), ("0", 0)])
@@ -89,26 +90,26 @@ def test_a_file_without_settings_contradicts_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("seeds = 3", "it has an unknown key 'seeds' (did you mean 'seed'?)"),
+        ("seeds = 3", "unknown key 'seeds' (did you mean 'seed'?)"),
         ("colour = 3", "unknown key 'colour'; the keys are family, adapter"),
         ("[tool.verifier]\nseed = 3", "in verifier.toml the keys stand at the top"),
-        ("seed = -1", "`seed` is no whole number from 0 to 4294967295; write seed = 7"),
-        ("seed = 4294967296", "`seed` is no whole number"),
-        ("seed = true", "`seed` is no whole number"),
-        ("workers = 0", "`workers` is no whole number from 1; write workers = 2"),
-        ("workers = 1.5", "`workers` is no whole number"),
-        ("family = 3", '`family` is no text; write family = "name"'),
-        ('family = " "', "`family` is no text"),
-        ("adapter = []", "`adapter` is no text and no list of texts"),
-        ('adapter = ["a", 3]', "`adapter` is no text and no list of texts"),
-        ('only = "qkv"', "`only` is no list of texts; write only = ["),
-        ('timeout = "soon"', '`timeout` is no duration; write timeout = "90s"'),
-        ("timeout = true", "`timeout` is no duration"),
-        ("timeout = -1", "`timeout` is no duration"),
-        ("timeout = nan", "`timeout` is no duration"),
-        ('memory = "4X"', '`memory` is no size; write memory = "4G"'),
-        ('gate = ["redcued"]', "'redcued' is none of reduced, upstream, skip (did you mean 'reduced'?)"),
-        ('gate = ["fail"]', "'fail' is none of reduced, upstream, skip"),
+        ("seed = -1", "`seed` must be a whole number from 0 to 4294967295, not -1; for example seed = 7"),
+        ("seed = 4294967296", "`seed` must be a whole number"),
+        ("seed = true", "`seed` must be a whole number"),
+        ("workers = 0", "`workers` must be a whole number from 1, not 0; for example workers = 2"),
+        ("workers = 1.5", "`workers` must be a whole number"),
+        ("family = 3", '`family` must be a text, not 3; for example family = "name"'),
+        ('family = " "', "`family` must be a text"),
+        ("adapter = []", "`adapter` must name one, or several in a list"),
+        ('adapter = ["a", 3]', "`adapter` must be a text, not 3"),
+        ('only = "qkv"', "`only` must be a list, not 'qkv'; for example only = ["),
+        ('timeout = "soon"', "as in 90s), not 'soon'; for example timeout = \"90s\""),
+        ("timeout = true", "`timeout` must be a duration"),
+        ("timeout = -1", "`timeout` must be a duration"),
+        ("timeout = nan", "`timeout` must be a duration"),
+        ('memory = "4X"', "as in 4G), not '4X'; for example memory = \"4G\""),
+        ('gate = ["redcued"]', "must be one of reduced, upstream, skip, not 'redcued' (did you mean 'reduced'?)"),
+        ('gate = ["fail"]', "`gate` must be one of reduced, upstream, skip, not 'fail'"),
         ("seed = ", "cannot be read"),
     ],
 )
@@ -129,13 +130,11 @@ def test_a_file_that_is_no_text_is_told(tmp_path):
 
 def test_a_section_that_is_no_table_is_told(tmp_path):
     write(tmp_path, "[tool]\nverifier = 3", "pyproject.toml")
-    with pytest.raises(UsageError, match="is no table"):
+    with pytest.raises(UsageError, match="must be a table"):
         read(tmp_path)
 
 
 # --- settings and options --------------------------------------------------------------------------------------------
-
-RUN = {"family": None, "adapters": (), "where": (), "seed": 0, "timeout": None, "cases": None, "isolation": True}
 
 
 def configured(**settings) -> Configuration:
@@ -143,35 +142,36 @@ def configured(**settings) -> Configuration:
 
 
 def test_what_is_not_given_is_filled():
-    filled, used = fill(RUN, set(), configured(family="toy", adapter=("mine:A",), seed=7, gate=("skip",)))
-    assert filled == {**RUN, "family": "toy", "adapters": ("mine:A",), "seed": 7}
-    assert used == ("family", "adapter", "seed")
+    found = configured(family="toy", adapter=("mine:A",), seed=7, gate=("skip",), out=Path("results"))
+    filled = found.complete({}, Door.FUZZ)
+    used = ("family", "adapter", "seed")
+    assert filled == {"family": "toy", "adapters": ("mine:A",), "seed": 7, "configured": used}
 
 
 def test_the_command_line_wins():
-    filled, used = fill({**RUN, "seed": 0}, {"seed"}, configured(seed=7))
+    filled = configured(seed=7).complete({"seed": 0}, Door.RUN)
     assert filled["seed"] == 0
-    assert used == ()
+    assert filled["configured"] == ()
 
 
 def test_cases_that_are_named_are_not_narrowed_by_a_setting():
-    filled, used = fill({**RUN, "cases": Path("cases")}, {"cases"}, configured(where=("alibi=true",)))
-    assert filled["where"] == ()
-    assert used == ()
+    filled = configured(where=("alibi=true",), seed=7).complete({"cases": Path("cases")}, Door.RUN)
+    assert filled.keys() == {"cases", "adapters", "configured"}
+    assert filled["configured"] == ()
 
 
 def test_no_limit_is_configured_where_no_process_can_be_ended():
-    filled, _ = fill({**RUN, "isolation": False}, {"isolation"}, configured(timeout=3.0))
-    assert filled["timeout"] is None
+    for given in ({"isolation": False}, {"pdb": True}):
+        assert "timeout" not in configured(timeout=3.0, workers=2).complete(given, Door.RUN)
 
 
 def test_of_several_adapters_none_is_picked():
     with pytest.raises(UsageError, match="names 2 adapters, and here one is wanted: give --adapter"):
-        fill({"family": None, "adapter": None}, set(), configured(adapter=("mine:A", "mine:B")))
+        configured(adapter=("mine:A", "mine:B")).complete({}, Door.FUZZ)
 
 
 def test_without_a_setting_the_default_adapter_is_filled():
-    assert fill({"adapter": None}, set(), Configuration()) == ({"adapter": DEFAULT}, ())
+    assert Configuration().complete({}, Door.FUZZ) == {"adapters": (DEFAULT,), "configured": ()}
 
 
 @pytest.mark.parametrize(
@@ -184,15 +184,15 @@ def test_without_a_setting_the_default_adapter_is_filled():
 )
 def test_an_error_names_the_file_where_its_cause_stands_there(error, said):
     found = configured(family="tyo", where=("x",))
-    assert str(blamed(UsageError(error), found, ("family", "where"))) == said
+    assert str(found.blame(UsageError(error), ("family", "where"))) == said
 
 
 @pytest.mark.parametrize(("text", "count"), [("512M", 512 * 2**20), ("1.5k", 1536), ("7", 7), ("2 T", 2**41)])
 def test_sizes_are_read(text, count):
-    assert measures.size(text) == count
+    assert SIZES.read(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "G", "4 GiB", "-1", "1e3", "4G4"])
 def test_what_is_no_size_is_refused(text):
-    with pytest.raises(UsageError, match="is no size: a number and one of k, m, g, t, as in 4G"):
-        measures.size(text)
+    with pytest.raises(UsageError, match="must be a size \\(a number and one of k, m, g, t, as in 4G\\)"):
+        SIZES.read(text)

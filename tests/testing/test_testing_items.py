@@ -11,7 +11,7 @@ from session_adapters import FEW, LOGITS, ONE, decorated, wishes
 from sessions import Ended
 
 from verifier.testing.parametrizing import CaseUnderTest, ChecksUnderTest
-from verifier.testing.plans import items, planned
+from verifier.testing.plans import items, plan_decorated
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_without_the_plugin_what_fails_is_told_all_the_same(session, folder: Pat
 
 
 def test_checks_are_of_the_case_that_they_came_with() -> None:
-    plan = planned("falcon", "bridge", only="build", where=FEW)
+    plan = plan_decorated("falcon", "bridge", only="build", where=FEW)
     first, second = items(plan)[:2]
     assert first.spec != second.spec
     with pytest.raises(ValueError, match=f"these checks came with case {first.spec.id}, not with {second.spec.id}"):
@@ -148,12 +148,12 @@ def test_an_object_cannot_be_isolated() -> None:
     from verifier import adapter
 
     with pytest.raises(adapter.UsageError, match="name it as 'module:object' to have it isolated"):
-        planned("falcon", adapter.load("bridge"), isolation=True)
+        plan_decorated("falcon", adapter.load("bridge"), isolation=True)
 
 
 def test_what_differs_in_anything_is_another_plan(tmp_path: Path) -> None:
     def made(**wishes: object) -> str:
-        return planned("falcon", "bridge", **{"only": "build", "where": FEW} | wishes).id
+        return plan_decorated("falcon", "bridge", **{"only": "build", "where": FEW} | wishes).id
 
     assert made() == made()
     others: list[dict[str, object]] = [

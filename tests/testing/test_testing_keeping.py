@@ -14,8 +14,10 @@ from sessions import ended
 
 from verifier import record
 from verifier.engine.events import Stop
+from verifier.engine.plan import Plan
 from verifier.errors import VerifierError
 from verifier.testing import keeping
+from verifier.testing.running import Introduction, News
 
 ONLY = ("build.adapter",)
 
@@ -117,13 +119,19 @@ def test_a_disk_that_is_full_from_the_first_line_on_fails_no_test(
         raise VerifierError("cannot write to it: the disk is full")
 
     monkeypatch.setattr(record.Writer, "run", full)
-    texts = dict.fromkeys(("family", "adapter", "adapter_name", "adapter_version", "started"), "x")
+    texts: dict[str, Any] = dict.fromkeys(("family", "adapter", "adapter_name", "adapter_version", "started"), "x")
     many: dict[str, Any] = {name: {} for name in ("versions", "flags", "dims", "planned", "asked")}
-    run = {**texts, **many, "seed": 0, "checks": [], "workers": 1}
+    introduction = Introduction(
+        line=record.RunLine(**texts, **many, seed=0, checks=[], workers=1),
+        plan=Plan(family="x", adapter="x", specs=()),
+        baseline=None,
+        folder="kept",
+        isolated=False,
+        is_object=False,
+    )
     keeper = keeping.Keeper(tmp_path)
-    of = {"run": run, "held": None, "folder": "kept", "isolated": False, "object": False}
-    for introduced in (of, None, None):
-        keeper.note({"plan": "p", "of": introduced, "cases": [], "settled": [], "lost": []})
+    for introduced in (introduction, None, None):
+        keeper.note(News(plan="p", introduction=introduced, events=()))
     assert keeper.complaints == ["cannot write to it: the disk is full"]
     assert keeper.finish(Stop.COMPLETE, 1.0) == []
 

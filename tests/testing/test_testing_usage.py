@@ -37,8 +37,8 @@ def test_a_wrong_option(session, what: str) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (", per='cases'", "per='cases': an item is per 'area' or per 'check'"),
-        (", gate=['redcued']", "gate 'redcued' is none of reduced, upstream, skip (did you mean 'reduced'?)"),
+        (", per='cases'", "per must be one of area, check, not 'cases'"),
+        (", gate=['redcued']", "gate must be one of reduced, upstream, skip, not 'redcued' (did you mean 'reduced'?)"),
         (", baseline='nowhere.toml'", "cannot read the baseline 'nowhere.toml'"),
         (", preset='falcon-41b'", "falcon-41b"),
     ],
@@ -106,4 +106,4 @@ def test_a_wrong_configuration_is_told(session, configured) -> None:
     configured(timeout="soon")
     done = session("--verifier-family", "falcon", "--ignore-glob", "test_*")
     assert done.status == pytest.ExitCode.USAGE_ERROR
-    assert "`timeout` in [tool.verifier] is no" in done.out
+    assert "`timeout` in [tool.verifier] must be a duration" in done.out

@@ -23,18 +23,18 @@ class Shard:
         return f"{self.number}/{self.of}"
 
 
-def shard_of(text: str) -> Shard:
-    """`2/4`, the second of four.
+def parse_shard(text: str) -> Shard:
+    """The shard that a text names: `2/4` is the second of four.
 
     Raises:
         UsageError: it is written otherwise, or there is no such one.
     """
     found = _WRITTEN.fullmatch(text.strip())
     if found is None:
-        raise UsageError(f"{text!r} is no shard: write I/N, both whole numbers from 1, as 2/4 for the second of four")
+        raise UsageError(f"must be I/N, both whole numbers from 1, as 2/4 for the second of four, not {text!r}")
     number, of = int(found[1]), int(found[2])
     if number > of:
-        raise UsageError(f"{text!r} is no shard: there are {of}, and the last one is {of}/{of}")
+        raise UsageError(f"must be one of the {of} shards, the last of which is {of}/{of}, not {text!r}")
     return Shard(number=number, of=of)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verifier import adapter, family, record
-from verifier.cases.spec import WORKING_DTYPES, CaseSpec
+from verifier import family, record
+from verifier.cases.spec import CaseSpec
 from verifier.commands.run import show
-from verifier.engine import catalogue, diagnose
+from verifier.engine import recording
 from verifier.engine.environment import usable_cores, versions
-from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, RunStarted, Stop
+from verifier.engine.events import CaseStarted, Event, RunFinished, RunStarted, Stop
 from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, UsageError, VerifierError
@@ -21,7 +21,8 @@ from verifier.fuzz import kept
 from verifier.record.fuzz_finding import Found, Kept, Replayed
 from verifier.requests.cases import parse_where
 from verifier.requests.folders import REPORTS, folder_name
-from verifier.requests.header import now
+from verifier.requests.planning import now, require_known
+from verifier.requests.request import RunRequest
 
 if TYPE_CHECKING:
     from verifier.fuzz.campaign import Order
@@ -33,65 +34,42 @@ SECONDS = TINY_SECONDS
 BYTES = 2 * TINY_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FuzzOptions:
-    """What the user asked for, as on the command line; empty where nothing was said.
-
-    Of `timeout` (seconds) and `memory` (bytes) 0 stands for no limit, and None for the default one.
-    """
-
-    family: str
-    adapter: str = adapter.DEFAULT
-    only: tuple[str, ...] = ()
-    where: tuple[str, ...] = ()
-    time: float | None = None
-    max_examples: int | None = None
-    dtypes: tuple[str, ...] = WORKING_DTYPES
-    device: str = "cpu"
-    seed: int = 0
-    workers: int | None = None
-    out: Path | None = None
-    timeout: float | None = None
-    memory: int | None = None
-
-
-def fuzz(options: FuzzOptions) -> ExitStatus:
+def fuzz(request: RunRequest) -> ExitStatus:
     """Fuzz until the time or the number of cases is up, or Ctrl-C.
 
     Raises:
         UsageError: something named on the command line, or a kept case, is wrong.
         VerifierError: the harness, or code from outside at its import, failed.
     """
-    catalogue.require_known(options.only)
-    reference = options.adapter
-    adapter.require_findable(reference)
+    require_known(request)
+    reference = request.adapter
     # Hypothesis is imported here and not above: a wrong command line must fail at once.
     from verifier.fuzz.campaign import Order
     from verifier.fuzz.fields import space
     from verifier.fuzz.remembered import FOLDER as CHOICES
 
     described = space(
-        family.load(options.family),
-        options.family,
-        fixed=parse_where(options.where),
-        seed=options.seed,
-        device=options.device,
-        dtypes=options.dtypes,
+        family.load(request.family),
+        request.family,
+        fixed=parse_where(request.where),
+        seed=request.seed,
+        device=request.device,
+        dtypes=request.dtypes,
     )
-    folder = options.out or REPORTS / folder_name(options.family, reference, "fuzz")
+    folder = request.out or REPORTS / folder_name(request.family, reference, "fuzz")
     order = Order(
         space=described,
         adapter=reference,
-        only=options.only,
-        limits=Limits(seconds=SECONDS, bytes=BYTES).or_as_asked(options.timeout, options.memory),
-        workers=options.workers or usable_cores(),
-        seconds=options.time,
-        most=options.max_examples,
+        only=request.only,
+        limits=Limits(seconds=SECONDS, bytes=BYTES).or_as_asked(request.timeout, request.memory),
+        workers=request.workers or usable_cores(),
+        seconds=request.time,
+        most=request.max_examples,
         kept=_kept(folder / kept.FOLDER, described),
         choices=folder / CHOICES,
     )
     with record.held(folder):
-        return _campaign(options, order, folder)
+        return _campaign(request, order, folder)
 
 
 def _kept(folder: Path, described: Space) -> tuple[Kept, ...]:
@@ -112,14 +90,14 @@ def _kept(folder: Path, described: Space) -> tuple[Kept, ...]:
     return tuple(found)
 
 
-def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
+def _campaign(request: RunRequest, order: Order, folder: Path) -> ExitStatus:
     from verifier.output import console
     from verifier.report.fuzzing import Picture, show_replayed
 
-    with record.Writer(folder, of=(options.family, order.adapter)) as writer:
-        drive = _Drive(options=options, order=order, writer=writer, folder=folder)
+    with record.Writer(folder, of=(request.family, order.adapter)) as writer:
+        drive = _Drive(request=request, order=order, writer=writer, folder=folder)
         picture = Picture(
-            console.standard_error(), f"fuzzing {options.family} × {order.adapter}", seconds=order.seconds
+            console.standard_error(), f"fuzzing {request.family} × {order.adapter}", seconds=order.seconds
         )
         with picture:
             started = drive.run(picture)
@@ -134,8 +112,8 @@ def _campaign(options: FuzzOptions, order: Order, folder: Path) -> ExitStatus:
 class _Drive:
     """One campaign into one record."""
 
-    def __init__(self, *, options: FuzzOptions, order: Order, writer: record.Writer, folder: Path) -> None:
-        self._options = options
+    def __init__(self, *, request: RunRequest, order: Order, writer: record.Writer, folder: Path) -> None:
+        self._request = request
         self._order = order
         self._writer = writer
         self._folder = folder
@@ -151,26 +129,23 @@ class _Drive:
             for happening in campaign.run(self._order):
                 match happening:
                     case RunStarted():
-                        writer.run(_line(self._options, self._order, happening))
+                        writer.run(_line(self._request, self._order, happening))
                         started = True
-                    case CaseStarted(spec=spec):
-                        if spec.id not in self._specs:
-                            writer.case(spec)
-                            self._specs[spec.id] = spec
-                    case OutcomeReady(case=case, outcome=outcome):
-                        writer.outcome(case, outcome)
-                    case CaseFinished(case=case, seconds=seconds):
-                        writer.done(case, seconds)
+                    case CaseStarted(spec=spec) if self._specs.setdefault(spec.id, spec) is not spec:
+                        pass  # it is run once more
                     case Found():
                         writer.found(happening)
                         self._keep(happening)
                     case Replayed():
                         self.replayed.append(happening)
-                    case RunFinished(stop=stop, seconds=seconds) if started:
-                        stop = self._meant(stop)
-                        diagnose.finish_record(
-                            writer, self._order.plan, self._look_with, picture.look, stop=stop, seconds=seconds
-                        )
+                    case RunFinished(stop=stop, seconds=seconds):
+                        if started:
+                            stop = self._meant(stop)
+                            recording.finish(
+                                writer, self._order.plan, self._look_with, picture.look, stop=stop, seconds=seconds
+                            )
+                    case _:
+                        recording.write_event(writer, happening)
                 picture.note(happening)
         except VerifierError as error:
             if started and not writer.ended:
@@ -196,22 +171,22 @@ class _Drive:
         return Stop.COMPLETE if endless else stop
 
 
-def _line(options: FuzzOptions, order: Order, event: RunStarted) -> record.RunLine:
+def _line(request: RunRequest, order: Order, event: RunStarted) -> record.RunLine:
     asked = {
         "fuzz": True,
-        "only": list(options.only),
-        "where": list(options.where),
-        "time": options.time,
-        "max_examples": options.max_examples,
+        "only": list(request.only),
+        "where": list(request.where),
+        "time": request.time,
+        "max_examples": request.max_examples,
     }
     flags, dims = _plain(order.space)
     return record.RunLine(
-        family=options.family,
+        family=request.family,
         adapter=order.adapter,
         adapter_name=event.adapter_name,
         adapter_version=event.adapter_version,
         versions=versions(order.adapter),
-        seed=options.seed,
+        seed=request.seed,
         started=now(),
         flags=flags,
         dims=dims,

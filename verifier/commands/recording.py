@@ -11,26 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verifier import family, record
-from verifier.cases.spec import CaseSpec
 from verifier.commands import resuming
-from verifier.engine import diagnose
-from verifier.engine.environment import usable_cores
-from verifier.engine.events import (
-    CaseFinished,
-    CaseStarted,
-    Event,
-    OutcomeReady,
-    RunFinished,
-    RunStarted,
-    Stop,
-    WorkerLost,
-)
+from verifier.engine import recording
+from verifier.engine.events import Event, RunFinished, RunStarted, Stop
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, VerifierError
 from verifier.output import pipe
-from verifier.record.known_failure import Baseline, BaselineState
-from verifier.requests.header import header_of, limits_of, now
-from verifier.requests.request import RunOptions
+from verifier.record.known_failure import BaselineState
+from verifier.requests.planning import PlannedRun
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,23 +28,13 @@ if TYPE_CHECKING:
 # Printers and processes are imported where they are used: a wrong command line must fail at once.
 
 
-def recorded(
-    options: RunOptions,
-    reference: str,
-    specs: tuple[CaseSpec, ...],
-    folder: Path,
-    baseline: Baseline | None,
-    shown: Console,
-) -> Path | None:
+def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None:
     """Run the cases under one adapter into a record in the folder.
 
     Args:
-        options: what was asked for.
-        reference: the adapter.
-        specs: the cases.
+        planned: the run.
         folder: where the record goes.
-        baseline: what is known to fail.
-        shown: where it is shown how far the run is.
+        shown: where the progress of the run is shown.
 
     Returns:
         The record; None where the run was interrupted before its first case.
@@ -66,37 +44,30 @@ def recorded(
     """
     from verifier.report.progress import Meter
 
+    request, specs = planned.request, planned.specs
     with record.held(folder):
-        earlier = resuming.find(folder) if options.resume else None
-        header = header_of(options, reference, specs, baseline)
+        earlier = resuming.find(folder) if request.resume else None
+        header = planned.header()
         if earlier is not None:
             resuming.require_same(earlier, header, specs)
         missing = tuple(spec for spec in specs if earlier is None or spec.id not in earlier.done)
-        plan = Plan(
-            family=options.family,
-            adapter=reference,
-            specs=missing,
-            only=options.only,
-            device=specs[0].device,
-            limits=limits_of(options, specs),
-            known=record.durations(folder / record.FILE),
-        )
+        plan = planned.plan(missing, known=record.durations(folder / record.FILE))
         if earlier is not None and not missing and earlier.end is not None and earlier.end.stop == Stop.COMPLETE:
             print(f"verifier: nothing is missing from {str(earlier.path)!r}", file=sys.stderr)
             return earlier.path
         with record.Writer(
             folder,
-            of=(options.family, reference),
-            shard=None if options.shard is None else str(options.shard),
+            of=(request.family, planned.adapter),
+            shard=None if request.shard is None else str(request.shard),
             onto=earlier,
         ) as writer:
-            drive = _Drive(plan=plan, options=options, writer=writer, header=header, earlier=earlier, baseline=baseline)
+            drive = _Drive(planned=planned, plan=plan, writer=writer, header=header, earlier=earlier)
             meter = Meter(
                 shown,
-                title=f"{options.family} × {reference}",
+                title=f"{request.family} × {planned.adapter}",
                 cases=len(specs),
                 done=len(specs) - len(missing),
-                plain=not options.isolation,
+                plain=not request.isolated,
             )
             try:
                 with meter:
@@ -116,22 +87,20 @@ class _Drive:
     """One run into one record.
 
     Attributes:
+        planned: the whole run.
         plan: what is still to be run.
-        options: what the user asked for.
         writer: of the record.
         header: what is known of the record's first line before anything is loaded.
-        earlier: the record that is gone on with.
-        baseline: what it is held against.
-        held: the same, with what became of each known failure; None until their cases have been run again.
+        earlier: the record that is continued.
+        held: the run against its baseline, with what became of each known failure; None until their cases have run.
         started: whether the run came to its first case.
     """
 
+    planned: PlannedRun
     plan: Plan
-    options: RunOptions
     writer: record.Writer
     header: Mapping[str, Any]
     earlier: record.Record | None
-    baseline: Baseline | None = None
     held: BaselineState | None = None
     started: bool = False
 
@@ -145,16 +114,11 @@ class _Drive:
                 match event:
                     case RunStarted():
                         self._begin(event, meter)
-                    case CaseStarted(spec=spec):
-                        writer.case(spec)
-                    case OutcomeReady(case=case, outcome=outcome):
-                        writer.outcome(case, outcome)
-                    case CaseFinished(case=case, seconds=seconds):
-                        writer.done(case, seconds)
-                    case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
-                        writer.lost(record.Lost(case=case, check=check, verdict=verdict, reason=reason))
-                    case RunFinished(stop=stop, seconds=seconds) if self.started:
-                        diagnose.finish_record(writer, self.plan, self._events, meter.look, stop=stop, seconds=seconds)
+                    case RunFinished(stop=stop, seconds=seconds):
+                        if self.started:
+                            recording.finish(writer, self.plan, self._events, meter.look, stop=stop, seconds=seconds)
+                    case _:
+                        recording.write_event(writer, event)
                 meter.note(event)
         except (KeyboardInterrupt, BrokenPipeError):
             self._broken_off(ExitStatus.INTERRUPTED, Stop.INTERRUPTED)
@@ -166,17 +130,17 @@ class _Drive:
 
     def _replay(self, meter: Meter) -> bool:
         """See what became of the known failures; whether that came to its end."""
-        if self.baseline is None:
+        baseline = self.planned.baseline
+        if baseline is None:
             return True
         from verifier.baseline.replaying import replay
 
         refusal = family.load(self.plan.family).refusal
-        if self.baseline.failures:
-            meter.replay(len(self.baseline.failures))
+        if baseline.failures:
+            meter.replay(len(baseline.failures))
         today = datetime.now(UTC).date()
-        settled, stop = replay(self.baseline, self.plan, self._events, refusal, today)
-        one = self.baseline
-        self.held = BaselineState(path=one.path, asked=one.asked, ran=one.ran, settled=settled)
+        settled, stop = replay(baseline, self.plan, self._events, refusal, today)
+        self.held = BaselineState(path=baseline.path, asked=baseline.asked, ran=baseline.ran, settled=settled)
         return stop is Stop.COMPLETE
 
     def _broken_off(self, status: ExitStatus, stop: Stop) -> None:
@@ -185,29 +149,21 @@ class _Drive:
                 self.writer.end(status=status, stop=stop, seconds=0.0)
 
     def _events(self, plan: Plan) -> Iterator[Event]:
-        if self.options.isolation:
+        if self.planned.request.isolated:
             from verifier.engine.run import run as run_plan
 
-            return run_plan(plan, workers=self.options.workers or usable_cores())
+            return run_plan(plan, workers=self.planned.workers)
         from verifier.engine import inline
 
         debugger = None
-        if self.options.pdb:
+        if self.planned.request.pdb:
             from verifier.engine.debugger import Debugger
 
             debugger = Debugger()
         return inline.run(plan, debugger=debugger)
 
     def _begin(self, event: RunStarted, meter: Meter) -> None:
-        line = record.RunLine(
-            **self.header,
-            adapter_name=event.adapter_name,
-            adapter_version=event.adapter_version,
-            started=now(),
-            checks=[check.to_json() for check in event.checks],
-            workers=event.workers,
-            limits={"timeout": self.plan.limits.seconds, "memory": self.plan.limits.bytes},
-        )
+        line = self.planned.first_line(event, self.header)
         if self.earlier is None:
             self.writer.run(line)
         else:

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verifier import adapter, record
+from verifier import record
 from verifier.analysis.not_started import NotStarted
 from verifier.cases.shards import dealt
 from verifier.cases.spec import CaseSpec
-from verifier.commands.recording import recorded
-from verifier.engine import catalogue
+from verifier.commands.recording import record_run
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
 from verifier.output import pipe
 from verifier.record.known_failure import Baseline
-from verifier.requests import cases
+from verifier.requests.cases import select_cases
 from verifier.requests.folders import REPORT_FILE, result_folders
-from verifier.requests.request import RunOptions, require_sense
+from verifier.requests.planning import PlannedRun, require_known
+from verifier.requests.request import RunRequest
 
 if TYPE_CHECKING:
     from verifier.analysis.view import RecordView
@@ -36,7 +36,7 @@ _WORST_FIRST = (
 )
 
 
-def run(options: RunOptions) -> ExitStatus:
+def run(request: RunRequest) -> ExitStatus:
     """Run the family's cases under each adapter, show and keep the results.
 
     Raises:
@@ -44,58 +44,53 @@ def run(options: RunOptions) -> ExitStatus:
         Inconclusive: no case is like that.
         VerifierError: the harness, or code from outside at its import, failed.
     """
-    require_sense(options)
-    catalogue.require_known(options.only)
-    references = options.adapters
-    for reference in references:
-        adapter.require_findable(reference)
-    baselines = _baselines(options, references)
-    specs = _cases(options)
-    folders = dict(zip(references, result_folders(options, references), strict=True))
-    wanted = _wanted(options, references, baselines)
+    require_known(request)
+    baselines = _baselines(request)
+    specs = _cases(request)
+    folders = result_folders(request)
+    wanted = _adapters_to_run(request, baselines)
     if not wanted:
         return ExitStatus.CONFORMS
-    statuses = []
-    told: list[RecordView] = []
+    statuses: list[ExitStatus] = []
+    views: list[RecordView] = []
     not_started: list[NotStarted] = []
+
+    def note_not_started(reference: str, status: ExitStatus, reason: str) -> None:
+        not_started.append(NotStarted(family=request.family, adapter=reference, status=status, reason=reason))
+
     for reference in wanted:
-        folder = folders[reference]
+        planned = PlannedRun(request=request, adapter=reference, specs=specs, baseline=baselines.get(reference))
         try:
-            one = _run_one(options, reference, specs, folder, baselines.get(reference))
+            view = _run_one(planned, folders[reference])
         except VerifierError as error:
-            not_started.append(_not_started(options, reference, error.status, str(error)))
+            note_not_started(reference, error.status, str(error))
             if len(wanted) == 1:
-                _leave(options, told, not_started)
+                _leave(request, views, not_started)
                 raise
             # The other adapters are not to blame for this one.
             print(f"verifier: {error}", file=sys.stderr)
             status = error.status
         else:
-            if one is None:
+            if view is None:
                 status = ExitStatus.INTERRUPTED
-                not_started.append(_not_started(options, reference, status, "interrupted before its first case"))
+                note_not_started(reference, status, "interrupted before its first case")
             else:
-                status = one.summary.status
-                told.append(one)
+                status = view.summary.status
+                views.append(view)
         statuses.append(status)
         if status is ExitStatus.INTERRUPTED:
             break
-    not_started += [
-        _not_started(options, one, ExitStatus.INTERRUPTED, "interrupted before it") for one in wanted[len(statuses) :]
-    ]
-    _leave(options, told, not_started)
+    for reference in wanted[len(statuses) :]:
+        note_not_started(reference, ExitStatus.INTERRUPTED, "interrupted before it")
+    _leave(request, views, not_started)
     return worst(statuses)
 
 
-def _not_started(options: RunOptions, reference: str, status: ExitStatus, reason: str) -> NotStarted:
-    return NotStarted(family=options.family, adapter=reference, status=status, reason=reason)
-
-
-def _leave(options: RunOptions, told: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:
-    if options.junit is not None or options.github:
+def _leave(request: RunRequest, views: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:
+    if request.junit is not None or request.github:
         from verifier.commands import building
 
-        building.leave(told, junit_file=options.junit, on_github=options.github, not_started=not_started)
+        building.leave(views, junit_file=request.junit, on_github=request.github, not_started=not_started)
 
 
 def worst(statuses: Sequence[ExitStatus]) -> ExitStatus:
@@ -103,25 +98,25 @@ def worst(statuses: Sequence[ExitStatus]) -> ExitStatus:
     return min(statuses, key=_WORST_FIRST.index)
 
 
-def _baselines(options: RunOptions, references: Sequence[str]) -> dict[str, Baseline]:
+def _baselines(request: RunRequest) -> dict[str, Baseline]:
     """The baselines by the adapter that each is of."""
-    if not options.baseline:
+    if not request.baseline:
         return {}
     from verifier.baseline.file import read
 
     found: dict[str, Baseline] = {}
-    for path in options.baseline:
+    for path in request.baseline:
         one = read(path)
-        if one.family != options.family or one.adapter not in references:
-            if "baseline" in options.configured:
+        if one.family != request.family or one.adapter not in request.adapters:
+            if "baseline" in request.configured:
                 print(
                     f"verifier: the configured baseline {str(path)!r} is of {one.family} × {one.adapter}: not used",
                     file=sys.stderr,
                 )
                 continue
             raise UsageError(
-                f"the baseline {str(path)!r} is of {one.family} × {one.adapter}, and this run of {options.family} × "
-                f"{', '.join(references)}"
+                f"the baseline {str(path)!r} is of {one.family} × {one.adapter}, and this run of {request.family} × "
+                f"{', '.join(request.adapters)}"
             )
         if one.adapter in found:
             raise UsageError(f"{found[one.adapter].path!r} and {str(path)!r} are both baselines of {one.adapter!r}")
@@ -129,20 +124,19 @@ def _baselines(options: RunOptions, references: Sequence[str]) -> dict[str, Base
     return found
 
 
-def _wanted(options: RunOptions, references: Sequence[str], baselines: Mapping[str, Baseline]) -> Sequence[str]:
-    """The adapters that are to be run: with `--changed-since` those alone that something of was touched, said one by
-    one."""
-    if options.changed_since is None:
-        return references
+def _adapters_to_run(request: RunRequest, baselines: Mapping[str, Baseline]) -> Sequence[str]:
+    """The adapters to run: with `--changed-since` only those that a change touches; each is told with the reason."""
+    if request.changed_since is None:
+        return request.adapters
     from verifier.commands import changed_since
 
-    changes = changed_since.since(options.changed_since, Path.cwd())
+    changes = changed_since.since(request.changed_since, Path.cwd())
     wanted = []
-    for reference in references:
+    for reference in request.adapters:
         beside = [Path(baselines[reference].path)] if reference in baselines else []
-        beside += [options.cases] if options.cases is not None else []
-        beside += [Path(options.checkpoint).expanduser()] if options.checkpoint is not None else []
-        found = changed_since.look(changes, family=options.family, adapter=reference, beside=beside)
+        beside += [request.cases] if request.cases is not None else []
+        beside += [Path(request.checkpoint).expanduser()] if request.checkpoint is not None else []
+        found = changed_since.look(changes, family=request.family, adapter=reference, beside=beside)
         print(f"verifier: {found.sentence}", file=sys.stderr)
         wanted += [reference] if found.is_touched else []
     if not wanted:
@@ -150,27 +144,25 @@ def _wanted(options: RunOptions, references: Sequence[str], baselines: Mapping[s
     return wanted
 
 
-def _cases(options: RunOptions) -> tuple[CaseSpec, ...]:
-    specs = cases.of(options)
-    if options.shard is None:
+def _cases(request: RunRequest) -> tuple[CaseSpec, ...]:
+    specs = select_cases(request)
+    if request.shard is None:
         return specs
-    mine = dealt(specs, options.shard)
+    mine = dealt(specs, request.shard)
     if not mine:
         raise Inconclusive(
-            f"shard {options.shard} has no case: there are {len(specs)} to be dealt out, so that the last shard with "
-            f"one is {len(specs)}/{options.shard.of}; nothing ran"
+            f"shard {request.shard} has no case: there are {len(specs)} to be dealt out, so that the last shard with "
+            f"one is {len(specs)}/{request.shard.of}; nothing ran"
         )
     return mine
 
 
-def _run_one(
-    options: RunOptions, reference: str, specs: tuple[CaseSpec, ...], folder: Path, baseline: Baseline | None
-) -> RecordView | None:
-    """What came of it; None where it was interrupted before its first case."""
+def _run_one(planned: PlannedRun, folder: Path) -> RecordView | None:
+    """Run one adapter into a record and show it; None where the run was interrupted before its first case."""
     from verifier.output import console
 
-    path = recorded(options, reference, specs, folder, baseline, console.standard_error())
-    return None if path is None else show(path, folder, options.slowest)
+    path = record_run(planned, folder, console.standard_error())
+    return None if path is None else show(path, folder, planned.request.slowest)
 
 
 def show(path: Path, folder: Path, slow: int) -> RecordView:

@@ -1,4 +1,4 @@
-"""The end of a record: each distinct failure is diagnosed on its smallest case, and the last line is written."""
+"""Each distinct failure of a record is diagnosed on its smallest case, once the run is over."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from verifier import record
 from verifier.engine.events import Event, EvidenceReady, RunFinished, Stop
 from verifier.engine.plan import Plan
-from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
 from verifier.record import Entry, Record, Writer
 
@@ -19,40 +17,7 @@ MOST = 100
 _NOT_DIAGNOSED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.KNOWN)
 
 
-def finish_record(
-    writer: Writer,
-    plan: Plan,
-    run: Callable[[Plan], Iterator[Event]] | None,
-    announce: Callable[[int], None],
-    *,
-    stop: Stop,
-    seconds: float,
-) -> None:
-    """Diagnose the failures of a record whose run is complete, and write its last line.
-
-    Args:
-        writer: of the record.
-        plan: what was run.
-        run: runs a plan; None where nothing can be diagnosed.
-        announce: receives the number of cases that are diagnosed, if there are any.
-        stop: why the run ended.
-        seconds: how long the run took.
-    """
-    from verifier.analysis.verdict import concluded
-    from verifier.record.excusing import judged
-
-    status = ExitStatus.INTERRUPTED
-    if stop is Stop.COMPLETE:
-        seen = judged(record.read(writer.path))
-        if run is not None:
-            stop, more = _diagnose(seen, writer, plan, run, announce)
-            seconds += more
-        if stop is Stop.COMPLETE:
-            status = concluded(seen)
-    writer.end(status=status, stop=stop, seconds=seconds)
-
-
-def _diagnose(
+def diagnose_failures(
     seen: Record, writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
 ) -> tuple[Stop, float]:
     """Diagnose the smallest case of each failure; why that stopped, and how many seconds it took."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from verifier.cases.shards import Shard, shard_of
+from verifier.cases.shards import Shard, parse_shard
 from verifier.errors import UsageError
 from verifier.record.lines import Record, RunLine
 from verifier.record.merging import one_of
@@ -49,9 +49,9 @@ def joined(records: Sequence[Record]) -> tuple[Record, ...]:
 
 def _part(record: Record) -> _Part:
     try:
-        return _Part(record=record, shard=shard_of(str(record.run.asked[_ASKED])))
+        return _Part(record=record, shard=parse_shard(str(record.run.asked[_ASKED])))
     except UsageError as error:
-        raise UsageError(f"{record.path}: {error}") from error
+        raise UsageError(f"{record.path}: its shard {error}") from error
 
 
 def _alike(run: RunLine) -> dict[str, object]:

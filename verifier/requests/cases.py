@@ -1,82 +1,46 @@
-"""Which cases a run has: the matrix, narrowed by what was asked for, or those in a file."""
+"""The cases of a request: the flag matrix, narrowed by what was asked for, or the cases in a file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from verifier import family, record
 from verifier.cases import matrix
-from verifier.cases.spec import DEPTHS, SEEDS, WORKING_DTYPES, CaseSpec
+from verifier.cases.spec import DEPTHS, CaseSpec
 from verifier.engine.plan import distinct
 from verifier.errors import Inconclusive, UsageError
-from verifier.output.text import nearest
-from verifier.requests.request import RunOptions
+from verifier.requests.request import RunRequest
 
 
-def from_matrix(
-    reference: str,
-    *,
-    seed: int,
-    dtypes: Sequence[str],
-    device: str,
-    where: Sequence[str],
-    preset: str | None,
-    checkpoint: str | None,
-    everywhere: bool,
-) -> tuple[CaseSpec, ...]:
-    """The family's cases.
+def select_cases(request: RunRequest) -> tuple[CaseSpec, ...]:
+    """The cases of a request: the family's matrix, narrowed, or those in a file.
 
     Raises:
         UsageError: something that was asked for is wrong.
         Inconclusive: no case is like that.
     """
-    for dtype in dtypes:
-        if dtype not in WORKING_DTYPES:
-            raise UsageError(f"dtype {dtype!r} is none of {', '.join(WORKING_DTYPES)}{nearest(dtype, WORKING_DTYPES)}")
-    if not 0 <= seed < SEEDS:
-        raise UsageError(f"seed {seed} is no whole number from 0 to {SEEDS - 1}")
+    if request.cases is not None:
+        found = from_file(request.family, request.cases)
+        return tuple(replace(spec, depth=DEPTHS[-1]) for spec in found) if request.everywhere else found
     chosen = distinct(
         matrix.cases(
-            family.load(reference),
-            reference,
-            seed=seed,
-            dtypes=dtypes,
-            device=device,
-            where=parse_where(where),
-            preset=preset,
-            checkpoint=checkpoint,
-            everywhere=everywhere,
+            family.load(request.family),
+            request.family,
+            seed=request.seed,
+            dtypes=request.dtypes,
+            device=request.device,
+            where=parse_where(request.where),
+            preset=request.preset,
+            checkpoint=request.checkpoint,
+            everywhere=request.everywhere,
         )
     )
     if not chosen:
-        raise Inconclusive(f"no case of {reference!r} is as --where asks; nothing ran")
+        raise Inconclusive(f"no case of {request.family!r} is as --where asks; nothing ran")
     return chosen
-
-
-def of(options: RunOptions) -> tuple[CaseSpec, ...]:
-    """The cases that a run's options name.
-
-    Raises:
-        UsageError: something that was asked for is wrong.
-        Inconclusive: no case is like that.
-    """
-    if options.cases is not None:
-        found = from_file(options.family, options.cases)
-        return tuple(replace(spec, depth=DEPTHS[-1]) for spec in found) if options.everywhere else found
-    return from_matrix(
-        options.family,
-        seed=options.seed,
-        dtypes=options.dtypes,
-        device=options.device,
-        where=options.where,
-        preset=options.preset,
-        checkpoint=options.checkpoint,
-        everywhere=options.everywhere,
-    )
 
 
 def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:
@@ -135,14 +99,3 @@ def parse_where(texts: Sequence[str]) -> dict[str, str]:
                 raise UsageError(f"--where names {name!r} twice")
             found[name] = value
     return found
-
-
-def wishes(where: str | Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    """`--where` from Python: a text, several, or a mapping from flag to value."""
-    from verifier.output.text import value
-
-    if isinstance(where, str):
-        return (where,)
-    if isinstance(where, Mapping):
-        return tuple(f"{name}={value(wanted)}" for name, wanted in where.items())
-    return tuple(where)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from verifier.requests.request import RunOptions
+from verifier.requests.request import RunRequest
 
 REPORTS = Path("reports")
 REPORT_FILE = "report.html"
@@ -17,10 +16,10 @@ def folder_name(*parts: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
 
-def result_folders(options: RunOptions, references: Sequence[str]) -> list[Path]:
-    """The folder of each adapter's record and report."""
-    shard = [] if options.shard is None else [f"{options.shard.number}-of-{options.shard.of}"]
-    names = [folder_name(options.family, reference, *shard) for reference in references]
-    if options.out is None:
-        return [REPORTS / name for name in names]
-    return [options.out] if len(names) == 1 else [options.out / name for name in names]
+def result_folders(request: RunRequest) -> dict[str, Path]:
+    """The folder of each adapter's record and report, by the adapter's reference."""
+    shard = [] if request.shard is None else [f"{request.shard.number}-of-{request.shard.of}"]
+    names = {adapter: folder_name(request.family, adapter, *shard) for adapter in request.adapters}
+    if request.out is not None and len(request.adapters) == 1:
+        return {request.adapter: request.out}
+    return {adapter: (request.out or REPORTS) / name for adapter, name in names.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,8 +14,10 @@ from verifier.baseline.file import read as known_in
 from verifier.errors import UsageError
 from verifier.output.text import nearest
 from verifier.requests import configuration
+from verifier.requests.option import Door
+from verifier.requests.request import RunRequest, options
 from verifier.testing.parametrizing import MARK, CaseUnderTest, ChecksUnderTest, params
-from verifier.testing.plans import planned
+from verifier.testing.plans import plan_tests
 
 
 class Matrix(pytest.Module):
@@ -32,11 +35,8 @@ def collected(session: pytest.Session) -> list[pytest.Item]:
     Raises:
         VerifierError: something of it is wrong.
     """
-    option = session.config.getoption
-    family = option("verifier_family")
-    plan = planned(
-        family, everywhere=option("verifier_everywhere"), per=option("verifier_per"), **_wishes(session.config, family)
-    )
+    plan = plan_tests(_request(session.config))
+    family = plan.run.request.family
 
     @pytest.mark.usefixtures("subtests")
     @pytest.mark.parametrize(("case", "check"), params(plan))
@@ -48,32 +48,25 @@ def collected(session: pytest.Session) -> list[pytest.Item]:
     node: Any = Matrix.from_parent(session, path=session.config.rootpath / family, name=family)
     node.made = module
     found = [item for item in session.genitems(node) if isinstance(item, pytest.Item)]
-    return _named(found, option("verifier_items"))
+    return _named(found, session.config.getoption("verifier_items"))
 
 
-def _wishes(config: pytest.Config, family: str) -> dict[str, Any]:
-    """What the command line says, and where it is silent what the project's configuration does."""
-    option = config.getoption
-    asked: dict[str, Any] = {
-        "adapter": option("verifier_adapter"),
-        "only": option("verifier_only"),
-        "where": option("verifier_where"),
-        "seed": option("verifier_seed"),
-        "baseline": option("verifier_baseline"),
-        "timeout": None,
-        "memory": None,
-        "gate": (),
-        "isolation": False if option("verifier_no_isolation") else None,
-    }
-    given = {name for name, wish in asked.items() if wish not in (None, [], ())}
-    found = configuration.read(config.rootpath)
-    wishes, _ = configuration.fill(asked, given, found)
-    wishes["seed"] = wishes["seed"] or 0
-    if "baseline" not in given and wishes["baseline"] is not None:
-        paths: Sequence[Path] = [config.rootpath / path for path in wishes["baseline"]]
-        of = (family, wishes["adapter"])
-        wishes["baseline"] = next((path for path in paths if _of(path) == of), None)
-    return wishes
+def _request(config: pytest.Config) -> RunRequest:
+    """What the command line asks for, and where it is silent what the project's configuration does."""
+    given: dict[str, Any] = {}
+    for name, option in options(Door.PYTEST).items():
+        value = config.getoption(option.pytest_name)
+        if value is not None:
+            try:
+                given[name] = option.read(value, strict=False)
+            except UsageError as error:
+                raise UsageError(f"--verifier-{option.flag} {error}") from error
+    request = RunRequest(**configuration.read(config.rootpath).complete(given, Door.PYTEST))
+    if "baseline" in request.configured:
+        paths = (config.rootpath / path for path in request.baseline)
+        mine = (request.family, request.adapter)
+        request = replace(request, baseline=tuple(path for path in paths if _of(path) == mine)[:1])
+    return request
 
 
 def _of(path: Path) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import pytest
 
@@ -16,7 +16,8 @@ from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
 from verifier.record.case_description import difference
 from verifier.record.known_failure import Settled, State
-from verifier.testing.plans import Item, TestPlan, items, planned
+from verifier.requests.python import PythonOptions
+from verifier.testing.plans import Item, TestPlan, items, plan_decorated
 from verifier.testing.running import Share, share_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -82,7 +83,7 @@ class ChecksUnderTest:
             _known(share, found)
             return
         outcomes = found
-        if all(outcome.verdict is Verdict.SKIP and not share.gates(outcome) for outcome in outcomes):
+        if all(outcome.verdict is Verdict.SKIP and not share.plan.gates(outcome) for outcome in outcomes):
             pytest.skip("; ".join(dict.fromkeys(outcome.message or "no reason given" for outcome in outcomes)))
         if len(outcomes) == 1:
             _conclude(share, self.item, outcomes[0])
@@ -113,7 +114,7 @@ def _each(share: Share, item: Item, outcomes: Sequence[Outcome]) -> list[str]:
         if failure is not None:
             excused.append(f"{outcome.check} {failure.fingerprint}: {failure.reason}")
         if subtests is None:
-            failed += [] if failure or not share.gates(outcome) else [_story(share, item, outcome)]
+            failed += [] if failure or not share.plan.gates(outcome) else [_story(share, item, outcome)]
             continue
         # Whose failure it is stands in the short summary too.
         with subtests.test(msg=" ".join(filter(None, (outcome.check, outcome.fingerprint)))):
@@ -126,7 +127,7 @@ def _each(share: Share, item: Item, outcomes: Sequence[Outcome]) -> list[str]:
 def _conclude(share: Share, item: Item, outcome: Outcome) -> None:
     """Pass, fail, skip or expect the failure, as the outcome is."""
     __tracebackhide__ = True
-    if not share.gates(outcome):
+    if not share.plan.gates(outcome):
         if outcome.verdict is Verdict.SKIP:
             pytest.skip(outcome.message or "no reason given")
         return
@@ -142,7 +143,7 @@ def _known(share: Share, found: Settled) -> None:
     failure = found.failure
     if not found.state.gates:
         pytest.xfail(f"known {failure.fingerprint}: {failure.reason}")
-    baseline = share.plan.baseline
+    baseline = share.plan.run.baseline
     assert baseline is not None
     name = f"known failure {failure.fingerprint} of {failure.check} is {found.state}"
     said = f": {text.line(found.message)}" if found.message else ""
@@ -169,7 +170,9 @@ def _story(share: Share, item: Item, outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def parametrize_with_checks(family: str, *, adapter: object, **wishes: Any) -> Callable[[Function], Function]:
+def parametrize_with_checks(
+    family: str, *, adapter: object, per: str = "area", **options: Unpack[PythonOptions]
+) -> Callable[[Function], Function]:
     """Run a test function for every case of a family and each area of checks that looks at it.
 
     ```python
@@ -185,12 +188,13 @@ def parametrize_with_checks(family: str, *, adapter: object, **wishes: Any) -> C
         family: the family's name.
         adapter: a registered name, `module:object`, or the adapter itself. Named, it runs in a process of its own,
             under limits; an object runs in this one.
-        wishes: what `verifier.run` takes besides, and `per`.
+        per: whether an item is a case and an `area` of checks, or a case and a `check`.
+        options: what `verifier.run` takes besides, but for `workers`: pytest decides how many processes there are.
 
     Raises:
         UsageError: something of it is wrong.
     """
-    plan = planned(family, adapter, **wishes)
+    plan = plan_decorated(family, adapter, per=per, **options)
 
     def decorate(function: Function) -> Function:
         marked = pytest.mark.usefixtures("subtests")(getattr(pytest.mark, MARK)(function))

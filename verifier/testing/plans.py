@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Unpack
 
+from verifier import adapter as adapters
 from verifier import family as families
 from verifier.cases.spec import CaseSpec
 from verifier.engine import catalogue
 from verifier.engine.events import CheckInfo
-from verifier.engine.limits import Limits
-from verifier.engine.plan import Plan, applicable
+from verifier.engine.plan import applicable
 from verifier.errors import UsageError
-from verifier.judging.outcome import Verdict, short_id
+from verifier.judging.outcome import Outcome, short_id
 from verifier.output.text import value
-from verifier.record.known_failure import Baseline, KnownFailure
-
-if TYPE_CHECKING:
-    from verifier.requests.python import Wishes
-
-Per = Literal["area", "check"]
+from verifier.record.known_failure import KnownFailure
+from verifier.requests.planning import PlannedRun, plan_run
+from verifier.requests.python import PythonOptions, python_request, read_option
+from verifier.requests.request import RunRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,100 +26,64 @@ class TestPlan:
     """Everything that a test function runs.
 
     Attributes:
-        family: reference.
-        adapter: reference.
-        specs: the cases, refused ones too.
+        run: the run of the adapter, as the command would have it.
         checks: those selected, in the order in which they run.
-        per: whether an item is a case and an area, or a case and a check.
-        limits: what a case may take.
-        isolated: whether cases run in a process of their own.
-        is_object: whether the adapter is an object of this process, and not one that any process finds by its name.
-        baseline: what is known to fail.
-        gate: the verdicts that fail besides those that always do.
         header: the fields of a record's first line that are known before anything runs.
-        only: the globs that selected the checks.
         id: the same in every process that collects it.
     """
 
     __test__ = False  # pytest looks for tests by name
 
-    family: str
-    adapter: str
-    specs: tuple[CaseSpec, ...]
+    run: PlannedRun
     checks: tuple[CheckInfo, ...]
-    per: Per
-    limits: Limits
-    isolated: bool
-    is_object: bool = False
-    baseline: Baseline | None = None
-    gate: frozenset[Verdict] = frozenset()
-    header: Mapping[str, Any] = field(default_factory=dict)
-    only: tuple[str, ...] = ()
+    header: Mapping[str, Any]
     id: str
 
     @property
-    def plan(self) -> Plan:
-        """What the engine is given; cases come one by one."""
-        device = self.specs[0].device
-        return Plan(
-            family=self.family, adapter=self.adapter, specs=(), only=self.only, device=device, limits=self.limits
-        )
+    def is_object(self) -> bool:
+        """Whether the adapter is an object of this process, and not one that any process finds by its name."""
+        return adapters.is_registered_instance(self.run.adapter)
 
-    def today(self, spec: CaseSpec) -> CaseSpec:
+    def gates(self, outcome: Outcome) -> bool:
+        """Whether the outcome makes its item fail, unless it is excused."""
+        return outcome.verdict.gates or str(outcome.verdict) in self.run.request.gate
+
+    def revalidate(self, spec: CaseSpec) -> CaseSpec:
         """A case that was written down, as Hugging Face takes it now, on this plan's device."""
-        return replace(spec.accepted_by(families.load(self.family).refusal), device=self.plan.device)
+        refusal = families.load(self.run.request.family).refusal
+        return replace(spec.accepted_by(refusal), device=self.run.specs[0].device)
 
 
-def planned(family: str, adapter: object, *, per: Per = "area", **wishes: Unpack[Wishes]) -> TestPlan:
-    """The plan of these wishes, which are those of `verifier.run`.
+def plan_decorated(family: str, adapter: object, *, per: str = "area", **asked: Unpack[PythonOptions]) -> TestPlan:
+    """The plan of what a decorator was given; `parametrize_with_checks` says what each is."""
+    return plan_tests(replace(python_request(family, adapter, asked), per=read_option("per", per)))
 
-    Args:
-        family: the family's name.
-        adapter: an adapter's name, `module:object`, or the adapter itself, which then runs in this process.
-        per: whether an item is a case and an area, or a case and a check.
-        wishes: what `verifier.run` takes besides, but for `workers`: pytest decides how many processes there are.
+
+def plan_tests(request: RunRequest) -> TestPlan:
+    """The plan of a request.
 
     Raises:
         UsageError: something of it is wrong.
         Inconclusive: no case is like that.
         ImportFailed: code from outside raised at import.
     """
-    from verifier.requests.header import header_of, limits_of
-    from verifier.requests.python import asked_for
-
-    if per not in ("area", "check"):
-        raise UsageError(f"per={per!r}: an item is per 'area' or per 'check'")
-    if wishes.get("workers") is not None:
+    if request.workers is not None:
         raise UsageError("workers are pytest's here: pytest -n 2")
-    asked = asked_for(family, adapter, wishes, what="these tests")
-    options = replace(asked.options, workers=1)
-    limits = limits_of(options, asked.specs)
-    header = header_of(options, asked.reference, asked.specs, asked.baseline)
+    run = plan_run(replace(request, workers=1), "these tests")
+    header = run.header()
     header["asked"] = {**header["asked"], "pytest": True}
-    checks = catalogue.select(options.only)
+    checks = catalogue.select(request.only)
     told_apart = [
+        request.family,
+        run.adapter,
         header["asked"],
-        [spec.id for spec in asked.specs],
+        [spec.id for spec in run.specs],
         [check.id for check in checks],
-        per,
-        options.isolation,
-        asdict(limits),
+        request.per,
+        request.isolated,
+        asdict(run.limits),
     ]
-    return TestPlan(
-        id=short_id([family, asked.reference, *told_apart]),
-        family=family,
-        adapter=asked.reference,
-        specs=asked.specs,
-        checks=checks,
-        per=per,
-        limits=limits,
-        isolated=options.isolation,
-        is_object=asked.is_object,
-        baseline=asked.baseline,
-        gate=frozenset(map(Verdict, options.gate)),
-        header={**header, "limits": {"timeout": limits.seconds, "memory": limits.bytes}},
-        only=options.only,
-    )
+    return TestPlan(id=short_id(told_apart), run=run, checks=checks, header=header)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,18 +107,18 @@ class Item:
 def items(plan: TestPlan) -> list[Item]:
     """The items of a plan: first the known failures, then the cases in the order of the matrix."""
     found = []
-    if plan.baseline is not None:
-        for failure in plan.baseline.failures:
+    if plan.run.baseline is not None:
+        for failure in plan.run.baseline.failures:
             if failure.check in {check.id for check in plan.checks}:
-                spec = plan.today(failure.spec)
+                spec = plan.revalidate(failure.spec)
                 name = f"known-{failure.fingerprint}-{spec.id}-{failure.check}"
                 found.append(Item(name=name, spec=spec, checks=(failure.check,), known=failure))
     names = _names(plan)
-    for spec in plan.specs:
+    for spec in plan.run.specs:
         looked = applicable(spec, plan.checks)
         groups = (
             {check: (check,) for check in looked}
-            if plan.per == "check"
+            if plan.run.request.per == "check"
             else {
                 area: tuple(check for check in looked if check.partition(".")[0] == area)
                 for area in dict.fromkeys(check.partition(".")[0] for check in looked)
@@ -170,9 +132,9 @@ def items(plan: TestPlan) -> list[Item]:
 
 def _names(plan: TestPlan) -> dict[str, str]:
     """What each case is called in words: its label, or the flags that are not plainest."""
-    flags = families.load(plan.family).flags()
+    flags = families.load(plan.run.request.family).flags()
     named = {}
-    for spec in plan.specs:
+    for spec in plan.run.specs:
         strange = [
             name if spec.config[name] is True else f"{name}:{value(spec.config[name])}"
             for name, values in flags.items()

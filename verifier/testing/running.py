@@ -2,31 +2,71 @@
 
 from __future__ import annotations
 
+import base64
+import pickle
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from verifier import record
 from verifier.baseline.replaying import settle
 from verifier.cases.spec import CaseSpec
 from verifier.engine.case_runner import CaseRunner, InProcessRunner, SubprocessRunner
+from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady
+from verifier.engine.plan import Plan
 from verifier.errors import ImportFailed, UsageError, VerifierError
-from verifier.judging.outcome import Outcome, Verdict
+from verifier.judging.outcome import Outcome
 from verifier.record.excusing import covers
-from verifier.record.known_failure import KnownFailure, Settled, State, to_json
+from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
 from verifier.requests.folders import folder_name
 from verifier.testing.plans import Item, TestPlan, items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """A case that was just run, for whoever keeps the record."""
+class Introduction:
+    """What whoever keeps the record must know before the first case.
 
-    spec: CaseSpec
-    outcomes: tuple[Outcome, ...]
-    seconds: float
+    Attributes:
+        line: the record's first line.
+        plan: what failures are diagnosed with; it has no case.
+        baseline: the run against its baseline, before any known failure was run again; None where it has none.
+        folder: the name of the folder for record and report.
+        isolated: whether cases run in a process of their own.
+        is_object: whether the adapter is an object of its process.
+    """
+
+    line: record.RunLine
+    plan: Plan
+    baseline: BaselineState | None
+    folder: str
+    isolated: bool
+    is_object: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What happened in a share since this was last asked.
+
+    Attributes:
+        plan: the id of the plan.
+        introduction: with the first news alone.
+        events: what happened.
+    """
+
+    plan: str
+    introduction: Introduction | None
+    events: tuple[Event | Settled, ...]
+
+    def as_text(self) -> str:
+        """In letters that any transport of reports can carry."""
+        return base64.b64encode(pickle.dumps(self)).decode()
+
+    @staticmethod
+    def from_text(text: str) -> News:
+        """The news that `as_text` made a text of."""
+        found: News = pickle.loads(base64.b64decode(text))
+        return found
 
 
 class Share:
@@ -47,12 +87,12 @@ class Share:
         self.plan = plan
         self.selected: dict[str, set[str]] = {}
         self.unusable: VerifierError | None = None
-        self.isolated = plan.isolated and isolated
-        self._runner: CaseRunner = SubprocessRunner(plan.plan) if self.isolated else InProcessRunner(plan.plan)
+        self.isolated = plan.run.request.isolated and isolated
+        self._runner: CaseRunner = (SubprocessRunner if self.isolated else InProcessRunner)(plan.run.plan())
         self._outcomes: dict[str, dict[str, Outcome]] = {}
         self._broken: dict[str, VerifierError] = {}
         self._settled: dict[str, Settled] = {}
-        self._news: list[Ran | Settled] = []
+        self._news: list[Event | Settled] = []
         self._line: record.RunLine | None = None
         self._introduced = False
 
@@ -82,12 +122,17 @@ class Share:
             began = time.perf_counter()
             ran = self._run(spec, [check.id for check in self.plan.checks if check.id in wanted])
             self._outcomes[spec.id] = had = {outcome.check: outcome for outcome in ran}
-            self._news.append(Ran(spec=spec, outcomes=ran, seconds=time.perf_counter() - began))
+            seconds = time.perf_counter() - began
+            self._news.append(CaseStarted(spec=spec))
+            self._news += [lost for lost in self._runner.lost if lost.case == spec.id]
+            self._news += [OutcomeReady(case=spec.id, outcome=outcome) for outcome in ran]
+            self._news.append(CaseFinished(case=spec.id, seconds=seconds))
+            self._runner.lost = []
         return had
 
     def excused(self, spec: CaseSpec, outcome: Outcome) -> KnownFailure | None:
         """The known failure that excuses this one; None where none does."""
-        baseline = self.plan.baseline
+        baseline = self.plan.run.baseline
         if baseline is None or not outcome.verdict.gates:
             return None
         for failure in baseline.failures:
@@ -117,9 +162,9 @@ class Share:
         if failure.check in self._outcomes.get(failure.spec.id, {}):
             return self._outcomes[failure.spec.id][failure.check]
         if whole and failure.check in self.selected.get(failure.spec.id, set()):
-            spec = next(spec for spec in self.plan.specs if spec.id == failure.spec.id)
+            spec = next(spec for spec in self.plan.run.specs if spec.id == failure.spec.id)
             return self._case(spec, [failure.check]).get(failure.check)
-        ran = self._run(self.plan.today(failure.spec), [failure.check])
+        ran = self._run(self.plan.revalidate(failure.spec), [failure.check])
         return next((one for one in ran if one.check == failure.check), None)
 
     def _run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
@@ -135,25 +180,15 @@ class Share:
             self._broken[spec.id] = error
             raise
 
-    def gates(self, outcome: Outcome) -> bool:
-        """Whether the outcome makes its item fail, unless it is excused."""
-        return outcome.verdict.gates or outcome.verdict in self.plan.gate
-
     @property
     def line(self) -> record.RunLine:
         """A record's first line; only once something has run."""
         started = self._runner.started
         if self._line is None:
             assert started is not None
-            chosen = [spec.valid for spec in self.plan.specs if spec.id in self.selected]
-            self._line = record.RunLine(
-                **{**self.plan.header, "planned": {"valid": chosen.count(True), "refused": chosen.count(False)}},
-                adapter_name=started.adapter_name,
-                adapter_version=started.adapter_version,
-                started=datetime.now(UTC).isoformat(timespec="seconds"),
-                checks=[check.to_json() for check in self.plan.checks],
-                workers=1,
-            )
+            chosen = [spec.valid for spec in self.plan.run.specs if spec.id in self.selected]
+            header = {**self.plan.header, "planned": {"valid": chosen.count(True), "refused": chosen.count(False)}}
+            self._line = self.plan.run.first_line(replace(started, checks=self.plan.checks, workers=1), header)
             every = sum(len(item.checks) for item in items(self.plan) if item.known is None)
             wanted = sum(map(len, self.selected.values()))
             if wanted < every:  # `-k`, a node id, `--lf`: not to be held against a run of everything
@@ -161,60 +196,36 @@ class Share:
                 self._line = replace(self._line, asked=asked)
         return self._line
 
-    def news(self) -> Mapping[str, Any] | None:
-        """What happened since this was last asked, as plain values that may cross processes; None where nothing did."""
+    def news(self) -> News | None:
+        """What happened since this was last asked; None where nothing did."""
         if not self._news:
             return None
-        told, self._news = self._news, []
-        lost, self._runner.lost = self._runner.lost, []
+        events, self._news = tuple(self._news), []
         first, self._introduced = not self._introduced, True
-        return {
-            "plan": self.plan.id,
-            "of": self._introduction() if first else None,
-            "cases": [
-                {
-                    "spec": one.spec.to_json(),
-                    "seconds": one.seconds,
-                    "outcomes": [{**asdict(outcome), "verdict": str(outcome.verdict)} for outcome in one.outcomes],
-                }
-                for one in told
-                if isinstance(one, Ran)
-            ],
-            "settled": [to_json(one) for one in told if isinstance(one, Settled)],
-            "lost": [
-                {"case": one.case, "check": one.check, "verdict": str(one.verdict), "reason": one.reason}
-                for one in lost
-            ],
-        }
+        return News(plan=self.plan.id, introduction=self._introduction() if first else None, events=events)
 
-    def _introduction(self) -> Mapping[str, Any]:
-        """What whoever keeps the record must know before the first case."""
-        plan, baseline = self.plan, self.plan.baseline
-        held: dict[str, Any] | None = None
+    def _introduction(self) -> Introduction:
+        run, baseline = self.plan.run, self.plan.run.baseline
+        state = None
         if baseline is not None:
-            unlooked = [to_json(Settled(failure=one, state=State.NOT_RUN)) for one in baseline.failures]
-            held = {
-                "path": baseline.path,
-                "asked": dict(baseline.asked),
-                "ran": dict(baseline.ran),
-                "settled": unlooked,
-            }
-        like = [one for one in _shares.values() if (one.plan.family, one.plan.adapter) == (plan.family, plan.adapter)]
-        return {
-            "run": asdict(self.line),
-            "held": held,
-            "folder": folder_name(plan.family, plan.adapter, *([] if len(like) == 1 else [plan.id])),
-            "isolated": self.isolated,
-            "object": plan.is_object,
-        }
+            settled = tuple(Settled(failure=one, state=State.NOT_RUN) for one in baseline.failures)
+            state = BaselineState(path=baseline.path, asked=baseline.asked, ran=baseline.ran, settled=settled)
+        alike = [
+            share.plan.id
+            for share in _shares.values()
+            if (share.plan.run.request.family, share.plan.run.adapter) == (run.request.family, run.adapter)
+        ]
+        return Introduction(
+            line=self.line,
+            plan=run.plan(),
+            baseline=state,
+            folder=folder_name(run.request.family, run.adapter, *([] if len(alike) == 1 else [self.plan.id])),
+            isolated=self.isolated,
+            is_object=self.plan.is_object,
+        )
 
     def close(self) -> None:
         self._runner.close()
-
-
-def outcome_of(data: Mapping[str, Any]) -> Outcome:
-    """What `news` made of an outcome."""
-    return Outcome(**{**data, "verdict": Verdict(data["verdict"])})
 
 
 _shares: dict[str, Share] = {}

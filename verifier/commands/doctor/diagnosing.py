@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,9 +35,10 @@ from verifier.errors import ExitStatus, UsageError
 from verifier.output.text import size
 from verifier.record.known_failure import Baseline
 from verifier.requests import configuration
-from verifier.requests.configuration import KEYS, Configuration
+from verifier.requests.configuration import Configuration
 from verifier.requests.folders import result_folders
-from verifier.requests.request import RunOptions
+from verifier.requests.option import Door
+from verifier.requests.request import RunRequest
 
 Reference = tuple[Kind, str]
 
@@ -60,26 +60,25 @@ def diagnose(folder: Path, family: str | None, adapters: Sequence[str]) -> Diagn
     problems: list[Problem] = []
     found = _configuration(folder, problems)
     named = {"family": family, "adapters": tuple(adapters)}
-    given = {name for name, value in named.items() if value}
-    options = _options(found, given, named)
+    given = {name: value for name, value in named.items() if value}
+    # The family is "" where none is named.
+    run = RunRequest(**{"family": "", **found.complete(given, Door.DOCTOR)})
     distributions = installed()
     problems += _of_distributions(distributions)
 
-    asked = _asked(options)
+    asked = _asked(run)
     references = list(dict.fromkeys([*_all_registered(), *asked]))
     questions: list[Question] = [partial(_DESCRIBE[kind], name) for kind, name in references]
     questions.append(imports.describe_torch)
-    if options["family"] is not None:
-        wanted = {name: options[name] for name in ("family", "only", "where", "seed")}
-        questions.append(partial(imports.count_plan, **wanted))
+    if run.family:
+        questions.append(partial(imports.count_plan, run))
     answers = isolated_imports.ask(questions, at_once=usable_cores(), seconds=LOADING_SECONDS)
 
     loaded = dict(zip(references, answers, strict=False))
     for reference, answer in loaded.items():
-        problems += _of_loading(reference, answer, reference in asked, found, options["configured"])
+        problems += _of_loading(reference, answer, reference in asked, found, run.configured)
     planned: tuple[Planned, ...] = ()
-    if options["family"] is not None:
-        run = RunOptions(**options)
+    if run.family:
         plan = answers[-1]
         if plan.status is not ExitStatus.CONFORMS and loaded["family", run.family].status is ExitStatus.CONFORMS:
             problems.append(_wrong(UsageError(plan.said), found, run.configured))
@@ -95,7 +94,7 @@ def diagnose(folder: Path, family: str | None, adapters: Sequence[str]) -> Diagn
         ),
         installed=distributions,
         file=None if found.file is None else str(found.file),
-        settings=tuple(_setting(key, options, given) for key in KEYS),
+        settings=tuple(_setting(key, run, given) for key in configuration.known_keys()),
         registered=tuple(_registered(reference, answer) for reference, answer in loaded.items()),
         planned=planned,
         problems=tuple(problems),
@@ -113,17 +112,10 @@ def _configuration(folder: Path, problems: list[Problem]) -> Configuration:
         return Configuration()
 
 
-def _options(found: Configuration, given: set[str], named: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run with nothing else on its command line."""
-    plain = {one.name: one.default for one in fields(RunOptions) if one.default is not MISSING}
-    options, used = configuration.fill({**plain, **named}, given, found)
-    return {**options, "configured": used}
-
-
-def _asked(options: Mapping[str, Any]) -> list[Reference]:
+def _asked(run: RunRequest) -> list[Reference]:
     """The family and the adapters of the run."""
-    family: list[Reference] = [] if options["family"] is None else [("family", options["family"])]
-    return [*family, *(("adapter", name) for name in options["adapters"])]
+    family: list[Reference] = [("family", run.family)] if run.family else []
+    return [*family, *(("adapter", name) for name in run.adapters)]
 
 
 def _all_registered() -> list[Reference]:
@@ -145,14 +137,14 @@ def _registered(reference: Reference, answer: Answer) -> Registered:
     )
 
 
-def _setting(key: str, options: Mapping[str, Any], given: set[str]) -> Setting:
-    option = "adapters" if key == "adapter" else key
+def _setting(key: str, run: RunRequest, given: Mapping[str, Any]) -> Setting:
+    name = configuration.known_keys()[key].name
     source = Source.DEFAULT
-    if option in given:
+    if name in given:
         source = Source.COMMAND_LINE
-    elif key in options["configured"]:
+    elif key in run.configured:
         source = Source.FILE
-    return Setting(key=key, value=_in_words(key, options[option]), source=source)
+    return Setting(key=key, value=_in_words(key, getattr(run, name)), source=source)
 
 
 def _in_words(key: str, value: Any) -> str:
@@ -165,12 +157,12 @@ def _in_words(key: str, value: Any) -> str:
     return f"{value:g} s" if key == "timeout" else size(value) if key == "memory" else str(value)
 
 
-def _planned(run: RunOptions, plan: Answer, problems: list[Problem]) -> Iterator[Planned]:
+def _planned(run: RunRequest, plan: Answer, problems: list[Problem]) -> Iterator[Planned]:
     workers = run.workers or usable_cores()
     limits = defaults(large=False, workers=workers).or_as_asked(run.timeout, run.memory)
     problems += _of_memory(workers, limits)
     baselines = _baselines(run, problems)
-    for adapter, out in zip(run.adapters, result_folders(run, run.adapters), strict=True):
+    for adapter, out in result_folders(run).items():
         problems += _of_results(out)
         baseline = baselines.get(adapter)
         days = [] if baseline is None else [one.expires for one in baseline.failures if one.expires is not None]
@@ -189,7 +181,7 @@ def _planned(run: RunOptions, plan: Answer, problems: list[Problem]) -> Iterator
         )
 
 
-def _baselines(run: RunOptions, problems: list[Problem]) -> dict[str, Baseline]:
+def _baselines(run: RunRequest, problems: list[Problem]) -> dict[str, Baseline]:
     """The baselines by their adapter."""
     found = {}
     for path in run.baseline:
@@ -215,9 +207,7 @@ def _baselines(run: RunOptions, problems: list[Problem]) -> dict[str, Baseline]:
 
 
 def _wrong(error: UsageError, found: Configuration, used: Sequence[str]) -> Problem:
-    return Problem(
-        what=str(configuration.blamed(error, found, used)), remedy="write what there is", status=ExitStatus.USAGE
-    )
+    return Problem(what=str(found.blame(error, used)), remedy="write what there is", status=ExitStatus.USAGE)
 
 
 def _of_loading(
@@ -228,7 +218,7 @@ def _of_loading(
     if answer.status is ExitStatus.CONFORMS:
         return
     if answer.status is ExitStatus.USAGE:
-        what = str(configuration.blamed(UsageError(answer.said), found, used if asked else ()))
+        what = str(found.blame(UsageError(answer.said), used if asked else ()))
         remedy = f"`verifier list {'families' if kind == 'family' else kind + 's'}` names those that there are"
     else:
         what = answer.said if repr(name) in answer.said else f"{kind} {name!r}: {answer.said}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from verifier.errors import ImportFailed
+from verifier.requests.request import RunRequest
 
 
 def describe_torch() -> dict[str, Any]:
@@ -48,25 +49,15 @@ def describe_check(reference: str) -> dict[str, Any]:
     return {"said": checks.load_outside(reference).id}
 
 
-def count_plan(*, family: str, only: tuple[str, ...], where: tuple[str, ...], seed: int) -> dict[str, Any]:
+def count_plan(request: RunRequest) -> dict[str, Any]:
     """How many cases and checks a run has.
 
     Raises:
         UsageError: a flag, a value or a check is not there.
     """
-    from verifier.cases.spec import WORKING_DTYPES
     from verifier.engine import catalogue
-    from verifier.requests import cases
+    from verifier.requests.cases import select_cases
 
-    specs = cases.from_matrix(
-        family,
-        seed=seed,
-        dtypes=WORKING_DTYPES,
-        device="cpu",
-        where=where,
-        preset=None,
-        checkpoint=None,
-        everywhere=False,
-    )
+    specs = select_cases(request)
     valid = sum(spec.valid for spec in specs)
-    return {"valid": valid, "refused": len(specs) - valid, "checks": len(catalogue.select(only))}
+    return {"valid": valid, "refused": len(specs) - valid, "checks": len(catalogue.select(request.only))}
