@@ -147,7 +147,7 @@ def _setting(path: Path, inside: str, key: str, value: Any, folder: Path) -> Any
         hint = nearest(key, tuple(known_keys())) or f"; the keys are {', '.join(known_keys())}"
         if key == "tool" and not inside:
             hint = f"; in {OWN} the keys stand at the top, without [tool.verifier]"
-        raise UsageError(f"{path}: unknown key {key!r}{inside}{hint}")
+        raise UsageError(f"{path}: {inside.removeprefix(' in ') or 'it'} has an unknown key {key!r}{hint}")
     try:
         if option.is_list and isinstance(value, str) and not option.unlisted:
             raise UsageError(f"must be a list, not {value!r}")
