@@ -109,6 +109,48 @@ def test_an_adapter_that_raises_at_import_is_told_in_one_line_and_leaves_the_oth
     ]
 
 
+OUTDATED = """
+from mine import Right
+
+class Subject:
+    capabilities = changes = frozenset()
+    def __init__(self, model):
+        self.model = model
+    def forward(self, inputs):
+        raise NotImplementedError
+    def close(self):
+        pass
+
+class Adapter(Right):
+    def wrap(self, model):
+        return Subject(model)
+"""
+
+
+@pytest.mark.parametrize("isolation", ["--isolation", "--no-isolation"])
+def test_an_adapter_of_the_old_protocol_is_told_once_what_to_change(verifier, in_folder, tmp_path, isolation):
+    (in_folder / "outdated.py").write_text(OUTDATED)
+    ended = verifier(
+        "run",
+        "falcon",
+        "--adapter",
+        "outdated:Adapter",
+        "--where",
+        FEW,
+        "--only",
+        "hooks",
+        "--out",
+        tmp_path,
+        isolation,
+    )
+    assert ended.status == 3
+    told = [line for line in ended.err.splitlines() if "is written for an older verifier" in line]
+    assert len(told) == 1
+    assert "outdated.py: Subject is written" in told[0]
+    assert "derive the class of subjects from verifier.adapter.Subject" in told[0]
+    assert "Traceback" not in ended.err + ended.out
+
+
 def test_where_nothing_is_left_nothing_is_claimed(verifier, tmp_path):
     ended = verifier(
         "run", "falcon", "--adapter", "mine:Right", "--where", FEW, "--only", "build.refusal", "--out", tmp_path
