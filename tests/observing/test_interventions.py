@@ -80,7 +80,7 @@ def test_a_row_is_what_its_edit_alone_gives(case: Case, experiment: Experiment, 
         return changed
 
     torch.testing.assert_close(
-        alone(case, experiment.ids[:1], name, edit)[0], experiment.logits[one.row], rtol=0, atol=1e-13
+        alone(case, experiment.ids[:1], name, edit)[0], experiment.results[one.row], rtol=0, atol=1e-13
     )
 
 
@@ -108,7 +108,7 @@ def test_a_replaced_scale_is_none_to_divide_by_zero_with(experiment: Experiment)
 
 
 def test_noise_is_that_of_the_row(experiment: Experiment) -> None:
-    scale = experiment.logits.square().mean((1, 2)).sqrt() * torch.finfo(torch.float64).eps
+    scale = experiment.results.square().mean((1, 2)).sqrt() * torch.finfo(torch.float64).eps
     assert bool((experiment.noise >= scale).all())
     assert bool((experiment.noise < 1e6 * scale).all())
 
@@ -132,14 +132,15 @@ def test_replaced_gradients_act_and_are_what_replacing_alone_gives(case: Case) -
             handed_on.register_hook(replaced)
             return handed_on
 
-        first = experiment.seen_at.name
+        first = case.reference.points[0].name
         with torch.enable_grad(), case.family.taps(model, names=[first], edits={one.point.name: edit}) as taps:
             logits = models.forward(model, Inputs(input_ids=experiment.ids[:1])).logits
-        (found,) = models.differentiate(logits, experiment.along[:1], [taps.values[first]])
-        torch.testing.assert_close(found[0], experiment.gradients[one.row], rtol=0, atol=1e-11)
+        (found,) = models.differentiate(
+            logits, gradient_interventions.draw_cotangent(case, experiment.ids[:1]), [taps.values[first]]
+        )
+        torch.testing.assert_close(found[0], experiment.results[one.row], rtol=0, atol=1e-11)
 
 
 def test_gradients_are_seen_at_the_first_point_which_is_not_edited(case: Case) -> None:
     experiment = gradient_interventions.run_gradient_interventions(case)
-    assert experiment.seen_at == case.reference.points[0]
-    assert experiment.seen_at.name not in experiment.changes
+    assert case.reference.points[0].name not in experiment.changes

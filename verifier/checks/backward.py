@@ -25,10 +25,16 @@ from verifier.judging.numerics import (
     noise_from_float32,
 )
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
-from verifier.observing import activations, gradient_interventions, localization, scaling, working_precision
+from verifier.observing import (
+    activations,
+    gradient_interventions,
+    interventions,
+    localization,
+    scaling,
+    working_precision,
+)
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
-from verifier.observing.interventions import prompts
 
 
 def _points(case: Case) -> list[Point]:
@@ -280,7 +286,7 @@ def replaced(case: Case) -> Finding:
     """
     points = _points(case)
     experiment = gradient_interventions.run_gradient_interventions(case)
-    first = experiment.seen_at
+    first = case.reference.points[0]
     if first not in points:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which replaced gradients are seen")
     try:
@@ -295,11 +301,11 @@ def replaced(case: Case) -> Finding:
             if one.row not in given or name in failing or not bool(experiment.acts[one.row]):
                 continue
             made = float64_judge(float(experiment.noise[one.row])).compare(
-                name, given[one.row], experiment.gradients[one.row], axes=first.axes[1:]
+                name, given[one.row], experiment.results[one.row], axes=first.axes[1:]
             )
             if made.verdict is Verdict.FAIL:
                 failing.add(name)
-                bare = float64_judge(float(experiment.noise[0])).compare(name, given[one.row], experiment.gradients[0])
+                bare = float64_judge(float(experiment.noise[0])).compare(name, given[one.row], experiment.results[0])
                 said = "replacing its gradient changes nothing" if bare.verdict is not Verdict.FAIL else made.message
                 made = replace(made, message=f"{said} ({one.kind}, {one.extent}; seen at {first.name})")
             yield made
@@ -308,19 +314,21 @@ def replaced(case: Case) -> Finding:
 
 
 def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
-    subject, first = case.subject.wrapped(), gradient_interventions.run_gradient_interventions(case).seen_at
+    subject, first = case.subject.wrapped(), case.reference.points[0]
 
-    def run(ids: Tensor, along: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+    def run(ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
         seen: list[Tensor] = []
 
         def read(gradient: Tensor) -> None:
             seen.append(gradient.detach().clone())
 
+        along = gradient_interventions.draw_cotangent(case, ids)
         with torch.enable_grad(), activations.hooked(case, subject, backward={**edits, first.name: read}):
             subject.forward(Inputs(input_ids=ids)).logits.backward(along)
         return seen[0] if seen else torch.zeros(0)
 
-    return gradient_interventions.run_in_subject(case, points, run)
+    experiment = gradient_interventions.run_gradient_interventions(case)
+    return interventions.run_in_subject(case, experiment, points, run)
 
 
 @check("backward.in_place", needs=["hooks"], applies="spread")
@@ -495,7 +503,7 @@ def gradcheck(case: Case) -> Finding:
     """
     points = _points(case)
     first = points[0]
-    subject, ids = case.subject.wrapped(), prompts(case, 2)
+    subject, ids = case.subject.wrapped(), interventions.prompts(case, 2)
     others = [one.name for one in points[1:] if activations.hook_points(case)[one.name].switch is None]
     edits: dict[str, Edit] = {name: lambda value: value.clone() for name in others}
 

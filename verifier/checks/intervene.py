@@ -34,7 +34,10 @@ def _given(case: Case) -> Mapping[int, Tensor]:
     def make() -> Mapping[int, Tensor]:
         subject = case.subject.wrapped()
         return interventions.run_in_subject(
-            case, localization.agreeing_points(case), lambda ids, edits: _logits(case, subject, ids, edits)
+            case,
+            interventions.run_interventions(case),
+            localization.agreeing_points(case),
+            lambda ids, edits: _logits(case, subject, ids, edits),
         )
 
     return case.memo.memoize(("interventions in the subject",), make)
@@ -43,11 +46,11 @@ def _given(case: Case) -> Mapping[int, Tensor]:
 def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Finding:
     where = f"{one.point.name}, {one.extent}" if one.extent != "everywhere" else one.point.name
     judge = float64_judge(float(experiment.noise[one.row]))
-    made = judge.compare(where, given[one.row], experiment.logits[one.row], axes=LOGIT_AXES[1:])
+    made = judge.compare(where, given[one.row], experiment.results[one.row], axes=LOGIT_AXES[1:])
     if made.verdict is not Verdict.FAIL:
         return made
     unedited = float64_judge(float(experiment.noise[0])).compare(
-        where, given[one.row], experiment.logits[0], axes=LOGIT_AXES[1:]
+        where, given[one.row], experiment.results[0], axes=LOGIT_AXES[1:]
     )
     said = "the edit changes nothing" if unedited.verdict is not Verdict.FAIL else f"after the edit {made.message}"
     return replace(made, message=said)
@@ -130,7 +133,7 @@ def rows(case: Case) -> Finding:
     names = ("the prompt itself", "the prompt that it is swapped with")
     return summarize(
         float64_judge(float(experiment.noise[row])).compare(
-            name, given[row], experiment.logits[row], axes=LOGIT_AXES[1:]
+            name, given[row], experiment.results[row], axes=LOGIT_AXES[1:]
         )
         for row, name in enumerate(names)
     )
@@ -146,6 +149,7 @@ def in_place(case: Case) -> Finding:
     experiment, subject = interventions.run_interventions(case), case.subject.wrapped()
     given = interventions.run_in_subject(
         case,
+        experiment,
         localization.agreeing_points(case),
         lambda ids, edits: _logits(case, subject, ids, edits),
         kinds=("replace",),

@@ -64,18 +64,14 @@ def _worst(errors: Tensor, given: Tensor, right: Tensor) -> tuple[Element, ...]:
     flat, givens, rights = errors.flatten(), given.flatten(), right.flatten()
     found = flat.topk(min(WORST, flat.numel()))
     return tuple(
-        Element(index=_index(place, errors.shape), given=float(givens[place]), right=float(rights[place]))
+        Element(
+            index=tuple(int(axis) for axis in torch.unravel_index(torch.tensor(place), errors.shape)),
+            given=float(givens[place]),
+            right=float(rights[place]),
+        )
         for place, error in zip(found.indices.tolist(), found.values.tolist(), strict=True)
         if error > 0
     )
-
-
-def _index(place: int, shape: Sequence[int]) -> tuple[int, ...]:
-    index: list[int] = []
-    for length in reversed(shape):
-        place, here = divmod(place, length)
-        index.append(here)
-    return tuple(reversed(index))
 
 
 def _heat(errors: Tensor, shown: Tensor, axes: tuple[str, ...]) -> Heat:

@@ -201,7 +201,7 @@ class Judge:
             raise NotApplicable("nothing is defined here")
         wrong = _unfit(actual, truth)
         if wrong is not None:
-            return Finding(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
+            return _bounded(where, math.inf, 0.0, wrong)
         assert isinstance(actual, Tensor)
         difference = actual.detach().to(truth.device, torch.float64) - truth.to(torch.float64)
         error, bound = _rms(difference, defined, count), self.margin * self.noise
@@ -338,7 +338,7 @@ def compare_positions(
     """
     wrong = _unfit(actual, truth)
     if wrong is not None:
-        return Finding(where=where, verdict=Verdict.FAIL, measured=math.inf, bound=0.0, message=wrong)
+        return _bounded(where, math.inf, 0.0, wrong)
     rows = defined.sum((0, 2))  # [pos]
     if not bool(rows.any()):
         raise NotApplicable("nothing is defined here")
@@ -356,24 +356,23 @@ def compare_positions(
         return compare_positions(where, actual, truth, farthest, defined=defined, width=width)
     if error > bound:
         record_mismatch(where, actual, truth, defined, LOGIT_AXES, bound=bound)
-    return Finding(
-        where=where,
-        verdict=Verdict.PASS if error <= bound else Verdict.FAIL,
-        measured=error,
-        bound=bound,
-        message=None if error <= bound else _in_words(error, bound, f"position {worst}"),
-    )
+    return _bounded(where, error, bound, _in_words(error, bound, f"position {worst}"))
 
 
 def compare_noise_floor(where: str, double: float, single: float) -> Finding:
     """Whether what passes in float64, by this noise, is less than what float32 alone explains."""
-    measured = SEMANTICS_MARGIN * double
+    return _bounded(where, SEMANTICS_MARGIN * double, single, f"the reference moves by {double:.1e} (rms) in float64")
+
+
+def _bounded(where: str, error: float, bound: float, message: str) -> Finding:
+    """What passes within the bound, and says this beyond it."""
+    passes = error <= bound
     return Finding(
         where=where,
-        verdict=Verdict.PASS if measured <= single else Verdict.FAIL,
-        measured=measured,
-        bound=single,
-        message=None if measured <= single else f"the reference moves by {double:.1e} (rms) in float64",
+        verdict=Verdict.PASS if passes else Verdict.FAIL,
+        measured=error,
+        bound=bound,
+        message=None if passes else message,
     )
 
 
@@ -446,11 +445,5 @@ def compare_derivative(where: str, function: Callable[[Tensor], Tensor], at: Ten
     found = slope(step)
     noise = math.hypot(found - slope(2 * step), rms(value) * eps * math.sqrt(value.numel()) / step)
     error, bound = abs(said - found), SEMANTICS_MARGIN * noise
-    wrong = None if error <= bound else f"its gradient is {said:.6g} in a direction in which its slope is {found:.6g}"
-    return Finding(
-        where=where,
-        verdict=Verdict.PASS if wrong is None else Verdict.FAIL,
-        measured=error,
-        bound=bound,
-        message=wrong,
-    )
+    words = f"its gradient is {said:.6g} in a direction in which its slope is {found:.6g}"
+    return _bounded(where, error, bound, words)

@@ -1,32 +1,20 @@
 """Replaced gradients: many in one backward, a row each, made alike in Hugging Face's model and in the subject.
 
-As in `experiments`, each row of a batch has one edit at one point, here of the gradient that comes back to it; what
+As in `interventions`, each row of a batch has one edit at one point, here of the gradient that comes back to it; what
 it does is seen at the first point of the model, to which all gradients flow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from verifier.adapter import Edit, Inputs
-from verifier.canonical import Point
 from verifier.observing import activations
 from verifier.observing.case import Case
-from verifier.observing.interventions import (
-    UNEDITED,
-    Change,
-    Extent,
-    Intervention,
-    Kind,
-    batch,
-    planned,
-    prompts,
-    run_in_reference,
-)
+from verifier.observing.interventions import Experiment, Extent, Kind, planned, run_in_reference
 from verifier.reference import models
 from verifier.reference.random_weights import generator
 
@@ -36,65 +24,28 @@ ROWS: tuple[tuple[Kind, Extent], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GradientExperiment:
-    """Every replaced gradient of a case, and what came of it in Hugging Face's model.
-
-    Attributes:
-        seen_at: the point at which it shows, the model's first.
-        interventions: in the order of their rows.
-        changes: by point, of gradients.
-        ids: `[row, pos]`.
-        along: `[row, pos, d_vocab]`: what the logits are multiplied with to be differentiated.
-        gradients: `[row, pos, d_model]`: HF's at `seen_at`.
-        noise: `[row]`: of those.
-        acts: `[row]`: whether they are others than without the edit.
-    """
-
-    seen_at: Point
-    interventions: tuple[Intervention, ...]
-    changes: Mapping[str, Change]
-    ids: Tensor
-    along: Tensor
-    gradients: Tensor
-    noise: Tensor
-    acts: Tensor
-
-
-def run_gradient_interventions(case: Case) -> GradientExperiment:
-    """The case's experiment, run once in HF's model."""
-    return case.shared_reference.memoize(("gradient experiment",), lambda: _run(case))
-
-
-def _run(case: Case) -> GradientExperiment:
-    seen_at, *others = case.reference.points
-    interventions, changes = planned(case, others, activations.reference_trace(case).gradients, lambda _point: ROWS)
-    ids = prompts(case, UNEDITED + len(interventions))
+def draw_cotangent(case: Case, ids: Tensor) -> Tensor:
+    """Draw what logits are multiplied with to be differentiated: `[row, pos, d_vocab]`, alike in each row."""
     vocab = case.reference.model().get_input_embeddings().weight.shape[0]
-    along = torch.randn(
-        1, ids.shape[1], vocab, generator=generator("replaced gradients", case.spec.seed), dtype=torch.float64
-    )
-    along = along.to(ids.device).expand(len(ids), -1, -1)
-
-    def with_edits(dtype: str, rows: list[int], edits: Mapping[str, Edit]) -> Tensor:
-        return _with_edits(case, dtype, seen_at, ids[rows], along[rows], edits)
-
-    gradients, noise, acts = run_in_reference(interventions, changes, with_edits)
-    return GradientExperiment(
-        seen_at=seen_at,
-        interventions=interventions,
-        changes=changes,
-        ids=ids,
-        along=along,
-        gradients=gradients,
-        noise=noise,
-        acts=acts,
-    )
+    source = generator("replaced gradients", case.spec.seed)
+    draw = torch.randn(1, ids.shape[1], vocab, generator=source, dtype=torch.float64)
+    return draw.to(ids.device).repeat(len(ids), 1, 1)
 
 
-def _with_edits(
-    case: Case, dtype: str, seen_at: Point, ids: Tensor, along: Tensor, edits: Mapping[str, Edit]
-) -> Tensor:
+def run_gradient_interventions(case: Case) -> Experiment:
+    """Replace every gradient of the case in HF's model, once; the results are the gradients at its first point."""
+
+    def make() -> Experiment:
+        gradients = activations.reference_trace(case).gradients
+        interventions, changes = planned(case, case.reference.points[1:], gradients, lambda _point: ROWS)
+        return run_in_reference(
+            case, interventions, changes, lambda dtype, ids, edits: _with_edits(case, dtype, ids, edits)
+        )
+
+    return case.shared_reference.memoize(("gradient experiment",), make)
+
+
+def _with_edits(case: Case, dtype: str, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
     """HF's gradients at the first point, with those at the others replaced on their way to it."""
 
     def replacing(edit: Edit) -> Edit:
@@ -105,28 +56,9 @@ def _with_edits(
 
         return act
 
-    model = case.reference.model(dtype)
+    model, first = case.reference.model(dtype), case.reference.points[0].name
     there = {name: replacing(edit) for name, edit in edits.items()}
-    with torch.enable_grad(), case.family.taps(model, names=[seen_at.name], edits=there) as taps:
+    with torch.enable_grad(), case.family.taps(model, names=[first], edits=there) as taps:
         logits = models.forward(model, Inputs(input_ids=ids)).logits
-    (found,) = models.differentiate(logits, along, [taps.values[seen_at.name]])
-    return found
-
-
-def run_in_subject(
-    case: Case, points: Iterable[Point], run: Callable[[Tensor, Tensor, Mapping[str, Edit]], Tensor]
-) -> dict[int, Tensor]:
-    """By row: what the subject gives, one backward for each switch.
-
-    Args:
-        case: whose experiment it is.
-        points: those whose rows are wanted.
-        run: gives the gradients at the first point for ids, a cotangent, and edits of gradients.
-    """
-    experiment, found = run_gradient_interventions(case), dict[int, Tensor]()
-    for names in activations.by_switch(case, [one.name for one in points if one.name in experiment.changes]).values():
-        rows, edits = batch(experiment.changes, names)
-        gradients = run(experiment.ids[rows], experiment.along[rows], edits)
-        for place, row in enumerate(rows):
-            found.setdefault(row, gradients[place])
+    (found,) = models.differentiate(logits, draw_cotangent(case, ids), [taps.values[first]])
     return found

@@ -98,68 +98,70 @@ class Experiment:
         interventions: in the order of their rows.
         changes: by point.
         ids: `[row, pos]`.
-        logits: `[row, pos, d_vocab]`: HF's.
-        noise: `[row]`: of HF's logits there.
-        acts: `[row]`: whether HF's logits are others than without the edit.
+        results: what HF's model gave: logits `[row, pos, d_vocab]`, or gradients `[row, pos, d_model]` at one point.
+        noise: `[row]`: of the results there.
+        acts: `[row]`: whether the results are others than without the edit.
     """
 
     interventions: tuple[Intervention, ...]
     changes: Mapping[str, Change]
     ids: Tensor
-    logits: Tensor
+    results: Tensor
     noise: Tensor
     acts: Tensor
 
 
 def run_interventions(case: Case) -> Experiment:
-    """The case's experiment, run once in HF's model."""
-    return case.shared_reference.memoize(("experiment", case.spec.spread), lambda: _run(case))
+    """Run every intervention of the case in HF's model, once."""
 
-
-def _run(case: Case) -> Experiment:
-    interventions, changes = _plan(case)
-    ids = prompts(case, UNEDITED + len(interventions))
-
-    def with_edits(dtype: str, rows: list[int], edits: Mapping[str, Edit]) -> Tensor:
+    def run(dtype: str, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
         model = case.reference.model(dtype)
         with torch.no_grad(), case.family.taps(model, names=[], edits=edits):
-            return models.forward(model, Inputs(input_ids=ids[rows])).logits
+            return models.forward(model, Inputs(input_ids=ids)).logits
 
-    logits, noise, acts = run_in_reference(interventions, changes, with_edits)
-    return Experiment(interventions=interventions, changes=changes, ids=ids, logits=logits, noise=noise, acts=acts)
+    return case.shared_reference.memoize(
+        ("experiment", case.spec.spread), lambda: run_in_reference(case, *_plan(case), run)
+    )
 
 
 def run_in_reference(
-    interventions: Sequence[Intervention],
+    case: Case,
+    interventions: tuple[Intervention, ...],
     changes: Mapping[str, Change],
-    run: Callable[[str, list[int], Mapping[str, Edit]], Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What HF's model gives in every row, in float64 and, for the noise, in float32.
+    run: Callable[[str, Tensor, Mapping[str, Edit]], Tensor],
+) -> Experiment:
+    """Run every intervention in HF's model, in float64 and, for the noise, in float32.
 
     The points whose tensors are larger than all others have a batch of their own, which is small.
 
     Args:
+        case: whose model it is.
         interventions: all of them, a row each.
         changes: by point.
-        run: gives, in a dtype, what these rows become under these edits.
-
-    Returns:
-        By row: what it gives, the noise of that, and whether it is another than without the edit.
+        run: gives what a model in that dtype makes of these ids under these edits, `[row, …]`.
     """
     count = UNEDITED + len(interventions)
+    ids = prompts(case, count)
     found: Tensor | None = None
     noise = torch.zeros(count, dtype=torch.float64)
     wide = {one.point.name for one in interventions if one.point.axes == RESULT}
     for names in (changes.keys() - wide, wide):
         rows, edits = batch(changes, [name for name in changes if name in names])
-        true, rough = (run(dtype, rows, edits) for dtype in (SEMANTIC_DTYPE, SINGLE))
+        true, rough = (run(dtype, ids[rows], edits) for dtype in (SEMANTIC_DTYPE, SINGLE))
         if found is None:
             found = true.new_zeros(count, *true.shape[1:])
         found[rows] = true
         noise[rows] = row_noise(true, rough)
     assert found is not None
-    # What an edit makes exactly zero has no noise; a subject's rounding there is that of the model without it.
-    return found, noise.clamp(min=float(noise[0])), moved_rows(found, found[:1], float(noise[0]))
+    return Experiment(
+        interventions=interventions,
+        changes=changes,
+        ids=ids,
+        results=found,
+        # What an edit makes exactly zero has no noise; a subject's rounding there is that of the model without it.
+        noise=noise.clamp(min=float(noise[0])),
+        acts=moved_rows(found, found[:1], float(noise[0])),
+    )
 
 
 def batch(
@@ -304,29 +306,32 @@ def region(axes: tuple[str, ...], shape: tuple[int, ...], extent: Extent, device
 
 def run_in_subject(
     case: Case,
+    experiment: Experiment,
     points: Iterable[Point],
     run: Callable[[Tensor, Mapping[str, Edit]], Tensor],
     *,
     kinds: Sequence[Kind] = KINDS,
     in_place: bool = False,
 ) -> dict[int, Tensor]:
-    """What the subject gives in the rows of these points, one forward for each switch.
+    """What the subject gives in the rows of these points, one run for each switch.
 
     Args:
-        case: whose experiment it is.
-        points: those whose rows are wanted.
-        run: gives the logits for ids and edits.
+        case: whose subject it is.
+        experiment: whose rows they are.
+        points: those whose rows are wanted; one that is not edited has none.
+        run: gives the results for ids and edits.
         kinds: which of their rows.
         in_place: whether the edits write into what they are given.
 
     Returns:
-        By row: logits `[pos, d_vocab]`; the unedited row 0 among them, as the first group of points gives it.
+        By row: its result; the unedited row 0 among them, as the first group of points gives it.
     """
-    experiment, found = run_interventions(case), dict[int, Tensor]()
+    found: dict[int, Tensor] = {}
     chosen = {one.row for one in experiment.interventions if one.kind in kinds}
-    for names in activations.by_switch(case, [point.name for point in points]).values():
+    edited = [point.name for point in points if point.name in experiment.changes]
+    for names in activations.by_switch(case, edited).values():
         rows, edits = batch(experiment.changes, names, wanted=chosen.__contains__, in_place=in_place)
-        logits = run(experiment.ids[rows], edits)
+        results = run(experiment.ids[rows], edits)
         for place, row in enumerate(rows):
-            found.setdefault(row, logits[place])
+            found.setdefault(row, results[place])
     return found
