@@ -17,6 +17,7 @@ from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise
 from verifier.judging.outcome import Finding, NotApplicable
 from verifier.observing import activations
+from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 
 
@@ -78,7 +79,7 @@ def _still_on(case: Case) -> str | None:
         with (
             torch.no_grad(),
             warnings.catch_warnings(action="ignore"),  # that nothing will come of it
-            activations.hooks_of(case.subject.wrapped()).hooked({name: _noting(name, fired) for name in gated}, {}),
+            require(case.subject.wrapped().hooks).hooked({name: _noting(name, fired) for name in gated}, {}),
         ):
             case.subject.wrapped().forward(case.reference.inputs())
     except Exception:  # to refuse a hook at a point that is off is as good as never to call it

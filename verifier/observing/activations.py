@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,35 +23,37 @@ from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference import models
 
+Value = TypeVar("Value", Tensor, float)
+
 EMBEDS = Scenario.INPUTS_EMBEDS  # the scenario in which they are given in the place of tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceTrace:
-    """Hugging Face's run.
+class Trace(Generic[Value]):
+    """What belongs to each tensor of Hugging Face's run: the tensor itself, or its noise.
 
     Attributes:
-        values: by point, and `logits`.
-        gradients: by point: of the cotangent's product with the logits (`cotangent`).
-        weights: the same of HF's parameters, by canonical name and in canonical shape.
+        values: by canonical point; of the tensors `logits` are there, too.
+        gradients: by canonical point: of the cotangent's product with the logits (`CaseReference.cotangent`).
+        weights: by canonical weight: the gradient of that product, in canonical shape.
     """
 
-    values: Mapping[str, Tensor]
-    gradients: Mapping[str, Tensor]
-    weights: Mapping[str, Tensor]
+    values: Mapping[str, Value]
+    gradients: Mapping[str, Value]
+    weights: Mapping[str, Value]
 
 
-def reference_trace(case: Case, scenario: Scenario = Scenario.PLAIN) -> ReferenceTrace:
+def reference_trace(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[Tensor]:
     """HF's activations and gradients at every canonical point, in float64."""
     return case.shared_reference.memoize(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
 
 
-def _tapped(case: Case, scenario: Scenario, dtype: str) -> ReferenceTrace:
+def _tapped(case: Case, scenario: Scenario, dtype: str) -> Trace[Tensor]:
     model = case.reference.model(dtype)
     with torch.enable_grad(), case.family.taps(model) as taps:
         logits = models.forward(model, case.reference.inputs(scenario, dtype)).logits
     gradients, weights = case.reference.gradients(model, logits, taps.values, scenario)
-    return ReferenceTrace(
+    return Trace(
         values={**{name: value.detach() for name, value in taps.values.items()}, "logits": logits.detach()},
         gradients=gradients,
         weights=weights,
@@ -79,31 +81,19 @@ def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointNoise:
-    """The reference's noise in float64: the same three, each with one number for a tensor."""
-
-    values: Mapping[str, float]
-    gradients: Mapping[str, float]
-    weights: Mapping[str, float]
-
-
-def noise(case: Case, scenario: Scenario = Scenario.PLAIN) -> PointNoise:
+def noise(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[float]:
     """What rounding does to HF's activations and gradients."""
     return case.shared_reference.memoize(("point noise", scenario), lambda: _noise(case, scenario))
 
 
-def _noise(case: Case, scenario: Scenario) -> PointNoise:
-    truth, single = (
-        reference_trace(case, scenario),
-        case.memo.memoize(("theirs", scenario, SINGLE), lambda: _tapped(case, scenario, SINGLE)),
-    )
+def _noise(case: Case, scenario: Scenario) -> Trace[float]:
+    truth, single = reference_trace(case, scenario), _tapped(case, scenario, SINGLE)
     defined = {point.name: case.reference.defined(point.axes, scenario) for point in case.reference.points}
 
     def each(true: Mapping[str, Tensor], rough: Mapping[str, Tensor]) -> dict[str, float]:
         return {name: noise_from_float32(true[name], value, defined.get(name)) for name, value in rough.items()}
 
-    return PointNoise(
+    return Trace(
         values=each(truth.values, {name: value for name, value in single.values.items() if name != "logits"}),
         gradients=each(truth.gradients, single.gradients),
         weights=each(truth.weights, single.weights),
@@ -134,17 +124,9 @@ class Seen:
     logits: Tensor | None = None
 
 
-def hooks_of(subject: Subject) -> Any:
-    """The capability `hooks`, which the caller made sure of."""
-    return require(subject.hooks)
-
-
 def hook_points(case: Case) -> Mapping[str, HookInfo]:
     """Every hook point that the subject has, by canonical name where it has one and by its own elsewhere."""
-    found: Mapping[str, HookInfo] = case.memo.memoize(
-        ("offered",), lambda: dict(hooks_of(case.subject.wrapped()).names())
-    )
-    return found
+    return case.memo.memoize(("hook points",), lambda: dict(require(case.subject.wrapped().hooks).names()))
 
 
 def shared_points(case: Case) -> list[Point]:
@@ -192,7 +174,7 @@ def hooked(
     def canonical(edits: Mapping[str, Edit] | None) -> dict[str, Edit]:
         return {name: _permuted(edit, orders.get(name)) for name, edit in (edits or {}).items()}
 
-    hooks = hooks_of(subject)
+    hooks = require(subject.hooks)
     there, back = canonical(forward), canonical(backward)
     gated = frozenset(name for name in {**there, **back} if hook_points(case)[name].switch is not None)
     with hooks.switched(gated) if gated else contextlib.nullcontext(), hooks.hooked(there, back):
@@ -210,8 +192,7 @@ def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
                 orders[name] = order_of_axes(info.axes or infos[target].axes, axes[target])
         return {name: order for name, order in orders.items() if order is not None}
 
-    found: Mapping[str, tuple[int, ...]] = case.memo.memoize(("axis orders",), make)
-    return found
+    return case.memo.memoize(("axis orders",), make)
 
 
 def _permuted(edit: Edit, order: tuple[int, ...] | None) -> Edit:

@@ -71,7 +71,7 @@ def agreeing_points(case: Case) -> list[Point]:
         right = (Verdict.PASS, Verdict.REDUCED)
         return [point for point in activations.shared_points(case) if verdicts.get(point.name) in right]
 
-    found: list[Point] = case.memo.memoize(("agreeing points",), make)
+    found = case.memo.memoize(("agreeing points",), make)
     if not found:
         raise Blocked("hooks.values")
     return found
