@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from falcons import SPREAD, spec
+from made_once import MadeOnce
 from one_check import DEFAULT, AmongAll, Broken, Judge
 
 from verifier import checks
@@ -35,14 +37,11 @@ def broken(bridge: Adapter) -> Broken:
 
 
 @pytest.fixture(scope="session")
-def among_all(falcon: FalconFamily, bridge: Adapter) -> AmongAll:
-    """Each case is run once."""
-    found: dict[str, Mapping[str, Outcome]] = {}
+def among_all(falcon: FalconFamily, bridge: Adapter, made_once: MadeOnce) -> AmongAll:
+    """Each case is run once, for all processes."""
 
-    def of(kind: str) -> Mapping[str, Outcome]:
-        if kind not in found:
-            ran = run_case(spec(SPREAD[kind]), falcon, bridge, checks.registered())
-            found[kind] = {outcome.check: outcome for outcome in ran}
-        return found[kind]
+    def run(kind: str) -> Mapping[str, Outcome]:
+        ran = run_case(spec(SPREAD[kind]), falcon, bridge, checks.registered())
+        return {outcome.check: outcome for outcome in ran}
 
-    return of
+    return functools.cache(lambda kind: made_once.value(f"among-all-{kind}", lambda: run(kind)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,30 @@ THOROUGH = ("hooks.precision", "cache.precision", "cache.long")
 SPREAD = ("backward.inputs_embeds", "backward.interleaved", "forward.inference_mode", "forward.loss")
 
 
+def called(change: Callable[[Inputs, Output], Output] | None = None, *, refusing: str | None = None) -> Mutation:
+    """A subject whose output is changed, or that raises where it is given that input."""
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if refusing is not None and getattr(inputs, refusing) is not None:
+            raise TypeError(f"no {refusing} here")
+        output = subject.forward(inputs)
+        return output if change is None else change(inputs, output)
+
+    return Mutation(forward=forward)
+
+
+def coarse_logits(_inputs: Inputs, output: Output) -> Output:
+    return replace(output, logits=in_eight_bits(output.logits))
+
+
+def twice_the_loss(_inputs: Inputs, output: Output) -> Output:
+    return output if output.loss is None else replace(output, loss=output.loss * 2)
+
+
+def twice_the_loss_under_a_mask(inputs: Inputs, output: Output) -> Output:
+    return output if inputs.attention_mask is None else twice_the_loss(inputs, output)
+
+
 @pytest.mark.parametrize("kind", ["sequential-own-keys-alibi", "two-norms-grouped-rope"])
 @pytest.mark.parametrize("check", [*THOROUGH, *SPREAD])
 def test_a_right_adapter_passes(judge: Judge, check: str, kind: str) -> None:
@@ -37,11 +62,7 @@ def test_what_a_hook_shows_more_coarsely_than_the_model_is_named_with_the_dtype(
 
 @pytest.mark.parametrize("check", ["hooks.precision", "cache.precision"])
 def test_logits_that_are_coarse_anyway_are_told_elsewhere(judge: Judge, broken: Broken, check: str) -> None:
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        return replace(output, logits=in_eight_bits(output.logits))
-
-    found = judge(check, adapter=broken(Mutation(forward=forward)), depth="thorough", dtypes=("float16",))
+    found = judge(check, adapter=broken(called(coarse_logits)), depth="thorough", dtypes=("float16",))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float16")
 
 
@@ -56,13 +77,7 @@ def test_a_text_that_is_no_longer_than_the_others_is_not_long(judge: Judge) -> N
 
 
 def test_a_loss_beside_padding_is_judged_where_there_is_one(judge: Judge, broken: Broken) -> None:
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        if output.loss is None or inputs.attention_mask is None:
-            return output
-        return replace(output, loss=output.loss * 2)
-
-    found = judge("forward.loss", adapter=broken(Mutation(forward=forward)))
+    found = judge("forward.loss", adapter=broken(called(twice_the_loss_under_a_mask)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "loss beside padding")
 
 
@@ -82,55 +97,31 @@ def test_a_gradient_that_is_wrong_anyway_is_told_elsewhere(judge: Judge, broken:
 
 
 def test_a_difference_is_told_though_something_raises_after_it(judge: Judge, broken: Broken) -> None:
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        if inputs.inputs_embeds is not None:
-            raise TypeError("no embeddings here")
-        output = subject.forward(inputs)
-        return replace(output, logits=in_eight_bits(output.logits))
-
-    found = judge("forward.float16", adapter=broken(Mutation(forward=forward)), depth="thorough")
+    adapter = broken(called(coarse_logits, refusing="inputs_embeds"))
+    found = judge("forward.float16", adapter=adapter, depth="thorough")
     assert (found.verdict, found.where) == (Verdict.FAIL, "float16, plain")
 
 
 def test_what_cannot_be_called_so_in_any_dtype_is_told_once(judge: Judge, broken: Broken) -> None:
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        if inputs.inputs_embeds is not None:
-            raise TypeError("no embeddings here")
-        return subject.forward(inputs)
-
-    adapter = broken(Mutation(forward=forward))
+    adapter = broken(called(refusing="inputs_embeds"))
     assert judge("forward.float16", adapter=adapter, depth="thorough").verdict is Verdict.PASS
     assert judge("forward.inputs_embeds", adapter=adapter).verdict is Verdict.ERROR
 
 
 def test_a_loss_that_is_wrong_anyway_is_told_once(judge: Judge, broken: Broken) -> None:
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        return output if output.loss is None else replace(output, loss=output.loss * 2)
-
-    adapter = broken(Mutation(forward=forward))
+    adapter = broken(called(twice_the_loss))
     assert judge("forward.float32", adapter=adapter, depth="thorough").verdict is Verdict.PASS
     assert judge("forward.loss", adapter=adapter).verdict is Verdict.FAIL
 
 
 def test_an_adapter_that_takes_no_labels_is_told_of_once(judge: Judge, broken: Broken) -> None:
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        if inputs.labels is not None:
-            raise TypeError("no labels here")
-        return subject.forward(inputs)
-
-    adapter = broken(Mutation(forward=forward))
+    adapter = broken(called(refusing="labels"))
     assert judge("forward.float32", adapter=adapter, depth="thorough").verdict is Verdict.PASS
     assert judge("forward.loss", adapter=adapter).verdict is Verdict.ERROR
 
 
 def test_a_loss_is_judged_where_no_mask_can_be_given(judge: Judge, broken: Broken) -> None:
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        if inputs.attention_mask is not None:
-            raise TypeError("no masks here")
-        return subject.forward(inputs)
-
-    assert judge("forward.loss", adapter=broken(Mutation(forward=forward))).verdict is Verdict.PASS
+    assert judge("forward.loss", adapter=broken(called(refusing="attention_mask"))).verdict is Verdict.PASS
 
 
 def test_what_hf_does_not_decode_is_not_judged_in_half_precision(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
