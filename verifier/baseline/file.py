@@ -67,12 +67,17 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
         raise UsageError(f"cannot read the baseline {str(path)!r}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"the baseline {str(path)!r} is not TOML: {error}") from error
+    for key in data:
+        if key not in _File.__struct_fields__:
+            raise UsageError(
+                f"{str(path)!r}: the baseline has an unknown key {key!r}{nearest(key, _File.__struct_fields__)}"
+            )
     if data.get("schema") != SCHEMA:
         raise UsageError(
             f"{str(path)!r}: schema {data.get('schema')!r}; this version of verifier reads schema {SCHEMA}"
         )
     try:
-        found = convert(data, _File, of="the baseline", keys=_File.__struct_fields__, toml=True)
+        found = convert(data, _File, of="the baseline", toml=True)
         for table, kind in _TABLES.items():
             for key, value in getattr(found, table).items():
                 convert({key: value}, kind, of=f"[{table}] {key}", toml=True)
