@@ -43,11 +43,7 @@ def search_here() -> None:
 def shadowing(folder: str) -> str | None:
     """The file in that folder which Python would import in this harness's place; None where there is none."""
     found = importlib.machinery.PathFinder.find_spec(_HARNESS, [folder or os.getcwd()])
-    if (
-        found is None
-        or found.origin is None
-        or Path(found.origin).resolve() == Path(__file__).with_name("__init__.py").resolve()
-    ):
+    if found is None or found.origin is None or Path(found.origin).resolve() == _DOOR:
         return None
     return found.origin
 

@@ -13,8 +13,9 @@ from fuzz_subjects import SOURCE
 from verifier import family
 from verifier.engine.limits import Limits
 from verifier.fuzz import campaign
-from verifier.fuzz.campaign import Order
 from verifier.fuzz.fields import Space, space
+from verifier.fuzz.ledger import Event
+from verifier.fuzz.request import CampaignRequest
 
 
 @pytest.fixture(scope="package")
@@ -40,7 +41,7 @@ def falcons() -> Callable[..., Space]:
     return lambda **fixed: space(family.load("falcon"), "falcon", fixed=fixed)
 
 
-Happened = list[campaign.Happening]
+Happened = list[Event]
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def fuzz(in_folder: Path, falcons: Callable[..., Space]) -> Callable[..., Happen
         fixed: dict[str, str] | None = None,
         **more: Any,
     ) -> Happened:
-        order = Order(
+        request = CampaignRequest(
             space=falcons(**(fixed or {})),
             adapter=f"fuzzed:{adapter}",
             only=only,
@@ -63,6 +64,6 @@ def fuzz(in_folder: Path, falcons: Callable[..., Space]) -> Callable[..., Happen
             most=most,
             **more,
         )
-        return list(campaign.run(order))
+        return list(campaign.run(request))
 
     return run

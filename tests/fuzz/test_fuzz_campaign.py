@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from verifier.engine import events
-from verifier.fuzz import campaign
-from verifier.fuzz.campaign import believable
+from verifier.fuzz import campaign, ledger
+from verifier.fuzz.ledger import Ledger, believable
+from verifier.fuzz.request import CampaignRequest
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.fuzz_finding import Fate, Found, Kept, Progress, Replayed
+from verifier.record.fuzz_finding import Found, Kept, Progress, Replayed, ShrinkStatus
 
 
 def _found(happened):
@@ -50,7 +51,7 @@ def test_shrinking_ends_soon_after_the_campaign_and_is_not_called_over(fuzz, mon
         began.append(len(began))
         return len(began) > 6
 
-    monkeypatch.setattr(campaign._Campaign, "_late", property(late))
+    monkeypatch.setattr(Ledger, "is_late", property(late))
     (found,) = _found(fuzz("OneActivationInHalf", "forward.bfloat16", most=50, fixed=plain, choices=tmp_path)).values()
     assert found.cut
     assert 2 < found.calls < 10
@@ -61,9 +62,9 @@ def test_shrinking_ends_soon_after_the_campaign_and_is_not_called_over(fuzz, mon
 
 def test_how_long_a_campaign_may_go_on_shrinking():
     def late(limit, at):
-        one = object.__new__(campaign._Campaign)
-        one._order, one._began = SimpleNamespace(seconds=limit), time.perf_counter() - at
-        return one._late
+        one = object.__new__(Ledger)
+        one._request, one._began = SimpleNamespace(seconds=limit), time.perf_counter() - at
+        return one.is_late
 
     assert not late(None, 1e9)
     assert [late(60, at) for at in (61, 89, 91)] == [False, False, True]
@@ -91,7 +92,7 @@ def test_a_failure_that_is_found_again_is_shrunk_in_few_calls(fuzz, tmp_path):
 
 
 def test_four_ways_of_failing_are_four_minimal_cases(fuzz, monkeypatch):
-    monkeypatch.setattr(campaign, "_LEAST_SECONDS", 0.6)  # each case that hangs is waited for
+    monkeypatch.setattr(ledger, "_LEAST_SECONDS", 0.6)  # each case that hangs is waited for
     happened = fuzz("Everything", "build.adapter", "forward.logits", most=150, seconds=4.0, workers=2)
     minimal = {frozenset(one.differs.items()) for one in happened if isinstance(one, Found)}
     assert minimal == {
@@ -127,17 +128,17 @@ def test_kept_failures_are_tried_first_and_told_what_became_of_them(fuzz, in_fol
     kept = Kept(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
     changed = Kept(fingerprint="another", check=found.check, spec=spec, differs={})
 
-    def fates(*some):
+    def statuses(*some):
         happened = fuzz("Mended", "forward.logits", most=3, kept=some)
-        return [one.fate for one in happened if isinstance(one, Replayed)], happened
+        return [one.status for one in happened if isinstance(one, Replayed)], happened
 
-    still, happened = fates(kept)
-    assert still == [Fate.STILL]
+    still, happened = statuses(kept)
+    assert still == [ShrinkStatus.STILL]
     assert next(one for one in happened if isinstance(one, events.CaseStarted)).spec.id == spec.id
     assert [one.case for one in happened if isinstance(one, Found)] == [spec.id]
-    assert fates(changed)[0] == [Fate.CHANGED]
+    assert statuses(changed)[0] == [ShrinkStatus.CHANGED]
     (in_folder / "mended").touch()
-    assert fates(kept)[0] == [Fate.FIXED]
+    assert statuses(kept)[0] == [ShrinkStatus.FIXED]
     (in_folder / "mended").unlink()
 
 
@@ -172,12 +173,12 @@ def test_a_space_that_is_exhausted_ends_the_campaign(fuzz, falcons):
 
 
 def test_whoever_stops_listening_leaves_no_thread_behind(in_folder, falcons):
-    order = campaign.Order(space=falcons(), adapter="fuzzed:Right", only=("build.adapter",), workers=2)
-    happenings = campaign.run(order)
-    for happening in happenings:
-        if isinstance(happening, events.CaseFinished):
+    request = CampaignRequest(space=falcons(), adapter="fuzzed:Right", only=("build.adapter",), workers=2)
+    events_told = campaign.run(request)
+    for event in events_told:
+        if isinstance(event, events.CaseFinished):
             break
-    happenings.close()
+    events_told.close()
     assert [one for one in threading.enumerate() if one.name.startswith("verifier-fuzz")] == []
 
 
@@ -186,7 +187,7 @@ def test_what_was_not_looked_at_is_not_called_fixed(fuzz):
     spec = next(one.spec for one in before if isinstance(one, events.CaseStarted) and one.spec.id == found.case)
     kept = Kept(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
     happened = fuzz("Mended", "build.adapter", most=2, kept=(kept,))
-    assert [one.fate for one in happened if isinstance(one, Replayed)] == [Fate.UNSEEN]
+    assert [one.status for one in happened if isinstance(one, Replayed)] == [ShrinkStatus.UNSEEN]
 
 
 def test_what_is_cut_off_while_a_hang_is_shrunk_is_no_failure_of_its_own() -> None:

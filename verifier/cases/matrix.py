@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,15 +53,17 @@ def cases(
         UsageError: an unknown preset, flag or value.
     """
     wanted = {name: _value(text) for name, text in (where or {}).items()}
+    case = functools.partial(_case, family, reference, seed=seed, dtypes=tuple(dtypes), device=device)
     if checkpoint is not None:
-        specs = [_checkpoint(family, reference, checkpoint, seed, dtypes, device)]
+        path, config = _read_checkpoint(family, checkpoint)
+        specs = [case(path.name, config, checkpoint=str(path), **_PRESET_INPUTS)]
     elif preset is not None:
-        specs = [_preset(family, reference, preset, seed, dtypes, device)]
+        specs = [case(preset, _preset_config(family, preset), **_PRESET_INPUTS)]
     else:
-        specs = [
-            _case(family, reference, label, config, seed=seed, dtypes=tuple(dtypes), device=device)
-            for label, config in (*_product(family), *family.corners().items())
-        ]
+        flags, dims = family.flags(), family.dims()
+        products = (dict(zip(flags, values, strict=True)) for values in itertools.product(*flags.values()))
+        specs = [case(None, {**dims, **config}) for config in products]
+        specs += [case(label, {**dims, **config}, long=_CORNER_LONG) for label, config in family.corners().items()]
     _know(family, specs, wanted)
     chosen = [spec for spec in specs if all(_has(family, spec, name, value) for name, value in wanted.items())]
     if everywhere:
@@ -95,42 +98,25 @@ def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     return [replace(spec, depth=depths.get(number, spec.depth)) for number, spec in enumerate(specs)]
 
 
-def _product(family: Family) -> list[tuple[str | None, Config]]:
-    flags = family.flags()
-    return [(None, dict(zip(flags, values, strict=True))) for values in itertools.product(*flags.values())]
-
-
 def _case(family: Family, reference: str, label: str | None, config: Config, **rest: Any) -> CaseSpec:
-    full = {**family.dims(), **config}
-    reason = family.refusal(full)
-    inputs: dict[str, Any] = {} if label is None else {"long": _CORNER_LONG}
-    return CaseSpec(family=reference, config=full, valid=reason is None, reason=reason, label=label, **inputs, **rest)
+    reason = family.refusal(config)
+    return CaseSpec(family=reference, config=config, valid=reason is None, reason=reason, label=label, **rest)
 
 
-def _preset(family: Family, reference: str, name: str, seed: int, dtypes: Sequence[str], device: str) -> CaseSpec:
+def _preset_config(family: Family, name: str) -> Config:
     presets = family.presets()
     if name not in presets:
         known = ", ".join(presets) or "it has none"
         raise UsageError(f"{family.name} has no preset {name!r}{nearest(name, tuple(presets))}; presets: {known}")
-    reason = family.refusal(presets[name])
-    return CaseSpec(
-        family=reference,
-        config=presets[name],
-        valid=reason is None,
-        reason=reason,
-        label=name,
-        seed=seed,
-        dtypes=tuple(dtypes),
-        device=device,
-        **_PRESET_INPUTS,
-    )
+    return presets[name]
 
 
 # What HF writes into a `config.json` beside the model's own fields.
 _NOT_FIELDS = frozenset({"architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "auto_map"})
 
 
-def _checkpoint(family: Family, reference: str, folder: str, seed: int, dtypes: Sequence[str], device: str) -> CaseSpec:
+def _read_checkpoint(family: Family, folder: str) -> tuple[Path, Config]:
+    """The folder in full, and the fields of the model that is in it."""
     try:
         path = Path(folder).expanduser().resolve()
         written = json.loads((path / "config.json").read_text())
@@ -144,19 +130,7 @@ def _checkpoint(family: Family, reference: str, folder: str, seed: int, dtypes: 
     if not isinstance(architectures, list) or family.architecture not in architectures:
         raise UsageError(f"--checkpoint {folder!r}: it holds {architectures}, not {family.architecture}")
     config = {name: value for name, value in written.items() if name not in _NOT_FIELDS and not name.startswith("_")}
-    reason = family.refusal(config)
-    return CaseSpec(
-        family=reference,
-        config=config,
-        valid=reason is None,
-        reason=reason,
-        label=path.name,
-        seed=seed,
-        dtypes=tuple(dtypes),
-        device=device,
-        checkpoint=str(path),
-        **_PRESET_INPUTS,
-    )
+    return path, config
 
 
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None}

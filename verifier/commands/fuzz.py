@@ -25,8 +25,8 @@ from verifier.requests.planning import now, require_known
 from verifier.requests.request import RunRequest
 
 if TYPE_CHECKING:
-    from verifier.fuzz.campaign import Order
     from verifier.fuzz.fields import Space
+    from verifier.fuzz.request import CampaignRequest
 
 # The largest cases of the space, with all interventions and their gradients, are a hundred times the matrix's: some
 # seconds, where other work has the cores half a minute. One that hangs is waited for often.
@@ -44,9 +44,9 @@ def fuzz(request: RunRequest) -> ExitStatus:
     require_known(request)
     reference = request.adapter
     # Hypothesis is imported here and not above: a wrong command line must fail at once.
-    from verifier.fuzz.campaign import Order
     from verifier.fuzz.fields import space
     from verifier.fuzz.remembered import FOLDER as CHOICES
+    from verifier.fuzz.request import CampaignRequest
 
     described = space(
         family.load(request.family),
@@ -57,7 +57,7 @@ def fuzz(request: RunRequest) -> ExitStatus:
         dtypes=request.dtypes,
     )
     folder = request.out or REPORTS / folder_name(request.family, reference, "fuzz")
-    order = Order(
+    order = CampaignRequest(
         space=described,
         adapter=reference,
         only=request.only,
@@ -90,7 +90,7 @@ def _kept(folder: Path, described: Space) -> tuple[Kept, ...]:
     return tuple(found)
 
 
-def _campaign(request: RunRequest, order: Order, folder: Path) -> ExitStatus:
+def _campaign(request: RunRequest, order: CampaignRequest, folder: Path) -> ExitStatus:
     from verifier.output import console
     from verifier.report.fuzzing import Picture, show_replayed
 
@@ -112,7 +112,7 @@ def _campaign(request: RunRequest, order: Order, folder: Path) -> ExitStatus:
 class _Drive:
     """One campaign into one record."""
 
-    def __init__(self, *, request: RunRequest, order: Order, writer: record.Writer, folder: Path) -> None:
+    def __init__(self, *, request: RunRequest, order: CampaignRequest, writer: record.Writer, folder: Path) -> None:
         self._request = request
         self._order = order
         self._writer = writer
@@ -126,18 +126,18 @@ class _Drive:
 
         writer, started = self._writer, False
         try:
-            for happening in campaign.run(self._order):
-                match happening:
+            for event in campaign.run(self._order):
+                match event:
                     case RunStarted():
-                        writer.run(_line(self._request, self._order, happening))
+                        writer.run(_line(self._request, self._order, event))
                         started = True
                     case CaseStarted(spec=spec) if self._specs.setdefault(spec.id, spec) is not spec:
                         pass  # it is run once more
                     case Found():
-                        writer.found(happening)
-                        self._keep(happening)
+                        writer.found(event)
+                        self._keep(event)
                     case Replayed():
-                        self.replayed.append(happening)
+                        self.replayed.append(event)
                     case RunFinished(stop=stop, seconds=seconds):
                         if started:
                             stop = self._meant(stop)
@@ -145,8 +145,8 @@ class _Drive:
                                 writer, self._order.plan, self._look_with, picture.look, stop=stop, seconds=seconds
                             )
                     case _:
-                        recording.write_event(writer, happening)
-                picture.note(happening)
+                        recording.write_event(writer, event)
+                picture.note(event)
         except VerifierError as error:
             if started and not writer.ended:
                 writer.end(status=error.status, stop=Stop.BROKEN, seconds=0.0)
@@ -171,7 +171,7 @@ class _Drive:
         return Stop.COMPLETE if endless else stop
 
 
-def _line(request: RunRequest, order: Order, event: RunStarted) -> record.RunLine:
+def _line(request: RunRequest, order: CampaignRequest, event: RunStarted) -> record.RunLine:
     asked = {
         "fuzz": True,
         "only": list(request.only),

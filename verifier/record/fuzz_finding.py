@@ -57,7 +57,7 @@ class Found:
 # --- while it goes on ------------------------------------------------------------------------------------------------
 
 
-class Fate(enum.StrEnum):
+class ShrinkStatus(enum.StrEnum):
     """What became of a failure that an earlier campaign kept."""
 
     STILL = "still failing"
@@ -111,7 +111,7 @@ class Replayed:
     """A failure of an earlier campaign was run again."""
 
     kept: Kept
-    fate: Fate
+    status: ShrinkStatus
 
 
 def passing(found: Found | None) -> str | None:

@@ -17,7 +17,7 @@ from verifier.engine.events import Event, OutcomeReady
 from verifier.judging import wording
 from verifier.judging.outcome import Outcome
 from verifier.output import text
-from verifier.record.fuzz_finding import Fate, Found, Progress, Replayed
+from verifier.record.fuzz_finding import Found, Progress, Replayed, ShrinkStatus
 from verifier.report.progress import PLAIN_SECONDS
 
 MOST_SHOWN = 12
@@ -60,16 +60,16 @@ class Picture:
         elif kind is None and self._progress is not None:
             self._console.print(self._line(), markup=False, soft_wrap=True)
 
-    def note(self, happening: Event | Found | Progress | Replayed) -> None:
+    def note(self, event: Event | Found | Progress | Replayed) -> None:
         """Take it in, and show it if it is time."""
-        match happening:
+        match event:
             case OutcomeReady(outcome=outcome) if outcome.verdict.gates and outcome.fingerprint:
                 self._failures.setdefault(outcome.fingerprint, outcome)
                 self._times[outcome.fingerprint] += 1
             case Found():
-                self._shrunk[happening.fingerprint] = happening
+                self._shrunk[event.fingerprint] = event
             case Progress():
-                self._progress = happening
+                self._progress = event
                 if self._live is None and time.monotonic() - self._spoken >= PLAIN_SECONDS:
                     self._spoken = time.monotonic()
                     self._console.print(self._line(), markup=False, soft_wrap=True)
@@ -119,11 +119,10 @@ def show_replayed(replayed: Sequence[Replayed], folder: Path, console: Console) 
     """What became of the failures of earlier campaigns."""
     if not replayed:
         return
-    fates = Counter(one.fate for one in replayed)
-    console.print(
-        f"kept from before: {', '.join(f'{fates[fate]} {fate}' for fate in Fate if fates[fate])}", soft_wrap=True
-    )
+    counts = Counter(one.status for one in replayed)
+    told = ", ".join(f"{counts[status]} {status}" for status in ShrinkStatus if counts[status])
+    console.print(f"kept from before: {told}", soft_wrap=True)
     for one in replayed:
-        if one.fate is not Fate.STILL:
+        if one.status is not ShrinkStatus.STILL:
             file = folder / f"{one.kept.fingerprint}.json"
-            console.print(f"  {one.kept.fingerprint} {one.kept.check}: {one.fate} ({file})", soft_wrap=True)
+            console.print(f"  {one.kept.fingerprint} {one.kept.check}: {one.status} ({file})", soft_wrap=True)

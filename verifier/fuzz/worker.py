@@ -1,4 +1,4 @@
-"""Cases run one at a time for whoever decides which is next: each hand is a worker process, replaced when it dies."""
+"""Runs the cases of a campaign one at a time, in a worker process that is replaced when it dies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine.events import CaseFinished, CheckInfo, OutcomeReady, RunStarted
+from verifier.engine.events import CaseFinished, OutcomeReady, RunStarted
 from verifier.engine.limits import Limits
 from verifier.engine.plan import applicable
 from verifier.engine.retry_policy import LostCase
@@ -31,19 +31,24 @@ class Answer:
     """What came of a case.
 
     Attributes:
-        outcomes: of each check that ran, in order; the exited of the process among them.
+        outcomes: of each check that ran, in order, and of those that the death of the process left without one.
         seconds: how long it took.
     """
 
     outcomes: tuple[Outcome, ...]
     seconds: float
 
+    @property
+    def failures(self) -> set[str | None]:
+        """The fingerprints of what fails."""
+        return {outcome.fingerprint for outcome in self.outcomes if outcome.verdict.gates}
 
-class Hand:
-    """One worker process at a time. Not to be shared by threads; the pool is.
+
+class FuzzWorker:
+    """One worker process at a time. A thread has one of its own; the pool is shared.
 
     Args:
-        pool: hires the workers.
+        pool: starts the processes.
         lock: of the pool.
         limits: what one case may take.
         stop: is set when nothing more is to be run.
@@ -58,7 +63,7 @@ class Hand:
         self.ready: RunStarted | None = None
 
     def load(self) -> RunStarted:
-        """Have a worker that has loaded everything; what it says of that.
+        """Have a process that has loaded everything; what it says of that.
 
         Raises:
             UsageError, ImportFailed, HarnessError: it could not.
@@ -73,7 +78,7 @@ class Hand:
             while not worker.ready:
                 self._wait(worker, self._limits)
                 if worker.ended is not None:
-                    raise blame_import(worker, self._bury(worker))
+                    raise blame_import(worker, self._end(worker))
                 try:
                     for message in worker.messages():
                         match message:
@@ -82,7 +87,7 @@ class Hand:
                             case Failed(status=status, message=text, detail=detail):
                                 raise raised(status, text, detail, loaded=False)
                 except EOFError:
-                    raise blame_import(worker, self._bury(worker)) from None
+                    raise blame_import(worker, self._end(worker)) from None
         assert self.ready is not None
         return self.ready
 
@@ -105,12 +110,15 @@ class Hand:
             return Answer(outcomes=(), seconds=0.0)
         if self._worker is not None and self._worker.is_bloated(self._limits):
             self.renew()
-        worker = self._have()
+            self.load()
+        worker = self._worker
+        assert worker is not None
         began = time.perf_counter()
         worker.give(Task(spec=spec, checks=None if checks is None else tuple(checks)))
         outcomes: list[Outcome] = []
+        limits = self._limits if seconds is None else replace(self._limits, seconds=seconds)
         while True:
-            self._wait(worker, self._limits if seconds is None else replace(self._limits, seconds=seconds))
+            self._wait(worker, limits)
             try:
                 for message in worker.messages():
                     match message:
@@ -123,20 +131,25 @@ class Hand:
                         case Failed(status=status, message=text, detail=detail):
                             raise raised(status, text, detail)
             except EOFError:
-                return self._died(worker, spec, wanted, outcomes, time.perf_counter() - began)
+                taken, by_itself = time.perf_counter() - began, worker.ended is None
+                left = applicable(spec, wanted)
+                lost = LostCase.from_checks(
+                    spec, left, worker.seen, self._end(worker), by_itself=by_itself, seconds=taken
+                )
+                return Answer(outcomes=(*outcomes, *lost.outcomes), seconds=taken)
 
     def renew(self) -> None:
         """Take another process for the next case."""
         if self._worker is not None:
-            self._bury(self._worker)
+            self._end(self._worker)
 
-    def _have(self) -> Worker:
-        self.load()
-        assert self._worker is not None
-        return self._worker
+    def checks_up_to(self, check: str) -> tuple[str, ...]:
+        """The checks that run before a check, and that check."""
+        known = [one.id for one in (self.ready or self.load()).checks]
+        return tuple(known[: known.index(check) + 1]) if check in known else (check,)
 
     def _wait(self, worker: Worker, limits: Limits) -> None:
-        """Until it says something, dies, or has taken too much, whereupon it is ended."""
+        """Wait until the process says something or dies; end it when it has taken too much time or memory."""
         while not connection.wait([worker.pipe, worker.process.sentinel], timeout=_POLL_SECONDS):
             if self._stop.is_set():
                 self.renew()
@@ -144,18 +157,9 @@ class Hand:
             if worker.enforce(limits):
                 return
 
-    def _bury(self, worker: Worker) -> WorkerExit:
+    def _end(self, worker: Worker) -> WorkerExit:
         exited = worker.wait_for_exit()
         with self._lock:
             self._pool.stop(worker)
         self._worker = None
         return exited
-
-    def _died(
-        self, worker: Worker, spec: CaseSpec, checks: Sequence[CheckInfo], outcomes: list[Outcome], seconds: float
-    ) -> Answer:
-        by_itself = worker.ended is None
-        lost = LostCase.from_checks(
-            spec, applicable(spec, checks), worker.seen, self._bury(worker), by_itself=by_itself, seconds=seconds
-        )
-        return Answer(outcomes=(*outcomes, *lost.outcomes), seconds=seconds)

@@ -1,0 +1,112 @@
+"""From a failure to its finding: shrunk, run again in fresh processes, and set against its neighbours that pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from verifier.fuzz.fields import Choice, Space
+from verifier.fuzz.ledger import Ledger
+from verifier.fuzz.remembered import Remembered
+from verifier.fuzz.shrinking import minimal
+from verifier.fuzz.worker import Answer, FuzzWorker, Stopped
+from verifier.judging.outcome import Outcome
+from verifier.record.fuzz_finding import Found, Passing
+
+AGAIN = 2  # times that a minimal case is run once more, each in a fresh process
+
+T = TypeVar("T")
+
+
+def minimize(
+    space: Space,
+    ledger: Ledger,
+    worker: FuzzWorker,
+    remembered: Remembered,
+    choice: Choice,
+    outcome: Outcome,
+    *,
+    first: int,
+) -> Found:
+    """Find the minimal case of a failure.
+
+    Args:
+        space: what varies.
+        ledger: of the campaign.
+        worker: where cases are run.
+        remembered: what shrinking ended with in earlier campaigns.
+        choice: the case that fails.
+        outcome: the failure.
+        first: after how many cases of the campaign it was met.
+    """
+    check, fingerprint = outcome.check, outcome.fingerprint
+    assert fingerprint is not None
+    calls = 0
+    cut = False
+
+    def run(tried: Choice, checks: Sequence[str]) -> Answer:
+        spec = space.spec(tried)
+        return ledger.tell(spec, worker.run(spec, checks, seconds=ledger.time_limit(outcome)), outcome)
+
+    def fails(tried: Choice, checks: Sequence[str]) -> bool:
+        nonlocal calls
+        if ledger.stop.is_set():
+            return False
+        calls += 1
+        ledger.count_shrinking()
+        try:
+            return fingerprint in run(tried, checks).failures
+        except Stopped:
+            return False
+
+    def still_fails(tried: Choice) -> bool:
+        nonlocal cut
+        cut = cut or ledger.is_late
+        return not cut and fails(tried, checks)
+
+    def neighbours() -> Iterator[Passing]:
+        """The cases in which one field is the plainest instead."""
+        for place, one in enumerate(space.fields):
+            if not smallest[place] or ledger.stop.is_set():
+                continue
+            other = (*smallest[:place], 0, *smallest[place + 1 :])
+            outcomes = run(other, checks).outcomes
+            if fingerprint not in {found.fingerprint for found in outcomes}:
+                verdict = next((found.verdict for found in outcomes if found.check == check), None)
+                yield Passing(field=one.name, value=one.values[0], case=space.spec(other).id, verdict=verdict)
+
+    # Most checks fail alone as they do after others; of one that does not, all before it are run too.
+    checks: tuple[str, ...] = (check,)
+    if ledger.is_late or not fails(choice, checks):
+        checks = worker.checks_up_to(check)
+    sizes = [len(one.values) for one in space.fields]
+    before = remembered.of(fingerprint, sizes)
+    smallest = _in_own_thread(lambda: minimal(choice, sizes, still_fails, before=before))
+    again = tried = 0
+    while tried < AGAIN and not ledger.stop.is_set():
+        worker.renew()
+        came = fails(smallest, checks)
+        if ledger.stop.is_set() and not came:
+            break  # it was cut off, which says nothing
+        again += came
+        tried += 1
+    if again == AGAIN and not cut:
+        remembered.keep(fingerprint, smallest)
+    return Found(
+        fingerprint=fingerprint,
+        check=check,
+        case=space.spec(smallest).id,
+        differs=space.differing(smallest),
+        first=first,
+        calls=calls,
+        again=(again, tried),
+        neighbours=() if again < AGAIN or ledger.is_late else tuple(neighbours()),
+        cut=cut,
+    )
+
+
+def _in_own_thread(work: Callable[[], T]) -> T:
+    """Hypothesis takes no search inside another one of the same thread."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(work).result()
