@@ -138,8 +138,8 @@ def test_where_none_passes_its_rule_tells_it_from_other_failures_and_says_so(mak
         return outcome(check, Verdict.FAIL, where=Q if spec.config["bias"] else Z) if check == "qkv.rows" else None
 
     found = {one.entry.outcome.where: one for one in find_bugs(make(specs(), fails), upstream=False)}
-    assert found[Q].explanation == "bias (none passes; this failure in 6 of 6, another in 6 of 6)"
-    assert found[Z].explanation == "not bias (none passes; this failure in 6 of 6, another in 6 of 6)"
+    assert found[Q].explanation == "bias (all 12 cases fail; this way in 6 of 6, another way in 6 of 6)"
+    assert found[Z].explanation == "not bias (all 12 cases fail; this way in 6 of 6, another way in 6 of 6)"
     assert {(one.ran, one.passes) for one in found.values()} == {(12, 0)}
 
 

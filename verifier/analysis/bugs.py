@@ -144,7 +144,7 @@ class Bug:
         if self.rule is None or self.passes:
             return None if self.rule is None else self.rule.support
         true, false = count_support(self.rule)
-        return f"none passes; this failure in {true}, another in {false}"
+        return f"all {self.rule.failing + self.rule.passing:,} cases fail; this way in {true}, another way in {false}"
 
 
 def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
