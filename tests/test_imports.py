@@ -6,6 +6,7 @@ The direction of imports is held by import-linter: the contracts are in `pyproje
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -27,7 +28,11 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+@functools.cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
 
 
 def of_a_family(name: str) -> bool:
@@ -67,7 +72,7 @@ def words(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 def test_the_walk_sees_the_harness() -> None:
     assert {"verifier", "verifier.observing.case", "verifier.checks.qkv", "verifier.families.falcon"} <= MODULES.keys()
-    assert "CaseSpec" in {text for text, _ in words(TREES["verifier.cases.spec"])}
+    assert "CaseSpec" in {text for text, _ in words(tree("verifier.cases.spec"))}
 
 
 def test_only_a_familys_rooms_name_one() -> None:
@@ -75,7 +80,7 @@ def test_only_a_familys_rooms_name_one() -> None:
         (name, line, text)
         for name in MODULES
         if not of_a_family(name)
-        for text, line in words(TREES[name])
+        for text, line in words(tree(name))
         if any(one in text.lower() for one in FAMILIES)
     ]
     assert not named
@@ -85,14 +90,14 @@ def test_no_module_names_an_adapter_library() -> None:
     named = [
         (name, line, text)
         for name in MODULES
-        for text, line in words(TREES[name])
+        for text, line in words(tree(name))
         if any(library in text.lower() for library in LIBRARIES)
     ]
     assert not named
 
 
 def test_the_default_adapter_is_named_in_one_place() -> None:
-    places = {name for name in MODULES for text, _ in words(TREES[name]) if text == adapter.DEFAULT}
+    places = {name for name in MODULES for text, _ in words(tree(name)) if text == adapter.DEFAULT}
     assert places == {"verifier.adapter"}
     assert adapter.DEFAULT in adapter.registered()
 
@@ -101,7 +106,7 @@ def test_no_check_has_a_special_case() -> None:
     """No flag of a family, no known bug: what is found is found by comparing."""
     flags = {flag for one in family.registered() for flag in family.load(one).flags()} - {"bias"}  # any module has one
     for name in (one for one in MODULES if one.startswith("verifier.checks")):
-        code = {text for text, _ in words(TREES[name])}
+        code = {text for text, _ in words(tree(name))}
         assert not code & flags, name
         assert not {text for text in code if re.search(r"alibi|multi_query|rotary|eager", text)}, name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -21,6 +22,13 @@ QUICK = settings(
 )
 
 
+@functools.cache
+def plainest() -> dict[str, Any]:
+    """The config that all others shrink to."""
+    found: dict[str, Any] = find(falcon_configs(as_dict=True), lambda config: True, settings=QUICK)
+    return found
+
+
 @QUICK
 @given(config=falcon_configs())
 def test_hugging_face_accepts_and_runs_every_config(config: Any) -> None:
@@ -35,23 +43,20 @@ def test_hugging_face_accepts_and_runs_every_config(config: Any) -> None:
 @given(config=falcon_configs(as_dict=True, alibi=True, num_kv_heads=None))
 def test_what_is_fixed_has_one_value(config: dict[str, Any]) -> None:
     assert config["alibi"] is True
-    assert config["num_kv_heads"] == FALCON_PLAINEST["num_kv_heads"]
+    assert config["num_kv_heads"] == plainest()["num_kv_heads"]
     assert FALCON.refusal(config) is None
-
-
-FALCON_PLAINEST = find(falcon_configs(as_dict=True), lambda config: True, settings=QUICK)
 
 
 def test_configs_shrink_to_the_plainest_one() -> None:
     from verifier.fuzz.fields import space
 
     everything = space(FALCON, "falcon")
-    assert dict(everything.spec(everything.plainest).config) == FALCON_PLAINEST
+    assert dict(everything.spec(everything.plainest).config) == plainest()
 
 
 def test_what_fails_shrinks_to_what_it_fails_for() -> None:
     found = find(falcon_configs(as_dict=True), lambda config: config["bias"] and config["alibi"], settings=QUICK)
-    assert {name for name in found if found[name] != FALCON_PLAINEST[name]} == {"bias", "alibi"}
+    assert {name for name in found if found[name] != plainest()[name]} == {"bias", "alibi"}
 
 
 def test_without_valid_some_are_refused() -> None:
