@@ -76,3 +76,19 @@ def test_the_kill_table_has_every_fault_with_its_checks() -> None:
 
 def test_every_area_is_in_the_table_of_what_is_checked() -> None:
     assert re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)[: len(checks.AREAS)] == list(checks.AREAS)
+
+
+def test_the_map_names_every_room_and_only_files_that_there_are() -> None:
+    section = README.partition("\n## The map\n")[2].partition("\n\nThe words are explained")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"]
+    harness = ROOT / "verifier"
+    rooms = {path.name for path in harness.iterdir() if (path / "__init__.py").exists()}
+    assert {row[0].strip("`/") for row in rows} == {*rooms, "verifier", "adapters", "benchmarks", "tests"}
+    named = [(row[0], file) for row in rows for file in re.findall(r"`(\w+\.py)`", row[2])]
+    missing = [
+        (room, file)
+        for room, file in named
+        if not (harness / room.strip("`/").replace("verifier", ".") / file).exists()
+    ]
+    assert named
+    assert not missing
