@@ -19,6 +19,7 @@ from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.faults.mutants import Delegate, MutantSubject, Mutation, replacing
 from verifier.judging.outcome import Verdict
+from verifier.observing.capabilities import require
 
 ALL = [one for one in checks.registered() if one.area == "state"]
 IDS = [one.id for one in ALL]
@@ -349,8 +350,8 @@ def test_a_dtype_that_a_built_model_shows_too_is_not_the_casts(judge: Judge, bro
 
 def test_a_dropout_that_stays_on_is_found(judge: Judge, broken: Broken) -> None:
     def train(subject: Subject, mode: bool) -> None:
-        subject.modes.train(mode)  # type: ignore[attr-defined]
-        subject.components.modules()["blocks.1"].train(True)  # type: ignore[attr-defined]
+        require(subject.modes).train(mode)
+        require(subject.components).modules()["blocks.1"].train(True)
 
     found = judge("state.eval", adapter=broken(Mutation(train=train)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "after training mode")
