@@ -27,7 +27,7 @@ from transformers import GenerationMixin
 from verifier import family
 from verifier.adapter import DEFAULT
 from verifier.cases import matrix
-from verifier.cases.spec import DEPTHS, CaseSpec
+from verifier.cases.spec import CaseSpec, Depth
 from verifier.checks.runner import run_case
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan
@@ -147,7 +147,7 @@ def sample_cases(specs: Sequence[CaseSpec], wanted: int) -> list[tuple[CaseSpec,
     """Valid cases of each depth in their proportion, and how many of the matrix each of them stands for."""
     valid = [spec for spec in specs if spec.valid]
     found = []
-    for depth in DEPTHS:
+    for depth in Depth:
         alike = [spec for spec in valid if spec.depth == depth]
         count = min(len(alike), -(-wanted * len(alike) // len(valid)))
         chosen = [alike[(2 * number + 1) * len(alike) // (2 * count)] for number in range(count)]

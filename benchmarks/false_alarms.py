@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from verifier.adapter import DEFAULT
-from verifier.cases.spec import CaseSpec
+from verifier.cases.spec import CaseSpec, Depth
 from verifier.engine.events import OutcomeReady, RunFinished
 from verifier.engine.limits import defaults
 from verifier.engine.plan import Plan
@@ -69,7 +69,7 @@ def specs(cases: int, seeds: Sequence[int], least_width: int = LEAST_WIDTH) -> I
                 batch=draw.choice((2, 3, 5)),
                 length=draw.choice((6, 9, 11, 14)),
                 long=draw.choice((33, 97, 150)),
-                depth="spread" if number % THOROUGH else "thorough",
+                depth=Depth.PAIRWISE if number % THOROUGH else Depth.SAMPLED,
             )
 
 

@@ -20,7 +20,7 @@ from case_costs import CaseRun, sample_cases, warm
 from verifier import family
 from verifier.adapter import DEFAULT
 from verifier.cases import matrix
-from verifier.cases.spec import DEPTHS, CaseSpec
+from verifier.cases.spec import CaseSpec, Depth
 
 FAMILY = "falcon"
 # The fields of the config that grow together; the first says the size.
@@ -31,7 +31,7 @@ GROWING: Mapping[str, tuple[str, ...]] = {
 FACTORS = (1, 2, 4, 8, 16)
 COUNTS = (8, 16, 32, 64)
 REPEATS = 3
-DEPTH = DEPTHS[1]  # the dearest depth asks a number of forwards of each hook point, and of a few cases only
+DEPTH = Depth.PAIRWISE  # the dearest depth asks a number of forwards of each hook point, and of a few cases only
 
 # Student's t, two-sided at 95 %, by degrees of freedom: what the standard error of a slope through so few points is
 # multiplied by. A line takes two of the points' degrees.

@@ -61,7 +61,7 @@ def spec(config: Mapping[str, Any], **more: Any) -> CaseSpec:
         "batch": BATCH,
         "length": LENGTH,
         "long": LONG,
-        "depth": "spread",
+        "depth": "pairwise",
     }
     return CaseSpec(family="falcon", config=config, **{**usual, **more})
 

@@ -222,7 +222,7 @@ def test_how_closely_a_case_was_looked_at_parts_no_rows(make):
         named[-1]["applies"] = applies
         return summarise(make(specs(), fails, checks=named)).rows
 
-    (row,) = rows_where("spread")
+    (row,) = rows_where("pairwise")
     assert set(row.cases) == {spec.id for spec in specs()}
     assert row.cells["forward"].verdict is Verdict.FAIL
     assert row.cells["forward"].findings == ("1",)
@@ -249,7 +249,7 @@ def test_a_failure_of_all_cases_is_said_to_be_one(make):
 
 def test_that_a_check_looks_at_some_cases_only_is_said_with_the_counts(make):
     named = [{"id": check, "doc": "", "applies": "valid"} for check in CHECKS]
-    named[-1]["applies"], named[-2]["applies"] = "spread", "thorough"
+    named[-1]["applies"], named[-2]["applies"] = "pairwise", "sampled"
     some = summarise(make(specs(), checks=named))
     assert ", 5 checks (2 on a covering of the flags): " in some.scope
     everywhere = summarise(make(specs(), checks=named, asked={"everywhere": True}))

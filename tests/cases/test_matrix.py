@@ -60,12 +60,12 @@ def test_every_two_values_meet_where_the_spread_checks_look(falcon: FalconFamily
         }
 
     product = [spec for spec in specs if spec.valid and spec.label is None]
-    spread = [spec for spec in product if spec.spread]
-    assert meetings(spread) == meetings(product)
-    assert len(spread) < len(product) / 8
+    pairwise = [spec for spec in product if spec.is_pairwise]
+    assert meetings(pairwise) == meetings(product)
+    assert len(pairwise) < len(product) / 8
     corners = [spec for spec in specs if spec.valid and spec.label is not None]
-    assert 0 < sum(spec.spread for spec in corners) < len(corners)
-    assert all(spec.depth == "valid" for spec in specs if not spec.valid)
+    assert 0 < sum(spec.is_pairwise for spec in corners) < len(corners)
+    assert all(spec.depth == "all" for spec in specs if not spec.valid)
 
 
 def test_each_kind_of_block_has_a_thorough_case(falcon: FalconFamily, specs: list[CaseSpec]) -> None:
@@ -73,14 +73,14 @@ def test_each_kind_of_block_has_a_thorough_case(falcon: FalconFamily, specs: lis
         return frozenset(point.kind.template for point in falcon.points(spec.config))
 
     product = [spec for spec in specs if spec.valid and spec.label is None]
-    assert {kind(spec) for spec in product if spec.thorough} == {kind(spec) for spec in product}
-    assert 0 < sum(spec.thorough for spec in specs) < 20
+    assert {kind(spec) for spec in product if spec.is_sampled} == {kind(spec) for spec in product}
+    assert 0 < sum(spec.is_sampled for spec in specs) < 20
 
 
 def test_everywhere_is_everywhere(falcon: FalconFamily, specs: list[CaseSpec]) -> None:
     deep = matrix.cases(falcon, "falcon", everywhere=True)
     assert [spec.id for spec in deep] == [spec.id for spec in specs]
-    assert all(spec.thorough for spec in deep)
+    assert all(spec.is_sampled for spec in deep)
 
 
 def test_ids_are_unique(specs: list[CaseSpec]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from verifier.cases.spec import CaseSpec
+from verifier.cases.spec import CaseSpec, applies_to
 from verifier.errors import UsageError
 
 SPEC = CaseSpec(
@@ -26,7 +26,7 @@ def test_the_id_is_the_same_on_every_machine() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"label": None}, {"label": "other"}, {"valid": False, "reason": "no"}, {"depth": "thorough"}],
+    [{"label": None}, {"label": "other"}, {"valid": False, "reason": "no"}, {"depth": "sampled"}],
     ids=["none", "label", "valid", "depth"],
 )
 def test_what_a_case_is_called_and_whether_it_is_valid_do_not_count(change: dict[str, Any]) -> None:
@@ -53,8 +53,19 @@ def test_whatever_can_change_a_verdict_counts(change: dict[str, Any]) -> None:
 
 
 def test_a_depth_that_no_check_knows_is_refused() -> None:
-    with pytest.raises(UsageError, match="`depth` must be one of valid, spread, thorough, not 'deep'"):
+    with pytest.raises(UsageError, match="`depth` must be one of all, pairwise, sampled, not 'deep'"):
         dataclasses.replace(SPEC, depth="deep")
+
+
+@pytest.mark.parametrize(("former", "depth"), [("valid", "all"), ("spread", "pairwise"), ("thorough", "sampled")])
+def test_a_depth_of_an_earlier_version_is_read_and_the_new_name_written(former: str, depth: str) -> None:
+    spec = CaseSpec.from_json({**SPEC.to_json(), "depth": former})
+    assert spec == dataclasses.replace(SPEC, depth=depth)
+    assert (spec.id, spec.to_json()["depth"]) == (SPEC.id, depth)
+    assert applies_to(former, dataclasses.replace(SPEC, depth="sampled"))
+    assert [applies_to(one, spec) for one in ("valid", "spread", "thorough")] == [
+        applies_to(one, spec) for one in ("valid", "pairwise", "sampled")
+    ]
 
 
 def test_every_field_is_written() -> None:
@@ -97,7 +108,7 @@ def test_a_case_without_family_or_config_is_the_files_fault(data: dict[str, obje
         ("scale", float("nan"), "a case's `scale` must be a number above 0, not nan"),
         ("scale", 10**400, "a case's `scale` is a number out of range"),
         ("depth", 2, "a case's `depth` must be a text, not 2"),
-        ("depth", "deep", "a case's `depth` must be one of valid, spread, thorough, not 'deep'"),
+        ("depth", "deep", "a case's `depth` cannot be 'deep': it must be one of all, pairwise, sampled"),
         ("dtypes", "float32", "a case's `dtypes` must be a list, not 'float32'"),
         ("dtypes", [32], "a case's `dtypes[0]` must be a text, not 32"),
         (

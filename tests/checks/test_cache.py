@@ -22,7 +22,7 @@ from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
 IDS = [one.id for one in checks.registered() if one.area == "cache"]
-THOROUGH = [one.id for one in checks.registered() if one.area == "cache" and one.applies == "thorough"]
+THOROUGH = [one.id for one in checks.registered() if one.area == "cache" and one.applies == "sampled"]
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["one-norm-grouped-alibi"]
 
 
@@ -49,13 +49,13 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
 @pytest.mark.parametrize("check", THOROUGH)
 @pytest.mark.parametrize("config", [ROPE, ALIBI, SPREAD["no-layers"]], ids=["rope", "alibi", "no-layers"])
 def test_a_right_adapter_passes_thoroughly(judge: Judge, check: str, config: Any) -> None:
-    found = judge(check, config=config, depth="thorough")
+    found = judge(check, config=config, depth="sampled")
     assert found.verdict is Verdict.PASS, found
 
 
 @pytest.mark.parametrize("check", IDS)
 def test_what_is_wrong_without_a_cache_is_not_told_again(judge: Judge, broken: Broken, check: str) -> None:
-    found = judge(check, adapter=broken(where(lambda _inputs: True)), depth="thorough")
+    found = judge(check, adapter=broken(where(lambda _inputs: True)), depth="sampled")
     assert found.verdict is Verdict.SKIP
     told = (found.message or "").removeprefix("blocked by ")
     assert [one.id for one in checks.select(("forward",)) if one.id == told], found.message
@@ -93,7 +93,7 @@ def test_a_cache_that_is_not_there_is_said_once(judge: Judge, broken: Broken) ->
     ],
 )
 def test_the_piece_that_is_wrong_is_named(judge: Judge, broken: Broken, check: str, when: Any, place: str) -> None:
-    found = judge(check, adapter=broken(where(when)), depth="thorough")
+    found = judge(check, adapter=broken(where(when)), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
 
 
@@ -109,7 +109,7 @@ def test_the_padding_that_is_wrong_is_named(judge: Judge, broken: Broken, check:
                     output.logits[number] *= 1.01
         return output
 
-    found = judge(check, adapter=broken(Mutation(forward=forward)), depth="thorough")
+    found = judge(check, adapter=broken(Mutation(forward=forward)), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, name)
 
 
@@ -177,12 +177,12 @@ DECODING = ["cache.stepwise", "cache.chunks", "cache.padding", "cache.position_i
 
 @pytest.mark.parametrize("check", DECODING)
 def test_hfs_own_model_decodes_as_it_reads(judge: Judge, check: str) -> None:
-    assert judge(check, adapter=Hugging(), depth="thorough").verdict is Verdict.PASS
+    assert judge(check, adapter=Hugging(), depth="sampled").verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("check", ["cache.padding", "cache.batch"])
 def test_only_hf_is_to_blame_for_what_it_decodes_itself(judge: Judge, falcon: FalconFamily, check: str) -> None:
-    found = judge(check, adapter=Hugging(), family=WrongInPieces(falcon), depth="thorough")
+    found = judge(check, adapter=Hugging(), family=WrongInPieces(falcon), depth="sampled")
     assert found.verdict is Verdict.SKIP
     assert (found.message or "").startswith("blocked by reference.cache: HF's own decoding differs")
 
@@ -224,7 +224,7 @@ def test_another_error_than_hfs_is_the_adapters(judge: Judge, falcon: FalconFami
 
 
 def test_a_batch_of_one_is_no_second_text(judge: Judge) -> None:
-    found = judge("cache.apart", batch=1, depth="thorough")
+    found = judge("cache.apart", batch=1, depth="sampled")
     assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: a batch of one is no second text")
 
 
@@ -237,7 +237,7 @@ def test_the_text_that_gets_the_others_cache_is_named(judge: Judge, broken: Brok
             first.append(output.cache)
         return output
 
-    found = judge("cache.apart", adapter=broken(Mutation(forward=forward)), depth="thorough")
+    found = judge("cache.apart", adapter=broken(Mutation(forward=forward)), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "the second text")
 
 

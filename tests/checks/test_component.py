@@ -207,7 +207,7 @@ def in_dtype(name: str, dtype: torch.dtype, change: Callable[[Tensor], Tensor]) 
 
 @pytest.mark.parametrize("kind", ["two-norms-grouped-rope", "sequential-own-keys-alibi"])
 def test_a_right_adapter_is_as_exact_as_hf(judge: Judge, kind: str) -> None:
-    found = judge("component.dtypes", config=KINDS[kind], depth="thorough")
+    found = judge("component.dtypes", config=KINDS[kind], depth="sampled")
     assert found.verdict is Verdict.PASS, found
 
 
@@ -215,20 +215,20 @@ def test_a_right_adapter_is_as_exact_as_hf(judge: Judge, kind: str) -> None:
 def test_a_component_that_is_less_exact_in_one_dtype_is_found(judge: Judge, broken: Broken, dtype: str) -> None:
     coarse = {"float32": torch.bfloat16, "bfloat16": torch.float8_e4m3fn, "float16": torch.bfloat16}[dtype]
     breaks = in_dtype("blocks.1.mlp.in", getattr(torch, dtype), lambda output: output.to(coarse).to(output.dtype))
-    found = judge("component.dtypes", adapter=broken(breaks), depth="thorough")
+    found = judge("component.dtypes", adapter=broken(breaks), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.mlp.in")
     assert f"in a {dtype} model" in (found.message or "")
 
 
 def test_another_dtype_than_hfs_is_found(judge: Judge, broken: Broken) -> None:
     breaks = in_dtype("ln_final", torch.float16, lambda output: output.float())
-    found = judge("component.dtypes", adapter=broken(breaks), depth="thorough")
+    found = judge("component.dtypes", adapter=broken(breaks), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "ln_final")
     assert found.message == "it gives torch.float32 in a float16 model, where HF's module gives torch.float16"
 
 
 def test_what_is_wrong_in_every_dtype_is_told_once(judge: Judge, broken: Broken) -> None:
-    found = judge("component.dtypes", adapter=broken(running("blocks.1.mlp", lambda output: -output)), depth="thorough")
+    found = judge("component.dtypes", adapter=broken(running("blocks.1.mlp", lambda output: -output)), depth="sampled")
     assert found.verdict is Verdict.PASS, found
 
 
@@ -237,7 +237,7 @@ def test_a_model_that_is_less_exact_is_told_as_such(judge: Judge, broken: Broken
         return output.to(torch.bfloat16).to(output.dtype) if output.dtype == torch.float32 else output
 
     breaks = replace(in_dtype("blocks.0.mlp", torch.float32, coarse), edits={"hook_mlp_out": coarse})
-    found = judge("component.dtypes", adapter=broken(breaks), depth="thorough")
+    found = judge("component.dtypes", adapter=broken(breaks), depth="sampled")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float32")
 
 

@@ -18,7 +18,7 @@ from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "hooks" and one.applies != "thorough"]
+IDS = [one.id for one in checks.registered() if one.area == "hooks" and one.applies != "sampled"]
 SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
 NOTHING_THERE = {
     "hooks.aliases": "not applicable: no hook point has a second name",

@@ -49,31 +49,31 @@ def twice_the_loss_under_a_mask(inputs: Inputs, output: Output) -> Output:
 @pytest.mark.parametrize("kind", ["sequential-own-keys-alibi", "two-norms-grouped-rope"])
 @pytest.mark.parametrize("check", [*THOROUGH, *SPREAD])
 def test_a_right_adapter_passes(judge: Judge, check: str, kind: str) -> None:
-    assert judge(check, config=KINDS[kind], depth="thorough").verdict is Verdict.PASS
+    assert judge(check, config=KINDS[kind], depth="sampled").verdict is Verdict.PASS
 
 
 def test_what_a_hook_shows_more_coarsely_than_the_model_is_named_with_the_dtype(judge: Judge, broken: Broken) -> None:
     coarse = broken(altered(forward=at("attn.hook_z", shown_as(in_eight_bits))))
-    found = judge("hooks.precision", adapter=coarse, depth="thorough", dtypes=("float32", "float16"))
+    found = judge("hooks.precision", adapter=coarse, depth="sampled", dtypes=("float32", "float16"))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_z")
     assert (found.message or "").startswith("float16: off by ")
-    assert judge("hooks.precision", adapter=coarse, depth="thorough", dtypes=("float32",)).verdict is Verdict.PASS
+    assert judge("hooks.precision", adapter=coarse, depth="sampled", dtypes=("float32",)).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("check", ["hooks.precision", "cache.precision"])
 def test_logits_that_are_coarse_anyway_are_told_elsewhere(judge: Judge, broken: Broken, check: str) -> None:
-    found = judge(check, adapter=broken(called(coarse_logits)), depth="thorough", dtypes=("float16",))
+    found = judge(check, adapter=broken(called(coarse_logits)), depth="sampled", dtypes=("float16",))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float16")
 
 
 @pytest.mark.parametrize("check", ["hooks.precision", "cache.precision"])
 def test_where_no_dtype_is_asked_for_nothing_is_judged(judge: Judge, check: str) -> None:
-    found = judge(check, depth="thorough", dtypes=())
+    found = judge(check, depth="sampled", dtypes=())
     assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: no working dtype was asked for")
 
 
 def test_a_text_that_is_no_longer_than_the_others_is_not_long(judge: Judge) -> None:
-    assert judge("cache.long", depth="thorough", long=5).verdict is Verdict.SKIP
+    assert judge("cache.long", depth="sampled", long=5).verdict is Verdict.SKIP
 
 
 def test_a_loss_beside_padding_is_judged_where_there_is_one(judge: Judge, broken: Broken) -> None:
@@ -98,25 +98,25 @@ def test_a_gradient_that_is_wrong_anyway_is_told_elsewhere(judge: Judge, broken:
 
 def test_a_difference_is_told_though_something_raises_after_it(judge: Judge, broken: Broken) -> None:
     adapter = broken(called(coarse_logits, refusing="inputs_embeds"))
-    found = judge("forward.float16", adapter=adapter, depth="thorough")
+    found = judge("forward.float16", adapter=adapter, depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "float16, plain")
 
 
 def test_what_cannot_be_called_so_in_any_dtype_is_told_once(judge: Judge, broken: Broken) -> None:
     adapter = broken(called(refusing="inputs_embeds"))
-    assert judge("forward.float16", adapter=adapter, depth="thorough").verdict is Verdict.PASS
+    assert judge("forward.float16", adapter=adapter, depth="sampled").verdict is Verdict.PASS
     assert judge("forward.inputs_embeds", adapter=adapter).verdict is Verdict.ERROR
 
 
 def test_a_loss_that_is_wrong_anyway_is_told_once(judge: Judge, broken: Broken) -> None:
     adapter = broken(called(twice_the_loss))
-    assert judge("forward.float32", adapter=adapter, depth="thorough").verdict is Verdict.PASS
+    assert judge("forward.float32", adapter=adapter, depth="sampled").verdict is Verdict.PASS
     assert judge("forward.loss", adapter=adapter).verdict is Verdict.FAIL
 
 
 def test_an_adapter_that_takes_no_labels_is_told_of_once(judge: Judge, broken: Broken) -> None:
     adapter = broken(called(refusing="labels"))
-    assert judge("forward.float32", adapter=adapter, depth="thorough").verdict is Verdict.PASS
+    assert judge("forward.float32", adapter=adapter, depth="sampled").verdict is Verdict.PASS
     assert judge("forward.loss", adapter=adapter).verdict is Verdict.ERROR
 
 
@@ -132,7 +132,7 @@ def test_what_hf_does_not_decode_is_not_judged_in_half_precision(judge: Judge, m
         return output if inputs.cache is None else replace(output, logits=output.logits * 2)
 
     monkeypatch.setattr(models, "forward", forward)
-    found = judge("cache.precision", depth="thorough")
+    found = judge("cache.precision", depth="sampled")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by reference.cache")
 
 
@@ -141,7 +141,7 @@ def test_a_cache_that_is_wrong_anyway_is_told_elsewhere(judge: Judge, broken: Br
         output = subject.forward(inputs)
         return output if inputs.cache is None else replace(output, logits=output.logits * 2)
 
-    found = judge("cache.precision", adapter=broken(Mutation(forward=forward)), depth="thorough")
+    found = judge("cache.precision", adapter=broken(Mutation(forward=forward)), depth="sampled")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by cache.stepwise")
 
 

@@ -12,7 +12,7 @@ from verifier.adapter import Edit
 from verifier.faults.altered_hooks import EditChange, altered, at
 from verifier.judging.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "intervene" and one.applies != "thorough"]
+IDS = [one.id for one in checks.registered() if one.area == "intervene" and one.applies != "sampled"]
 IDS.remove("intervene.layers")  # of three layers or more
 IDS.remove("intervene.aliases")  # of points with a second name
 EDITS = ["intervene.replace", "intervene.add", "intervene.zero", "intervene.swap"]

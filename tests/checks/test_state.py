@@ -23,7 +23,7 @@ from verifier.observing.capabilities import require
 
 ALL = [one for one in checks.registered() if one.area == "state"]
 IDS = [one.id for one in ALL]
-THOROUGH = [one.id for one in ALL if one.applies == "thorough"]
+THOROUGH = [one.id for one in ALL if one.applies == "sampled"]
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"]
 
 
@@ -36,7 +36,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
 @pytest.mark.parametrize("check", THOROUGH)
 @pytest.mark.parametrize("config", [ROPE, ALIBI, SPREAD["no-layers"]], ids=["rope", "alibi", "no-layers"])
 def test_a_right_adapter_passes_thoroughly(judge: Judge, check: str, config: Any) -> None:
-    found = judge(check, config=config, depth="thorough")
+    found = judge(check, config=config, depth="sampled")
     assert found.verdict is Verdict.PASS, found
 
 
@@ -46,7 +46,7 @@ def test_wrong_logits_are_not_told_again(judge: Judge, broken: Broken, check: st
         output = subject.forward(inputs)
         return replace(output, logits=output.logits * 1.01)
 
-    found = judge(check, adapter=broken(Mutation(forward=forward)), depth="thorough")
+    found = judge(check, adapter=broken(Mutation(forward=forward)), depth="sampled")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.logits")
 
 
@@ -62,7 +62,7 @@ def test_a_subject_that_is_right_once_is_not_told_again(judge: Judge, broken: Br
 
         return Mutation(forward=forward)
 
-    found = judge(check, adapter=broken(drifting), depth="thorough")
+    found = judge(check, adapter=broken(drifting), depth="sampled")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.twice")
 
 
@@ -136,7 +136,7 @@ def test_the_bystander_that_a_hook_reaches_is_named(
 
             return MutantSubject(made[mine], Mutation(parts={"hooks": replacing(hooked=attach)}))
 
-    found = judge("state.hooks", adapter=Reaching(bridge), depth="thorough")
+    found = judge("state.hooks", adapter=Reaching(bridge), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
     assert "runs in it too" in (found.message or "")
 
@@ -171,7 +171,7 @@ def test_the_memory_that_a_copy_shares_is_named(judge: Judge, broken: Broken) ->
         theirs = original.components.modules()["blocks.1.ln2"].original
         made.components.modules()["blocks.1.ln2"].original.bias.data = theirs.bias.data
 
-    found = judge("state.copy_weights", adapter=broken(copying(share)), depth="thorough")
+    found = judge("state.copy_weights", adapter=broken(copying(share)), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "the copy's blocks.1.ln2: original.bias")
     assert (found.message or "").startswith("it is in the memory of the original's blocks.1.ln2: original.bias")
 
@@ -213,7 +213,7 @@ def test_what_is_shared_outside_of_the_weights_is_found(judge: Judge, broken: Br
 
         return replace(copying(listen), forward=forward)
 
-    found = judge("state.copy_weights", adapter=broken(listening), depth="thorough")
+    found = judge("state.copy_weights", adapter=broken(listening), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
 
 
@@ -226,7 +226,7 @@ def test_weights_that_are_not_what_it_computes_with_prove_nothing(judge: Judge, 
             "components": replacing(modules=lambda _components: {}),
         }
     )
-    found = judge("state.copy_weights", adapter=broken(breaks), depth="thorough")
+    found = judge("state.copy_weights", adapter=broken(breaks), depth="sampled")
     assert (found.verdict, found.message) == (
         Verdict.SKIP,
         "not applicable: nothing of what it gives out as its weights is what it computes with",
@@ -240,7 +240,7 @@ def test_weights_are_left_as_they_were(judge: Judge, broken: Broken) -> None:
         kept.append((model, {name: one.clone() for name, one in model.state_dict().items()}))
         return Mutation()
 
-    assert judge("state.copy_weights", adapter=broken(remember), depth="thorough").verdict is Verdict.PASS
+    assert judge("state.copy_weights", adapter=broken(remember), depth="sampled").verdict is Verdict.PASS
     assert len(kept) > 1
     assert all(torch.equal(one, before[name]) for model, before in kept for name, one in model.state_dict().items())
 
@@ -254,7 +254,7 @@ def test_a_hook_of_a_copy_that_runs_in_the_original_is_found(judge: Judge, broke
 
         return MutantSubject(made, Mutation(parts={"hooks": replacing(hooked=hooked)}))
 
-    found = judge("state.copy_hooks", adapter=broken(copying(reach)), depth="thorough")
+    found = judge("state.copy_hooks", adapter=broken(copying(reach)), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "hooks on a copy, the original beside it")
 
 
@@ -392,7 +392,7 @@ def moves(model: Any) -> None:
 def test_what_using_it_changes_is_named(
     judge: Judge, broken: Broken, condition: Any, change: Any, place: str | None
 ) -> None:
-    found = judge("state.changes", adapter=broken(in_forward(condition, change)), depth="thorough")
+    found = judge("state.changes", adapter=broken(in_forward(condition, change)), depth="sampled")
     # A buffer that is added is no change of what was there.
     assert (found.verdict, found.where) == ((Verdict.PASS, None) if place is None else (Verdict.FAIL, place))
 
@@ -400,7 +400,7 @@ def test_what_using_it_changes_is_named(
 def test_what_the_first_forward_changes_is_told_elsewhere(judge: Judge, broken: Broken) -> None:
     hook = in_forward(lambda _: True, lambda model: model.register_forward_hook(lambda *_: None))
     assert judge("build.changes", adapter=broken(hook)).verdict is Verdict.FAIL
-    assert judge("state.changes", adapter=broken(hook), depth="thorough").verdict is Verdict.PASS
+    assert judge("state.changes", adapter=broken(hook), depth="sampled").verdict is Verdict.PASS
 
 
 def test_what_is_declared_may_change(judge: Judge, bridge: Any) -> None:
@@ -411,7 +411,7 @@ def test_what_is_declared_may_change(judge: Judge, bridge: Any) -> None:
             subject.declared_mutations = frozenset({"hooks"})
             return subject
 
-    assert judge("state.changes", adapter=Declared(bridge), depth="thorough").verdict is Verdict.PASS
+    assert judge("state.changes", adapter=Declared(bridge), depth="sampled").verdict is Verdict.PASS
 
 
 def test_a_weight_that_moves_where_parameters_may_change_is_found(judge: Judge, bridge: Any) -> None:
@@ -422,7 +422,7 @@ def test_a_weight_that_moves_where_parameters_may_change_is_found(judge: Judge, 
             subject.declared_mutations = frozenset({"parameters"})
             return subject
 
-    found = judge("state.changes", adapter=Declared(bridge), depth="thorough")
+    found = judge("state.changes", adapter=Declared(bridge), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "weights: ln_final.w")
 
 
@@ -453,7 +453,7 @@ class Keeping(Delegate):
 def test_what_is_kept_of_dropped_subjects_is_counted(
     judge: Judge, bridge: Any, keep: Any, place: str, said: str
 ) -> None:
-    found = judge("state.memory", adapter=Keeping(bridge, keep), depth="thorough")
+    found = judge("state.memory", adapter=Keeping(bridge, keep), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
     assert (found.message or "").startswith(said)
 
@@ -462,7 +462,7 @@ def test_what_is_kept_of_the_newest_only_does_not_grow(judge: Judge, bridge: Any
     def newest(model: Any, kept: list[Any]) -> None:
         kept[:] = [torch.ones(1)]
 
-    assert judge("state.memory", adapter=Keeping(bridge, newest), depth="thorough").verdict is Verdict.PASS
+    assert judge("state.memory", adapter=Keeping(bridge, newest), depth="sampled").verdict is Verdict.PASS
 
 
 def test_a_hook_for_all_modules_that_stays_is_found(judge: Judge, broken: Broken) -> None:
@@ -472,7 +472,7 @@ def test_a_hook_for_all_modules_that_stays_is_found(judge: Judge, broken: Broken
         left.append(torch_module.register_module_forward_hook(lambda *_: None))
 
     try:
-        found = judge("state.memory", adapter=broken(Mutation(close=leave)), depth="thorough")
+        found = judge("state.memory", adapter=broken(Mutation(close=leave)), depth="sampled")
     finally:
         for handle in left:
             handle.remove()

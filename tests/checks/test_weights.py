@@ -18,7 +18,7 @@ from verifier.judging.outcome import Verdict
 
 IDS = [one.id for one in checks.registered() if one.area == "weights"]
 EVERYWHERE = [one.id for one in checks.registered() if one.area == "weights" and one.applies == "valid"]
-THOROUGH = [one.id for one in checks.registered() if one.area == "weights" and one.applies == "thorough"]
+THOROUGH = [one.id for one in checks.registered() if one.area == "weights" and one.applies == "sampled"]
 UNBIASED = KINDS["one-norm-own-keys-rope"]
 ALIBI = KINDS["sequential-own-keys-alibi"]
 
@@ -42,7 +42,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
 @pytest.mark.parametrize("check", THOROUGH)
 @pytest.mark.parametrize("kind", ["two-norms-grouped-rope", "sequential-own-keys-alibi"])
 def test_a_right_adapter_passes_where_it_is_looked_at_thoroughly(judge: Judge, kind: str, check: str) -> None:
-    found = judge(check, config=KINDS[kind], depth="thorough")
+    found = judge(check, config=KINDS[kind], depth="sampled")
     assert found.verdict is Verdict.PASS, found
 
 
@@ -125,10 +125,10 @@ def test_weights_that_cannot_be_read_are_told_once(judge: Judge, broken: Broken)
     adapter = broken(reading(raises))
     assert judge("weights.names", adapter=adapter).exception == "LookupError"
     for check in ("shapes", "attention", "modules", "values", "restore", "writing"):
-        found = judge(f"weights.{check}", adapter=adapter, depth="thorough")
+        found = judge(f"weights.{check}", adapter=adapter, depth="sampled")
         assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by weights.names"), check
     for check in ("processings", "unprocessed"):  # they look at logits alone then
-        assert judge(f"weights.{check}", adapter=adapter, depth="thorough").verdict is Verdict.PASS, check
+        assert judge(f"weights.{check}", adapter=adapter, depth="sampled").verdict is Verdict.PASS, check
 
 
 # --- what they compute -----------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_a_weight_that_acts_and_is_not_read_back_is_found(judge: Judge, broken: 
         shown = norm.detach().clone()
         return reading(lambda weights: {**weights, "ln_final.w": _Writing(shown, norm)})
 
-    found = judge("weights.writing", adapter=broken(breaks), depth="thorough")
+    found = judge("weights.writing", adapter=broken(breaks), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "ln_final.w")
     assert (found.message or "").startswith("what is written into it acts and is not read back: off by")
 
@@ -295,7 +295,7 @@ def test_writing_into_the_models_own_memory_is_no_fault(judge: Judge, broken: Br
         norm = model.transformer.ln_f.weight
         return reading(lambda weights: {**weights, "ln_final.w": norm})
 
-    found = judge("weights.writing", adapter=broken(breaks), depth="thorough")
+    found = judge("weights.writing", adapter=broken(breaks), depth="sampled")
     assert found.verdict is Verdict.PASS, found
 
 
@@ -306,7 +306,7 @@ def test_the_weights_are_left_as_they_were_found(judge: Judge, broken: Broken) -
         kept.append((model.transformer.ln_f.weight, model.transformer.ln_f.weight.detach().clone()))
         return reading(lambda weights: {**weights, "ln_final.w": kept[0][0]})
 
-    judge("weights.writing", adapter=broken(breaks), depth="thorough")
+    judge("weights.writing", adapter=broken(breaks), depth="sampled")
     assert torch.equal(*kept[0])
 
 
@@ -378,13 +378,13 @@ def test_an_adapter_that_promises_nothing_has_nothing_to_keep(judge: Judge, brok
 
 @pytest.mark.parametrize("check", ["weights.processed_points", "weights.processings_together"])
 def test_a_broken_promise_is_told_once(judge: Judge, broken: Broken, check: str) -> None:
-    found = judge(check, adapter=broken(processing(louder)), depth="thorough")
+    found = judge(check, adapter=broken(processing(louder)), depth="sampled")
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by weights.processings")
 
 
 def test_together_leaves_out_what_is_broken_alone(judge: Judge, broken: Broken) -> None:
     breaks = processing(lambda right, names: louder(right, names, only="fold_norms"))
-    found = judge("weights.processings_together", adapter=broken(breaks), depth="thorough")
+    found = judge("weights.processings_together", adapter=broken(breaks), depth="sampled")
     assert found.verdict is Verdict.PASS, found
 
 
@@ -395,7 +395,7 @@ def test_a_point_that_a_processed_model_lacks_is_found(judge: Judge, broken: Bro
         )
         return MutantSubject(right.apply(names), Mutation(parts={"hooks": replacing(hooked=quiet)}))
 
-    found = judge("weights.processed_points", adapter=broken(processing(silent)), depth="thorough")
+    found = judge("weights.processed_points", adapter=broken(processing(silent)), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "fold_norms: blocks.0.attn.hook_z")
     assert (found.message or "").startswith("it no longer fires")
 
@@ -403,5 +403,5 @@ def test_a_point_that_a_processed_model_lacks_is_found(judge: Judge, broken: Bro
 def test_logits_that_differ_already_are_not_told_again(judge: Judge, broken: Broken) -> None:
     adapter = broken(Mutation(edits={"hook_embed": lambda value: value * 2}))
     for check in ("weights.processings", "weights.unprocessed"):
-        found = judge(check, adapter=adapter, depth="thorough")
+        found = judge(check, adapter=adapter, depth="sampled")
         assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.logits"), check

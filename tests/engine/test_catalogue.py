@@ -23,7 +23,7 @@ def plain(case):
 
     A failure means that it does not.
     """
-@check("theirs.dear", needs=["hooks"], applies="thorough", subject=False)
+@check("theirs.dear", needs=["hooks"], applies="sampled", subject=False)
 def dear(case):
     """It is dear."""
 '''
@@ -92,7 +92,7 @@ def test_a_name_in_an_area_that_there_is_must_be_one() -> None:
 def test_checks_of_third_parties_are_read_where_they_can_be(install) -> None:
     install(READABLE, "dear", "plain")
     dear, plain = catalogue.registered()[len(KNOWN) :]
-    assert (dear.id, dear.doc, dear.applies) == ("theirs.dear", "It is dear.", "thorough")
+    assert (dear.id, dear.doc, dear.applies) == ("theirs.dear", "It is dear.", "sampled")
     assert (plain.id, plain.applies) == ("theirs.plain", "valid")
     assert plain.doc == "It holds. A failure means that it does not."
     assert "outside_checks" not in sys.modules

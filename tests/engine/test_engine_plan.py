@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from verifier.cases.spec import DEPTHS, CaseSpec
+from verifier.cases.spec import CaseSpec, Depth
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CheckInfo
 from verifier.engine.plan import applicable, distinct, expected
@@ -24,10 +24,14 @@ def test_checks_apply_to_what_they_are_for():
 
 
 def test_a_deeper_case_is_looked_at_by_more_checks():
-    deeper = [CheckInfo(id=applies, doc="", applies=applies) for applies in DEPTHS]
-    looked_at = {depth: applicable(replace(VALID, depth=depth), deeper) for depth in DEPTHS}
-    assert looked_at == {"valid": ("valid",), "spread": ("valid", "spread"), "thorough": DEPTHS}
-    assert applicable(replace(REFUSED, depth="thorough"), deeper) == ()
+    deeper = [CheckInfo(id=applies, doc="", applies=applies) for applies in ("valid", "pairwise", "sampled")]
+    looked_at = {str(depth): applicable(replace(VALID, depth=depth), deeper) for depth in Depth}
+    assert looked_at == {
+        "all": ("valid",),
+        "pairwise": ("valid", "pairwise"),
+        "sampled": ("valid", "pairwise", "sampled"),
+    }
+    assert applicable(replace(REFUSED, depth="sampled"), deeper) == ()
 
 
 def test_every_outcome_is_expected():

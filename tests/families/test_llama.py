@@ -400,7 +400,7 @@ def product_case(**flags: Any) -> CaseSpec:
 
 def deep(spec: CaseSpec) -> CaseSpec:
     """What every check but the dearest looks at."""
-    return spec if spec.thorough else replace(spec, depth="spread")
+    return spec if spec.is_sampled else replace(spec, depth="pairwise")
 
 
 SPREAD = {
@@ -421,11 +421,11 @@ def test_what_is_found_in_transformer_lens_is_this(label: str, lens: Any) -> Non
     odd = grouped and spec.config.get("attention_bias", False)
     assert {one.check.partition(".")[0] for one in found} == set(checks.AREAS)
     assert {(one.check, one.verdict) for one in found if one.verdict.is_finding} == (
-        FOUND | (FOUND_THOROUGHLY if spec.thorough else set()) | (FOUND_GROUPED_AND_BIASED if odd else set())
+        FOUND | (FOUND_THOROUGHLY if spec.is_sampled else set()) | (FOUND_GROUPED_AND_BIASED if odd else set())
     )
     assert {one.check for one in found if one.verdict is Verdict.REDUCED} == (
         REDUCED
-        | (REDUCED_THOROUGHLY if spec.thorough else set())
+        | (REDUCED_THOROUGHLY if spec.is_sampled else set())
         | (set() if odd else {"weights.processings"})
         | (FEW_LAYERS.keys() if label == "three-layers" else set())
     )

@@ -25,7 +25,7 @@ from verifier.observing.case import Case
 
 NEW = {**DIMS, "new_decoder_architecture": True, "num_kv_heads": 3, "bias": True}
 # HF's new decoder architecture looks at `num_kv_heads` alone.
-FIRST, SECOND = (spec({**NEW, "multi_query": shared}, depth="valid") for shared in (True, False))
+FIRST, SECOND = (spec({**NEW, "multi_query": shared}, depth="all") for shared in (True, False))
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> N
 
 
 def test_more_edits_are_made_where_more_is_looked_at(made: Callable[..., Case]) -> None:
-    closely, first = made(replace(SECOND, depth="spread")), made(FIRST)
+    closely, first = made(replace(SECOND, depth="pairwise")), made(FIRST)
     assert shared(closely, first)
     assert len(interventions.run_interventions(closely).interventions) > len(
         interventions.run_interventions(first).interventions
@@ -81,9 +81,9 @@ def test_a_closed_case_leaves_it_to_others(made: Callable[..., Case]) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(spec({**NEW, "num_kv_heads": 6}, depth="valid"), id="other heads"),
-        pytest.param(spec({**NEW, "bias": False}, depth="valid"), id="no biases"),
-        pytest.param(spec({**NEW, "layer_norm_epsilon": 2e-5}, depth="valid"), id="another epsilon"),
+        pytest.param(spec({**NEW, "num_kv_heads": 6}, depth="all"), id="other heads"),
+        pytest.param(spec({**NEW, "bias": False}, depth="all"), id="no biases"),
+        pytest.param(spec({**NEW, "layer_norm_epsilon": 2e-5}, depth="all"), id="another epsilon"),
         pytest.param(replace(FIRST, seed=1), id="another seed"),
         pytest.param(replace(FIRST, length=FIRST.length + 1), id="longer"),
         pytest.param(replace(FIRST, padding=1), id="other padding"),
@@ -254,7 +254,7 @@ def test_a_module_that_comes_to_nothing_is_each_models_own(
     falcon: FalconFamily, bridge: Adapter, config: Any, ropes: Any
 ) -> None:
     wanted = checks.select(("component",))
-    before, one = (spec({**config, "rope_parameters": rope}, depth="valid") for rope in ropes)
+    before, one = (spec({**config, "rope_parameters": rope}, depth="all") for rope in ropes)
     for spec_ in (before, one):
         found = {outcome.check: outcome for outcome in run_case(spec_, falcon, bridge, wanted)}
         assert found["component.positions"].verdict is Verdict.PASS, found["component.positions"].message
@@ -313,7 +313,7 @@ def test_to_hf_falcons_matrix_is_as_many_models_as_the_readme_says(
     product = [one for one in matrix.cases(falcon, "falcon") if one.valid and one.label is None]
     models = set()
     for one in product:
-        case = Case(replace(one, depth="valid"), falcon, bridge)
+        case = Case(replace(one, depth="all"), falcon, bridge)
         models.add(id(reuse.cache_for(case)))
         case.close()
     said = f"to it the {len(product)} valid combinations are {len(models)} models"

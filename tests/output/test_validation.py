@@ -53,7 +53,7 @@ def said(data: Any, **how: Any) -> str:
         ({"name": 3}, "a thing's `name` must be a text, not 3"),
         ({**RIGHT, "size": "5"}, "a thing's `size` must be a whole number, not '5'"),
         ({**RIGHT, "size": True}, "a thing's `size` must be a whole number, not True"),
-        ({**RIGHT, "colour": "green"}, "a thing's `colour` cannot be 'green'"),
+        ({**RIGHT, "colour": "green"}, "a thing's `colour` cannot be 'green': it must be one of red"),
         ({**RIGHT, "inner": {"day": "soon"}}, "a thing's `inner.day` is no day, as in 2027-01-31"),
         ({**RIGHT, "inner": {"numbers": [1, None]}}, "a thing's `inner.numbers[1]` must be a number, not None"),
         ({**RIGHT, "inner": {"numbers": [10**400]}}, "a thing's `inner.numbers[0]` is a number out of range"),

@@ -14,7 +14,7 @@ from verifier.analysis.labels import run_title
 from verifier.analysis.rows import Cell, Cells, Row, cell, rows
 from verifier.analysis.tallies import Tally, tally
 from verifier.analysis.verdict import gating, missing, status_of, why_hollow
-from verifier.cases.spec import DEPTHS, applies_to
+from verifier.cases.spec import Depth, applies_to, named_depth
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
@@ -207,7 +207,7 @@ def _expected(record: Record) -> int:
 
 def _narrow(run: RunLine) -> set[str]:
     """The checks that look at some of the valid cases only."""
-    return {check["id"] for check in run.checks if check.get("applies") in DEPTHS[1:]}
+    return {check["id"] for check in run.checks if named_depth(check.get("applies", "")) not in (None, Depth.ALL)}
 
 
 def _of_processes(record: Record) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.cases.covering import covering
-from verifier.cases.spec import DEPTHS, WORKING_DTYPES, CaseSpec
+from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError, one_line
 from verifier.family import Config, Family
 from verifier.output.text import nearest
@@ -19,7 +19,7 @@ from verifier.output.text import nearest
 # The long input of a corner: beyond 256, from where on bfloat16 (ALiBi's positions) does not count exactly. It costs
 # the square of its length, so the product makes do with one that is longer than any dimension.
 _CORNER_LONG = 263
-_MEETING = 2  # of how many flags all values meet in the cases that are spread over the matrix
+_MEETING = 2  # of how many flags all values meet in the pairwise cases
 # Inputs of a preset: as short as it gets, because its width is the point.
 _PRESET_INPUTS: Mapping[str, Any] = {"batch": 2, "length": 7, "long": 33}
 
@@ -67,17 +67,19 @@ def cases(
     _know(family, specs, wanted)
     chosen = [spec for spec in specs if all(_has(family, spec, name, value) for name, value in wanted.items())]
     if everywhere:
-        return [replace(spec, depth=DEPTHS[-1]) for spec in chosen]
-    return [replace(spec, depth="spread") for spec in chosen] if preset or checkpoint else _deepened(family, chosen)
+        return [replace(spec, depth=Depth.SAMPLED) for spec in chosen]
+    return (
+        [replace(spec, depth=Depth.PAIRWISE) for spec in chosen] if preset or checkpoint else _deepened(family, chosen)
+    )
 
 
 def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     """The same, some of which are looked at more closely than the others.
 
-    Spread: a covering of the flags, in which every two values of every two flags that HF accepts together meet; the
+    Pairwise: a covering of the flags, in which every two values of every two flags that HF accepts together meet; the
     last corner of each kind of model, which is what hook points it has; and the last corner with each field that is
     neither a flag nor a dim, which no combination of flags shows.
-    Thorough: the plainest case, and the last of each kind, which has most flags away from that.
+    Sampled: the plainest case, and the last of each kind, which has most flags away from that.
     """
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     product = [number for number in valid if specs[number].label is None]
@@ -90,11 +92,11 @@ def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
         return kinds.values()
 
     configs = [specs[number].config for number in product]
-    spread = [product[place] for place in covering(configs, _MEETING, family.flags())]
+    pairwise = [product[place] for place in covering(configs, _MEETING, family.flags())]
     everywhere = family.flags().keys() | family.dims().keys()
     fields = {field: number for number in corners for field in specs[number].config if field not in everywhere}
-    depths = dict.fromkeys([*spread, *last_of_each_kind(corners), *fields.values()], "spread")
-    depths |= dict.fromkeys([*product[:1], *last_of_each_kind(product)], "thorough")
+    depths = dict.fromkeys([*pairwise, *last_of_each_kind(corners), *fields.values()], Depth.PAIRWISE)
+    depths |= dict.fromkeys([*product[:1], *last_of_each_kind(product)], Depth.SAMPLED)
     return [replace(spec, depth=depths.get(number, spec.depth)) for number, spec in enumerate(specs)]
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verifier.cases.spec import DEPTHS, CaseSpec
+from verifier.cases.spec import CaseSpec, Depth
 from verifier.errors import UsageError
 
 _WRITTEN = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
@@ -45,6 +45,6 @@ def dealt(specs: Sequence[CaseSpec], shard: Shard) -> tuple[CaseSpec, ...]:
     as that is known without running them, and are dealt in turns. Among those that cost the same the id decides, which
     is a hash, so that no shard gets all cases with one value of a flag.
     """
-    by_cost = sorted(specs, key=lambda spec: (-DEPTHS.index(spec.depth), not spec.valid, spec.id))
+    by_cost = sorted(specs, key=lambda spec: (-list(Depth).index(spec.depth), not spec.valid, spec.id))
     mine = {spec.id for spec in by_cost[shard.number - 1 :: shard.of]}
     return tuple(spec for spec in specs if spec.id in mine)

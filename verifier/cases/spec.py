@@ -16,14 +16,41 @@ from verifier.output.validation import convert
 
 SEMANTIC_DTYPE, SINGLE = "float64", "float32"  # what semantics are judged in, and what only `reduced` agrees to
 WORKING_DTYPES = ("float32", "bfloat16", "float16")
-# How much of a case is looked at, each with all before it; what a check `applies` to is told in these words too.
-DEPTHS = ("valid", "spread", "thorough")
 SEEDS = 2**32  # as many as torch's generators take
 _LARGEST = 2**31  # of rows and positions; more are no tensor's
 SHORTEST = 6  # positions in which every way of padding leaves a token
 
 # Fields that do not count for the id where they have these values, so that a case keeps the id that it always had.
 _ADDED: Mapping[str, Any] = {"checkpoint": None, "attention": None, "padding": 0, "scale": 1.0}
+
+
+class Depth(StrEnum):
+    """Which checks run on a valid case: each depth includes the checks of the depths before it.
+
+    Records and cases of an earlier version name the depths otherwise; the enumeration takes those names too.
+    """
+
+    ALL = "all"
+    """The checks that run on all valid cases."""
+    PAIRWISE = "pairwise"
+    """Also the checks that run on a pairwise covering of the flags."""
+    SAMPLED = "sampled"
+    """Also the checks that are so expensive that they run on a few sampled cases."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Depth | None:
+        return _DEPTHS_BY_WORD.get(value)
+
+    def includes(self, other: Depth) -> bool:
+        """Whether the checks of another depth run on a case of this one."""
+        order = tuple(Depth)
+        return order.index(self) >= order.index(other)
+
+
+_DEPTHS_BY_WORD: Mapping[object, Depth] = {
+    **{str(depth): depth for depth in Depth},
+    **dict(zip(("valid", "spread", "thorough"), Depth, strict=True)),  # as earlier versions write them
+}
 
 
 class Scenario(StrEnum):
@@ -61,8 +88,7 @@ class CaseSpec:
             What is right does not hang on it.
         padding: which masks its padded inputs have: 0 for a row of each way of padding, else random ones by number.
         scale: what every weight matrix is multiplied by: how peaked attention is, and how large activations are.
-        depth: which checks look at it, one of `DEPTHS`: those of every valid case, those of a covering of the flags
-            too, or also those that are too dear for more than a few.
+        depth: which checks run on it.
     """
 
     family: str
@@ -80,7 +106,7 @@ class CaseSpec:
     attention: str | None = None
     padding: int = 0
     scale: float = 1.0
-    depth: str = "valid"
+    depth: Depth = Depth.ALL
     _id: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -96,8 +122,12 @@ class CaseSpec:
             )
         if not 0 <= self.seed < SEEDS:
             raise UsageError(f"a case's seed is a whole number from 0 to {SEEDS - 1}, not {reprlib.repr(self.seed)}")
-        if self.depth not in DEPTHS:
-            raise UsageError(f"a case's `depth` must be one of {', '.join(DEPTHS)}, not {reprlib.repr(self.depth)}")
+        try:
+            object.__setattr__(self, "depth", Depth(self.depth))
+        except ValueError as error:
+            raise UsageError(
+                f"a case's `depth` must be one of {', '.join(Depth)}, not {reprlib.repr(self.depth)}"
+            ) from error
         for name in self.dtypes:
             if name not in WORKING_DTYPES:
                 known = ", ".join(WORKING_DTYPES)
@@ -107,14 +137,14 @@ class CaseSpec:
             raise UsageError(f"a case's `scale` must be a number above 0, not {self.scale!r}")
 
     @property
-    def spread(self) -> bool:
-        """Whether checks that apply to a covering of the flags look at this case."""
-        return self.depth != DEPTHS[0]
+    def is_pairwise(self) -> bool:
+        """Whether the checks that apply to a pairwise covering of the flags run on this case."""
+        return self.depth.includes(Depth.PAIRWISE)
 
     @property
-    def thorough(self) -> bool:
-        """Whether every check looks at this case."""
-        return self.depth == DEPTHS[-1]
+    def is_sampled(self) -> bool:
+        """Whether every check runs on this case."""
+        return self.depth.includes(Depth.SAMPLED)
 
     @property
     def id(self) -> str:
@@ -140,7 +170,7 @@ class CaseSpec:
     def to_json(self) -> dict[str, Any]:
         """The case as plain data, which `from_json` reads."""
         data = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
-        return data | {"config": dict(self.config), "dtypes": list(self.dtypes)}
+        return data | {"config": dict(self.config), "dtypes": list(self.dtypes), "depth": str(self.depth)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CaseSpec:
@@ -152,12 +182,18 @@ class CaseSpec:
         return convert(data, cls, of="a case")
 
 
+def named_depth(applies: str) -> Depth | None:
+    """The depth that a check's `checks.Applies` names; None where the check looks at refused cases.
+
+    Args:
+        applies: the word, as this or an earlier version writes it.
+    """
+    return _DEPTHS_BY_WORD.get(applies)
+
+
 def applies_to(applies: str, spec: CaseSpec) -> bool:
-    """Whether a check with this `checks.Applies` runs on the case."""
-    match applies:
-        case "always":
-            return True
-        case "spread" | "thorough":
-            return spec.valid and DEPTHS.index(spec.depth) >= DEPTHS.index(applies)
-        case _:
-            return (applies == "valid") == spec.valid
+    """Whether a check with this `checks.Applies`, as this or an earlier version writes it, runs on the case."""
+    depth = named_depth(applies)
+    if depth is None:
+        return applies == "always" or not spec.valid
+    return spec.valid and spec.depth.includes(depth)

@@ -41,11 +41,11 @@ _SPLIT: Mapping[str, tuple[str, ...]] = {
 }
 MODULES = tuple(module for area in AREAS for module in _SPLIT.get(area, (area,)))
 
-# Every valid case; those that HF refuses; both. `spread`: the valid cases in which every two values of every two flags
-# meet, for what hangs on how a subject is called and handled (at which positions, in which dtype or kernel; moved,
-# copied, trained, hooked and let go of), or on Hugging Face alone, and not on what this very layout of a block
-# computes. `thorough`: a few of those for each kind of block, because it is dear.
-Applies = Literal["valid", "invalid", "always", "spread", "thorough"]
+# Every valid case; those that HF refuses; both. `pairwise`: the valid cases in which every two values of every two
+# flags meet, for what hangs on how a subject is called and handled (at which positions, in which dtype or kernel;
+# moved, copied, trained, hooked and let go of), or on Hugging Face alone, and not on what this very layout of a block
+# computes. `sampled`: a few of those for each kind of block, because it is dear.
+Applies = Literal["valid", "invalid", "always", "pairwise", "sampled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

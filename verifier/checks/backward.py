@@ -88,7 +88,7 @@ def hooks(case: Case) -> Finding:
     """With a backward hook on every point at once, the gradient at each is HF's, and each is shown it once.
 
     HF's gradients are taken of its tapped activations, with no hook of any module. The loss is a random weighting of
-    the logits of real tokens, in the spread cases with padding too. A failure means that attribution and
+    the logits of real tokens, in the pairwise cases with padding too. A failure means that attribution and
     gradient-based patching are of another model; the place is the first one on the way back from the logits.
     """
     points = _points(case)
@@ -110,7 +110,7 @@ def hooks(case: Case) -> Finding:
     return summarize(compare())
 
 
-@check("backward.alone", needs=["hooks"], applies="thorough")
+@check("backward.alone", needs=["hooks"], applies="sampled")
 def alone(case: Case) -> Finding:
     """A backward hook on each point alone, with none elsewhere, gets HF's gradient too.
 
@@ -163,7 +163,7 @@ _WITH_GRADIENTS = "weights with gradients"  # as a case remembers them
 def parameters(case: Case) -> Finding:
     """The gradient that a backward leaves in each weight is HF's, the fused one's compared through the split.
 
-    With no hook, and in the spread cases with hooks on every point that hand on copies of values and gradients. A
+    With no hook, and in the pairwise cases with hooks on every point that hand on copies of values and gradients. A
     failure means that what is trained or attributed to through the adapter is another model's.
     """
     case.subject.agreeing_rows()
@@ -171,14 +171,14 @@ def parameters(case: Case) -> Finding:
     _backward(case, subject)
     without = _weight_gradients(case, subject)
     case.memo.memoize(_WITH_GRADIENTS, lambda: frozenset(require(subject.weights).gradients()))
-    hooked = case.spec.spread and subject.hooks is not None
+    hooked = case.spec.is_pairwise and subject.hooks is not None
     if not hooked or any(one.verdict is Verdict.FAIL for one in without):
         return summarize(without)
     _backward(case, subject, hooked=True)  # to what is there already, as gradients are
     return summarize([*without, *_weight_gradients(case, subject, "{}, hooked", backwards=2)])
 
 
-@check("backward.inputs_embeds", applies="spread")
+@check("backward.inputs_embeds", applies="pairwise")
 def inputs_embeds(case: Case) -> Finding:
     """The gradient with respect to embeddings that are given in the place of tokens is HF's, padding or not.
 
@@ -198,7 +198,7 @@ def inputs_embeds(case: Case) -> Finding:
     return summarize([float64_judge(noise).compare("inputs_embeds", found, truth, defined=defined, rows=scenario.rows)])
 
 
-@check("backward.interleaved", needs=["hooks"], applies="spread")
+@check("backward.interleaved", needs=["hooks"], applies="pairwise")
 def interleaved(case: Case) -> Finding:
     """The gradients of a forward are HF's although another forward came between it and its backward.
 
@@ -254,7 +254,7 @@ def _of_one_forward(case: Case, points: Sequence[Point]) -> list[Finding]:
     )
 
 
-@check("backward.identity", needs=["hooks"], applies="spread")
+@check("backward.identity", needs=["hooks"], applies="pairwise")
 def identity(case: Case) -> Finding:
     """Hooks that read gradients change no bit of the logits, and none of the gradients that others read.
 
@@ -277,7 +277,7 @@ def identity(case: Case) -> Finding:
     return summarize(made)
 
 
-@check("backward.replace", needs=["hooks"], applies="spread")
+@check("backward.replace", needs=["hooks"], applies="pairwise")
 def replaced(case: Case) -> Finding:
     """A gradient that a backward hook replaces, everywhere or in one head at one position, has HF's effect upstream.
 
@@ -331,7 +331,7 @@ def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
     return interventions.run_in_subject(case, experiment, points, run)
 
 
-@check("backward.in_place", needs=["hooks"], applies="spread")
+@check("backward.in_place", needs=["hooks"], applies="pairwise")
 def in_place(case: Case) -> Finding:
     """Gradients can be taken of a forward in which hooks wrote into the tensors that they were given.
 
@@ -356,7 +356,7 @@ def in_place(case: Case) -> Finding:
     return Finding()
 
 
-@check("backward.checkpointing", needs=["modes", "hooks"], applies="spread")
+@check("backward.checkpointing", needs=["modes", "hooks"], applies="pairwise")
 def checkpointing(case: Case) -> Finding:
     """Under gradient checkpointing in training mode the gradients at hook points and of weights are HF's.
 
@@ -432,7 +432,7 @@ def _goes_wrong(comparisons: Iterable[Finding]) -> bool:
     return any(one.verdict is Verdict.FAIL for one in comparisons)
 
 
-@check("backward.edited", needs=["hooks"], applies="spread")
+@check("backward.edited", needs=["hooks"], applies="pairwise")
 def edited(case: Case) -> Finding:
     """Behind edits the gradients are those of HF's model with the same edits in it, of values and of gradients at once.
 
@@ -493,7 +493,7 @@ def _around_edits(case: Case) -> tuple[Point, list[Point]]:
     return first, others
 
 
-@check("backward.gradcheck", needs=["hooks"], applies="thorough")
+@check("backward.gradcheck", needs=["hooks"], applies="sampled")
 def gradcheck(case: Case) -> Finding:
     """What autograd says of the subject is what moving its first activation a little does to its logits.
 
@@ -560,7 +560,7 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
     return summarize(compare())
 
 
-@check("backward.float32", needs=["weights"], applies="spread")
+@check("backward.float32", needs=["weights"], applies="pairwise")
 def float32(case: Case) -> Finding:
     """In float32 gradients are as near to those of the same weights in float64 as HF's own are.
 
@@ -570,7 +570,7 @@ def float32(case: Case) -> Finding:
     return _judge_precision(case, "float32")
 
 
-@check("backward.bfloat16", needs=["weights"], applies="spread")
+@check("backward.bfloat16", needs=["weights"], applies="pairwise")
 def bfloat16(case: Case) -> Finding:
     """In bfloat16 gradients are as near to those of the same weights in float64 as HF's own are.
 
@@ -580,7 +580,7 @@ def bfloat16(case: Case) -> Finding:
     return _judge_precision(case, "bfloat16")
 
 
-@check("backward.float16", needs=["weights"], applies="spread")
+@check("backward.float16", needs=["weights"], applies="pairwise")
 def float16(case: Case) -> Finding:
     """In float16 gradients are as near to those of the same weights in float64 as HF's own are.
 

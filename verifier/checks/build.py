@@ -92,7 +92,7 @@ def refusal(case: Case) -> Finding:
     )
 
 
-@check("build.surroundings", applies="spread")
+@check("build.surroundings", applies="pairwise")
 def surroundings(case: Case) -> Finding:
     """Wrapping a model and running it leave HF's classes, their modules and torch's global settings as they were.
 
@@ -125,7 +125,7 @@ def changes(case: Case) -> Finding:
 def _changes_in_training(case: Case) -> dict[Change, str]:
     """What wrapping changes of a model that is being trained, half of it frozen: where a model is in evaluation mode
     and all of it trainable, making it so changes nothing."""
-    if not case.spec.spread:
+    if not case.spec.is_pairwise:
         return {}
     model = case.reference.build_for_adapter()
     model.train()
@@ -136,7 +136,7 @@ def _changes_in_training(case: Case) -> dict[Change, str]:
     return state.changes()
 
 
-@check("build.config", applies="spread")
+@check("build.config", applies="pairwise")
 def config(case: Case) -> Finding:
     """The config object from which the caller built the model is not written into, unless the adapter declares it.
 
@@ -153,7 +153,7 @@ def config(case: Case) -> Finding:
     return written_into(before, after, verdict=Verdict.FAIL, declared=declared) or Finding()
 
 
-@check("build.close", applies="spread")
+@check("build.close", applies="pairwise")
 def close(case: Case) -> Finding:
     """A subject can be closed after it has run.
 

@@ -36,7 +36,7 @@ GREEDY_STEPS = 6
 PADDED_STEPS = 3  # positions of padded rows are counted wrongly from the first steps on, or never
 
 
-@check("cache.given", needs=["cache"], applies="spread")
+@check("cache.given", needs=["cache"], applies="pairwise")
 def given(case: Case) -> Finding:
     """A forward that is asked for its cache gives one, and the logits that it gives without.
 
@@ -66,7 +66,7 @@ def stepwise(case: Case) -> Finding:
     return judged_in_pieces(case, Scenario.PLAIN, ends, in_turn(case, Scenario.PLAIN, ends, names))
 
 
-@check("cache.chunks", needs=["cache"], applies="spread")
+@check("cache.chunks", needs=["cache"], applies="pairwise")
 def chunks(case: Case) -> Finding:
     """A text in uneven chunks, and a token at its end, gives the logits of one forward over the whole text.
 
@@ -78,7 +78,7 @@ def chunks(case: Case) -> Finding:
     return judged_in_pieces(case, Scenario.PLAIN, ends, in_turn(case, Scenario.PLAIN, ends, names))
 
 
-@check("cache.padding", needs=["cache"], applies="spread")
+@check("cache.padding", needs=["cache"], applies="pairwise")
 def padding(case: Case) -> Finding:
     """Rows with padding on the left, on the right and in the middle, decoded under a growing mask, give HF's logits.
 
@@ -88,7 +88,7 @@ def padding(case: Case) -> Finding:
     return judged_in_pieces(case, Scenario.PADDED, [length - 4, length - 1, length], by_row(case, Scenario.PADDED))
 
 
-@check("cache.position_ids", needs=["cache"], applies="spread")
+@check("cache.position_ids", needs=["cache"], applies="pairwise")
 def position_ids(case: Case) -> Finding:
     """With positions of the caller's, which start anywhere and leave some out, decoding gives HF's logits.
 
@@ -100,7 +100,7 @@ def position_ids(case: Case) -> Finding:
     return judged_in_pieces(case, Scenario.POSITION_IDS, ends, in_turn(case, Scenario.POSITION_IDS, ends, names))
 
 
-@check("cache.padded_position_ids", needs=["cache"], applies="spread")
+@check("cache.padded_position_ids", needs=["cache"], applies="pairwise")
 def padded_position_ids(case: Case) -> Finding:
     """With a mask and positions that count its tokens, as generation from a padded batch passes them, it gives HF's.
 
@@ -110,7 +110,7 @@ def padded_position_ids(case: Case) -> Finding:
     return judged_in_pieces(case, scenario, [length - 4, length - 1, length], by_row(case, scenario))
 
 
-@check("cache.inputs_embeds", needs=["cache"], applies="thorough")
+@check("cache.inputs_embeds", needs=["cache"], applies="sampled")
 def inputs_embeds(case: Case) -> Finding:
     """With embeddings in the place of tokens, padded on the left, decoding gives HF's logits.
 
@@ -123,7 +123,7 @@ def inputs_embeds(case: Case) -> Finding:
     )
 
 
-@check("cache.long", needs=["cache"], applies="thorough")
+@check("cache.long", needs=["cache"], applies="sampled")
 def long(case: Case) -> Finding:
     """A text that is longer than any dimension of the model, and tokens at its end, give the logits of one forward.
 
@@ -137,7 +137,7 @@ def long(case: Case) -> Finding:
     return judged_in_pieces(case, Scenario.LONG, ends, in_turn(case, Scenario.LONG, ends, names))
 
 
-@check("cache.precision", needs=["cache"], applies="thorough")
+@check("cache.precision", needs=["cache"], applies="sampled")
 def precise(case: Case) -> Finding:
     """In every working dtype what is decoded token by token is as near to the float64 truth as what HF decodes.
 
@@ -172,7 +172,7 @@ def precise(case: Case) -> Finding:
     return summarize(compare(dtype) for dtype in case.subject.agreeing_dtypes())
 
 
-@check("cache.batch", needs=["cache"], applies="thorough")
+@check("cache.batch", needs=["cache"], applies="sampled")
 def batch(case: Case) -> Finding:
     """Each row of a padded batch, decoded alone with a cache of its own, gives HF's logits of that row.
 
@@ -190,7 +190,7 @@ def batch(case: Case) -> Finding:
     )
 
 
-@check("cache.apart", needs=["cache"], applies="thorough")
+@check("cache.apart", needs=["cache"], applies="sampled")
 def apart(case: Case) -> Finding:
     """Two texts that are decoded in turns, each with its own cache, give what each gives in one forward.
 
@@ -217,7 +217,7 @@ def apart(case: Case) -> Finding:
     )
 
 
-@check("cache.hooks", needs=["cache", "hooks"], applies="spread")
+@check("cache.hooks", needs=["cache", "hooks"], applies="pairwise")
 def hooks(case: Case) -> Finding:
     """With a cache, every hook point shows the new tokens alone, with the values of one forward over the whole text.
 
@@ -282,7 +282,7 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     )
 
 
-@check("cache.greedy", needs=["cache"], applies="spread")
+@check("cache.greedy", needs=["cache"], applies="pairwise")
 def greedy(case: Case) -> Finding:
     """Greedy generation gives the tokens that HF's `generate` gives.
 
@@ -293,7 +293,7 @@ def greedy(case: Case) -> Finding:
     return _greedy(case, GREEDY_STEPS, None, "tokens")
 
 
-@check("cache.greedy_padded", needs=["cache"], applies="spread")
+@check("cache.greedy_padded", needs=["cache"], applies="pairwise")
 def greedy_padded(case: Case) -> Finding:
     """Greedy generation from a batch with padding on the left gives the tokens that HF's `generate` gives.
 

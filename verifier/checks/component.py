@@ -213,7 +213,7 @@ def positions(case: Case) -> Finding:
     return _judge_kind(case, "positions", "table of positions")
 
 
-@check("component.dtypes", needs=["components"], applies="thorough")
+@check("component.dtypes", needs=["components"], applies="sampled")
 def dtypes(case: Case) -> Finding:
     """Each component alone is as exact in the working dtypes as HF's module, and gives a tensor of the same dtype.
 

@@ -132,7 +132,7 @@ def acting_points(case: Case) -> list[Point]:
     return points
 
 
-@check("intervene.calls", needs=["hooks"], applies="spread")
+@check("intervene.calls", needs=["hooks"], applies="pairwise")
 def calls(case: Case) -> Finding:
     """Edits act as in HF's model however it is called: with padding, positions, embeddings, a cache, gradients, on one
     row.
@@ -193,7 +193,7 @@ def layers(case: Case) -> Finding:
 STEPS = 3  # tokens that are generated under an edit
 
 
-@check("intervene.generation", needs=["hooks", "cache"], applies="spread")
+@check("intervene.generation", needs=["hooks", "cache"], applies="pairwise")
 def generation(case: Case) -> Finding:
     """What is generated while a point is edited are the tokens that HF's model, edited so, chooses.
 

@@ -81,7 +81,7 @@ def logits(case: Case) -> Finding:
     return _logits(case, Scenario.PLAIN, "logits")
 
 
-@check("forward.lengths", applies="spread")
+@check("forward.lengths", applies="pairwise")
 def lengths(case: Case) -> Finding:
     """The logits of a single token, and of a sequence longer than any dimension of the model, are HF's.
 
@@ -157,7 +157,7 @@ def mixed_padding(case: Case) -> Finding:
     return _judge_padding(case, "left, right and gaps")
 
 
-@check("forward.position_ids", applies="spread")
+@check("forward.position_ids", applies="pairwise")
 def position_ids(case: Case) -> Finding:
     """With position ids of the caller's, other ones in each row, the logits are HF's.
 
@@ -166,7 +166,7 @@ def position_ids(case: Case) -> Finding:
     return _logits(case, Scenario.POSITION_IDS, "position ids")
 
 
-@check("forward.padded_position_ids", applies="spread")
+@check("forward.padded_position_ids", applies="pairwise")
 def padded_position_ids(case: Case) -> Finding:
     """With a mask and positions that count its tokens, as generation from a padded batch passes them, they are HF's.
 
@@ -175,7 +175,7 @@ def padded_position_ids(case: Case) -> Finding:
     return _logits(case, Scenario.PADDED_POSITION_IDS, "position ids beside padding")
 
 
-@check("forward.inputs_embeds", applies="spread")
+@check("forward.inputs_embeds", applies="pairwise")
 def inputs_embeds(case: Case) -> Finding:
     """With embeddings in the place of tokens, padded on the left, the logits are HF's.
 
@@ -184,7 +184,7 @@ def inputs_embeds(case: Case) -> Finding:
     return _logits(case, Scenario.INPUTS_EMBEDS, "inputs_embeds")
 
 
-@check("forward.loss", applies="spread")
+@check("forward.loss", applies="pairwise")
 def loss(case: Case) -> Finding:
     """The loss for labels, some of them to be ignored, is HF's and can be differentiated; the logits beside it are too.
 
@@ -222,7 +222,7 @@ def _judged_loss(case: Case, scenario: Scenario, where: str) -> Finding:
     return judge.compare(where, case.subject.output(scenario).loss, truth)
 
 
-@check("forward.patterns", needs=["hooks"], applies="spread")
+@check("forward.patterns", needs=["hooks"], applies="pairwise")
 def patterns(case: Case) -> Finding:
     """The attention patterns that the subject's hooks show are HF's, in every layer, in padded rows and not.
 
@@ -250,7 +250,7 @@ def patterns(case: Case) -> Finding:
     return summarize(compare())
 
 
-@check("forward.batch", applies="spread")
+@check("forward.batch", applies="pairwise")
 def batch(case: Case) -> Finding:
     """Each row of a batch, padded rows among them, gives alone what it gives in the batch.
 
@@ -287,7 +287,7 @@ def causality(case: Case) -> Finding:
     )
 
 
-@check("forward.gradients", applies="spread")
+@check("forward.gradients", applies="pairwise")
 def gradients(case: Case) -> Finding:
     """With gradients enabled, as they are unless somebody turns them off, the logits are the same.
 
@@ -299,7 +299,7 @@ def gradients(case: Case) -> Finding:
     return summarize([case.compare_logits("logits with gradients enabled", logits)])
 
 
-@check("forward.inference_mode", applies="spread")
+@check("forward.inference_mode", applies="pairwise")
 def inference_mode(case: Case) -> Finding:
     """Under `torch.inference_mode` the logits are the same, and afterwards gradients can be taken as ever.
 
@@ -321,7 +321,7 @@ def inference_mode(case: Case) -> Finding:
     )
 
 
-@check("forward.inputs", applies="spread")
+@check("forward.inputs", applies="pairwise")
 def inputs_kept(case: Case) -> Finding:
     """A forward writes into none of the tensors that it is given.
 
@@ -341,7 +341,7 @@ def inputs_kept(case: Case) -> Finding:
     return summarize(compare())
 
 
-@check("forward.twice", applies="spread")
+@check("forward.twice", applies="pairwise")
 def twice(case: Case) -> Finding:
     """A second forward on the same tokens, with others between, gives the same logits bit for bit.
 
@@ -373,7 +373,7 @@ def _in_training(case: Case, **dropouts: Any) -> Finding:
     return case.compare_logits("training mode", run(ours.forward), Scenario.PLAIN, truth=truth)
 
 
-@check("forward.training", needs=["modes"], applies="spread")
+@check("forward.training", needs=["modes"], applies="pairwise")
 def training(case: Case) -> Finding:
     """In training mode, with dropouts of zero, the logits are HF's in training mode.
 
@@ -382,7 +382,7 @@ def training(case: Case) -> Finding:
     return summarize([_in_training(case, **dict.fromkeys(case.family.dropouts(), 0.0))])
 
 
-@check("forward.dropout", needs=["modes"], applies="spread")
+@check("forward.dropout", needs=["modes"], applies="pairwise")
 def dropout(case: Case) -> Finding:
     """In training mode, from one state of the random numbers, every dropout drops what HF's drops.
 
@@ -403,8 +403,8 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
     def compare() -> Iterator[Finding]:
         # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
         # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
-        far = case.spec.thorough or case.spec.label is not None
-        others = (Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS) if case.spec.thorough else ()
+        far = case.spec.is_sampled or case.spec.label is not None
+        others = (Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS) if case.spec.is_sampled else ()
         further = [scenario for scenario in others if case.subject.agrees(scenario)]
         for scenario in (Scenario.PLAIN, Scenario.PADDED, *([Scenario.LONG] if far else []), *further):
             chosen, agreeing = case.reference.scenario(scenario), case.subject.agreeing_rows(scenario)
@@ -423,7 +423,7 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
                 resampled_noise=partial(case.noise.resampled_by_position, scenario, dtype),
             )
 
-        if case.spec.thorough and _loss_agrees(case):
+        if case.spec.is_sampled and _loss_agrees(case):
             of_labels = case.noise.truth(Scenario.LABELS, dtype).loss
             assert of_labels is not None
             judge = precision_judge(case.noise.loss(dtype))
@@ -432,7 +432,7 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
     return summarize(compare())
 
 
-@check("forward.float32", applies="spread")
+@check("forward.float32", applies="pairwise")
 def float32(case: Case) -> Finding:
     """In float32 the logits are as near to the float64 truth of the same weights as HF's own are.
 
@@ -443,7 +443,7 @@ def float32(case: Case) -> Finding:
     return _judge_precision(case, "float32")
 
 
-@check("forward.bfloat16", applies="spread")
+@check("forward.bfloat16", applies="pairwise")
 def bfloat16(case: Case) -> Finding:
     """In bfloat16 the logits are as near to the float64 truth of the same weights as HF's own are.
 
@@ -454,7 +454,7 @@ def bfloat16(case: Case) -> Finding:
     return _judge_precision(case, "bfloat16")
 
 
-@check("forward.float16", applies="spread")
+@check("forward.float16", applies="pairwise")
 def float16(case: Case) -> Finding:
     """In float16 the logits are as near to the float64 truth of the same weights as HF's own are.
 

@@ -21,7 +21,7 @@ from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 
 
-@check("hooks.identity", needs=["hooks"], applies="spread")
+@check("hooks.identity", needs=["hooks"], applies="pairwise")
 def identity(case: Case) -> Finding:
     """Hooks that read, or give back what they were given, change no bit of the logits.
 
@@ -44,7 +44,7 @@ def identity(case: Case) -> Finding:
     )
 
 
-@check("hooks.switches", needs=["hooks"], applies="spread")
+@check("hooks.switches", needs=["hooks"], applies="pairwise")
 def switches(case: Case) -> Finding:
     """What turns gated points on changes nothing but rounding of the logits, and is off again afterwards.
 
@@ -111,7 +111,7 @@ class _OnPurpose(Exception):
     """What a hook of these checks raises."""
 
 
-@check("hooks.removed", needs=["hooks"], applies="spread")
+@check("hooks.removed", needs=["hooks"], applies="pairwise")
 def removed(case: Case) -> Finding:
     """After hooks are removed none fires and the logits are as before, bit for bit; those around them stay. Hooks of
     gradients do not act on a backward that comes after them.
@@ -165,7 +165,7 @@ def _outlives(case: Case, name: str) -> str | None:
     return "a hook is called in a backward that begins after it was removed" if fired else None
 
 
-@check("hooks.nested", needs=["hooks"], applies="spread")
+@check("hooks.nested", needs=["hooks"], applies="pairwise")
 def nested(case: Case) -> Finding:
     """Edits of one point in contexts one inside the other both act, the second on what the first has made.
 
@@ -189,7 +189,7 @@ def _divided(divisor: int) -> Edit:
     return lambda value: value / divisor
 
 
-@check("hooks.given_back", needs=["hooks"], applies="spread")
+@check("hooks.given_back", needs=["hooks"], applies="pairwise")
 def given_back(case: Case) -> Finding:
     """A tensor that a hook gives back is not written into afterwards.
 
@@ -214,7 +214,7 @@ def given_back(case: Case) -> Finding:
     return summarize(compare_bitwise(name, made, before) for name, (made, before) in given.items())
 
 
-@check("hooks.exception", needs=["hooks"], applies="spread")
+@check("hooks.exception", needs=["hooks"], applies="pairwise")
 def exception(case: Case) -> Finding:
     """An exception inside a hook comes out, and leaves nothing behind: no hook, no switch, no bit of the logits.
 

@@ -127,7 +127,7 @@ def axes(case: Case) -> Finding:
 
 @check("hooks.values", needs=["hooks"])
 def values(case: Case) -> Finding:
-    """What every canonical point shows is HF's activation there; in the spread cases with padding too.
+    """What every canonical point shows is HF's activation there; in the pairwise cases with padding too.
 
     Judged where the logits agree. A failure means plausible activations that are not the model's; the place is the
     first in causal order.
@@ -166,7 +166,7 @@ def aliases(case: Case) -> Finding:
     return summarize(compare())
 
 
-@check("hooks.kept", needs=["hooks"], applies="spread")
+@check("hooks.kept", needs=["hooks"], applies="pairwise")
 def kept(case: Case) -> Finding:
     """A tensor that a hook was shown is not written into afterwards, by this forward or by the next.
 
@@ -185,7 +185,7 @@ def kept(case: Case) -> Finding:
     return summarize(compare())
 
 
-@check("hooks.twice", needs=["hooks"], applies="spread")
+@check("hooks.twice", needs=["hooks"], applies="pairwise")
 def twice(case: Case) -> Finding:
     """A second forward on the same tokens shows the same at every canonical point, bit for bit.
 
@@ -201,7 +201,7 @@ def twice(case: Case) -> Finding:
     return summarize(compare_bitwise(name, second.get(name), first[name]) for name in names if name in first)
 
 
-@check("hooks.precision", needs=["hooks"], applies="thorough")
+@check("hooks.precision", needs=["hooks"], applies="sampled")
 def precise(case: Case) -> Finding:
     """In every working dtype each point is as near to the float64 truth of the same weights as HF's own activation is.
 

@@ -139,7 +139,7 @@ def rows(case: Case) -> Finding:
     )
 
 
-@check("intervene.in_place", needs=["hooks"], applies="spread")
+@check("intervene.in_place", needs=["hooks"], applies="pairwise")
 def in_place(case: Case) -> Finding:
     """An edit that a hook writes into the tensor that it is given, and gives back, has the effect of one on a copy.
 
@@ -164,7 +164,7 @@ def in_place(case: Case) -> Finding:
     return summarize(_first_of_each_point(list(compare())))
 
 
-@check("intervene.alone", needs=["hooks"], applies="thorough")
+@check("intervene.alone", needs=["hooks"], applies="sampled")
 def alone(case: Case) -> Finding:
     """An edit of one point, with no hook at any other, has HF's effect too.
 
@@ -185,7 +185,7 @@ def alone(case: Case) -> Finding:
     return summarize(_first_of_each_point(list(compare())))
 
 
-@check("intervene.aliases", needs=["hooks"], applies="spread")
+@check("intervene.aliases", needs=["hooks"], applies="pairwise")
 def aliases(case: Case) -> Finding:
     """An edit at a point's other name has the effect that HF's model shows of one at the point.
 

@@ -190,7 +190,7 @@ def _read_by(z: Tensor) -> Tensor:
     return torch.where(risen.sum(0) == 1, risen.double().argmax(0), -1).cpu()
 
 
-@check("qkv.placement", needs=["weights"], applies="spread")
+@check("qkv.placement", needs=["weights"], applies="pairwise")
 def placement(case: Case) -> Finding:
     """The split weights and biases have the dtype and the device of HF's, in every dtype that is looked at.
 

@@ -72,7 +72,7 @@ def _held_against(case: Case, where: str, scenario: Scenario, run: Callable[[], 
     return _upstream(case.compare_logits(where, logits, scenario))
 
 
-@check("reference.attention", applies="spread", subject=False)
+@check("reference.attention", applies="pairwise", subject=False)
 def attention(case: Case) -> Finding:
     """Every attention implementation of HF's gives the logits of the one that the family calls right.
 
@@ -93,7 +93,7 @@ def attention(case: Case) -> Finding:
     )
 
 
-@check("reference.attentions_on_request", applies="spread", subject=False)
+@check("reference.attentions_on_request", applies="pairwise", subject=False)
 def attentions_on_request(case: Case) -> Finding:
     """Asking HF for its attention patterns changes nothing of the logits, and what it gives are its patterns.
 
@@ -130,7 +130,7 @@ def attentions_on_request(case: Case) -> Finding:
     return summarize(compare())
 
 
-@check("reference.cache", applies="spread", subject=False)
+@check("reference.cache", applies="pairwise", subject=False)
 def cache(case: Case) -> Finding:
     """HF's decoding with its cache, a prompt at once and then token by token, gives the full forward's logits.
 
@@ -203,7 +203,7 @@ def _sizes(case: Case) -> dict[str, int]:
     return sizes
 
 
-@check("reference.config", applies="spread", subject=False)
+@check("reference.config", applies="pairwise", subject=False)
 def config(case: Case) -> Finding:
     """Building a model leaves the config that the caller gave as it was.
 
@@ -218,7 +218,7 @@ def config(case: Case) -> Finding:
     return written_into(before, after, verdict=Verdict.UPSTREAM) or Finding()
 
 
-@check("reference.seeds", applies="spread", subject=False)
+@check("reference.seeds", applies="pairwise", subject=False)
 def seeds(case: Case) -> Finding:
     """The model that the adapter is given equals the reference and shares nothing with it; random weights are distinct.
 
@@ -252,7 +252,7 @@ def _distinct(parameters: Mapping[str, Tensor]) -> Finding:
     return Finding()
 
 
-@check("reference.noise", applies="spread", subject=False)
+@check("reference.noise", applies="pairwise", subject=False)
 def noise(case: Case) -> Finding:
     """The float64 reference is as steady as float64 is: rounding moves its logits by less than float32 could.
 

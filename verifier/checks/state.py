@@ -40,7 +40,7 @@ from verifier.reference.snapshots import ModelState, Surroundings
 WARM_UP, MANY = 2, 4  # subjects that may fill what is filled once, and those after which nothing may have grown
 
 
-@check("state.interleaved", applies="spread")
+@check("state.interleaved", applies="pairwise")
 def interleaved(case: Case) -> Finding:
     """Two models of one config and different weights, wrapped and run in turns, each give their own logits.
 
@@ -89,7 +89,7 @@ def _bystander(case: Case, where: str, hooked: Subject, others: Mapping[str, Sub
             fired.clear()
 
 
-@check("state.hooks", needs=["hooks"], applies="thorough")
+@check("state.hooks", needs=["hooks"], applies="sampled")
 def hooks(case: Case) -> Finding:
     """Hooks on one subject neither run in another one nor change it, be its weights others or the same.
 
@@ -105,7 +105,7 @@ def hooks(case: Case) -> Finding:
     )
 
 
-@check("state.copy", needs=["modes"], applies="spread")
+@check("state.copy", needs=["modes"], applies="pairwise")
 def copy(case: Case) -> Finding:
     """A copy gives the original's logits bit for bit, and so does the original beside it.
 
@@ -122,7 +122,7 @@ def copy(case: Case) -> Finding:
     )
 
 
-@check("state.copy_hooks", needs=["modes", "hooks"], applies="thorough")
+@check("state.copy_hooks", needs=["modes", "hooks"], applies="sampled")
 def copy_hooks(case: Case) -> Finding:
     """Hooks on a model do not run in a copy that is taken meanwhile, nor a copy's hooks in the model.
 
@@ -147,7 +147,7 @@ def copy_hooks(case: Case) -> Finding:
     )
 
 
-@check("state.copy_weights", needs=["modes"], applies="spread")
+@check("state.copy_weights", needs=["modes"], applies="pairwise")
 def copy_weights(case: Case) -> Finding:
     """A copy shares no memory with the original; writing into every weight of the one changes nothing of the other.
 
@@ -173,7 +173,7 @@ def copy_weights(case: Case) -> Finding:
     return summarize(found)
 
 
-@check("state.acting", needs=["modes", "hooks"], applies="spread")
+@check("state.acting", needs=["modes", "hooks"], applies="pairwise")
 def acting(case: Case) -> Finding:
     """In a copy, and in a subject that was loaded, trained, evaluated or cast, edits act as they did; a copy shows the
     original's weights.
@@ -212,7 +212,7 @@ def acting(case: Case) -> Finding:
     return summarize([*found, from_condition("edits after a cast", "they change nothing" if dead else None)])
 
 
-@check("state.written", needs=["components"], applies="spread")
+@check("state.written", needs=["components"], applies="pairwise")
 def written(case: Case) -> Finding:
     """Parameters that are multiplied in place where the components show them, after a run, make it the model that HF's
     is with the same multiplied.
@@ -253,7 +253,7 @@ def _multiplied(case: Case) -> tuple[Tensor, float]:
     return true, noise_from_float32(true, run(SINGLE))
 
 
-@check("state.state_dict", needs=["modes"], applies="spread")
+@check("state.state_dict", needs=["modes"], applies="pairwise")
 def state_dict(case: Case) -> Finding:
     """Another model's state dict makes a model that other one; its own, loaded back, makes it what it was bit for bit.
 
@@ -288,7 +288,7 @@ def _all_same(where: str, actual: Mapping[str, Tensor], wanted: Mapping[str, Ten
     return [compare_bitwise(f"{where}: {name}", actual.get(name), one) for name, one in wanted.items()]
 
 
-@check("state.to", needs=["modes"], applies="spread")
+@check("state.to", needs=["modes"], applies="pairwise")
 def to(case: Case) -> Finding:
     """Cast to float32 a subject is as near to the truth as HF's model cast to float32, and so are its hooks' dtypes.
 
@@ -350,7 +350,7 @@ def _dtypes(case: Case, subject: Subject) -> dict[str, torch.dtype]:
     return seen
 
 
-@check("state.eval", needs=["modes"], applies="spread")
+@check("state.eval", needs=["modes"], applies="pairwise")
 def evaluation(case: Case) -> Finding:
     """After training mode, in which every dropout of the model's may act, evaluation gives what it gave before.
 
@@ -367,7 +367,7 @@ def evaluation(case: Case) -> Finding:
     return summarize([compare_bitwise("after training mode", logits_of(case, subject), before)])
 
 
-@check("state.changes", applies="thorough")
+@check("state.changes", applies="sampled")
 def changes(case: Case) -> Finding:
     """After all that it offers was used (hooks, edits, switches, a cache, a backward, training mode) the model, HF's
     classes and the weights are as they were after the first forward, but for what the adapter declares.
@@ -396,7 +396,7 @@ def changes(case: Case) -> Finding:
     return summarize([*found, compare_bitwise("logits", logits_of(case, subject), before)])
 
 
-@check("state.memory", applies="thorough")
+@check("state.memory", applies="sampled")
 def memory(case: Case) -> Finding:
     """Of many subjects that were wrapped, used, closed and dropped no model and no tensor stays, and no hook on HF.
 

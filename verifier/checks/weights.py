@@ -107,7 +107,7 @@ def modules(case: Case) -> Finding:
 
 @check("weights.values", needs=["weights"])
 def values(case: Case) -> Finding:
-    """The canonical weights are HF's, bit for bit and in HF's dtype; in the spread cases in every working dtype too.
+    """The canonical weights are HF's, bit for bit and in HF's dtype; in the pairwise cases in every working dtype too.
 
     Where a weight computes something else `weights.attention` or `weights.modules` says so. A failure means that one
     computes nearly the same and is not the model's: cast, scaled and scaled back, or out of date.
@@ -115,7 +115,7 @@ def values(case: Case) -> Finding:
 
     def compare() -> Iterator[Finding]:
         elsewhere_told = told(case)
-        for dtype in (SEMANTIC_DTYPE, *(case.spec.dtypes if case.spec.spread else ())):
+        for dtype in (SEMANTIC_DTYPE, *(case.spec.dtypes if case.spec.is_pairwise else ())):
             ours = subject_weights(case, dtype)
             for name, wanted in reference_weights(case, dtype).items():
                 if name not in elsewhere_told:
@@ -163,7 +163,7 @@ def restore(case: Case) -> Finding:
     return summarize(compare())
 
 
-@check("weights.writing", needs=["weights"], applies="thorough")
+@check("weights.writing", needs=["weights"], applies="sampled")
 def writing(case: Case) -> Finding:
     """Writing into a canonical weight that was handed out is read back and acts as the same edit of HF's weights does,
     or is neither read back nor acts.
@@ -237,7 +237,7 @@ def processed(case: Case) -> Finding:
     return processings.conclude_each(case)
 
 
-@check("weights.processed_points", needs=["processings", "hooks"], applies="thorough")
+@check("weights.processed_points", needs=["processings", "hooks"], applies="sampled")
 def processed_points(case: Case) -> Finding:
     """Each weight processing alone keeps the activations that the library promises to keep, at every hook point.
 
@@ -270,16 +270,16 @@ def together(case: Case) -> Finding:
         raise NotApplicable("the adapter has one weight processing for this model")
     promised = frozenset.intersection(*(processings.promises(case)[name] for name in names))
     looked_at: list[Point] = []
-    if case.spec.thorough and case.subject.wrapped().hooks is not None and any("hook" in kept for kept in promised):
+    if case.spec.is_sampled and case.subject.wrapped().hooks is not None and any("hook" in kept for kept in promised):
         looked_at = [point for point in localization.agreeing_points(case) if point.kind.template in promised]
     return summarize(
         processings.judged(
-            case, names, promised, looked_at, padded=case.spec.thorough and case.subject.agrees(processings.PADDED)
+            case, names, promised, looked_at, padded=case.spec.is_sampled and case.subject.agrees(processings.PADDED)
         )
     )
 
 
-@check("weights.unprocessed", needs=["processings"], applies="thorough")
+@check("weights.unprocessed", needs=["processings"], applies="sampled")
 def untouched(case: Case) -> Finding:
     """Processing the weights gives a new subject: the one that was asked for it keeps every weight and its logits.
 

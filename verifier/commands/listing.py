@@ -12,6 +12,7 @@ from typing import Any
 
 from verifier import adapter, canonical, family
 from verifier.cases import matrix
+from verifier.cases.spec import Depth, named_depth
 from verifier.engine import catalogue
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import text
@@ -41,11 +42,11 @@ def listing(kind: str, family_reference: str | None) -> ExitStatus:
 
 # What a check applies to, in words.
 _LOOKS_AT = {
-    "valid": "every valid case",
+    Depth.ALL: "every valid case",
     "invalid": "every case that HF refuses",
     "always": "every case",
-    "spread": "the valid cases that are spread over the flags",
-    "thorough": "a few valid cases of each kind of block",
+    Depth.PAIRWISE: "the valid cases that are spread over the flags",
+    Depth.SAMPLED: "a few valid cases of each kind of block",
 }
 
 Named = tuple[str, str]  # a name and its meaning
@@ -71,7 +72,7 @@ def _adapters() -> Iterator[Named]:
 
 def _checks() -> Iterator[Named]:
     for check in catalogue.registered():
-        yield check.id, f"{check.doc} Looks at {_LOOKS_AT[check.applies]}."
+        yield check.id, f"{check.doc} Looks at {_LOOKS_AT[named_depth(check.applies) or check.applies]}."
 
 
 def _hooks(reference: str | None) -> Iterator[Named]:

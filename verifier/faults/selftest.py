@@ -12,7 +12,7 @@ from verifier import checks, family
 from verifier.adapter import Adapter
 from verifier.cases import matrix
 from verifier.cases.covering import covering
-from verifier.cases.spec import CaseSpec
+from verifier.cases.spec import CaseSpec, Depth
 from verifier.family import Family
 from verifier.judging.outcome import NotApplicable, Outcome, Verdict
 
@@ -89,7 +89,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     inapplicable: set[str] = set()  # to this adapter, which lacks a capability
 
     def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
-        seen = replace(spec.accepted_by(who.refusal), depth="thorough")
+        seen = replace(spec.accepted_by(who.refusal), depth=Depth.SAMPLED)
         return next(run_case(seen, who, wrapped, [known[identity]]), None)
 
     for fault in faults.of(right_family):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.cases.spec import SHORTEST, WORKING_DTYPES, CaseSpec
+from verifier.cases.spec import SHORTEST, WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError
 from verifier.family import Family, Fuzzes
 from verifier.output.text import nearest
@@ -79,7 +79,7 @@ class Space:
         moved = [field.name for field, place in zip(self.fields, choice, strict=True) if place or field.moved]
         return {name: values[name] for name in moved}
 
-    def spec(self, choice: Choice, *, depth: str = "spread") -> CaseSpec:
+    def spec(self, choice: Choice, *, depth: Depth = Depth.PAIRWISE) -> CaseSpec:
         """The case of that choice."""
         values = self.values(choice)
         own = {field.name: values.pop(field.name) for field in self.fields if field.of_case}

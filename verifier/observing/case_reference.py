@@ -50,9 +50,9 @@ class CaseReference:
     def traced_scenarios(self) -> tuple[Scenario, ...]:
         """The scenarios in which every activation and gradient is looked at.
 
-        What padding does to them depends on the mask alone, and is looked at where the case is one of the spread ones.
+        What padding does to them depends on the mask alone, and is looked at in the pairwise cases.
         """
-        return (Scenario.PLAIN, Scenario.PADDED) if self.spec.spread else (Scenario.PLAIN,)
+        return (Scenario.PLAIN, Scenario.PADDED) if self.spec.is_pairwise else (Scenario.PLAIN,)
 
     # --- models ---------------------------------------------------------------------------------------------------
 

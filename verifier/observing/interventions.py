@@ -31,7 +31,7 @@ KINDS: tuple[Kind, ...] = ("replace", "add", "zero", "swap")
 Extent = Literal["everywhere", "one head and position"]
 EXTENTS: tuple[Extent, ...] = ("everywhere", "one head and position")
 
-# Where a case is none of the spread ones, a point has these in even layers and those in odd ones, so that over both
+# Where a case is none of the pairwise ones, a point has these in even layers and those in odd ones, so that over both
 # it has each kind.
 _FEWER: tuple[tuple[tuple[Kind, Extent], ...], ...] = (
     (("replace", "everywhere"), ("replace", "one head and position"), ("zero", "everywhere")),
@@ -120,7 +120,7 @@ def run_interventions(case: Case) -> Experiment:
             return models.forward(model, Inputs(input_ids=ids)).logits
 
     return case.shared_reference.memoize(
-        ("experiment", case.spec.spread), lambda: run_in_reference(case, *_plan(case), run)
+        ("experiment", case.spec.is_pairwise), lambda: run_in_reference(case, *_plan(case), run)
     )
 
 
@@ -223,13 +223,13 @@ def prompts(case: Case, rows: int) -> Tensor:
 
 
 def _plan(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
-    return case.shared_reference.memoize(("interventions", case.spec.spread), lambda: _planned(case))
+    return case.shared_reference.memoize(("interventions", case.spec.is_pairwise), lambda: _planned(case))
 
 
 def _planned(case: Case) -> tuple[tuple[Intervention, ...], Mapping[str, Change]]:
     def edits_of(point: Point) -> list[tuple[Kind, Extent]]:
         edits: Sequence[tuple[Kind, Extent]] = [(kind, extent) for kind in KINDS for extent in EXTENTS]
-        if not case.spec.spread and point.layer is not None:
+        if not case.spec.is_pairwise and point.layer is not None:
             edits = _FEWER[point.layer % 2]
         return [(kind, extent) for kind, extent in edits if kind != "zero" or point.axes != SCALE]
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from verifier.cases.spec import DEPTHS, Scenario
+from verifier.cases.spec import Depth, Scenario
 from verifier.family import Family
 from verifier.observing.case_reference import CaseReference
 from verifier.observing.memo import Memo
@@ -153,7 +153,7 @@ def _fingerprint(reference: CaseReference) -> ModelFingerprint:
     layers = sorted({point.layer for point in reference.points if point.layer is not None})
     rows = [family.qkv_rows(model, layer) for layer in layers]
     described = (
-        replace(reference.spec, config={}, label=None, depth=DEPTHS[0]),
+        replace(reference.spec, config={}, label=None, depth=Depth.ALL),
         tuple((name, type(module), module.extra_repr()) for name, module in model.named_modules()),
         tuple((name, one.shape) for name, one in named.items()),
         tuple(point.name for point in reference.points),

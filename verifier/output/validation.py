@@ -6,7 +6,8 @@ import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, TypeVar
+from enum import Enum
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -30,6 +31,7 @@ _IN_TOML = {**_WORDS, "object": "a table", "date": "a day (2027-01-31, without q
 _TYPES = re.compile(r"`([a-z |]+)`")
 _EXPECTED = re.compile(r"Expected (.*?)(?:, got (.*))?")
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
+_INVALID = re.compile(r"Invalid enum value .* - at `\$\.(\w+)`", re.DOTALL)
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|([^.\[]+)")
 _SAID: Mapping[str, str] = {
     "Invalid enum value": "cannot be",
@@ -58,7 +60,9 @@ def convert(
     try:
         return msgspec.convert(data, kind, strict=strict, builtin_types=(date, datetime) if toml else None)
     except msgspec.ValidationError as error:
-        raise UsageError(text.line(_explained(str(error), data, of, _IN_TOML if toml else _WORDS, keys))) from error
+        raise UsageError(
+            text.line(_explained(str(error), data, of, _IN_TOML if toml else _WORDS, keys) + _choices(str(error), kind))
+        ) from error
     except UnicodeEncodeError as error:
         raise UsageError(f"{of} holds half a character, {error.object[error.start]!r}") from error
 
@@ -83,6 +87,16 @@ def _explained(message: str, data: object, of: str, words: Mapping[str, str], ke
         if what.startswith(start):
             return f"{where} {said}{what.removeprefix(start)}"
     return f"{where}: {what}"
+
+
+def _choices(message: str, kind: Any) -> str:
+    """The values that a field of an enumeration may have, where `msgspec` says that it has none of them."""
+    invalid = _INVALID.fullmatch(message)
+    field = get_type_hints(kind).get(invalid[1]) if invalid else None
+    for one in (field, *get_args(field)):
+        if isinstance(one, type) and issubclass(one, Enum):
+            return f": it must be one of {', '.join(str(member.value) for member in one)}"
+    return ""
 
 
 def _found(data: object, place: str) -> str:

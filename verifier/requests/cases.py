@@ -9,7 +9,7 @@ from pathlib import Path
 
 from verifier import family, record
 from verifier.cases import matrix
-from verifier.cases.spec import DEPTHS, CaseSpec
+from verifier.cases.spec import CaseSpec, Depth
 from verifier.engine.plan import distinct
 from verifier.errors import Inconclusive, UsageError
 from verifier.requests.request import RunRequest
@@ -24,7 +24,7 @@ def select_cases(request: RunRequest) -> tuple[CaseSpec, ...]:
     """
     if request.cases is not None:
         found = from_file(request.family, request.cases)
-        return tuple(replace(spec, depth=DEPTHS[-1]) for spec in found) if request.everywhere else found
+        return tuple(replace(spec, depth=Depth.SAMPLED) for spec in found) if request.everywhere else found
     chosen = distinct(
         matrix.cases(
             family.load(request.family),
