@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from user_adapters import FEW
 
 from verifier.commands.doctor import diagnosing
-from verifier.commands.doctor.facts import Installed
 from verifier.engine import isolated_imports
 from verifier.errors import ExitStatus
 
@@ -176,16 +176,17 @@ def test_a_baseline_that_is_over_is_told(verifier, place, everything_loads):
     assert f"! 'known.toml': abcdefgh was accepted until {yesterday}, so that the run will not conform" in ended.out
 
 
-def test_what_is_not_installed_is_told(verifier, place, monkeypatch, everything_loads):
-    there = {"purpose": "needed", "needed": True, "right": False}
-    made = (
-        Installed(name="old-thing", version="1.0", wanted=">=2", **there),
-        Installed(name="no-thing", version=None, wanted=">=3", **there),
-        Installed(name="if-there", version=None, wanted="", purpose="extra dev", needed=False, right=False),
-    )
-    monkeypatch.setattr(diagnosing, "installed", lambda: made)
+def test_what_is_not_installed_is_told(verifier, place, register, monkeypatch, everything_loads):
+    register({"verifier.adapters": "one"}, "Thing = None")  # its distribution, outside-thing, is of version 3.1
+    wanted = [
+        (Requirement("outside-thing>=4"), "needed"),
+        (Requirement("no-thing>=3"), "needed"),
+        (Requirement("if-there"), "extra dev"),
+    ]
+    monkeypatch.setattr(diagnosing, "requirements", lambda: wanted)
     out = verifier("doctor").out
-    assert "! old-thing is installed as 1.0, and wanted as >=2 (needed)\n  pip install 'old-thing>=2'" in out
+    outside = "outside-thing is installed as 3.1, and wanted as >=4 (needed)\n  pip install 'outside-thing>=4'"
+    assert f"! {outside}" in out
     assert "! no-thing is not installed (needed)\n  pip install 'no-thing>=3'" in out
     assert out.count("pip install") == 2
 

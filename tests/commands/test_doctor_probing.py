@@ -12,6 +12,7 @@ from verifier.commands.doctor import imports
 from verifier.engine import server
 from verifier.engine.isolated_imports import ask
 from verifier.errors import ExitStatus
+from verifier.requests.request import RunRequest
 
 SOURCES = {
     "right": "class Adapter:\n    name = 'right'\n    version = '2'\n    def wrap(self, model): ...",
@@ -32,7 +33,7 @@ def answer(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def given(*names, seconds=60.0):
-        questions = [partial(imports.describe_adapter, f"{name}:Adapter") for name in names]
+        questions = [partial(imports.describe, "adapter", f"{name}:Adapter") for name in names]
         return ask(questions, at_once=2, seconds=seconds)
 
     return given
@@ -59,11 +60,11 @@ def test_an_import_is_told_in_one_answer(answer, name, status, said):
 @pytest.mark.parametrize(
     ("question", "said"),
     [
-        (partial(imports.describe_family, "falcno"), "unknown family 'falcno' (did you mean 'falcon'?)"),
-        (partial(imports.describe_adapter, "brigde"), "unknown adapter 'brigde' (did you mean 'bridge'?)"),
-        (partial(imports.describe_check, "none"), "unknown check 'none'; registered: none is installed"),
+        (partial(imports.describe, "family", "falcno"), "unknown family 'falcno' (did you mean 'falcon'?)"),
+        (partial(imports.describe, "adapter", "brigde"), "unknown adapter 'brigde' (did you mean 'bridge'?)"),
+        (partial(imports.describe, "check", "none"), "unknown check 'none'; registered: none is installed"),
         (
-            partial(imports.count_plan, family="falcon", only=(), where=("alibbi=true",), seed=0),
+            partial(imports.count_plan, RunRequest(family="falcon", where=("alibbi=true",))),
             "--where: falcon has no flag or dim 'alibbi'",
         ),
     ],
@@ -75,7 +76,7 @@ def test_a_wrong_name_is_the_users(question, said):
 
 
 def test_a_plan_is_counted():
-    plan = partial(imports.count_plan, family="falcon", only=("qkv",), where=("alibi=true",), seed=3)
+    plan = partial(imports.count_plan, RunRequest(family="falcon", only=("qkv",), where=("alibi=true",), seed=3))
     (found,) = ask([plan], at_once=1, seconds=120.0)
     assert found.status is ExitStatus.CONFORMS
     assert found.found["checks"] == 6

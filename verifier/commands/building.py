@@ -49,12 +49,9 @@ def leave(
 
 def _annotate(views: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:
     workspace = Path(os.environ.get(WORKSPACE) or Path.cwd())
-    try:
+    with pipe.until_closed(sys.stdout):
         for line in github.commands(views, workspace, not_started):
             print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        pipe.discard(sys.stdout)
 
 
 def _summarise(views: Sequence[RecordView]) -> None:

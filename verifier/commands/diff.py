@@ -48,11 +48,8 @@ def diff(options: DiffOptions) -> ExitStatus:
         files.put(printed.as_json(changes), options.json)
     if options.out is not None:
         files.put(printed.markdown(changes), options.out)
-    try:
+    with pipe.until_closed(sys.stdout):
         _tell(changes, options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        pipe.discard(sys.stdout)  # whoever read it has seen enough, and the status says the rest
     return changes.status
 
 

@@ -182,14 +182,11 @@ def show(path: Path, folder: Path, slow: int) -> RecordView:
     except UsageError as error:
         unwritten = error
     out = console.standard_output()
-    try:
+    with pipe.until_closed(sys.stdout):
         terminal.show(found, out)
         terminal.show_slowest(kept, slow, out)
         out.print(f"record  {path}" + (f"\nreport  {page}" if unwritten is None else ""), soft_wrap=True)
         terminal.show_verdict(found, out)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        pipe.discard(sys.stdout)  # whoever read it has seen enough; all of it is in the report
     if unwritten is not None:
         raise unwritten
     return everything

@@ -6,19 +6,18 @@ import multiprocessing
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
 from verifier.engine import server
 from verifier.engine.worker import be_its_own, redirect_output
-from verifier.engine.worker_pool import Worker
+from verifier.engine.worker_pool import Launcher, Worker
 from verifier.errors import ExitStatus, VerifierError, one_line
 
-_POLL_SECONDS = 0.1
 SAID = "said"  # the key of an answer's words; the others are its figures
 
 Question = Callable[[], Mapping[str, Any]]
@@ -30,10 +29,10 @@ class Answer:
     """What came of a question.
 
     Attributes:
-        status: that the question could be answered, or else the status with which a run would end on its account.
-        said: the answer in words; why there is none, where there is none.
-        seconds: that it took.
-        found: the figures that were asked for.
+        status: `CONFORMS` if the question could be answered, else the exit status that a run would have because of it.
+        said: the answer in words, or why there is none.
+        seconds: how long the process was at it.
+        found: the figures that were asked for; none where there is no answer.
     """
 
     status: ExitStatus
@@ -48,81 +47,59 @@ def ask(questions: Sequence[Question], *, at_once: int, seconds: float) -> list[
     Where the server cannot import that, each process tries for itself.
 
     Args:
-        questions: the questions; the answers have their order.
-        at_once: how many processes run at the same time.
+        questions: the questions.
+        at_once: how many processes run at the same time, at least 1.
         seconds: what each may take.
+
+    Returns:
+        The answers, in the order of the questions.
     """
-    context: ForkServerContext | SpawnContext = server.without_outsiders()
-    waiting, running, answers = list(enumerate(questions))[::-1], dict[int, Worker](), dict[int, Answer]()
+    launcher = Launcher(server.without_outsiders(), lambda: multiprocessing.get_context("spawn"))
+    answers, running = list[Answer](), deque[Worker]()
     with tempfile.TemporaryDirectory(prefix="verifier-imports-") as folder:
         try:
-            while waiting or running:
-                while waiting and len(running) < max(1, at_once):
-                    place, question = waiting.pop()
-                    context, running[place] = _start(context, question, Path(folder, f"log-{place}"), seconds)
-                connection.wait([worker.pipe for worker in running.values()], _POLL_SECONDS)
-                for place, worker in list(running.items()):
-                    answer = _answer(worker, seconds)
-                    if answer is not None:
-                        answers[place] = answer
-                        _stop(running.pop(place))
+            for number, question in enumerate(questions):
+                if len(running) == at_once:
+                    answers.append(_take_answer(running.popleft(), seconds))
+                log = Path(folder, f"log-{number}")
+                running.append(launcher.start(_work, log, str(log), question, seconds=seconds))
+            while running:
+                answers.append(_take_answer(running.popleft(), seconds))
         finally:
-            for worker in running.values():
-                _stop(worker)
-    return [answers[place] for place in range(len(questions))]
-
-
-def _start(
-    context: ForkServerContext | SpawnContext, question: Question, log: Path, seconds: float
-) -> tuple[ForkServerContext | SpawnContext, Worker]:
-    """A process that answers the question, and the context that it could be started in."""
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, str(log), question), daemon=True)
-    try:
-        with server.preload_timeout(seconds):
-            server.start(process)
-    except (EOFError, OSError):
-        ours.close()
-        if isinstance(context, SpawnContext):
-            raise
-        server.discard()
-        return _start(multiprocessing.get_context("spawn"), question, log, seconds)
-    finally:
-        theirs.close()
-    return context, Worker(process=process, pipe=ours, log=log)
+            for worker in running:
+                worker.close()
+    return answers
 
 
 def _work(pipe: connection.Connection, log: str, question: Question) -> None:
     """Answer the question, in its own process; nothing that it raises gets out."""
     be_its_own(pipe)
     redirect_output(log)
+    began, status, found = time.perf_counter(), ExitStatus.CONFORMS, dict[str, Any]()
     try:
-        answer = (ExitStatus.CONFORMS, dict(question()))
+        found = dict(question())
     except VerifierError as error:
-        answer = (error.status, {SAID: str(error)})
+        status, found = error.status, {SAID: str(error)}
     except BaseException as error:  # code from outside may raise anything, SystemExit too
         traceback.print_exc()
-        answer = (ExitStatus.BROKEN, {SAID: f"it raised at import: {one_line(error)}"})
-    pipe.send(answer)
+        status, found = ExitStatus.BROKEN, {SAID: f"it raised at import: {one_line(error)}"}
+    said, taken = found.pop(SAID, ""), time.perf_counter() - began
+    pipe.send(Answer(status=status, said=said, seconds=taken, found=found))
 
 
-def _answer(worker: Worker, seconds: float) -> Answer | None:
-    """What a process has answered, or why it never will; None while it may."""
-    taken = time.perf_counter() - worker.began
-    if not worker.pipe.poll() and worker.process.is_alive():
-        late = f"it was not imported after {seconds:g} s"
-        return None if taken <= seconds else Answer(status=ExitStatus.BROKEN, said=late, seconds=taken)
+def _take_answer(worker: Worker, seconds: float) -> Answer:
+    """Wait for what a process answers, or for the reason why it never will, and end it."""
+    left = worker.began + seconds - time.perf_counter()
+    said = f"it was not imported after {seconds:g} s"
     try:
-        status, found = worker.pipe.recv()
-    except (EOFError, OSError):
+        connection.wait([worker.pipe, worker.process.sentinel], max(0.0, left))
+        for answer in worker.messages():
+            if isinstance(answer, Answer):
+                return answer
+    except EOFError:
         ended = worker.wait_for_exit()
-        said = f"the process that imported it {ended.how.partition(' (')[0]}"
         last = (ended.detail or "").rpartition("\n")[2].strip()
-        return Answer(status=ExitStatus.BROKEN, said=f"{said}: {last}" if last else said, seconds=taken)
-    return Answer(status=status, said=found.pop(SAID, ""), seconds=taken, found=found)
-
-
-def _stop(worker: Worker) -> None:
-    worker.kill()
-    worker.process.join()
-    worker.pipe.close()
+        said = f"the process that imported it {ended.how.partition(' (')[0]}{': ' * bool(last)}{last}"
+    finally:
+        worker.close()
+    return Answer(status=ExitStatus.BROKEN, said=said, seconds=time.perf_counter() - worker.began)

@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -26,6 +26,8 @@ from verifier.engine.plan import Plan
 from verifier.engine.task import Task
 from verifier.engine.worker import Loading, Message, WorkerConfig, work
 from verifier.judging.outcome import Verdict
+
+Context = ForkServerContext | SpawnContext
 
 # A dead process's exit status comes a moment after its pipe is closed.
 _EXIT_SECONDS = 2.0
@@ -192,6 +194,12 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
 
+    def close(self) -> None:
+        """End it at once, and hang up."""
+        self.pipe.close()
+        self.kill()
+        self.process.join(_EXIT_SECONDS)
+
     def wait_for_exit(self) -> WorkerExit:
         """How it ended."""
         if self.ended is not None:
@@ -234,6 +242,49 @@ def _in_words(code: int | None) -> tuple[str, str]:
     return name, f"was ended by {name}" + (f" ({words.lower()})" if words else "")
 
 
+class Launcher:
+    """Starts processes that talk through a pipe.
+
+    Args:
+        context: how a process is started.
+        fallback: gives the context to go on with if the forkserver dies of what it imports, or does not end to import.
+    """
+
+    def __init__(self, context: Context, fallback: Callable[[], Context]) -> None:
+        self._context = context
+        self._fallback = fallback
+
+    def start(self, target: Callable[..., None], log: Path, *arguments: object, seconds: float | None) -> Worker:
+        """Start a process; the first one waits for the forkserver to have imported what all share.
+
+        Args:
+            target: the function that runs in it; it is given its end of the pipe, and the arguments.
+            log: the file that its output goes to.
+            arguments: whatever can be pickled.
+            seconds: what the forkserver's imports may take; None for any time.
+        """
+        try:
+            with server.preload_timeout(seconds):
+                return self._start(target, log, *arguments)
+        except (EOFError, OSError):
+            server.discard()
+            self._context = self._fallback()
+            return self._start(target, log, *arguments)
+
+    def _start(self, target: Callable[..., None], log: Path, *arguments: object) -> Worker:
+        ours, theirs = self._context.Pipe()
+        _hurry(ours)
+        process = self._context.Process(target=target, args=(theirs, *arguments), daemon=True)
+        try:
+            server.start(process)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return Worker(process=process, pipe=ours, log=log)
+
+
 class WorkerPool:
     """The worker processes of a run."""
 
@@ -242,7 +293,8 @@ class WorkerPool:
         self._plan = plan
         self._folder = folder
         self._started = 0
-        self._context: ForkServerContext | SpawnContext = server.context(plan)
+        # Importing the family or the adapter may kill the forkserver, or hang. In a worker it is seen and named.
+        self._launcher = Launcher(server.context(plan), lambda: server.context(plan, outside=False))
         self._selector = selectors.DefaultSelector()
 
     def listen(self, reader: int) -> None:
@@ -256,14 +308,12 @@ class WorkerPool:
 
     def start(self) -> Worker:
         """Start a worker process; the first one waits for the forkserver to have imported what all share."""
-        try:
-            with server.preload_timeout(self._plan.limits.loading):
-                worker = self._start()
-        except (EOFError, OSError):
-            # Importing the family or the adapter killed the forkserver, or hung. In a worker it is seen and named.
-            server.discard()
-            self._context = server.context(self._plan, outside=False)
-            worker = self._start()
+        log = self._folder / f"worker-{self._started}"
+        self._started += 1
+        plan = replace(self._plan, specs=(), known={}, wanted=None)
+        config = WorkerConfig(plan=plan, log=str(log), path=server.search_path())
+        worker = self._launcher.start(work, log, config, seconds=plan.limits.loading)
+        worker.number = next(one for one in itertools.count() if all(one != other.number for other in self.workers))
         self.workers.append(worker)
         for end in (worker.pipe, worker.process.sentinel):
             self._selector.register(end, selectors.EVENT_READ, worker)
@@ -274,9 +324,7 @@ class WorkerPool:
         self.workers.remove(worker)
         for end in (worker.pipe, worker.process.sentinel):
             self._selector.unregister(end)
-        worker.pipe.close()
-        worker.kill()
-        worker.process.join(_EXIT_SECONDS)
+        worker.close()
         for file in (worker.log, crash_report.stack_file(worker.log)):
             file.unlink(missing_ok=True)
 
@@ -287,21 +335,3 @@ class WorkerPool:
         for worker in list(self.workers):
             self.stop(worker)
         self._selector.close()
-
-    def _start(self) -> Worker:
-        ours, theirs = self._context.Pipe()
-        _hurry(ours)
-        log = self._folder / f"worker-{self._started}"
-        self._started += 1
-        plan = replace(self._plan, specs=(), known={}, wanted=None)
-        config = WorkerConfig(plan=plan, log=str(log), path=server.search_path())
-        process = self._context.Process(target=work, args=(theirs, config), daemon=True)
-        try:
-            server.start(process)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        number = next(one for one in itertools.count() if all(one != worker.number for worker in self.workers))
-        return Worker(process=process, pipe=ours, log=log, number=number)

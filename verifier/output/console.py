@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -57,12 +57,24 @@ def into(stream: TextIO) -> Console:
 
 def show_facts(values: Mapping[str, str | None], console: Console, *, indent: int = 5) -> None:
     """Print each fact that is there; a text from outside is put on one line."""
+    show_rows([(name, value) for name, value in values.items() if value], console, indent=indent, style="dim")
+
+
+def show_rows(rows: Sequence[Sequence[str]], console: Console, *, indent: int, style: str = "") -> None:
+    """Print a table without lines, of which the last column is as wide as it may be and every cell one line.
+
+    Args:
+        rows: at least one, each of as many cells.
+        console: where it is printed.
+        indent: how many blanks stand before each row.
+        style: of every column but the last.
+    """
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, style="dim")
+    for _ in rows[0][1:]:
+        grid.add_column(no_wrap=True, style=style)
     grid.add_column(overflow="fold")
-    for name, value in values.items():
-        if value:
-            grid.add_row(name, Text(text.line(value)))
+    for row in rows:
+        grid.add_row(*(Text(text.line(cell)) for cell in row))
     console.print(Padding(grid, (0, 0, 0, indent), expand=False))
 
 

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import TextIO
+
+
+@contextlib.contextmanager
+def until_closed(stream: TextIO) -> Iterator[None]:
+    """Print inside the block until the stream's reader has gone: the reader has then seen enough, and nothing fails."""
+    try:
+        yield
+        stream.flush()
+    except BrokenPipeError:
+        discard(stream)
 
 
 def discard(stream: TextIO) -> None:

@@ -38,11 +38,8 @@ def show(kills: Sequence[MutantResult], family: str, adapter: str) -> None:
     """Print the table and its sum; a row is one line where it is no terminal, to be searched."""
     found = families.load(family)
     plain = {**found.dims(), **{name: values[0] for name, values in found.flags().items()}}
-    try:
+    with pipe.until_closed(sys.stdout):
         _show(standard_output(), kills, f"planted faults, {family} × {adapter}", plain)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        pipe.discard(sys.stdout)  # whoever read it has seen enough, and the status says the rest
 
 
 def markdown(kills: Sequence[MutantResult], family: str) -> str:

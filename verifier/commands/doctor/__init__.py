@@ -15,12 +15,15 @@ STANDARD_OUTPUT = Path("-")
 
 
 def doctor(family: str | None, adapters: tuple[str, ...], json_file: Path | None) -> ExitStatus:
-    """Look at everything and tell; the status is the one with which a run would end at once.
+    """Look at everything that a run needs, and tell what was found.
 
     Args:
-        family: the one that would be run; None for the configured one.
-        adapters: those that would be run; none for the configured ones.
-        json_file: where everything goes as JSON; `-` is the standard output, which then has nothing else.
+        family: the family that would be run; None for the configured one.
+        adapters: the adapters that would be run; none for the configured ones.
+        json_file: the file that everything is written to as JSON; `-` is the standard output, which then has only that.
+
+    Returns:
+        The exit status that a run would end with at once; `CONFORMS` where it would begin.
 
     Raises:
         UsageError: the file cannot be written.
@@ -29,15 +32,11 @@ def doctor(family: str | None, adapters: tuple[str, ...], json_file: Path | None
     text = json.dumps(found.to_json(), indent=1) + "\n"
     if json_file is not None and json_file != STANDARD_OUTPUT:
         files.put(text, json_file)
-    try:
+    with pipe.until_closed(sys.stdout):
         if json_file == STANDARD_OUTPUT:
             sys.stdout.write(text)
         else:
-            from verifier.commands.doctor import printing as page
-            from verifier.output import console
+            from verifier.commands.doctor import printing
 
-            page.show(found, console.standard_output())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        pipe.discard(sys.stdout)
+            printing.show(found)
     return found.status

@@ -1,11 +1,11 @@
-"""Everything that the doctor looks at, put together; what may crash or hang is asked of other processes."""
+"""Find out everything that the doctor tells; what may crash or hang is asked of other processes."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,25 +14,15 @@ from typing import Any
 from verifier import plugins
 from verifier.baseline.file import read as read_baseline
 from verifier.commands.doctor import imports
-from verifier.commands.doctor.facts import (
-    Diagnosis,
-    Installed,
-    Kind,
-    Machine,
-    Planned,
-    Problem,
-    Registered,
-    Setting,
-    Source,
-)
-from verifier.commands.doctor.installed import GROUPS, installed
+from verifier.commands.doctor.facts import Diagnosis, Fact, Kind, Problem, Section
+from verifier.commands.doctor.installed import GROUPS, find_installed, requirements
 from verifier.commands.run import worst
 from verifier.engine import isolated_imports
 from verifier.engine.environment import usable_cores
 from verifier.engine.isolated_imports import Answer, Question
-from verifier.engine.limits import LOADING_SECONDS, Limits, available, defaults
+from verifier.engine.limits import LOADING_SECONDS, available, defaults
 from verifier.errors import ExitStatus, UsageError
-from verifier.output.text import size
+from verifier.output import text
 from verifier.record.known_failure import Baseline
 from verifier.requests import configuration
 from verifier.requests.configuration import Configuration
@@ -42,109 +32,133 @@ from verifier.requests.request import RunRequest
 
 Reference = tuple[Kind, str]
 
-_DESCRIBE: Mapping[Kind, Callable[[str], dict[str, Any]]] = {
-    "family": imports.describe_family,
-    "adapter": imports.describe_adapter,
-    "check": imports.describe_check,
+# What a run does where nothing is said of a setting that has no value of its own.
+_UNSET = {
+    "family": "none: `verifier run` must name one",
+    "baseline": "none",
+    "only": "every check",
+    "where": "every case",
+    "workers": "the usable cores",
+    "timeout": "60 s",
+    "memory": "2 GiB",
+    "out": "reports/FAMILY-ADAPTER",
+    "gate": "nothing besides what always does",
 }
 
 
 def diagnose(folder: Path, family: str | None, adapters: Sequence[str]) -> Diagnosis:
-    """Look at everything.
+    """Find out what is installed, registered and configured, and what a run would do.
 
     Args:
-        folder: the current one.
-        family: named on the command line, or None.
-        adapters: named on the command line, or none.
+        folder: the current folder.
+        family: the family that the command line names, or None.
+        adapters: the adapters that the command line names.
     """
-    problems: list[Problem] = []
-    found = _configuration(folder, problems)
-    named = {"family": family, "adapters": tuple(adapters)}
-    given = {name: value for name, value in named.items() if value}
+    found, problems = _read_configuration(folder)
+    given = {name: value for name, value in (("family", family), ("adapters", tuple(adapters))) if value}
     # The family is "" where none is named.
     run = RunRequest(**{"family": "", **found.complete(given, Door.DOCTOR)})
-    distributions = installed()
-    problems += _of_distributions(distributions)
 
-    asked = _asked(run)
-    references = list(dict.fromkeys([*_all_registered(), *asked]))
-    questions: list[Question] = [partial(_DESCRIBE[kind], name) for kind, name in references]
-    questions.append(imports.describe_torch)
-    if run.family:
-        questions.append(partial(imports.count_plan, run))
+    asked: list[Reference] = [("family", run.family)] if run.family else []
+    asked += [("adapter", name) for name in run.adapters]
+    registered = [(kind, name) for kind, group in GROUPS.items() for name in plugins.names(group)]
+    references = list(dict.fromkeys([*registered, *asked]))
+    questions: list[Question] = [partial(imports.describe, kind, name) for kind, name in references]
+    questions += [imports.describe_torch, *([partial(imports.count_plan, run)] if run.family else [])]
     answers = isolated_imports.ask(questions, at_once=usable_cores(), seconds=LOADING_SECONDS)
-
     loaded = dict(zip(references, answers, strict=False))
-    for reference, answer in loaded.items():
-        problems += _of_loading(reference, answer, reference in asked, found, run.configured)
-    planned: tuple[Planned, ...] = ()
-    if run.family:
-        plan = answers[-1]
-        if plan.status is not ExitStatus.CONFORMS and loaded["family", run.family].status is ExitStatus.CONFORMS:
-            problems.append(_wrong(UsageError(plan.said), found, run.configured))
-        planned = tuple(_planned(run, plan, problems))
-    problems += _of_folder(folder)
+
+    loading = [_registered(one, answer, one in asked, found, run) for one, answer in loaded.items()]
+    settings = [_setting(key, option.name, run, given) for key, option in configuration.known_keys().items()]
+    facts = [
+        *_machine(folder, answers[len(references)].said),
+        *find_installed(requirements()),
+        *loading,
+        *settings,
+        *(_planned(run, answers[-1], loaded["family", run.family], found) if run.family else ()),
+    ]
+    problems += [problem for fact in facts for problem in fact.problems]
     return Diagnosis(
-        machine=Machine(
-            python=f"{platform.python_version()} ({platform.python_implementation()})",
-            platform=platform.platform(),
-            cores=usable_cores(),
-            memory=available(),
-            torch=answers[len(references)].said,
-        ),
-        installed=distributions,
         file=None if found.file is None else str(found.file),
-        settings=tuple(_setting(key, run, given) for key in configuration.known_keys()),
-        registered=tuple(_registered(reference, answer) for reference, answer in loaded.items()),
-        planned=planned,
+        facts=tuple(facts),
         problems=tuple(problems),
         status=worst([ExitStatus.CONFORMS, *(one.status for one in problems if one.status is not None)]),
     )
 
 
-def _configuration(folder: Path, problems: list[Problem]) -> Configuration:
+def _read_configuration(folder: Path) -> tuple[Configuration, list[Problem]]:
     try:
-        return configuration.read(folder)
+        return configuration.read(folder), []
     except UsageError as error:
-        problems.append(
-            Problem(what=str(error), remedy="mend the file; nothing of it is used below", status=error.status)
-        )
-        return Configuration()
+        remedy = "mend the file; nothing of it is used below"
+        return Configuration(), [Problem(what=str(error), remedy=remedy, status=error.status)]
 
 
-def _asked(run: RunRequest) -> list[Reference]:
-    """The family and the adapters of the run."""
-    family: list[Reference] = [("family", run.family)] if run.family else []
-    return [*family, *(("adapter", name) for name in run.adapters)]
+def _machine(folder: Path, torch: str) -> Iterator[Fact]:
+    shadow, problems = plugins.shadowing(str(folder)), tuple[Problem, ...]()
+    if shadow is not None:
+        what = f"{shadow!r} has the name of this harness"
+        remedy = "rename it: the command `verifier` is not misled by it, but `python -m verifier` runs it here"
+        problems = (Problem(what=what, remedy=remedy),)
+    python = f"{platform.python_version()} ({platform.python_implementation()})"
+    system, cores, memory = platform.platform(), usable_cores(), available()
+    values = {"python": python, "platform": system, "cores": cores, "memory": memory, "torch": torch}
+    free = "memory unknown" if memory is None else f"{memory / 2**30:.1f} GiB of memory free"
+    words = {
+        "python": f"{python} on {system}",
+        "torch": torch,
+        "machine": f"{text.plural(cores, 'usable core')}, {free}",
+    }
+    for name, said in words.items():
+        yield Fact(section=Section.MACHINE, words=(name, said), values=values, problems=problems)
+        problems = ()
 
 
-def _all_registered() -> list[Reference]:
-    return [(kind, name) for kind, group in GROUPS.items() for name in plugins.names(group)]
+def _registered(reference: Reference, answer: Answer, asked: bool, found: Configuration, run: RunRequest) -> Fact:
+    """Tell whether a family, an adapter or a check loads.
 
-
-def _registered(reference: Reference, answer: Answer) -> Registered:
-    kind, name = reference
-    points = tuple(importlib.metadata.entry_points(group=GROUPS[kind], name=name))
-    dist = points[0].dist if points else None
-    return Registered(
-        kind=kind,
-        name=name,
-        where=points[0].value if points else name,
-        origin=f"{dist.name} {dist.version}" if dist is not None else "",
-        loads=answer.status is ExitStatus.CONFORMS,
-        said=answer.said,
-        seconds=answer.seconds,
+    Args:
+        reference: which one.
+        answer: what came of importing it.
+        asked: whether the run is of it.
+        found: the configuration, which is named where it is to blame.
+        run: what was asked for.
+    """
+    (kind, name), loads = reference, answer.status is ExitStatus.CONFORMS
+    point = next(iter(importlib.metadata.entry_points(group=GROUPS[kind], name=name)), None)
+    dist = None if point is None else point.dist
+    where = name if point is None else point.value
+    origin = "" if dist is None else f"{dist.name} {dist.version}"
+    what, problems = answer.said, tuple[Problem, ...]()
+    if not loads:
+        if answer.status is ExitStatus.USAGE:
+            what = str(found.blame(UsageError(what), run.configured if asked else ()))
+            remedy = f"`verifier list {'families' if kind == 'family' else kind + 's'}` names those that there are"
+        else:
+            what = what if repr(name) in what else f"{kind} {name!r}: {what}"
+            module = where.partition(":")[0]
+            remedy = f"`python -c 'import {module}'` shows where; mend it, or uninstall what registers it"
+        # Every run loads all checks; of families and adapters only those that it asks for.
+        status = answer.status if asked or kind == "check" else None
+        problems = (Problem(what=what, remedy=remedy, status=status),)
+    told = f"loads in {text.duration(answer.seconds)}: {answer.said}" if loads else "DOES NOT LOAD"
+    values = {"kind": kind, "name": name, "where": where, "origin": origin, "loads": loads}
+    return Fact(
+        section=Section.REGISTERED,
+        words=(kind, name, f"{where}{', from ' * bool(origin)}{origin}; {told}"),
+        values={**values, "said": answer.said, "seconds": answer.seconds},
+        problems=problems,
     )
 
 
-def _setting(key: str, run: RunRequest, given: Mapping[str, Any]) -> Setting:
-    name = configuration.known_keys()[key].name
-    source = Source.DEFAULT
-    if name in given:
-        source = Source.COMMAND_LINE
-    elif key in run.configured:
-        source = Source.FILE
-    return Setting(key=key, value=_in_words(key, getattr(run, name)), source=source)
+def _setting(key: str, name: str, run: RunRequest, given: Mapping[str, Any]) -> Fact:
+    source = "command line" if name in given else "file" if key in run.configured else "default"
+    value = _in_words(key, getattr(run, name))
+    return Fact(
+        section=Section.SETTINGS,
+        words=(key, source, value or (_UNSET.get(key, "") if source == "default" else "nothing")),
+        values={"key": key, "value": value, "source": source},
+    )
 
 
 def _in_words(key: str, value: Any) -> str:
@@ -154,36 +168,52 @@ def _in_words(key: str, value: Any) -> str:
         return ", ".join(str(one) for one in value)
     if key in ("timeout", "memory") and not value:
         return "no limit"
-    return f"{value:g} s" if key == "timeout" else size(value) if key == "memory" else str(value)
+    return f"{value:g} s" if key == "timeout" else text.size(value) if key == "memory" else str(value)
 
 
-def _planned(run: RunRequest, plan: Answer, problems: list[Problem]) -> Iterator[Planned]:
+def _planned(run: RunRequest, plan: Answer, family: Answer, found: Configuration) -> Iterator[Fact]:
+    """Tell what a run would do with each adapter; what is wrong with all of them is said of the first.
+
+    Args:
+        run: what was asked for.
+        plan: the numbers of cases and checks, or why there are none.
+        family: what came of importing the family.
+        found: the configuration, which is named where it is to blame.
+    """
     workers = run.workers or usable_cores()
     limits = defaults(large=False, workers=workers).or_as_asked(run.timeout, run.memory)
-    problems += _of_memory(workers, limits)
-    baselines = _baselines(run, problems)
+    baselines, problems = _read_baselines(run)
+    problems += _memory_problems(workers, limits.bytes)
+    if plan.status is not ExitStatus.CONFORMS and family.status is ExitStatus.CONFORMS:
+        what = str(found.blame(UsageError(plan.said), run.configured))
+        problems.append(Problem(what=what, remedy="write what there is", status=ExitStatus.USAGE))
+    told = "cases and checks unknown"
+    if plan.found:
+        cases = f"{text.plural(plan.found['valid'], 'valid case')}, {plan.found['refused']:,} refused by HF"
+        told = f"{cases}, {text.plural(plan.found['checks'], 'check')}"
+    taken = {"timeout": limits.seconds, "memory": limits.bytes}
+    told = f"{run.family}: {told}; {text.plural(workers, 'worker')}; a case may take {text.limits(taken)}"
+    counts = {name: plan.found.get(name) for name in ("valid", "refused", "checks")}
     for adapter, out in result_folders(run).items():
-        problems += _of_results(out)
         baseline = baselines.get(adapter)
-        days = [] if baseline is None else [one.expires for one in baseline.failures if one.expires is not None]
-        yield Planned(
-            family=run.family,
-            adapter=adapter,
-            valid=plan.found.get("valid"),
-            refused=plan.found.get("refused"),
-            checks=plan.found.get("checks"),
-            workers=workers,
-            limits={"timeout": limits.seconds, "memory": limits.bytes},
-            out=str(out),
-            baseline=None if baseline is None else baseline.path,
-            entries=0 if baseline is None else len(baseline.failures),
-            expires=min(days).isoformat() if days else None,
+        path, entries, known = (None, (), "no baseline") if baseline is None else (baseline.path, baseline.failures, "")
+        expires = min((str(one.expires) for one in entries if one.expires is not None), default=None)
+        if path is not None:
+            until = f", the next until {expires}" if expires else ", none with a last day"
+            known = f"{text.plural(len(entries), 'known failure')} in {path}{until if entries else ''}"
+        values = {"adapter": adapter, "out": str(out), "baseline": path, "entries": len(entries), "expires": expires}
+        yield Fact(
+            section=Section.PLANNED,
+            words=(adapter, f"{told}; {known}; into {out}"),
+            values={"family": run.family, **counts, "workers": workers, "limits": taken, **values},
+            problems=(*problems, *_folder_problems(out)),
         )
+        problems = []
 
 
-def _baselines(run: RunRequest, problems: list[Problem]) -> dict[str, Baseline]:
-    """The baselines by their adapter."""
-    found = {}
+def _read_baselines(run: RunRequest) -> tuple[dict[str, Baseline], list[Problem]]:
+    """Read the baselines of the run, by their adapter, and say what is wrong with them."""
+    found, problems = dict[str, Baseline](), list[Problem]()
     for path in run.baseline:
         try:
             one = read_baseline(path)
@@ -196,74 +226,34 @@ def _baselines(run: RunRequest, problems: list[Problem]) -> dict[str, Baseline]:
             problems.append(Problem(what=what, remedy="name that adapter as well, or leave it: it is not used"))
             continue
         found[one.adapter] = one
-        today = datetime.now(UTC).date()
         for failure in one.failures:
-            if failure.expires is not None and failure.expires < today:
+            if failure.expires is not None and failure.expires < datetime.now(UTC).date():
                 until = f"{failure.fingerprint} was accepted until {failure.expires}"
                 what = f"{one.path!r}: {until}, so that the run will not conform"
                 remedy = "mend the failure, or write a later day into `expires`, with the reason"
                 problems.append(Problem(what=what, remedy=remedy))
-    return found
+    return found, problems
 
 
-def _wrong(error: UsageError, found: Configuration, used: Sequence[str]) -> Problem:
-    return Problem(what=str(found.blame(error, used)), remedy="write what there is", status=ExitStatus.USAGE)
-
-
-def _of_loading(
-    reference: Reference, answer: Answer, asked: bool, found: Configuration, used: Sequence[str]
-) -> Iterator[Problem]:
-    """What does not load; of families and adapters a run would end only where it asks for them."""
-    kind, name = reference
-    if answer.status is ExitStatus.CONFORMS:
-        return
-    if answer.status is ExitStatus.USAGE:
-        what = str(found.blame(UsageError(answer.said), used if asked else ()))
-        remedy = f"`verifier list {'families' if kind == 'family' else kind + 's'}` names those that there are"
-    else:
-        what = answer.said if repr(name) in answer.said else f"{kind} {name!r}: {answer.said}"
-        module = plugins.module_of(name, GROUPS[kind]) or name
-        remedy = f"`python -c 'import {module}'` shows where; mend it, or uninstall what registers it"
-    # Every run loads all checks.
-    yield Problem(what=what, remedy=remedy, status=answer.status if asked or kind == "check" else None)
-
-
-def _of_distributions(found: Sequence[Installed]) -> Iterator[Problem]:
-    for one in found:
-        if one.right or (one.version is None and not one.needed):
-            continue
-        is_there = "not installed" if one.version is None else f"installed as {one.version}, and wanted as {one.wanted}"
-        yield Problem(what=f"{one.name} is {is_there} ({one.purpose})", remedy=f"pip install '{one.name}{one.wanted}'")
-
-
-def _of_memory(workers: int, limits: Limits) -> Iterator[Problem]:
-    there = available()
-    if there is not None and limits.bytes is not None and workers * limits.bytes > there:
-        each = max(1, there // workers // 2**20)
-        each_may, free = (f"{count / 2**20:,.0f} MiB" for count in (limits.bytes, there))
+def _memory_problems(workers: int, limit: int | None) -> Iterator[Problem]:
+    """Say so where the workers together may take more memory, in bytes, than is free."""
+    free = available()
+    if free is not None and limit is not None and workers * limit > free:
+        taken = f"{workers} workers may take {limit / 2**20:,.0f} MiB each, and {free / 2**20:,.0f} MiB are free"
         yield Problem(
-            what=f"{workers} workers may take {each_may} each, and {free} are free: the system may kill one that is "
-            f"within its limit",
-            remedy=f"--memory {each}M, or fewer --workers",
+            what=f"{taken}: the system may kill one that is within its limit",
+            remedy=f"--memory {max(1, free // workers // 2**20)}M, or fewer --workers",
         )
 
 
-def _of_results(out: Path) -> Iterator[Problem]:
-    """Whether record and report can be written there."""
+def _folder_problems(out: Path) -> Iterator[Problem]:
+    """Say so where record and report cannot be written into a folder."""
     there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
-    if not there.is_dir():
-        what = f"results cannot be written into {str(out)!r}: {str(there)!r} is a file"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        what = f"results cannot be written into {str(out)!r}: {str(there)!r} may not be written to"
-    else:
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return
-    yield Problem(what=what, remedy="name another folder with --out or `out`", status=ExitStatus.USAGE)
-
-
-def _of_folder(folder: Path) -> Iterator[Problem]:
-    path = plugins.shadowing(str(folder))
-    if path is not None:
-        yield Problem(
-            what=f"{path!r} has the name of this harness",
-            remedy="rename it: the command `verifier` is not misled by it, but `python -m verifier` runs it here",
-        )
+    why = "may not be written to" if there.is_dir() else "is a file"
+    yield Problem(
+        what=f"results cannot be written into {str(out)!r}: {str(there)!r} {why}",
+        remedy="name another folder with --out or `out`",
+        status=ExitStatus.USAGE,
+    )

@@ -1,136 +1,37 @@
-"""What the doctor found, as frozen plain values."""
+"""What the doctor finds: a list of facts, each with its words for a terminal and its plain values for JSON."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from verifier.errors import ExitStatus
 
 Kind = Literal["family", "adapter", "check"]
 
 
-class Source(enum.StrEnum):
-    """Where a setting comes from."""
+class Section(enum.StrEnum):
+    """What a fact is about, in the order and under the titles that a terminal shows; the names are keys of the JSON."""
 
-    COMMAND_LINE = "command line"
-    FILE = "file"
-    DEFAULT = "default"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
-    """A distribution that the harness or something registered with it needs, or can use.
-
-    Attributes:
-        name: the distribution's.
-        version: None where it is not installed.
-        wanted: the versions that will do, `>=2.13`; empty where any will.
-        purpose: who wants it: `needed`, `extra dev`, `adapter NAME`.
-        needed: whether nothing goes without it.
-        right: whether it is installed in a version that will do.
-    """
-
-    name: str
-    version: str | None
-    wanted: str
-    purpose: str
-    needed: bool
-    right: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """A key of the configuration as a run here would have it, in words."""
-
-    key: str
-    value: str
-    source: Source
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
-    """A family, an adapter or a third party's check, and whether it loads.
-
-    Attributes:
-        kind: which of them.
-        name: the reference.
-        where: `module:object`.
-        origin: the distribution that registers it, with its version; empty where none does.
-        loads: whether it was imported and made, in a process of its own.
-        said: what it calls itself, or why it does not load.
-        seconds: that this took, with the imports that it needs.
-    """
-
-    kind: Kind
-    name: str
-    where: str
-    origin: str
-    loads: bool
-    said: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Where all of this is.
-
-    Attributes:
-        python: version and implementation.
-        platform: as the system calls itself.
-        cores: that this process may use.
-        memory: bytes that can still be had; None where the system does not say.
-        torch: what torch says of its threads and devices, or why it cannot be asked.
-    """
-
-    python: str
-    platform: str
-    cores: int
-    memory: int | None
-    torch: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """What `verifier run` would do here with one adapter.
-
-    Attributes:
-        family: reference.
-        adapter: reference.
-        valid: cases that HF accepts; None where that could not be found out.
-        refused: cases that HF refuses.
-        checks: how many.
-        workers: processes.
-        limits: what a case may take: `timeout` in seconds and `memory` in bytes, None for no limit.
-        out: where record and report go.
-        baseline: the file with the known failures; None where there is none.
-        entries: how many are known.
-        expires: the next day on which one of them is accepted no more, as ISO 8601.
-    """
-
-    family: str
-    adapter: str
-    valid: int | None
-    refused: int | None
-    checks: int | None
-    workers: int
-    limits: dict[str, float | int | None]
-    out: str
-    baseline: str | None = None
-    entries: int = 0
-    expires: str | None = None
+    MACHINE = "Here"
+    INSTALLED = "Installed"
+    REGISTERED = "Registered"
+    SETTINGS = "Configured"
+    PLANNED = "`verifier run` here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is missing or wrong.
+    """Something that is missing or wrong.
 
     Attributes:
-        what: a sentence.
-        remedy: what to do.
-        status: the one with which a run would end on its account, and the doctor does; None where it would run.
+        what: what is wrong, as a sentence.
+        remedy: what to do about it.
+        status: the exit status that a run would end with because of it; None where a run would begin all the same.
     """
 
     what: str
@@ -139,29 +40,41 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
-    """Everything.
+class Fact:
+    """One thing that was found out.
 
     Attributes:
-        machine: where it was looked.
-        installed: distributions, the needed ones first.
-        file: the configuration; None where there is none.
-        settings: every key of it.
-        registered: families, adapters and third parties' checks.
-        planned: what a run would do, for each adapter; nothing where no family is named.
-        problems: what is missing or wrong.
-        status: the exit status.
+        section: what it is about.
+        words: the cells of its row in a terminal; the first one names it.
+        values: the same as plain values, by the key that each has in the JSON.
+        problems: what is wrong with it.
     """
 
-    machine: Machine
-    installed: tuple[Installed, ...]
+    section: Section
+    words: tuple[str, ...]
+    values: Mapping[str, Any]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Everything that the doctor found.
+
+    Attributes:
+        file: the configuration file; None where there is none.
+        facts: every fact, section by section.
+        problems: the problems of the facts, after those of the configuration file.
+        status: the exit status that a run would end with at once; `CONFORMS` where a run would begin.
+    """
+
     file: str | None
-    settings: tuple[Setting, ...]
-    registered: tuple[Registered, ...]
-    planned: tuple[Planned, ...]
+    facts: tuple[Fact, ...]
     problems: tuple[Problem, ...]
     status: ExitStatus
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return dataclasses.asdict(self)
+    def to_json(self) -> Any:
+        """Give everything in plain values: one object for the machine, and for each other section a list of objects."""
+        found = {one.name.lower(): [fact.values for fact in self.facts if fact.section is one] for one in Section}
+        machine, *_ = found.pop("machine")  # each of its facts has all of its values
+        whole = {"machine": machine, **found, "file": self.file, "problems": self.problems, "status": self.status}
+        return msgspec.to_builtins(whole)

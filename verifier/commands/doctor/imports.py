@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from verifier.commands.doctor.facts import Kind
 from verifier.errors import ImportFailed
 from verifier.requests.request import RunRequest
 
 
 def describe_torch() -> dict[str, Any]:
-    """What torch says of its devices and threads."""
+    """Say which devices and how many threads torch has."""
     import torch
 
     devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
@@ -18,42 +19,40 @@ def describe_torch() -> dict[str, Any]:
     return {"said": f"{built}, {cuda}, {torch.get_num_threads()} threads (a run gives each worker one)"}
 
 
-def describe_family(reference: str) -> dict[str, Any]:
-    """The architecture of a family.
+def describe(kind: Kind, reference: str) -> dict[str, Any]:
+    """Import a family, an adapter or a third party's check, and say what it calls itself.
+
+    Args:
+        kind: which of the three it is.
+        reference: its name, or `module:object`.
 
     Raises:
-        ImportFailed: it raised at import, or the installed transformers lacks its architecture.
+        UsageError: nothing of that kind has the name.
+        ImportFailed: it raised at import, or the installed transformers lacks the family's architecture.
     """
-    from verifier import family
+    from verifier import adapter, checks, family
 
-    found = family.load(reference)
+    if kind == "check":
+        return {"said": checks.load_outside(reference).id}
+    if kind == "adapter":
+        subject = adapter.load(reference)
+        return {"said": f"{subject.name} {subject.version}"}
+    architecture = family.load(reference).architecture
     import transformers
 
-    if not hasattr(transformers, found.architecture):
-        raise ImportFailed(f"the installed transformers has no {found.architecture}")
-    return {"said": found.architecture}
-
-
-def describe_adapter(reference: str) -> dict[str, Any]:
-    """What an adapter calls itself."""
-    from verifier import adapter
-
-    found = adapter.load(reference)
-    return {"said": f"{found.name} {found.version}"}
-
-
-def describe_check(reference: str) -> dict[str, Any]:
-    """The id of a third party's check."""
-    from verifier import checks
-
-    return {"said": checks.load_outside(reference).id}
+    if not hasattr(transformers, architecture):
+        raise ImportFailed(f"the installed transformers has no {architecture}")
+    return {"said": architecture}
 
 
 def count_plan(request: RunRequest) -> dict[str, Any]:
-    """How many cases and checks a run has.
+    """Count the cases and the checks of a run.
+
+    Returns:
+        `valid` and `refused`, the cases that Hugging Face's model accepts and refuses, and `checks`.
 
     Raises:
-        UsageError: a flag, a value or a check is not there.
+        UsageError: a flag, a value or a check does not exist.
     """
     from verifier.engine import catalogue
     from verifier.requests.cases import select_cases

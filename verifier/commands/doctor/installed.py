@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable, Iterator
 
 from packaging.requirements import Requirement
 
 from verifier.adapter import GROUP as ADAPTERS
 from verifier.checks import GROUP as CHECKS
-from verifier.commands.doctor.facts import Installed, Kind
+from verifier.commands.doctor.facts import Fact, Kind, Problem, Section
 from verifier.family import GROUP as FAMILIES
 
 OURS = "adapter-verifier"
 NEEDED = "needed"  # the purpose of what nothing goes without
 GROUPS: dict[Kind, str] = {"family": FAMILIES, "adapter": ADAPTERS, "check": CHECKS}
-# What a notebook may ask for, and no extra names.
-_USED_IF_THERE = ("pandas",)
 
 
-def installed() -> tuple[Installed, ...]:
-    """Every distribution of interest once: what is needed, what extras bring, and what registers something."""
-    requirements = [Requirement(text) for text in importlib.metadata.requires(OURS) or []]
-    listed = [(Requirement(OURS), "the harness")]
+def requirements() -> Iterator[tuple[Requirement, str]]:
+    """List the harness, what it needs, what its extras bring, and what registers something, each with its purpose."""
+    yield Requirement(OURS), "the harness"
+    ours = [Requirement(text) for text in importlib.metadata.requires(OURS) or []]
     for extra in ("", *(importlib.metadata.metadata(OURS).get_all("Provides-Extra") or [])):
-        purpose = f"extra {extra}" if extra else NEEDED
-        listed += [
-            (one, purpose) for one in requirements if one.marker is None or one.marker.evaluate({"extra": extra})
-        ]
-    listed += [(Requirement(name), "used where it is there") for name in _USED_IF_THERE]
+        for one in ours:
+            if one.marker is None or one.marker.evaluate({"extra": extra}):
+                yield one, f"extra {extra}" if extra else NEEDED
+    yield Requirement("pandas"), "used where it is there"  # a notebook may ask for it, and it needs no extra
     for kind, group in GROUPS.items():
         for point in importlib.metadata.entry_points(group=group):
             if point.dist is not None:
-                listed.append((Requirement(point.dist.name), f"{kind} {point.name}"))
-    found: dict[str, Installed] = {}
-    for requirement, purpose in listed:
-        found.setdefault(requirement.name.replace("_", "-").lower(), _installed(requirement, purpose))
-    return tuple(found.values())
+                yield Requirement(point.dist.name), f"{kind} {point.name}"
 
 
-def _installed(requirement: Requirement, purpose: str) -> Installed:
-    version = _version(requirement.name)
-    return Installed(
-        name=requirement.name,
-        version=version,
-        wanted=str(requirement.specifier),
-        purpose=purpose,
-        needed=purpose == NEEDED or requirement.name == OURS,
-        right=version is not None and requirement.specifier.contains(version, prereleases=True),
-    )
+def find_installed(wanted: Iterable[tuple[Requirement, str]]) -> Iterator[Fact]:
+    """Look up each distribution once, for the first of its purposes.
 
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    Args:
+        wanted: requirements, and what each is for.
+    """
+    seen = set[str]()
+    for requirement, purpose in wanted:
+        name, specifier = requirement.name, str(requirement.specifier)
+        if (key := name.replace("_", "-").lower()) in seen:
+            continue
+        seen.add(key)
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = None
+        needed = purpose == NEEDED or name == OURS
+        right = version is not None and requirement.specifier.contains(version, prereleases=True)
+        problems: tuple[Problem, ...] = ()
+        if not right and (needed or version is not None):
+            is_there = "not installed" if version is None else f"installed as {version}, and wanted as {specifier}"
+            what, remedy = f"{name} is {is_there} ({purpose})", f"pip install '{name}{specifier}'"
+            problems = (Problem(what=what, remedy=remedy),)
+        values = {"name": name, "version": version, "wanted": specifier, "purpose": purpose}
+        yield Fact(
+            section=Section.INSTALLED,
+            words=(name, version or "-", f"{purpose}, {specifier}" if specifier else purpose),
+            values={**values, "needed": needed, "right": right},
+            problems=problems,
+        )
