@@ -12,9 +12,10 @@ from torch import Tensor
 from verifier.adapter import Adapter, Inputs
 from verifier.canonical import SCALE
 from verifier.families.falcon import FalconFamily
-from verifier.observing import gradient_interventions, interventions
+from verifier.observing import edited_runs
 from verifier.observing.case import Case
-from verifier.observing.interventions import EXTENTS, UNEDITED, Experiment, Intervention, region
+from verifier.observing.edited_runs import Experiment
+from verifier.observing.interventions import EXTENTS, UNEDITED, Intervention, region
 from verifier.observing.interventions import KINDS as EDITS
 from verifier.reference import models
 
@@ -26,7 +27,7 @@ def case(request: pytest.FixtureRequest, falcon: FalconFamily, bridge: Adapter) 
 
 @pytest.fixture(scope="module")
 def experiment(case: Case) -> Experiment:
-    return interventions.run_interventions(case)
+    return edited_runs.run_interventions(case)
 
 
 def of(experiment: Experiment, name: str) -> dict[tuple[str, str], Intervention]:
@@ -117,7 +118,7 @@ def test_noise_is_that_of_the_row(experiment: Experiment) -> None:
 
 
 def test_replaced_gradients_act_and_are_what_replacing_alone_gives(case: Case) -> None:
-    experiment = gradient_interventions.run_gradient_interventions(case)
+    experiment = edited_runs.run_gradient_interventions(case)
     assert bool(experiment.acts[UNEDITED:].all())
     model = case.reference.model()
     for one in experiment.interventions[:: len(experiment.interventions) // 7]:
@@ -136,11 +137,11 @@ def test_replaced_gradients_act_and_are_what_replacing_alone_gives(case: Case) -
         with torch.enable_grad(), case.family.taps(model, names=[first], edits={one.point.name: edit}) as taps:
             logits = models.forward(model, Inputs(input_ids=experiment.ids[:1])).logits
         (found,) = models.differentiate(
-            logits, gradient_interventions.draw_cotangent(case, experiment.ids[:1]), [taps.values[first]]
+            logits, edited_runs.draw_cotangent(case, experiment.ids[:1]), [taps.values[first]]
         )
         torch.testing.assert_close(found[0], experiment.results[one.row], rtol=0, atol=1e-11)
 
 
 def test_gradients_are_seen_at_the_first_point_which_is_not_edited(case: Case) -> None:
-    experiment = gradient_interventions.run_gradient_interventions(case)
+    experiment = edited_runs.run_gradient_interventions(case)
     assert case.reference.points[0].name not in experiment.changes

@@ -20,7 +20,7 @@ from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate
 from verifier.judging.outcome import Verdict
-from verifier.observing import activations, interventions, reuse
+from verifier.observing import activations, edited_runs, reuse
 from verifier.observing.case import Case
 
 NEW = {**DIMS, "new_decoder_architecture": True, "num_kv_heads": 3, "bias": True}
@@ -57,7 +57,7 @@ def shared(first: Case, second: Case) -> bool:
 def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> None:
     first, second = made(FIRST), made(SECOND)
     assert shared(first, second)
-    assert interventions.run_interventions(second) is interventions.run_interventions(first)
+    assert edited_runs.run_interventions(second) is edited_runs.run_interventions(first)
     # What each must do by itself: build its model and run it.
     assert second.reference.model() is not first.reference.model()
     assert second.reference.output() is not first.reference.output()
@@ -66,8 +66,8 @@ def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> N
 def test_more_edits_are_made_where_more_is_looked_at(made: Callable[..., Case]) -> None:
     closely, first = made(replace(SECOND, depth="pairwise")), made(FIRST)
     assert shared(closely, first)
-    assert len(interventions.run_interventions(closely).interventions) > len(
-        interventions.run_interventions(first).interventions
+    assert len(edited_runs.run_interventions(closely).interventions) > len(
+        edited_runs.run_interventions(first).interventions
     )
 
 

@@ -1,4 +1,4 @@
-"""The inputs that a case is tried on, by name: each a batch that shows one way of calling a model."""
+"""Make the inputs of a case: one batch for each scenario, which is one way of calling a model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from verifier.adapter import Inputs
 from verifier.cases.spec import CaseSpec, Scenario
 from verifier.reference.random_weights import generator
 
-NO_LABEL = -100  # what HF's losses ignore
+NO_LABEL = -100  # the label that HF's losses ignore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenarioInputs:
-    """Inputs, and what of the outputs is defined.
+    """The inputs of one scenario, and which outputs are defined.
 
     Attributes:
-        inputs: embeddings in float64; `in_dtype` casts them.
-        real: `[batch, pos]`, true where a token stands; what padding rows give is nobody's business.
-        rows: what each row of the batch shows, for people.
+        inputs: with embeddings in float64; `in_dtype` casts them.
+        real: `[batch, pos]`, true at a real token; the outputs at padding are undefined and never compared.
+        rows: a name for each row of the batch, for people.
     """
 
     inputs: Inputs
@@ -32,18 +32,18 @@ class ScenarioInputs:
     rows: tuple[str, ...]
 
     def in_dtype(self, dtype: torch.dtype) -> Inputs:
-        """The inputs for a model of that dtype."""
+        """Cast the embeddings to a model's dtype."""
         embeds = self.inputs.inputs_embeds
         return self.inputs if embeds is None else replace(self.inputs, inputs_embeds=embeds.to(dtype))
 
 
 def copied(inputs: Inputs) -> Inputs:
-    """The same in memory of its own."""
+    """Copy every tensor of the inputs."""
     return _each(inputs, lambda value: value.clone())
 
 
 def one_row(inputs: Inputs, row: int) -> Inputs:
-    """A batch of that row alone."""
+    """Copy one row of the inputs into a batch of its own."""
     return _each(inputs, lambda value: value[row : row + 1].clone())
 
 
@@ -62,8 +62,7 @@ def _tokens(spec: CaseSpec, vocab: int, batch: int, length: int, scenario: Scena
 
 
 def _special(spec: CaseSpec, vocab: int) -> list[int]:
-    """The tokens that a library may take for no token: the first, the last, and those to which the config gives a role,
-    as it gives one for the end of a text."""
+    """The ids that a library may treat as special: 0, the last one, and every `…_token_id` of the config."""
     roles = [value for name, value in sorted(spec.config.items()) if name.endswith("_token_id")]
     return list(dict.fromkeys([0, vocab - 1, *(one for one in roles if isinstance(one, int) and 0 <= one < vocab)]))
 
@@ -77,7 +76,7 @@ def _everything(ids: Tensor) -> Tensor:
 
 
 def plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Tokens and nothing else: what might be taken for padding stands at both ends of all rows but the first."""
+    """Make a batch of tokens without a mask; every row but the first starts and ends in a special token."""
     ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.PLAIN)
     for row, token in zip(range(1, spec.batch), itertools.cycle(_special(spec, vocab)), strict=False):
         ids[row, 0] = ids[row, -1] = ids[row, -2] = token
@@ -85,13 +84,13 @@ def plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 
 
 def one_token(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """A sequence shorter than anything: kernels take other paths for one query."""
+    """Make a batch of single tokens: kernels take other paths for one query."""
     ids = _tokens(spec, vocab, spec.batch, 1, Scenario.ONE_TOKEN)
     return _scenario_inputs(Inputs(input_ids=ids), _everything(ids))
 
 
 def long(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """A sequence longer than every other dimension of the matrix."""
+    """Make one sequence that is longer than every other dimension of the model."""
     ids = _tokens(spec, vocab, 1, spec.long, Scenario.LONG)
     return _scenario_inputs(Inputs(input_ids=ids), _everything(ids))
 
@@ -100,7 +99,7 @@ PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right 
 
 
 def padded(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """A row for each way of padding."""
+    """Make a batch with a row for each way of padding."""
     ids = _tokens(spec, vocab, len(PADDINGS), spec.length, Scenario.PADDED)
     if spec.padding:
         return _randomly_padded(spec, ids)
@@ -114,7 +113,7 @@ def padded(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 
 
 def _randomly_padded(spec: CaseSpec, ids: Tensor) -> ScenarioInputs:
-    """A row without padding, and others whose masks are random: anything may be left out but one token."""
+    """Make a row without padding, and others with random masks that keep at least one token."""
     draw = generator("padding", spec.padding, spec.seed)
     share = torch.rand(len(PADDINGS), 1, generator=draw)
     mask = (torch.rand(ids.shape, generator=draw) >= share).long()
@@ -126,10 +125,10 @@ def _randomly_padded(spec: CaseSpec, ids: Tensor) -> ScenarioInputs:
 
 
 def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Positions that start anywhere and leave some out, other ones in each row.
+    """Make positions that start anywhere and skip some, different in each row, with a full mask.
 
-    The mask is full. Without one HF takes positions that jump for sequences packed into one row, which do not see
-    each other, but only in some models, and only where there is no cache: what is right would depend on both.
+    Without a mask, HF may take positions that jump for several sequences packed into one row, which do not see each
+    other. It does so in some models only, and only without a cache, so the right output would depend on both.
     """
     ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.POSITION_IDS)
     steps = torch.randint(1, 4, ids.shape, generator=generator("positions", spec.seed)).to(ids.device)
@@ -140,7 +139,7 @@ def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 
 
 def padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """What generation from a padded batch passes: a mask, and positions that count its tokens."""
+    """Make padded rows with positions that count their tokens, as generation passes them."""
     chosen = padded(spec, vocab, d_model)
     assert chosen.inputs.attention_mask is not None
     counted = (chosen.inputs.attention_mask.cumsum(-1) - 1).clamp(min=0)
@@ -148,10 +147,10 @@ def padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInp
 
 
 def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Embeddings that are no token's, each row after the first with more padding on the left."""
+    """Make embeddings that belong to no token, each row with one more position of left padding than the row before."""
     shape = (spec.batch, spec.length, d_model)
     draw = torch.randn(shape, generator=generator("embeds", spec.seed), dtype=torch.float64).to(spec.device)
-    # Representable in every working dtype, so that all of them are given the same.
+    # Rounded to what every working dtype can represent, so that all dtypes get the same numbers.
     draw = draw.to(torch.float16).to(torch.bfloat16).to(torch.float64)
     padding = torch.arange(spec.batch, device=draw.device).clamp(max=spec.length - 1)
     mask = (torch.arange(spec.length, device=draw.device) >= padding[:, None]).long()
@@ -159,22 +158,21 @@ def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 
 
 def labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """The plain tokens with labels, of which each row has another number: at both ends and in the middle some are to be
-    ignored."""
+    """Make the plain tokens with labels; each row ignores another number of them, at both ends and inside."""
     ids = plain(spec, vocab, d_model).inputs.input_ids
     assert ids is not None
-    wanted, first = ids.clone(), max(1, spec.length // 4)
-    wanted[:, :first] = NO_LABEL
+    chosen, first = ids.clone(), max(1, spec.length // 4)
+    chosen[:, :first] = NO_LABEL
     for row in range(spec.batch):
-        left_out = row % max(1, spec.length // 3)
-        wanted[row, spec.length - left_out :] = NO_LABEL
-        if left_out:
-            wanted[row, first + 1] = NO_LABEL
-    return _scenario_inputs(Inputs(input_ids=ids, labels=wanted), _everything(ids))
+        ignored = row % max(1, spec.length // 3)
+        chosen[row, spec.length - ignored :] = NO_LABEL
+        if ignored:
+            chosen[row, first + 1] = NO_LABEL
+    return _scenario_inputs(Inputs(input_ids=ids, labels=chosen), _everything(ids))
 
 
 def padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """The padded rows with a label wherever a token stands that another one is right before, as a loss is of those."""
+    """Make padded rows with a label at each real token that follows a real token, where a loss is defined."""
     chosen = padded(spec, vocab, d_model)
     ids, real = chosen.inputs.input_ids, chosen.real
     assert ids is not None

@@ -25,16 +25,10 @@ from verifier.judging.numerics import (
     noise_from_float32,
 )
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
-from verifier.observing import (
-    activations,
-    gradient_interventions,
-    interventions,
-    localization,
-    scaling,
-    working_precision,
-)
+from verifier.observing import activations, edited_runs, localization, working_precision
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.interventions import prompts, scaling_edits
 
 
 def _points(case: Case) -> list[Point]:
@@ -285,7 +279,7 @@ def replaced(case: Case) -> Finding:
     or nothing.
     """
     points = _points(case)
-    experiment = gradient_interventions.run_gradient_interventions(case)
+    experiment = edited_runs.run_gradient_interventions(case)
     first = case.reference.points[0]
     if first not in points:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which replaced gradients are seen")
@@ -322,13 +316,13 @@ def _replaced(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
         def read(gradient: Tensor) -> None:
             seen.append(gradient.detach().clone())
 
-        along = gradient_interventions.draw_cotangent(case, ids)
+        along = edited_runs.draw_cotangent(case, ids)
         with torch.enable_grad(), activations.hooked(case, subject, backward={**edits, first.name: read}):
             subject.forward(Inputs(input_ids=ids)).logits.backward(along)
         return seen[0] if seen else torch.zeros(0)
 
-    experiment = gradient_interventions.run_gradient_interventions(case)
-    return interventions.run_in_subject(case, experiment, points, run)
+    experiment = edited_runs.run_gradient_interventions(case)
+    return edited_runs.run_in_subject(case, experiment, points, run)
 
 
 @check("backward.in_place", needs=["hooks"], applies="pairwise")
@@ -398,7 +392,7 @@ def checkpointing(case: Case) -> Finding:
 
 
 def _behind_edits(
-    case: Case, subject: Subject, points: Sequence[Point], what: scaling.What, *, weights: bool = False
+    case: Case, subject: Subject, points: Sequence[Point], what: edited_runs.What, *, weights: bool = False
 ) -> Iterator[Finding]:
     """Judge the gradients at the model's first point, and of weights, behind edits of the others.
 
@@ -409,7 +403,11 @@ def _behind_edits(
         what: their values, the gradients there, or both.
         weights: whether the weights' gradients are judged.
     """
-    truth, edits, seen = scaling.scale_gradients_in_reference(case, points, what), scaling.edits(points), list[Tensor]()
+    truth, edits, seen = (
+        edited_runs.scale_gradients_in_reference(case, points, what),
+        scaling_edits(points),
+        list[Tensor](),
+    )
     name = truth.seen_at.name
 
     def read(gradient: Tensor) -> None:
@@ -442,15 +440,15 @@ def edited(case: Case) -> Finding:
     """
     first, points = _around_edits(case)
 
-    def judged(what: scaling.What) -> list[Finding]:
+    def judged(what: edited_runs.What) -> list[Finding]:
         subject = case.subject.wrap(case.reference.build_for_adapter())
         return list(_behind_edits(case, subject, points, what, weights=subject.weights is not None))
 
-    def alone(point: Point, what: scaling.What = "values") -> list[Finding]:
+    def alone(point: Point, what: edited_runs.What = "values") -> list[Finding]:
         return list(_behind_edits(case, case.subject.wrapped(), [point], what))
 
     try:
-        what: scaling.What = "both"
+        what: edited_runs.What = "both"
         made = judged(what)
         if not _goes_wrong(made):
             return summarize(made)
@@ -503,7 +501,7 @@ def gradcheck(case: Case) -> Finding:
     """
     points = _points(case)
     first = points[0]
-    subject, ids = case.subject.wrapped(), interventions.prompts(case, 2)
+    subject, ids = case.subject.wrapped(), prompts(case, 2)
     others = [one.name for one in points[1:] if activations.hook_points(case)[one.name].switch is None]
     edits: dict[str, Edit] = {name: lambda value: value.clone() for name in others}
 

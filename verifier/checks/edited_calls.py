@@ -15,7 +15,7 @@ from verifier.checks import check, decoding
 from verifier.judging.comparison import summarize
 from verifier.judging.numerics import Judge, compare_bitwise, float64_judge, noise_from_float32
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
-from verifier.observing import activations, localization, scaling
+from verifier.observing import activations, edited_runs, interventions, localization
 from verifier.observing.activations import hooked
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
@@ -88,10 +88,10 @@ def _ways(case: Case) -> Iterator[_Way]:
 
 def _edited(case: Case, way: _Way, points: Sequence[Point], where: str) -> Finding | None:
     """What the subject gives with these points edited, judged; None where HF's model is not changed by it."""
-    truth = scaling.scale_in_reference(case, way.scenario, points)
+    truth = edited_runs.scale_in_reference(case, way.scenario, points)
     if not truth.acts:
         return None
-    edits = {name: edit for name, edit in scaling.edits(points).items() if name in truth.edited}
+    edits = {name: edit for name, edit in interventions.scaling_edits(points).items() if name in truth.edited}
     with torch.no_grad(), hooked(case, case.subject.wrapped(), forward=edits):
         logits = way.run(case.subject.wrapped())
     return way.compare(case, where, logits, truth.logits, truth.judge)

@@ -17,7 +17,7 @@ from verifier.checks import check
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
-from verifier.observing import activations, dependencies, interventions, localization, working_precision
+from verifier.observing import activations, dependencies, edited_runs, localization, working_precision
 from verifier.observing.case import Case
 
 _CANONICAL = frozenset(kind.template for kind in KINDS)
@@ -91,7 +91,7 @@ def order(case: Case) -> Finding:
 
     A failure means that an edit comes too late to be seen at a point that it must reach.
     """
-    before = interventions.reference_dependencies(case)
+    before = edited_runs.reference_dependencies(case)
     for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
         fired = [name for name in activations.subject_activations(case, Scenario.PLAIN, switch).fired if name in before]
         early = dependencies.out_of_order(before, fired)

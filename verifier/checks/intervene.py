@@ -14,10 +14,11 @@ from verifier.checks import check
 from verifier.judging.comparison import summarize
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
-from verifier.observing import activations, interventions, localization
+from verifier.observing import activations, edited_runs, interventions, localization
 from verifier.observing.activations import hooked
 from verifier.observing.case import Case
-from verifier.observing.interventions import Experiment, Intervention, Kind
+from verifier.observing.edited_runs import Experiment
+from verifier.observing.interventions import Intervention, Kind
 
 _WHOLE = ("replace", "everywhere")
 
@@ -33,9 +34,9 @@ def _given(case: Case) -> Mapping[int, Tensor]:
 
     def make() -> Mapping[int, Tensor]:
         subject = case.subject.wrapped()
-        return interventions.run_in_subject(
+        return edited_runs.run_in_subject(
             case,
-            interventions.run_interventions(case),
+            edited_runs.run_interventions(case),
             localization.agreeing_points(case),
             lambda ids, edits: _logits(case, subject, ids, edits),
         )
@@ -72,7 +73,7 @@ def _first_of_each_point(comparisons: Sequence[Finding]) -> list[Finding]:
 
 def _judge_interventions(case: Case, kind: Kind) -> Finding:
     """Judge the effects of all edits of one kind."""
-    experiment, given = interventions.run_interventions(case), _given(case)
+    experiment, given = edited_runs.run_interventions(case), _given(case)
     # Nothing is proved by an edit that does nothing in HF's model either.
     acting = [one for one in experiment.interventions if one.kind == kind and bool(experiment.acts[one.row])]
     made = [_judged(experiment, given, one) for one in acting if one.row in given]
@@ -129,7 +130,7 @@ def rows(case: Case) -> Finding:
 
     A failure means that an experiment on one prompt is seen by another one.
     """
-    experiment, given = interventions.run_interventions(case), _given(case)
+    experiment, given = edited_runs.run_interventions(case), _given(case)
     names = ("the prompt itself", "the prompt that it is swapped with")
     return summarize(
         float64_judge(float(experiment.noise[row])).compare(
@@ -146,8 +147,8 @@ def in_place(case: Case) -> Finding:
     A failure means that the commonest way of writing a hook (`z[:, :, head] = 0; return z`) does something else.
     """
     case.subject.agreeing_rows()
-    experiment, subject = interventions.run_interventions(case), case.subject.wrapped()
-    given = interventions.run_in_subject(
+    experiment, subject = edited_runs.run_interventions(case), case.subject.wrapped()
+    given = edited_runs.run_in_subject(
         case,
         experiment,
         localization.agreeing_points(case),
@@ -170,7 +171,7 @@ def alone(case: Case) -> Finding:
 
     Run for a few models of each kind of block. A failure means that an edit acts only while other hooks are there.
     """
-    experiment, subject, together = interventions.run_interventions(case), case.subject.wrapped(), _given(case)
+    experiment, subject, together = edited_runs.run_interventions(case), case.subject.wrapped(), _given(case)
 
     def compare() -> Iterator[Finding]:
         for one in experiment.interventions:
@@ -191,7 +192,7 @@ def aliases(case: Case) -> Finding:
 
     A failure means that who hooks by the other name edits nothing, or something else.
     """
-    experiment, given = interventions.run_interventions(case), _given(case)
+    experiment, given = edited_runs.run_interventions(case), _given(case)
     whole = {one.point.name: one for one in experiment.interventions if (one.kind, one.extent) == _WHOLE}
     names: dict[str, list[str]] = {}
     for name, info in activations.hook_points(case).items():

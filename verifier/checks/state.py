@@ -31,7 +31,7 @@ from verifier.checks.subjects import (
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, float64_judge, noise_from_float32, precision_judge, rms
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
-from verifier.observing import activations, scaling
+from verifier.observing import activations, interventions
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference import models
@@ -187,7 +187,7 @@ def acting(case: Case) -> Finding:
         raise NotApplicable("there is no canonical hook point that needs no switch")
 
     # By numbers of their own: a norm's halved scale and its halved output would be the norm again.
-    edits = scaling.edits([point for point in case.reference.points if point.name in names])
+    edits = interventions.scaling_edits([point for point in case.reference.points if point.name in names])
 
     def scaled(subject: Subject) -> Tensor:
         with activations.hooked(case, subject, forward=edits):

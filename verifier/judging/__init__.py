@@ -1,1 +1,1 @@
-"""Whether two things are the same: comparisons, measured noise, outcomes and their evidence."""
+"""Judge whether two things are equal: comparisons, measured noise, outcomes and their evidence."""

@@ -1,4 +1,4 @@
-"""Make one finding of the findings at many places, and keep what was compared for whoever watches."""
+"""Summarize the findings at many places into one, and record what a check compares while somebody watches."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# --- watching: what a check compares is kept while somebody watches, without its knowing ---
+# --- watching: what a check compares is recorded; the check does not know it ---
 
-MOST_DIFFERENCES = 64  # of one check: the place that it names is among the first
+MOST_DIFFERENCES = 64  # of one check; the place that its finding names is among the first
 
 
 @dataclass(slots=True)
@@ -26,8 +26,8 @@ class Watch:
     """What was compared inside a `watching` block.
 
     Attributes:
-        comparisons: those from which checks made their findings, in order.
-        differences: by place, of those that did not agree; the first one of a place counts.
+        comparisons: the findings that checks summarized, in order.
+        differences: by place, how the tensors there differ; the first difference of a place counts.
     """
 
     comparisons: list[Finding] = field(default_factory=list)
@@ -39,7 +39,7 @@ _WATCH: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("verifier 
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watch]:
-    """Keep what is compared inside the block."""
+    """Record what is compared inside the block."""
     watch = Watch()
     token = _WATCH.set(watch)
     try:
@@ -49,7 +49,7 @@ def watching() -> Iterator[Watch]:
 
 
 def record_comparisons(comparisons: Sequence[Finding]) -> None:
-    """Hand the findings that a check summarizes to whoever watches."""
+    """Record the findings that a check summarizes, if somebody watches."""
     watch = _WATCH.get()
     if watch is not None:
         watch.comparisons += comparisons
@@ -64,7 +64,7 @@ def record_mismatch(
     *,
     bound: float,
 ) -> None:
-    """Keep how two tensors of one shape differ, if somebody watches; arguments as of `error_map.difference`."""
+    """Record how two tensors of one shape differ, if somebody watches; arguments as of `error_map.difference`."""
     watch = _WATCH.get()
     if watch is None or where in watch.differences or len(watch.differences) >= MOST_DIFFERENCES:
         return
@@ -74,7 +74,7 @@ def record_mismatch(
 
 
 def from_condition(where: str, wrong: str | None) -> Finding:
-    """Make the finding of a condition: `wrong` says how it does not hold, None that it holds."""
+    """Make a finding of a condition: PASS where `wrong` is None, else FAIL with `wrong` as its message."""
     verdict = Verdict.PASS if wrong is None else Verdict.FAIL
     return Finding(where=where, verdict=verdict, measured=0.0 if wrong is None else 1.0, bound=0.0, message=wrong)
 
@@ -83,35 +83,28 @@ _WORST_FIRST = (Verdict.FAIL, Verdict.UPSTREAM, Verdict.REDUCED)
 
 
 def summarize(comparisons: Iterable[Finding]) -> Finding:
-    """Make one finding of findings in causal order: it names the first place with the worst verdict.
+    """Summarize findings in causal order into one, which names the first place with the worst verdict.
 
-    What is raised while they are made comes out as it is only where no difference was found before.
+    An exception of the iterator is raised only where no finding before it fails; else the message mentions it.
 
     Raises:
-        NotApplicable: nothing was compared; that proves nothing.
+        NotApplicable: there is no finding, which proves nothing.
     """
-    made: list[Finding] = []
+    found: list[Finding] = []
     try:
-        made.extend(comparisons)  # one by one, so that those before an exception are there
+        found.extend(comparisons)  # one by one, so that those before an exception are kept
     except Exception as error:
-        found = next((number for number, one in enumerate(made) if one.verdict is Verdict.FAIL), None)
-        if found is None:
+        first = next((number for number, one in enumerate(found) if one.verdict is Verdict.FAIL), None)
+        if first is None:
             raise
-        made[found] = replace(made[found], message=f"{made[found].message}; after that {one_line(error)}")
-    if not made:
+        found[first] = replace(found[first], message=f"{found[first].message}; after that {one_line(error)}")
+    if not found:
         raise NotApplicable("there is nothing to compare")
-    record_comparisons(made)
+    record_comparisons(found)
     for verdict in _WORST_FIRST:
-        for one in made:
-            if one.verdict is verdict:
-                others = sum(other.verdict is verdict for other in made) - 1
-                more = f" ({others} more place{'s' if others > 1 else ''})" if others else ""
-                return Finding(
-                    verdict=verdict,
-                    measured=one.measured,
-                    bound=one.bound,
-                    where=one.where,
-                    message=f"{one.message}{more}" if one.message else None,
-                )
-    nearest = max(made, key=lambda one: one.ratio if one.bound else 0.0)
+        same = [one for one in found if one.verdict is verdict]
+        if same:
+            more = f" ({len(same) - 1} more place{'s' if len(same) > 2 else ''})" if len(same) > 1 else ""
+            return replace(same[0], message=f"{same[0].message}{more}" if same[0].message else None)
+    nearest = max(found, key=lambda one: one.ratio if one.bound else 0.0)
     return Finding(measured=nearest.measured, bound=nearest.bound)

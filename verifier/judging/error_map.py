@@ -1,4 +1,4 @@
-"""How one tensor differs from another: over two of its axes, and the numbers that are farthest off."""
+"""Map how one tensor differs from another: over two of its axes, and the elements with the largest errors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from verifier.canonical import axes_of
 from verifier.judging.evidence import Difference, Element, Heat
 
 WORST = 10
-MOST_ROWS, MOST_COLUMNS = 24, 32  # of a heat map; longer axes are shown in so many pieces
+MOST_ROWS, MOST_COLUMNS = 24, 32  # of a heat map; a longer axis is shown in at most so many pieces
 
-# What a heat map shows where a tensor has it: each pair as rows and columns, the more telling first.
+# The axes that a heat map shows as rows and as columns, the most informative first.
 _ROWS = ("head", "kv_head", "batch")
 _COLUMNS = ("pos", "query", "d_head", "d_model")
 
@@ -28,20 +28,20 @@ def difference(
     *,
     bound: float = 0.0,
 ) -> Difference:
-    """How two tensors of one shape differ.
+    """Describe how two tensors of one shape differ.
 
     Args:
         where: the place.
-        actual: what the adapter gave.
-        truth: what it must be.
-        defined: broadcasts to them; None where everything is.
-        axes: what they are; those of the place in the vocabulary if not given.
-        bound: what the error may be.
+        actual: the adapter's tensor.
+        truth: the right tensor.
+        defined: broadcasts to them; None where every element is defined.
+        axes: the names of the axes; those of the place in the canonical vocabulary if not given.
+        bound: the largest rms error that passes.
     """
     given, right = (value.detach().to("cpu", torch.float64) for value in (actual, truth))
     named = _named(where, tuple(axes), right.ndim)
     shown = torch.ones_like(right, dtype=torch.bool) if defined is None else defined.to("cpu").expand_as(right)
-    # What is equal is so although it may be no number (a masked score is minus infinity).
+    # Equal elements have no error, minus infinity at a masked score too.
     errors = (given - right).masked_fill(given == right, 0.0).nan_to_num(nan=math.inf).abs().masked_fill(~shown, 0.0)
     return Difference(
         where=where,
@@ -75,7 +75,7 @@ def _worst(errors: Tensor, given: Tensor, right: Tensor) -> tuple[Element, ...]:
 
 
 def _heat(errors: Tensor, shown: Tensor, axes: tuple[str, ...]) -> Heat:
-    """The root of the mean square over what is defined in each cell."""
+    """The rms error over the defined elements of each cell."""
     if errors.ndim == 1:
         errors, shown, axes = errors[None], shown[None], ("", *axes)
     row = _first(axes, _ROWS, range(errors.ndim))
@@ -94,18 +94,18 @@ def _heat(errors: Tensor, shown: Tensor, axes: tuple[str, ...]) -> Heat:
 
 
 def _cells(values: Tensor, row: int, column: int, others: Sequence[int]) -> Tensor:
-    """The sums over all other axes, and over neighbours where these two are long."""
+    """Sum over all other axes, and over neighbours where rows or columns are too many."""
     summed = values.permute(row, column, *others).flatten(2).sum(2) if others else values.permute(row, column)
     return _in_pieces(_in_pieces(summed, 0, MOST_ROWS), 1, MOST_COLUMNS)
 
 
 def _first(axes: Sequence[str], wanted: Sequence[str], among: Sequence[int]) -> int:
-    """Which of these axes is the first one wanted; the first of them where none is."""
+    """The first wanted axis among these; the first of them where none is wanted."""
     return next((axis for name in wanted for axis in among if axes[axis] == name), among[0])
 
 
 def _in_pieces(values: Tensor, axis: int, most: int) -> Tensor:
-    """The sums over neighbours, where the axis is longer than that."""
+    """Sum over neighbours on an axis that is longer than `most`."""
     length = values.shape[axis]
     if length <= most:
         return values
@@ -114,5 +114,5 @@ def _in_pieces(values: Tensor, axis: int, most: int) -> Tensor:
 
 
 def pieces(length: int, most: int) -> int:
-    """How many neighbours a cell is of."""
+    """How many neighbours are in a cell, where at most `most` cells show `length` indices."""
     return math.ceil(length / most)

@@ -1,6 +1,6 @@
-"""What a closer look at a failing case found, as plain values: which places were compared, and how one of them differs.
+"""Evidence of a failing case, as plain values: which places were compared, and how the first wrong one differs.
 
-Nothing here judges: a verdict, an error and its bound are what a check's own comparison said.
+Nothing here judges: verdict, error and bound come from the check's own comparison.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from verifier.judging.outcome import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """One place of a ladder: error and bound as an rms in the tensor's own units."""
+    """One compared place: its error and bound are an rms in the units of the tensor."""
 
     where: str
     verdict: Verdict
@@ -26,10 +26,10 @@ class Heat:
     """The error of a tensor over two of its axes: the rms over all other axes.
 
     Attributes:
-        axes: what the rows and the columns are: `head`, `pos`.
-        lengths: how long these axes are.
-        values: a row for each index of the first axis; where an axis is long, a cell is of several neighbours.
-            None where nothing is defined.
+        axes: the names of the row and the column axis: `head`, `pos`.
+        lengths: of these axes.
+        values: the rms error by row and column; where an axis is long, a cell covers several neighbours. None where
+            no element is defined.
     """
 
     axes: tuple[str, str]
@@ -38,12 +38,12 @@ class Heat:
 
     def __post_init__(self) -> None:
         if len({len(row) for row in self.values}) != 1 or not self.values[0]:
-            raise ValueError("its rows are not of one length")
+            raise ValueError("the rows of a heat map must have one length, which is not 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Element:
-    """One number of a tensor: where it stands, what it is and what it must be."""
+    """One element of a tensor: its index, the given and the right value."""
 
     index: tuple[int, ...]
     given: float
@@ -56,11 +56,11 @@ class Difference:
 
     Attributes:
         where: the place.
-        axes: of the tensor.
+        axes: the names of the tensor's axes.
         shape: of the tensor.
-        bound: what its error, as an rms over all of it, may be.
-        heat: over two of its axes; None of a single number.
-        worst: the numbers that are farthest off, the farthest first.
+        bound: the largest rms error that passes.
+        heat: the error over two axes; None for a scalar.
+        worst: the elements with the largest errors, the worst first.
     """
 
     where: str
@@ -76,12 +76,12 @@ class Evidence:
     """What one check compared on one case.
 
     Attributes:
-        case: its id.
-        check: its id.
-        fingerprint: of the failure, which is the one that is explained; None if the check did not fail this time.
-        places: in the order in which the check looks at them.
-        more: how many places there were beyond these.
-        difference: of the place that the failure names; None where no tensors were held against each other there.
+        case: the case's id.
+        check: the check's id.
+        fingerprint: of the failure; None if the check did not fail this time.
+        places: the compared places, in the check's order.
+        more: how many further places were compared.
+        difference: at the place that the failure names; None where no tensors were compared there.
     """
 
     case: str
@@ -94,13 +94,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """A case's hook points in causal order, each with its error: whatever check failed, it shows where that starts.
+    """A case's hook points in causal order, each with its error: it shows where a failure starts.
 
     Attributes:
-        case: its id.
-        forward: activations, and the logits last.
-        backward: gradients at the same points, in the same order.
-        missing: why a side is empty, by `forward` and `backward`.
+        case: the case's id.
+        forward: the activations, and the logits last.
+        backward: the gradients at the same points, in the same order.
+        missing: why `forward` or `backward` is empty, by these names.
     """
 
     case: str

@@ -1,10 +1,10 @@
-"""How two tensors are judged; the only place with a bound.
+"""Judge two tensors by measured noise; every bound of the harness is in this module.
 
-No bound here is absolute. An error is an rms over what is defined of a tensor, and it is held against the noise of
-the reference itself at that place. In a float64 run (*semantics*) the noise is what float32 does to the reference, in
-float64's units; in a working dtype (*precision*) it is HF's own error in that dtype, and its error when every result
-is moved by a unit in the last place (`perturbation`). The dtype's unit is always part of it, so that a lucky zero does
-not fail a right adapter. The parts are combined as the root of their squares.
+Tolerances are measured, not chosen. An error is an rms over the defined elements of a tensor, and it is compared with
+the noise of the reference at the same place. In a float64 run (*semantics*) the noise is the reference's error in
+float32, scaled to float64's unit. In a working dtype (*precision*) it is HF's own error in that dtype, and its error
+when every result is moved by a unit in the last place (`perturbation`). The dtype's unit is always part of the noise,
+so that a lucky zero does not fail a right adapter. The parts are combined as the root of the sum of their squares.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ from verifier.canonical import LOGIT_AXES
 from verifier.judging.comparison import from_condition, record_mismatch
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 
-# How many times the noise an adapter may be off in a float64 run. A right one is off by 0.3 to 1 (other orders of
-# summation, unfused attention); the smallest wrong one that we know, float32 rounding somewhere, by some 10^5.
+# The bound of a float64 run, in units of the noise. The error of a right adapter is 0.3 to 1 of it (another order of
+# summation, unfused attention); the smallest error of a wrong one that we know, float32 rounding somewhere, some 10^5.
 SEMANTICS_MARGIN = 16.0
-# A unit of float32, in units of float64.
+# The unit of float32, in units of float64.
 _SINGLE_UNITS = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
-# How many times the noise in a working dtype. The perturbation, of a whole unit after every operation, is already
-# several times what rounding does: a right adapter has a fifth of it.
+# The bound of a run in a working dtype, in units of the noise. The perturbation, a whole unit after every operation, is
+# already several times as large as rounding: the error of a right adapter is a fifth of the noise.
 PRECISION_MARGIN = 1.0
-# A noise that was measured once, on few numbers, is known less well, and so is the error that is held against it: on n
-# numbers each wanders by a part in the root of 2n. The bound grows by this many parts in the root of n, four of its
-# deviations: by a hundredth for a matrix, by a third for a vector of 72, and twofold for a bias of six.
+# A noise measured once, on few numbers, is uncertain, and so is the error compared with it: on n numbers each has a
+# relative deviation of 1/sqrt(2n). The bound grows by this factor over sqrt(n), which is four deviations: by a
+# hundredth for a matrix, by a third for a vector of 72, and to twice for a bias of six.
 SMALL_SAMPLE_FACTOR = 3.0
-# The same of gradients, whose numbers are less independent: one token before a norm with little to divide by is in all
-# of them. The worst float32 gradient of a right adapter in five hundred random cases has 0.7 of the bound with this.
+# The small-sample factor of gradients, whose numbers are less independent: one token with a small norm is in all of
+# them. With it the worst float32 gradient of a right adapter in five hundred random cases has 0.7 of the bound.
 SMALL_SAMPLE_FACTOR_OF_GRADIENTS = 8.0
 
 
 def rms(values: Tensor, defined: Tensor | None = None) -> float:
-    """The root mean square over what is defined; 0 where nothing is.
+    """The root mean square over the defined elements; 0 where none is defined.
 
     Args:
         values: `[batch, …]`, or a scalar.
-        defined: broadcasts to `values`; None where everything is.
+        defined: broadcasts to `values`; None where every element is defined.
     """
     return _rms(values, defined, _count(values, defined))
 
 
 def _rms(values: Tensor, defined: Tensor | None, count: int) -> float:
-    """The same, where it is known how many of them are defined: dozens of thousands are asked for in a run."""
+    """The root mean square over `count` defined elements; counting again for each of ten thousands would be slow."""
     seen = values.detach().to(torch.float64)
     if defined is not None and count < seen.numel():
-        # What is not defined may be no number, so it is filled in and not multiplied away.
+        # An undefined element may be NaN, so it is replaced and not multiplied by 0.
         seen = seen.masked_fill(~defined, 0.0)
     return float(torch.linalg.vector_norm(seen)) / math.sqrt(count) if count else 0.0
 
 
 def _count(values: Tensor, defined: Tensor | None) -> int:
-    """How many of the values are defined; `defined` broadcasts to them."""
+    """Count the defined elements; `defined` broadcasts to the values."""
     if defined is None:
         return values.numel()
     return int(defined.count_nonzero()) * (values.numel() // max(1, defined.numel()))
 
 
 def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> float:
-    """The dtype's unit at the tensor's scale."""
+    """The dtype's unit in the last place at the scale of a tensor: its rms times the machine epsilon."""
     return rms(truth, defined) * torch.finfo(dtype).eps
 
 
@@ -75,14 +75,14 @@ def measured_noise(
     dtype: torch.dtype,
     defined: Tensor | None = None,
 ) -> float:
-    """The reference's noise at one place: the root of the squares of its parts, each an rms in the tensor's own units.
+    """Measure the reference's noise at one place, an rms in the units of the tensor.
 
     Args:
-        truth: what float64 makes of the same weights.
-        own: what the reference gave in the dtype; None in float64, which is the truth.
-        moved: what it gave with every result moved by a unit in the last place; of several runs the farthest counts.
-        dtype: whose unit, at the tensor's scale, is the last part.
-        defined: broadcasts to `truth`; None where everything is.
+        truth: the float64 result of the same weights.
+        own: the reference's result in the dtype, of the same shape; None in float64, where it is the truth.
+        moved: its results in perturbed runs, of the same shape; the one farthest from the truth counts.
+        dtype: whose unit, at the tensor's scale, is part of the noise.
+        defined: broadcasts to `truth`; None where every element is defined.
     """
     error = 0.0 if own is None else rms(own.double() - truth, defined)
     farthest = max(rms(one.double() - truth, defined) for one in moved)
@@ -96,14 +96,14 @@ def working_noise(
     dtype: torch.dtype,
     defined: Mapping[str, Tensor] | None = None,
 ) -> dict[str, float]:
-    """By name: the noise of tensors in a working dtype.
+    """Measure the reference's noise in a working dtype for many tensors, by name.
 
     Args:
-        truth: what float64 makes of the same weights.
-        own: what the reference gave in the dtype.
-        moved: the same, perturbed; of several the farthest counts, and one is held at a time.
-        dtype: the dtype.
-        defined: broadcasts to `truth`; everything is where it has no such name.
+        truth: the float64 results of the same weights.
+        own: the reference's results in the dtype.
+        moved: its results in perturbed runs; the farthest counts, and one run is held in memory at a time.
+        dtype: the working dtype.
+        defined: broadcasts to `truth`; every element is defined where a name is missing.
     """
     known = defined or {}
     farthest = dict.fromkeys(truth, 0.0)
@@ -119,31 +119,30 @@ def working_noise(
 
 
 def noise_from_float32(truth: Tensor, single: Tensor, defined: Tensor | None = None) -> float:
-    """The float64 noise of a tensor, from what float32 made of the same computation.
+    """Estimate the float64 noise of a tensor from the same computation in float32.
 
-    It is float32's own error, weights rounded too, in float64's units, and at least a unit. Where very many tensors
-    are judged at once it stands for the perturbation, which costs many times as much, and sees the same: what is
-    ill-conditioned is noisier in both.
+    It is float32's error, with rounded weights, scaled to float64's unit, and at least that unit. It replaces the
+    perturbation, which costs many times as much, where very many tensors are judged at once. An ill-conditioned
+    computation is noisy in both.
     """
-    rough, count = single.double(), _count(truth, defined)
-    # What is equal is so although it may be no number (a masked score is minus infinity).
-    error = (rough - truth).masked_fill(rough == truth, 0.0)
+    rounded, count = single.double(), _count(truth, defined)
+    # Equal elements have no error, minus infinity at a masked score too.
+    error = (rounded - truth).masked_fill(rounded == truth, 0.0)
     scale = _rms(truth, defined, count) * torch.finfo(torch.float64).eps
     return math.hypot(_rms(error, defined, count) / _SINGLE_UNITS, scale)
 
 
 def row_noise(truth: Tensor, single: Tensor) -> Tensor:
-    """`[row]`: the same of each row, `[row, …]` both."""
+    """`[row]`: the float64 noise of each row, from float64 and float32 results `[row, …]`, as `noise_from_float32`."""
     error = (single.double() - truth).square().flatten(1).mean(1).sqrt() / _SINGLE_UNITS
     scale = truth.square().flatten(1).mean(1).sqrt() * torch.finfo(torch.float64).eps
     return torch.hypot(error, scale)
 
 
 def moved_rows(values: Tensor, base: Tensor, noise: float) -> Tensor:
-    """`[row]`: in which rows of a float64 run the values `[row, …]` are not those of `base`, which broadcasts to them.
+    """`[row]`: in which rows of a float64 run the values `[row, …]` differ from `base`, which broadcasts to them.
 
-    What is equal is so although it may be no number (a masked score is minus infinity). That a change is there must be
-    as sure as that a difference is one, so the margin is the same.
+    Equal elements do not differ, minus infinity at a masked score included. The margin is that of `float64_judge`.
     """
     difference = (values - base).masked_fill(values == base, 0.0).nan_to_num(nan=math.inf)
     return difference.square().flatten(1).mean(1).sqrt() > SEMANTICS_MARGIN * noise
@@ -154,15 +153,15 @@ Bound = Callable[[], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """Holds errors against noise.
+    """Compares errors with noise.
 
     Attributes:
-        noise: of the run's own dtype.
-        margin: how many times it.
-        small_sample_factor: the bound grows by this over the root of how many numbers are compared.
-        reduced: the noise of float32, for what agrees only so far; asked for when it is needed. None in a precision
-            run, where there is nothing between right and wrong.
-        resampled_noise: the noise over many perturbations, measured only for an error beyond the noise of one.
+        noise: in the dtype of the run.
+        margin: the bound in units of the noise.
+        small_sample_factor: the bound grows by this factor over the root of the number of compared elements.
+        reduced: measures the noise of float32, called only for an error beyond the bound: an error within it is
+            `reduced`. None in a working dtype, where an error is either right or wrong.
+        resampled_noise: measures the noise over many perturbations, called only for an error beyond the bound.
     """
 
     noise: float
@@ -181,18 +180,18 @@ class Judge:
         rows: Sequence[str] = (),
         axes: Sequence[str] = (),
     ) -> Finding:
-        """Judge what the adapter gave at one place.
+        """Judge the adapter's tensor at one place.
 
         Args:
             where: the place, for people and fingerprints.
-            actual: what the adapter gave.
-            truth: what it must be.
-            defined: broadcasts to `truth`; what is not defined is not compared.
-            rows: what each row of the batch shows; the worst one's goes into the message.
-            axes: what the axes are, for whoever watches; those of the place in the vocabulary if not given.
+            actual: the adapter's result.
+            truth: the right tensor.
+            defined: broadcasts to `truth`; only defined elements are compared.
+            rows: a name for each row of the batch; the message has that of the worst row.
+            axes: the names of the axes, for evidence; those of the place in the canonical vocabulary if not given.
 
         Raises:
-            NotApplicable: nothing is defined, or the reference itself is not finite.
+            NotApplicable: no element is defined, or the reference itself is not finite.
         """
         if not math.isfinite(self.noise):
             raise NotApplicable("HF's own result is not finite here")
@@ -212,7 +211,7 @@ class Judge:
         if error <= bound:
             verdict = Verdict.PASS
         elif self.resampled_noise is not None:
-            # One perturbation alone wanders; what is a failure must be beyond the farthest of many.
+            # One perturbation is uncertain: a failure must be beyond the largest of many.
             noise = max(self.noise, self.resampled_noise())
             return replace(self, noise=noise, resampled_noise=None).compare(
                 where, actual, truth, defined=defined, rows=rows, axes=axes
@@ -232,16 +231,16 @@ class Judge:
         )
 
     def compare_choices(self, where: str, actual: Tensor, truth: Tensor, logits: Tensor) -> Finding:
-        """Judge greedily chosen tokens by how far behind HF's own choice HF's logits put them.
+        """Judge greedily chosen tokens by how far HF's logits put them behind HF's own choice.
 
-        A tie within the noise may go either way. After the first token of a row that differs the row is another text,
-        and not compared.
+        A tie within the noise may go either way. A row is compared up to its first different token: after that it is
+        another text.
 
         Args:
             where: the place, for people and fingerprints.
-            actual: the adapter's `[batch, step]`.
-            truth: HF's `[batch, step]`.
-            logits: `[batch, step, d_vocab]`, by which HF chose.
+            actual: `[batch, step]`, the adapter's tokens.
+            truth: `[batch, step]`, HF's tokens.
+            logits: `[batch, step, d_vocab]`, from which HF chose.
         """
         differs = actual != truth
         first = differs & (differs.cumsum(1) == 1)
@@ -271,39 +270,42 @@ def _worst_row(difference: Tensor, defined: Tensor | None, rows: Sequence[str]) 
 
 
 def float64_judge(noise: float, single: Bound | None = None) -> Judge:
-    """Judges a float64 run.
+    """Make the judge of a float64 run.
 
     Args:
         noise: the reference's noise in float64.
-        single: its noise in float32; where it is not measured, the float64 noise in float32's units.
+        single: measures its noise in float32; if not given, the float64 noise scaled to float32's unit is used.
     """
     return Judge(noise=noise, margin=SEMANTICS_MARGIN, reduced=single or (lambda: noise * _SINGLE_UNITS))
 
 
-def precision_judge(noise: float, resampled_noise: Bound | None = None) -> Judge:
-    """Judges a run in a working dtype by HF's noise in it, before a failure is believed by that of many runs."""
+def precision_judge(
+    noise: float, resampled_noise: Bound | None = None, *, small_sample_factor: float = SMALL_SAMPLE_FACTOR
+) -> Judge:
+    """Make the judge of a run in a working dtype.
+
+    Args:
+        noise: HF's noise in the dtype, measured with one perturbation.
+        resampled_noise: measures it with many perturbations, before a failure is believed.
+        small_sample_factor: as of `Judge`.
+    """
     return Judge(
-        noise=noise, margin=PRECISION_MARGIN, small_sample_factor=SMALL_SAMPLE_FACTOR, resampled_noise=resampled_noise
+        noise=noise, margin=PRECISION_MARGIN, small_sample_factor=small_sample_factor, resampled_noise=resampled_noise
     )
 
 
 def gradient_judge(noise: float, resampled_noise: Bound | None = None) -> Judge:
-    """Judges gradients in a working dtype by the noise of HF's, before a failure is believed by that of many runs."""
-    return Judge(
-        noise=noise,
-        margin=PRECISION_MARGIN,
-        small_sample_factor=SMALL_SAMPLE_FACTOR_OF_GRADIENTS,
-        resampled_noise=resampled_noise,
-    )
+    """Make the judge of gradients in a working dtype; arguments as of `precision_judge`."""
+    return precision_judge(noise, resampled_noise, small_sample_factor=SMALL_SAMPLE_FACTOR_OF_GRADIENTS)
 
 
 def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> Tensor:
-    """`[pos]`: the noise of logits at each position, over the rows in which a token stands there.
+    """`[pos]`: the noise of logits at each position, over the rows with a real token there.
 
     Args:
         errors: the reference's own and under the perturbation, `[batch, pos, d_vocab]` each.
-        real: `[batch, pos, 1]`, true where a token stands.
-        least: the noise over all positions: that of one position is measured on few numbers, and may be luckily small.
+        real: `[batch, pos, 1]`, true at a real token.
+        least: the noise over all positions, below which no position falls: its few numbers may be luckily small.
     """
     squares = sum((error.double().square() for error in errors), torch.zeros(()))
     assert isinstance(squares, Tensor)
@@ -322,19 +324,19 @@ def compare_positions(
     width: int,
     resampled_noise: Callable[[], Tensor] | None = None,
 ) -> Finding:
-    """Judge logits in a working dtype position by position: one wrong one is lost in the rms over all of them.
+    """Judge logits in a working dtype position by position: the rms over all positions would hide a single wrong one.
 
     Args:
         where: the place, for people and fingerprints.
-        actual: `[batch, pos, d_vocab]`, what the adapter gave.
-        truth: what they must be.
+        actual: `[batch, pos, d_vocab]`, the adapter's logits.
+        truth: `[batch, pos, d_vocab]`, the right logits.
         noise: `[pos]`.
-        defined: `[batch, pos, 1]`, which are compared.
-        width: of the stream that the logits are read from: how many numbers a row of them really is.
-        resampled_noise: the noise over many perturbations, `[pos]`, for what is beyond that of one.
+        defined: `[batch, pos, 1]`, the positions that are compared.
+        width: d_model; the logits of a position are computed from so many numbers.
+        resampled_noise: measures the noise `[pos]` over many perturbations, called only beyond the bound.
 
     Raises:
-        NotApplicable: nothing is defined.
+        NotApplicable: no position is defined.
     """
     wrong = _unfit(actual, truth)
     if wrong is not None:
@@ -345,7 +347,7 @@ def compare_positions(
     assert isinstance(actual, Tensor)
     difference = (actual.detach().to(truth.device, torch.float64) - truth.double()).nan_to_num(nan=math.inf)
     errors = difference.square().mean(2, keepdim=True).masked_fill(~defined, 0.0).sum((0, 2)) / rows.clamp(min=1)
-    # The worst of k positions wanders farther than one of them: by another root of 2 log k deviations.
+    # The largest of k deviations is larger than one of them, by a factor of the root of 2 log k.
     few = SMALL_SAMPLE_FACTOR + math.sqrt(2 * math.log(len(rows)))
     bounds = PRECISION_MARGIN * noise * (1 + few / (rows.clamp(min=1) * min(width, truth.shape[2])).sqrt())
     ratios = (errors.sqrt() / bounds).masked_fill(rows == 0, 0.0)
@@ -360,12 +362,12 @@ def compare_positions(
 
 
 def compare_noise_floor(where: str, double: float, single: float) -> Finding:
-    """Whether what passes in float64, by this noise, is less than what float32 alone explains."""
+    """Judge whether the float64 bound at this noise is below the noise of float32, so that a pass means something."""
     return _bounded(where, SEMANTICS_MARGIN * double, single, f"the reference moves by {double:.1e} (rms) in float64")
 
 
 def _bounded(where: str, error: float, bound: float, message: str) -> Finding:
-    """What passes within the bound, and says this beyond it."""
+    """Make a finding that passes within the bound, and fails with the message beyond it."""
     passes = error <= bound
     return Finding(
         where=where,
@@ -392,7 +394,7 @@ def _in_words(error: float, bound: float, row: str | None) -> str:
 
 
 def compare_bitwise(where: str, actual: object, truth: Tensor) -> Finding:
-    """Bit for bit: shape, dtype and every value."""
+    """Compare shape, dtype and every value bit for bit."""
     wrong = _unfit(actual, truth)
     if wrong is None:
         assert isinstance(actual, Tensor)
@@ -400,7 +402,7 @@ def compare_bitwise(where: str, actual: object, truth: Tensor) -> Finding:
         if given.dtype != truth.dtype:
             wrong = f"its dtype is {given.dtype}, not {truth.dtype}"
         else:
-            # Read as integers, so that a NaN equals itself and nothing else, and -0 is not 0.
+            # Compared as integers, so that a NaN equals itself and nothing else, and -0 is not 0.
             differing = int((_bits(given) != _bits(truth.detach())).sum())
             if differing:
                 record_mismatch(where, given, truth, bound=0.0)
@@ -416,34 +418,34 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def compare_derivative(where: str, function: Callable[[Tensor], Tensor], at: Tensor, *, seed: int) -> Finding:
-    """Whether what autograd says of a function there is what finite differences say, in one random direction.
+    """Compare a function's gradient with finite differences, in one random direction.
 
-    As `torch.autograd.gradcheck` in its fast mode has it, but held against the differences' own error: twice the step
-    tells what the step costs, and rounding costs what float64's unit is over the step.
+    It is `torch.autograd.gradcheck` in its fast mode, but with a measured bound: a step twice as long shows the error
+    of the step, and rounding adds float64's unit divided by the step.
 
     Args:
         where: the place, for people and fingerprints.
         function: of a float64 tensor, giving one.
-        at: where it is looked at.
-        seed: of the directions.
+        at: the point at which they are compared.
+        seed: of the random directions.
     """
     generator = torch.Generator().manual_seed(seed)
     start = at.detach().clone().requires_grad_()
     value = function(start)
     along, to = (torch.randn(one.shape, generator=generator, dtype=torch.float64).to(one.device) for one in (value, at))
-    said = 0.0
+    derivative = 0.0
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value, start, along, allow_unused=True)
-        said = 0.0 if gradient is None else float((gradient * to).sum())
+        derivative = 0.0 if gradient is None else float((gradient * to).sum())
 
     def slope(step: float) -> float:
         moved = function(at + step * to) - function(at - step * to)
         return float((moved.detach() * along).sum()) / (2 * step)
 
     eps = torch.finfo(torch.float64).eps
-    step = eps ** (1 / 3) * rms(at)  # where both errors are about the same
+    step = eps ** (1 / 3) * rms(at)  # where the errors of the step and of rounding are about equal
     found = slope(step)
     noise = math.hypot(found - slope(2 * step), rms(value) * eps * math.sqrt(value.numel()) / step)
-    error, bound = abs(said - found), SEMANTICS_MARGIN * noise
-    words = f"its gradient is {said:.6g} in a direction in which its slope is {found:.6g}"
+    error, bound = abs(derivative - found), SEMANTICS_MARGIN * noise
+    words = f"its gradient is {derivative:.6g} in a direction in which its slope is {found:.6g}"
     return _bounded(where, error, bound, words)

@@ -1,4 +1,4 @@
-"""Findings, outcomes and verdicts, and what makes two failures the same bug."""
+"""Findings, outcomes, verdicts, and the fingerprint by which two failures are one bug."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Verdict(enum.StrEnum):
     TIMEOUT = "timeout"
     SKIP = "skip"
     UPSTREAM = "upstream"
-    KNOWN = "known"  # a failure that a baseline excuses; no record has it, reports are shown it
+    KNOWN = "known"  # a failure that a baseline excuses; reports show it, records never have it
 
     @property
     def gates(self) -> bool:
@@ -32,26 +32,26 @@ class Verdict(enum.StrEnum):
 
     @property
     def is_finding(self) -> bool:
-        """Whether reports list each outcome with this verdict: failures, and what is upstream."""
+        """Whether reports list each outcome with this verdict: failures, and upstream disagreements."""
         return self.gates or self is Verdict.UPSTREAM
 
 
-# How a skip begins whose reason is a failure that another check reports.
+# How the message of a skip begins whose reason is a failure that another check reports.
 BLOCKED = "blocked by "
 
-# What an outcome can be in a record, which does not change when a baseline does.
+# The verdicts of a record, which does not depend on a baseline.
 RECORDED = tuple(verdict for verdict in Verdict if verdict is not Verdict.KNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check found: at one place that it compared, or, as `summarize` makes it, on the whole case.
+    """What a check found at one place; or, made by `summarize`, on the whole case.
 
     Attributes:
         verdict: how the comparison ended.
-        measured: the error, as an rms in the units of the tensor; None where nothing was measured.
-        bound: what `measured` may not exceed.
-        where: the place; on the whole case the first one of the worst verdict, None where all agree.
+        measured: the rms error in the units of the tensor; None where nothing was measured.
+        bound: the largest `measured` that passes.
+        where: the place; on the whole case the first with the worst verdict, None where all agree.
         message: one line for people.
     """
 
@@ -63,16 +63,16 @@ class Finding:
 
     @property
     def ratio(self) -> float:
-        """The error over its bound."""
+        """The error divided by its bound; infinite where the bound is 0 and the error is not."""
         return self.measured / self.bound if self.measured and self.bound else math.inf if self.measured else 0.0
 
 
 class Blocked(Exception):
-    """What a check rests on already failed, and is reported there: its message names the check."""
+    """A check cannot run because of a failure that another check reports: the message names that check."""
 
 
 class NotApplicable(Exception):
-    """A check has nothing to look at in this case: its message says what is not there."""
+    """A check has nothing to compare in this case: the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +82,14 @@ class Outcome:
     Attributes:
         check: id, `qkv.rows`.
         verdict: how it ended.
-        measured: the error, as an rms in the units of the tensor, of the place that was judged worst.
-        bound: what `measured` may not exceed there.
+        measured: the rms error in the units of the tensor, at the place with the worst verdict.
+        bound: the largest `measured` that passes there.
         where: the first place that differs, `blocks.0.attn.hook_q` or `forward: left padding`.
         message: one line for people; for a skip its reason.
         exception: the type's name, for an error.
         site: `file:function` of the innermost frame in the adapter, for an error.
-        detail: more lines for people (a traceback, the last of stderr).
-        seconds: how long it took, with what it built first.
+        detail: more lines for people (a traceback, the last lines of stderr).
+        seconds: how long the check took, with what it was the first to build.
     """
 
     check: str
@@ -105,7 +105,7 @@ class Outcome:
 
     @property
     def fingerprint(self) -> str | None:
-        """The bug's id, or None where there is none: no number, no line, no layer goes into it."""
+        """The id of the bug, None for an outcome that is no finding; it contains no error, no line and no layer."""
         if not self.verdict.is_finding:
             return None
         place = template_of(self.where) if self.where else None
@@ -117,12 +117,12 @@ _ID_LENGTH = 8  # 40 bits: among ten thousand cases two collide once in twenty t
 
 
 def canonical_json(value: Any) -> str:
-    """Spell plain data as JSON, one way for one value."""
+    """Write plain data as JSON, in one way for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def is_short_id(text: str) -> bool:
-    """Whether the text has the form of an id that `short_id` gives."""
+    """Whether the text has the form of a `short_id`."""
     return len(text) == _ID_LENGTH and set(text) <= set(_ALPHABET)
 
 

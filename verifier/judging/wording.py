@@ -1,4 +1,4 @@
-"""How outcomes read: the words and shapes for verdicts, what a check said, and an error beside its bound."""
+"""Word outcomes for people: verdicts as words and shapes, the message, and an error beside its bound."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VERDICT_WORDS: Mapping[Verdict, str] = {
     Verdict.KNOWN: "known",
 }
 
-# A shape for each verdict, so that none is told by colour alone.
+# A shape for each verdict, so that none is shown by colour alone.
 VERDICT_SHAPES: Mapping[Verdict, str] = {
     Verdict.PASS: "✓",
     Verdict.REDUCED: "≈",
@@ -34,9 +34,9 @@ VERDICT_SHAPES: Mapping[Verdict, str] = {
 
 
 def said(outcome: Outcome) -> str | None:
-    """What it said: the message, with the exception's type before it where it does not name that itself.
+    """The message of an outcome, preceded by the exception's type where the message does not name it.
 
-    Of a crash or a timeout the message alone, which is the harness's own and says how the process ended.
+    The message of a crash or a timeout is the harness's own and says how the process ended, so it stands alone.
     """
     message, exception = outcome.message, outcome.exception
     if outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT):
@@ -47,7 +47,7 @@ def said(outcome: Outcome) -> str | None:
 
 
 def facts(outcome: Outcome) -> dict[str, str | None]:
-    """What is said of an outcome in a list, by name; None where there is nothing to say."""
+    """The facts that a list shows of an outcome, by name; None where there is none."""
     return {
         "where": outcome.where,
         "measured": against_bound(outcome),
@@ -57,7 +57,7 @@ def facts(outcome: Outcome) -> dict[str, str | None]:
 
 
 def against_bound(outcome: Outcome) -> str | None:
-    """`0.5 against a bound of 1e-14`; None where nothing was measured, or what is either so or not."""
+    """Word the error: `0.5 against a bound of 1e-14`; None where nothing was measured, or the check is a condition."""
     if outcome.measured is None or outcome.bound == 0:
         return None
     bound = "" if outcome.bound is None else f" against a bound of {number(outcome.bound)}"

@@ -1,1 +1,1 @@
-"""What both models show in a case: activations, gradients, interventions, isolated modules, where they part."""
+"""Observe both models in a case: activations, gradients, edited runs, isolated modules, and where they differ."""

@@ -1,7 +1,7 @@
-"""What a model shows at its canonical points in one run: activations, gradients, and in which order they came.
+"""Observe a model at its canonical points in one run: activations, gradients, and the order in which hooks fire.
 
-`reference_trace` is of Hugging Face's model under its taps; `subject_activations` and `subject_gradients` are of the
-subject's hooks. Each is run once a case and remembered there.
+`reference_trace` reads Hugging Face's model through its taps. `subject_activations` and `subject_gradients` read the
+subject through its hooks. Each runs once a case.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from verifier.reference import models
 
 Value = TypeVar("Value", Tensor, float)
 
-EMBEDS = Scenario.INPUTS_EMBEDS  # the scenario in which they are given in the place of tokens
+EMBEDS = Scenario.INPUTS_EMBEDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace(Generic[Value]):
-    """What belongs to each tensor of Hugging Face's run: the tensor itself, or its noise.
+    """Every tensor of one run of Hugging Face's model, or the noise of each.
 
     Attributes:
-        values: by canonical point; of the tensors `logits` are there, too.
-        gradients: by canonical point: of the cotangent's product with the logits (`CaseReference.cotangent`).
-        weights: by canonical weight: the gradient of that product, in canonical shape.
+        values: by canonical point, its activation; a trace of tensors has the `logits` too.
+        gradients: by canonical point, the gradient of the logits' product with `CaseReference.cotangent`.
+        weights: by canonical weight, the gradient of that product in the weight's canonical shape.
     """
 
     values: Mapping[str, Value]
@@ -44,7 +44,7 @@ class Trace(Generic[Value]):
 
 
 def reference_trace(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[Tensor]:
-    """HF's activations and gradients at every canonical point, in float64."""
+    """Trace HF's activations and gradients at every canonical point, in float64."""
     return case.shared_reference.memoize(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
 
 
@@ -61,7 +61,7 @@ def _tapped(case: Case, scenario: Scenario, dtype: str) -> Trace[Tensor]:
 
 
 def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
-    """HF's gradient with respect to embeddings that are given in the place of tokens, `[batch, pos, d_model]`."""
+    """HF's gradient `[batch, pos, d_model]` with respect to given embeddings, in a run without token ids."""
 
     def make() -> Tensor:
         model, inputs = case.reference.model(dtype), case.reference.inputs(EMBEDS, dtype)
@@ -73,7 +73,16 @@ def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
 
 
 def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along: Tensor) -> Tensor:
-    """The gradient with respect to the embeddings in the inputs; 0 where there is none."""
+    """Differentiate logits with respect to the embeddings in the inputs.
+
+    Args:
+        logits: computes `[batch, pos, d_vocab]` from inputs.
+        inputs: with embeddings `[batch, pos, d_model]`.
+        along: `[batch, pos, d_vocab]`, what the logits are multiplied with.
+
+    Returns:
+        `[batch, pos, d_model]`; 0 where the logits do not depend on them.
+    """
     assert inputs.inputs_embeds is not None
     start = inputs.inputs_embeds.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -82,7 +91,7 @@ def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along
 
 
 def noise(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[float]:
-    """What rounding does to HF's activations and gradients."""
+    """Measure the float64 noise of HF's activations and gradients."""
     return case.shared_reference.memoize(("point noise", scenario), lambda: _noise(case, scenario))
 
 
@@ -90,8 +99,8 @@ def _noise(case: Case, scenario: Scenario) -> Trace[float]:
     truth, single = reference_trace(case, scenario), _tapped(case, scenario, SINGLE)
     defined = {point.name: case.reference.defined(point.axes, scenario) for point in case.reference.points}
 
-    def each(true: Mapping[str, Tensor], rough: Mapping[str, Tensor]) -> dict[str, float]:
-        return {name: noise_from_float32(true[name], value, defined.get(name)) for name, value in rough.items()}
+    def each(exact: Mapping[str, Tensor], rounded: Mapping[str, Tensor]) -> dict[str, float]:
+        return {name: noise_from_float32(exact[name], value, defined.get(name)) for name, value in rounded.items()}
 
     return Trace(
         values=each(truth.values, {name: value for name, value in single.values.items() if name != "logits"}),
@@ -105,15 +114,15 @@ def _noise(case: Case, scenario: Scenario) -> Trace[float]:
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """What hooks saw while they were in place.
+    """What hooks read in one run.
 
     Attributes:
-        fired: the names of the points in the order in which they fired, each as often as it did.
-        values: by name: a copy, in canonical axes, of what the first firing showed.
-        kept: by name: that very tensor, not copied, as a cache keeps it.
-        gradients: by name: a copy, in canonical axes, of the first gradient.
-        gradients_fired: the names of the points whose gradients fired, in that order.
-        logits: what the forward gave.
+        fired: the points in the order in which they fired, each as often as it fired.
+        values: by point, a copy of its first value in canonical axes.
+        kept: by point, that value itself and no copy, as a cache of activations keeps it.
+        gradients: by point, a copy of its first gradient in canonical axes.
+        gradients_fired: the points in the order in which their gradients fired.
+        logits: `[batch, pos, d_vocab]`.
     """
 
     fired: list[str] = field(default_factory=list)
@@ -125,7 +134,7 @@ class Seen:
 
 
 def hook_points(case: Case) -> Mapping[str, HookInfo]:
-    """Every hook point that the subject has, by canonical name where it has one and by its own elsewhere."""
+    """Every hook point of the subject, by its canonical name, or by the adapter's own where it has no canonical one."""
     return case.memo.memoize(("hook points",), lambda: dict(require(case.subject.wrapped().hooks).names()))
 
 
@@ -133,7 +142,7 @@ def shared_points(case: Case) -> list[Point]:
     """The canonical points of the model that the subject has, in causal order.
 
     Raises:
-        NotApplicable: there is none.
+        NotApplicable: the subject has none.
     """
     names = hook_points(case)
     found = [point for point in case.reference.points if point.name in names]
@@ -143,9 +152,9 @@ def shared_points(case: Case) -> list[Point]:
 
 
 def by_switch(case: Case, names: Iterable[str]) -> Mapping[str | None, list[str]]:
-    """These points by what must be turned on for them, those that always fire first.
+    """Group points by the switch that must be on for them; points without a switch come first.
 
-    They are asked for one switch at a time, because switches may exclude each other.
+    A run turns on one switch, because switches may exclude each other.
     """
     infos, found = hook_points(case), dict[str | None, list[str]]()
     for name in sorted(names, key=lambda name: infos[name].switch is not None):
@@ -154,7 +163,7 @@ def by_switch(case: Case, names: Iterable[str]) -> Mapping[str | None, list[str]
 
 
 def order_of_axes(given: Sequence[str] | None, axes: Sequence[str]) -> tuple[int, ...] | None:
-    """Which of the given axes is which canonical one; None where they are the canonical ones already, or others."""
+    """Find the permutation from an adapter's axes to canonical ones; None where they are canonical, or others."""
     if given is None or tuple(given) == tuple(axes) or sorted(given) != sorted(axes):
         return None
     return tuple(given.index(axis) for axis in axes)
@@ -168,7 +177,7 @@ def hooked(
     forward: Mapping[str, Edit] | None = None,
     backward: Mapping[str, Edit] | None = None,
 ) -> Iterator[None]:
-    """The subject's hooks with these edits, which read and give canonical axes, and their points' switches on."""
+    """Hook the subject with these edits, in canonical axes, and turn on the switches of their points."""
     orders = _axis_orders(case)
 
     def canonical(edits: Mapping[str, Edit] | None) -> dict[str, Edit]:
@@ -185,7 +194,7 @@ def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
     def make() -> Mapping[str, tuple[int, ...]]:
         axes, infos = {point.name: point.axes for point in case.reference.points}, hook_points(case)
         orders = {name: order_of_axes(info.axes, axes[name]) for name, info in infos.items() if name in axes}
-        # Another name of a point shows what the point does, in its axes.
+        # An alias of a point has the point's values and, unless it says otherwise, its axes.
         for name, info in infos.items():
             target = info.alias_of
             if name not in axes and target in axes and target in infos:
@@ -216,15 +225,15 @@ def observe(
     along: Tensor | None = None,
     gradients_of: Iterable[str] | None = None,
 ) -> Seen:
-    """Run the subject with a reader at each of these points.
+    """Run the subject and read its activations, and its gradients where `along` is given.
 
     Args:
-        case: whose subject it is.
-        subject: what is run.
+        case: of the subject.
+        subject: the wrapped model.
         names: the points whose values are read.
         inputs: of the forward.
-        along: what the logits are multiplied with to be differentiated; None for a forward without gradients.
-        gradients_of: the points whose gradients are read too; all of `names` if not given.
+        along: `[batch, pos, d_vocab]`, what the logits are multiplied with; None for a forward without gradients.
+        gradients_of: the points whose gradients are read; all of `names` if not given.
     """
     seen = Seen()
     wanted = list(names)
@@ -259,7 +268,7 @@ def observe(
 
 
 def subject_activations(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
-    """What the subject's points with that switch show in a forward without gradients, aliases among them."""
+    """Read the subject's points with that switch, aliases too, in a forward without gradients."""
 
     def make() -> Seen:
         case.subject.require_forward()
@@ -270,7 +279,7 @@ def subject_activations(case: Case, scenario: Scenario = Scenario.PLAIN, switch:
 
 
 def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
-    """What the subject's canonical points with that switch show of a forward and a backward."""
+    """Read the values and gradients of the subject's canonical points with that switch."""
 
     def make() -> Seen:
         case.subject.require_forward()
@@ -287,7 +296,7 @@ def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: s
 
 
 def all_values(case: Case, scenario: Scenario = Scenario.PLAIN) -> Mapping[str, Tensor]:
-    """What the subject shows at the model's canonical points, whatever their switches."""
+    """Read the subject's values at all of the model's canonical points, switch by switch."""
     found: dict[str, Tensor] = {}
     for switch, names in by_switch(case, [point.name for point in shared_points(case)]).items():
         values = subject_activations(case, scenario, switch).values
@@ -296,7 +305,7 @@ def all_values(case: Case, scenario: Scenario = Scenario.PLAIN) -> Mapping[str, 
 
 
 def by_template(names: Iterable[str], most: int = 4) -> str:
-    """Places in any layer, each once, for people: `blocks.{i}.attn.hook_q, … and 3 more`."""
+    """List points for people, each layer's under one name: `blocks.{i}.attn.hook_q, … and 3 more`."""
     templates = list(dict.fromkeys(template_of(name) for name in names))
     more = f" and {len(templates) - most} more" if len(templates) > most else ""
     return ", ".join(templates[:most]) + more

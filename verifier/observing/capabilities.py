@@ -1,4 +1,4 @@
-"""A subject's capability where it must be there: its type without None."""
+"""Require a capability of a subject: its type without None."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Capability = TypeVar("Capability")
 
 
 def require(capability: Capability | None) -> Capability:
-    """The same capability, which is not None.
+    """Return the capability, which must not be None.
 
     Raises:
-        NotApplicable: it is None. A check never gets so far if it lists in `needs` what it requires.
+        NotApplicable: the capability is None. A check that lists it in `needs` is not run then.
     """
     if capability is None:
         raise NotApplicable("the adapter offers no such capability")

@@ -1,4 +1,4 @@
-"""A live case: what a check is given."""
+"""One case under one adapter: both models, and what checks share of them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from verifier.observing.reuse import SharedReference
 class Case:
     """One case under one adapter.
 
-    Invariant: nothing is built before it is asked for, and what checks share is kept here. A check keeps nothing.
+    Invariant: nothing is built before a check asks for it, and all that checks share is kept here. A check keeps
+    nothing.
 
     Attributes:
         spec: the case as plain data.
         family: the family of its reference.
-        memo: what is kept of this case alone.
-        reference: Hugging Face's models, the inputs, and what the models give for them.
-        shared_reference: what is kept of HF's side for every case with the same model.
-        noise: what rounding does to HF's results.
-        subject: the adapter's side.
+        memo: the results kept for this case alone.
+        reference: Hugging Face's models, the inputs, and HF's outputs.
+        shared_reference: the results of HF's side kept for every case with the same model.
+        noise: of HF's results.
+        subject: the adapter's side: the wrapped models and their outputs.
     """
 
     def __init__(self, spec: CaseSpec, family: Family, adapter: Adapter) -> None:
@@ -43,13 +44,13 @@ class Case:
     def compare_logits(
         self, where: str, logits: object, scenario: Scenario = Scenario.PLAIN, *, truth: Tensor | None = None
     ) -> Finding:
-        """Judge logits of a float64 run on the scenario's real tokens.
+        """Judge the logits of a float64 run on the scenario's real tokens.
 
         Args:
             where: the place, for people and fingerprints.
-            logits: `[batch, pos, d_vocab]`, what the adapter gave.
+            logits: `[batch, pos, d_vocab]`, the adapter's.
             scenario: of the run.
-            truth: what they must be; HF's if not given.
+            truth: `[batch, pos, d_vocab]`, the right logits; HF's if not given.
         """
         chosen = self.reference.scenario(scenario)
         return self.noise.judge(scenario).compare(
@@ -62,11 +63,11 @@ class Case:
         )
 
     def trim(self) -> None:
-        """Between two checks, let go of a large model's copies: all but the reference and what was computed."""
+        """Free the copies of a large model between two checks; the reference and all results stay."""
         if self.reference.trim():
             self.subject.close_further()
 
     def close(self) -> None:
-        """Let go of every model."""
+        """Close every subject and free every model."""
         self.subject.close()
         self.memo.clear()

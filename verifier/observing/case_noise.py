@@ -1,9 +1,8 @@
-"""What rounding does to Hugging Face's results in a case, and the judges that hold a subject's errors against it."""
+"""Measure how far rounding moves Hugging Face's results in a case, and make the judges that use this noise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +31,8 @@ from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbati
 class CaseNoise:
     """The float64 truth of a working dtype's weights, and the noise of Hugging Face's logits and loss.
 
-    Invariant: every number is measured on the reference alone, on the case's own weights and inputs, with seeds that
-    never change, so that a case is judged in the same way in each process.
+    Invariant: every number is measured on the reference alone, with the case's own weights and inputs and with fixed
+    seeds, so that a case is judged in the same way in each process.
     """
 
     def __init__(self, shared: SharedReference, memo: Memo) -> None:
@@ -42,13 +41,13 @@ class CaseNoise:
         self._memo = memo
 
     def truth(self, scenario: Scenario, dtype: str) -> Output:
-        """What float64 makes of the weights of a model in that dtype."""
+        """HF's output in float64, of the rounded weights that a model in that dtype has."""
         if dtype == SEMANTIC_DTYPE:
             return self._reference.output(scenario)
 
         def make() -> Output:
             if scenario is Scenario.PLAIN:
-                # Gradients are taken of that run too, and one that is perturbed costs several others.
+                # The gradients of this run are needed too, and each perturbed run costs as much as several others.
                 return Output(logits=measure_gradients(self._shared, dtype).logits[0])
             with torch.no_grad():
                 return models.forward(self._reference.rounded_model(dtype), self._reference.inputs(scenario))
@@ -56,7 +55,7 @@ class CaseNoise:
         return self._memo.memoize(("truth", scenario, dtype), make)
 
     def logits(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> float:
-        """The noise of HF's logits in that dtype."""
+        """The noise of HF's logits in that dtype, an rms over all real tokens."""
 
         def make() -> float:
             single = self._reference.output(scenario, SINGLE).logits
@@ -64,49 +63,49 @@ class CaseNoise:
 
         if dtype == SEMANTIC_DTYPE:
             return self._shared.memoize(("noise", self._shared.run_key(scenario)), make)
-        return self._once_perturbed(scenario, dtype)[0]
+        return self._working_noise(scenario, dtype)[0]
 
     def by_position(self, scenario: Scenario, dtype: str) -> Tensor:
-        """`[pos]`: the noise of logits in a working dtype at each position, but nowhere less than over all of them."""
-        return self._once_perturbed(scenario, dtype)[1]
+        """`[pos]`: the noise of logits in a working dtype at each position, at least the noise over all of them."""
+        return self._working_noise(scenario, dtype)[1]
 
     def resampled_logits(self, scenario: Scenario, dtype: str) -> float:
-        """The noise of HF's logits in a working dtype, the farthest of several perturbations."""
-        return self._often_perturbed(scenario, dtype)[0]
+        """The noise of HF's logits in a working dtype, the largest of several perturbations."""
+        return self._working_noise(scenario, dtype, resampled=True)[0]
 
     def resampled_by_position(self, scenario: Scenario, dtype: str) -> Tensor:
-        """`[pos]`: the noise of logits in a working dtype at each position, the farthest of several perturbations."""
-        return self._often_perturbed(scenario, dtype)[1]
+        """`[pos]`: the noise of logits in a working dtype at each position, the largest of several perturbations."""
+        return self._working_noise(scenario, dtype, resampled=True)[1]
 
     def float64_perturbation(self, scenario: Scenario = Scenario.PLAIN) -> float:
-        """What HF's float64 logits themselves move by when every result is moved by a unit."""
+        """How far HF's float64 logits move, an rms, when every result is moved by a unit in the last place."""
         moved = self._perturbed(scenario, SEMANTIC_DTYPE).logits
         return rms(moved - self._reference.output(scenario).logits, self._real(scenario))
 
     def loss(self, dtype: str = SEMANTIC_DTYPE, scenario: Scenario = Scenario.LABELS) -> float:
-        """The noise of HF's loss: of a mean over tokens, so at most the rms of what each token's loss moves by."""
+        """The noise of HF's loss, at most the rms over tokens of each token's noise, because the loss is their mean."""
 
         def make() -> float:
             truth, own = self.truth(scenario, dtype), self._reference.output(scenario, dtype)
-            wanted = self._reference.inputs(scenario).labels
+            labels = self._reference.inputs(scenario).labels
             assert truth.loss is not None
             assert own.loss is not None
-            assert wanted is not None
-            each = _token_losses(truth.logits, wanted)
+            assert labels is not None
+            each = _token_losses(truth.logits, labels)
             if dtype == SEMANTIC_DTYPE:
-                single = _token_losses(self._reference.output(scenario, SINGLE).logits, wanted)
+                single = _token_losses(self._reference.output(scenario, SINGLE).logits, labels)
                 return math.hypot(noise_from_float32(each, single), unit(truth.loss, torch.float64))
-            moved = rms(_token_losses(self._perturbed(scenario, dtype).logits, wanted) - each)
+            moved = rms(_token_losses(self._perturbed(scenario, dtype).logits, labels) - each)
             return math.hypot(rms(own.loss.double() - truth.loss), moved, unit(truth.loss, getattr(torch, dtype)))
 
         return self._shared.memoize(("loss noise", self._shared.run_key(scenario), dtype), make)
 
     def judge(self, scenario: Scenario = Scenario.PLAIN) -> Judge:
-        """Judges logits of a float64 run."""
+        """Make the judge of logits of a float64 run."""
         return float64_judge(self.logits(scenario), lambda: self.logits(scenario, SINGLE))
 
     def precision_judge(self, scenario: Scenario, dtype: str) -> Judge:
-        """Judges logits of a run in a working dtype."""
+        """Make the judge of logits of a run in a working dtype."""
         return precision_judge(self.logits(scenario, dtype), lambda: self.resampled_logits(scenario, dtype))
 
     def _real(self, scenario: Scenario) -> Tensor:
@@ -118,7 +117,7 @@ class CaseNoise:
             return models.forward(model, inputs)
 
     def _runs(self, scenario: Scenario, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits `[batch, pos, d_vocab]` of HF's runs: in float64, in a working dtype, and perturbed there."""
+        """HF's logits `[batch, pos, d_vocab]` in float64, in a working dtype, and perturbed in that dtype."""
 
         def make() -> tuple[Tensor, Tensor, Tensor]:
             if scenario is Scenario.PLAIN:
@@ -128,34 +127,23 @@ class CaseNoise:
 
         return self._shared.memoize(("runs", self._shared.run_key(scenario), dtype), make)
 
-    def _once_perturbed(self, scenario: Scenario, dtype: str) -> tuple[float, Tensor]:
+    def _working_noise(self, scenario: Scenario, dtype: str, *, resampled: bool = False) -> tuple[float, Tensor]:
+        """The noise of logits in a working dtype over all positions, and `[pos]` at each."""
+
         def make() -> tuple[float, Tensor]:
-            # A tensor's thousands of elements make the rms of one run steady: it varies by a few parts in a hundred.
+            # One perturbed run is enough at first: over thousands of elements its rms varies by a few hundredths.
             truth, own, moved = self._runs(scenario, dtype)
-            return self._noise(scenario, dtype, truth, own, [moved])
+            runs = [self._perturbed(scenario, dtype, seed).logits for seed in SEEDS] if resampled else [moved]
+            real = self._real(scenario)
+            total = measured_noise(truth, own, runs, getattr(torch, dtype), real)
+            each = [position_noise((own.double() - truth, run.double() - truth), real, least=total) for run in runs]
+            return total, torch.stack(each).amax(0)
 
-        return self._shared.memoize(("working noise", self._shared.run_key(scenario), dtype), make)
-
-    def _often_perturbed(self, scenario: Scenario, dtype: str) -> tuple[float, Tensor]:
-        def make() -> tuple[float, Tensor]:
-            truth, own, _ = self._runs(scenario, dtype)
-            moved = [self._perturbed(scenario, dtype, seed).logits for seed in SEEDS]
-            return self._noise(scenario, dtype, truth, own, moved)
-
-        return self._shared.memoize(("resampled noise", self._shared.run_key(scenario), dtype), make)
-
-    def _noise(
-        self, scenario: Scenario, dtype: str, truth: Tensor, own: Tensor, moved: Sequence[Tensor]
-    ) -> tuple[float, Tensor]:
-        """The noise over all positions, and `[pos]` at each."""
-        real = self._real(scenario)
-        total = measured_noise(truth, own, moved, getattr(torch, dtype), real)
-        each = [position_noise((own.double() - truth, one.double() - truth), real, least=total) for one in moved]
-        return total, torch.stack(each).amax(0)
+        return self._shared.memoize(("working noise", self._shared.run_key(scenario), dtype, resampled), make)
 
 
 def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of each token that has a label, in float64: that of the next token, as HF's causal loss shifts them."""
+    """The float64 loss of each token whose next token has a label, shifted as in HF's causal loss."""
     shifted = labels[:, 1:].flatten()
     losses = F.cross_entropy(logits[:, :-1].double().flatten(0, 1), shifted, reduction="none", ignore_index=NO_LABEL)
     return losses[shifted != NO_LABEL]

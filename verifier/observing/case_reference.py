@@ -1,4 +1,4 @@
-"""Hugging Face's side of a case: its models, its inputs, and what the models give for them."""
+"""Hugging Face's side of a case: its models, its inputs, and the models' outputs."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from verifier.reference import models
 from verifier.reference.random_weights import generator, rescale
 from verifier.reference.weights import canonical_of
 
-# Bytes of parameters from which on a case keeps no more copies than the check at hand needs.
+# From this many bytes of parameters on, a case keeps only the model copies that the current check needs.
 LARGE_MODEL = 2**28
 
 
 class CaseReference:
     """Hugging Face's models of a case, its inputs, and their outputs.
 
-    Invariant: nothing here has seen the adapter. A model is built from the case's config and seed alone, and nobody
-    writes into it; inputs are new tensors each time, because a subject may write into its own.
+    Invariant: the adapter never sees anything here. A model is built from the case's config and seed alone, and nobody
+    writes into it. Inputs are new tensors each time, because a subject may write into them.
     """
 
     def __init__(self, spec: CaseSpec, family: Family, memo: Memo) -> None:
         self.spec = spec
         self.family = family
-        self.unrunnable: Unrunnable | None = None  # why HF's model cannot be had here, once that is known
+        self.unrunnable: Unrunnable | None = None  # why HF's model cannot be built here, once that is known
         self._memo = memo
         self._usual = ("reference", SEMANTIC_DTYPE, family.reference_attention)
 
@@ -48,9 +48,9 @@ class CaseReference:
 
     @property
     def traced_scenarios(self) -> tuple[Scenario, ...]:
-        """The scenarios in which every activation and gradient is looked at.
+        """The scenarios in which every activation and gradient is compared.
 
-        What padding does to them depends on the mask alone, and is looked at in the pairwise cases.
+        The effect of padding depends on the mask alone, so it is compared in the pairwise cases only.
         """
         return (Scenario.PLAIN, Scenario.PADDED) if self.spec.is_pairwise else (Scenario.PLAIN,)
 
@@ -62,10 +62,10 @@ class CaseReference:
         Args:
             dtype: of its parameters.
             attention: HF's attention implementation; the family's right one if not given.
-            config: further values on top of the case's config.
+            config: values that replace the case's own.
 
         Raises:
-            Unrunnable: there is no such attention implementation, or the case's checkpoint cannot be loaded.
+            Unrunnable: the attention implementation does not exist, or the checkpoint cannot be loaded.
             Exception: whatever HF raises for a config that it refuses.
         """
         try:
@@ -95,14 +95,14 @@ class CaseReference:
         return model
 
     def build_for_adapter(self, dtype: str = SEMANTIC_DTYPE, **config: Any) -> Any:
-        """Build a new model as an adapter is given one: with the case's attention implementation."""
+        """Build a new model for the adapter, with the case's attention implementation."""
         return self.build(dtype, attention=self.spec.attention, **config)
 
     def build_accepted(self, attention: str | None = None) -> Any:
-        """Build a new model in float64.
+        """Build a new float64 model of a config that HF must accept.
 
         Raises:
-            Blocked: HF refuses a config that the family says it accepts, which `reference.acceptance` reports.
+            Blocked: HF refuses a config that the family calls valid; `reference.acceptance` reports it.
         """
         try:
             return self.build(attention=attention)
@@ -120,11 +120,11 @@ class CaseReference:
         return self._memo.memoize(key, build, is_model=True)
 
     def rounded_model(self, dtype: str) -> Any:
-        """The float64 model with the weights that a model in `dtype` has; until it is asked for another dtype."""
+        """The float64 model with the rounded weights of a model in `dtype`, valid until the next call."""
         if dtype == SEMANTIC_DTYPE:
             return self.model()
 
-        # One model serves every dtype in turn, with the reference's weights rounded anew.
+        # One model serves every dtype in turn: each call writes the rounded weights into it.
         model = self._memo.memoize(("rounded",), self.build, is_model=True)
         with torch.no_grad():
             for rounded, working in zip(model.parameters(), self.model(dtype).parameters(), strict=True):
@@ -133,13 +133,13 @@ class CaseReference:
 
     @cached_property
     def is_large(self) -> bool:
-        """Whether the model takes so much memory that its copies are let go of between two checks."""
+        """Whether the model takes so much memory that its copies are freed between two checks."""
         return bool(sum(one.numel() * one.element_size() for one in self.model().parameters()) > LARGE_MODEL)
 
     def trim(self) -> bool:
-        """Let go of a large model's copies, all but the float64 one, and say whether the model is large.
+        """Free every copy of a large model but the float64 one, and return whether the model is large.
 
-        Tiny ones are kept, because building them again costs more than they do.
+        Copies of a tiny model stay, because they cost less than building them again.
         """
         if not self._memo.holds(self._usual) or not self.is_large:
             return False
@@ -149,33 +149,33 @@ class CaseReference:
     # --- inputs and outputs ---------------------------------------------------------------------------------------
 
     def scenario(self, name: Scenario = Scenario.PLAIN) -> ScenarioInputs:
-        """The inputs of a scenario, and what is defined of the outputs; not to be written into."""
+        """The inputs of a scenario, and which outputs are defined; nobody may write into them."""
 
         def make() -> ScenarioInputs:
             model = self.model()
             vocab, d_model = model.get_input_embeddings().weight.shape
-            # The tokens that have a role are in what HF adds to the config.
+            # HF adds the ids of special tokens to the config.
             filled_in = replace(self.spec, config={**model.config.to_dict(), **self.spec.config})
             return INPUT_MAKERS[name](filled_in, vocab, d_model)
 
         return self._memo.memoize(("scenario", name), make)
 
     def inputs(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Inputs:
-        """New tensors with the inputs of a scenario, for a model in that dtype."""
+        """Copies of the inputs of a scenario, for a model in that dtype."""
         return copied(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
 
     def any_tokens(self) -> Inputs:
-        """Inputs for a model that may not have been built before: the token that every vocabulary has."""
+        """Inputs for any model, also one that HF refuses: token 0, which every vocabulary has, `[batch, pos]`."""
         ids = torch.zeros(self.spec.batch, self.spec.length, dtype=torch.long, device=self.spec.device)
         return Inputs(input_ids=ids)
 
     def output(
         self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None
     ) -> Output:
-        """What the model in that dtype gives for a scenario, without gradients.
+        """HF's output for a scenario, in a dtype and with an attention implementation, without gradients.
 
         Raises:
-            Blocked: it does not even run on plain tokens in float64, which `reference.acceptance` reports.
+            Blocked: the model does not run on plain tokens in float64; `reference.acceptance` reports it.
         """
 
         def make() -> Output:
@@ -191,9 +191,9 @@ class CaseReference:
         return self._memo.memoize(("output", scenario, dtype, attention), make)
 
     def defined(self, axes: Sequence[str], scenario: Scenario = Scenario.PLAIN) -> Tensor:
-        """What is defined of a tensor with these axes, `[batch, …]` broadcasting to it.
+        """Which elements of a tensor with these axes are defined: booleans `[batch, …]` that broadcast to it.
 
-        Real tokens; of attention, what real queries may see.
+        An element is defined at a real token; in attention, where a real query may see a real key.
         """
         of_attention = "query" in axes
 
@@ -210,10 +210,10 @@ class CaseReference:
     # --- gradients ------------------------------------------------------------------------------------------------
 
     def cotangent(self, scenario: Scenario = Scenario.PLAIN) -> Tensor:
-        """What logits `[batch, pos, d_vocab]` are multiplied with to be differentiated: random, 0 on padding, float64.
+        """The factor `[batch, pos, d_vocab]` of the logits in the sum that is differentiated, random and in float64.
 
-        No loss stands on padding: what it gives is nobody's business, and torch's fused attention has wrong gradients
-        for queries that see nothing. The numbers are the same in every dtype.
+        It is 0 on padding, where no loss would be: outputs there are undefined, and torch's fused attention has wrong
+        gradients for queries that see no key. The numbers are the same in every dtype.
         """
 
         def make() -> Tensor:
@@ -230,13 +230,13 @@ class CaseReference:
         """Differentiate a model's logits along the scenario's cotangent.
 
         Args:
-            model: whose parameters are differentiated.
+            model: the model; gradients of its parameters are computed.
             logits: `[batch, pos, d_vocab]`, in the graph.
-            at: by point: its value, in the graph.
+            at: the values at some points, by name, in the graph.
             scenario: of the forward.
 
         Returns:
-            The gradients by point, and those of the parameters by canonical weight.
+            The gradients at these points, by name, and those of the parameters, by canonical weight.
         """
         parameters = list(model.parameters())
         found = models.differentiate(logits, self.cotangent(scenario), [*at.values(), *parameters])

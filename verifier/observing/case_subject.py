@@ -1,8 +1,9 @@
-"""The adapter's side of a case: the subjects that it made of Hugging Face's models, and what they give."""
+"""The adapter's side of a case: the subjects that it makes of Hugging Face's models, and their outputs."""
 
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from verifier.observing.case_reference import CaseReference
 from verifier.observing.memo import Memo
 from verifier.reference.snapshots import Wrapping, changed_since_first
 
-# Which check reports that no row's logits are HF's; of padding in any place that of the first place.
+# Which check reports that no row has HF's logits. Padding in several places is reported by the check of the first.
 _REPORTED_BY = {
     Scenario.PLAIN: "forward.logits",
     Scenario.ONE_TOKEN: "forward.lengths",
@@ -37,8 +38,8 @@ _REPORTED_BY = {
 class CaseSubject:
     """The subjects of a case, and their outputs.
 
-    Invariant: a model that the adapter is given was never run before, and shares nothing with the reference. A subject
-    is asked once for each output, which is kept in memory of its own. Every subject is closed with the case.
+    Invariant: the adapter gets a model that never ran before and shares nothing with the reference. Each output is
+    computed once and copied. Every subject is closed with the case.
     """
 
     def __init__(self, adapter: Adapter, reference: CaseReference, noise: CaseNoise, memo: Memo) -> None:
@@ -52,37 +53,37 @@ class CaseSubject:
 
     @cached_property
     def given(self) -> Any:
-        """The float64 model that the adapter is given: untouched until `wrapping`."""
+        """The float64 model for the adapter, untouched until `wrapping`."""
         return self._reference.build_accepted(self._reference.spec.attention)
 
     @cached_property
     def wrapping(self) -> Wrapping:
-        """What happened when the adapter was given the case's model in float64."""
-        found = Wrapping(self.adapter, self.given)
-        if found.subject is not None:
-            self._subjects.append(found.subject)
-        return found
+        """What happened when the adapter wrapped the case's float64 model."""
+        result = Wrapping(self.adapter, self.given)
+        if result.subject is not None:
+            self._subjects.append(result.subject)
+        return result
 
     @property
     def is_wrapped(self) -> bool:
-        """Whether the adapter has had the case's model."""
+        """Whether the adapter has wrapped the case's model."""
         return "wrapping" in self.__dict__
 
     @cached_property
     def contamination(self) -> list[str]:
-        """What of HF's own code is not as it was before any adapter, once this model is wrapped.
+        """The names of what adapters changed in HF's own code, once this model is wrapped; empty where nothing changed.
 
-        The reference is made of that code too, so nothing that is compared proves anything.
+        The reference runs the same code, so after such a change no comparison proves anything.
         """
         _ = self.wrapping
         return changed_since_first(self._reference.family)
 
     def wrapped(self, dtype: str = SEMANTIC_DTYPE) -> Subject:
-        """The subject, wrapped around a model in that dtype once.
+        """The subject around a model in that dtype, wrapped once.
 
         Raises:
-            Blocked: it could not be built, which `build.adapter` reports, or HF's own code was changed, which
-                `build.surroundings` does.
+            Blocked: wrapping failed, which `build.adapter` reports, or changed HF's own code, which
+                `build.surroundings` reports.
         """
         if dtype != SEMANTIC_DTYPE:
             return self._memo.memoize(
@@ -99,19 +100,19 @@ class CaseSubject:
         """Wrap a further model; the subject is closed with the case.
 
         Raises:
-            Blocked: the case's model itself could not be wrapped, which `build.adapter` reports.
+            Blocked: the adapter cannot wrap the case's own model; `build.adapter` reports it.
         """
         if self._reference.spec.valid:
             self.wrapped()
         return self.keep(self.adapter.wrap(model))
 
     def keep(self, subject: Subject) -> Subject:
-        """Close the subject with the case."""
+        """Remember a subject, so that it is closed with the case."""
         self._subjects.append(subject)
         return subject
 
     def close_further(self) -> None:
-        """Close every subject but that of the case's own model."""
+        """Close every subject but the one around the case's own model."""
         first = self.wrapping.subject if self.is_wrapped else None
         for subject in [one for one in self._subjects if first is None or one is not first]:
             self._subjects.remove(subject)
@@ -126,26 +127,21 @@ class CaseSubject:
     def raised(self, error: BaseException) -> bool:
         """Whether an exception came out of a method of the adapter or of one of its subjects."""
         theirs = {id(self.adapter), *map(id, self._subjects)}
-        trace = error.__traceback__
-        while trace is not None:
-            if id(trace.tb_frame.f_locals.get("self")) in theirs:
-                return True
-            trace = trace.tb_next
-        return False
+        return any(id(frame.f_locals.get("self")) in theirs for frame, _ in traceback.walk_tb(error.__traceback__))
 
     # --- outputs --------------------------------------------------------------------------------------------------
 
     def output(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Output:
-        """What the subject gives for a scenario, without gradients.
+        """The subject's output for a scenario, without gradients.
 
         Raises:
-            Blocked: it cannot even run on plain tokens, which `build.forward` reports.
+            Blocked: the subject does not run on plain tokens; `build.forward` reports it.
         """
         self.require_forward()
         return self._run(scenario, dtype)
 
     def first_output(self) -> Output:
-        """What the subject gives on plain tokens, or what it raises."""
+        """The subject's output on plain tokens; raises whatever the subject raises."""
         return self._run(Scenario.PLAIN, SEMANTIC_DTYPE)
 
     def _run(self, scenario: Scenario, dtype: str) -> Output:
@@ -153,7 +149,7 @@ class CaseSubject:
             subject = self.wrapped(dtype)  # wrapped outside `no_grad`, as its users do
             with torch.no_grad():
                 output = subject.forward(self._reference.inputs(scenario, dtype))
-            # The subject may give the same memory again, with other values.
+            # The subject may use the same memory for its next output.
             return replace(output, logits=_copied(output.logits), loss=_copied(output.loss))
 
         return self._memo.memoize(("subject's output", scenario, dtype), make)
@@ -162,7 +158,7 @@ class CaseSubject:
         """Make sure that the subject runs on plain tokens.
 
         Raises:
-            Blocked: it does not, which `build.forward` reports.
+            Blocked: it does not run; `build.forward` reports it.
         """
         try:
             self.first_output()
@@ -179,7 +175,17 @@ class CaseSubject:
         edits: Mapping[str, Edit] | None = None,
         inputs: Inputs | None = None,
     ) -> Mapping[str, Tensor]:
-        """Run the subject, and read what its hooks show at these points (those of them that fire), and its `logits`."""
+        """Run the subject and read its hooks.
+
+        Args:
+            names: the points that are read.
+            scenario: of the inputs.
+            edits: by point, read before they act.
+            inputs: in the place of the scenario's.
+
+        Returns:
+            By point its value, for each that fires, and the `logits`.
+        """
         self.require_forward()
         seen: dict[str, Tensor] = {}
         hooks = require(self.wrapped().hooks)
@@ -201,10 +207,10 @@ class CaseSubject:
     def agreeing_rows(self, scenario: Scenario = Scenario.PLAIN) -> Tensor:
         """`[batch]`: the rows in which the subject's float64 logits are HF's.
 
-        What is judged further is judged there only: a difference is reported once.
+        Other checks compare these rows only, so that one difference is reported once.
 
         Raises:
-            Blocked: there is no such row.
+            Blocked: no row agrees; its message names the check that reports it.
         """
 
         def make() -> Tensor:
@@ -212,10 +218,10 @@ class CaseSubject:
             truth, logits = self._reference.output(scenario).logits, self.output(scenario).logits
             agreeing = torch.zeros(len(real), dtype=torch.bool, device=real.device)
             for row in range(len(real)):
-                here = torch.zeros_like(real)
-                here[row] = real[row]
-                judged = judge.compare(scenario, logits, truth, defined=here[..., None])
-                agreeing[row] = judged.verdict is not Verdict.FAIL
+                in_row = torch.zeros_like(real)
+                in_row[row] = real[row]
+                finding = judge.compare(scenario, logits, truth, defined=in_row[..., None])
+                agreeing[row] = finding.verdict is not Verdict.FAIL
             return agreeing
 
         rows = self._memo.memoize(("agreeing rows", scenario), make)
@@ -224,20 +230,20 @@ class CaseSubject:
         return rows
 
     def agrees(self, scenario: Scenario) -> bool:
-        """Whether the subject's float64 logits are HF's in every row; where they are not another check reports it."""
+        """Whether the subject's float64 logits are HF's in every row of a scenario."""
         try:
             return bool(self.agreeing_rows(scenario).all())
-        except Exception:  # it cannot be called so, or no row is
+        except Exception:  # the scenario cannot be run, or no row agrees: another check reports it
             return False
 
     def agreeing_dtypes(self) -> list[str]:
-        """The working dtypes in which the subject's logits on plain tokens are as near to the truth as HF's.
+        """The working dtypes in which the subject's logits on plain tokens are as exact as HF's.
 
-        What is judged further is judged in these only: a coarse subject is reported once.
+        Other checks of precision use these dtypes only, so that an inexact subject is reported once.
 
         Raises:
-            NotApplicable: no working dtype was asked for.
-            Blocked: there is none; `forward.…` reports it.
+            NotApplicable: the case has no working dtype.
+            Blocked: the subject is inexact in all of them; `forward.float32` or its like reports it.
         """
         dtypes = self._reference.spec.dtypes
         if not dtypes:

@@ -1,7 +1,7 @@
-"""Which activation depends on which, found by trying: one is changed, and the others that change depend on it.
+"""Find which activation depends on which: change one, and see which others change.
 
-The autograd graph would say too much: queries, keys and values are rows of one tensor, and whatever reads some of it
-hangs on all of it.
+The autograd graph has too many dependencies: queries, keys and values are rows of one tensor, and an operation that
+reads some rows depends on all of them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from torch import Tensor
 from verifier.judging.numerics import moved_rows
 
 Dependencies = Mapping[str, frozenset[str]]
-"""By point: every other point that its value depends on."""
+"""By point: every other point on which its value depends."""
 
 
 def read_dependencies(
     values: Mapping[str, Tensor], noise: Mapping[str, float], changed_in: Mapping[str, int]
 ) -> Dependencies:
-    """What each point depends on.
+    """Read off which points each point depends on, from a batch in which each row changes one point.
 
     Args:
-        values: by point: `[row, …]`, of which row 0 is the run in which nothing was changed.
-        noise: by point: of its values in float64.
-        changed_in: by point: the row in which its value was changed, and it alone.
+        values: by point, `[row, …]`; nothing is changed in row 0.
+        noise: by point, of its float64 values.
+        changed_in: by point, the row in which it alone is changed.
     """
     found = {}
     for name, value in values.items():
@@ -34,13 +34,13 @@ def read_dependencies(
 
 
 def nearest(before: Dependencies, name: str) -> list[str]:
-    """What flows into a point with no other point between, as far as that can be told by changing single ones."""
+    """The points that flow into a point with no other point between, as far as changing single points shows."""
     inputs = before[name]
     return [one for one in inputs if not any(one in before[other] for other in inputs)]
 
 
 def out_of_order(before: Dependencies, fired: Sequence[str]) -> tuple[str, str] | None:
-    """The first point that fired too early, and the one that it depends on and that fired later; None if none did."""
+    """Find the first point that fired before a point that it depends on, and name both; None if the order is right."""
     places = {name: place for place, name in reversed(list(enumerate(fired)))}
     for name in sorted(places, key=places.__getitem__):
         late = [one for one in before.get(name, ()) if places.get(one, -1) > places[name]]

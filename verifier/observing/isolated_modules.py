@@ -1,18 +1,19 @@
-"""Hugging Face's modules, each run alone: called as HF calls it in its place, on random hidden states.
+"""Run each module of Hugging Face's model alone: called as HF calls it in its place, on random hidden states.
 
-How HF calls them is seen in one forward of the untouched model on padded rows, so that masks and positions are real
-ones. What comes in is made random, because what a module does with the activations of one model says little.
+The calls are recorded in one forward of the untouched model on padded rows, so that masks and positions are real
+ones. The hidden states are replaced by random ones: the activations of one model use few of a module's directions.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.family import Family
@@ -22,6 +23,7 @@ from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.reference.random_weights import generator
+from verifier.reference.taps import module_hook
 from verifier.reference.weights import n_layers_of
 
 SCENARIO = Scenario.PADDED
@@ -29,18 +31,18 @@ SCENARIO = Scenario.PADDED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A canonical component as Hugging Face has it: a module, and of its output the rows that are the component's.
+    """A canonical component in Hugging Face's model: a module, and which of its outputs belong to the component.
 
     Attributes:
-        module: HF's.
-        rows: `[n]`: which of its outputs are meant; None for all of them.
+        module: HF's module.
+        rows: `[n]`, the outputs of the component; None for all of them.
     """
 
     module: nn.Module
     rows: Tensor | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The main output."""
+        """Call the module and select the component's part of its first output."""
         output = self.module(*args, **kwargs)
         main: Tensor = output[0] if isinstance(output, tuple) else output
         return main if self.rows is None else main[..., self.rows.to(main.device)]
@@ -48,21 +50,22 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """The arguments of one call; `fresh` gives copies, which whoever is called may write into."""
+    """The arguments of one call of a module."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
     def fresh(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Copy the arguments, so that the module may write into them."""
         return _copied(self.args), _copied(dict(self.kwargs))
 
     @property
     def main(self) -> Tensor | None:
-        """What comes in: the first tensor of the arguments."""
+        """The input: the first tensor among the arguments."""
         return next((value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor)), None)
 
     def given(self, main: Tensor) -> Call:
-        """The same with another tensor coming in."""
+        """The call with another input."""
         for place, value in enumerate(self.args):
             if isinstance(value, Tensor):
                 return replace(self, args=(*self.args[:place], main, *self.args[place + 1 :]))
@@ -71,30 +74,22 @@ class Call:
 
 
 def _copied(value: Any) -> Any:
-    return _mapped(value, lambda tensor: tensor.detach().clone())
+    return tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), value)
 
 
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same, with each tensor in it changed."""
-    match value:
-        case Tensor():
-            return change(value)
-        case tuple() | list():
-            return type(value)(_mapped(one, change) for one in value)
-        case dict():
-            return {name: _mapped(one, change) for name, one in value.items()}
-    return value
+def _widened(value: Any) -> Any:
+    return tree_map_only(Tensor, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleReference:
-    """What HF's module gives alone.
+    """What Hugging Face's module of one component gives when it is called alone.
 
     Attributes:
-        call: how it is called.
-        truth: its main output in float64.
-        noise: of that output.
-        defined: what is defined of it: real tokens; None where all is.
+        call: the arguments.
+        truth: its first output in float64.
+        noise: of the output.
+        defined: broadcasts to the output, true at real tokens; None where all of it is defined.
         dtype: of HF's own output.
     """
 
@@ -106,7 +101,7 @@ class ModuleReference:
 
 
 def parts(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Part]:
-    """HF's module for every canonical component of the model that has one: the projections of each layer, too."""
+    """HF's module for every canonical component that has one, and for each layer's query, key and value projection."""
     return case.memo.memoize(("parts", dtype), lambda: _parts_of(case.family, case.reference.model(dtype)))
 
 
@@ -122,104 +117,99 @@ def _parts_of(family: Family, model: nn.Module) -> Mapping[str, Part]:
 
 
 def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
-    """By component: how HF calls its module, with random hidden states; those that HF does not call are not there."""
+    """Record how HF calls the module of each component, and make the hidden states random.
+
+    Returns:
+        By component, in the order of HF's calls; a component that HF does not call is left out.
+    """
 
     def make() -> Mapping[str, Call]:
-        seen: dict[str, Call] = {}
+        recorded: dict[str, Call] = {}
         with contextlib.ExitStack() as stack:
             for name, part in parts(case, dtype).items():
-                stack.enter_context(_watched(part.module, name, seen))
+
+                def record(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
+                    recorded.setdefault(name, Call(args=_copied(args), kwargs=_copied(kwargs)))
+
+                stack.enter_context(module_hook(part.module.register_forward_pre_hook, record, with_kwargs=True))
             with torch.no_grad():
                 models.forward(case.reference.model(dtype), case.reference.inputs(SCENARIO, dtype))
-        return {name: _with_random_input(case, name, call) for name, call in seen.items()}
+        return {name: _with_random_input(case, name, call) for name, call in recorded.items()}
 
     return case.shared_reference.memoize(("calls", dtype), make)
 
 
-@contextlib.contextmanager
-def _watched(module: nn.Module, name: str, seen: dict[str, Call]) -> Iterator[None]:
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.setdefault(name, Call(args=_copied(args), kwargs=_copied(kwargs)))
-
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _with_random_input(case: Case, name: str, call: Call) -> Call:
-    came = call.main
-    if came is None or not came.is_floating_point():
+    recorded = call.main
+    if recorded is None or not recorded.is_floating_point():
         return call
-    draw = torch.randn(came.shape, generator=generator("alone", case.spec.seed, name), dtype=torch.float64)
-    return call.given(draw.to(came.device, came.dtype))
+    draw = torch.randn(recorded.shape, generator=generator("alone", case.spec.seed, name), dtype=torch.float64)
+    return call.given(draw.to(recorded.device, recorded.dtype))
 
 
 def module_reference(case: Case, name: str) -> ModuleReference:
-    """What HF's module of that component gives on random hidden states.
+    """Run HF's module of a component on random hidden states, in float64.
 
     Raises:
-        NotApplicable: HF has none, or does not call it.
+        NotApplicable: HF has no such module, or does not call it.
     """
     call = calls(case).get(name)
     if call is None:
         raise NotApplicable(f"HF's model calls no {name}")
-    found = case.shared_reference.memoize(("alone", name), lambda: measured(case, name, call))
-    return case.memo.memoize(("alone here", name), lambda: _held(case, name, found))
 
+    def make() -> ModuleReference:
+        shared = case.shared_reference.memoize(("alone", name), lambda: measured(case, name, call))
+        # Two modules may differ although their whole models agree: rotated positions have no effect where there are
+        # no layers, or where the model has ALiBi. So each case's own module is run too.
+        own = _output(parts(case)[name], shared.call)
+        return shared if torch.equal(own, shared.truth) else measured(case, name, shared.call)
 
-def _held(case: Case, name: str, found: ModuleReference) -> ModuleReference:
-    """The same, if it is what this case's own module gives, and else what that is.
-
-    What a module gives may come to nothing in the whole model, which then does not tell it from another: positions
-    are rotated in vain where there are no layers, or where the model has ALiBi.
-    """
-    given = _output(parts(case)[name], found.call)
-    return found if torch.equal(given, found.truth) else measured(case, name, found.call)
+    return case.memo.memoize(("alone here", name), make)
 
 
 def measured(case: Case, name: str, call: Call) -> ModuleReference:
-    """What HF's module of that component gives for these arguments in float64, and the noise of that."""
+    """Run HF's module of a component with these arguments in float64, and measure the noise of its output."""
     part = parts(case)[name]
-    truth, moved = _output(part, call), _output(part, call, moved_in=torch.float64)
-    defined = _defined(case, truth)
-    total = measured_noise(truth, None, [moved], torch.float64, defined)
-    return ModuleReference(call=call, truth=truth, noise=total, defined=defined, dtype=truth.dtype)
+    return _measure(case, part, call, _output(part, call), torch.float64)
 
 
 def each_in(case: Case, dtype: str) -> Mapping[str, ModuleReference]:
-    """By component: what float64 makes of weights and arguments of a model in that dtype, and HF's noise in it."""
+    """Run the module of each component in a working dtype.
+
+    Returns:
+        By component: the float64 output of the same rounded weights and arguments, and HF's noise in that dtype.
+    """
 
     def make() -> Mapping[str, ModuleReference]:
-        true = _parts_of(case.family, case.reference.rounded_model(dtype))
-        return {name: _in_dtype(case, name, dtype, true[name]) for name in calls(case, dtype)}
+        exact, working = _parts_of(case.family, case.reference.rounded_model(dtype)), parts(case, dtype)
+        references = {}
+        for name, call in calls(case, dtype).items():
+            truth = _output(exact[name], Call(args=_widened(call.args), kwargs=_widened(dict(call.kwargs))))
+            own = _output(working[name], call)
+            references[name] = _measure(case, working[name], call, truth, getattr(torch, dtype), own)
+        return references
 
     return case.memo.memoize(("each alone", dtype), make)
 
 
-def _in_dtype(case: Case, name: str, dtype: str, true: Part) -> ModuleReference:
-    part, call, working = parts(case, dtype)[name], calls(case, dtype)[name], getattr(torch, dtype)
-    truth = _output(true, Call(args=_widened(call.args), kwargs=_widened(dict(call.kwargs))))
-    defined, own = _defined(case, truth), _output(part, call)
-    total = measured_noise(truth, own, [_output(part, call, moved_in=working)], working, defined)
-    return ModuleReference(call=call, truth=truth, noise=total, defined=defined, dtype=own.dtype)
+def _measure(
+    case: Case, part: Part, call: Call, truth: Tensor, dtype: torch.dtype, own: Tensor | None = None
+) -> ModuleReference:
+    """Measure the noise of a part's output in a dtype; `own` is that output, None in float64, where it is the truth."""
+    real = case.reference.scenario(SCENARIO).real
+    # Only an output with positions `[batch, pos, …]` has padding.
+    defined = real.reshape(*real.shape, *[1] * (truth.ndim - 2)) if truth.shape[:2] == real.shape else None
+    noise = measured_noise(truth, own, [_output(part, call, perturbed_in=dtype)], dtype, defined)
+    given_dtype = truth.dtype if own is None else own.dtype  # HF computes rotary tables in float32 in any model
+    return ModuleReference(call=call, truth=truth, noise=noise, defined=defined, dtype=given_dtype)
 
 
-def _output(part: Part, call: Call, *, moved_in: torch.dtype | None = None) -> Tensor:
-    """The part's main output, a copy; with every result of that dtype moved by a unit in the last place."""
+def _output(part: Part, call: Call, *, perturbed_in: torch.dtype | None = None) -> Tensor:
+    """A copy of the part's output; with `perturbed_in`, every result of that dtype is moved by a unit."""
     args, kwargs = call.fresh()
-    moving = Perturbation(moved_in, PERTURBATION_SEED) if moved_in is not None else contextlib.nullcontext()
-    with torch.no_grad(), moving:
+    perturbation = (
+        Perturbation(perturbed_in, PERTURBATION_SEED) if perturbed_in is not None else contextlib.nullcontext()
+    )
+    with torch.no_grad(), perturbation:
         output = part(*args, **kwargs)
     return output.detach().clone()
-
-
-def _widened(value: Any) -> Any:
-    return _mapped(value, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
-
-
-def _defined(case: Case, output: Tensor) -> Tensor | None:
-    """Real tokens, where the output is one of tokens: `[batch, pos, …]`."""
-    real = case.reference.scenario(SCENARIO).real
-    return real.reshape(*real.shape, *[1] * (output.ndim - 2)) if output.shape[:2] == real.shape else None

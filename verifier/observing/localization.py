@@ -1,4 +1,4 @@
-"""Where a difference starts: the points at which a subject's values or gradients are judged, in causal order."""
+"""Locate where a difference starts: judge a subject's values or gradients point by point, in causal order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verifier.canonical import Point
 from verifier.cases.spec import Scenario
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
-from verifier.observing import activations, dependencies, interventions
+from verifier.observing import activations, dependencies, edited_runs
 from verifier.observing.case import Case
 
 
@@ -24,28 +24,26 @@ def compare_points(
     points: Sequence[Point] | None = None,
     rows: Tensor | None = None,
 ) -> list[Finding]:
-    """What the subject showed at canonical points of a float64 run, judged in causal order.
+    """Judge what the subject showed at canonical points of a float64 run, in causal order.
 
     Args:
-        case: whose reference it is held against.
+        case: of the reference that the subject is compared with.
         scenario: the inputs of the run.
-        seen: by point, what was shown; one that is not there is not judged.
+        seen: by point, the subject's tensor; a point without one is not judged.
         of: `values` or `gradients`.
-        points: which ones; all that the subject has if not given.
-        rows: `[batch]`: the rows that are judged; all if not given.
+        points: the points that are judged; all that the subject has if not given.
+        rows: `[batch]`, the rows that are judged; all if not given.
     """
-    truth, noise = (
-        getattr(activations.reference_trace(case, scenario), of),
-        getattr(activations.noise(case, scenario), of),
-    )
-    made = []
+    truth = getattr(activations.reference_trace(case, scenario), of)
+    noise = getattr(activations.noise(case, scenario), of)
+    findings = []
     for point in activations.shared_points(case) if points is None else points:
         if point.name not in seen:
             continue
         defined = case.reference.defined(point.axes, scenario)
         if rows is not None:
             defined = defined & rows.reshape(-1, *[1] * (defined.ndim - 1))
-        made.append(
+        findings.append(
             float64_judge(noise[point.name]).compare(
                 point.name,
                 seen[point.name],
@@ -54,14 +52,14 @@ def compare_points(
                 rows=case.reference.scenario(scenario).rows,
             )
         )
-    return made
+    return findings
 
 
 def agreeing_points(case: Case) -> list[Point]:
-    """The points at which the subject shows HF's values on plain tokens: what is asked of the others is told already.
+    """The points at which the subject shows HF's values on plain tokens; `hooks.values` reports the others.
 
     Raises:
-        Blocked: there is none, which `hooks.values` reports.
+        Blocked: the subject shows HF's values at no point.
     """
 
     def make() -> list[Point]:
@@ -78,28 +76,31 @@ def agreeing_points(case: Case) -> list[Point]:
 
 
 def annotate_inputs(case: Case, comparisons: Sequence[Finding], *, backwards: bool = False) -> list[Finding]:
-    """The same, of which each that fails although all that flows into it agreed says so.
+    """Add to each failing point whether the points that flow into it agree, differ too, or cannot be seen.
 
     Args:
-        case: whose reference tells what flows into what.
-        comparisons: in causal order.
-        backwards: whether they are of gradients, which flow the other way.
+        case: of the reference, which shows what flows into what.
+        comparisons: of points, in causal order.
+        backwards: whether they compare gradients, which flow the other way.
+
+    Returns:
+        The comparisons in the same order, with longer messages.
     """
     failing = {one.where for one in comparisons if one.verdict is Verdict.FAIL and one.where}
     if not failing:
         return list(comparisons)
     known = {one.where for one in comparisons if one.where}
-    before = interventions.reference_dependencies(case)
+    before = edited_runs.reference_dependencies(case)
     if backwards:
         before = {name: frozenset(other for other in before if name in before[other]) for name in before}
-    told = []
+    annotated = []
     for one in comparisons:
         if one.where and one.where in failing and one.where in before:
             inputs = sorted(dependencies.nearest(before, one.where))
-            told.append(replace(one, message=f"{one.message}; {_words(inputs, failing, known, backwards)}"))
+            annotated.append(replace(one, message=f"{one.message}; {_words(inputs, failing, known, backwards)}"))
         else:
-            told.append(one)
-    return told
+            annotated.append(one)
+    return annotated
 
 
 def _words(inputs: Sequence[str], failing: set[str], known: set[str], backwards: bool) -> str:
@@ -116,9 +117,10 @@ def _words(inputs: Sequence[str], failing: set[str], known: set[str], backwards:
 
 
 def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None) -> Finding | None:
-    """The first point in causal order at which the subject's values differ on a scenario, and what flows into it.
+    """Find the first point in causal order at which the subject's values differ on a scenario.
 
-    None where its hooks show no difference, or cannot be asked.
+    Returns:
+        The finding, with a message about what flows into the point. None where the hooks show no difference, or raise.
     """
     try:
         if case.subject.wrapped().hooks is None:
@@ -126,7 +128,7 @@ def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None)
         comparisons = compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
     except (Blocked, NotApplicable):
         return None
-    except Exception:  # hooks that raise explain nothing; `hooks.fires` reports it
+    except Exception:  # hooks that raise locate nothing; `hooks.fires` reports them
         return None
     failing = [one for one in annotate_inputs(case, comparisons) if one.verdict is Verdict.FAIL]
     return failing[0] if failing else None

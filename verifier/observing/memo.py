@@ -1,4 +1,4 @@
-"""A memo: what checks share of one case is computed once."""
+"""A memo of results, so that what several checks of a case need is computed once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ T = TypeVar("T")
 class Memo:
     """Results by key.
 
-    Invariant: the function of a key runs at most once. What it returned is returned each time after; what it raised is
-    raised each time after. A model that was let go of is the exception: it is built again.
+    Invariant: the function of a key runs at most once. Its result is returned each time after, or its exception raised
+    each time after. The one exception is a model that was freed: it is built again.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,8 @@ class Memo:
 
         Args:
             key: names the result.
-            make: computes it; called where there is none yet.
-            is_model: whether it holds a model, which `forget_models` may let go of.
+            make: computes the result; called the first time only.
+            is_model: whether the result holds a model, which `forget_models` may free.
         """
         if key not in self._results:
             try:
@@ -41,16 +41,16 @@ class Memo:
         return value
 
     def holds(self, key: Hashable) -> bool:
-        """Whether there is a result for this key that is no exception."""
+        """Whether this key has a result, not an exception."""
         return key in self._results and self._results[key][1] is None
 
     def forget_models(self, *, but: Hashable) -> None:
-        """Let go of every model but that of one key."""
+        """Free every model but that of one key."""
         for key in self._models - {but}:
             del self._results[key]
         self._models &= {but}
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Free every result."""
         self._results.clear()
         self._models.clear()

@@ -1,12 +1,12 @@
-"""Cases whose models are one and the same to Hugging Face: what it makes of the first stands for the others, too.
+"""Share Hugging Face's results between cases whose models are equal.
 
-A config has values that HF does not look at where others are set, and every combination of them is a case, because an
-adapter may look. To HF those cases are one model, and most of what a case costs on its side (activations under taps,
-interventions, noise) is computed once for all of them.
+HF ignores some values of a config where others are set. Every combination of them is still a case, because an adapter
+may read them. To HF these cases are one model, and most of the cost on HF's side (activations under taps,
+interventions, noise) is paid once for all of them.
 
-That they are one is never assumed of a config. Each case's own model is built, and run forwards and backwards; only
-where its modules, its weights, what the family says of it, its logits and its gradients are all equal to those of an
-earlier case, on the same inputs, is that case's cache taken. What the adapter computes is in no cache.
+Equality is never inferred from a config. Each case's own model is built, and run forwards and backwards. A case takes
+the results of an earlier one only where modules, weights, the family's description, logits and gradients are all
+equal on the same inputs. No result of an adapter is shared.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from verifier.observing.case_reference import CaseReference
 from verifier.observing.memo import Memo
 from verifier.reference import models
 
-# How many bytes of fingerprints a process keeps; what is made of them takes about seven times as much. A tiny model's
-# is a megabyte: enough for a matrix of some hundred cases to meet its like.
+# How many bytes of fingerprints a process keeps; the results beside them take about seven times as much. A tiny model's
+# fingerprint is a megabyte, so equal cases of a matrix of some hundred cases meet.
 KEPT_BYTES = 2**25
-# What is computed anyhow, of each model by itself: all of its tokens real, and padding of every kind.
+# The runs that are compared between models. Each case needs them anyway: one with real tokens only, one with padding.
 SEEN_ON = (Scenario.PLAIN, Scenario.PADDED)
 
 T = TypeVar("T")
 
 
 class SharedReference:
-    """Results of Hugging Face's side that cases may share.
+    """Results of Hugging Face's side that cases with equal models share.
 
-    Invariant: a result stands for another case only where the two models, built and run apart, are equal in all that
+    Invariant: two cases share results only where their models, built and run apart, are equal in all that
     `ModelFingerprint` holds. No result depends on an adapter, and nobody writes into one.
     """
 
@@ -47,11 +47,11 @@ class SharedReference:
         self._memo = memo
 
     def memoize(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` returned for this key, for this case or for one with the same model.
+        """Return what `make` returned for this key, in this case or in one with an equal model.
 
         Args:
-            key: names the result; with `run_key` in it, where it hangs on a scenario.
-            make: computes it from HF's model and the inputs alone.
+            key: names the result; it contains `run_key` where the result depends on a scenario.
+            make: computes the result from HF's model and the inputs alone.
         """
 
         def find() -> T:
@@ -64,10 +64,9 @@ class SharedReference:
         return self._memo.memoize(key, find)
 
     def run_key(self, scenario: Scenario) -> tuple[Scenario, bytes]:
-        """The scenario, and what tells this case's run of it from another's.
+        """Name this case's run of a scenario, alike only for cases whose logits are equal there.
 
-        On other inputs than those of the fingerprint two models may differ, as where positions are scaled beyond a
-        length.
+        Two models with one fingerprint may differ on other inputs, for example where RoPE is scaled beyond a length.
         """
         if scenario in SEEN_ON:
             return scenario, b""
@@ -84,13 +83,12 @@ class SharedReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModelFingerprint:
-    """What is compared of two models.
+    """What must be equal of two models for their cases to share results.
 
     Attributes:
         family: whose reference it is.
-        described: the case but for its config and for how much of it is looked at, the model's modules, and what the
-            family says of them.
-        tensors: weights, which fused row is whose, logits and gradients.
+        described: the case without its config and depth, the model's modules, and what the family says of them.
+        tensors: weights, rows of the fused projections, logits and gradients.
     """
 
     family: Family
@@ -99,11 +97,11 @@ class ModelFingerprint:
 
     @property
     def bytes(self) -> int:
-        """How many bytes its tensors take."""
+        """How many bytes the tensors take."""
         return sum(one.numel() * one.element_size() for one in self.tensors)
 
     def equals(self, other: ModelFingerprint) -> bool:
-        """Whether nothing tells the two models apart."""
+        """Whether the two models are equal in every part."""
         return (
             self.family is other.family
             and self.described == other.described
@@ -121,19 +119,19 @@ class _Cache:
     results: dict[Hashable, Any] = field(default_factory=dict)
 
 
-_caches: list[_Cache] = []  # the one that was asked for last comes last
+_caches: list[_Cache] = []  # the most recently used comes last
 
 
 def forget() -> None:
-    """Let go of every cache; for tests, whose cases are to start from nothing."""
+    """Free every cache; for tests that must start without one."""
     _caches.clear()
 
 
 def cache_for(reference: CaseReference) -> dict[Hashable, Any]:
-    """The results of an earlier case with the same model, by key; empty where there is none."""
+    """Find the results of an earlier case with an equal model, by key; start an empty cache where there is none."""
     try:
         fingerprint = _fingerprint(reference)
-    except Exception:  # what HF cannot do is raised again where a check asks for it
+    except Exception:  # a check that asks for the same result raises it again
         return {}
     found = next((one for one in _caches if one.fingerprint.equals(fingerprint)), None)
     if found is None:

@@ -1,4 +1,4 @@
-"""Activations and gradients in a working dtype: what they must be, and how noisy Hugging Face's own are there."""
+"""Measure Hugging Face's activations and gradients in a working dtype: the float64 truth, and HF's own noise."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 
 Values = tuple[Mapping[str, Tensor], Tensor]
-"""What a run gave by name, and its logits `[batch, pos, d_vocab]`."""
+"""The tensors of a run by name, and its logits `[batch, pos, d_vocab]`."""
 _Run = Callable[[CaseReference, Any, str, contextlib.AbstractContextManager[Any]], Values]
-"""Runs a model, which is in a dtype, on plain tokens inside a context."""
+"""Runs a model in a dtype on plain tokens, inside a context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +28,9 @@ class WorkingPrecision:
     """Tensors of Hugging Face's runs on plain tokens, by canonical name.
 
     Attributes:
-        truth: in float64, of the weights that a model in the dtype has.
-        noise: of HF's own in the dtype.
-        logits: of each run, `[batch, pos, d_vocab]`: in float64, HF's own, and perturbed.
+        truth: the tensors in float64, of the rounded weights that a model in the dtype has.
+        noise: of HF's tensors in the dtype.
+        logits: `[batch, pos, d_vocab]` each: in float64, in the dtype, and perturbed in the dtype.
     """
 
     truth: Mapping[str, Tensor]
@@ -39,17 +39,17 @@ class WorkingPrecision:
 
 
 def measure_activations(shared: SharedReference, dtype: str) -> WorkingPrecision:
-    """HF's activations in that dtype, by canonical point."""
+    """Measure HF's activations in a dtype, by canonical point."""
     return shared.memoize(("working points", dtype), lambda: _measure_activations(shared.reference, dtype))
 
 
 def measure_gradients(shared: SharedReference, dtype: str) -> WorkingPrecision:
-    """HF's gradients in that dtype, by canonical weight, and of the model's first point by its name."""
+    """Measure HF's gradients in a dtype: by canonical weight, and at the model's first point by its name."""
     return shared.memoize(("working gradients", dtype), lambda: _measure(shared.reference, dtype, _gradients))
 
 
 def resampled_activation_noise(shared: SharedReference, dtype: str, name: str) -> float:
-    """The noise at a point, the farthest of several perturbations."""
+    """Measure the noise of the activation at a point, the largest of several perturbations."""
 
     def make() -> Mapping[str, float]:
         return _measure_activations(shared.reference, dtype, SEEDS).noise
@@ -58,10 +58,10 @@ def resampled_activation_noise(shared: SharedReference, dtype: str, name: str) -
 
 
 def resampled_gradient_noise(shared: SharedReference, dtype: str, name: str) -> float:
-    """The noise of a gradient, the farthest of several perturbations.
+    """Measure the noise of a gradient, the largest of several perturbations.
 
-    One alone wanders where one token is in all of a gradient, and says nothing of a kink that rounding crosses once in
-    three times (a unit of a ReLU near zero): a difference that is a failure must be beyond all of them.
+    One perturbation is not enough to fail a subject. Its noise varies where one token dominates a gradient, and it may
+    miss a kink that rounding crosses once in three times, such as a ReLU's near zero.
     """
 
     def make() -> Mapping[str, float]:

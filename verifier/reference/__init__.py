@@ -1,1 +1,1 @@
-"""Hugging Face's side: building, random weights, taps, canonical weights, perturbation, snapshots of its own code."""
+"""Hugging Face's side: building, random weights, taps, canonical weights, perturbation, snapshots of HF's own code."""

@@ -1,4 +1,4 @@
-"""Building Hugging Face's model as it was asked for, and making sure that it is."""
+"""Build Hugging Face's model as asked for, make sure that it is so, and run it."""
 
 from __future__ import annotations
 
@@ -29,21 +29,22 @@ def build(
     seed: int,
     checkpoint: str | None = None,
 ) -> PreTrainedModel:
-    """HF's model in evaluation mode, built in `dtype` and not cast to it, with random weights or a checkpoint's.
+    """Build HF's model in evaluation mode, with random weights or those of a checkpoint.
 
-    Built and cast differ: a cast rounds RoPE's inverse frequencies, which HF keeps in float32.
+    The model is built in `dtype` and not cast to it: a cast rounds RoPE's inverse frequencies, which HF keeps in
+    float32.
 
     Raises:
-        Unrunnable: HF accepts the config, and cannot load the checkpoint.
-        VerifierError: HF gave a model of another dtype or attention implementation than was asked for.
+        Unrunnable: HF accepts the config and cannot load the checkpoint.
+        VerifierError: HF's model has another dtype, attention implementation or tying than was asked for.
         Exception: whatever HF raises for a config that it refuses.
     """
-    # HF writes into the config that it is given, and into the dicts in it, so each model gets one of its own.
+    # HF writes into a config and into the dicts in it, so each model gets a copy.
     given = config_class(**copy.deepcopy(dict(config)))
     if checkpoint is not None:
         model = _loaded(model_class, given, checkpoint, dtype=dtype, attention=attention).to(device)
     else:
-        # Its initial weights are never seen, so they are not drawn. That leaves out tying, too.
+        # HF's initial weights would be replaced, so they are not drawn. That skips tying, too.
         with no_init_weights(), contextlib.nullcontext() if device == "cpu" else torch.device(device):
             model = model_class._from_config(given, dtype=dtype, attn_implementation=attention)
     model.tie_weights()
@@ -64,14 +65,14 @@ def build(
 def _loaded(
     model_class: type[PreTrainedModel], given: Any, checkpoint: str, *, dtype: torch.dtype, attention: str
 ) -> Any:
-    """HF's model with the weights in the folder, all of them.
+    """Load HF's model with the weights of a checkpoint folder.
 
     Raises:
-        Unrunnable: they cannot be loaded, or some are not there.
+        Unrunnable: the weights cannot be loaded, or some are missing.
         Exception: whatever HF raises for a config that it refuses.
     """
     config = copy.deepcopy(given)
-    load: Any = model_class.from_pretrained  # its types do not know of the loading info
+    load: Any = model_class.from_pretrained  # its type stubs lack `output_loading_info`
     try:
         model, seen = load(
             checkpoint,
@@ -82,10 +83,10 @@ def _loaded(
             output_loading_info=True,
         )
     except Exception as error:
-        with torch.device("meta"):  # what is wrong with the config is said here, as where there is no checkpoint
+        with torch.device("meta"):  # a wrong config raises here, as it does without a checkpoint
             model_class._from_config(config, dtype=dtype, attn_implementation=attention)
         raise Unrunnable(f"cannot load the checkpoint {checkpoint!r}: {one_line(error)}") from error
-    # HF fills in what is not there with what it draws anew each time.
+    # HF fills missing weights with new random ones each time.
     missing = sorted(seen["missing_keys"])
     if missing:
         raise Unrunnable(f"the checkpoint {checkpoint!r} lacks {len(missing)} weights, {missing[0]} among them")
@@ -93,13 +94,13 @@ def _loaded(
 
 
 def is_tied(model: Any) -> bool:
-    """Whether embedding and unembedding are one parameter."""
+    """Whether the embedding and the unembedding are one parameter."""
     outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()
     return outputs is not None and outputs.weight is inputs.weight
 
 
 def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
-    """One forward of HF's model on the inputs; `more` goes to HF as it is."""
+    """Run HF's model on the inputs; `more` is passed to HF unchanged."""
     given = {
         "input_ids": inputs.input_ids,
         "inputs_embeds": inputs.inputs_embeds,
@@ -120,7 +121,16 @@ def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
 
 
 def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients of the product of the logits and `along` with respect to these; 0 where there is none."""
+    """Differentiate the sum of `logits * along` with respect to tensors in its graph.
+
+    Args:
+        logits: `[batch, pos, d_vocab]`.
+        along: `[batch, pos, d_vocab]`.
+        of: the tensors.
+
+    Returns:
+        A gradient for each tensor, of its shape; 0 where the logits do not depend on it.
+    """
     found = torch.autograd.grad(logits, of, along.to(logits.dtype), allow_unused=True)
     return [torch.zeros_like(one) if grad is None else grad for one, grad in zip(of, found, strict=True)]
 
@@ -128,14 +138,14 @@ def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[T
 def greedy(
     model: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """HF's greedy continuation with its cache, which no token ends early.
+    """Generate greedily with HF's model and its cache; no token ends the text early.
 
     Returns:
-        The prompt with what follows it, `[batch, pos + max_new_tokens]`, and the logits by which each new token was
+        The prompt and the new tokens, `[batch, pos + max_new_tokens]`, and the logits from which each new token was
         chosen, `[batch, max_new_tokens, d_vocab]`.
     """
     kept = model.generation_config
-    # A plain one: what a checkpoint wishes (a token that ends it, a penalty) is not the model's. Without a padding
+    # A plain generation config: a checkpoint's own (end token, penalties) is no part of the model. Without a padding
     # token HF takes no token of the prompt for padding.
     model.generation_config = GenerationConfig()
     try:

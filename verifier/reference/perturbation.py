@@ -1,12 +1,12 @@
-"""What rounding alone can do: a forward in which every operation's result is moved by one unit in the last place.
+"""Measure what rounding alone can do: move the result of every operation by one unit in the last place.
 
 The perturbation, exactly: inside `Perturbation(dtype, seed)` every operation that torch dispatches and that gives a
 floating tensor of `dtype` which is new, or written in place, has each element moved to the next number of that dtype
 above or below it in magnitude, by a fair coin from a generator with that seed. Zeros stay zero, and what is finite
-stays finite. Views are not results and are left alone, and so are tensors of other dtypes: what HF computes in
-float32 or bfloat16 in a float64 model (rotary tables, ALiBi) is part of the function, not of its rounding.
+stays finite. Views are not results and stay as they are. So do tensors of other dtypes: what HF computes in float32
+or bfloat16 in a float64 model (rotary tables, ALiBi) is part of the function, not of its rounding.
 
-Fused attention is taken apart (torch's math backend), so that its scores and its pattern are results too.
+Attention runs on torch's math backend, not a fused kernel, so that its scores and its pattern are results too.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _BITS = {
 }
 
 
-PERTURBATION_SEED = 20230317  # any: it is fixed so that a case is judged in the same way each time
+PERTURBATION_SEED = 20230317  # any number; it is fixed so that a case is judged in the same way each time
 
-# Over which the noise is measured before a failure is believed. Where few numbers carry a result its noise has a long
-# tail, and what is right is one more draw from it: of so many it is the farthest once in thirty-three times.
+# The perturbations over which the noise is measured before a subject fails. Where few numbers carry a result its noise
+# has a long tail. The error of a right subject is one more draw from it: the largest of 33 once in 33 times.
 SEEDS = range(PERTURBATION_SEED, PERTURBATION_SEED + 32)
 
-# Views that their schema does not call so: their memory is the result of the operation before.
+# Views whose schema does not say so: their memory is the result of the operation before.
 _HIDDEN_VIEWS = (torch.ops.aten._unsafe_view.default,)
 
 
 class Perturbation(TorchDispatchMode):
-    """Moves each result of `dtype` by a random unit in the last place."""
+    """Inside this context each result of `dtype` is moved by a unit in the last place, up or down at random."""
 
     def __init__(self, dtype: torch.dtype, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -73,16 +73,16 @@ class Perturbation(TorchDispatchMode):
         factors = _factors(self._dtype) if size <= POOL // 2 else _away(coins, self._dtype)
         mine = slice(start, start + size)
         farther = tensor * factors[mine].view(tensor.shape).to(tensor.device)
-        if farther.sum().isfinite():  # one pass, which every number that is none shows in
+        if farther.sum().isfinite():  # one pass; any NaN or infinity shows in the sum
             torch.nextafter(tensor, farther, out=tensor)
             return
-        # Something is masked, or about to overflow: the largest finite number stays too, as the one above it is none.
+        # Something is masked, or about to overflow. The largest finite number stays too: the next one is infinity.
         movable = (tensor.abs() < torch.finfo(self._dtype).max) & (tensor != 0)
         steps = coins[mine].to(tensor.device, _BITS[self._dtype]).view(tensor.shape)
         tensor.view(_BITS[self._dtype]).add_(steps * movable)
 
     def _deal(self, size: int) -> tuple[int, int]:
-        """Where in the pool the coins of a tensor are; one that is too large for it has coins of its own, from 0 on."""
+        """Choose where a tensor's coins start in the pool; one too large for it has coins of its own, from 0 on."""
         if size > POOL // 2:
             return 0, size
         if self._next + size > POOL:
@@ -91,8 +91,8 @@ class Perturbation(TorchDispatchMode):
         return self._next - size, size
 
 
-# Coins are tossed once and dealt from a random place on: tossing anew for each of the thousand small results of a
-# forward costs more than the forward.
+# Coins are tossed once, and each tensor takes them from a random place on. To toss anew for each of the thousand small
+# results of a forward costs more than the forward.
 POOL = 2**21
 
 
@@ -111,5 +111,5 @@ def _factors(dtype: torch.dtype) -> Tensor:
 
 
 def _away(coins: Tensor, dtype: torch.dtype) -> Tensor:
-    """What leads away from zero where the coin is 1, and nearer to it where it is -1, when a number is multiplied."""
+    """The factors that move a number away from zero where the coin is 1, and towards zero where it is -1."""
     return (1 + coins.double() * torch.finfo(dtype).eps).to(dtype)

@@ -1,4 +1,4 @@
-"""Random weights that show bugs: every parameter distinct, at a scale at which everything matters."""
+"""Draw random weights that show bugs: every parameter distinct, at a scale at which each one matters."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-# HF's initial biases of 0 and norm weights of 1 hide lost biases and swapped norms. A quarter is far from both, and
-# leaves a norm's weights of one sign.
+# The standard deviation of biases and norm weights. HF's initial biases of 0 and norm weights of 1 hide lost biases and
+# swapped norms; a quarter is far from both, and keeps a norm's weights positive.
 SPREAD = 0.25
-SMALL = 2**17  # elements; what is remembered stays below a gigabyte
+SMALL = 2**17  # elements of a draw that is cached; the cache stays below a gigabyte
 
 
 def generator(*key: object) -> torch.Generator:
-    """A generator that depends on the key alone, on no order of calls."""
+    """Make a generator whose numbers depend on the key alone, not on the order of calls."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -27,10 +27,10 @@ def _small_draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """A value for the parameter of that name and shape, float64, on the CPU; not to be written into.
+    """Draw a parameter by its name, shape and seed, in float64 on the CPU. Nobody may write into the result.
 
-    Matrices have the scale of their fan-in, so that activations stay near 1 in every width and attention is neither
-    uniform nor one-hot; norm weights are about 1, biases about 0.
+    Matrices have fan-in scale, so that activations stay near 1 at every width and attention is neither uniform nor
+    one-hot. Norm weights are about 1, biases about 0.
     """
     return (_small_draw if math.prod(shape) <= SMALL else _draw)(name, shape, seed)
 
@@ -45,14 +45,14 @@ def _draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
 
 @torch.no_grad()
 def randomise(model: nn.Module, seed: int) -> None:
-    """Give every parameter a value drawn in float64 and rounded to its dtype; tied ones stay tied."""
+    """Set every parameter to a value drawn in float64 and rounded to its dtype; tied parameters stay tied."""
     for name, parameter in model.named_parameters():
         parameter.copy_(draw(name, tuple(parameter.shape), seed))
 
 
 @torch.no_grad()
 def rescale(model: nn.Module, scale: float) -> None:
-    """Multiply every matrix; by a power of two, which rounds in no dtype."""
+    """Multiply every matrix by a power of two, which is exact in every dtype."""
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.mul_(scale)

@@ -1,4 +1,4 @@
-"""What an adapter changes when it is given a model: of HF's classes and modules, of torch's state, of the model."""
+"""Snapshots of what an adapter may change when it wraps a model: HF's classes and modules, torch's state, the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import copy
 import functools
 import sys
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,73 +24,37 @@ _SELF_FILLED = frozenset(
 )
 
 
-def _contents(value: Any) -> Any:
-    """A registry's contents by identity, so that what is put into it shows; any other thing's identity."""
-    if isinstance(value, dict):
-        return _entries(value)
-    if type(value) in (list, set, frozenset, tuple):
-        return (type(value).__name__, tuple(map(id, value)))
-    if isinstance(value, Mapping):  # a registry class of HF's, which keeps its entries in dicts of its own
-        kept = [*vars(value).values(), *vars(type(value)).values()]
-        return (id(value), *(_entries(one) for one in kept if isinstance(one, dict)))
-    return id(value)
-
-
-def _entries(registry: dict[Any, Any]) -> Any:
-    # `dict`'s own methods, because a registry may make its entries when they are asked for. Two tuples, because a set
-    # of pairs takes three times as long, and there are hundreds of registries.
-    return _Entries((tuple(dict.keys(registry)), tuple(map(id, dict.values(registry)))))
-
-
-class _Entries(tuple[tuple[Any, ...], tuple[int, ...]]):
-    """A registry's keys, and the identities of their values."""
-
-    __slots__ = ()
-
-    @property
-    def pairs(self) -> frozenset[tuple[Any, int]]:
-        return frozenset(zip(*self, strict=True))
-
-
-def _still_in(before: Any, now: Any) -> bool:
-    if isinstance(before, _Entries) and isinstance(now, _Entries):
-        return before.pairs <= now.pairs
-    if isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now):
-        return all(_still_in(one, other) for one, other in zip(before, now, strict=True))
-    return bool(before == now)
-
-
 class Surroundings:
     """A snapshot of what is outside a model: the classes it is made of, their modules, torch's global state."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Take it.
+        """Take the snapshot.
 
         Args:
             model: whose classes are watched, with their bases and the Hugging Face modules that define them.
         """
         self._watched = _watched(frozenset(type(module) for module in model.modules()))
-        self._seen, self._torch = self._look(), _torch_state()
+        self._namespaces, self._torch = self._take(), _torch_state()
 
-    def _look(self) -> list[_Namespace]:
-        return [_Namespace.now(label, vars(one)) for label, one in self._watched.items()]
+    def _take(self) -> dict[str, _Namespace]:
+        return {label: _take_namespace(label, vars(one)) for label, one in self._watched.items()}
 
     def _then_and_now(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Everything by name, as it was and as it is; nothing at all where both are the same."""
+        """Everything by name, as it was and as it is; two empty dicts where nothing changed."""
         torch_now = _torch_state()
         if torch_now == self._torch and all(
-            seen.is_as(vars(one)) for seen, one in zip(self._seen, self._watched.values(), strict=True)
+            self._namespaces[label].is_current(vars(one)) for label, one in self._watched.items()
         ):
             return {}, {}
-        return _named(self._seen) | self._torch, _named(self._look()) | torch_now
+        return _flatten(self._namespaces) | self._torch, _flatten(self._take()) | torch_now
 
     def differences(self) -> list[str]:
-        """What is no longer as it was, by name."""
+        """The names of what is no longer as it was, sorted."""
         then, now = self._then_and_now()
         return sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
 
     def changes(self) -> list[str]:
-        """What of it does something else now, by name: not what was only added to a module or a registry.
+        """The names of what does something else now, sorted; an addition to a module or a registry is no change.
 
         HF itself notes each class that it meets in registries of its own, and fills caches that were None.
         """
@@ -98,53 +63,86 @@ class Surroundings:
         return sorted(key for key in (then.keys() | now.keys()) - added if not _still_in(then.get(key), now.get(key)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Namespace:
-    """A class's or a module's names at one moment: whose they were, and what the registries among them held."""
+    """The names of a class or a module at one moment.
 
-    __slots__ = ("contents", "held", "identities", "label", "names")
+    Attributes:
+        held: their values; while they are held no identity is given out again.
+        identities: of the values, by name.
+        contents: what the registries among the values held, by name.
+    """
 
-    _last: ClassVar[dict[str, _Namespace]] = {}
+    held: tuple[Any, ...]
+    identities: Mapping[str, int]
+    contents: Mapping[str, Any]
 
-    @classmethod
-    def now(cls, label: str, names: Mapping[str, Any]) -> _Namespace:
-        """As they are now: the last look at them, where nothing has changed since, which takes a third of a new one."""
-        last = cls._last.get(label)
-        if last is None or not last.is_as(names):
-            last = cls._last[label] = cls(label, names)
-        return last
-
-    def __init__(self, label: str, names: Mapping[str, Any]) -> None:
-        self.label = label
-        self.held = list(names.values())  # so that no identity is given out again while this lives
-        self.names = tuple(names)
-        self.identities = tuple(map(id, self.held))
-        self.contents = {
-            name: _contents(value)
-            for name, value in names.items()
-            if name not in _SELF_FILLED and _has_contents(value)  # all of Python's builtins are in each module
-        }
-
-    def is_as(self, names: Mapping[str, Any]) -> bool:
-        """Whether these names are as they were then; told without a look at each."""
-        if self.names != tuple(names) or self.identities != tuple(map(id, names.values())):
-            return False
-        return all(_contents(names[name]) == held for name, held in self.contents.items())
+    def is_current(self, names: Mapping[str, Any]) -> bool:
+        """Whether these names are still the same; only registries are looked into."""
+        return self.identities == _identities(names) and all(
+            _contents(names[name]) == contents for name, contents in self.contents.items()
+        )
 
 
-def _named(seen: list[_Namespace]) -> dict[str, Any]:
-    named: dict[str, Any] = {}
-    looked_into: set[int] = set()  # a registry that several modules import is looked into at the first
-    for space in seen:
-        for name, identity in zip(space.names, space.identities, strict=True):
+_latest: dict[str, _Namespace] = {}  # by label: to see that nothing changed takes a third of a new snapshot
+
+
+def _take_namespace(label: str, names: Mapping[str, Any]) -> _Namespace:
+    latest = _latest.get(label)
+    if latest is None or not latest.is_current(names):
+        latest = _latest[label] = _Namespace(
+            held=tuple(names.values()),
+            identities=_identities(names),
+            # All of Python's builtins are in each module; they are left out.
+            contents={
+                name: _contents(one) for name, one in names.items() if name not in _SELF_FILLED and _is_registry(one)
+            },
+        )
+    return latest
+
+
+def _flatten(namespaces: Mapping[str, _Namespace]) -> dict[str, Any]:
+    """Every name of every namespace, with the contents of its registry or the identity of its value."""
+    flat: dict[str, Any] = {}
+    seen: set[int] = set()  # a registry that several modules import is looked into under its first name only
+    for label, space in namespaces.items():
+        for name, identity in space.identities.items():
             if name not in _SELF_FILLED:
-                first = name in space.contents and identity not in looked_into
-                named[f"{space.label}: {name}"] = space.contents[name] if first else identity
-                looked_into.add(identity)
-    return named
+                first = name in space.contents and identity not in seen
+                flat[f"{label}: {name}"] = space.contents[name] if first else identity
+                seen.add(identity)
+    return flat
 
 
-def _has_contents(value: Any) -> bool:
+def _is_registry(value: Any) -> bool:
     return type(value) in (dict, list, set, frozenset, tuple) or isinstance(value, Mapping)
+
+
+def _contents(value: Any) -> Any:
+    """A registry's contents by identity, so that a new entry shows; the identity of any other value."""
+    if isinstance(value, dict):
+        return _identities(value)
+    if type(value) in (list, set, frozenset, tuple):
+        return (type(value).__name__, tuple(map(id, value)))
+    if isinstance(value, Mapping):  # a registry class of HF's, which keeps its entries in dicts of its own
+        kept = [*vars(value).values(), *vars(type(value)).values()]
+        return (id(value), *(_identities(one) for one in kept if isinstance(one, dict)))
+    return id(value)
+
+
+def _identities(names: Mapping[Any, Any]) -> dict[Any, int]:
+    if isinstance(names, dict):  # `dict`'s own methods: a registry may make its entries when they are asked for
+        return dict(zip(dict.keys(names), map(id, dict.values(names)), strict=True))
+    return dict(zip(names, map(id, names.values()), strict=True))
+
+
+def _still_in(before: Any, now: Any) -> bool:
+    """Whether all that a registry held is still in it; whether any other value is the same."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before.items() <= now.items()
+    if isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now):
+        return all(_still_in(one, other) for one, other in zip(before, now, strict=True))
+    return bool(before == now)
 
 
 @functools.cache
@@ -152,7 +150,7 @@ def _watched(kinds: frozenset[type]) -> dict[str, Any]:
     """By label: the classes of a model with their bases, and the Hugging Face modules that define them."""
     classes = {base for kind in kinds for base in kind.__mro__ if base is not object}
     modules = {one.__module__ for one in classes if _is_hf(one.__module__)}
-    # What they use of HF's other modules lives there: the registries of activations and attention functions.
+    # Registries of activations and attention functions are in HF's other modules, which these use.
     used = [value for name in modules if name in sys.modules for value in vars(sys.modules[name]).values()]
     modules |= {str(value.__module__) for value in used if _is_hf(getattr(value, "__module__", None))}
     found: dict[str, Any] = {f"class {one.__module__}.{one.__qualname__}": one for one in classes}
@@ -166,11 +164,11 @@ _AT_FIRST: dict[str, Surroundings | None] = {}
 
 
 def remember(family: Family) -> None:
-    """Note how the family's classes are now, before an adapter is imported; a second call changes nothing.
+    """Take a snapshot of the family's classes before an adapter is imported; a second call changes nothing.
 
-    An adapter that patches them at its import, or for the next case, changes the reference as much as the subject,
-    and then the two agree. Of a family that cannot build its plainest model nothing is noted: `reference.acceptance`
-    reports that.
+    An adapter that patches these classes, at its import or later, changes the reference as much as the subject, and
+    the two still agree. A family that cannot build its plainest model gets no snapshot: `reference.acceptance` reports
+    that.
     """
     if family.name in _AT_FIRST:
         return
@@ -189,7 +187,7 @@ def remember(family: Family) -> None:
 
 
 def changed_since_first(family: Family) -> list[str]:
-    """What of it is no longer as it was, by name."""
+    """The names of what an adapter changed in the family's classes since `remember`, sorted."""
     first = _AT_FIRST.get(family.name)
     return [] if first is None else first.changes()
 
@@ -219,70 +217,62 @@ class ModelState:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._modules = {name: id(module) for name, module in model.named_modules()}
-        self._held = list(model.modules())
-        # A module of another class is one with another forward.
-        self._forwards = {id(module): (type(module), module.__dict__.get("forward")) for module in self._held}
-        self._hooks = {id(module): _hook_counts(module) for module in self._held}
-        self._modes = {id(module): module.training for module in self._held}
-        self._parameters = [
-            (name, one, one.detach().clone(), one.requires_grad) for name, one in model.named_parameters()
+        self._names = {name: id(module) for name, module in model.named_modules()}
+        self._modules = [(module, type(module).__name__, _module_state(module)) for module in model.modules()]
+        named: dict[Change, Any] = {"parameters": model.named_parameters(), "buffers": model.named_buffers()}
+        self._tensors = [
+            (kind, name, one, one.detach().clone(), one.requires_grad)
+            for kind, tensors in named.items()
+            for name, one in tensors
         ]
-        self._buffers = [(name, one, one.detach().clone()) for name, one in model.named_buffers()]
         self._config, self._attention = _config_of(model)
 
     def changes(self) -> dict[Change, str]:
-        """What is not as it was, each kind with its first place."""
+        """What is not as it was: each kind of change with the first place where it is seen."""
         model = self._model
         found: dict[Change, str] = {}
-
-        def note(kind: Change, place: str) -> None:
-            found.setdefault(kind, place)
-
         names = {name: id(module) for name, module in model.named_modules()}
-        for name in sorted(self._modules.keys() | names.keys()):
-            if self._modules.get(name) != names.get(name):
-                note("modules", name)
-        for module in self._held:
-            original, forward = self._forwards[id(module)]
-            label = original.__name__
-            if type(module) is not original or module.__dict__.get("forward") is not forward:
-                note("forwards", label)
-            if _hook_counts(module) != self._hooks[id(module)]:
-                note("hooks", label)
-            if module.training != self._modes[id(module)]:
-                note("mode", label)
-        for name, parameter, value, required in self._parameters:
-            if parameter.requires_grad != required or not _unchanged(parameter, value):
-                note("parameters", name)
-        for name, buffer, value in self._buffers:
-            if not _unchanged(buffer, value):
-                note("buffers", name)
-        for kind, before in (("parameters", self._parameters), ("buffers", self._buffers)):
-            kept = {id(one) for one in (*model.parameters(), *model.buffers())}
-            for name, one, *_ in before:
-                if id(one) not in kept:
-                    note(kind, name)  # type: ignore[arg-type]
+        for name in sorted(self._names.keys() | names.keys()):
+            if self._names.get(name) != names.get(name):
+                found.setdefault("modules", name)
+        for module, label, before in self._modules:
+            for aspect, value in _module_state(module).items():
+                if value != before[aspect]:
+                    found.setdefault(aspect, label)
+        for kind, name, tensor, value, required in self._tensors:
+            frozen = kind == "parameters" and tensor.requires_grad != required
+            if frozen or not _unchanged(tensor, value):
+                found.setdefault(kind, name)
+        kept = {id(one) for one in (*model.parameters(), *model.buffers())}
+        for kind, name, tensor, *_ in self._tensors:
+            if id(tensor) not in kept:
+                found.setdefault(kind, name)
         config, attention = _config_of(model)
         for key in edited_keys(self._config, config):
-            note("config", key)
+            found.setdefault("config", key)
         if attention != self._attention:
-            note("attention", f"{self._attention} became {attention}")
+            found["attention"] = f"{self._attention} became {attention}"
         return found
 
 
-def edited_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The fields of a config that are not what they were, sorted."""
-    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-
-
-def _hook_counts(module: nn.Module) -> tuple[int, ...]:
-    return (
-        len(module._forward_hooks),
-        len(module._forward_pre_hooks),
-        len(module._backward_hooks),
-        len(module._backward_pre_hooks),
+def _module_state(module: nn.Module) -> dict[Change, Any]:
+    """What may change of a module itself; one of another class has another forward."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
     )
+    return {
+        "forwards": (type(module), module.__dict__.get("forward")),
+        "hooks": tuple(map(len, hooks)),
+        "mode": module.training,
+    }
+
+
+def edited_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The fields of a config whose values changed, sorted."""
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
 def _unchanged(tensor: Tensor, value: Tensor) -> bool:
@@ -297,10 +287,18 @@ def _config_of(model: nn.Module) -> tuple[dict[str, Any], str | None]:
 
 
 class Wrapping:
-    """What happened when the adapter was given a model."""
+    """What happened when the adapter wrapped a model.
+
+    Attributes:
+        tied: whether the model's embedding and unembedding were one parameter before.
+        surroundings: what was outside the model before.
+        state: the model before.
+        subject: what `wrap` returned; None where it raised.
+        error: what `wrap` raised; None where it returned.
+    """
 
     def __init__(self, adapter: Adapter, model: Any) -> None:
-        # Taken before the adapter may replace any of it.
+        # Taken first: the adapter may replace any of it.
         self.tied = models.is_tied(model)
         self.surroundings = Surroundings(model)
         self.state = ModelState(model)
@@ -315,10 +313,10 @@ class Wrapping:
 
     @functools.cached_property
     def fault(self) -> str | None:
-        """Why what it gave back is no subject, in one line; None where it is one."""
+        """Why the result of `wrap` is no subject, in one line; None where it is one."""
         return subject_fault(self.subject)
 
     @property
     def is_subject(self) -> bool:
-        """Whether what it gave back is a subject."""
+        """Whether the result of `wrap` is a subject."""
         return self.fault is None

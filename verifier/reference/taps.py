@@ -1,12 +1,12 @@
-"""Reading and replacing activations inside an untouched Hugging Face model.
+"""Read and replace activations inside an untouched Hugging Face model.
 
-A tap stands where a tensor is some module's input or output, or goes into `scaled_dot_product_attention`. It keeps
-the original tensor, which is in the autograd graph, and hands a clone on, because a model may add in place into
-what a module gave it. What HF never materialises is recomputed from what it does (a norm's scale, attention
-scores, the pattern, a head's result), and only while it is asked for; the check `reference.taps` shows that the
-recomposition is the same function.
+A tap stands where a tensor is the input or output of a module, or goes into `scaled_dot_product_attention`. It keeps
+the original tensor, which is in the autograd graph, and passes a clone on, because a model may add in place to a
+module's output. Some activations HF never materialises: a norm's scale, attention scores, the pattern, a head's
+result. These are recomputed, and only while they are asked for. The check `reference.taps` shows that the recomputed
+model is the same function.
 
-A family's `taps` puts the sites of this module together.
+A family's `taps` combines the sites of this module.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Taps:
-    """What one forward showed at the points that were asked for.
+    """The values that one forward passes at chosen points, and the edits made there.
 
     Invariant: `values[name]` is the tensor at the point before any edit, in canonical axes and in the graph, so
     that `torch.autograd.grad` with respect to it is the gradient at the hook point.
@@ -46,7 +46,9 @@ class Taps:
         return name in self._edits
 
     def visit(self, name: str, value: Tensor) -> Tensor:
-        """The tensor that goes on from the point: its edit, or a clone; untouched where nobody asked.
+        """Keep the tensor at a point, and return what goes on from there: its edit, or a clone.
+
+        A point that is neither read nor edited returns the tensor itself.
 
         Raises:
             RuntimeError: the point was already visited in this forward.
@@ -61,12 +63,19 @@ class Taps:
 
 
 Site = contextlib.AbstractContextManager[None]
+"""One place in a model: inside the context its hooks are registered."""
 
 
 @contextlib.contextmanager
-def _hook(register: Callable[[], Any]) -> Iterator[None]:
-    """A module hook that is there from entering to leaving, and not before."""
-    handle = register()
+def module_hook(register: Callable[..., Any], hook: Callable[..., Any], **options: bool) -> Iterator[None]:
+    """Register a hook of a module for as long as the context lasts.
+
+    Args:
+        register: `module.register_forward_hook` or its like.
+        hook: what is registered.
+        options: keyword arguments of `register`.
+    """
+    handle = register(hook, **options)
     try:
         yield
     finally:
@@ -75,7 +84,7 @@ def _hook(register: Callable[[], Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _together(*sites: Site) -> Iterator[None]:
-    """Several sites as one, entered in order."""
+    """Combine sites into one, entered in order."""
     with contextlib.ExitStack() as stack:
         for site in sites:
             stack.enter_context(site)
@@ -90,7 +99,7 @@ def _on_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
             return (change(output[0]), *output[1:])
         return change(output)
 
-    return _hook(lambda: module.register_forward_hook(hook))
+    return module_hook(module.register_forward_hook, hook)
 
 
 def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
@@ -101,31 +110,31 @@ def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
             return (change(args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
-    return _hook(lambda: module.register_forward_pre_hook(hook, with_kwargs=True))
+    return module_hook(module.register_forward_pre_hook, hook, with_kwargs=True)
 
 
 def module_output(taps: Taps, name: str, module: nn.Module) -> Site:
-    """A point that is what a module gives."""
+    """A point at a module's output."""
     return _on_output(module, lambda value: taps.visit(name, value))
 
 
 def module_input(taps: Taps, name: str, module: nn.Module) -> Site:
-    """A point that is what a module is given."""
+    """A point at a module's input."""
     return _on_input(module, lambda value: taps.visit(name, value))
 
 
 def norm(
     taps: Taps, prefix: str, module: nn.Module, *, eps: float, centred: bool, computed_in: torch.dtype | None = None
 ) -> Site:
-    """`hook_scale` and `hook_normalized` of a layer norm (`centred`) or an RMS norm.
+    """The points `hook_scale` and `hook_normalized` of a layer norm (`centred`) or an RMS norm.
 
     Args:
-        taps: where values go.
-        prefix: `blocks.0.ln1`.
+        taps: where values are kept.
+        prefix: of the names, `blocks.0.ln1`.
         module: HF's norm, with `weight [d_model]` and perhaps `bias [d_model]`.
-        eps: what it adds to the variance.
-        centred: whether it takes the mean off first.
-        computed_in: the dtype in which HF's code computes it, whatever the model's; None for the model's.
+        eps: what the norm adds to the variance.
+        centred: whether the norm subtracts the mean first.
+        computed_in: the dtype in which HF's code computes the norm; None for the model's.
     """
     scale_name, normalized_name = f"{prefix}.hook_scale", f"{prefix}.hook_normalized"
 
@@ -144,11 +153,11 @@ def norm(
         bias = getattr(module, "bias", None)
         return result if bias is None else result + bias
 
-    return _hook(lambda: module.register_forward_hook(hook))
+    return module_hook(module.register_forward_hook, hook)
 
 
 def projections(taps: Taps, prefix: str, model: nn.Module, rows: QKVRows) -> Site:
-    """`hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs, and edits scattered into them."""
+    """The points `hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs; edits are scattered back."""
     by_module: dict[str, dict[str, Projection]] = {}
     for letter in "qkv":
         projection: Projection = getattr(rows, letter)
@@ -161,7 +170,7 @@ def _projected(taps: Taps, module: nn.Module, parts: Mapping[str, Projection]) -
         wanted = {name: projection.rows for name, projection in parts.items() if taps.wants(name)}
         if not wanted:
             return fused
-        # All at once, because a gather and a scatter are a copy of everything each.
+        # One gather and one scatter for all of them: each copies the whole tensor.
         index = torch.cat([rows.flatten() for rows in wanted.values()]).to(fused.device)
         pieces = fused.index_select(-1, index).split([rows.numel() for rows in wanted.values()], dim=-1)
         heads = [
@@ -174,7 +183,7 @@ def _projected(taps: Taps, module: nn.Module, parts: Mapping[str, Projection]) -
 
 
 def output_projection(taps: Taps, prefix: str, module: nn.Module, *, n_heads: int) -> Site:
-    """`hook_z`, the input of the attention's output projection, and `hook_result`, its product head by head."""
+    """The points `hook_z`, the input of attention's output projection, and `hook_result`, what each head writes."""
     z_name, result_name = f"{prefix}.hook_z", f"{prefix}.hook_result"
 
     def read_z(x: Tensor) -> Tensor:  # [batch, pos, head * d_head]
@@ -190,14 +199,14 @@ def output_projection(taps: Taps, prefix: str, module: nn.Module, *, n_heads: in
         bias = getattr(module, "bias", None)
         return result.sum(2) if bias is None else result.sum(2) + bias
 
-    return _together(_on_input(module, read_z), _hook(lambda: module.register_forward_hook(recompose)))
+    return _together(_on_input(module, read_z), module_hook(module.register_forward_hook, recompose))
 
 
 def residual_mid(taps: Taps, name: str, *, block: nn.Module, attention: nn.Module, norm: nn.Module) -> Site:
-    """The stream between attention and MLP of a sequential block: `resid_pre + attn_out`.
+    """The point between attention and MLP of a sequential block, `resid_pre + attn_out`.
 
-    It is read where the MLP's norm gets it: that very tensor is what the block adds to at its end. It is edited
-    through the attention's output, because a norm's input alone would leave that end unedited.
+    It is read at the input of the MLP's norm: the block adds the MLP's output to that very tensor. It is edited
+    through the attention's output, because an edit of the norm's input would not reach that sum.
     """
     stream: dict[str, Tensor] = {}
 
@@ -217,18 +226,18 @@ def residual_mid(taps: Taps, name: str, *, block: nn.Module, attention: nn.Modul
 
 
 class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions beside it)
-    """Rotated queries and keys, scores and pattern, seen at the calls of `scaled_dot_product_attention`.
+    """The points of rotated queries and keys, scores and pattern, at the calls of `scaled_dot_product_attention`.
 
-    Every form of the call is served: keys and values with one entry for each key/value head (`enable_gqa`, or
+    Every form of the call is handled: keys and values with one entry for each key/value head (`enable_gqa`, or
     broadcast), already expanded to one for each query head, or, for a lone query, the query heads that read one
     key/value head laid out as so many queries (HF's `pack_gqa`).
     """
 
     def __init__(self, taps: Taps, layers: Mapping[str, tuple[nn.Module, Tensor]]) -> None:
-        """Watch the attention modules.
+        """Tap the attention modules.
 
         Args:
-            taps: where values go.
+            taps: where values are kept.
             layers: by prefix (`blocks.0.attn`): HF's attention module, and `reads [head]`, which key/value head
                 each query head reads.
         """
@@ -247,9 +256,9 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
         self._stack.close()
 
     def _marked(self, module: nn.Module, prefix: str) -> Site:
-        """Whose calls of the kernel are whose: the innermost attention module that is running makes them.
+        """Mark the module as current while it runs: the innermost attention module that runs makes the calls.
 
-        The mode itself is on while one runs: elsewhere it would only cost each torch function a detour.
+        The mode is on only while one runs, because it slows down every torch function.
         """
 
         def begin(*_: Any) -> None:
@@ -261,8 +270,8 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
             self._current.pop()
 
         return _together(
-            _hook(lambda: module.register_forward_pre_hook(begin)),
-            _hook(lambda: module.register_forward_hook(end, always_call=True)),
+            module_hook(module.register_forward_pre_hook, begin),
+            module_hook(module.register_forward_hook, end, always_call=True),
         )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -301,7 +310,7 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
         if taps.wants(names[0]):
             query = taps.visit(names[0], query.transpose(1, 2)).transpose(1, 2)
         if taps.wants(names[1]):
-            past = key.shape[2] - query.shape[2]  # a cache's keys come first and were seen before
+            past = key.shape[2] - query.shape[2]  # the keys of a cache come first; an earlier forward passed them
             new = taps.visit(names[1], key[:, :, past:].transpose(1, 2)).transpose(1, 2)
             key = torch.cat([key[:, :, :past], new], dim=2)
         key, value = key[:, reads], value[:, reads]
@@ -315,14 +324,14 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
         elif attn_mask is not None:
             scores = scores + attn_mask
         scores = taps.visit(names[2], scores)
-        # A row in which nothing may be seen is zero, as in torch's own kernels.
+        # A row whose every key is masked gives zeros, as in torch's own kernels.
         blind = (scores == float("-inf")).all(-1, keepdim=True)
         pattern = taps.visit(names[3], scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0))
         return F.dropout(pattern, dropout_p, training=dropout_p > 0) @ value
 
 
 def _unexpanded(heads: Tensor, reads: Tensor) -> Tensor:
-    """One entry for each key/value head, `[batch, kv_head, key, d_head]`, from that or from one for each query head."""
+    """Keys or values `[batch, kv_head, key, d_head]`, from those or from ones expanded to every query head."""
     n_kv = int(reads.max()) + 1
     if heads.shape[1] == n_kv:
         return heads
@@ -332,8 +341,6 @@ def _unexpanded(heads: Tensor, reads: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def tapped(taps: Taps, sites: Callable[[], list[contextlib.AbstractContextManager[Any]]]) -> Iterator[Taps]:
-    """The taps, with the sites in place until the end, however it comes."""
-    with contextlib.ExitStack() as stack:
-        for site in sites():
-            stack.enter_context(site)
+    """Keep the sites in place inside the context, and give the taps."""
+    with _together(*sites()):
         yield taps

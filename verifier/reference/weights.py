@@ -1,7 +1,7 @@
-"""Hugging Face's own parameters, and their gradients, in canonical names and shapes: what an adapter's must be.
+"""Give Hugging Face's own parameters, or their gradients, canonical names and shapes, as an adapter must.
 
-Which module is which component, and which row of a projection is which head's query, key or value, is the family's
-word; here they are only put into the canonical order of axes.
+The family says which module is which component, and which row of a projection belongs to which head's query, key or
+value. Here they are only put into the canonical order of axes.
 """
 
 from __future__ import annotations
@@ -16,30 +16,29 @@ from transformers.pytorch_utils import Conv1D
 from verifier.family import Family, Projection
 
 Value = Callable[[nn.Parameter], Tensor | None]
-"""What is wanted of a parameter, in its own shape: itself, or its gradient; None where it has none."""
+"""Gives a tensor of a parameter's shape: the parameter itself, or its gradient; None where there is none."""
 
 
 def canonical_of(family: Family, model: nn.Module, value: Value) -> dict[str, Tensor]:
-    """By canonical name: what `value` gives of HF's parameters, in canonical shapes, in causal order.
+    """Apply `value` to each of HF's parameters, and give the results canonical names and shapes, in causal order.
 
-    What is missing in the model, or of which `value` is None, is left out. Tied weights appear under both of their
-    names, each with the whole of it.
+    A weight that the model lacks, or whose `value` is None, is left out. Tied weights appear under both names.
     """
     return {name: tensor for name, tensor in _each(family, model, value) if tensor is not None}
 
 
 def canonical_weights(family: Family, model: nn.Module) -> dict[str, Tensor]:
-    """HF's parameters in canonical names and shapes."""
+    """Give HF's parameters canonical names and shapes."""
     return canonical_of(family, model, lambda parameter: parameter.detach())
 
 
 def canonical_gradients(family: Family, model: nn.Module) -> dict[str, Tensor]:
-    """The gradients of HF's parameters in canonical names and shapes; what has none is left out."""
+    """Give the gradients of HF's parameters canonical names and shapes; a parameter without gradient is left out."""
     return canonical_of(family, model, lambda parameter: parameter.grad)
 
 
 def n_layers_of(family: Family, model: nn.Module) -> int:
-    """How many blocks the model has."""
+    """Count the model's blocks."""
     blocks = {name.split(".")[1] for name in family.components(model) if name.startswith("blocks.")}
     return len(blocks)
 
@@ -88,13 +87,13 @@ def _of(module: Any, name: str, value: Value) -> Tensor | None:
 
 
 def _matrix(module: Any, value: Value) -> Tensor | None:
-    """`[d_in, d_out]`, whichever of them HF's linear module keeps first."""
+    """The matrix of a linear module as `[d_in, d_out]`; `Conv1D` stores it so, `Linear` transposed."""
     weight = _of(module, "weight", value)
     return weight if weight is None or isinstance(module, Conv1D) else weight.T
 
 
 def _heads(model: nn.Module, projection: Projection, value: Value) -> tuple[Tensor | None, Tensor | None]:
-    """Weight `[head, d_model, d_head]` and bias `[head, d_head]`."""
+    """The weight `[head, d_model, d_head]` and the bias `[head, d_head]` of a projection."""
     module = model.get_submodule(projection.module)
     matrix, bias = _matrix(module, value), _of(module, "bias", value)
     rows = projection.rows
