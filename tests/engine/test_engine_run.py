@@ -148,7 +148,7 @@ def test_an_adapter_that_cannot_be_made_is_named(plan):
 @pytest.mark.slow
 def test_a_script_without_a_guard_can_run_a_plan(place):
     script = (
-        "from verifier import family, matrix\n"
+        "from verifier import family\nfrom verifier.cases import matrix\n"
         "from verifier.engine.plan import Plan\n"
         "from verifier.engine.run import run\n"
         "spec = next(spec for spec in matrix.cases(family.load('falcon'), 'falcon') if spec.valid)\n"

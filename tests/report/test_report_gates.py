@@ -9,7 +9,6 @@ from verifier.analysis.summary import summarise
 from verifier.analysis.verdict import exit_status, gating
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
-from verifier.report.terminal import reasons
 
 
 def once(verdict):
@@ -41,7 +40,7 @@ def test_a_verdict_that_was_not_asked_for_does_not_gate(make):
     ],
 )
 def test_the_reason_says_what_gates(make, verdict, said):
-    assert reasons(summarise(make(specs(), once(verdict), asked={"gate": [str(verdict)]}))) == said
+    assert summarise(make(specs(), once(verdict), asked={"gate": [str(verdict)]})).reasons == said
 
 
 def test_several_are_counted(make):
@@ -49,7 +48,7 @@ def test_several_are_counted(make):
         specs(), lambda spec, check: outcome(check, Verdict.REDUCED) if check == "qkv.rows" else None,
         asked={"gate": ["reduced"]},
     )  # fmt: skip
-    assert reasons(summarise(found)) == "12 reduced outcomes, which gate here"
+    assert summarise(found).reasons == "12 reduced outcomes, which gate here"
 
 
 @pytest.mark.parametrize("asked", ["reduced", 3, ["nonsense", 4, None], {"reduced": 1}, None])
