@@ -1,11 +1,11 @@
-"""Time this checkout against another commit of the harness, or another program, on the same cases in one run.
+"""Compare the time of this checkout with that of another commit, or of another program, on the same cases.
 
     python benchmarks/against.py falcon --commit HEAD~1 --adapter bridge
     python benchmarks/against.py falcon --command "other-harness {cases}" --cases 40
 
-Both run in turns: ours, theirs, ours, theirs, …. It prints the median seconds of each, start-up included, and ours over
-theirs. `{cases}` in a command stands for the path of a file with a case's JSON on each line; without it the path comes
-last. Options that are not named here go to `verifier run` as they are, of ours and of the other commit's alike.
+The two programs run in turns: ours, theirs, ours, theirs, …. The script prints the median seconds of each, start-up
+included, and the ratio of ours to theirs. `{cases}` in a command stands for the path of a file with a case's JSON on
+each line; without it the path comes last. Options that are not named here go to both `verifier run` commands.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ CASES = "{cases}"
 
 
 def sample_cases(reference: str, wanted: int | None) -> list[CaseSpec]:
-    """So many cases of the family's matrix, evenly spread over it; all of them where no number is given."""
+    """Choose a number of cases, evenly spread over the family's matrix; all of them if `wanted` is None."""
     specs = matrix.cases(family.load(reference), reference)
     return specs if wanted is None else specs[:: max(1, len(specs) // wanted)][:wanted]
 
 
 def fill_command(command: str, cases: Path) -> list[str]:
-    """The words of a command with the path of the cases in its place, or behind them."""
+    """Split a command into words, and put the path of the cases in its place, or at the end."""
     words = shlex.split(command)
     if any(CASES in word for word in words):
         return [word.replace(CASES, str(cases)) for word in words]
@@ -47,13 +47,13 @@ def fill_command(command: str, cases: Path) -> list[str]:
 
 
 def imports_of(checkout: Path) -> dict[str, str]:
-    """The environment in which a Python imports the harness of a checkout, whatever is installed."""
+    """Make the environment in which Python imports the harness of a checkout, whatever is installed."""
     return {"PYTHONPATH": os.pathsep.join([str(checkout), str(checkout / "adapters")])}
 
 
 @contextlib.contextmanager
 def checked_out(commit: str, folder: Path) -> Iterator[Path]:
-    """The files of a commit in a worktree, which goes again."""
+    """Check out a commit into a worktree inside the block, and remove the worktree afterwards."""
     place = folder / "checkout"
     subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(place), commit], cwd=ROOT, check=True)
     try:
@@ -65,7 +65,7 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
 def time_in_turns(
     ours: Sequence[str], theirs: Sequence[str], turns: int, *, checkout: Path | None
 ) -> tuple[list[float], list[float]]:
-    """The seconds of each turn of ours and of theirs."""
+    """Run the two commands in turns, and return the seconds of each turn of ours and of theirs."""
     found: tuple[list[float], list[float]] = ([], [])
     for _ in range(turns):
         found[0].append(processes.run(ours, environment=imports_of(ROOT)).seconds)

@@ -1,10 +1,10 @@
-"""What a case costs and a check, in one process, and how much of that is spent inside the models themselves.
+"""Measure what a case and each check cost in one process, and how much of that is spent inside the models.
 
     python benchmarks/case_costs.py falcon --adapter bridge --cases 24
 
-It runs a sample of the valid cases that stands for the matrix, with one thread. It prints the mean seconds of a case;
-the share of the models (builds, wraps, forwards, backwards, generations: what no harness can do without); and by check
-the mean milliseconds, those inside the models and the rest. A call inside a call that is counted is a part of it.
+The script runs a sample of valid cases that stands for the matrix, with one thread. It prints the mean seconds of a
+case; the share of the models (builds, wraps, forwards, backwards, generations: no harness can do without these); and
+for each check the mean milliseconds, those inside the models, and the rest. Nested calls are counted once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KINDS = ("builds", "wraps", "modules", "subjects", "generations", "backwards")
 
 
 class ModelClock:
-    """The calls and seconds inside the models so far, by kind; only the outermost call counts."""
+    """A clock for calls into models: their number and their seconds, by kind; only the outermost call counts."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -47,13 +47,13 @@ class ModelClock:
 
     @property
     def total(self) -> float:
-        """The seconds of all kinds."""
+        """The seconds of all kinds of calls together."""
         return sum(self.seconds.values())
 
     def timed(
         self, function: Callable[..., Any], kind: str, then: Callable[[Any], None] = lambda result: None
     ) -> Callable[..., Any]:
-        """The function with its calls counted; `then` is shown each result outside the time."""
+        """Wrap a function so that its calls are timed; `then` is called with each result, outside the time."""
 
         @functools.wraps(function)
         def outermost(*args: Any, **kwargs: Any) -> Any:
@@ -74,10 +74,10 @@ class ModelClock:
 
 @contextlib.contextmanager
 def clocked(loading: Callable[[], Loaded]) -> Iterator[tuple[Loaded, ModelClock]]:
-    """What is loaded and a clock on its models.
+    """Load family, adapter and checks, with a clock on the models inside the block.
 
-    The clock is on torch's and HF's functions before anything is loaded, because the harness remembers them as they are
-    then. So this is for a process that runs nothing else.
+    The clock is put on the functions of torch and transformers before anything is loaded, because the harness remembers
+    the functions that it finds then. So this is for a process that runs nothing else.
     """
     clock = ModelClock()
     with contextlib.ExitStack() as patches:
@@ -104,7 +104,7 @@ def clocked(loading: Callable[[], Loaded]) -> Iterator[tuple[Loaded, ModelClock]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseRun:
-    """One run of one case: seconds in all and inside the models, the calls, and both seconds by check."""
+    """One run of one case: its seconds in all and inside the models, its calls by kind, and both seconds by check."""
 
     seconds: float
     models: float
@@ -114,7 +114,7 @@ class CaseRun:
 
 
 def measure(spec: CaseSpec, loaded: Loaded, clock: ModelClock) -> CaseRun:
-    """Run a case as the first one of its kind of model, so that it pays for all that alike models share."""
+    """Run a case as the first one of its model, so that it pays for everything that equal models share."""
     reuse.forget()
     calls, inside, before, began = clock.calls.copy(), dict(clock.seconds), clock.total, time.perf_counter()
     checks, at_start = {}, before
@@ -132,7 +132,7 @@ def measure(spec: CaseSpec, loaded: Loaded, clock: ModelClock) -> CaseRun:
 
 @contextlib.contextmanager
 def warm(reference: str, adapter: str, only: Sequence[str], first: CaseSpec) -> Iterator[Callable[[CaseSpec], CaseRun]]:
-    """What measures cases in this process, which has run one already: the first pays for what torch does once."""
+    """Give a function that measures cases, after a first case that pays for what torch does only once."""
     with clocked(lambda: load(Plan(family=reference, adapter=adapter, specs=(), only=tuple(only)))) as (loaded, clock):
         gc.collect()
         gc.freeze()  # as a worker does before its first case
@@ -144,7 +144,7 @@ def warm(reference: str, adapter: str, only: Sequence[str], first: CaseSpec) -> 
 
 
 def sample_cases(specs: Sequence[CaseSpec], wanted: int) -> list[tuple[CaseSpec, float]]:
-    """Valid cases of each depth in their proportion, and how many of the matrix each of them stands for."""
+    """Choose valid cases of each depth in proportion, each with the number of cases that it stands for."""
     valid = [spec for spec in specs if spec.valid]
     found = []
     for depth in Depth:
@@ -156,7 +156,7 @@ def sample_cases(specs: Sequence[CaseSpec], wanted: int) -> list[tuple[CaseSpec,
 
 
 def show(runs: Sequence[tuple[CaseRun, float]], most: int | None) -> None:
-    """Print the means of runs, each of which has a weight."""
+    """Print the weighted means of runs; `most` is how many checks are printed, None for all."""
     weights = sum(weight for _, weight in runs)
 
     def mean(value: Callable[[CaseRun], float]) -> float:

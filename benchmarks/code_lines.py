@@ -17,7 +17,7 @@ _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tok
 
 
 def code_lines(source: str) -> int:
-    """How many lines of Python hold code: a token that is neither a comment nor part of a docstring."""
+    """Count the lines of Python that hold a token which is neither a comment nor part of a docstring."""
     documentation = {
         line
         for node in ast.walk(ast.parse(source))
@@ -30,7 +30,7 @@ def code_lines(source: str) -> int:
 
 
 def main(folders: list[str]) -> None:
-    """Print one line a room, and the sum."""
+    """Print the number of lines of each room, and their sum."""
     counts: Counter[str] = Counter()
     for folder in folders or ["verifier", "adapters"]:
         for path in sorted((ROOT / folder).rglob("*.py")):

@@ -1,13 +1,13 @@
-"""Random Falcons under a right adapter: no failure may come of them, and how near its bounds it comes is printed.
+"""Look for false alarms: run random Falcons under a right adapter, and print how near to its bounds it comes.
 
     python benchmarks/false_alarms.py --cases 1000 --seeds 0 1 2
 
-Every valid case is run with every check, in every dtype. What is printed for each check is the distribution of the
-error over the bound, at the place of the case where it was largest: 1 is where a failure begins.
+Every valid case is run with every check, in every dtype. The script prints, for each check, the distribution of the
+largest error of a case over its bound: a failure begins at 1.
 
-Streams narrower than `--least-width` are left out. A norm over two numbers keeps their order and little else, and over
-six or eight one token with little to divide by outweighs all others: what rounding does there is too uneven to be
-measured once, and a right adapter is now and then off by twice the noise in a working dtype.
+Residual streams narrower than `--least-width` are left out. A norm over two numbers keeps little more than their order,
+and over six or eight numbers one token with a small norm outweighs all others. Rounding errors are then too uneven to
+be measured once, and a right adapter is sometimes off by twice the noise in a working dtype.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from verifier.families.falcon_refusals import refusal
 from verifier.judging.outcome import Outcome, Verdict
 
 LEAST_WIDTH = 12
-THOROUGH = 20  # one case in so many is asked what is too dear for each
+SAMPLED_EVERY = 20  # one case in so many also runs the checks that are too expensive for each case
 
 
-def config(draw: random.Random, least_width: int = LEAST_WIDTH) -> dict[str, Any]:
-    """A random Falcon that HF accepts: flags, heads, widths, depth, activation, epsilon and rotary base."""
+def random_config(draw: random.Random, least_width: int = LEAST_WIDTH) -> dict[str, Any]:
+    """Draw a config that Hugging Face accepts: flags, heads, widths, depth, activation, epsilon and rotary base."""
     while True:
         heads, d_head = draw.choice((1, 2, 3, 4, 5, 6, 8, 9, 12, 16)), draw.choice((2, 3, 4, 6, 8, 10))
         found: dict[str, Any] = {
@@ -57,19 +57,19 @@ def config(draw: random.Random, least_width: int = LEAST_WIDTH) -> dict[str, Any
             return found
 
 
-def specs(cases: int, seeds: Sequence[int], least_width: int = LEAST_WIDTH) -> Iterator[CaseSpec]:
-    """So many random cases for each seed."""
+def random_cases(cases: int, seeds: Sequence[int], least_width: int = LEAST_WIDTH) -> Iterator[CaseSpec]:
+    """Draw a number of random cases for each seed."""
     for seed in seeds:
         draw = random.Random(seed)
         for number in range(cases):
             yield CaseSpec(
                 family="falcon",
-                config=config(draw, least_width),
+                config=random_config(draw, least_width),
                 seed=seed,
                 batch=draw.choice((2, 3, 5)),
                 length=draw.choice((6, 9, 11, 14)),
                 long=draw.choice((33, 97, 150)),
-                depth=Depth.PAIRWISE if number % THOROUGH else Depth.SAMPLED,
+                depth=Depth.PAIRWISE if number % SAMPLED_EVERY else Depth.SAMPLED,
             )
 
 
@@ -85,7 +85,7 @@ def main() -> int:
     plan = Plan(
         family="falcon",
         adapter=asked.adapter,
-        specs=tuple({spec.id: spec for spec in specs(asked.cases, asked.seeds, asked.least_width)}.values()),
+        specs=tuple({spec.id: spec for spec in random_cases(asked.cases, asked.seeds, asked.least_width)}.values()),
         only=tuple(asked.only),
         limits=defaults(large=False, workers=asked.workers),
     )

@@ -1,10 +1,10 @@
-"""How the cost of a case grows with layers, width, positions and the number of cases, and whether the models' does too.
+"""Measure how the cost of a case grows with layers, width, positions and cases, compared with the cost of the models.
 
     python benchmarks/growth.py --adapter bridge
 
-It grows the plainest Falcon along one axis after the other and runs each size a few times, in one process. It prints
-for each size the median seconds, those inside the models and the rest over them; and for each axis the exponents of
-the power laws through them, with their error at 95 %, and whether the rest over the models grows, holds or falls.
+The script grows the plainest Falcon along one axis after the other, and runs each size a few times, in one process. For
+each size it prints the median seconds, the seconds inside the models, and the ratio of the rest to these. For each axis
+it prints the exponents of the power laws through them, with their error at 95 %, and whether the ratio grows.
 """
 
 from __future__ import annotations
@@ -48,26 +48,26 @@ class Point:
 
     @property
     def ratio(self) -> float:
-        """The seconds of all else over the models'."""
+        """The seconds outside the models, over those inside."""
         return (self.seconds - self.models) / self.models
 
 
 def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """The exponent of the power law through the values, and how far off it may be at 95 % confidence."""
+    """Fit a power law, and return its exponent and the error of the exponent at 95 % confidence."""
     (slope, _), covariance = np.polyfit(np.log(sizes), np.log(values), 1, cov=True)
     return float(slope), STUDENT[len(sizes) - 2] * math.sqrt(float(covariance[0, 0]))
 
 
 def judge_growth(points: Sequence[Point]) -> str:
-    """Whether the rest over the models grows with the size; it holds where the exponent may be zero."""
+    """Say whether the ratio grows with the size; it holds if the exponent may be zero."""
     exponent, error = fit_exponent([point.size for point in points], [point.ratio for point in points])
     if abs(exponent) <= error:
         return "holds: linear in what the models cost"
     return "GROWS faster than the models" if exponent > 0 else "falls: slower than the models"
 
 
-def ladders(factors: Sequence[int] = FACTORS) -> dict[str, dict[int, CaseSpec]]:
-    """By axis and size, the plainest case grown along the axis."""
+def grow_cases(factors: Sequence[int] = FACTORS) -> dict[str, dict[int, CaseSpec]]:
+    """Grow the plainest case along each axis; the cases by axis and size."""
     falcon = family.load(FAMILY)
     flags = {name: values[0] for name, values in falcon.flags().items()}
     plain = CaseSpec(family=FAMILY, config={**falcon.dims(), **flags}, depth=DEPTH)
@@ -85,18 +85,18 @@ def ladders(factors: Sequence[int] = FACTORS) -> dict[str, dict[int, CaseSpec]]:
 
 
 def median_point(size: int, runs: Sequence[CaseRun]) -> Point:
-    """The run that took the median time, as a point."""
+    """Choose the run that took the median time, as a point."""
     run = sorted(runs, key=lambda run: run.seconds)[(len(runs) - 1) // 2]
     return Point(size=size, seconds=run.seconds, models=run.models)
 
 
 def sum_point(runs: Sequence[CaseRun]) -> Point:
-    """Several cases together, as a point whose size is their number."""
+    """Add up several cases, as a point whose size is their number."""
     return Point(size=len(runs), seconds=sum(run.seconds for run in runs), models=sum(run.models for run in runs))
 
 
 def show(axis: str, points: Sequence[Point]) -> None:
-    """Print the points of an axis and the exponents through them."""
+    """Print the points of an axis, and the exponents of the power laws through them."""
     print(f"\n{axis:>9} {'s':>15} {'inside models':>15} {'rest over them':>15}")
     for point in points:
         print(f"{point.size:9,} {point.seconds:15.3f} {point.models:15.3f} {point.ratio:15.3f}")
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="of cases; three or more")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="of each size")
     options = parser.parse_args(arguments)
-    grown = ladders(options.factors)
+    grown = grow_cases(options.factors)
     with warm(FAMILY, options.adapter, options.only, next(iter(grown["layers"].values()))) as measured:
         for axis, ladder in grown.items():
             show(axis, [median_point(n, [measured(s) for _ in range(options.repeats)]) for n, s in ladder.items()])

@@ -1,12 +1,13 @@
-"""What a run of a family's matrix costs: start-up, time, CPU time, memory, and where the time goes by case and check.
+"""Measure what a run of a family's matrix costs: start-up, time, CPU time, memory, and the share of each check.
 
     python benchmarks/matrix.py falcon --adapter bridge
     python benchmarks/matrix.py falcon --fuzz 100
 
-It starts `verifier run` as a user does (`verifier fuzz` with --fuzz), watches it from outside and reads its record. It
-prints the seconds until the first outcome, as a ratio to a bare import of torch and HF's model class; the seconds, CPU
-time, memory and cases per second and core of the whole run; the mean and the slowest case; the dearest checks and their
-shares. Further options (`--only`, `--where`, `--workers`, …) go to the run as they are.
+The script starts `verifier run` as a user does (`verifier fuzz` with --fuzz), watches it from outside, and reads its
+record. It prints the seconds until the first outcome, and their ratio to a bare import of torch and the model class;
+the seconds, CPU time, memory, and cases per second and worker of the whole run; the mean and the slowest case; and the
+most expensive checks with their shares. Further options (`--only`, `--where`, `--workers`, …) go to the run as they
+are.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ _IMPORTS = "import os, torch, transformers; transformers.{architecture}; os._exi
 
 
 def bare_import_seconds(reference: str, times: int = 3) -> float:
-    """The median seconds in which a new interpreter imports torch and the family's HF class, nothing of ours."""
+    """Measure the median seconds in which a new interpreter imports torch and the family's model class, and no more."""
     script = _IMPORTS.format(architecture=family.load(reference).architecture)
     command = [sys.executable, "-c", script]
     return statistics.median(processes.run(command, statuses=(0,)).seconds for _ in range(times))
 
 
 def first_outcome_seconds(command: list[str], record: Path) -> float:
-    """The seconds from the start of a run until its first outcome is in the record; then the run is ended."""
+    """Measure the seconds from the start of a run until its first outcome is in the record, and end the run."""
     return processes.run(command, until=lambda: processes.has_outcome(record)).seconds
 
 
 def read_lines(record: Path) -> dict[str, list[dict[str, Any]]]:
-    """The record's lines by their kind."""
+    """Read the lines of a record, by their kind."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for text in record.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
@@ -51,7 +52,7 @@ def read_lines(record: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def show_run(usage: processes.Usage, lines: dict[str, list[dict[str, Any]]]) -> None:
-    """Print what the whole run took."""
+    """Print what the whole run cost."""
     workers = lines["run"][0]["workers"]
     valid = sum(case["valid"] for case in lines["case"])
     verdicts = Counter(outcome["verdict"] for outcome in lines["outcome"])
@@ -65,7 +66,7 @@ def show_run(usage: processes.Usage, lines: dict[str, list[dict[str, Any]]]) -> 
 
 
 def show_cases(lines: dict[str, list[dict[str, Any]]], most: int | None) -> None:
-    """Print what a case takes, and which share of it each check takes."""
+    """Print how long a case takes, and the share of each check."""
     cases = [done["seconds"] for done in lines["done"]]
     total = sum(cases)
     print(f"{total / len(cases):9.3f} s    a mean case; the slowest took {max(cases):.3f} s")

@@ -1,9 +1,9 @@
-"""What a report of many cases weighs, and how long it takes to make and, in Chromium, to open.
+"""Measure the size of a report of many cases, and the time to make it and to open it in Chromium.
 
     python benchmarks/page.py --cases 10000 --checks 60
 
-Cases are made up: their configs are random, some (`--failing`, one in a hundred) fail, in one of twenty ways, and each
-check measures an error.
+The cases are invented: their configs are random, some of them (`--failing`, one in a hundred) fail in one of twenty
+ways, and each check measures an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLAGS = {f"flag_{number}": [False, True] for number in range(6)}
 BUGS = 20
 
 
-def _record(folder: Path, cases: int, checks: int, failing: float) -> None:
+def _write_record(folder: Path, cases: int, checks: int, failing: float) -> None:
     draw = random.Random(0)
     names = [f"area_{number % 10}.check_{number}" for number in range(checks)]
     line = record.RunLine(
@@ -70,8 +70,8 @@ def _record(folder: Path, cases: int, checks: int, failing: float) -> None:
         writer.end(status=ExitStatus.DIFFERS, stop="complete", seconds=1.0)
 
 
-def _opened(page: Path) -> float | None:
-    """Seconds until the page has filtered itself for the first time; None where there is no browser."""
+def _time_opening(page: Path) -> float | None:
+    """Measure the seconds until the page has filtered itself for the first time; None if there is no browser."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if browser is None or driver is None:
         return None
@@ -94,7 +94,7 @@ def _opened(page: Path) -> float | None:
 
 
 def main() -> None:
-    """Make the record, the page, and open it."""
+    """Make the record and its page, open the page, and print the times."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--checks", type=int, default=60)
@@ -102,7 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        _record(place, options.cases, options.checks, options.failing)
+        _write_record(place, options.cases, options.checks, options.failing)
         began = time.perf_counter()
         kept = record.read(place)
         read = time.perf_counter()
@@ -112,7 +112,7 @@ def main() -> None:
         page.write_text(html.render([everything]), encoding="utf-8")
         rendered = time.perf_counter()
         size, bytes_of_record = page.stat().st_size, kept.path.stat().st_size
-        opened = _opened(page)
+        opened = _time_opening(page)
     print(f"{options.cases:,} cases × {options.checks} checks, a record of {bytes_of_record / 1e6:.1f} MB")
     print(f"read {read - began:.1f} s, computed {computed - read:.1f} s, rendered {rendered - computed:.1f} s")
     print(f"page {size / 1e6:.2f} MB, left out: {embed_data(kept).left_out or 'nothing'}")

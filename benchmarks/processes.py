@@ -1,4 +1,4 @@
-"""Programs that a benchmark starts: how long they run, and what memory and CPU time their process tree uses."""
+"""Run programs, and measure how long they run and how much memory and CPU time their process tree uses."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pathlib import Path
 
 import psutil
 
-VERIFIER = (sys.executable, "-P", "-m", "verifier")  # -P: whatever the current folder holds that has our name
-MEASURED = (0, 1, 4)  # the statuses of a run that was done: it conforms, it does not, it is inconclusive
+VERIFIER = (sys.executable, "-P", "-m", "verifier")  # -P: a `verifier.py` in the current folder is not run
+MEASURED = (0, 1, 4)  # the exit statuses of a complete run: it conforms, it does not, it is inconclusive
 
 _POLL_SECONDS = 0.01
-_LOOK_SECONDS = 0.25  # between two looks at the memory, each of which takes the kernel milliseconds
+_LOOK_SECONDS = 0.25  # between two measurements of the memory, each of which takes the kernel milliseconds
 _GRACE_SECONDS = 5.0  # in which a run that is asked to end writes the last of its record
 
 
 class Failed(Exception):
-    """A program ended with a status that says that there is nothing to measure."""
+    """A program could not be started, or ended with an exit status that leaves nothing to measure."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Usage:
-    """What a program used, with all its children.
+    """What a program and all its children used.
 
     Attributes:
-        seconds: from its start to its end, by the clock on the wall.
-        bytes: the most memory at any look, where pages that processes share count once.
-        cpu: seconds of CPU time by process, at the last look at each.
+        seconds: from its start to its end, by the wall clock.
+        bytes: the most memory that was measured; pages that processes share count once.
+        cpu: seconds of CPU time by process id, as last measured.
     """
 
     seconds: float = 0.0
@@ -47,8 +47,8 @@ class Usage:
         """The CPU time of all processes together."""
         return sum(self.cpu.values())
 
-    def look(self, process: int) -> None:
-        """Add what the processes of the tree use now."""
+    def measure(self, process: int) -> None:
+        """Measure what the processes of a tree use now; `process` is the id of its root."""
         total = 0
         for one in process_tree(process):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -59,7 +59,7 @@ class Usage:
 
 
 def process_tree(process: int) -> list[psutil.Process]:
-    """The process and all that descend from it; nothing where it has ended."""
+    """List a process and all its descendants; none if it has ended."""
     try:
         root = psutil.Process(process)
         return [root, *root.children(recursive=True)]
@@ -68,7 +68,7 @@ def process_tree(process: int) -> list[psutil.Process]:
 
 
 def memory(process: psutil.Process) -> int:
-    """The bytes of a process: of pages that it shares its share, where the system tells that (Linux does)."""
+    """Measure the memory of a process in bytes; of shared pages its share counts, if the system tells it."""
     found = process.memory_full_info()
     return int(getattr(found, "pss", found.uss))
 
@@ -80,13 +80,13 @@ def run(
     statuses: Sequence[int] = MEASURED,
     until: Callable[[], bool] = lambda: False,
 ) -> Usage:
-    """Run a program to its end, or until something has happened; what it prints is dropped.
+    """Run a program to its end, or until something has happened, and drop its output.
 
     Args:
         command: the program and its arguments.
-        environment: variables beside those of this process.
-        statuses: those that say that the program did its work.
-        until: asked again and again; when it says so the program is ended, and its status does not matter.
+        environment: environment variables in addition to those of this process.
+        statuses: the exit statuses of a program that did its work.
+        until: is called again and again; when it returns true, the program is ended, and its status does not matter.
 
     Raises:
         Failed: the program cannot be started, or ends with another status.
@@ -95,7 +95,7 @@ def run(
     with tempfile.TemporaryFile() as errors, _started(command, environment, errors.fileno()) as (child, began):
         while child.poll() is None and not (stopped := until()):
             if time.perf_counter() >= next_look:
-                usage.look(child.pid)
+                usage.measure(child.pid)
                 next_look = time.perf_counter() + _LOOK_SECONDS
             time.sleep(_POLL_SECONDS)
         usage.seconds = time.perf_counter() - began
@@ -110,7 +110,7 @@ def run(
 def _started(
     command: Sequence[str], environment: Mapping[str, str] | None, errors: int
 ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """The program in a group of its own, and when it was started; the whole group is ended on the way out."""
+    """Start a program in a process group of its own, with the time of its start, and end the group after the block."""
     began = time.perf_counter()
     try:
         child = subprocess.Popen(
@@ -136,5 +136,5 @@ def _started(
 
 
 def has_outcome(record: Path) -> bool:
-    """Whether the first outcome is in a record that is being written."""
+    """Whether a record that is being written has its first outcome."""
     return record.exists() and re.search(rb'"kind": ?"outcome"', record.read_bytes()) is not None

@@ -2,10 +2,10 @@
 
     python benchmarks/same_records.py BEFORE AFTER
 
-BEFORE and AFTER are a record.jsonl each, or a folder: records that have one path in both folders are compared. It
-prints how many outcomes were compared, how many differ and the first of them, and ends with status 1 where one differs
-or is in one record only, or where there is nothing to compare. It reads the JSON itself, so it reads records of any
-version of the harness.
+BEFORE and AFTER are a record.jsonl each, or a folder each: then records with the same path in both are compared. The
+script prints how many outcomes were compared, how many differ, and the first of these. Its exit status is 1 if an
+outcome differs or is in one record only, or if there is nothing to compare. It reads the JSON without the harness, so
+it reads records of any version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Outcomes = dict[tuple[str, ...], tuple[Any, ...]]
 
 
 def read_outcomes(path: Path) -> Outcomes:
-    """By record, case and check, what is compared of each outcome; the last one counts where there are several."""
+    """Read what is compared of each outcome, by record, case and check; of several outcomes the last one counts."""
     records = [path] if path.is_file() else sorted(path.rglob("record.jsonl"))
     found: Outcomes = {}
     for record in records:

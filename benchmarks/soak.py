@@ -1,12 +1,12 @@
-"""Ten thousand cases in one run under an adapter that crashes, hangs, grows and leaks: what it costs the others.
+"""Run ten thousand cases under an adapter that crashes, hangs, grows and leaks, and see what that costs other cases.
 
     python benchmarks/soak.py
 
-In every hundred cases one segfaults, one hangs, one takes memory without end, and one leaves some behind and says
-nothing. Each of the first three must cost its own case and no other; the run must be as fast and as small at its end as
-at its beginning. What is printed for each tenth of the run are its cases per second and its memory, of all processes
-together, most of the time and at most; the last lines say how the last third stands to the first one. The exit status
-is 1 where a verdict is not the planted one; speed and memory are for people to judge.
+In every hundred cases one segfaults, one hangs, one takes memory without end, and one leaks memory without failing.
+Each of the first three must cost its own case and no other. At its end the run must be as fast and as small as at its
+beginning. For each tenth of the run the script prints the cases per second, and the median and the largest memory of
+all processes together; the last lines compare the last third with the first one. The exit status is 1 if a verdict is
+not the planted one; people judge the speed and the memory.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _KEPT: list[bytes] = []
 
 
 class HuggingSubject(Subject):
-    """HF's own model."""
+    """Hugging Face's own model as a subject."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -64,7 +64,7 @@ class HuggingSubject(Subject):
 
 
 class Hostile:
-    """Does in each hundredth case what no adapter should."""
+    """An adapter that misbehaves in four of every hundred cases."""
 
     name, version = "hostile", "1"
 
@@ -84,7 +84,7 @@ class Hostile:
 
 @dataclass(slots=True, kw_only=True)
 class Part:
-    """A part of the run."""
+    """The cases, the time and the memory of a part of the run."""
 
     cases: int = 0
     began: float = 0.0
@@ -93,7 +93,7 @@ class Part:
 
     @property
     def usual(self) -> float:
-        """Bytes, most of the time: what grows without end is there for a moment."""
+        """The median memory in bytes: a case that grows without end does so for a moment only."""
         return statistics.median(self.memory) if self.memory else 0.0
 
     @property
@@ -101,8 +101,8 @@ class Part:
         return self.cases / (self.ended - self.began)
 
 
-def specs(count: int) -> tuple[CaseSpec, ...]:
-    """So many cases: the plainest config that HF accepts, with a serial number."""
+def serial_cases(count: int) -> tuple[CaseSpec, ...]:
+    """Make a number of cases of the plainest config that Hugging Face accepts, each with a serial number."""
     plain = next(spec for spec in matrix.cases(family.load(FAMILY), FAMILY) if spec.valid)
     return tuple(
         CaseSpec(family=FAMILY, config={**plain.config, SERIAL: number * STEP}) for number in range(1, count + 1)
@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    wanted = specs(options.cases)
+    wanted = serial_cases(options.cases)
     plan = Plan(
         family=FAMILY, adapter="soak:Hostile", specs=wanted, only=ONLY, limits=Limits(seconds=SECONDS, bytes=BYTES)
     )
@@ -133,7 +133,7 @@ def main() -> int:
                 lost += 1
             case Heartbeat():
                 used = processes.Usage()
-                used.look(os.getpid())
+                used.measure(os.getpid())
                 part.memory.append(used.bytes)
     _show(parts, time.perf_counter() - began, finished, lost)
     return _judge(wanted, outcomes)
@@ -154,12 +154,12 @@ def _show(parts: list[Part], seconds: float, finished: int, lost: int) -> None:
 
 
 def _over(last: list[float], first: list[float]) -> str:
-    """How their means stand to each other; a run of seconds is over before memory is looked at."""
+    """Divide the means of two parts; a run of a few seconds ends before its memory is measured."""
     return f"{statistics.mean(last) / statistics.mean(first):.2f}" if any(first) else "(too short to be told)"
 
 
 def _judge(wanted: tuple[CaseSpec, ...], outcomes: dict[tuple[str, str], Verdict]) -> int:
-    """Whether each case has the verdict that was planted in it."""
+    """Print whether each case has the verdict that was planted in it, and return the exit status."""
     wrong: Counter[str] = Counter()
     for number, spec in enumerate(wanted, start=1):
         planted = PLANTED.get(number % CYCLE)

@@ -130,7 +130,7 @@ def test_the_exponent_of_a_power_law_is_found(exponent: float) -> None:
 
 
 def test_a_config_grows_along_its_axis_alone() -> None:
-    for axis, ladder in growth.ladders().items():
+    for axis, ladder in growth.grow_cases().items():
         first, *others = ladder.values()
         assert list(ladder) == [next(iter(ladder)) * factor for factor in SIZES]
         for spec in others:
