@@ -38,7 +38,7 @@ def test_every_case_begins_has_its_outcomes_in_order_and_ends(plan):
 
 def test_a_case_that_no_check_looks_at_is_told_of_without_a_worker(plan):
     wanted = plan("Quits", only=("build.refusal",))
-    seen = list(run(wanted, workers=1))
+    seen = [event for event in run(wanted, workers=1) if not isinstance(event, events.Heartbeat)]  # it is the clock's
     assert Counter(type(event).__name__ for event in seen) == {
         "RunStarted": 1,
         "CaseStarted": 3,

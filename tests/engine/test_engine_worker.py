@@ -11,7 +11,7 @@ import sys
 from verifier.cases.spec import CaseSpec
 from verifier.checks import runner
 from verifier.engine import events, loading, preload, worker
-from verifier.engine.task import Task
+from verifier.engine.plan import Task
 from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, bounded
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Outcome, Verdict

@@ -12,7 +12,7 @@ from verifier.engine.events import CaseFinished, Event, OutcomeReady, RunFinishe
 from verifier.engine.inline import threads_kept
 from verifier.engine.interrupts import Paused
 from verifier.engine.loading import Loaded, load
-from verifier.engine.plan import Plan
+from verifier.engine.plan import Plan, Task
 from verifier.engine.run import run as run_plan
 from verifier.engine.worker import execute
 from verifier.engine.working_directory import preserve_cwd
@@ -118,14 +118,11 @@ class InProcessRunner:
 
     def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
         with threads_kept(), preserve_cwd():
-            return self._run(self._plan, spec, checks)
-
-    def _run(self, plan: Plan, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
-        if self._loaded is None:
-            self._loaded = load(plan)
-            self.started = self._loaded.started()
-        task = replace(plan, wanted={spec.id: tuple(checks)}).task(spec)
-        return tuple(event.outcome for event in execute(task, self._loaded) if isinstance(event, OutcomeReady))
+            if self._loaded is None:
+                self._loaded = load(self._plan)
+                self.started = self._loaded.started()
+            events = execute(Task(spec=spec, checks=tuple(checks)), self._loaded)
+            return tuple(event.outcome for event in events if isinstance(event, OutcomeReady))
 
     def close(self) -> None:
         self._loaded = None

@@ -1,8 +1,8 @@
 """The list of checks, read from the source of their modules, because importing them would import torch.
 
-A command line that names an unknown check fails at once, and what only plans (`verifier list`, pytest's collection)
-starts at once. A check can be read where it is a function at the top of its module that `check` decorates with literal
-arguments, as all of ours are. A third party's check that cannot be read is imported where checks are listed.
+So a command line that names an unknown check fails at once, and `verifier list` and pytest's collection start at once.
+A check can be read if it is a function at the top level of its module that `check` decorates with literal arguments, as
+all of ours are. A third party's check that cannot be read is imported when checks are listed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def select(patterns: Sequence[str]) -> tuple[CheckInfo, ...]:
 
 
 def require_known(patterns: Sequence[str]) -> None:
-    """Make sure that each glob matches a check, where no third party's check must be imported to tell.
+    """Make sure that each glob matches a check, unless a third party's check would have to be imported to tell.
 
     Such an import may crash, so it is left to the workers, which then report the glob.
 
@@ -53,12 +53,12 @@ def require_known(patterns: Sequence[str]) -> None:
 
 
 def infos(some: Iterable[checks.Check]) -> tuple[CheckInfo, ...]:
-    """The checks without their functions."""
+    """Describe checks without their functions."""
     return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in some)
 
 
 def read_checks(path: Path) -> Mapping[str, CheckInfo]:
-    """Read the checks that a module defines, by the name of their function; none where the file cannot be parsed."""
+    """Read the checks that a module defines, by the name of their function; none if the file cannot be parsed."""
     tree = sources.parse(path)
     found: dict[str, CheckInfo] = {}
     for node in tree.body if tree is not None and _imports_check(tree) else ():
@@ -78,7 +78,7 @@ def read_checks(path: Path) -> Mapping[str, CheckInfo]:
 
 
 def _imports_check(tree: ast.Module) -> bool:
-    """Whether `check` is ours there, and not a decorator of the module's own."""
+    """Whether `check` in a module is imported from this harness, and not a decorator of the module's own."""
     return any(
         isinstance(node, ast.ImportFrom)
         and node.module == checks.__name__
@@ -88,7 +88,7 @@ def _imports_check(tree: ast.Module) -> bool:
 
 
 def _read_outside(name: str) -> CheckInfo | None:
-    """Read a third party's check; None where it must be imported."""
+    """Read a third party's check from its source; None if it must be imported."""
     for point in importlib.metadata.entry_points(group=checks.GROUP, name=name):
         path = sources.file_of(point.module)
         return None if path is None else read_checks(path).get(point.attr)

@@ -1,10 +1,9 @@
-"""Read what a dead process left behind: the last of its output, and the Python stack that it died in."""
+"""Read what a dead process left behind: the end of its output, and the Python stack in which it died."""
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 from verifier.checks.blame import site_among
@@ -22,36 +21,31 @@ _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 
 def stack_file(log: Path) -> Path:
-    """The file that takes the stack of a process: not its log, where output could bury it."""
+    """Name the file for the stack of a process: not its log, where output could bury the stack."""
     return log.with_suffix(".stack")
 
 
 def read(log: Path) -> str | None:
-    """Read the last of the output, and the stack of the thread that was running, if there is one."""
+    """Read the end of the output, and the stack of the thread that was running; None if there is neither."""
     output = "\n".join(_tail(log).strip().splitlines()[-_LINES:])
     return "\n".join(part for part in (output, _condensed(_tail(stack_file(log)).strip())) if part) or None
 
 
 def is_there(log: Path) -> bool:
-    """Whether a stack that was asked for has been written, to its end."""
+    """Whether the process has written the whole stack that it was asked for."""
     _, found, stack = _tail(stack_file(log)).rpartition(_ASKED)
     return bool(found) and stack.count("\n") > 1 and stack.endswith("\n")
 
 
 def innermost(detail: str | None) -> str | None:
-    """The frame in which the stack in a `read` text ends: `line 7 in wrap of mine.py`; None where there is none."""
+    """Name the innermost frame in a text from `read`: `line 7 in wrap of mine.py`; None if it has no stack."""
     frame = next(_FRAME.finditer(detail or ""), None)
     return None if frame is None else f"line {frame[2]} in {frame[3]} of {Path(frame[1]).name}"
 
 
 def site(detail: str | None) -> str | None:
-    """`package/module.py:function` of the innermost frame of that stack in the adapter's code; None without one."""
-
-    def frames() -> Iterator[tuple[str, str]]:
-        for frame in _FRAME.finditer(detail or ""):
-            yield frame[1], frame[3]
-
-    return site_among(frames())
+    """Name the adapter's innermost frame in a text from `read`: `package/module.py:function`; None if there is none."""
+    return site_among((frame[1], frame[3]) for frame in _FRAME.finditer(detail or ""))
 
 
 def _tail(log: Path) -> str:
@@ -66,8 +60,11 @@ def _tail(log: Path) -> str:
 
 
 def _condensed(text: str) -> str:
-    """Faulthandler tells of a fatal signal, of every other thread, of the one that it met, and of every extension
-    module; of that the first and the third are of use. A stack that was asked for is of that thread alone."""
+    """Shorten what faulthandler wrote to the fatal error and the stack of the thread that met it.
+
+    Faulthandler also writes the stacks of all other threads and a list of extension modules. A stack that a worker was
+    asked for is of one thread only, and is kept whole.
+    """
     _, fatal, rest = text.rpartition(_FATAL)
     if not fatal:
         return text[text.rfind(_ASKED) :] if _ASKED in text else text

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Debugger:
-    """Stops at each outcome that gates; `q` ends the run, `c` goes on to the next one."""
+    """Stop at each outcome that makes a run fail; `q` ends the run, `c` goes on to the next such outcome."""
 
     def __call__(self, case: Case, check: Check, outcome: Outcome, error: BaseException | None) -> None:
-        """Look at an outcome, and stop if it gates.
+        """Stop in Python's debugger if the outcome makes a run fail.
 
         Raises:
-            KeyboardInterrupt: whoever debugs has seen enough.
+            KeyboardInterrupt: the debugger was left with `q`.
         """
         if not outcome.verdict.gates:
             return
@@ -38,7 +38,7 @@ class Debugger:
 
 
 class _Pdb(pdb.Pdb):
-    """Tells of `q` in a way that ends the run."""
+    """A debugger that notes whether it was left with `q`, which ends the run."""
 
     left = False
 
@@ -51,7 +51,7 @@ class _Pdb(pdb.Pdb):
 
 
 def _stop_in(frame: FrameType | None, trace: TracebackType | None) -> None:
-    """Debug in the frame, or in the innermost one of a traceback.
+    """Debug in a frame, or in the innermost frame of a traceback.
 
     Raises:
         KeyboardInterrupt: the debugger was left with `q`.
@@ -64,5 +64,5 @@ def _stop_in(frame: FrameType | None, trace: TracebackType | None) -> None:
 
 
 def _stop_beside(case: Case, check: Check, outcome: Outcome) -> None:
-    """Debug in a frame that has the three of them."""
+    """Debug in a frame with `case`, `check` and `outcome` as its variables."""
     _stop_in(sys._getframe(), None)

@@ -20,7 +20,18 @@ _NOT_DIAGNOSED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.KNOWN)
 def diagnose_failures(
     seen: Record, writer: Writer, plan: Plan, run: Callable[[Plan], Iterator[Event]], announce: Callable[[int], None]
 ) -> tuple[Stop, float]:
-    """Diagnose the smallest case of each failure; why that stopped, and how many seconds it took."""
+    """Diagnose the smallest case of each distinct failure, and write the evidence into the record.
+
+    Args:
+        seen: the record as it is read.
+        writer: of the same record.
+        plan: what was run.
+        run: runs a plan.
+        announce: receives the number of cases that are diagnosed, if there are any.
+
+    Returns:
+        Why the diagnosis stopped, and how many seconds it took.
+    """
     wanted = checks_to_diagnose(seen)
     if not wanted:
         return Stop.COMPLETE, 0.0
@@ -36,7 +47,7 @@ def diagnose_failures(
 
 
 def checks_to_diagnose(seen: Record) -> dict[str, tuple[str, ...]]:
-    """The failing checks that the record has no evidence of, by the id of the smallest case of each failure."""
+    """Select the failing checks that the record has no evidence of, by the id of the smallest case of each failure."""
     from verifier.analysis.bugs import minimal_case
 
     failing: dict[str, list[Entry]] = {}

@@ -1,4 +1,4 @@
-"""What a result depends on beside the code: versions, read without importing anything, and the cores to be had."""
+"""What a result depends on beside the code: versions, read without importing anything, and the usable cores."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def versions(adapter_reference: str) -> dict[str, str]:
-    """Name → version of Python, of what every result depends on, of the adapter's distribution if it has one, and a
-    short hash of the adapter's own sources: an edit changes no version."""
+    """Look up the versions of everything that a result depends on.
+
+    Args:
+        adapter_reference: the adapter, by name or as `module:object`.
+
+    Returns:
+        The version by name: of Python, of the distributions that every result depends on, and of the adapter's
+        distribution if it has one; and a short hash of the adapter's sources, because an edit changes no version.
+    """
     found = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:
@@ -32,7 +39,7 @@ def versions(adapter_reference: str) -> dict[str, str]:
 
 
 def usable_cores() -> int:
-    """How many cores this process may use: its affinity, and the quota of its container."""
+    """Count the cores that this process may use, by its affinity and by the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _QUOTA.read_text().split()

@@ -38,12 +38,12 @@ class CheckInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """The workers have loaded everything; cases follow.
+    """The workers have loaded everything, and cases follow.
 
     Attributes:
-        adapter_name: what the adapter calls itself.
-        adapter_version: as the adapter says.
-        checks: those selected, in the order in which they run.
+        adapter_name: the name that the adapter gives itself.
+        adapter_version: the version that the adapter gives itself.
+        checks: the selected checks, in the order in which they run.
         expected: how many outcomes the whole run gives.
         workers: how many processes.
     """
@@ -64,7 +64,7 @@ class CaseStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeReady:
-    """A check has ended on a case, which is given by its id."""
+    """A check has ended on a case; `case` is the id of the case."""
 
     case: str
     outcome: Outcome
@@ -72,14 +72,14 @@ class OutcomeReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceReady:
-    """The diagnosis of a case found this."""
+    """The diagnosis of a case has found evidence."""
 
     evidence: Evidence | Ladder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFinished:
-    """A case has ended: all its outcomes have been sent."""
+    """A case has ended, and all its outcomes have been sent; `case` is its id."""
 
     case: str
     seconds: float
@@ -87,14 +87,14 @@ class CaseFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """A worker process died, or was ended, in a case that is run again before that counts.
+    """A worker process died, or was ended, in a case that is run again before the death counts.
 
     Attributes:
-        case: the id of the case that it was at, or had just ended.
+        case: the id of the case that it ran, or had just ended.
         check: the check that was running, or the last one that ran.
         verdict: crash or timeout.
         reason: how it ended, as a clause.
-        again: whether the case is run once more, alone; not where it had come to its end.
+        again: whether the case is run once more, alone; false if the case had ended.
     """
 
     case: str
@@ -109,8 +109,8 @@ class Heartbeat:
     """The run goes on: once a second, what is running and for how long.
 
     Attributes:
-        running: the cases that are being run, by id, and for how many seconds.
-        left: how many seconds the run is likely to take from here; None where nothing is known yet.
+        running: for how many seconds each running case has been run, by id.
+        left: how many seconds the run is likely to take from here; None while nothing is known.
     """
 
     running: Mapping[str, float]

@@ -16,13 +16,13 @@ from verifier.engine.working_directory import preserve_cwd
 
 
 def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
-    """Run every case of the plan, one after the other, and tell what happens in the events of `engine.run.run`.
+    """Run every case of a plan in this process, one after the other, and yield the events of `engine.run.run`.
 
-    A process that dies takes the run with it; what was told before is safe with whoever was told.
+    If an adapter ends the process, the run ends with it; the events before that have been given.
 
     Args:
-        plan: what is to be run.
-        debugger: is stopped in at each outcome that gates.
+        plan: the cases, and what is run on them.
+        debugger: stops at each outcome that makes a run fail; None for no debugger.
 
     Raises:
         UsageError: a check, the family, the adapter or the device is not what it should be.

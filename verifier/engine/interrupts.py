@@ -1,4 +1,4 @@
-"""Turn Ctrl-C and SIGTERM into something that a loop can wait for, so that no step is torn."""
+"""Turn Ctrl-C and SIGTERM into something that a loop can wait for, so that no step is broken off halfway."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _Handlers = dict[signal.Signals, Any]
 
 
 class Interrupts:
-    """Inside it the first signal is noted, and `reader` becomes readable; a second one raises KeyboardInterrupt.
+    """Note the first signal inside the block, and raise KeyboardInterrupt at the second one.
 
-    While `immediate` is set the first one raises too: for steps that block and have nothing to lose. Outside the
-    main thread, where Python allows no handlers, it does nothing.
+    At the first signal `noted` becomes true and `reader`, a file descriptor, becomes readable. While `immediate` is
+    set, the first signal raises too: for steps that block and have nothing to lose. Outside the main thread, where
+    Python allows no handlers, signals are left as they are.
     """
 
     def __init__(self) -> None:
@@ -46,10 +47,10 @@ class Interrupts:
 
 
 class Paused:
-    """Signals are the caller's between the steps of a generator that is inside `Interrupts`.
+    """Give signals back to the caller between the steps of a generator that is inside `Interrupts`.
 
-    Each step is taken inside this. Where the generator pauses, its handlers are put aside with it, so that a Ctrl-C
-    while something else runs is not noted by a run that nobody asks anything.
+    Each step of the generator is taken inside this block. While the generator pauses, its handlers are put aside, so
+    that a paused run does not swallow a Ctrl-C that is meant for something else.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Paused:
 
 
 def _exchanged(handlers: _Handlers) -> _Handlers:
-    """Set these, and give back those of all signals as they were; nothing outside the main thread."""
+    """Set signal handlers, and return the earlier ones of all signals; outside the main thread do nothing."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     before = {number: signal.getsignal(number) for number in _SIGNALS}

@@ -20,12 +20,12 @@ _MEMINFO = Path("/proc/meminfo")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one case may take; None where there is no limit.
+    """How much time and memory one case may take; None where there is no limit.
 
     Attributes:
-        seconds: from the moment at which a worker gets it.
-        bytes: of resident memory, on top of what the worker had before.
-        loading: seconds that importing everything may take, before the first case.
+        seconds: how long a case may take, from the moment at which a worker gets it.
+        bytes: how much resident memory a case may take, on top of what the worker had before.
+        loading: how many seconds importing everything may take, before the first case.
     """
 
     seconds: float | None = None
@@ -33,8 +33,12 @@ class Limits:
     loading: float | None = LOADING_SECONDS
 
     def or_as_asked(self, seconds: float | None, memory: int | None) -> Limits:
-        """These, where nothing was asked for (None); 0 asks for no limit. Who gives a case longer than importing may
-        take gives that as long."""
+        """Replace the limits that were asked for.
+
+        Args:
+            seconds: of a case; 0 for no limit, None to keep this one. Importing may take as long, if it is longer.
+            memory: of a case, in bytes; 0 for no limit, None to keep this one.
+        """
         return Limits(
             seconds=self.seconds if seconds is None else seconds or None,
             bytes=self.bytes if memory is None else memory or None,
@@ -43,10 +47,10 @@ class Limits:
 
 
 def defaults(*, large: bool, workers: int) -> Limits:
-    """The limits of a case that apply if none were asked for.
+    """Give the limits of a case that apply if none were asked for.
 
     Args:
-        large: whether models are at a published checkpoint's width.
+        large: whether models are as wide as a published checkpoint.
         workers: how many processes share the memory.
     """
     if not large:
@@ -56,7 +60,7 @@ def defaults(*, large: bool, workers: int) -> Limits:
 
 
 def resident(process: int) -> int | None:
-    """The bytes of memory that the process has now; None where it is gone, or where the system does not say."""
+    """Measure the resident memory of a process, in bytes; None if it is gone, or if the system does not say."""
     try:
         with open(f"/proc/{process}/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -65,7 +69,7 @@ def resident(process: int) -> int | None:
 
 
 def available() -> int | None:
-    """The bytes that can still be had, of the machine and of the container; None where the system does not say."""
+    """Measure the memory that is free, in bytes, in the machine and the container; None if the system does not say."""
     try:
         (line,) = [line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:")]
         machine = int(line.split()[1]) * 1024

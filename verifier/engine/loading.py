@@ -88,7 +88,7 @@ def _require_device(name: str) -> None:
 
 
 def _guarded(what: str, load: Callable[[], T]) -> T:
-    """Code from outside may raise anything at import, SystemExit included."""
+    """Load something, and turn whatever it raises, SystemExit included, into an `ImportFailed`."""
     try:
         return load()
     except VerifierError:

@@ -8,23 +8,37 @@ from dataclasses import dataclass, field
 from verifier.cases.spec import CaseSpec, applies_to
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
-from verifier.engine.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One case for a worker, and what to do with it.
+
+    Attributes:
+        spec: the case.
+        checks: the ids of the checks that are wanted; None for all that the plan selects.
+        diagnose: whether to tell what the checks compare on the case, and not to run them.
+    """
+
+    spec: CaseSpec
+    checks: tuple[str, ...] | None = None
+    diagnose: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Plain data from which a worker can load what it needs by itself.
+    """A run in plain data, from which a worker can load what it needs by itself.
 
     Attributes:
-        family: reference, as on the command line.
-        adapter: reference, as on the command line.
+        family: the family, by name or as `module:object`.
+        adapter: the adapter, by name or as `module:object`.
         specs: the cases, each id once.
         only: globs that select checks; all where there is none.
-        device: where tensors live.
-        limits: what one case may take.
-        known: seconds that cases took in an earlier run, by id: what the order is made of.
-        wanted: the ids of the checks that a case is for, by case, where it is not for all that are selected.
-        diagnose: whether the cases are not to be run but what those checks compare on them is to be told.
+        device: the device that tensors are on, as torch names it.
+        limits: how much time and memory one case may take.
+        known: how many seconds each case took in an earlier run, by id; the order is made of these.
+        wanted: the ids of the checks that are wanted, by the id of the case; None for all that are selected.
+        diagnose: whether to tell what the wanted checks compare, and not to run them.
     """
 
     family: str

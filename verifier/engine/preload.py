@@ -20,7 +20,7 @@ SAFE_PATH, OURS = "PYTHONSAFEPATH", "verifier"  # Python asks only whether the v
 
 
 def spell(modules: Sequence[str], attributes: Sequence[tuple[str, str]], folders: Sequence[str]) -> str:
-    """The variable's value: modules, lazily imported attributes of modules, and what is first on `sys.path`."""
+    """Spell the variable's value: modules, lazily imported attributes of them, and the first folders of `sys.path`."""
     return json.dumps([list(modules), [list(pair) for pair in attributes], list(folders)])
 
 
@@ -41,8 +41,10 @@ def preload(spelt: str) -> None:
 
 @contextlib.contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Inside, no garbage is looked for: what is imported stays, and looking through it is a fifth of an import of torch
-    and transformers. Left in, each worker's first collection would copy every page of it; so it is set apart after it.
+    """Collect no garbage inside the block, and never look through the objects that exist at its end.
+
+    What is imported stays, and looking through it takes a fifth of the time of importing torch and transformers. Each
+    worker's first collection would copy every memory page of it.
     """
     gc.disable()
     try:
@@ -53,7 +55,7 @@ def _nothing_collected() -> Iterator[None]:
 
 
 def _silence() -> None:
-    """Imports must not write into a progress bar; a worker repeats them where they fail, with its output kept."""
+    """Drop the output of imports, which would break a progress bar; a worker repeats a failing import and keeps it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)

@@ -1,4 +1,4 @@
-"""The events of a run written into its record, and the end of that record."""
+"""Write the events of a run into its record, diagnose its failures, and end the record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verifier.record import Writer
 
 
 def write_event(writer: Writer, event: object) -> None:
-    """Write what happened to a case into the record; what happened to the run as a whole is left aside."""
+    """Write an event of a case into the record; events of the run as a whole are not written."""
     match event:
         case CaseStarted(spec=spec):
             writer.case(spec)

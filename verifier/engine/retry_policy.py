@@ -1,7 +1,8 @@
-"""Run a case again whose process died, and decide when its death needs no more proof."""
+"""Run a case again if its process died, and decide when such a death needs no more proof."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from verifier.cases.spec import CaseSpec
 from verifier.engine import crash_report
 from verifier.engine.worker import bounded
-from verifier.engine.worker_pool import WorkerExit
+from verifier.engine.worker_pool import Worker, WorkerExit
 from verifier.judging.outcome import Outcome, Verdict
 
 # After so many retried cases that died in the same check and the same way, further ones are not run again.
@@ -22,11 +23,11 @@ class LostCase:
 
     Attributes:
         spec: the case.
-        culprit: the check that was running, or the last one, if the process died in what it left behind.
+        culprit: the check that was running; the last one if the process died after all of them.
         blocked: the checks that were still to run.
         exited: how the process ended.
-        by_itself: whether it died, and was not ended.
-        seconds: how long it had been at the case.
+        by_itself: whether the process died, and was not ended by the harness.
+        seconds: how many seconds the process had been at the case.
     """
 
     spec: CaseSpec
@@ -37,20 +38,23 @@ class LostCase:
     seconds: float
 
     @classmethod
-    def from_checks(
-        cls,
-        spec: CaseSpec,
-        checks: Sequence[str],
-        seen: Sequence[str],
-        exited: WorkerExit,
-        *,
-        by_itself: bool,
-        seconds: float,
-    ) -> LostCase:
-        """Name the check that was running: the first of `checks` that is not in `seen`, which had ended."""
-        culprit, *blocked = [check for check in checks if check not in seen] or seen[-1:]
+    def from_worker(cls, worker: Worker, exited: WorkerExit, checks: Sequence[str]) -> LostCase:
+        """Name the check that was running: the first one that the worker had not ended.
+
+        Args:
+            worker: the dead worker, which still names its case.
+            exited: how it ended.
+            checks: the ids of the checks that apply to the case, in their order.
+        """
+        assert worker.spec is not None
+        culprit, *blocked = [check for check in checks if check not in worker.seen] or worker.seen[-1:]
         return cls(
-            spec=spec, culprit=culprit, blocked=tuple(blocked), exited=exited, by_itself=by_itself, seconds=seconds
+            spec=worker.spec,
+            culprit=culprit,
+            blocked=tuple(blocked),
+            exited=exited,
+            by_itself=worker.ended is None,
+            seconds=time.perf_counter() - worker.began,
         )
 
     @property
@@ -63,7 +67,7 @@ class LostCase:
                 verdict=exited.verdict,
                 message=f"the process {exited.how}",
                 exception=exited.word,
-                # One that was ended was met by chance where it was: that does not make two failures the same.
+                # Where a process was ended is chance, so it does not make two failures the same.
                 site=crash_report.site(exited.detail) if self.by_itself else None,
                 detail=exited.detail,
             )

@@ -38,7 +38,7 @@ _BEAT_SECONDS = 1.0
 
 
 class HarnessError(VerifierError):
-    """The harness itself is at fault; `detail` is the traceback of the process where it showed."""
+    """The harness itself is at fault; `detail` is the traceback of the process in which it failed."""
 
     def __init__(self, message: str, detail: str | None = None) -> None:
         super().__init__(message)
@@ -49,16 +49,16 @@ _ERRORS: dict[ExitStatus, type[VerifierError]] = {ExitStatus.USAGE: UsageError, 
 
 
 def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Generator[Event]:
-    """Run every case of the plan and tell what happens.
+    """Run every case of a plan in worker processes, and yield what happens.
 
-    The events of one case come in order; those of different cases are mixed as the workers go. A Ctrl-C ends it
-    within a second with what has come in by then; `RunFinished` is always the last event.
+    The events of one case come in order; those of different cases are mixed as the workers go. Ctrl-C ends the run
+    within a second, with what has come in by then. `RunFinished` is always the last event.
 
     Args:
-        plan: what is to be run.
-        workers: how many processes, at most.
-        more: is looked into for further cases whenever a worker has none left; one that is put there after an event
-            is run, because nothing happens until the next event is asked for.
+        plan: the cases, and what is run on them.
+        workers: how many processes run cases, at most.
+        more: a queue from which further cases are taken whenever none is left. A case can be put there after each
+            event: nothing happens until the next event is asked for.
 
     Raises:
         UsageError: a check, the family, the adapter or the device is not what it should be.
@@ -87,7 +87,7 @@ def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Gen
 
 
 class _Coordinator:
-    """One run's queue: every case waits, is at one worker, is to be run again alone, or is finished."""
+    """The queue of one run: every case waits, is at one worker, waits to be run again alone, or is finished."""
 
     def __init__(self, plan: Plan, pool: WorkerPool, interrupts: Interrupts, more: deque[CaseSpec] | None) -> None:
         self._more = deque[CaseSpec]() if more is None else more
@@ -115,14 +115,14 @@ class _Coordinator:
                 yield from self._hear(worker, last=True)
 
     def _look(self) -> Iterator[Event]:
-        """End workers that take too much; looked for ten times a second, because messages come far more often."""
+        """End workers that take too much time or memory; ten times a second, because messages come far more often."""
         now = time.perf_counter()
         if now - self._looked < _POLL_SECONDS:
             return
         self._looked = now
         for worker in list(self._pool.workers):
             if worker.enforce(self._plan.limits):
-                # What it still said while it was asked where it is came of being asked: a signal wakes sleepers.
+                # Messages that came after the signal that asks for its stack are not read: the signal wakes sleepers.
                 yield from self._lost(worker)
 
     def _beat(self) -> Iterator[Event]:
@@ -202,7 +202,7 @@ class _Coordinator:
         return bool(self._schedule)
 
     def _lost(self, worker: Worker) -> Iterator[Event]:
-        """Replace a worker that died or was ended; its case is run once more alone, or gets the verdict."""
+        """Replace a worker that died or was ended. Its case is run once more alone, or gets the worker's verdict."""
         exited, spec = worker.wait_for_exit(), worker.spec
         self._pool.stop(worker)
         if not worker.ready:
@@ -212,7 +212,7 @@ class _Coordinator:
         elif spec is not None:
             yield from self._retry_or_report(worker, spec, exited)
         elif not self._plan.diagnose:
-            # It had finished its case, so there is nothing that is to be run again; but nobody may overlook it.
+            # Its case was finished, so nothing is run again; but the death must not be overlooked.
             if worker.last is None:
                 raise HarnessError(f"a worker {exited.how} before its first case", exited.detail)
             check = worker.seen[-1]
@@ -222,14 +222,7 @@ class _Coordinator:
 
     def _retry_or_report(self, worker: Worker, spec: CaseSpec, exited: WorkerExit) -> Iterator[Event]:
         assert self._checks is not None
-        lost = LostCase.from_checks(
-            spec,
-            self._plan.applicable(spec, self._checks),
-            worker.seen,
-            exited,
-            by_itself=worker.ended is None,
-            seconds=time.perf_counter() - worker.began,
-        )
+        lost = LostCase.from_worker(worker, exited, self._plan.applicable(spec, self._checks))
         if worker.alone:
             self._retries.confirm(lost)
         elif not self._retries.believed(lost):
@@ -246,14 +239,14 @@ def _believed(lost: LostCase) -> Iterator[Event]:
 
 
 def raised(status: ExitStatus, text: str, detail: str | None, *, loaded: bool = True) -> VerifierError:
-    """Make the error of a worker that failed; once it has loaded everything, the harness is at fault."""
+    """Make the error of a worker that failed; once the worker has loaded everything, the harness is at fault."""
     if status is ExitStatus.BROKEN and loaded:
         return HarnessError(text, detail)
     return _ERRORS[status](text)
 
 
 def blame_import(worker: Worker, exited: WorkerExit) -> VerifierError:
-    """Make the error of a worker that died before it was ready: it names the import that ended it."""
+    """Make the error of a worker that died before it was ready; the message names the import that ended it."""
     if worker.loading is None:
         return HarnessError(f"a worker died before it could load anything: it {exited.how}", exited.detail)
     if exited.verdict is Verdict.TIMEOUT:

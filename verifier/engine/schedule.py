@@ -1,5 +1,8 @@
-"""In which order cases are run: the dearest first, so that the workers end together, and those that are alike where
-they have been, so that what they have in common is made once."""
+"""The order in which cases are run.
+
+The most expensive cases come first, so that the workers end together. Similar cases go to the same worker, so that what
+they have in common is made once.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,19 @@ from verifier.engine.plan import applicable
 
 
 class Schedule:
-    """The cases that wait, by what they are likely to cost.
+    """The cases that wait for a worker, ordered by what they are likely to cost.
 
-    What a case cost before is known where an earlier run of it was recorded. Of the others it is measured while they
-    run: cases that the same checks look at, with inputs of the same size, cost about the same. Before the first of
-    such a kind has ended, its number of checks stands for its cost.
+    The cost of a case is known if an earlier run of it was recorded. The cost of the others is measured during the run:
+    cases of one kind, with the same checks and inputs of the same size, cost about the same. Before the first case of a
+    kind has ended, its number of checks stands for its cost.
 
-    Within a kind they are taken as they stand, from the beginning or from the end: neighbours are alike, and a worker
-    that stays on its side meets them.
+    The cases of a kind are taken in their order, from the beginning or from the end: neighbours are similar, and a
+    worker that stays at its end gets similar cases.
 
     Args:
         specs: the cases.
-        checks: those selected.
-        known: seconds that cases took before, by id.
+        checks: the selected checks.
+        known: how many seconds each case took before, by id.
     """
 
     def __init__(
@@ -48,13 +51,13 @@ class Schedule:
         self._waiting.setdefault(kind, deque()).append(spec)
 
     def take(self, *, last: bool = False) -> CaseSpec:
-        """Take a case of the dearest kind that waits.
+        """Take a case of the most expensive kind.
 
         Args:
-            last: the last of its kind, not the first.
+            last: whether to take the last case of the kind, and not the first.
 
         Raises:
-            IndexError: none does.
+            IndexError: no case waits.
         """
         kinds = [kind for kind, waiting in self._waiting.items() if waiting]
         if not kinds:
@@ -72,9 +75,9 @@ class Schedule:
         """Estimate how many seconds the run will still take; None while nothing is known.
 
         Args:
-            running: the cases that are being run, by id, and for how many seconds.
-            again: cases that are to be run once more, one after the other.
-            workers: how many run the others.
+            running: for how many seconds each running case has been run, by id.
+            again: cases that are run once more, one after the other.
+            workers: how many workers run the others.
         """
         if not self._spent and not self._known:
             return None
@@ -91,7 +94,7 @@ class Schedule:
         return spent / number if number else pace * _checks_of(kind)
 
     def _pace(self) -> float:
-        """Seconds a check, over what has ended so far."""
+        """Compute the mean seconds of a check, over the cases that have ended so far."""
         checks = sum(number * _checks_of(kind) for kind, (number, _) in self._spent.items())
         spent = sum(seconds for _, seconds in self._spent.values())
         return spent / checks if checks and spent else 1.0

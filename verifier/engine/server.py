@@ -41,10 +41,10 @@ _running: list[str | None] = []
 
 
 def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnContext:
-    """Where the plan's workers come from; the forkserver is started, and not waited for.
+    """Choose how the workers of a plan are started; a forkserver is started here, and not waited for.
 
     Args:
-        plan: what is to be run.
+        plan: names the family, the adapter and the device.
         outside: whether the family's and the adapter's modules are preloaded too; an adapter that kills the process
             at import would kill the forkserver.
     """
@@ -58,7 +58,7 @@ def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnCon
 
 
 def without_outsiders() -> ForkServerContext:
-    """Processes that have what every case needs imported, and no family nor adapter; started, and not waited for."""
+    """Start a forkserver that imports what every case needs, but no family and no adapter; it is not waited for."""
     return _forking([], [])
 
 
@@ -81,10 +81,10 @@ def _sources(modules: Sequence[str]) -> list[str | None]:
 
 @contextlib.contextmanager
 def preload_timeout(seconds: float | None) -> Iterator[None]:
-    """End the forkserver if the block is not over after that many seconds; None sets no limit.
+    """End the forkserver if the block is not over after a number of seconds; None sets no limit.
 
-    The first process that it starts waits, in a system call, until everything is preloaded. That call fails with an
-    `OSError` or an `EOFError` once the server is gone.
+    The first process that the forkserver starts waits, in a system call, until everything is preloaded. That call fails
+    with an `OSError` or an `EOFError` once the forkserver is gone.
     """
     if seconds is None:
         yield
@@ -115,7 +115,7 @@ def discard() -> None:
 
 
 def start(process: BaseProcess) -> None:
-    """Start a process of ours. Ctrl-C is heard while the first one waits for what the forkserver imports."""
+    """Start a process; Ctrl-C still works while the first one waits for the imports of the forkserver."""
     with main_hidden():
         if isinstance(process, SpawnProcess):
             with interrupts_held(), without_shadowing_paths():
@@ -126,7 +126,7 @@ def start(process: BaseProcess) -> None:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """What is started inside inherits a mask that keeps Ctrl-C, which goes to the whole group, from it."""
+    """Keep Ctrl-C, which the terminal sends to the whole group, from processes that are started inside the block."""
     with _environment("PYTHONWARNINGS", _QUIET_TRACKER):
         resource_tracker.ensure_running()  # it unblocks the signal in this process when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -138,7 +138,7 @@ def interrupts_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def main_hidden() -> Iterator[None]:
-    """A process that is started inside does not run the caller's main script again.
+    """Keep processes that are started inside the block from running the caller's main script again.
 
     `multiprocessing` has every child import it, for objects that are pickled by reference to it; workers get none.
     So a script needs no `if __name__ == "__main__"`, and a prompt, a notebook or standard input will do.
@@ -152,13 +152,13 @@ def main_hidden() -> Iterator[None]:
 
 
 def search_path() -> tuple[str, ...]:
-    """Where this process looks for modules, with the current folder by its name."""
+    """Give `sys.path` of this process, with the current folder by its path."""
     return tuple(entry or os.getcwd() for entry in sys.path)
 
 
 @contextlib.contextmanager
 def without_shadowing_paths() -> Iterator[None]:
-    """Leave folders that hold a module named like this package out of `sys.path`, for a process that is spawned inside.
+    """Leave folders that hold another `verifier` out of `sys.path`, for a process that is spawned inside the block.
 
     The process takes over `sys.path` before it imports the package; the full path comes with its `WorkerConfig`.
     """
@@ -181,14 +181,14 @@ def _start(wanted: str) -> None:
 
 
 def _leave(owner: int) -> None:
-    """As the process ends that has started the forkserver, and not as a fork of it does."""
+    """End the forkserver as the process ends that started it, but not as a fork of that process ends."""
     if os.getpid() == owner:
         discard()
 
 
 @contextlib.contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """A variable for what is started inside; afterwards it is as it was."""
+    """Set an environment variable inside the block, and restore it afterwards."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -201,5 +201,5 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _modelling(reference: str) -> list[tuple[str, str]]:
-    """What makes transformers import the family's modelling file: asking it for the family's class."""
+    """Name the attribute that makes transformers import the family's modelling file: the family's class."""
     return [("transformers", family.load(reference).architecture)]

@@ -1,7 +1,7 @@
-"""Which files of a tree a module is made of: read off its imports, and nothing is imported for it.
+"""Find the files that a module is made of by reading its imports, without importing anything.
 
-An import counts wherever it stands: in a function, for a type checker alone, behind a condition. Where a module imports
-by a name that it computes, everything in its package counts. What lies outside the tree is not looked into.
+An import counts wherever it stands: in a function, for a type checker only, behind a condition. If a module imports by
+a name that it computes, everything in its package counts. Files outside the tree are not read.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Within = Callable[[Path], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What a module is made of.
+    """The files that a module is made of.
 
     Attributes:
-        start: the module's own file, in the tree or not; None where it has none, or is not found.
-        files: those of the tree that it is made of, and those that it would be made of if they were there.
-        unread: the ones that Python cannot parse, so that nobody knows what they import.
-        folders: of the packages that its modules are in, where data may lie.
+        start: the module's own file, in the tree or not; None if it has none, or is not found.
+        files: the files of the tree that the module imports, and those that it would import if they existed.
+        unread: the files that Python cannot parse, so that their imports are unknown.
+        folders: the folders of the packages of its modules, which may hold data.
     """
 
     start: Path | None
@@ -57,12 +57,12 @@ class _Module:
 
 
 def of_module(name: str, within: Within, *, leaving: str = "") -> Sources:
-    """What the module is made of: itself, the packages that it is in, and all that these import.
+    """Find what a module is made of: itself, the packages that it is in, and all that these import.
 
     Args:
-        name: dotted.
-        within: is asked of absolute paths.
-        leaving: a top-level name that is not followed.
+        name: the dotted name of the module.
+        within: whether a file, given by its absolute path, belongs to the tree.
+        leaving: the name of a top-level package whose imports are not followed.
     """
     files, unread, folders, read = set[Path](), set[Path](), set[Path](), set[Path]()
     start, waiting, seen = None, [name], {leaving}
@@ -91,25 +91,25 @@ def of_module(name: str, within: Within, *, leaving: str = "") -> Sources:
 
 
 def folder_of(name: str) -> Path | None:
-    """The folder of a top-level package."""
+    """Find the folder of a top-level package; None if there is no such package."""
     found = _top(name)
     return None if found is None or found.file is None or not found.places else found.file.parent
 
 
 def file_of(name: str) -> Path | None:
-    """Find the file of a module without importing it or the packages that it is in; None where there is none.
+    """Find the file of a module without importing it or the packages that it is in; None if there is none.
 
     Args:
-        name: dotted.
+        name: the dotted name of the module.
     """
     chain, _ = _find(name)
     return chain[-1].file if chain and chain[-1].name == name else None
 
 
 def _find(name: str) -> tuple[list[_Module], list[Path]]:
-    """The packages above a module and the module itself, as far as they are there, and every file that could be it.
+    """Find the packages above a module and the module, as far as they exist, and every file that it could be.
 
-    A name of which the last part is not found may be an attribute, or a module that is gone.
+    If the last part of a name is not found, it may be an attribute, or a module that is gone.
     """
     first, *rest = name.split(".")
     candidates = [path for entry in sys.path for path in _files(_real(Path(entry)) / first)]
@@ -128,7 +128,7 @@ def _find(name: str) -> tuple[list[_Module], list[Path]]:
 
 
 def _files(stem: Path) -> tuple[Path, Path]:
-    """The source files of a module that is imported from there: of a package, and of none."""
+    """Name the source files that a module could have at a path: that of a package, and that of a plain module."""
     return stem / (_PACKAGE + _SOURCE), stem.with_name(stem.name + _SOURCE)
 
 
@@ -149,7 +149,7 @@ def _real(folder: Path) -> Path:
 
 
 def _below(name: str, stems: Sequence[Path]) -> _Module | None:
-    """A submodule at one of the places where it can stand, as Python's own finder picks it."""
+    """Find a submodule at one of the paths that it can have, in the order of Python's own finder."""
     for stem in stems:
         for suffix in _SUFFIXES:
             inside, beside = stem / (_PACKAGE + suffix), stem.with_name(stem.name + suffix)
@@ -162,7 +162,7 @@ def _below(name: str, stems: Sequence[Path]) -> _Module | None:
 
 
 def _state(file: Path) -> tuple[int, int]:
-    """What changes when the file is written to."""
+    """Give the time and the size of a file, which change when it is written to."""
     try:
         found = file.stat()
     except OSError:
@@ -172,7 +172,7 @@ def _state(file: Path) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=4096)
 def _named(found: _Module, _changed: int, _size: int) -> tuple[str, ...] | None:
-    """The dotted names that the module may import; None where it cannot be parsed."""
+    """List the dotted names that a module may import; None if it cannot be parsed."""
     tree = None if found.file is None else parse(found.file)
     return None if tree is None else tuple(_imports(tree, found))
 
@@ -188,7 +188,7 @@ def parse(file: Path) -> ast.Module | None:
 
 
 def _imports(tree: ast.Module, found: _Module) -> list[str]:
-    """The dotted names that a module may import."""
+    """List the dotted names that a syntax tree may import."""
     names: list[str] = []
     for node in ast.walk(tree):
         match node:
@@ -204,7 +204,7 @@ def _imports(tree: ast.Module, found: _Module) -> list[str]:
 
 
 def _absolute(module: str, level: int, package: str) -> str:
-    """The dotted name of what is imported relatively; empty where that leads beyond the top."""
+    """Spell a relative import as a dotted name; empty if it leads beyond the top."""
     if level == 0:
         return module
     parts = package.split(".") if package else []
@@ -213,7 +213,7 @@ def _absolute(module: str, level: int, package: str) -> str:
 
 
 def _called(arguments: Sequence[ast.expr], found: _Module) -> Iterable[str]:
-    """What `import_module(…)` imports: the name that stands there, else whatever its package has."""
+    """List what `import_module(…)` may import: the name that it is given, else everything in the package."""
     match arguments:
         case [ast.Constant(value=str(name)), *_]:
             bare = name.lstrip(".")
@@ -229,11 +229,13 @@ def _everything(folder: Path, package: str) -> Iterator[str]:
 
 
 def digest(name: str) -> str | None:
-    """A short hash of what the module is made of beside it: all that it imports from its own package, or, where it is
-    in none, from the folder that it is in. None where it is not found, is no Python file, or is a part of this harness.
+    """Hash the sources of a module: all that it imports from its own package, or from its folder if it is in none.
 
     Args:
-        name: dotted.
+        name: the dotted name of the module.
+
+    Returns:
+        Twelve hexadecimal digits; None if it is not found, is no Python file, or is a part of this harness.
     """
     if name.partition(".")[0] == __name__.partition(".")[0]:
         return None  # of this very package, which has a version

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING
 from verifier.engine import crash_report
 from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RunStarted
 from verifier.engine.loading import Loaded, load
-from verifier.engine.plan import Plan
-from verifier.engine.task import Task
+from verifier.engine.plan import Plan, Task
 from verifier.errors import ExitStatus, OutdatedAdapter, Unrunnable, VerifierError, one_line
 from verifier.judging.outcome import Outcome
 
@@ -41,14 +40,14 @@ _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """The worker is about to import code from outside: if it dies, this is why."""
+    """The worker is about to import code from outside; if it dies, the import is to blame."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The run cannot go on: a `VerifierError` of that status, or a fault of the harness with its traceback."""
+    """The run cannot go on, because of an error with this exit status; `detail` is the traceback, if there is one."""
 
     status: ExitStatus
     message: str
@@ -66,8 +65,8 @@ class WorkerConfig:
 
     Attributes:
         plan: names family, adapter, checks and device; it has no cases.
-        log: the file that its output goes to.
-        path: where it looks for modules.
+        log: the file that the worker's output goes to.
+        path: the worker's `sys.path`.
     """
 
     plan: Plan
@@ -123,12 +122,12 @@ def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
 
 
 def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[CaseEvent]:
-    """Run the checks of a task on its case, or diagnose it, and tell what happens.
+    """Run the checks of a task on its case, or diagnose the case, and yield what happens.
 
     Args:
-        task: the case, and what is wanted of it.
+        task: the case, and what to do with it.
         loaded: family, adapter and checks.
-        seen: is shown each outcome beside the live case.
+        seen: is called with each outcome and the live case.
     """
     began, spec = time.perf_counter(), task.spec
     wanted = loaded.checks
@@ -148,8 +147,7 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
 
 
 def bounded(outcome: Outcome) -> Outcome:
-    """The outcome in plain types, its texts cut to what can be shown and written anywhere, and rid of addresses, which
-    differ each time."""
+    """Turn an outcome into plain types, cut its texts, and mask memory addresses, which differ in each run."""
     return dataclasses.replace(
         outcome,
         measured=None if outcome.measured is None else float(outcome.measured),
@@ -174,7 +172,7 @@ def _cut(text: str | None, limit: int) -> str | None:
 
 
 def redirect_output(log: str) -> None:
-    """Send whatever this process prints to a log, of which the last is shown if it dies."""
+    """Send whatever this process prints to a log; the log's end is shown if the process dies."""
     sink = _open(Path(log))
     for stream in (1, 2):
         os.dup2(sink, stream)
@@ -186,7 +184,7 @@ def _open(path: Path) -> int:
 
 
 def be_its_own(pipe: connection.Connection) -> None:
-    """Make this process the first of a group, so that what it starts ends with it, and never speaks for it."""
+    """Make this process lead a group of its own, so that what it starts ends with it, and cannot use its pipe."""
     with contextlib.suppress(PermissionError):  # it is the first of its group already
         os.setsid()
     # As a daemon it could not use `multiprocessing`; whoever has started it ends it.
@@ -196,7 +194,7 @@ def be_its_own(pipe: connection.Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker that is inside a long case would not see that its pipe is closed."""
+    """End this process when its parent ends: inside a long case it would not see that its pipe is closed."""
     parent = parent_process()
     if parent is None:
         return

@@ -22,8 +22,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.engine import crash_report, server
 from verifier.engine.events import OutcomeReady
 from verifier.engine.limits import Limits, resident
-from verifier.engine.plan import Plan
-from verifier.engine.task import Task
+from verifier.engine.plan import Plan, Task
 from verifier.engine.worker import Loading, Message, WorkerConfig, work
 from verifier.judging.outcome import Verdict
 
@@ -58,23 +57,23 @@ class WorkerExit:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Worker:
-    """A worker process and what it is at.
+    """A worker process, and what it is doing.
 
     Attributes:
         process: the process.
         pipe: both ways: cases to it, messages from it.
         log: where its output goes.
-        number: the lowest that no other living one has.
-        loading: what it said last that it was about to import.
-        ready: whether it takes cases.
-        spec: the case that it is at.
-        last: the case that it was at before.
-        seen: the checks that have ended on the case, or on the last one.
-        began: when it was started, or given the case.
+        number: the lowest number that no other living worker has.
+        loading: what it said last that it was about to import, `adapter 'bridge'`.
+        ready: whether it has loaded everything and takes cases.
+        spec: the case that it runs; None between two cases.
+        last: the case that it ran before.
+        seen: the ids of the checks that have ended on the case, or on the last one.
+        began: when it was started or given the case, by `time.perf_counter`.
         before: its memory at that time, in bytes; None where the system does not say.
-        at_first: its memory when it was ready.
-        alone: whether it is there for one case, which no other may disturb.
-        ended: why it was ended, where it was.
+        at_first: its memory when it was ready, in bytes; None where the system does not say.
+        alone: whether it runs a single case that is run again, while no other worker runs.
+        ended: how and why the harness ended it; None where it did not.
     """
 
     process: BaseProcess
@@ -103,7 +102,7 @@ class Worker:
         return 0 if now is None or since is None else now - since
 
     def give(self, task: Task) -> None:
-        """Hand it a case; a worker that has died meanwhile is found out when it is next heard."""
+        """Send it a case; if the worker has died meanwhile, reading its messages will say so."""
         self.spec, self.seen, self.began, self.before = task.spec, [], time.perf_counter(), self.memory
         try:
             self.pipe.send(task)
@@ -111,10 +110,10 @@ class Worker:
             return
 
     def messages(self) -> Iterator[Message]:
-        """What it has sent so far.
+        """Read what the worker has sent so far, without waiting for more.
 
         Raises:
-            EOFError: it is dead, and everything that it sent has been given.
+            EOFError: the worker is dead, and everything that it sent has been read.
         """
         midway = False
         try:
@@ -131,10 +130,10 @@ class Worker:
             raise EOFError
 
     def _message(self) -> Message:
-        """The next one.
+        """Read the next message.
 
         Raises:
-            EOFError: there is none, and there will be none.
+            EOFError: there is no message, and there will be none.
         """
         try:
             message: Message = self.pipe.recv()
@@ -148,7 +147,11 @@ class Worker:
         return message
 
     def enforce(self, limits: Limits) -> bool:
-        """End the worker if it takes more than a case, or than loading, may take; whether it was ended."""
+        """End the worker if it takes more time or memory than a case, or than loading, may take.
+
+        Returns:
+            Whether the worker was ended.
+        """
         taken = time.perf_counter() - self.began
         if not self.ready:
             if limits.loading is not None and taken > limits.loading:
@@ -170,13 +173,13 @@ class Worker:
         return limits.bytes is not None and self.grown(self.at_first) > limits.bytes / 2
 
     def cut_output(self) -> None:
-        """Drop what it has written where that is too much."""
+        """Drop the output that the worker has written if it is too long."""
         with contextlib.suppress(FileNotFoundError):
             if self.log.stat().st_size > _LOG_BYTES:
                 os.truncate(self.log, 0)
 
     def end(self, verdict: Verdict, word: str, how: str) -> None:
-        """End it because it took too much; what it is at is written down first."""
+        """End the worker because it took too much; it writes its Python stack first."""
         assert self.process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, crash_report.ASK)
@@ -188,20 +191,20 @@ class Worker:
         self.ended = WorkerExit(verdict=verdict, word=word, how=how, detail=crash_report.read(self.log))
 
     def kill(self) -> None:
-        """End it at once, and whatever it has started: it is the first of a process group of its own."""
+        """Kill the process and whatever it has started: it leads a process group of its own."""
         if self.process.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
 
     def close(self) -> None:
-        """End it at once, and hang up."""
+        """Kill the process, and close the pipe to it."""
         self.pipe.close()
         self.kill()
         self.process.join(_EXIT_SECONDS)
 
     def wait_for_exit(self) -> WorkerExit:
-        """How it ended."""
+        """Wait until the process is gone, and say how it ended."""
         if self.ended is not None:
             return self.ended
         self.process.join(_EXIT_SECONDS)
@@ -213,7 +216,7 @@ class Worker:
 
 
 def _hurry(pipe: connection.Connection) -> None:
-    """Make reading from it fail where a message that has begun is not there soon: it is then none of ours."""
+    """Make reading from a pipe fail if a message that has begun does not end soon: it is then none of ours."""
     if hasattr(socket, "SO_RCVTIMEO"):
         with socket.socket(fileno=os.dup(pipe.fileno())) as end:
             end.setblocking(True)  # whatever this process wishes of its other sockets
@@ -221,14 +224,14 @@ def _hurry(pipe: connection.Connection) -> None:
 
 
 def _speaks(pipe: connection.Connection) -> bool:
-    """Whether something has come, or the end; `Connection.poll` makes a selector for each question."""
+    """Whether a message, or the end, can be read; `Connection.poll` would make a selector for each call."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _in_words(code: int | None) -> tuple[str, str]:
-    """An exit code as a word and as a clause."""
+    """Spell an exit code as one word and as a clause."""
     if code is None:
         return "lost", "closed its pipe and went on without it"
     if code >= 0:
@@ -255,7 +258,7 @@ class Launcher:
         self._fallback = fallback
 
     def start(self, target: Callable[..., None], log: Path, *arguments: object, seconds: float | None) -> Worker:
-        """Start a process; the first one waits for the forkserver to have imported what all share.
+        """Start a process; the first one waits until the forkserver has imported what all processes share.
 
         Args:
             target: the function that runs in it; it is given its end of the pipe, and the arguments.
@@ -298,16 +301,16 @@ class WorkerPool:
         self._selector = selectors.DefaultSelector()
 
     def listen(self, reader: int) -> None:
-        """Wake up for what comes there, too."""
+        """Make `wait` return when something can be read from this file descriptor, too."""
         self._selector.register(reader, selectors.EVENT_READ)
 
     def wait(self, seconds: float) -> list[Worker]:
-        """The workers that have said something or are dead, as soon as one is, or something that is listened to."""
+        """Wait until a worker has sent something or died, or `listen` has something to read; name these workers."""
         ready = [key.data for key, _ in self._selector.select(seconds)]
         return [worker for worker in self.workers if worker in ready]
 
     def start(self) -> Worker:
-        """Start a worker process; the first one waits for the forkserver to have imported what all share."""
+        """Start a worker process; the first one waits until the forkserver has imported what all workers share."""
         log = self._folder / f"worker-{self._started}"
         self._started += 1
         plan = replace(self._plan, specs=(), known={}, wanted=None)
@@ -320,7 +323,7 @@ class WorkerPool:
         return worker
 
     def stop(self, worker: Worker) -> None:
-        """Stop a worker that is dead or has nothing more to do: it holds no state that needs an orderly exit."""
+        """Stop a worker that is dead or has nothing more to do; it holds no state that needs an orderly exit."""
         self.workers.remove(worker)
         for end in (worker.pipe, worker.process.sentinel):
             self._selector.unregister(end)

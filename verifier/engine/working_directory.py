@@ -1,4 +1,4 @@
-"""Keep the working directory: adapters and tests change it, and relative paths are meant from where we began."""
+"""Keep the working directory: adapters and tests change it, and relative paths start where the command was given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def preserve_cwd(folder: Path | None = None) -> Iterator[None]:
-    """Change to a folder, or stay, and return to the directory of before at the end, unless that is gone."""
+    """Change to a folder, or stay, and return to the earlier directory at the end, unless it is gone."""
     try:
         before = os.getcwd()
     except FileNotFoundError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import connection
@@ -11,10 +10,9 @@ from multiprocessing import connection
 from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, OutcomeReady, RunStarted
 from verifier.engine.limits import Limits
-from verifier.engine.plan import applicable
+from verifier.engine.plan import Task, applicable
 from verifier.engine.retry_policy import LostCase
 from verifier.engine.run import blame_import, raised
-from verifier.engine.task import Task
 from verifier.engine.worker import Failed
 from verifier.engine.worker_pool import Worker, WorkerExit, WorkerPool
 from verifier.judging.outcome import Outcome
@@ -113,7 +111,6 @@ class FuzzWorker:
             self.load()
         worker = self._worker
         assert worker is not None
-        began = time.perf_counter()
         worker.give(Task(spec=spec, checks=None if checks is None else tuple(checks)))
         outcomes: list[Outcome] = []
         limits = self._limits if seconds is None else replace(self._limits, seconds=seconds)
@@ -131,12 +128,8 @@ class FuzzWorker:
                         case Failed(status=status, message=text, detail=detail):
                             raise raised(status, text, detail)
             except EOFError:
-                taken, by_itself = time.perf_counter() - began, worker.ended is None
-                left = applicable(spec, wanted)
-                lost = LostCase.from_checks(
-                    spec, left, worker.seen, self._end(worker), by_itself=by_itself, seconds=taken
-                )
-                return Answer(outcomes=(*outcomes, *lost.outcomes), seconds=taken)
+                lost = LostCase.from_worker(worker, self._end(worker), applicable(spec, wanted))
+                return Answer(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds)
 
     def renew(self) -> None:
         """Take another process for the next case."""
