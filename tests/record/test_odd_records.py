@@ -104,12 +104,38 @@ def changed(line: dict[str, Any], path: tuple[Any, ...], odd: Any) -> dict[str, 
 KINDS = ("run", "baseline", "known", "case", "outcome", "done", "lost", "resumed", "evidence", "ladder", "found", "end")
 
 
+def of_kind(lines: list[dict[str, Any]], kind: str) -> int:
+    """The number of the last line of that kind."""
+    return max(number for number, line in enumerate(lines) if line["kind"] == kind)
+
+
+def taken(lines: list[dict[str, Any]], number: int, path: tuple[Any, ...], file: Path) -> list[bytes]:
+    """The records that are read although that place of that line holds something odd; others are refused in a line."""
+    read = []
+    for odd in (*ODD, GONE):
+        made = [*lines[:number], changed(lines[number], path, odd), *lines[number + 1 :]]
+        file.write_text("".join(json.dumps(line) + "\n" for line in made))
+        with contextlib.suppress(UsageError):
+            record.read(file)
+            read.append(file.read_bytes())
+    return read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_is_read_or_refused_whatever_it_holds(lines: list[dict[str, Any]], kind: str, tmp_path: Path) -> None:
+    number = of_kind(lines, kind)
+    (tmp_path / "good.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for path in places(lines[number]):
+        taken(lines, number, path, tmp_path / "bad.jsonl")
+    assert record.read(tmp_path / "good.jsonl").end is not None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_value_of_a_line_breaks_a_command(
     lines: list[dict[str, Any]], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    number = max(number for number, line in enumerate(lines) if line["kind"] == kind)
+    number = of_kind(lines, kind)
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
     good.write_text("".join(json.dumps(line) + "\n" for line in lines))
     commands = (
@@ -119,20 +145,15 @@ def test_no_value_of_a_line_breaks_a_command(
         ["baseline", bad, "--out", tmp_path / "known.toml"],
     )
     for turn, path in enumerate(places(lines[number])):
-        taken = []
-        for odd in (*ODD, GONE):
-            made = [*lines[:number], changed(lines[number], path, odd), *lines[number + 1 :]]
-            bad.write_text("".join(json.dumps(line) + "\n" for line in made))
-            with contextlib.suppress(UsageError):
-                record.read(bad)
-                taken.append(bad.read_bytes())
-        if not taken or turn % 3:
+        if turn % 3:
+            continue
+        read = taken(lines, number, path, bad)
+        if not read:
             continue
         # Another one at each third place: all of them would take minutes, and were looked at once.
-        bad.write_bytes(taken[turn // 3 % len(taken)])
+        bad.write_bytes(read[turn // 3 % len(read)])
         for command in commands:
             (tmp_path / "known.toml").unlink(missing_ok=True)
             cli.main([str(word) for word in command])
             said = capsys.readouterr().err
             assert "internal error" not in said, (path, bad.read_text().splitlines()[number], command[0], said)
-    assert record.read(good).end is not None
