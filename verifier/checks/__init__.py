@@ -1,4 +1,4 @@
-"""The checks: what an adapter must satisfy, one module per area."""
+"""The checks: what an adapter must satisfy, one module for each area."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 GROUP = "verifier.checks"
 
-# In the order in which they run: what blocks others comes first.
+# The order in which the areas run: checks that block others come first.
 AREAS = (
     "reference",
     "build",
@@ -41,10 +41,10 @@ _SPLIT: Mapping[str, tuple[str, ...]] = {
 }
 MODULES = tuple(module for area in AREAS for module in _SPLIT.get(area, (area,)))
 
-# Every valid case; those that HF refuses; both. `pairwise`: the valid cases in which every two values of every two
-# flags meet, for what hangs on how a subject is called and handled (at which positions, in which dtype or kernel;
-# moved, copied, trained, hooked and let go of), or on Hugging Face alone, and not on what this very layout of a block
-# computes. `sampled`: a few of those for each kind of block, because it is dear.
+# To which cases a check applies. `valid`: every case that HF accepts. `invalid`: those that HF refuses. `always`: both.
+# `pairwise`: valid cases in which every two values of every two flags meet; for checks that depend on how a subject is
+# called and handled (positions, dtype, kernel, copies, training), or on Hugging Face alone, and not on the layout of a
+# block. `sampled`: a few of those for each kind of block, for expensive checks.
 Applies = Literal["valid", "invalid", "always", "pairwise", "sampled"]
 
 
@@ -54,10 +54,10 @@ class Check:
 
     Attributes:
         id: `area.property`.
-        run: the function of a case; what it proves and what a failure means is in its docstring.
-        needs: capabilities without which it is not applicable.
+        run: the function of a case; its docstring says what it proves and what a failure means.
+        needs: the subject's capabilities without which it is not applicable.
         applies: to which cases, as `Applies` says.
-        subject: whether it looks at the adapter's subject; if so a failed build blocks it.
+        subject: whether it uses the adapter's subject; if so, a failed build blocks it.
     """
 
     id: str
@@ -68,18 +68,19 @@ class Check:
 
     @property
     def area(self) -> str:
+        """The part of the id before the dot."""
         return self.id.partition(".")[0]
 
     @property
     def doc(self) -> str:
-        """What it proves and what a failure means."""
+        """What the check proves and what a failure means, in one line."""
         return " ".join((self.run.__doc__ or "").split())
 
 
 def check(
     identity: str, *, needs: Sequence[Capability] = (), applies: Applies = "valid", subject: bool = True
 ) -> Callable[[Callable[[Case], Finding]], Check]:
-    """Make a check of a function of a case."""
+    """Make a check of a function of a case; the arguments are the attributes of `Check`."""
 
     def decorate(function: Callable[[Case], Finding]) -> Check:
         return Check(id=identity, run=function, needs=frozenset(needs), applies=applies, subject=subject)
@@ -98,7 +99,7 @@ Named = TypeVar("Named", bound=_Named)
 def ours() -> tuple[Check, ...]:
     """Every check of the harness, area by area."""
     modules = [vars(importlib.import_module(f"{__name__}.{module}")) for module in MODULES]
-    # A module may use another one's check, which counts once, where it was first.
+    # A module may import another one's check, which counts once, in the first of them.
     return tuple(dict.fromkeys(value for module in modules for value in module.values() if isinstance(value, Check)))
 
 
@@ -115,15 +116,15 @@ def load_outside(name: str) -> Check:
     """Import a third party's check by the name of its entry point.
 
     Raises:
-        UsageError: what has the name is no check.
-        ImportFailed: it raised at import.
+        UsageError: the entry point names no check.
+        ImportFailed: its module raised at import.
     """
     found: Check = plugins.load(name, group=GROUP, kind="check", is_one=lambda candidate: isinstance(candidate, Check))
     return found
 
 
 def with_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Named, ...]:
-    """Our checks and those of third parties, by whatever function gets one by the name of its entry point.
+    """Join the harness's checks and those of third parties; `get` finds one by the name of its entry point.
 
     Raises:
         ImportFailed: a third party's check has the id of another check.
@@ -138,13 +139,13 @@ def with_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Na
 
 
 def is_selected(check: str, patterns: Sequence[str]) -> bool:
-    """Whether a check of that id is one of those that the globs select, all where there is none."""
+    """Whether globs or areas select the check with this id; without patterns every check is selected."""
     area = check.partition(".")[0]
     return not patterns or any(fnmatch.fnmatchcase(check, pattern) or area == pattern for pattern in patterns)
 
 
 def select(patterns: Sequence[str]) -> tuple[Check, ...]:
-    """The checks whose id matches one of the globs (`qkv.*`, or an area alone: `qkv`); all where there is none.
+    """Select the checks whose id matches one of the globs (`qkv.*`) or areas (`qkv`); all without patterns.
 
     Raises:
         UsageError: a pattern matches no check.
@@ -153,10 +154,10 @@ def select(patterns: Sequence[str]) -> tuple[Check, ...]:
 
 
 def chosen(known: tuple[Named, ...], patterns: Sequence[str]) -> tuple[Named, ...]:
-    """Those of them whose id matches one of the globs; all where there is no glob.
+    """Select from known checks those whose id matches one of the globs or areas; all without patterns.
 
     Raises:
-        UsageError: a pattern matches none.
+        UsageError: a pattern matches no check.
     """
     if not patterns:
         return known

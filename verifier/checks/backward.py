@@ -1,4 +1,4 @@
-"""Gradients: at hook points and of parameters, read and replaced."""
+"""Check gradients: at hook points and of parameters, read and replaced."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _points(case: Case) -> list[Point]:
 
 
 def _together(case: Case, scenario: Scenario) -> tuple[dict[str, Tensor], Counter[str]]:
-    """The gradients at all points, taken together, and how often each was shown one."""
+    """Read the gradients at all points in one backward, and how often each point gets one."""
     gradients: dict[str, Tensor] = {}
     shown: Counter[str] = Counter()
     for switch, names in activations.by_switch(case, [point.name for point in _points(case)]).items():
@@ -64,7 +64,7 @@ def _culprit(
     *,
     what: str = "a backward hook",
 ) -> Finding:
-    """An error of autograd's, with the hook point that raises it: the first that does so alone."""
+    """Make the finding of an autograd error: it names the first hook point that raises it alone."""
     if isinstance(error, Blocked | NotApplicable):
         raise error
     for point in points:
@@ -136,7 +136,7 @@ def _backward(case: Case, subject: Subject, *, hooked: bool = False) -> Tensor:
 
 
 def _weight_gradients(case: Case, subject: Subject, where: str = "{}", *, backwards: int = 1) -> list[Finding]:
-    """The gradients that so many backwards left in the parameters, judged by canonical name."""
+    """Judge by canonical name the gradients that several backwards left in the parameters."""
     truth, noise = (
         activations.reference_trace(case).weights,
         activations.noise(case).weights,
@@ -493,7 +493,7 @@ def _around_edits(case: Case) -> tuple[Point, list[Point]]:
 
 @check("backward.gradcheck", needs=["hooks"], applies="sampled")
 def gradcheck(case: Case) -> Finding:
-    """What autograd says of the subject is what moving its first activation a little does to its logits.
+    """The subject's gradient at its first activation agrees with finite differences of its logits.
 
     With hooks on every point that hand on copies of values and gradients, by finite differences in a random direction
     (a gradcheck in its fast mode). A failure means that the graph that is differentiated is not the function

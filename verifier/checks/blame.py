@@ -1,4 +1,4 @@
-"""Whose code raised: the innermost frame that is neither ours, nor torch's, nor Hugging Face's, nor Python's."""
+"""Find whose code raised: the innermost frame outside the harness, torch, Hugging Face and Python."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path, PurePath
-from types import TracebackType
 
 _OURS = f"{Path(__file__).parent}{os.sep}"
 _STDLIB = sysconfig.get_paths()["stdlib"]
@@ -22,8 +21,8 @@ _NOT_ADAPTERS = (
     "beartype",
     "typeguard",
 )
-# Of a traceback, whose innermost frame is the last, and with no comma of a stack that the interpreter wrote as it died,
-# whose innermost frame is the first.
+# A frame of a traceback, whose innermost frame is the last; or, without the comma after the line, of a stack that a
+# dying interpreter writes, whose innermost frame is the first.
 _FRAME = re.compile(
     r'^[ |]*File "(?P<file>.*)", line (?P<line>\d{1,9})(?P<innermost_last>,?) in (?P<function>.*)$', re.MULTILINE
 )
@@ -32,17 +31,18 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 def site_of(error: BaseException) -> str | None:
-    """`package/module.py:function` of the innermost frame in the adapter's code, or None where there is none."""
-    frames = []
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None:
-        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_frame.f_code.co_name))
-        trace = trace.tb_next
-    return site_among(reversed(frames))
+    """Find the innermost frame in the adapter's code: `package/module.py:function`; None where there is none."""
+    return site_among(reversed(_frames(error)))
+
+
+def _frames(error: BaseException) -> list[tuple[str, str]]:
+    """The traceback as (file, function), the innermost frame last."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return [(code.co_filename, code.co_name) for code in codes]
 
 
 def site_among(frames: Iterable[tuple[str, str]]) -> str | None:
-    """The same, of a stack as (file, function), the innermost frame first."""
+    """Find the adapter's innermost frame in a stack of (file, function), the innermost first, as `site_of` words it."""
     for filename, function in frames:
         if _is_adapters(filename):
             return _spelt(filename, function)
@@ -50,9 +50,9 @@ def site_among(frames: Iterable[tuple[str, str]]) -> str | None:
 
 
 def frame_of(site: str, detail: str) -> tuple[str, int] | None:
-    """File and line of the innermost frame that a site names, in the traceback or the stack that it was read from.
+    """Find the file and the line of the innermost frame that a site names, in the text of its traceback or stack.
 
-    Whose frame it is was decided where it was raised, and is not decided again: paths are another machine's.
+    The site already says whose frame it is. It is not decided again, because the paths may be another machine's.
     """
     found: tuple[str, int] | None = None
     path, _, function = site.rpartition(":")
@@ -66,8 +66,7 @@ def frame_of(site: str, detail: str) -> tuple[str, int] | None:
 
 
 def _spelt(filename: str, function: str) -> str:
-    """The end of the path, from the outermost package on: where that lies is another place on another machine, and a
-    failure has the same fingerprint on all of them."""
+    """Word a site with the end of its path, from the outermost package on, so that it is the same on every machine."""
     parts = PurePath(filename).parts
     roots = [place + 1 for place, part in enumerate(parts[:-1]) if part in _INSTALLED]
     start = roots[-1] if roots else len(parts) - 1
@@ -87,13 +86,9 @@ def _is_adapters(filename: str) -> bool:
 
 
 def through_hugging_face(error: BaseException) -> bool:
-    """Whether it came out of Hugging Face's code, and not only out of a family's or ours."""
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None:
-        if any(f"/{name}/" in PurePath(trace.tb_frame.f_code.co_filename).as_posix() for name in _HUGGING_FACE):
-            return True
-        trace = trace.tb_next
-    return False
+    """Whether an exception passed through Hugging Face's code, and not only through a family's or the harness's."""
+    paths = [PurePath(filename).as_posix() for filename, _ in _frames(error)]
+    return any(f"/{name}/" in path for path in paths for name in _HUGGING_FACE)
 
 
 _HUGGING_FACE = ("transformers", "huggingface_hub")
@@ -101,6 +96,6 @@ _MOST_LINES = 60
 
 
 def in_full(error: BaseException) -> str:
-    """The traceback, its last lines where it is long."""
+    """The traceback of an exception; its last lines where it is long."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     return "\n".join(lines[-_MOST_LINES:])

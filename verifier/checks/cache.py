@@ -1,4 +1,4 @@
-"""Decoding with a key/value cache: that it gives what one forward over the whole text gives."""
+"""Check decoding with a key/value cache: it gives the logits of one forward over the whole text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PADDED_STEPS = 3  # positions of padded rows are counted wrongly from the first 
 
 @check("cache.given", needs=["cache"], applies="pairwise")
 def given(case: Case) -> Finding:
-    """A forward that is asked for its cache gives one, and the logits that it gives without.
+    """A forward with `use_cache` returns a cache, and the same logits as without.
 
     A failure means that keeping keys and values changes what is computed, or that nothing can be decoded at all.
     """
@@ -90,7 +90,7 @@ def padding(case: Case) -> Finding:
 
 @check("cache.position_ids", needs=["cache"], applies="pairwise")
 def position_ids(case: Case) -> Finding:
-    """With positions of the caller's, which start anywhere and leave some out, decoding gives HF's logits.
+    """With the caller's position ids, which start anywhere and skip some, decoding gives HF's logits.
 
     A failure means that the positions of new tokens are counted from the cache's length, whatever the caller says.
     """
@@ -102,7 +102,7 @@ def position_ids(case: Case) -> Finding:
 
 @check("cache.padded_position_ids", needs=["cache"], applies="pairwise")
 def padded_position_ids(case: Case) -> Finding:
-    """With a mask and positions that count its tokens, as generation from a padded batch passes them, it gives HF's.
+    """With padding, and positions that count the real tokens as generation passes them, decoding gives HF's logits.
 
     A failure means that with a cache one of the two is forgotten when the other is given.
     """
@@ -139,7 +139,7 @@ def long(case: Case) -> Finding:
 
 @check("cache.precision", needs=["cache"], applies="sampled")
 def precise(case: Case) -> Finding:
-    """In every working dtype what is decoded token by token is as near to the float64 truth as what HF decodes.
+    """In every working dtype decoding token by token is as exact as HF's decoding.
 
     Judged where the logits of one forward in that dtype agree. A failure means that keys and values are kept more
     coarsely than the model computes them, or positions are counted in too few digits.

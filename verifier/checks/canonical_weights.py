@@ -1,4 +1,4 @@
-"""Canonical weights on both sides: Hugging Face's, the subject's, and which of the subject's can be computed with."""
+"""Read canonical weights on both sides: Hugging Face's, the subject's, and which of the subject's are usable."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ _AXES = {weight.template: weight.axes for weight in WEIGHTS}
 
 
 def reference_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Tensor]:
-    """HF's weights in canonical names and shapes."""
+    """Read HF's weights in canonical names and shapes."""
     return case.memo.memoize(("canonical", dtype), lambda: canonical_weights(case.family, case.reference.model(dtype)))
 
 
 def subject_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
-    """What the subject gives of the canonical weights, as it was when it was first asked; what else it gives is its
-    own business."""
+    """Read the subject's canonical weights, copied at the first call; names outside the vocabulary are left out."""
 
     def make() -> dict[str, Any]:
         found = require(case.subject.wrapped(dtype).weights).canonical()
@@ -38,10 +37,10 @@ def subject_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any
 
 
 def readable_weights(case: Case) -> Mapping[str, Any]:
-    """The same in float64, for all but the check that reads them first.
+    """Read the subject's canonical weights in float64, for every check but `weights.names`.
 
     Raises:
-        Blocked: reading them raises, which `weights.names` reports.
+        Blocked: reading them raises; `weights.names` reports it.
     """
     try:
         return subject_weights(case)
@@ -52,7 +51,7 @@ def readable_weights(case: Case) -> Mapping[str, Any]:
 
 
 def unreadable(ours: object, wanted: Tensor) -> str | None:
-    """Why there is nothing to read in what stands under a name, in words."""
+    """Say why the value under a canonical name has no numbers; None where it has."""
     if ours is None:
         return "there is none"
     if not isinstance(ours, Tensor):
@@ -64,6 +63,7 @@ def unreadable(ours: object, wanted: Tensor) -> str | None:
 
 
 def misshapen(ours: Tensor, wanted: Tensor, name: str) -> str | None:
+    """Say how the shape of a canonical weight is wrong; None where it is right."""
     if ours.shape == wanted.shape:
         return None
     axes = ", ".join(_AXES[template_of(name)])
@@ -71,7 +71,7 @@ def misshapen(ours: Tensor, wanted: Tensor, name: str) -> str | None:
 
 
 def usable_weights(case: Case) -> Mapping[str, Tensor]:
-    """The subject's weights that can be computed with: there, and of the right shape."""
+    """Select the subject's weights that can be computed with: readable, and of the right shape."""
 
     def make() -> Mapping[str, Tensor]:
         ours = readable_weights(case)

@@ -1,4 +1,4 @@
-"""The bridged components: whether each, run alone, is Hugging Face's module in its place."""
+"""Check the components: each, run alone, gives the output of Hugging Face's module in its place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
 
 
 def _offered(case: Case) -> Mapping[str, nn.Module]:
-    """The canonical components that the adapter has."""
+    """The adapter's modules with canonical component names, by name."""
 
     def make() -> Mapping[str, nn.Module]:
         modules = require(case.subject.wrapped().components).modules()
@@ -35,11 +35,10 @@ def _offered(case: Case) -> Mapping[str, nn.Module]:
 
 @check("component.names", needs=["components"])
 def names(case: Case) -> Finding:
-    """Every module of HF's that has parameters and a canonical name can be had by that name.
+    """Every module of HF's with parameters and a canonical name is a component under that name.
 
-    What lies in no component at all `build.parameters` reports, and what is no canonical weight either
-    `weights.names`. A failure means that a part of the model is only to
-    be found inside another one.
+    `build.parameters` reports parameters in no component, and `weights.names` missing canonical weights. A failure
+    means that users find a part of the model only inside another component.
     """
 
     def compare() -> Iterator[Finding]:
@@ -53,22 +52,22 @@ def names(case: Case) -> Finding:
                 wrong = f"there is no such component, and HF's module has parameters; they are inside {holder}"
                 yield from_condition(name, None if name in offered else wrong)
 
-    made = list(compare())
-    if not made:
+    findings = list(compare())
+    if not findings:
         raise Blocked("build.parameters or weights.names")
-    return summarize(made)
+    return summarize(findings)
 
 
 def _weights_lack(case: Case, name: str) -> bool:
-    """Whether the component's weights are missing among the canonical ones too."""
+    """Whether a component's weights are missing among the canonical weights too."""
     if case.subject.wrapped().weights is None:
         return False
     ours = readable_weights(case)
     return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in reference_weights(case))
 
 
-def _judged(case: Case, name: str) -> Finding:
-    """What the adapter's component gives, run alone as HF calls its module, or what it raises."""
+def _judge(case: Case, name: str) -> Finding:
+    """Run the adapter's component alone as HF calls its module, and judge its output; raises what it raises."""
 
     def make() -> Finding:
         lone = isolated_modules.module_reference(case, name)
@@ -81,15 +80,15 @@ def _judged(case: Case, name: str) -> Finding:
 
 
 def _is_right(case: Case, name: str) -> bool:
-    """Whether the check of the component's own kind has nothing to say of it."""
+    """Whether a component passes the check of its own kind."""
     try:
-        return _judged(case, name).verdict is not Verdict.FAIL
-    except Exception:  # the check of its own kind reports it
+        return _judge(case, name).verdict is not Verdict.FAIL
+    except Exception:  # the check of its kind reports it
         return False
 
 
-def _told_elsewhere(case: Case, name: str) -> str | None:
-    """The check that reports already what is wrong inside this component; None where nothing is."""
+def _reporting_check(case: Case, name: str) -> str | None:
+    """Find the check that reports a failure inside a component; None where nothing inside fails."""
     template = template_of(name)
     inside = [
         other for other in _offered(case) if other.startswith(f"{name}.") and other in isolated_modules.calls(case)
@@ -97,7 +96,7 @@ def _told_elsewhere(case: Case, name: str) -> str | None:
     for kind, templates in _KINDS.items() if inside else ():
         for other in inside:
             if template_of(other) in templates and not _is_right(case, other):
-                return _told_elsewhere(case, other) or f"component.{kind}"
+                return _reporting_check(case, other) or f"component.{kind}"
     if template in (*_SPLIT, "blocks.{i}.attn", "blocks.{i}") and case.subject.wrapped().weights is not None:
         return None if split_agrees(case, int(name.split(".")[1])) else "qkv.rows"
     return None
@@ -119,106 +118,105 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "mlp": ("blocks.{i}.mlp",),
     "blocks": ("blocks.{i}",),
 }
-# What is left of the vocabulary: it holds no parameter, and HF calls it for positions alone.
+# The rest of the vocabulary: components without parameters, which HF calls for positions only.
 _KINDS["positions"] = tuple(
     template for template in COMPONENTS if not any(template in named for named in _KINDS.values())
 )
 
 
 def _judge_kind(case: Case, kind: str, what: str) -> Finding:
-    """Judge every component of a kind; `what` is the kind for people."""
+    """Judge every component of a kind; `what` is the kind in words."""
     templates = _KINDS[kind]
     case.subject.require_forward()
     found = [name for name in isolated_modules.calls(case) if template_of(name) in templates and name in _offered(case)]
     if not found:
         raise NotApplicable(f"the adapter has no {what} that HF's model calls")
-    reported = {name: _told_elsewhere(case, name) for name in found}
+    reported = {name: _reporting_check(case, name) for name in found}
     lone = [name for name in found if reported[name] is None]
     if not lone:
-        raise Blocked(next(told for told in reported.values() if told is not None))
-    finding = summarize(_judged(case, name) for name in lone)
+        raise Blocked(next(other for other in reported.values() if other is not None))
+    finding = summarize(_judge(case, name) for name in lone)
     if finding.verdict is Verdict.FAIL:
-        case.subject.agreeing_rows()  # a wrong model is told as such, and where its activations start to differ
+        case.subject.agreeing_rows()  # raises `Blocked` where the whole model is wrong, which other checks locate
     return finding
 
 
 @check("component.embeddings", needs=["components"])
 def embeddings(case: Case) -> Finding:
-    """Each embedding or unembedding, run alone with the arguments with which HF calls its module, gives what that
-    gives.
+    """Each embedding or unembedding, run alone with the arguments of HF's call, gives the output of HF's module.
 
-    Hidden states are random, masks and positions those of padded rows. A failure means that tokens are read, or a
-    residual stream is unembedded, by another matrix.
+    Hidden states are random; masks and positions are those of padded rows. A failure means that tokens are embedded,
+    or a residual stream unembedded, with another matrix.
     """
     return _judge_kind(case, "embeddings", "embedding or unembedding")
 
 
 @check("component.norms", needs=["components"])
 def norms(case: Case) -> Finding:
-    """Each norm, run alone with the arguments with which HF calls its module, gives what that gives.
+    """Each norm, run alone with the arguments of HF's call, gives the output of HF's module.
 
-    Hidden states are random, masks and positions those of padded rows. A failure means that a residual stream is
-    normalised otherwise, as in a logit lens.
+    Hidden states are random; masks and positions are those of padded rows. A failure means that a residual stream is
+    normalised wrongly where a norm is run by itself, as in a logit lens.
     """
     return _judge_kind(case, "norms", "norm")
 
 
 @check("component.projections", needs=["components"])
 def projections(case: Case) -> Finding:
-    """Each linear map, run alone with the arguments with which HF calls its module, gives what that gives.
+    """Each linear map, run alone with the arguments of HF's call, gives the output of HF's module.
 
-    Hidden states are random, masks and positions those of padded rows. A failure means that queries, keys, values,
-    hidden units or outputs are computed by other weights.
+    Hidden states are random; masks and positions are those of padded rows. A failure means that queries, keys, values,
+    hidden units or outputs are computed with other weights.
     """
     return _judge_kind(case, "projections", "linear map")
 
 
 @check("component.attention", needs=["components"])
 def attention(case: Case) -> Finding:
-    """Each attention, run alone with the arguments with which HF calls its module, gives what that gives.
+    """Each attention, run alone with the arguments of HF's call, gives the output of HF's module.
 
-    Hidden states are random, masks and positions those of padded rows. A failure means that an attention that is run
-    by itself, as in patching, mixes tokens otherwise.
+    Hidden states are random; masks and positions are those of padded rows. A failure means that an attention that is
+    run by itself, as in path patching, computes something else.
     """
     return _judge_kind(case, "attention", "attention")
 
 
 @check("component.mlp", needs=["components"])
 def mlp(case: Case) -> Finding:
-    """Each MLP, run alone with the arguments with which HF calls its module, gives what that gives.
+    """Each MLP, run alone with the arguments of HF's call, gives the output of HF's module.
 
-    Hidden states are random, masks and positions those of padded rows. A failure means that an MLP that is run by
-    itself, as by a transcoder, is another one.
+    Hidden states are random; masks and positions are those of padded rows. A failure means that an MLP that is run by
+    itself, as for a transcoder, computes something else.
     """
     return _judge_kind(case, "mlp", "MLP")
 
 
 @check("component.blocks", needs=["components"])
 def blocks(case: Case) -> Finding:
-    """Each block, run alone with the arguments with which HF calls its module, gives what that gives.
+    """Each block, run alone with the arguments of HF's call, gives the output of HF's module.
 
-    Hidden states are random, masks and positions those of padded rows. A failure where all that is inside passes
-    means that its parts are put together otherwise.
+    Hidden states are random; masks and positions are those of padded rows. A failure where everything inside passes
+    means that the block combines its parts wrongly.
     """
     return _judge_kind(case, "blocks", "block")
 
 
 @check("component.positions", needs=["components"])
 def positions(case: Case) -> Finding:
-    """Each table of positions, run alone with the arguments with which HF calls its module, gives what that gives.
+    """Each table of positions, run alone with the arguments of HF's call, gives the output of HF's module.
 
-    Hidden states are random, masks and positions those of padded rows. A failure means that whoever rotates queries
-    and keys by it rotates them otherwise.
+    Hidden states are random; masks and positions are those of padded rows. A failure means that queries and keys are
+    rotated by other angles.
     """
     return _judge_kind(case, "positions", "table of positions")
 
 
 @check("component.dtypes", needs=["components"], applies="sampled")
 def dtypes(case: Case) -> Finding:
-    """Each component alone is as exact in the working dtypes as HF's module, and gives a tensor of the same dtype.
+    """Each component, run alone in a working dtype, is as exact as HF's module and returns a tensor of the same dtype.
 
-    What is wrong in float64 already, or inside a component, is not told again. A failure means that a component that
-    is run by itself rounds where HF does not.
+    A component that is wrong in float64 already, or inside, is reported elsewhere. A failure means that a component
+    rounds where HF does not.
     """
     case.subject.require_forward()
 
@@ -226,7 +224,7 @@ def dtypes(case: Case) -> Finding:
         for dtype in case.spec.dtypes:
             wrong: set[str] = set()
             for name in _inside_first(case):
-                if not _is_right(case, name) or _told_elsewhere(case, name):
+                if not _is_right(case, name) or _reporting_check(case, name):
                     continue
                 if any(inner.startswith(f"{name}.") for inner in wrong):
                     continue

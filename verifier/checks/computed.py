@@ -1,4 +1,4 @@
-"""What canonical weights compute: each component from the subject's weights alone, held against Hugging Face's."""
+"""Compute each component from the subject's canonical weights alone, and compare it with Hugging Face's module."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ _OUT = "bphd,hdm->bpm"  # what all heads write: [batch, pos, head, d_head], [hea
 
 
 def attentions(case: Case) -> Mapping[int, list[Finding]]:
-    """By layer, its attention from canonical weights alone.
+    """Compute the attention of each layer from canonical weights alone, and judge it.
 
-    Queries, keys and values are put in the place of HF's, whose own positions and mask act on them; what each head
-    mixes goes through `W_O`. A layer is left out where a weight that it needs cannot be used, and where the adapter's
-    split of the fused weight is not HF's already (`qkv.rows`).
+    The computed queries, keys and values replace HF's, and HF's own positions and mask act on them. The output of each
+    head then goes through `W_O`.
+
+    Returns:
+        By layer. A layer is left out where a weight cannot be used, or where the split of the fused weight is wrong,
+        which `qkv.rows` reports.
     """
 
     def make() -> Mapping[int, list[Finding]]:
@@ -43,13 +46,14 @@ def attentions(case: Case) -> Mapping[int, list[Finding]]:
                 here = f"blocks.{layer}.attn"
                 args, kwargs = isolated_modules.calls(case)[here].fresh()
                 isolated_modules.parts(case)[here](*args, **kwargs)
-        return {layer: _judged(case, layer, heads, taps.values[f"blocks.{layer}.attn.hook_z"]) for layer in layers}
+        by_layer = dict(zip(layers, mixed, strict=True))
+        return {layer: _judge_attention(case, layer, heads, taps.values[z]) for layer, z in by_layer.items()}
 
     return case.memo.memoize(("attention from weights",), make)
 
 
 def _heads(case: Case, layer: int) -> dict[str, Tensor]:
-    """By hook point: queries, keys and values of what comes into HF's attention `[batch, pos, head, d_head]`."""
+    """Compute queries, keys and values `[batch, pos, head, d_head]` of the input of HF's attention, by hook point."""
     here, weights = f"blocks.{layer}.attn", usable_weights(case)
     read = isolated_modules.calls(case)[here].main
     found = {}
@@ -60,15 +64,15 @@ def _heads(case: Case, layer: int) -> dict[str, Tensor]:
     return found
 
 
-def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> list[Finding]:
-    """What the layer's heads write, and where that differs, its queries, keys and values before it."""
+def _judge_attention(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> list[Finding]:
+    """Judge the output of a layer's attention; where it differs, its queries, keys and values first."""
     here, weights = f"blocks.{layer}.attn", usable_weights(case)
     whole, bias = isolated_modules.module_reference(case, here), weights.get(f"{here}.b_O")
     out = torch.einsum(_OUT, z, weights[f"{here}.W_O"])
     out = out if bias is None else out + bias
-    made = float64_judge(whole.noise).compare(f"{here}.W_O", out, whole.truth, defined=whole.defined)
-    if made.verdict is Verdict.PASS:
-        return [made]
+    output = float64_judge(whole.noise).compare(f"{here}.W_O", out, whole.truth, defined=whole.defined)
+    if output.verdict is Verdict.PASS:
+        return [output]
     pieces, read = [], whole.call.main
     assert read is not None
     for letter in "qkv":
@@ -78,49 +82,49 @@ def _judged(case: Case, layer: int, heads: Mapping[str, Tensor], z: Tensor) -> l
         value = heads[f"{here}.hook_{letter}"].flatten(-2)
         where = f"{here}.W_{letter.upper()}"
         pieces.append(float64_judge(piece.noise).compare(where, value, piece.truth, defined=piece.defined))
-    told = any(one.verdict is Verdict.FAIL for one in pieces)
-    return pieces if told else [*pieces, made]
+    located = any(one.verdict is Verdict.FAIL for one in pieces)
+    return pieces if located else [*pieces, output]
 
 
 Compute = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def _looked_up(ids: Tensor, matrix: Tensor, _bias: Tensor | None) -> Tensor:
+def _look_up(ids: Tensor, matrix: Tensor, _bias: Tensor | None) -> Tensor:
     return matrix[ids]
 
 
-def _linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+def _apply_linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     return x @ matrix if bias is None else x @ matrix + bias
 
 
-def _scaled(normalized: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _scale(normalized: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return normalized * weight if bias is None else normalized * weight + bias
 
 
-# What a component does with its weight and its bias; attention is looked at as a whole.
+# How a component computes with its weight and its bias; `attentions` computes attention as a whole.
 _COMPUTES: Mapping[str, tuple[str, str | None, Compute]] = {
-    "embed": ("embed.W_E", None, _looked_up),
-    "blocks.{i}.ln1": ("blocks.{i}.ln1.w", "blocks.{i}.ln1.b", _scaled),
-    "blocks.{i}.ln2": ("blocks.{i}.ln2.w", "blocks.{i}.ln2.b", _scaled),
-    "blocks.{i}.mlp.in": ("blocks.{i}.mlp.W_in", "blocks.{i}.mlp.b_in", _linear),
-    "blocks.{i}.mlp.gate": ("blocks.{i}.mlp.W_gate", "blocks.{i}.mlp.b_gate", _linear),
-    "blocks.{i}.mlp.out": ("blocks.{i}.mlp.W_out", "blocks.{i}.mlp.b_out", _linear),
-    "ln_final": ("ln_final.w", "ln_final.b", _scaled),
-    "unembed": ("unembed.W_U", "unembed.b_U", _linear),
+    "embed": ("embed.W_E", None, _look_up),
+    "blocks.{i}.ln1": ("blocks.{i}.ln1.w", "blocks.{i}.ln1.b", _scale),
+    "blocks.{i}.ln2": ("blocks.{i}.ln2.w", "blocks.{i}.ln2.b", _scale),
+    "blocks.{i}.mlp.in": ("blocks.{i}.mlp.W_in", "blocks.{i}.mlp.b_in", _apply_linear),
+    "blocks.{i}.mlp.gate": ("blocks.{i}.mlp.W_gate", "blocks.{i}.mlp.b_gate", _apply_linear),
+    "blocks.{i}.mlp.out": ("blocks.{i}.mlp.W_out", "blocks.{i}.mlp.b_out", _apply_linear),
+    "ln_final": ("ln_final.w", "ln_final.b", _scale),
+    "unembed": ("unembed.W_U", "unembed.b_U", _apply_linear),
 }
-_NORMS = tuple(template for template, (_, _, compute) in _COMPUTES.items() if compute is _scaled)
+_NORMS = tuple(template for template, (_, _, compute) in _COMPUTES.items() if compute is _scale)
 
 
-def elsewhere(case: Case) -> list[Finding]:
-    """Every other component from its canonical weights, in the order in which HF calls them."""
+def other_components(case: Case) -> list[Finding]:
+    """Compute every component but attention from its canonical weights, and judge it, in the order of HF's calls."""
 
     def make() -> list[Finding]:
-        return [one for name in isolated_modules.calls(case) if (one := _component(case, name)) is not None]
+        return [one for name in isolated_modules.calls(case) if (one := _judge_component(case, name)) is not None]
 
     return case.memo.memoize(("components from weights",), make)
 
 
-def _component(case: Case, name: str) -> Finding | None:
+def _judge_component(case: Case, name: str) -> Finding | None:
     weights, layer = usable_weights(case), name.split(".")[1] if name.startswith("blocks.") else ""
     if template_of(name) not in _COMPUTES:
         return None
@@ -128,16 +132,16 @@ def _component(case: Case, name: str) -> Finding | None:
     weight, bias = weight.replace("{i}", layer), bias and bias.replace("{i}", layer)
     has_bias = bias in reference_weights(case)
     if weight not in weights or (has_bias and bias not in weights):
-        return None  # `weights.names` or `weights.shapes` says so
+        return None  # `weights.names` or `weights.shapes` reports it
     lone = isolated_modules.module_reference(case, name)
-    read = _normalized(case)[name] if compute is _scaled else lone.call.main
+    read = _normalized(case)[name] if compute is _scale else lone.call.main
     assert read is not None
     value = compute(read, weights[weight], weights[bias] if bias is not None and has_bias else None)
     return float64_judge(lone.noise).compare(weight, value, lone.truth, defined=lone.defined)
 
 
 def _normalized(case: Case) -> Mapping[str, Tensor]:
-    """By norm: what HF makes of its input before its weight and bias."""
+    """Compute by norm HF's normalized input, before the norm's weight and bias act."""
 
     def make() -> Mapping[str, Tensor]:
         norms = [name for name in isolated_modules.calls(case) if template_of(name) in _NORMS]
@@ -151,16 +155,16 @@ def _normalized(case: Case) -> Mapping[str, Tensor]:
     return case.memo.memoize(("normalized",), make)
 
 
-def told(case: Case) -> set[str]:
-    """The weights of which another check says what is wrong: in float64 they cannot be used, or compute otherwise."""
-    told = reference_weights(case).keys() - usable_weights(case).keys()
+def weights_reported_elsewhere(case: Case) -> set[str]:
+    """Collect the weights that another check reports: they cannot be used, or compute another function in float64."""
+    reported = reference_weights(case).keys() - usable_weights(case).keys()
     for layer in range(n_layers_of(case.family, case.reference.model())):
-        made = attentions(case).get(layer, [])
-        here = f"blocks.{layer}.attn."
-        if not made or any(one.verdict is Verdict.FAIL for one in made):
-            told |= {name for name in reference_weights(case) if name.startswith(here)}
-    for one in elsewhere(case):
+        findings = attentions(case).get(layer, [])
+        prefix = f"blocks.{layer}.attn."
+        if not findings or any(one.verdict is Verdict.FAIL for one in findings):
+            reported |= {name for name in reference_weights(case) if name.startswith(prefix)}
+    for one in other_components(case):
         if one.verdict is Verdict.FAIL:
             owner = (one.where or "").rpartition(".")[0]
-            told |= {name for name in reference_weights(case) if name.rpartition(".")[0] == owner}
-    return told
+            reported |= {name for name in reference_weights(case) if name.rpartition(".")[0] == owner}
+    return reported

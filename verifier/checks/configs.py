@@ -1,4 +1,4 @@
-"""What was written into a config, as a finding: said in one way of HF and of an adapter."""
+"""Find what HF or an adapter wrote into a config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from verifier.reference.snapshots import edited_keys
 def written_into(
     before: Mapping[str, Any], after: Mapping[str, Any], *, verdict: Verdict, declared: Collection[str] = ()
 ) -> Finding | None:
-    """The finding that names each field that is another one now, but for the declared ones; None where none is."""
+    """Make the finding that names each changed field that is not declared; None where there is none."""
     changed = [key for key in edited_keys(before, after) if key not in declared]
     if not changed:
         return None

@@ -1,4 +1,4 @@
-"""A text that is given piece by piece, each with the cache of those before, held against one forward over all of it."""
+"""Decode a text piece by piece with a cache, and compare the logits with one forward over the whole text."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from verifier.reference import models
 
 Run = Callable[[Inputs], Output]
 Place = tuple[str, Tensor]
-"""What is compared under one name: `[batch, pos]`."""
+"""A name, and which logits are compared under it: `[batch, pos]`."""
 
 
 def piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
-    """The tokens from `start` to `end`, as they follow on what is cached: the mask covers the past too."""
+    """Cut the inputs to the tokens from `start` to `end`, after a cache: the mask covers the cached tokens too."""
 
     def part(whole: Tensor | None, first: int) -> Tensor | None:
         return None if whole is None else whole[:, first:end].clone()
@@ -39,10 +39,10 @@ def piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
 
 
 def step(run: Run, inputs: Inputs) -> Output:
-    """One forward, from which decoding can go on.
+    """Run one forward that returns a cache, and copy its logits.
 
     Raises:
-        Blocked: it gave no cache, which `cache.given` reports.
+        Blocked: the forward returned no cache; `cache.given` reports it.
     """
     with torch.no_grad():
         output = run(inputs)
@@ -52,7 +52,7 @@ def step(run: Run, inputs: Inputs) -> Output:
 
 
 def in_pieces(run: Run, inputs: Inputs, ends: Sequence[int]) -> Tensor:
-    """Logits `[batch, pos, d_vocab]` of a text that is given piece by piece, each with the cache of those before."""
+    """Decode a text in pieces with the given ends and a cache, into logits `[batch, pos, d_vocab]`."""
     pieces, cache, start = [], None, 0
     for end in ends:
         output = step(run, piece(inputs, start, end, cache))
@@ -64,14 +64,14 @@ def in_pieces(run: Run, inputs: Inputs, ends: Sequence[int]) -> Tensor:
 def judged(
     case: Case, scenario: Scenario, decode: Callable[[Run], Tensor], run: Run, places: Sequence[Place]
 ) -> Iterator[Finding]:
-    """Hold what is decoded against HF's one forward, where the subject's own one forward agrees with that.
+    """Compare decoded logits with HF's one forward, in the rows where the subject's own one forward agrees with it.
 
     Raises:
-        Blocked: wherever it differs it is what HF's own decoding gives, which `reference.cache` reports.
+        Blocked: every difference is one of HF's own decoding too; `reference.cache` reports it.
     """
     chosen, agreeing = case.reference.scenario(scenario), case.subject.agreeing_rows(scenario)
     truth, judge = case.reference.output(scenario).logits, case.noise.judge(scenario)
-    ours, looked, excused = decode(run), False, False
+    ours, compared, excused = decode(run), False, False
     theirs: list[Tensor] = []
     for where, rows in places:
         defined = (chosen.real & rows & agreeing[:, None])[..., None]
@@ -88,34 +88,34 @@ def judged(
             if follows:
                 excused = True
                 continue
-        looked = True
+        compared = True
         yield found
-    if excused and not looked:
+    if excused and not compared:
         raise Blocked("reference.cache: HF's own decoding differs from its one forward, and the subject decodes so")
 
 
 def decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
-    """What HF itself decodes so, if it can."""
+    """Decode with HF's own model: one tensor of logits, none where HF raises."""
     try:
         return [decode(lambda inputs: models.forward(case.reference.model(), inputs))]
-    except Exception as error:  # what HF cannot decode explains nothing; `reference.cache` reports it
+    except Exception as error:  # where HF raises there is nothing to compare with; `reference.cache` reports it
         if not through_hugging_face(error):
             raise
         return []
 
 
 def judged_in_pieces(case: Case, scenario: Scenario, ends: Sequence[int], places: Sequence[Place]) -> Finding:
-    """Judge the subject's decoding in these pieces."""
+    """Judge the subject's decoding in pieces with the given ends, place by place."""
 
     def decode(run: Run) -> Tensor:
         return in_pieces(run, case.reference.inputs(scenario), ends)
 
-    case.subject.agreeing_rows(scenario)  # before anything is decoded by what is wrong already
+    case.subject.agreeing_rows(scenario)  # raises `Blocked` before a wrong subject decodes anything
     return summarize(judged(case, scenario, decode, case.subject.wrapped().forward, places))
 
 
 def in_turn(case: Case, scenario: Scenario, ends: Sequence[int], names: Sequence[str]) -> list[Place]:
-    """A place for each piece, in the order in which they are decoded; the last name is that of all the rest."""
+    """Make a place for each decoded piece, in order; the last name is for all further pieces."""
     real = case.reference.scenario(scenario).real
     position = torch.arange(real.shape[1], device=real.device).expand_as(real)
     starts = [0, *ends[: len(names) - 1]]
@@ -126,7 +126,7 @@ def in_turn(case: Case, scenario: Scenario, ends: Sequence[int], names: Sequence
 
 
 def by_row(case: Case, scenario: Scenario) -> list[Place]:
-    """A place for each way of padding."""
+    """Make a place for each row, which is one way of padding."""
     chosen = case.reference.scenario(scenario)
     numbers = torch.arange(len(chosen.rows), device=chosen.real.device)
     return [(name, (numbers == row)[:, None].expand_as(chosen.real)) for row, name in enumerate(chosen.rows)]

@@ -1,4 +1,4 @@
-"""A closer look at a case that failed: its ladder of hook points, and what each failing check compared."""
+"""Diagnose a failed case: its ladder of hook points, and what each failing check compares."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from verifier.observing import activations, localization
 from verifier.observing.case import Case
 from verifier.reference.snapshots import remember
 
-MOST_PLACES = 120  # of one check; a model of many layers has more, and what is wrong is wrong early
+MOST_PLACES = 120  # of one check; a deep model has more, and a difference shows in the first ones
 _SCENARIO = Scenario.PLAIN
 
 
 def examine(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Evidence | Ladder]:
-    """Run these checks on the case once more, watched, and tell what they compared; the ladder comes last.
+    """Run these checks on the case once more, and yield what each compares; the ladder comes last.
 
     Args:
         spec: the case.
-        family: its family.
+        family: of the case.
         adapter: the adapter under test.
-        checks: those that failed on it.
+        checks: the checks that failed on the case.
     """
     remember(family)
     case = Case(spec, family, adapter)
@@ -59,7 +59,7 @@ def _watched(case: Case, check: Check) -> Evidence:
 
 
 def ladder(case: Case) -> Ladder:
-    """Every canonical point that the subject has, with the error of its activation and of its gradient."""
+    """Make the ladder of a case: every canonical point of the subject, with the errors of activation and gradient."""
     missing: dict[str, str] = {}
 
     def side(name: str, climb: Callable[[], Iterable[Finding]]) -> tuple[Rung, ...]:
@@ -69,7 +69,7 @@ def ladder(case: Case) -> Ladder:
             missing[name] = f"blocked by {error}"
         except NotApplicable as error:
             missing[name] = str(error)
-        except Exception as error:  # the subject's: the check that fails for it has its traceback
+        except Exception as error:  # raised by the subject; the check that fails for it has the traceback
             missing[name] = one_line(error)
         return ()
 

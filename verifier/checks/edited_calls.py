@@ -23,7 +23,7 @@ from verifier.reference import models
 
 
 def open_points(case: Case) -> list[Point]:
-    """The points that agree and need no switch: all of them can be edited in one forward."""
+    """Select the points that agree with HF and need no switch: one forward can edit all of them."""
     case.subject.agreeing_rows()
     found = [
         one for one in localization.agreeing_points(case) if activations.hook_points(case)[one.name].switch is None
@@ -50,7 +50,7 @@ class _Way:
     run: Callable[[Subject], Tensor]
 
     def compare(self, case: Case, where: str, logits: Tensor, truth: Tensor, judge: Judge) -> Finding:
-        """Judge what came of it."""
+        """Judge the logits of a run in this way."""
         chosen, rows = case.reference.scenario(self.scenario), len(logits)
         defined = (chosen.real & case.subject.agreeing_rows(self.scenario)[:, None])[:rows, :, None]
         return judge.compare(where, logits, truth[:rows], defined=defined, rows=chosen.rows[:rows], axes=LOGIT_AXES)
@@ -106,14 +106,14 @@ def _each(case: Case, way: _Way, points: Sequence[Point]) -> Iterator[tuple[Poin
 
 
 def _where_it_starts(case: Case, way: _Way, points: Sequence[Point], found: Finding) -> Finding:
-    """What was found of these points together, or, where it is a failure, of the first that goes wrong alone."""
+    """Return the finding of points edited together; where it fails, that of the first point that fails alone."""
     if found.verdict is not Verdict.FAIL:
         return found
     return next((alone for _, alone in _each(case, way, points)), found)
 
 
 def acting_points(case: Case) -> list[Point]:
-    """Of those the ones at which edits have HF's effect on plain tokens: the others are told by what is simpler.
+    """Select the points at which edits have HF's effect on plain tokens; simpler checks report the others.
 
     Raises:
         Blocked: together they have another one.
@@ -165,7 +165,7 @@ def calls(case: Case) -> Finding:
 
 
 def _fails_unedited(case: Case, way: _Way) -> bool:
-    """Whether it is another model without an edit, too."""
+    """Whether the subject differs from HF without an edit, too."""
     with torch.no_grad():
         logits = way.run(case.subject.wrapped())
     found = way.compare(

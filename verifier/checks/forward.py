@@ -60,7 +60,7 @@ def _concluded(case: Case, scenario: Scenario, compare: Compare, rows: Tensor | 
 
 
 def _without_shared_nans(actual: object, other: Tensor) -> tuple[object, Tensor]:
-    """Both with 0 where neither has a number: there they do not differ from each other."""
+    """Replace elements at which neither of two tensors is a number by 0 in both: they do not differ there."""
     if not isinstance(actual, Tensor) or actual.shape != other.shape:
         return actual, other
     shared = actual.isnan() & other.isnan()
@@ -168,7 +168,7 @@ def position_ids(case: Case) -> Finding:
 
 @check("forward.padded_position_ids", applies="pairwise")
 def padded_position_ids(case: Case) -> Finding:
-    """With a mask and positions that count its tokens, as generation from a padded batch passes them, they are HF's.
+    """With padding, and positions that count the real tokens as generation passes them, the logits are HF's.
 
     A failure means that one of the two is forgotten when the other is given.
     """
@@ -186,7 +186,7 @@ def inputs_embeds(case: Case) -> Finding:
 
 @check("forward.loss", applies="pairwise")
 def loss(case: Case) -> Finding:
-    """The loss for labels, some of them to be ignored, is HF's and can be differentiated; the logits beside it are too.
+    """The loss for labels, some of them ignored, and the logits beside it are HF's and can be differentiated.
 
     Beside padding, where labels stand on real tokens, it is HF's too. A failure means that attributions and gradients
     are taken of another loss, or of none.
@@ -208,7 +208,7 @@ def loss(case: Case) -> Finding:
 
 
 def _loss_agrees(case: Case) -> bool:
-    """Whether the float64 loss is HF's; that it is not is told by `forward.loss`."""
+    """Whether the float64 loss is HF's; where it is not, `forward.loss` reports it."""
     try:
         return _judged_loss(case, Scenario.LABELS, "loss").verdict is not Verdict.FAIL
     except Exception:  # no labels can be given
@@ -252,7 +252,7 @@ def patterns(case: Case) -> Finding:
 
 @check("forward.batch", applies="pairwise")
 def batch(case: Case) -> Finding:
-    """Each row of a batch, padded rows among them, gives alone what it gives in the batch.
+    """Each row of a batch, padded or not, gives the same logits alone as in the batch.
 
     A failure means that the rows of a batch see each other.
     """
@@ -268,7 +268,7 @@ def batch(case: Case) -> Finding:
 
 @check("forward.causality")
 def causality(case: Case) -> Finding:
-    """Other tokens at the end change nothing of the logits before them.
+    """Changing the last tokens of a text does not change the logits before them.
 
     A failure means that a position sees what comes after it.
     """
@@ -289,7 +289,7 @@ def causality(case: Case) -> Finding:
 
 @check("forward.gradients", applies="pairwise")
 def gradients(case: Case) -> Finding:
-    """With gradients enabled, as they are unless somebody turns them off, the logits are the same.
+    """With gradients enabled, which is torch's default, the logits are the same.
 
     A failure means that the model that is differentiated is not the one that is read.
     """
@@ -355,7 +355,7 @@ def twice(case: Case) -> Finding:
 
 
 def _in_training(case: Case, **dropouts: Any) -> Finding:
-    """Both models in training mode, from one state of the random numbers."""
+    """Run both models in training mode, from one state of the random number generator."""
     case.subject.agreeing_rows()
     theirs, ours = case.reference.build(**dropouts), case.subject.wrap(case.reference.build_for_adapter(**dropouts))
     if ours.modes is None:

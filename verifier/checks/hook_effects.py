@@ -1,4 +1,4 @@
-"""Hooks: that they change nothing but what they are told to, and leave nothing behind."""
+"""Check the effects of hooks: they change only what they are told to, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from verifier.observing.case import Case
 
 @check("hooks.identity", needs=["hooks"], applies="pairwise")
 def identity(case: Case) -> Finding:
-    """Hooks that read, or give back what they were given, change no bit of the logits.
+    """Hooks that only read, or return their tensor unchanged, change no bit of the logits.
 
     A failure means that the model that is looked at is not the one that is run.
     """
@@ -46,7 +46,7 @@ def identity(case: Case) -> Finding:
 
 @check("hooks.switches", needs=["hooks"], applies="pairwise")
 def switches(case: Case) -> Finding:
-    """What turns gated points on changes nothing but rounding of the logits, and is off again afterwards.
+    """Switching gated points on changes the logits by rounding at most, and the switch is off again afterwards.
 
     A failure means that looking at a gated activation makes another model of it, or that the switch stays on.
     """
@@ -216,7 +216,7 @@ def given_back(case: Case) -> Finding:
 
 @check("hooks.exception", needs=["hooks"], applies="pairwise")
 def exception(case: Case) -> Finding:
-    """An exception inside a hook comes out, and leaves nothing behind: no hook, no switch, no bit of the logits.
+    """An exception inside a hook reaches the caller, and leaves no hook, no switch and no change of the logits.
 
     A failure means that one mistake in a notebook makes every later result another model's.
     """

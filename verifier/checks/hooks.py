@@ -1,4 +1,4 @@
-"""Hook points: that they are there, fire, and show Hugging Face's activations."""
+"""Check hook points: they exist, fire, and show Hugging Face's activations."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def values(case: Case) -> Finding:
 
 @check("hooks.aliases", needs=["hooks"])
 def aliases(case: Case) -> Finding:
-    """A point that is said to be another name of one shows the same there, bit for bit.
+    """An alias of a hook point shows the same tensor as the point, bit for bit.
 
     A failure means that two activations go by the name of one.
     """

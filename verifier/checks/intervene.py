@@ -1,4 +1,4 @@
-"""Interventions: that an edit at a hook point does to the logits what the same edit does in Hugging Face's model."""
+"""Check interventions: an edit at a hook point changes the logits as the same edit in Hugging Face's model does."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Interventi
 
 
 def _first_of_each_point(comparisons: Sequence[Finding]) -> list[Finding]:
-    """A point at which several edits go wrong is told of once, by the first."""
+    """Report a point at which several edits go wrong once, by the first of them."""
     failing: set[str] = set()
     kept = []
     for one in comparisons:
@@ -188,7 +188,7 @@ def alone(case: Case) -> Finding:
 
 @check("intervene.aliases", needs=["hooks"], applies="pairwise")
 def aliases(case: Case) -> Finding:
-    """An edit at a point's other name has the effect that HF's model shows of one at the point.
+    """An edit at an alias of a point has the effect of an edit at the point in HF's model.
 
     A failure means that who hooks by the other name edits nothing, or something else.
     """
@@ -205,7 +205,7 @@ def aliases(case: Case) -> Finding:
         raise NotApplicable("no hook point at which edits act has a second name")
 
     def compare(chosen: Mapping[str, str]) -> Iterator[Finding]:
-        """By point, one of its other names each."""
+        """Yield by point one of its aliases at a time."""
         for switched in activations.by_switch(case, chosen.values()).values():
             target = {other: point for point, other in chosen.items() if other in switched}
             wanted = {whole[point].row for point in target.values()}

@@ -1,4 +1,4 @@
-"""A subject's whole life: built, asked for everything that it offers, closed, dropped; and what is left of it."""
+"""Run a subject through its whole life: build, use everything it offers, close, drop; and count what is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from verifier.observing.case import Case
 
 
 def exercise(case: Case, subject: Subject) -> None:
-    """Have everything done once that the subject offers: read, switch, edit, differentiate, decode, train, evaluate."""
+    """Use everything once that the subject offers: reads, switches, edits, gradients, decoding, train and eval mode."""
     inputs = case.reference.inputs()
     assert inputs.input_ids is not None
     with torch.no_grad(), _reading(case, subject):
@@ -40,7 +40,7 @@ def exercise(case: Case, subject: Subject) -> None:
 
 @contextlib.contextmanager
 def _reading(case: Case, subject: Subject) -> Iterator[None]:
-    """Every canonical point is read, with its switch turned on where it has one."""
+    """Read every canonical point inside the context, with its switch on where it has one."""
     if subject.hooks is None:
         yield
         return
@@ -52,7 +52,7 @@ def _reading(case: Case, subject: Subject) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _editing(case: Case, subject: Subject) -> Iterator[None]:
-    """The first canonical point is edited."""
+    """Edit the first canonical point inside the context."""
     points = open_points(case, subject)
     if not points:
         yield
@@ -69,7 +69,7 @@ def _doubled(value: Tensor) -> Tensor:
 
 
 def live_and_die(case: Case) -> weakref.ref[Any]:
-    """A subject that nobody keeps; what is given back is whether its model is still there."""
+    """Build, use and close a subject that nobody keeps, and return a weak reference to its model."""
     model = case.reference.build()
     subject = case.subject.adapter.wrap(model)
     exercise(case, subject)
@@ -79,9 +79,9 @@ def live_and_die(case: Case) -> weakref.ref[Any]:
 
 @contextlib.contextmanager
 def apart_from_all_before() -> Iterator[None]:
-    """Inside it only what comes now is looked at when memory is gone through: that is fast, where all of it is slow.
+    """Freeze all existing objects, so that inside the context the garbage collector only visits new ones, and is fast.
 
-    Where the process has set its beginnings apart already, they stay so, and little else is there.
+    Where the process froze its objects at its start, nothing is done.
     """
     if gc.get_freeze_count():
         yield
@@ -94,7 +94,7 @@ def apart_from_all_before() -> Iterator[None]:
 
 
 def live_tensors() -> int:
-    """How many tensors there are, when all that can go has gone."""
+    """Collect garbage, and count the tensors that are left."""
     gc.collect()
-    # By the type alone: asking some objects of torch for their class warns.
+    # By `type` and not `isinstance`, which makes some of torch's objects warn.
     return sum(issubclass(type(one), Tensor) for one in gc.get_objects())

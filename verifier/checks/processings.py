@@ -1,4 +1,4 @@
-"""What a library does to weights before they are looked at: each applied, run, and held against what is promised."""
+"""Apply a library's weight processings, run the processed subject, and compare with what each promises to keep."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SCENARIO, PADDED = Scenario.PLAIN, Scenario.PADDED
 
 
 def promises(case: Case) -> Mapping[str, frozenset[str]]:
-    """What each processing promises to keep.
+    """Read what each processing promises to keep, by its name.
 
     Raises:
-        NotApplicable: there is none that promises anything here.
+        NotApplicable: no processing promises anything for this model.
     """
     found = case.memo.memoize(("promises",), lambda: dict(require(case.subject.wrapped().processings).promises()))
     if not any(found.values()):
@@ -40,41 +40,51 @@ def promises(case: Case) -> Mapping[str, frozenset[str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processed:
-    """What became of one processing: what was compared, or the exception that there was instead."""
+    """The result of one processing: the comparisons, or the exception that it raised."""
 
     compared: Sequence[Finding] = ()
     raised: Exception | None = None
 
     @property
     def kept(self) -> bool:
-        """Whether it keeps what it promises."""
+        """Whether the processing keeps what it promises."""
         return self.raised is None and not any(one.verdict is Verdict.FAIL for one in self.compared)
 
 
-def judged(
+def judge_processed(
     case: Case, names: frozenset[str], promised: frozenset[str], points: Sequence[Point], *, padded: bool = False
 ) -> list[Finding]:
-    """What a subject that is processed so computes, held against what is promised to be as it is in HF's model.
+    """Process a subject, run it, and judge what is promised to stay as in HF's model.
 
-    Its points come first, then what comes out of it; and where that is asked for, what comes out beside padding.
+    Args:
+        case: of the subject.
+        names: the processings that are applied together.
+        promised: what they promise to keep: `LOGITS`, `LOG_PROBABILITIES`, or templates of hook points.
+        points: the points that are compared.
+        padded: whether the output with padding is compared too.
+
+    Returns:
+        The comparisons: points first, then the output, then the output with padding.
     """
     label = " and ".join(names) if len(names) == 1 else "all together"
     rows = case.subject.agreeing_rows(SCENARIO)
     subject: Subject = require(case.subject.wrapped().processings).apply(names)
     try:
         seen = _run(case, subject, [point.name for point in points])
-        made = _shown(case, label, promised, seen, points, rows)
-        if padded and promised & {LOGITS, LOG_PROBABILITIES} and not any(one.verdict is Verdict.FAIL for one in made):
-            beside = _run(case, subject, [], PADDED)[LOGITS]
-            made.append(
-                _comes_out(case, f"{label}, padded", promised, beside, case.subject.agreeing_rows(PADDED), PADDED)
-            )
+        findings = _judge_promises(case, label, promised, seen, points, rows)
+        if (
+            padded
+            and promised & {LOGITS, LOG_PROBABILITIES}
+            and not any(one.verdict is Verdict.FAIL for one in findings)
+        ):
+            with_padding, rows = _run(case, subject, [], PADDED)[LOGITS], case.subject.agreeing_rows(PADDED)
+            findings.append(_judge_output(case, f"{label}, padded", promised, with_padding, rows, PADDED))
     finally:
         subject.close()
-    return made
+    return findings
 
 
-def _shown(
+def _judge_promises(
     case: Case,
     label: str,
     promised: frozenset[str],
@@ -82,17 +92,17 @@ def _shown(
     points: Sequence[Point],
     rows: Tensor,
 ) -> list[Finding]:
-    made = [from_condition(point.name, "it no longer fires") for point in points if point.name not in seen]
+    findings = [from_condition(point.name, "it no longer fires") for point in points if point.name not in seen]
     if points:
-        made += localization.compare_points(case, SCENARIO, seen, points=points, rows=rows)
-    made = [replace(one, where=f"{label}: {one.where}") for one in made]
+        findings += localization.compare_points(case, SCENARIO, seen, points=points, rows=rows)
+    findings = [replace(one, where=f"{label}: {one.where}") for one in findings]
     if promised & {LOGITS, LOG_PROBABILITIES}:
-        made.append(_comes_out(case, label, promised, seen[LOGITS], rows))
-    return made
+        findings.append(_judge_output(case, label, promised, seen[LOGITS], rows))
+    return findings
 
 
 def _run(case: Case, subject: Subject, names: Sequence[str], scenario: Scenario = SCENARIO) -> dict[str, Tensor]:
-    """What the subject shows at these points, and its logits."""
+    """Run a subject, and read its values at these points and its logits, by name."""
     if names:
         seen = activations.observe(case, subject, names, case.reference.inputs(scenario))
         assert seen.logits is not None
@@ -101,15 +111,15 @@ def _run(case: Case, subject: Subject, names: Sequence[str], scenario: Scenario 
         return {LOGITS: subject.forward(case.reference.inputs(scenario)).logits}
 
 
-def _comes_out(
+def _judge_output(
     case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor, scenario: Scenario = SCENARIO
 ) -> Finding:
-    """Logits, or where those may move log-probabilities."""
+    """Judge the logits; where only log-probabilities are promised, those."""
     defined = (case.reference.scenario(scenario).real & rows[:, None])[..., None]
-    truth, shown = case.reference.output(scenario).logits, case.reference.scenario(scenario).rows
+    truth, names = case.reference.output(scenario).logits, case.reference.scenario(scenario).rows
     if LOGITS in promised:
         return case.noise.judge(scenario).compare(
-            f"{label}: {LOGITS}", logits, truth, defined=defined, rows=shown, axes=LOGIT_AXES
+            f"{label}: {LOGITS}", logits, truth, defined=defined, rows=names, axes=LOGIT_AXES
         )
     likely = truth.log_softmax(-1)
 
@@ -118,17 +128,22 @@ def _comes_out(
 
     judge = float64_judge(noise(case.noise.logits(scenario)), lambda: noise(case.noise.logits(scenario, SINGLE)))
     return judge.compare(
-        f"{label}: {LOG_PROBABILITIES}", logits.log_softmax(-1), likely, defined=defined, rows=shown, axes=LOGIT_AXES
+        f"{label}: {LOG_PROBABILITIES}",
+        logits.log_softmax(-1),
+        likely,
+        defined=defined,
+        rows=names,
+        axes=LOGIT_AXES,
     )
 
 
 def each(case: Case) -> Mapping[str, Processed]:
-    """By processing: what comes out of a subject to which it alone was done. One that raises hides no other."""
+    """Apply each processing alone, and judge the output, by processing; one that raises does not stop the others."""
 
     def alone(name: str, promised: frozenset[str]) -> Processed:
         try:
-            return Processed(compared=judged(case, frozenset({name}), promised, []))
-        except Exception as error:  # raised again by `conclude_each`
+            return Processed(compared=judge_processed(case, frozenset({name}), promised, []))
+        except Exception as error:  # raised again by `summarize_each`
             return Processed(raised=error)
 
     def make() -> Mapping[str, Processed]:
@@ -139,12 +154,12 @@ def each(case: Case) -> Mapping[str, Processed]:
     return case.memo.memoize(("each processing",), make)
 
 
-def conclude_each(case: Case) -> Finding:
-    """The finding of all of them. Only where no difference is found does what was raised come out as it is."""
-    made = each(case)
-    raised = {name: one.raised for name, one in made.items() if one.raised is not None}
-    compared = [comparison for one in made.values() for comparison in one.compared]
-    if raised and all(one.kept for one in made.values() if one.raised is None):
+def summarize_each(case: Case) -> Finding:
+    """Summarize all processings; raises what one of them raised only where no other differs."""
+    processed = each(case)
+    raised = {name: one.raised for name, one in processed.items() if one.raised is not None}
+    compared = [comparison for one in processed.values() for comparison in one.compared]
+    if raised and all(one.kept for one in processed.values() if one.raised is None):
         raise next(iter(raised.values()))
     finding = summarize(compared)
     words = "".join(f"; {name} raises {one_line(error)}" for name, error in raised.items())
@@ -152,12 +167,12 @@ def conclude_each(case: Case) -> Finding:
 
 
 def before(case: Case) -> Mapping[str, Tensor]:
-    """What `as_it_is` gave before anything was processed."""
-    return case.memo.memoize(("before processing",), lambda: as_it_is(case))
+    """The unprocessed subject's weights and logits, read before the first processing."""
+    return case.memo.memoize(("before processing",), lambda: read_unprocessed(case))
 
 
-def as_it_is(case: Case) -> Mapping[str, Tensor]:
-    """The subject's canonical weights, as far as it gives any, and its logits."""
+def read_unprocessed(case: Case) -> Mapping[str, Tensor]:
+    """Read the unprocessed subject's canonical weights, as far as it has any, and its logits."""
     subject, found = case.subject.wrapped(), {}
     if subject.weights is not None:
         with contextlib.suppress(Blocked):  # `weights.names` reports that they cannot be read

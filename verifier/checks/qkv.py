@@ -1,4 +1,4 @@
-"""The query, key and value projections: whether an adapter takes the fused weight apart as Hugging Face does."""
+"""Check the query, key and value projections: an adapter must split the fused weight as Hugging Face does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _layers(case: Case) -> range:
 def _projections(
     case: Case, layer: int, dtype: str = SEMANTIC_DTYPE
 ) -> Iterator[tuple[str, ProjectionLike, Projection]]:
-    """By place: what the adapter made of it, and where HF's rows are."""
+    """Yield by place the adapter's split projection, and HF's rows of it."""
     split = require(case.subject.wrapped(dtype).weights).split(layer)
     rows = case.family.qkv_rows(case.reference.model(), layer)
     for letter in "qkv":
@@ -37,7 +37,7 @@ def _projections(
 
 
 def _fused(case: Case, projection: Projection, dtype: str = SEMANTIC_DTYPE) -> tuple[Tensor, Tensor | None]:
-    """HF's own rows of that projection: weight `[n * d_head, d_model]`, bias `[n * d_head]`."""
+    """Select HF's rows of a projection: weight `[n_heads * d_head, d_model]` and bias `[n_heads * d_head]`."""
     module = case.reference.model(dtype).get_submodule(projection.module)
     index = projection.rows.flatten().to(module.weight.device)
     bias = getattr(module, "bias", None)
@@ -45,7 +45,7 @@ def _fused(case: Case, projection: Projection, dtype: str = SEMANTIC_DTYPE) -> t
 
 
 def split_agrees(case: Case, layer: int) -> bool:
-    """Whether the subject's split of that layer has HF's rows; where it does not, `qkv.rows` says so."""
+    """Whether the subject's split of a layer has HF's rows; `qkv.rows` reports where it has not."""
 
     def make() -> bool:
         for _, given, projection in _projections(case, layer):
@@ -58,7 +58,7 @@ def split_agrees(case: Case, layer: int) -> bool:
 
 
 def _equal(ours: Tensor | None, theirs: Tensor | None) -> bool:
-    """A bias of zeros is none."""
+    """Whether two weights or biases are equal; a bias of zeros equals a missing one."""
     if ours is None or theirs is None:
         return all(one is None or not bool(one.any()) for one in (ours, theirs))
     return ours.shape == theirs.shape and torch.equal(ours.detach().to(theirs), theirs)
@@ -66,10 +66,10 @@ def _equal(ours: Tensor | None, theirs: Tensor | None) -> bool:
 
 @check("qkv.rows", needs=["weights"])
 def rows(case: Case) -> Finding:
-    """The split weights and biases are, bit for bit and head by head, the rows that HF's own split takes.
+    """The split weights and biases are bit for bit the rows that HF's own split takes, head by head.
 
-    A failure means that heads, or queries, keys and values, are mixed up: every weight-based analysis and every
-    activation that is computed from them is of another model.
+    A failure means that heads, or queries, keys and values, are mixed up. Every analysis of these weights, and every
+    activation computed from them, belongs to another model.
     """
 
     def compare() -> Iterator[Finding]:
@@ -87,9 +87,9 @@ def rows(case: Case) -> Finding:
 
 @check("qkv.projections", needs=["weights"])
 def projections(case: Case) -> Finding:
-    """The split projections, applied to a vector, give what HF's fused one gives at those rows.
+    """The split projections, applied to random vectors, give the output of HF's fused projection at their rows.
 
-    A failure where `qkv.rows` passes means that a projection does not compute what its weights say.
+    A failure where `qkv.rows` passes means that a projection does not compute with the weights that it shows.
     """
 
     def compare() -> Iterator[Finding]:
@@ -116,10 +116,10 @@ def projections(case: Case) -> Finding:
 
 @check("qkv.heads", needs=["weights"])
 def heads(case: Case) -> Finding:
-    """Queries have as many heads as HF's model, keys and values as many as it has rows for: none expanded or lost.
+    """Queries, keys and values have as many heads as HF's fused weight has rows for.
 
-    A failure means that the number of key/value heads is wrong: grouped or multi-query attention is taken for
-    another kind.
+    A failure means that heads are lost, or that key/value heads are expanded: the adapter takes grouped-query or
+    multi-query attention for another kind.
     """
 
     def compare() -> Iterator[Finding]:
@@ -136,10 +136,10 @@ def heads(case: Case) -> Finding:
 
 @check("qkv.reads", needs=["hooks"])
 def reads(case: Case) -> Finding:
-    """Each query head reads the key/value head that it reads in HF's model.
+    """Each query head reads the same key/value head as in HF's model.
 
-    Found by trying: every value of one key/value head is raised by one, and the heads whose `hook_z` rises by one
-    read it, because a pattern sums to one. A failure means that key/value heads are given to the wrong query heads.
+    The check adds one to the values of a key/value head. The query heads whose `hook_z` rises by one read it, because
+    a pattern sums to one. A failure means that key/value heads are assigned to the wrong query heads.
     """
     names = require(case.subject.wrapped().hooks).names()
 
@@ -161,7 +161,7 @@ def reads(case: Case) -> Finding:
 
 
 def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int) -> Tensor | None:
-    """`hook_z` `[kv_head + 1, pos, head, d_head]`: row 0 as it is, row j + 1 with key/value head j raised by one."""
+    """Read `hook_z` `[kv_head + 1, pos, head, d_head]`: row 0 unedited, in row j + 1 key/value head j raised by one."""
     ids = case.reference.inputs().input_ids
     assert ids is not None
     inputs = Inputs(input_ids=ids[:1].repeat(n_kv + 1, 1))
@@ -177,6 +177,7 @@ def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int
 
 
 def _no_heads(z: Tensor | None, *, n_heads: int) -> str | None:
+    """Say why a `hook_z` cannot be read head by head; None where it can."""
     if z is None:
         return "it takes a hook and does not fire"
     if z.ndim != 4 or z.shape[2] != n_heads:
@@ -185,16 +186,16 @@ def _no_heads(z: Tensor | None, *, n_heads: int) -> str | None:
 
 
 def _read_by(z: Tensor) -> Tensor:
-    """`[head]`: the key/value head that each of the subject's query heads reads, -1 for none or several."""
+    """`[head]`: the key/value head that each query head of the subject reads; -1 for none or several."""
     risen = (z[1:].double() - z[:1].double()).mean((1, 3)).round() == 1  # [kv_head, head]
     return torch.where(risen.sum(0) == 1, risen.double().argmax(0), -1).cpu()
 
 
 @check("qkv.placement", needs=["weights"], applies="pairwise")
 def placement(case: Case) -> Finding:
-    """The split weights and biases have the dtype and the device of HF's, in every dtype that is looked at.
+    """The split weights and biases have the dtype and the device of HF's, in every dtype of the case.
 
-    A failure means that a model loses precision, or is torn apart, by being looked at.
+    A failure means that the adapter casts weights, and loses precision, or moves them to another device.
     """
 
     def compare() -> Iterator[Finding]:
@@ -204,7 +205,7 @@ def placement(case: Case) -> Finding:
                     weight, bias = _fused(case, projection, dtype)
                     for part, ours, theirs in (("weight", given.weight, weight), ("bias", given.bias, bias)):
                         if ours is None or theirs is None:
-                            continue  # `qkv.rows` says so
+                            continue  # `qkv.rows` reports it
                         for name in ("dtype", "device"):
                             found, wanted = getattr(ours, name), getattr(theirs, name)
                             wrong = f"{found} in a {dtype} model, not {wanted}" if found != wanted else None
@@ -215,10 +216,10 @@ def placement(case: Case) -> Finding:
 
 @check("qkv.aliasing", needs=["weights"])
 def aliasing(case: Case) -> Finding:
-    """Writing into the query, key or value weight of a layer changes no other one, in this layer or another.
+    """Writing into the query, key or value weight of a layer changes no other projection of any layer.
 
-    Both what was given before and what is given when it is asked for again are looked at. A failure means that an
-    edit of one projection silently edits another.
+    The check compares the weights that it already has, and those of a new call. A failure means that an edit of one
+    projection silently edits another.
     """
     layers = _layers(case)
 

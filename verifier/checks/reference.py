@@ -1,4 +1,4 @@
-"""Hugging Face against itself, and the family against Hugging Face: whether the reference can be relied on."""
+"""Check the reference: Hugging Face against itself, and the family against Hugging Face."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from verifier.checks.decoding import in_pieces
 from verifier.errors import one_line
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_noise_floor, float64_judge
-from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict, failure
 from verifier.observing import activations
 from verifier.observing.case import Case
 from verifier.reference import models
@@ -28,15 +28,15 @@ STEPS = 4  # tokens that follow the prompt one by one
 
 
 def _upstream(comparison: Finding) -> Finding:
-    """HF's disagreement with itself is HF's, not the adapter's."""
+    """Turn a failure into `upstream`: where HF disagrees with itself, the adapter is not at fault."""
     return replace(comparison, verdict=Verdict.UPSTREAM) if comparison.verdict is Verdict.FAIL else comparison
 
 
 @check("reference.acceptance", applies="always", subject=False)
 def acceptance(case: Case) -> Finding:
-    """HF accepts the config, when it is built and in a forward, exactly if the family says so.
+    """HF builds and runs a model of the config exactly if the family calls the config valid.
 
-    A failure means that the family's `refusal` is wrong for this config, and no other verdict on it can be trusted.
+    A failure means that the family's `refusal` is wrong for this config. No other verdict on it can be trusted.
     """
     refused = None
     try:
@@ -45,24 +45,20 @@ def acceptance(case: Case) -> Finding:
         with torch.no_grad():
             models.forward(model, inputs)
     except Exception as error:
-        # What others are blocked by is reported here.
+        # The error behind a `Blocked` of other checks is reported here.
         cause = error.__cause__ if isinstance(error, Blocked) and error.__cause__ is not None else error
         if not through_hugging_face(cause):
             raise
         refused = one_line(cause)
     if case.spec.valid and refused:
-        return Finding(verdict=Verdict.FAIL, where="accepted by the family", message=f"HF refuses it: {refused}")
+        return failure("accepted by the family", f"HF refuses it: {refused}")
     if not case.spec.valid and not refused:
-        return Finding(
-            verdict=Verdict.FAIL,
-            where="refused by the family",
-            message=f"HF accepts it, but the family says: {case.spec.reason}",
-        )
+        return failure("refused by the family", f"HF accepts it, but the family says: {case.spec.reason}")
     return Finding()
 
 
-def _held_against(case: Case, where: str, scenario: Scenario, run: Callable[[], Tensor]) -> Finding:
-    """Another path of HF's, judged; that it raises is a finding about HF too."""
+def _compare_path(case: Case, where: str, scenario: Scenario, run: Callable[[], Tensor]) -> Finding:
+    """Compare another path of HF's with the reference; an exception of HF's is `upstream` too."""
     try:
         logits = run()
     except Exception as error:
@@ -76,8 +72,8 @@ def _held_against(case: Case, where: str, scenario: Scenario, run: Callable[[], 
 def attention(case: Case) -> Finding:
     """Every attention implementation of HF's gives the logits of the one that the family calls right.
 
-    Upstream means that HF computes two different functions from one config and one set of weights, depending on
-    `attn_implementation` alone; an adapter that follows the other path fails against this one.
+    Upstream means that HF computes two functions from one config and one set of weights, depending on
+    `attn_implementation` alone. An adapter that uses another implementation than the right one fails.
     """
     others = [name for name in case.family.attentions if name != case.family.reference_attention]
     if not others:
@@ -87,7 +83,7 @@ def attention(case: Case) -> Finding:
         return lambda: case.reference.output(scenario, attention=name).logits
 
     return summarize(
-        _held_against(case, f"attn_implementation={name}, {scenario}", scenario, run(name, scenario))
+        _compare_path(case, f"attn_implementation={name}, {scenario}", scenario, run(name, scenario))
         for name in others
         for scenario in (Scenario.PLAIN, Scenario.PADDED)
     )
@@ -95,10 +91,10 @@ def attention(case: Case) -> Finding:
 
 @check("reference.attentions_on_request", applies="pairwise", subject=False)
 def attentions_on_request(case: Case) -> Finding:
-    """Asking HF for its attention patterns changes nothing of the logits, and what it gives are its patterns.
+    """Asking HF for attention patterns does not change its logits, and the returned patterns are the model's.
 
-    Upstream means that `output_attentions=True` makes HF compute another function, so that patterns taken this way
-    are not those of the model that is used.
+    Upstream means that `output_attentions=True` makes HF compute another function: the patterns belong to a model that
+    nobody uses.
     """
     patterns = [point.name for point in case.reference.points if point.kind.template.endswith(".hook_pattern")]
     given: dict[str, tuple[Tensor, ...]] = {}
@@ -111,18 +107,18 @@ def attentions_on_request(case: Case) -> Finding:
 
     def compare() -> Iterator[Finding]:
         for scenario in (Scenario.PLAIN, Scenario.PADDED):
-            yield _held_against(case, f"output_attentions=True, {scenario}", scenario, functools.partial(run, scenario))
+            yield _compare_path(case, f"output_attentions=True, {scenario}", scenario, functools.partial(run, scenario))
         real = case.reference.scenario(Scenario.PADDED).real[:, None, :, None]
         truth, noise = (
             activations.reference_trace(case, Scenario.PADDED).values,
             activations.noise(case, Scenario.PADDED).values,
         )
-        shown = given.get(Scenario.PADDED, ())
-        if shown and len(shown) != len(patterns):
-            yield _upstream(from_condition("attentions", f"HF gives {len(shown)} patterns of {len(patterns)} layers"))
+        found = given.get(Scenario.PADDED, ())
+        if found and len(found) != len(patterns):
+            yield _upstream(from_condition("attentions", f"HF gives {len(found)} patterns of {len(patterns)} layers"))
             return
-        # Where HF gives none (it says so in its documents) there is nothing to mistake for a pattern.
-        for name, pattern in zip(patterns, shown, strict=bool(shown)):
+        # Where HF returns no patterns, as its documentation says, there is nothing to compare.
+        for name, pattern in zip(patterns, found, strict=bool(found)):
             yield _upstream(
                 float64_judge(noise[name]).compare(f"attentions, {name}", pattern, truth[name], defined=real)
             )
@@ -132,22 +128,22 @@ def attentions_on_request(case: Case) -> Finding:
 
 @check("reference.cache", applies="pairwise", subject=False)
 def cache(case: Case) -> Finding:
-    """HF's decoding with its cache, a prompt at once and then token by token, gives the full forward's logits.
+    """HF's decoding with its cache, a prompt at once and then token by token, gives the logits of one forward.
 
-    Upstream means that what HF generates is not what it computes when it is given the whole text.
+    Upstream means that HF generates from other logits than it computes for the whole text.
     """
 
     def run(scenario: Scenario) -> Callable[[], Tensor]:
         return lambda: _stepwise(case, scenario)
 
     return summarize(
-        _held_against(case, f"cached, {scenario}", scenario, run(scenario))
+        _compare_path(case, f"cached, {scenario}", scenario, run(scenario))
         for scenario in (Scenario.PLAIN, Scenario.PADDED)
     )
 
 
 def _stepwise(case: Case, scenario: Scenario) -> Tensor:
-    """HF's logits `[batch, pos, d_vocab]`, the last few of them one position at a time."""
+    """Decode with HF's cache: logits `[batch, pos, d_vocab]`, the last few positions one at a time."""
     length = case.reference.scenario(scenario).real.shape[1]
     ends = [*range(max(1, length - STEPS), length + 1)]
     return in_pieces(
@@ -157,10 +153,10 @@ def _stepwise(case: Case, scenario: Scenario) -> Tensor:
 
 @check("reference.taps", subject=False)
 def taps(case: Case) -> Finding:
-    """Reading every canonical activation leaves HF's logits as they are, and every point is there with its axes.
+    """Reading every canonical activation does not change HF's logits, and every point has its canonical axes.
 
-    Some activations are recomputed, because HF never materialises them: this shows that the recomputation is the
-    same function. A failure means that the family's taps are wrong, and no activation can be judged.
+    HF never materialises some activations, so the taps recompute them; this check shows that the recomputed model is
+    the same function. A failure means that the family's taps are wrong, and no activation can be judged.
     """
 
     def compare() -> Iterator[Finding]:
@@ -185,7 +181,7 @@ def _out_of_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) 
         return f"it has {value.ndim} axes, not {', '.join(point.axes)}"
     found = dict(zip(point.axes, value.shape, strict=True))
     if ".hook_rot_" in point.name:
-        found.pop("d_head", None)  # may be wider than its weights: HF broadcasts a head dim of one
+        found.pop("d_head", None)  # may be wider than the weights: HF broadcasts a head dim of one
     for axis, wanted in sizes.items():
         if found.get(axis, wanted) != wanted:
             return f"its {axis} axis is {found[axis]} long, not {wanted}"
@@ -193,7 +189,7 @@ def _out_of_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) 
 
 
 def _sizes(case: Case) -> dict[str, int]:
-    """How long each axis is, where the case and the split say so."""
+    """The lengths of the axes that the case and the family's rows fix, by axis."""
     length, d_model = case.spec.length, case.reference.model().get_input_embeddings().weight.shape[1]
     sizes = {"pos": length, "query": length, "key": length, "d_model": d_model, "1": 1}
     if any(point.layer is not None for point in case.reference.points):
@@ -205,9 +201,9 @@ def _sizes(case: Case) -> dict[str, int]:
 
 @check("reference.config", applies="pairwise", subject=False)
 def config(case: Case) -> Finding:
-    """Building a model leaves the config that the caller gave as it was.
+    """Building a model does not change the config object that the caller passed.
 
-    Upstream means that HF writes into it: two models built from one config object may differ from what was asked.
+    Upstream means that HF writes into it: a second model built from the same object may differ from the first.
     """
     model = case.reference.model()
     given = type(model.config)(**copy.deepcopy(dict(case.spec.config)))
@@ -220,21 +216,21 @@ def config(case: Case) -> Finding:
 
 @check("reference.seeds", applies="pairwise", subject=False)
 def seeds(case: Case) -> Finding:
-    """The model that the adapter is given equals the reference and shares nothing with it; random weights are distinct.
+    """The adapter's model equals the reference and shares no memory with it; its random weights are distinct.
 
-    A failure means that the family's `build` lets the reference and the subject see each other, or gives weights
-    that hide bugs (uniform ones, or two alike); nothing that is compared with it is proved.
+    A failure means that the family's `build` shares memory between reference and subject, or makes weights that hide
+    bugs (constant ones, or two alike). No comparison proves anything then.
     """
     second = case.reference.build() if case.subject.is_wrapped else case.subject.given
     theirs, ours = dict(case.reference.model().named_parameters()), dict(second.named_parameters())
     if theirs.keys() != ours.keys():
-        return Finding(verdict=Verdict.FAIL, where="parameters", message="two models of one seed have other ones")
+        return failure("parameters", "two models of one seed have different parameters")
     for name, one in theirs.items():
         other = ours[name]
         if not torch.equal(one, other):
-            return Finding(verdict=Verdict.FAIL, where=name, message="it differs between two models of one seed")
+            return failure(name, "it differs between two models of one seed")
         if one.numel() and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr():
-            return Finding(verdict=Verdict.FAIL, where=name, message="two models of one seed share its memory")
+            return failure(name, "two models of one seed share its memory")
     return Finding() if case.spec.checkpoint is not None else _distinct(theirs)
 
 
@@ -244,20 +240,19 @@ def _distinct(parameters: Mapping[str, Tensor]) -> Finding:
         if one.numel() < 2:
             continue
         if bool((one == one.flatten()[0]).all()):
-            return Finding(verdict=Verdict.FAIL, where=name, message="all its values are the same")
+            return failure(name, "all its values are the same")
         for other, value in seen.get(one.shape, []):
             if torch.equal(one, value):
-                return Finding(verdict=Verdict.FAIL, where=name, message=f"it equals {other}")
+                return failure(name, f"it equals {other}")
         seen.setdefault(one.shape, []).append((name, one))
     return Finding()
 
 
 @check("reference.noise", applies="pairwise", subject=False)
 def noise(case: Case) -> Finding:
-    """The float64 reference is as steady as float64 is: rounding moves its logits by less than float32 could.
+    """Rounding in float64 moves the reference's logits by less than float32 would.
 
-    A failure means that the case is chaotic, its semantics cannot be judged in float64, and a green outcome of it
-    would say nothing.
+    A failure means that the case is chaotic: it cannot be judged in float64, and a pass would prove nothing.
     """
     return summarize(
         [compare_noise_floor("logits", case.noise.float64_perturbation(), case.noise.logits(Scenario.PLAIN, "float32"))]

@@ -1,11 +1,12 @@
-"""Running checks on one case: whatever goes wrong in one is its outcome."""
+"""Run checks on one case; whatever goes wrong in a check becomes its outcome."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
@@ -21,7 +22,7 @@ MISSING = "not applicable: the adapter offers no"
 
 
 class Watcher(Protocol):
-    """Is shown each outcome beside the live case, with the exception that it was made of, if it was."""
+    """Receives each outcome with the live case, and the exception behind the outcome, if there is one."""
 
     def __call__(self, case: Case, check: Check, outcome: Outcome, error: BaseException | None) -> None: ...
 
@@ -29,19 +30,19 @@ class Watcher(Protocol):
 def run_case(
     spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check], *, seen: Watcher | None = None
 ) -> Iterator[Outcome]:
-    """Run the checks that apply to a case, in order; whatever goes wrong in one is its outcome.
+    """Run the checks that apply to a case, in order; whatever goes wrong in a check becomes its outcome.
 
-    Each check's time counts what it was the first to ask for.
+    A check's time includes all shared results that it is the first to need.
 
     Args:
         spec: the case.
-        family: its family.
+        family: of the case.
         adapter: the adapter under test.
-        checks: those selected.
-        seen: is shown each outcome after it was given.
+        checks: the selected checks.
+        seen: receives each outcome after it was yielded.
 
     Raises:
-        Unrunnable: HF's model of the case cannot be had here, so there is nothing that an outcome could be of.
+        Unrunnable: HF's model of the case cannot be built on this machine, so no check can have an outcome.
     """
     remember(family)
     case = Case(spec, family, adapter)
@@ -51,74 +52,58 @@ def run_case(
             check = waiting.pop(0)
             outcome, error = judge(case, check)
             ran.add(check.id)
-            yield outcome  # first, so that it is kept whatever whoever looks at it decides
+            yield outcome  # first, so that it is recorded even if `seen` raises
             if seen is not None:
                 seen(case, check, outcome, error)
             case.trim()
             blocker = _blocker(outcome)
             if blocker is not None and blocker.id not in ran and blocker not in waiting:
-                waiting.append(blocker)  # who selected only what rests on it must be told of the failure all the same
+                waiting.append(blocker)  # a check that was not selected runs too if it explains a skip
     finally:
         case.close()
 
 
 def _blocker(outcome: Outcome) -> Check | None:
-    """The check that reports why this one could not look; None where it looked, or where that is no check."""
+    """The check that reports the failure behind a skip; None where the outcome is no such skip."""
     _, blocked, name = (outcome.message or "").partition(BLOCKED)
     if outcome.verdict is not Verdict.SKIP or not blocked:
         return None
     return _by_id().get(name)
 
 
-@functools.cache  # who rests on what is asked often
+@functools.cache  # every blocked outcome looks it up
 def _by_id() -> Mapping[str, Check]:
     return {check.id: check for check in registered()}
 
 
 def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
-    """What came of a check on a case, whatever goes wrong in it, and the exception that it was made of, if it was.
+    """Run one check on a case.
+
+    Returns:
+        Its outcome, whatever goes wrong, and the exception behind the outcome, if there is one.
 
     Raises:
-        Unrunnable: HF's model of the case cannot be had here.
-        OutdatedAdapter: the adapter is written for the protocol as it was.
+        Unrunnable: HF's model of the case cannot be built on this machine.
+        OutdatedAdapter: the adapter implements an older protocol.
     """
     started = time.perf_counter()
-    raised, finding, exception, site, detail = None, Finding(), None, None, None
+    raised: BaseException | None = None
+    error_facts: dict[str, Any] = {}
     try:
         finding = _missing(case, check) or check.run(case)
-    except (Exception, SystemExit) as error:  # code from outside may end as if it were a script
+    except (Exception, SystemExit) as error:  # an adapter may call `sys.exit`
         if error is case.reference.unrunnable or isinstance(error, OutdatedAdapter):
             raise
-        # These two are the checks' own words: an adapter cannot excuse itself with them.
+        # Only a check may raise these two: an adapter that raises them is not excused.
         if isinstance(error, Blocked | NotApplicable) and not case.subject.raised(error):
-            why = BLOCKED if isinstance(error, Blocked) else "not applicable: "
-            return _outcome(check, Finding(verdict=Verdict.SKIP, message=f"{why}{error}"), started), None
-        raised, finding = error, Finding(verdict=Verdict.ERROR, message=one_line(error))
-        exception, site, detail = type(error).__name__, site_of(error), in_full(error)
-    return _outcome(check, finding, started, exception=exception, site=site, detail=detail), raised
-
-
-def _outcome(
-    check: Check,
-    finding: Finding,
-    started: float,
-    *,
-    exception: str | None = None,
-    site: str | None = None,
-    detail: str | None = None,
-) -> Outcome:
-    return Outcome(
-        check=check.id,
-        verdict=finding.verdict,
-        measured=finding.measured,
-        bound=finding.bound,
-        where=finding.where,
-        message=finding.message,
-        exception=exception,
-        site=site,
-        detail=detail,
-        seconds=time.perf_counter() - started,
-    )
+            reason = BLOCKED if isinstance(error, Blocked) else "not applicable: "
+            finding = Finding(verdict=Verdict.SKIP, message=f"{reason}{error}")
+        else:
+            raised, finding = error, Finding(verdict=Verdict.ERROR, message=one_line(error))
+            error_facts = {"exception": type(error).__name__, "site": site_of(error), "detail": in_full(error)}
+    seconds = time.perf_counter() - started
+    facts = {one.name: getattr(finding, one.name) for one in dataclasses.fields(Finding)}
+    return Outcome(check=check.id, seconds=seconds, **facts, **error_facts), raised
 
 
 def _missing(case: Case, check: Check) -> Finding | None:

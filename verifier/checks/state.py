@@ -1,4 +1,4 @@
-"""What a subject keeps: nothing of another one's, and of its own everything that it was told to keep and no more."""
+"""Check a subject's state: subjects share nothing, and each keeps what it is told to keep and nothing else."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def interleaved(case: Case) -> Finding:
 
 @contextlib.contextmanager
 def _doubling(case: Case, subject: Subject, fired: list[str]) -> Iterator[None]:
-    """Edits at all of the subject's hook points that need no switch; those that run are noted."""
+    """Edit all of a subject's hook points that need no switch, and note which edits run."""
 
     def editing(name: str) -> Callable[[Tensor], Tensor]:
         def edit(value: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ def state_dict(case: Case) -> Finding:
 
 
 def _shown(subject: Subject) -> dict[str, Tensor]:
-    """Every weight as it is shown now: canonical ones, and what state dict and components hold."""
+    """Copy every weight that the subject shows: canonical ones, its state dict and its components."""
     given: dict[str, Tensor] = {}
     if subject.weights is not None:
         given |= subject.weights.canonical()

@@ -1,4 +1,4 @@
-"""Further subjects of a case, beside the one that every check looks at: of other weights, of the same, and copies."""
+"""Make further subjects of a case: with other weights, with the same weights, and copies."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from verifier.reference.random_weights import randomise
 
 
 def logits_of(case: Case, subject: Subject) -> Tensor:
-    """What a subject of the case gives on plain tokens, in float64 and in memory of its own."""
+    """Run a subject on plain tokens in float64, and copy its logits `[batch, pos, d_vocab]`."""
     with torch.no_grad():
         return subject.forward(case.reference.inputs()).logits.clone()
 
 
 def steady_logits(case: Case) -> Tensor:
-    """The subject's logits on plain tokens, which are HF's somewhere, and which it gives again.
+    """The subject's logits on plain tokens, which agree with HF in some row and are repeatable bit for bit.
 
     Raises:
-        Blocked: they are not, which other checks report.
+        Blocked: they do not agree, or are not repeatable; the message names the check that reports it.
     """
     case.subject.agreeing_rows()
     first = case.subject.output().logits
@@ -46,13 +46,13 @@ def steady_logits(case: Case) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other:
-    """A subject of the same config and other weights.
+    """A subject with the same config and other weights.
 
     Attributes:
         subject: the wrapped model.
-        truth: what HF made of it on plain tokens, before it was wrapped.
-        noise: of that truth; measured when it is asked for.
-        rows: `[batch]`: those that are judged, in which the case's own subject gives HF's logits.
+        truth: `[batch, pos, d_vocab]`, HF's logits of that model on plain tokens, from before it was wrapped.
+        noise: measures the noise of `truth`.
+        rows: `[batch]`, the rows that are judged: those in which the case's own subject has HF's logits.
     """
 
     subject: Subject
@@ -61,8 +61,8 @@ class Other:
     rows: Tensor
 
     def compare(self, where: str, logits: Tensor) -> Finding:
-        """Judge logits on plain tokens that must be this model's."""
-        # The unit is part of the noise: what is within it alone needs no measuring.
+        """Judge logits `[batch, pos, d_vocab]` on plain tokens that must be this model's."""
+        # The unit is part of the noise: an error within the unit alone needs no measured noise.
         here = self.rows[:, None, None]
         nearest = float64_judge(unit(self.truth, torch.float64)).compare(
             where, logits, self.truth, defined=here, axes=LOGIT_AXES
@@ -73,7 +73,7 @@ class Other:
 
 
 def other(case: Case) -> Other:
-    """The subject of other weights, wrapped beside the case's own."""
+    """Wrap a model with other weights, while the case's own subject lives."""
 
     def another() -> Any:
         model = case.reference.build()
@@ -101,7 +101,7 @@ def other(case: Case) -> Other:
 
 
 def twin(case: Case) -> Subject:
-    """A subject of the same weights, whose dropouts act in training."""
+    """Wrap a model with the same weights, and with dropouts that act in train mode."""
     case.subject.wrapped()
 
     def make() -> Subject:
@@ -111,7 +111,7 @@ def twin(case: Case) -> Subject:
 
 
 def copy_of_twin(case: Case) -> Subject:
-    """A copy of the twin by its own means."""
+    """Copy the twin with its own `modes.copy`."""
 
     def make() -> Subject:
         return case.subject.keep(require(twin(case).modes).copy())
@@ -121,7 +121,7 @@ def copy_of_twin(case: Case) -> Subject:
 
 @contextlib.contextmanager
 def copied(subject: Subject) -> Iterator[Subject]:
-    """A copy by the subject's own means, closed at the end."""
+    """Copy a subject with its own `modes.copy`, and close the copy at the end."""
     copy: Subject = require(subject.modes).copy()
     try:
         yield copy
@@ -130,7 +130,7 @@ def copied(subject: Subject) -> Iterator[Subject]:
 
 
 def open_points(case: Case, subject: Subject) -> list[str]:
-    """The canonical hook points of a subject that need no switch, in causal order; none where it has no hooks."""
+    """The canonical hook points of a subject that need no switch, in causal order; empty where it has no hooks."""
     if subject.hooks is None:
         return []
     offered = subject.hooks.names()
@@ -138,8 +138,7 @@ def open_points(case: Case, subject: Subject) -> list[str]:
 
 
 def held(subject: Subject) -> dict[str, Tensor]:
-    """Every floating tensor that a subject is made of, once: by the innermost component that holds it, or else by its
-    name in the state dict."""
+    """Collect every floating tensor of a subject, once: named by its innermost component, else by the state dict."""
     named: list[tuple[str, Tensor]] = []
     if subject.components is not None:
         modules: Mapping[str, nn.Module] = subject.components.modules()
@@ -157,7 +156,7 @@ def held(subject: Subject) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def written_into(tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside it every value is another one; after it all are as before."""
+    """Change every value inside the context, and restore all of them after it."""
     kept = [(one, one.clone()) for one in tensors.values()]
     with torch.no_grad():
         for one, _ in kept:
@@ -165,5 +164,5 @@ def written_into(tensors: Mapping[str, Tensor]) -> Iterator[None]:
         try:
             yield
         finally:
-            for one, value in reversed(kept):  # what is seen under two names was written into twice
+            for one, value in reversed(kept):  # memory with two names was written into twice
                 one.copy_(value)

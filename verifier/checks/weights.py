@@ -1,4 +1,4 @@
-"""Canonical weights: whether they are Hugging Face's, in the shapes that their names promise, and compute the same."""
+"""Check canonical weights: they are Hugging Face's, have the shapes of their names, and compute the same function."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from verifier.checks.canonical_weights import (
     unreadable,
     usable_weights,
 )
-from verifier.checks.computed import attentions, elsewhere, told
+from verifier.checks.computed import attentions, other_components, weights_reported_elsewhere
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, rms
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
@@ -34,10 +34,9 @@ from verifier.reference.weights import canonical_of, n_layers_of
 
 @check("weights.names", needs=["weights"])
 def names(case: Case) -> Finding:
-    """Every weight that HF's model has is there under its canonical name, with values; one that it lacks is not there,
-    unless it is a bias of zeros.
+    """The subject has every weight of HF's model under its canonical name, and no other weight but biases of zeros.
 
-    A failure means that a parameter cannot be read by the name that everybody uses, or that a weight is made up.
+    A failure means that a parameter cannot be read by its canonical name, or that HF's model has no such weight.
     """
 
     def compare() -> Iterator[Finding]:
@@ -59,69 +58,69 @@ def _made_up(name: str, weight: object) -> str | None:
 
 @check("weights.shapes", needs=["weights"])
 def shapes(case: Case) -> Finding:
-    """Every canonical weight has the axes of its name: `W_Q` a matrix for each query head, `W_K` and `W_V` one for
-    each key/value head, unexpanded.
+    """Every canonical weight has the axes of its name: `W_Q` by query head, `W_K` and `W_V` by key/value head.
 
-    A failure means that code written for canonical weights reads another axis, or heads that are not there.
+    A failure means that code written for canonical weights reads a wrong axis, or expanded key/value heads.
     """
 
     def compare() -> Iterator[Finding]:
         ours = readable_weights(case)
         for name, wanted in reference_weights(case).items():
-            if unreadable(ours.get(name), wanted) is None:  # otherwise `weights.names` says so
+            if unreadable(ours.get(name), wanted) is None:  # otherwise `weights.names` reports it
                 yield from_condition(name, misshapen(ours[name], wanted, name))
 
-    return _concluded(compare(), "weights.names")
+    return _summarize_or_block(compare(), "weights.names")
 
 
-def _concluded(comparisons: Iterator[Finding], reported: str) -> Finding:
-    """The finding; where nothing could be compared because another check reports all of it, that one is named."""
-    made = list(comparisons)
-    if not made:
+def _summarize_or_block(comparisons: Iterator[Finding], reported: str) -> Finding:
+    """Summarize the comparisons; `Blocked`, naming the check that reports the reason, where there is none."""
+    findings = list(comparisons)
+    if not findings:
         raise Blocked(reported)
-    return summarize(made)
+    return summarize(findings)
 
 
 @check("weights.attention", needs=["weights"])
 def attention(case: Case) -> Finding:
     """Attention computed from the canonical weights alone, with HF's own positions and mask, is what HF computes.
 
-    The first weight that makes a difference is named. A failure means that circuits read off these weights (QK, OV)
-    are of another model, whatever the activations show.
+    The finding names the first weight that makes a difference. A failure means that circuits read off these weights
+    (QK, OV) belong to another model, whatever the activations show.
     """
     if not n_layers_of(case.family, case.reference.model()):
         raise NotApplicable("the model has no layers")
-    return _concluded((one for made in attentions(case).values() for one in made), "weights.shapes or qkv.rows")
+    findings = [one for in_layer in attentions(case).values() for one in in_layer]
+    return _summarize_or_block(iter(findings), "weights.shapes or qkv.rows")
 
 
 @check("weights.modules", needs=["weights"])
 def modules(case: Case) -> Finding:
-    """Embedding, norms, the MLP's matrices and the unembedding, computed from the canonical weights alone, are what
-    HF's modules give.
+    """Embedding, norms, MLP and unembedding computed from the canonical weights alone give what HF's modules give.
 
-    A failure means that a weight does not stand for the module of its name: transposed, swapped, scaled, or without
-    its bias.
+    A failure means that a weight does not compute what the module of its name does: it is transposed, swapped, scaled,
+    or without its bias.
     """
-    return _concluded(iter(elsewhere(case)), "weights.shapes")
+    return _summarize_or_block(iter(other_components(case)), "weights.shapes")
 
 
 @check("weights.values", needs=["weights"])
 def values(case: Case) -> Finding:
-    """The canonical weights are HF's, bit for bit and in HF's dtype; in the pairwise cases in every working dtype too.
+    """The canonical weights are HF's bit for bit, in HF's dtype.
 
-    Where a weight computes something else `weights.attention` or `weights.modules` says so. A failure means that one
-    computes nearly the same and is not the model's: cast, scaled and scaled back, or out of date.
+    The pairwise cases also compare every working dtype. `weights.attention` and `weights.modules` report a weight that
+    computes something else. A failure means that a weight computes almost the same and is not the model's: cast,
+    scaled and scaled back, or out of date.
     """
 
     def compare() -> Iterator[Finding]:
-        elsewhere_told = told(case)
+        reported = weights_reported_elsewhere(case)
         for dtype in (SEMANTIC_DTYPE, *(case.spec.dtypes if case.spec.is_pairwise else ())):
             ours = subject_weights(case, dtype)
             for name, wanted in reference_weights(case, dtype).items():
-                if name not in elsewhere_told:
+                if name not in reported:
                     yield _named(dtype, compare_bitwise(name, ours.get(name), wanted))
 
-    return _concluded(compare(), "weights.attention or weights.modules")
+    return _summarize_or_block(compare(), "weights.attention or weights.modules")
 
 
 def _named(dtype: str, comparison: Finding) -> Finding:
@@ -132,12 +131,10 @@ def _named(dtype: str, comparison: Finding) -> Finding:
 
 @check("weights.restore", needs=["weights", "restore"])
 def restore(case: Case) -> Finding:
-    """Canonical weights go back into HF's names and shapes bit for bit: the subject's own, and any others of such a
-    model.
+    """`restore` turns canonical weights back into HF's names and shapes bit for bit: the subject's own and any others.
 
-    A failure means that an edited model is saved as another one.
+    A failure means that an edited model is saved with other weights than it had.
     """
-
     readable_weights(case)
 
     def compare() -> Iterator[Finding]:
@@ -165,10 +162,10 @@ def restore(case: Case) -> Finding:
 
 @check("weights.writing", needs=["weights"], applies="sampled")
 def writing(case: Case) -> Finding:
-    """Writing into a canonical weight that was handed out is read back and acts as the same edit of HF's weights does,
-    or is neither read back nor acts.
+    """An edit of a canonical weight is read back and acts as in HF's model, or is not read back and has no effect.
 
-    A failure means that an edit is shown and is without effect, or has one that is not shown, or has another one.
+    A failure means that an edit shows and has no effect, or does not show and has one, or acts otherwise than in HF's
+    model.
     """
     rows = case.subject.agreeing_rows()
     defined = (case.reference.scenario().real & rows[:, None])[..., None]
@@ -176,7 +173,7 @@ def writing(case: Case) -> Finding:
 
     def compare() -> Iterator[Finding]:
         for name in reference_weights(case):
-            if name not in usable_weights(case) or name in told(case):
+            if name not in usable_weights(case) or name in weights_reported_elsewhere(case):
                 continue
             weight = require(case.subject.wrapped().weights).canonical()[name]
             before = weight.detach().clone()
@@ -186,22 +183,22 @@ def writing(case: Case) -> Finding:
                 with torch.no_grad():
                     weight.add_(draw)
                     read = require(case.subject.wrapped().weights).canonical()[name]
-                    shown = not torch.equal(read.detach(), before)
+                    is_read_back = not torch.equal(read.detach(), before)
                     logits = case.subject.wrapped().forward(case.reference.inputs()).logits
             finally:
                 with torch.no_grad():
                     weight.copy_(before)
-            truth = edited.logits(name, draw) if shown else case.reference.output().logits
+            truth = edited.logits(name, draw) if is_read_back else case.reference.output().logits
             found = case.noise.judge().compare(name, logits, truth, defined=defined)
-            words = "is read back and does not act as it does in HF" if shown else "acts and is not read back"
+            words = "is read back and does not act as it does in HF" if is_read_back else "acts and is not read back"
             failed = found.verdict is Verdict.FAIL
             yield replace(found, message=f"what is written into it {words}: {found.message}") if failed else found
 
-    return _concluded(compare(), "weights.attention or weights.modules")
+    return _summarize_or_block(compare(), "weights.attention or weights.modules")
 
 
 class _Edited:
-    """HF's model with something added to one canonical weight, wherever in its parameters that is."""
+    """A further HF model, run with a tensor added to one canonical weight, wherever its parameters hold it."""
 
     def __init__(self, case: Case) -> None:
         self._case, self._model = case, case.reference.build()
@@ -225,43 +222,45 @@ class _Edited:
         return logits
 
 
-# --- what is done to them ------------------------------------------------------------------------------------------
+# --- weight processings ------------------------------------------------------------------------------------------
 
 
 @check("weights.processings", needs=["processings"])
 def processed(case: Case) -> Finding:
-    """Each weight processing alone keeps the logits, or the log-probabilities, that the library promises to keep.
+    """Each weight processing alone keeps the logits or log-probabilities that the library promises to keep.
 
-    A failure means that a model is looked at in a form that is said to be the same, and is another one.
+    A failure means that a processed model (folded norms, centred weights) is not the same function as before.
     """
-    return processings.conclude_each(case)
+    return processings.summarize_each(case)
 
 
 @check("weights.processed_points", needs=["processings", "hooks"], applies="sampled")
 def processed_points(case: Case) -> Finding:
     """Each weight processing alone keeps the activations that the library promises to keep, at every hook point.
 
-    A failure means that activations read from the processed model are not those of the model.
+    A failure means that activations read from the processed model are not those of the original.
     """
     kept = [name for name, one in processings.each(case).items() if one.kept]
     agreeing = localization.agreeing_points(case)
-    made = []
+    findings = []
     for name in kept:
         promised = processings.promises(case)[name]
         wanted = [point for point in agreeing if point.kind.template in promised]
         if wanted:
-            made += processings.judged(case, frozenset({name}), promised - {LOGITS, LOG_PROBABILITIES}, wanted)
-    if not made and not kept:
+            findings += processings.judge_processed(
+                case, frozenset({name}), promised - {LOGITS, LOG_PROBABILITIES}, wanted
+            )
+    if not findings and not kept:
         raise Blocked("weights.processings")
-    return summarize(made)
+    return summarize(findings)
 
 
 @check("weights.processings_together", needs=["processings"])
 def together(case: Case) -> Finding:
     """All weight processings together keep what each of them promises to keep.
 
-    Of some cases, those that are looked at thoroughly, the activations too, and what comes out beside padding.
-    A failure where each alone passes means that one undoes what another rests on.
+    The sampled cases also compare the activations, and the output with padding. A failure where each processing alone
+    passes means that one undoes what another one needs.
     """
     names = frozenset(name for name, one in processings.each(case).items() if one.kept)
     if len(names) < 2:
@@ -269,24 +268,24 @@ def together(case: Case) -> Finding:
             raise Blocked("weights.processings")
         raise NotApplicable("the adapter has one weight processing for this model")
     promised = frozenset.intersection(*(processings.promises(case)[name] for name in names))
-    looked_at: list[Point] = []
+    points: list[Point] = []
     if case.spec.is_sampled and case.subject.wrapped().hooks is not None and any("hook" in kept for kept in promised):
-        looked_at = [point for point in localization.agreeing_points(case) if point.kind.template in promised]
+        points = [point for point in localization.agreeing_points(case) if point.kind.template in promised]
     return summarize(
-        processings.judged(
-            case, names, promised, looked_at, padded=case.spec.is_sampled and case.subject.agrees(processings.PADDED)
+        processings.judge_processed(
+            case, names, promised, points, padded=case.spec.is_sampled and case.subject.agrees(processings.PADDED)
         )
     )
 
 
 @check("weights.unprocessed", needs=["processings"], applies="sampled")
 def untouched(case: Case) -> Finding:
-    """Processing the weights gives a new subject: the one that was asked for it keeps every weight and its logits.
+    """Processing the weights makes a new subject; the original keeps every weight and its logits.
 
-    A failure means that somebody else's model is changed under their hands.
+    A failure means that processing changes the model that somebody else still uses.
     """
     processings.each(case)
-    before, after = processings.before(case), processings.as_it_is(case)
+    before, after = processings.before(case), processings.read_unprocessed(case)
     return summarize(
         case.compare_logits(name, after.get(name), processings.SCENARIO, truth=value)
         if name == LOGITS

@@ -40,15 +40,15 @@ def difference(
     """
     given, right = (value.detach().to("cpu", torch.float64) for value in (actual, truth))
     named = _named(where, tuple(axes), right.ndim)
-    shown = torch.ones_like(right, dtype=torch.bool) if defined is None else defined.to("cpu").expand_as(right)
+    compared = torch.ones_like(right, dtype=torch.bool) if defined is None else defined.to("cpu").expand_as(right)
     # Equal elements have no error, minus infinity at a masked score too.
-    errors = (given - right).masked_fill(given == right, 0.0).nan_to_num(nan=math.inf).abs().masked_fill(~shown, 0.0)
+    errors = (given - right).masked_fill(given == right, 0.0).nan_to_num(nan=math.inf).abs().masked_fill(~compared, 0.0)
     return Difference(
         where=where,
         axes=named,
         shape=tuple(right.shape),
         bound=bound,
-        heat=_heat(errors, shown, named) if right.ndim else None,
+        heat=_heat(errors, compared, named) if right.ndim else None,
         worst=_worst(errors, given, right),
     )
 
@@ -74,14 +74,14 @@ def _worst(errors: Tensor, given: Tensor, right: Tensor) -> tuple[Element, ...]:
     )
 
 
-def _heat(errors: Tensor, shown: Tensor, axes: tuple[str, ...]) -> Heat:
+def _heat(errors: Tensor, compared: Tensor, axes: tuple[str, ...]) -> Heat:
     """The rms error over the defined elements of each cell."""
     if errors.ndim == 1:
-        errors, shown, axes = errors[None], shown[None], ("", *axes)
+        errors, compared, axes = errors[None], compared[None], ("", *axes)
     row = _first(axes, _ROWS, range(errors.ndim))
     column = _first(axes, _COLUMNS, [axis for axis in range(errors.ndim) if axis != row])
     others = [axis for axis in range(errors.ndim) if axis not in (row, column)]
-    squares, counts = (_cells(value.double(), row, column, others) for value in (errors.square(), shown))
+    squares, counts = (_cells(value.double(), row, column, others) for value in (errors.square(), compared))
     values = (squares / counts.clamp(min=1)).sqrt()
     return Heat(
         axes=(axes[row], axes[column]),

@@ -264,8 +264,8 @@ def _worst_row(difference: Tensor, defined: Tensor | None, rows: Sequence[str]) 
     if not rows:
         return None
     difference = difference.nan_to_num(nan=math.inf)
-    shown = None if defined is None else defined.expand_as(difference)
-    errors = [rms(row, None if shown is None else shown[number]) for number, row in enumerate(difference)]
+    compared = None if defined is None else defined.expand_as(difference)
+    errors = [rms(row, None if compared is None else compared[number]) for number, row in enumerate(difference)]
     return rows[max(range(len(errors)), key=errors.__getitem__)]
 
 
@@ -309,9 +309,9 @@ def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> T
     """
     squares = sum((error.double().square() for error in errors), torch.zeros(()))
     assert isinstance(squares, Tensor)
-    shown = real.expand_as(squares)
-    summed = squares.masked_fill(~shown, 0.0).sum((0, 2))
-    return (summed / shown.sum((0, 2)).clamp(min=1)).sqrt().clamp(min=least)
+    compared = real.expand_as(squares)
+    summed = squares.masked_fill(~compared, 0.0).sum((0, 2))
+    return (summed / compared.sum((0, 2)).clamp(min=1)).sqrt().clamp(min=least)
 
 
 def compare_positions(

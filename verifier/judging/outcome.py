@@ -67,6 +67,11 @@ class Finding:
         return self.measured / self.bound if self.measured and self.bound else math.inf if self.measured else 0.0
 
 
+def failure(where: str, message: str) -> Finding:
+    """Make the finding of a check that fails at a place without measuring an error there."""
+    return Finding(verdict=Verdict.FAIL, where=where, message=message)
+
+
 class Blocked(Exception):
     """A check cannot run because of a failure that another check reports: the message names that check."""
 

@@ -45,7 +45,7 @@ class Trace(Generic[Value]):
 
 def reference_trace(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[Tensor]:
     """Trace HF's activations and gradients at every canonical point, in float64."""
-    return case.shared_reference.memoize(("theirs", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
+    return case.shared_reference.memoize(("reference trace", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
 
 
 def _tapped(case: Case, scenario: Scenario, dtype: str) -> Trace[Tensor]:
@@ -275,7 +275,7 @@ def subject_activations(case: Case, scenario: Scenario = Scenario.PLAIN, switch:
         names = [name for name, info in hook_points(case).items() if info.switch == switch]
         return observe(case, case.subject.wrapped(), names, case.reference.inputs(scenario))
 
-    return case.memo.memoize(("shown", scenario, switch), make)
+    return case.memo.memoize(("subject activations", scenario, switch), make)
 
 
 def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
@@ -292,7 +292,7 @@ def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: s
             along=case.reference.cotangent(scenario),
         )
 
-    return case.memo.memoize(("felt", scenario, switch), make)
+    return case.memo.memoize(("subject gradients", scenario, switch), make)
 
 
 def all_values(case: Case, scenario: Scenario = Scenario.PLAIN) -> Mapping[str, Tensor]:

@@ -158,13 +158,13 @@ def module_reference(case: Case, name: str) -> ModuleReference:
         raise NotApplicable(f"HF's model calls no {name}")
 
     def make() -> ModuleReference:
-        shared = case.shared_reference.memoize(("alone", name), lambda: measured(case, name, call))
+        shared = case.shared_reference.memoize(("isolated module", name), lambda: measured(case, name, call))
         # Two modules may differ although their whole models agree: rotated positions have no effect where there are
         # no layers, or where the model has ALiBi. So each case's own module is run too.
         own = _output(parts(case)[name], shared.call)
         return shared if torch.equal(own, shared.truth) else measured(case, name, shared.call)
 
-    return case.memo.memoize(("alone here", name), make)
+    return case.memo.memoize(("module reference", name), make)
 
 
 def measured(case: Case, name: str, call: Call) -> ModuleReference:
@@ -189,7 +189,7 @@ def each_in(case: Case, dtype: str) -> Mapping[str, ModuleReference]:
             references[name] = _measure(case, working[name], call, truth, getattr(torch, dtype), own)
         return references
 
-    return case.memo.memoize(("each alone", dtype), make)
+    return case.memo.memoize(("isolated modules", dtype), make)
 
 
 def _measure(
