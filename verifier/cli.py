@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 import click
 
-from verifier.commands.options import OneOf, request_options
+from verifier.commands.options import OneOf, request_option, request_options
 from verifier.errors import ExitStatus, VerifierError, one_line
 from verifier.output import pipe
 from verifier.output.text import nearest
 from verifier.requests.option import Door
-from verifier.requests.request import GITHUB_HELP, JUNIT_HELP, RunRequest
+from verifier.requests.request import RunRequest
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = ("html", "markdown")
@@ -89,17 +89,31 @@ def _shows_traceback(function: Function) -> Function:
     return option(function)
 
 
-_junit = click.option(
-    "--junit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help=JUNIT_HELP,
-)
-_github = click.option(
-    "--github",
-    is_flag=True,
-    help=GITHUB_HELP,
-)
+def _file_option(name: str, help_text: str, *, dash: bool = False, **more: Any) -> Callable[[Function], Function]:
+    """An option that takes a file to be written, or to be read.
+
+    Args:
+        name: with its dashes.
+        help_text: what it means.
+        dash: whether `-` stands for the standard output.
+        more: what click takes besides.
+    """
+    kind = click.Path(path_type=Path, dir_okay=False, allow_dash=dash)
+    names = (name, more.pop("field")) if "field" in more else (name,)
+    return click.option(*names, type=kind, metavar="FILE", help=help_text, **more)
+
+
+def _format_option(forms: Sequence[str], help_text: str) -> Callable[[Function], Function]:
+    """`--format`, whose default is the first of the forms."""
+    return click.option(
+        "--format",
+        "form",
+        type=OneOf(forms),
+        default=forms[0],
+        show_default=True,
+        metavar="|".join(forms),
+        help=help_text,
+    )
 
 
 @click.group(
@@ -174,28 +188,13 @@ def _repro(
 
 @cli.command("report")
 @click.argument("records", metavar="RECORD…", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Default: beside the record; for Markdown, the standard output.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=OneOf(REPORT_FORMATS),
-    default=REPORT_FORMATS[0],
-    show_default=True,
-    metavar="|".join(REPORT_FORMATS),
-    help="A page, or the same as Markdown, for a pull request or a job's summary.",
-)
-@click.option(
+@_file_option("--out", "Default: beside the record; for Markdown, the standard output.")
+@_format_option(REPORT_FORMATS, "A page, or the same as Markdown, for a pull request or a job's summary.")
+@_file_option(
     "--selftest",
-    "selftests",
+    "What `verifier selftest --json` wrote, for the report's section on it; may be repeated.",
+    field="selftests",
     multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="What `verifier selftest --json` wrote, for the report's section on it; may be repeated.",
 )
 @click.option(
     "--merge",
@@ -207,8 +206,8 @@ def _repro(
     is_flag=True,
     help="End with the exit status that the records stand for, the worst of several, and not with 0.",
 )
-@_junit
-@_github
+@request_option("junit", Door.RUN)
+@request_option("github", Door.RUN)
 @_shows_traceback
 def _report(records: tuple[Path, ...], **options: Any) -> ExitStatus:
     """Write the report of one RECORD, or of several side by side: adapters, or versions of one.
@@ -222,12 +221,10 @@ def _report(records: tuple[Path, ...], **options: Any) -> ExitStatus:
 
 @cli.command("baseline")
 @click.argument("records", metavar="RECORD…", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
+@_file_option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The baseline; what is written there by hand into entries that stay is kept. Default: the configured one, "
-    "else verifier-known.toml.",
+    "The baseline; what is written there by hand into entries that stay is kept. Default: the configured one, else "
+    "verifier-known.toml.",
 )
 @click.option("--remove", multiple=True, metavar="ID", help="Take an entry out of the baseline; may be repeated.")
 @_shows_traceback
@@ -244,26 +241,12 @@ def _baseline(records: tuple[Path, ...], out: Path | None, remove: tuple[str, ..
 @cli.command("diff", epilog=_DIFF_EPILOG)
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    type=OneOf(DIFF_FORMATS),
-    default=DIFF_FORMATS[0],
-    show_default=True,
-    metavar="|".join(DIFF_FORMATS),
-    help="For a terminal, or as Markdown for a pull request's comment.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where the Markdown goes. Default: the standard output.",
-)
-@click.option(
+@_format_option(DIFF_FORMATS, "For a terminal, or as Markdown for a pull request's comment.")
+@_file_option("--out", "Where the Markdown goes. Default: the standard output.")
+@_file_option(
     "--json",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    metavar="FILE",
-    help="All of it as JSON too, with the id of every case; `-` for the standard output, and nothing else there.",
+    "All of it as JSON too, with the id of every case; `-` for the standard output, and nothing else there.",
+    dash=True,
 )
 @_shows_traceback
 def _diff(**options: Any) -> ExitStatus:
@@ -279,13 +262,7 @@ def _diff(**options: Any) -> ExitStatus:
 @cli.command("selftest", epilog=_EPILOG)
 @request_options(Door.SELFTEST)
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table as a page of documentation.")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The kill table as JSON too, for `verifier report --selftest`.",
-)
+@_file_option("--json", "The kill table as JSON too, for `verifier report --selftest`.", field="json_file")
 @_shows_traceback
 def _selftest(request: RunRequest, as_markdown: bool, json_file: Path | None) -> ExitStatus:
     """Plant a fault for each check of FAMILY, and show that it is seen."""
@@ -297,12 +274,7 @@ def _selftest(request: RunRequest, as_markdown: bool, json_file: Path | None) ->
 @cli.command("doctor", epilog=_DOCTOR_EPILOG)
 @click.argument("family", required=False)
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME|MODULE:OBJECT", help="As for `run`.")
-@click.option(
-    "--json",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    metavar="FILE",
-    help="All of it as JSON too; `-` for the standard output, and nothing else there.",
-)
+@_file_option("--json", "All of it as JSON too; `-` for the standard output, and nothing else there.", dash=True)
 @_shows_traceback
 def _doctor(family: str | None, adapters: tuple[str, ...], json: Path | None) -> ExitStatus:
     """Look at what is installed, configured and registered here, and at what would keep `verifier run` from running.

@@ -10,9 +10,8 @@ from verifier import record
 from verifier.analysis.changes import RecordDiff
 from verifier.analysis.diff import compare
 from verifier.errors import ExitStatus, UsageError
-from verifier.output import console, pipe, text
+from verifier.output import pipe, text
 from verifier.record import files
-from verifier.report import diff as printed
 
 STANDARD_OUTPUT = Path("-")
 
@@ -44,6 +43,8 @@ def diff(options: DiffOptions) -> ExitStatus:
     """
     _require_sense(options)
     changes = compare(record.read(options.old), record.read(options.new))
+    from verifier.report import diff as printed
+
     if options.json is not None and options.json != STANDARD_OUTPUT:
         files.put(printed.as_json(changes), options.json)
     if options.out is not None:
@@ -55,6 +56,9 @@ def diff(options: DiffOptions) -> ExitStatus:
 
 def _tell(changes: RecordDiff, options: DiffOptions) -> None:
     """What goes to the standard output: one thing, for a person or for a program."""
+    from verifier.output import console
+    from verifier.report import diff as printed
+
     if options.json == STANDARD_OUTPUT:
         sys.stdout.write(printed.as_json(changes))
     elif options.out is not None:

@@ -83,13 +83,20 @@ def request_options(door: Door) -> Callable[[Command], Command]:
 
         command: Command = called
         for option in reversed(tuple(mine.values())):
-            command = _parameter(option, door)(command)
+            command = request_option(option.name, door)(command)
         return command
 
     return decorate
 
 
-def _parameter(option: Option, door: Door) -> Callable[[Command], Command]:
+def request_option(name: str, door: Door) -> Callable[[Command], Command]:
+    """Give a command the option of one field of a request, as a door has it.
+
+    Args:
+        name: of the field.
+        door: the command whose help and default it has.
+    """
+    option = options(door)[name]
     flag = f"--{option.flag}"
     if option.name == "family":
         return click.argument("family", required=False)

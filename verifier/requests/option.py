@@ -14,6 +14,7 @@ import msgspec
 from verifier.cases.shards import parse_shard
 from verifier.errors import UsageError
 from verifier.output.text import nearest
+from verifier.output.validation import convert
 from verifier.requests.measures import DURATIONS, SIZES
 
 
@@ -61,8 +62,8 @@ class Kind:
         """
         given = os.fspath(value) if isinstance(value, os.PathLike) else value
         try:
-            checked = msgspec.convert(given, self.type, strict=strict or self.parse is not None)
-        except msgspec.ValidationError as error:
+            checked = convert(given, self.type, of="it", strict=strict or self.parse is not None)
+        except UsageError as error:
             raise UsageError(f"must be {self.words}, not {given!r}") from error
         return checked if self.parse is None else self.parse(checked)
 
@@ -115,9 +116,7 @@ class Option:
 
     Attributes:
         kind: how a value is written; of a list, how each of its values is.
-        help: what it means.
         doors: which doors have it.
-        helps: what it means in a door where that differs.
         example: how the configuration has it; empty where it is no key of that.
         unconfigured: the doors that do not take what the configuration has.
         single: of a list, the doors in which it has one value.
@@ -126,12 +125,12 @@ class Option:
         recorded: whether a record keeps it as `asked`.
         name: the field's name.
         default: the field's default.
+        help: what it means.
+        helps: what it means in a door where that differs.
     """
 
     kind: Kind
-    help: str
     doors: Door
-    helps: Mapping[Door, str] = field(default_factory=dict)
     example: str = ""
     unconfigured: Door = NOWHERE
     single: Door = NOWHERE
@@ -140,6 +139,8 @@ class Option:
     recorded: bool = False
     name: str = ""
     default: Any = None
+    help: str = ""
+    helps: Mapping[Door, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -191,6 +192,6 @@ class Option:
 OPTION = "option"
 
 
-def ask(default: Any, kind: Kind, help: str, doors: Door, **more: Any) -> Any:
+def ask(default: Any, kind: Kind, doors: Door, example: str = "", **more: Any) -> Any:
     """A field of a request that can be asked for; `Option` says what its metadata mean."""
-    return field(default=default, metadata={OPTION: Option(kind=kind, help=help, doors=doors, **more)})
+    return field(default=default, metadata={OPTION: Option(kind=kind, doors=doors, example=example, **more)})

@@ -1,7 +1,7 @@
 """The request of a run: everything that can be asked for, and how each door asks for it.
 
-To add an option, add a field here, and the code that acts on it. The command line, the configuration, Python and pytest
-read their options off these fields.
+To add an option, add a field and its help here, and the code that acts on it. The command line, the configuration,
+Python and pytest read their options off these fields.
 """
 
 from __future__ import annotations
@@ -42,198 +42,129 @@ from verifier.requests.option import (
 )
 
 _RUN, _FUZZ, _SELFTEST, _PYTHON, _PYTEST = Door.RUN, Door.FUZZ, Door.SELFTEST, Door.PYTHON, Door.PYTEST
-_COMMANDS = _RUN | _FUZZ | _SELFTEST
+_MATRIX = _RUN | _FUZZ | _PYTHON
+_ALL = _MATRIX | _SELFTEST | _PYTEST
 
-JUNIT_HELP = "JUnit XML too, a test case for each check: for Jenkins, GitLab and other build servers."
-GITHUB_HELP = "Annotations for GitHub's pages on the standard output, and the report in the step's summary."
 GATES = tuple(str(verdict) for verdict in (Verdict.REDUCED, Verdict.UPSTREAM, Verdict.SKIP))
 """The verdicts with which an adapter does not conform if that is asked for."""
+
+HELP: Mapping[str, str] = {
+    "family": "The model family, by name or as module:object.",
+    "adapters": "The adapter under test; may be repeated. Default: `adapter` in [tool.verifier], else `bridge`.",
+    "only": "Run the checks that match: `qkv.*`, or an area alone, `qkv`; may be repeated.",
+    "where": "Run the cases with these values, `alibi=true,num_kv_heads=4`; may be repeated.",
+    "preset": "Run a published checkpoint's shape instead of the flag matrix.",
+    "checkpoint": "Run the model in this folder instead of the flag matrix.",
+    "cases": "Run the cases in this file instead of the flag matrix: a record.jsonl, or on each line a case's JSON.",
+    "everywhere": "Run every check on every case, also the checks that otherwise look at fewer.",
+    "dtypes": "A dtype that precision is judged in; may be repeated. Default: all.",
+    "device": "Where cases run, as torch names it.",
+    "seed": "The seed of weights and inputs.",
+    "time": "How long the campaign goes on: `90s`, `10m`. Default: until Ctrl-C or --max-examples.",
+    "max_examples": "How many cases run, those of shrinking aside.",
+    "workers": "How many processes run cases. Default: the usable cores.",
+    "out": "Where record and report go; several adapters get DIR/FAMILY-ADAPTER each. Default: reports/FAMILY-ADAPTER.",
+    "baseline": "Known failures, as `verifier baseline` writes them: each is run again first, and excused if it still "
+    "fails in that way. May be repeated, one for each adapter.",
+    "no_baseline": "Do not use the configured baseline.",
+    "gate": "Also fail the run on this outcome; may be repeated. `skip` is a check that was not applicable.",
+    "changed_since": "Run an adapter only if one of its files, or of the files that it imports, was touched between "
+    "this git revision and the working tree.",
+    "resume": "Continue the record that is there: run only the cases it lacks.",
+    "timeout": "How long a case may take: `90`, `90s`, `5m`; 0 for no limit. Default: 60s, and 1h for --preset and "
+    "--checkpoint.",
+    "memory": "How much memory a case may take in addition: `512M`, `4G`; 0 for no limit. Default: 2G, and for "
+    "--preset and --checkpoint each worker's share of what is free.",
+    "isolation": "Run cases in processes of their own; without it in this process, for a debugger, with no limits.",
+    "pdb": "Stop in Python's debugger at each failure; implies --no-isolation.",
+    "slowest": "Name the N slowest cases at the end.",
+    "shard": "Run the I-th of N parts of the cases, each on a machine of its own; `verifier report` joins their "
+    "records.",
+    "junit": "JUnit XML too, a test case for each check: for Jenkins, GitLab and other build servers.",
+    "github": "Annotations for GitHub's pages on the standard output, and the report in the step's summary.",
+    "per": "Whether a test is a case and an area of checks, which are its subtests, or a case and a check.",
+}
+"""What each field means, for the people at every door."""
+
+HELP_AT: Mapping[Door, Mapping[str, str]] = {
+    _FUZZ: {
+        "where": "Fix fields to one value each: flags, dims, batch, length, long, padding, scale, attention.",
+        "out": "Where record, report and the cases that are kept go. Default: reports/FAMILY-ADAPTER-fuzz.",
+        "timeout": "How long a case may take; 0 for no limit. Default: 60s.",
+        "memory": "How much memory a case may take in addition; 0 for no limit. Default: 4G.",
+    },
+    _PYTHON: {
+        "where": "Run the cases with these values: a text, several, or a mapping from flag to value.",
+        "baseline": "The file with the known failures.",
+    },
+    _PYTEST: {
+        "family": "Run FAMILY's matrix as tests.",
+        "out": "Where record and report of each adapter go, in DIR/FAMILY-ADAPTER; of decorated tests too.",
+        "baseline": "Known failures, which are expected to fail, strictly.",
+        "isolation": "Run adapters in pytest's own process, in decorated tests too: for --pdb, and for tools that "
+        "measure coverage.",
+    },
+    ONE_ADAPTER: {"adapters": "The adapter under test, in the place of the default one."},
+}
+"""What a field means at one door, where that differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """Everything that was asked for; what nobody asked for has its default.
 
-    Of `timeout` (seconds) and `memory` (bytes), 0 stands for no limit and None for the default one. `configured` names
-    the keys of the configuration that were used.
+    `HELP` says what each field means. Of `timeout` (seconds) and `memory` (bytes), 0 stands for no limit and None for
+    the default one. `configured` names the keys of the configuration that were used.
     """
 
-    family: str = ask(
-        MISSING,
-        FAMILY,
-        "The model family, by name or as module:object.",
-        _COMMANDS | _PYTEST,
-        helps={_PYTEST: "Run FAMILY's matrix as tests."},
-        example='family = "name"',
-    )
+    family: str = ask(MISSING, FAMILY, _ALL ^ _PYTHON, 'family = "name"')
     adapters: tuple[str, ...] = ask(
         (),
         REFERENCE,
-        "The adapter under test; may be repeated. Default: `adapter` in [tool.verifier], else `bridge`.",
-        _COMMANDS | _PYTEST,
-        helps={ONE_ADAPTER: "The adapter under test, in the place of the default one."},
+        _ALL ^ _PYTHON,
+        'adapter = "name" or adapter = ["name", "module:object"]',
         single=ONE_ADAPTER,
         unlisted=True,
-        example='adapter = "name" or adapter = ["name", "module:object"]',
         spelled="adapter",
     )
-    only: tuple[str, ...] = ask(
-        (),
-        GLOB,
-        "Run the checks that match: `qkv.*`, or an area alone, `qkv`; may be repeated.",
-        _RUN | _FUZZ | _PYTHON | _PYTEST,
-        example='only = ["qkv", "weights.*"]',
-        recorded=True,
-    )
-    where: tuple[str, ...] = ask(
-        (),
-        CONDITION,
-        "Run the cases with these values, `alibi=true,num_kv_heads=4`; may be repeated.",
-        _RUN | _FUZZ | _PYTHON | _PYTEST,
-        helps={
-            _FUZZ: "Fix fields to one value each: flags, dims, batch, length, long, padding, scale, attention.",
-            _PYTHON: "Run the cases with these values: a text, several, or a mapping from flag to value.",
-        },
-        example='where = ["flag=true"]',
-        recorded=True,
-    )
-    preset: str | None = ask(
-        None, NAME, "Run a published checkpoint's shape instead of the flag matrix.", _RUN | _PYTHON, recorded=True
-    )
-    checkpoint: str | None = ask(
-        None, MODEL, "Run the model in this folder instead of the flag matrix.", _RUN | _PYTHON, recorded=True
-    )
-    cases: Path | None = ask(
-        None,
-        FILE,
-        "Run the cases in this file instead of the flag matrix: a record.jsonl, or on each line a case's JSON.",
-        _RUN,
-        recorded=True,
-    )
-    everywhere: bool = ask(
-        False,
-        FLAG,
-        "Run every check on every case, also the checks that otherwise look at fewer.",
-        _RUN | _PYTHON | _PYTEST,
-        recorded=True,
-    )
-    dtypes: tuple[str, ...] = ask(
-        WORKING_DTYPES,
-        one_of(*WORKING_DTYPES),
-        "A dtype that precision is judged in; may be repeated. Default: all.",
-        _RUN | _FUZZ | _PYTHON,
-        spelled="dtype",
-        recorded=True,
-    )
-    device: str = ask("cpu", TEXT, "Where cases run, as torch names it.", _RUN | _FUZZ | _PYTHON, recorded=True)
-    seed: int = ask(
-        0,
-        whole_number(0, SEEDS - 1),
-        "The seed of weights and inputs.",
-        _RUN | _FUZZ | _SELFTEST | _PYTHON | _PYTEST,
-        example="seed = 7",
-    )
-    time: float | None = ask(
-        None, DURATION, "How long the campaign goes on: `90s`, `10m`. Default: until Ctrl-C or --max-examples.", _FUZZ
-    )
-    max_examples: int | None = ask(None, COUNT, "How many cases run, those of shrinking aside.", _FUZZ)
-    workers: int | None = ask(
-        None,
-        COUNT,
-        "How many processes run cases. Default: the usable cores.",
-        _RUN | _FUZZ | _PYTHON,
-        example="workers = 2",
-        unconfigured=_PYTEST,
-    )
-    out: Path | None = ask(
-        None,
-        FOLDER,
-        "Where record and report go; several adapters get DIR/FAMILY-ADAPTER each. Default: reports/FAMILY-ADAPTER.",
-        _RUN | _FUZZ | _PYTEST,
-        helps={
-            _FUZZ: "Where record, report and the cases that are kept go. Default: reports/FAMILY-ADAPTER-fuzz.",
-            _PYTEST: "Where record and report of each adapter go, in DIR/FAMILY-ADAPTER; of decorated tests too.",
-        },
-        example='out = "reports"',
-        unconfigured=_FUZZ | _PYTEST,
-    )
+    only: tuple[str, ...] = ask((), GLOB, _MATRIX | _PYTEST, 'only = ["qkv", "weights.*"]', recorded=True)
+    where: tuple[str, ...] = ask((), CONDITION, _MATRIX | _PYTEST, 'where = ["flag=true"]', recorded=True)
+    preset: str | None = ask(None, NAME, _RUN | _PYTHON, recorded=True)
+    checkpoint: str | None = ask(None, MODEL, _RUN | _PYTHON, recorded=True)
+    cases: Path | None = ask(None, FILE, _RUN, recorded=True)
+    everywhere: bool = ask(False, FLAG, _RUN | _PYTHON | _PYTEST, recorded=True)
+    dtypes: tuple[str, ...] = ask(WORKING_DTYPES, one_of(*WORKING_DTYPES), _MATRIX, spelled="dtype", recorded=True)
+    device: str = ask("cpu", TEXT, _MATRIX, recorded=True)
+    seed: int = ask(0, whole_number(0, SEEDS - 1), _ALL, "seed = 7")
+    time: float | None = ask(None, DURATION, _FUZZ)
+    max_examples: int | None = ask(None, COUNT, _FUZZ)
+    workers: int | None = ask(None, COUNT, _MATRIX, "workers = 2", unconfigured=_PYTEST)
+    out: Path | None = ask(None, FOLDER, _RUN | _FUZZ | _PYTEST, 'out = "reports"', unconfigured=_FUZZ | _PYTEST)
     baseline: tuple[Path, ...] = ask(
         (),
         FILE,
-        "Known failures, as `verifier baseline` writes them: each is run again first, and excused if it still fails in "
-        "that way. May be repeated, one for each adapter.",
         _RUN | _PYTHON | _PYTEST,
-        helps={
-            _PYTHON: "The file with the known failures.",
-            _PYTEST: "Known failures, which are expected to fail, strictly.",
-        },
+        'baseline = "verifier-known.toml"',
         single=_PYTHON | _PYTEST,
         unlisted=True,
-        example='baseline = "verifier-known.toml"',
     )
-    no_baseline: bool = ask(False, FLAG, "Do not use the configured baseline.", _RUN)
-    gate: tuple[str, ...] = ask(
-        (),
-        one_of(*GATES),
-        "Also fail the run on this outcome; may be repeated. `skip` is a check that was not applicable.",
-        _RUN | _PYTHON,
-        example='gate = ["reduced"]',
-        recorded=True,
-    )
-    changed_since: str | None = ask(
-        None,
-        REVISION,
-        "Run an adapter only if one of its files, or of the files that it imports, was touched between this git "
-        "revision and the working tree.",
-        _RUN,
-    )
-    resume: bool = ask(False, FLAG, "Continue the record that is there: run only the cases it lacks.", _RUN)
-    timeout: float | None = ask(
-        None,
-        DURATION,
-        "How long a case may take: `90`, `90s`, `5m`; 0 for no limit. Default: 60s, and 1h for --preset and "
-        "--checkpoint.",
-        _RUN | _FUZZ | _PYTHON,
-        helps={_FUZZ: "How long a case may take; 0 for no limit. Default: 60s."},
-        example='timeout = "90s"',
-    )
-    memory: int | None = ask(
-        None,
-        SIZE,
-        "How much memory a case may take in addition: `512M`, `4G`; 0 for no limit. Default: 2G, and for --preset and "
-        "--checkpoint each worker's share of what is free.",
-        _RUN | _FUZZ | _PYTHON,
-        helps={_FUZZ: "How much memory a case may take in addition; 0 for no limit. Default: 4G."},
-        example='memory = "4G"',
-    )
-    isolation: bool = ask(
-        True,
-        FLAG,
-        "Run cases in processes of their own; without it in this process, for a debugger, with no limits.",
-        _RUN | _PYTHON | _PYTEST,
-        helps={
-            _PYTEST: "Run adapters in pytest's own process, in decorated tests too: for --pdb, and for tools that "
-            "measure coverage."
-        },
-    )
-    pdb: bool = ask(False, FLAG, "Stop in Python's debugger at each failure; implies --no-isolation.", _RUN)
-    slowest: int = ask(0, whole_number(0), "Name the N slowest cases at the end.", _RUN)
-    shard: Shard | None = ask(
-        None,
-        SHARD,
-        "Run the I-th of N parts of the cases, each on a machine of its own; `verifier report` joins their records.",
-        _RUN,
-        recorded=True,
-    )
-    junit: Path | None = ask(None, FILE, JUNIT_HELP, _RUN)
-    github: bool = ask(False, FLAG, GITHUB_HELP, _RUN)
-    per: str = ask(
-        "area",
-        one_of("area", "check"),
-        "Whether a test is a case and an area of checks, which are its subtests, or a case and a check.",
-        _PYTEST,
-    )
+    no_baseline: bool = ask(False, FLAG, _RUN)
+    gate: tuple[str, ...] = ask((), one_of(*GATES), _RUN | _PYTHON, 'gate = ["reduced"]', recorded=True)
+    changed_since: str | None = ask(None, REVISION, _RUN)
+    resume: bool = ask(False, FLAG, _RUN)
+    timeout: float | None = ask(None, DURATION, _MATRIX, 'timeout = "90s"')
+    memory: int | None = ask(None, SIZE, _MATRIX, 'memory = "4G"')
+    isolation: bool = ask(True, FLAG, _RUN | _PYTHON | _PYTEST)
+    pdb: bool = ask(False, FLAG, _RUN)
+    slowest: int = ask(0, whole_number(0), _RUN)
+    shard: Shard | None = ask(None, SHARD, _RUN, recorded=True)
+    junit: Path | None = ask(None, FILE, _RUN)
+    github: bool = ask(False, FLAG, _RUN)
+    per: str = ask("area", one_of("area", "check"), _PYTEST)
     configured: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gate", tuple(dict.fromkeys(self.gate)))
 
     @property
     def adapter(self) -> str:
@@ -275,5 +206,6 @@ def options(door: Door = NOWHERE) -> Mapping[str, Option]:
         option = one.metadata.get(OPTION)
         if option is not None and door in option.doors:  # no door is in every one
             default = None if one.default is MISSING else one.default
-            found[one.name] = replace(option, name=one.name, default=default)
+            helps = {doors: texts[one.name] for doors, texts in HELP_AT.items() if one.name in texts}
+            found[one.name] = replace(option, name=one.name, default=default, help=HELP[one.name], helps=helps)
     return found
