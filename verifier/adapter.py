@@ -1,8 +1,8 @@
-"""What an adapter under test must look like: the protocols that its author implements, and where it is found.
+"""The adapter protocol: what an author of an adapter implements, and how an adapter is found by its name.
 
-An adapter wraps one Hugging Face model and gives back a *subject*, whose class derives from `Subject`. What a subject
-can do beyond `forward` is a capability: an attribute with the capability's name, which is None where the subject has
-none. A check that needs a capability that is None is not applicable, and counted as such.
+An adapter wraps a Hugging Face model and gives back a *subject*, whose class derives from `Subject`. What a subject can
+do besides `forward` is a capability: an attribute with the capability's name, which is None until the class sets it. A
+check that needs a capability that is None is counted as not applicable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Capability = Literal["hooks", "weights", "restore", "processings", "cache", "com
 CAPABILITIES: tuple[Capability, ...] = ("hooks", "weights", "restore", "processings", "cache", "components", "modes")
 
 Change = Literal["modules", "forwards", "hooks", "parameters", "buffers", "config", "attention", "mode"]
-# What wrapping may change in the model that it is given, by declaring it in `Subject.declared_mutations`.
+# What wrapping and running may change in the model, if `Subject.declared_mutations` declares it.
 CHANGES: Mapping[Change, str] = {
     "modules": "submodules are replaced or added",
     "forwards": "forwards are patched on instances",
@@ -44,12 +44,12 @@ CHANGES: Mapping[Change, str] = {
 
 
 class AdapterRefusal(Exception):
-    """An adapter's clear answer to a model that it cannot wrap: its message says what it cannot do, and why."""
+    """The adapter cannot wrap a model; the message says what is not supported, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a forward is called with; what is None is not passed on.
+    """The arguments of a forward; an argument that is None is not given.
 
     Attributes:
         input_ids: `[batch, pos]`, int64; exactly one of this and `inputs_embeds` is given.
@@ -57,7 +57,7 @@ class Inputs:
         attention_mask: `[batch, past + pos]`, int64, 1 for a token and 0 for padding.
         position_ids: `[batch, pos]`, int64.
         labels: `[batch, pos]`, int64, -100 where there is no loss; the model shifts them.
-        cache: what the `Output` of the forward before this one held.
+        cache: the `cache` of an earlier `Output`, whose positions come before these.
         use_cache: whether the output must hold a cache.
     """
 
@@ -72,13 +72,13 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a forward gives.
+    """The result of a forward.
 
     Attributes:
         logits: `[batch, pos, d_vocab]`.
         loss: the mean loss, a scalar, if labels came in.
-        cache: opaque to the harness, if it was asked for.
-        attentions: the patterns `[batch, head, query, key]`, a layer each, if HF was asked for them.
+        cache: the cache, if it was asked for; the harness only hands it on to the next forward.
+        attentions: a pattern `[batch, head, query, key]` for each layer, if HF was asked for them.
     """
 
     logits: Tensor
@@ -88,18 +88,18 @@ class Output:
 
 
 Edit = Callable[["Tensor"], "Tensor | None"]
-"""Reads a tensor at a hook point; what it returns, if not None, takes the tensor's place."""
+"""A hook: it reads a tensor at a hook point, and returns None or the tensor that replaces it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookInfo:
-    """What an adapter says of one of its hook points.
+    """The description of one hook point.
 
     Attributes:
-        native_name: its name in the adapter's own words.
-        alias_of: the key in `Hooks.names()` of the point that this one is another name of.
-        switch: what must be turned on before it fires, in the adapter's own words; None if it always fires.
-        axes: its axes where they are not the canonical ones of its name.
+        native_name: the point's name in the library under test.
+        alias_of: the key in `Hooks.names()` of the point that this is another name for.
+        switch: the library's name of what must be turned on before the point fires; None if it always fires.
+        axes: the point's axes, if they are not the canonical axes of its name.
     """
 
     native_name: str
@@ -115,27 +115,27 @@ class HookInfo:
 
 
 class Hooks(Protocol):
-    """Activations and their gradients, read and replaced."""
+    """The capability `hooks`: read and replace activations and their gradients."""
 
     def names(self) -> Mapping[str, HookInfo]:
-        """Every hook point, by its canonical name where it has one and by its own elsewhere."""
+        """List every hook point by its canonical name, or by the library's name if it has no canonical one."""
         ...
 
     def switched(self, names: Set[str]) -> AbstractContextManager[None]:
-        """Inside it the gated ones among `names` fire too; after it all switches are as before."""
+        """Turn on what gates these points; when the context is left, every switch is as it was before."""
         ...
 
     def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> AbstractContextManager[None]:
-        """Inside it the edits run at their points: on values, and on the gradients with respect to them.
+        """Attach edits by the names of their points: `forward` to activations, `backward` to their gradients.
 
-        Entered before the forward; a backward edit runs whenever a backward pass goes through the forward's graph
-        while inside. Nothing of it is left after it, however it is left.
+        The context is entered before the forward. A backward edit runs whenever a backward pass goes through that
+        forward's graph inside the context. When the context is left, also by an exception, no edit stays attached.
         """
         ...
 
 
 class ProjectionLike(Protocol):
-    """A linear map as `nn.Linear` lays it out."""
+    """A linear map whose weight is laid out as that of `nn.Linear`."""
 
     @property
     def weight(self) -> Tensor:
@@ -152,7 +152,7 @@ class ProjectionLike(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitQKV:
-    """One layer's query, key and value projections, heads in order, key and value heads unexpanded."""
+    """The query, key and value projections of one layer: heads in order, key and value heads not repeated."""
 
     q: ProjectionLike
     k: ProjectionLike
@@ -160,26 +160,26 @@ class SplitQKV:
 
 
 class Weights(Protocol):
-    """Parameters in canonical names and shapes (`canonical.WEIGHTS`)."""
+    """The capability `weights`: parameters in canonical names and shapes (`canonical.WEIGHTS`)."""
 
     def split(self, layer: int) -> SplitQKV:
-        """The layer's projections, as the adapter's own forward applies them."""
+        """Give the projections of one layer, as the adapter's own forward applies them."""
         ...
 
     def canonical(self) -> Mapping[str, Tensor]:
-        """Every weight by canonical name: `blocks.0.attn.W_Q [head, d_model, d_head]`."""
+        """Give every weight by canonical name: `blocks.0.attn.W_Q` is `[head, d_model, d_head]`."""
         ...
 
     def gradients(self) -> Mapping[str, Tensor]:
-        """After a backward: the gradient of every canonical weight, in its canonical shape."""
+        """Give the gradient of every canonical weight, in its canonical shape, after a backward pass."""
         ...
 
 
 class Restore(Protocol):
-    """The way back from canonical weights; the attribute `restore` itself is called."""
+    """The capability `restore`: a callable that turns canonical weights back into Hugging Face's."""
 
     def __call__(self, canonical: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
-        """Canonical weights in Hugging Face's own names and shapes, as its state dict has them."""
+        """Turn canonical weights into a state dict with Hugging Face's names and shapes."""
         ...
 
 
@@ -187,45 +187,46 @@ LOGITS, LOG_PROBABILITIES = "logits", "log-probabilities"
 
 
 class Processings(Protocol):
-    """What a library does to weights before they are looked at: norms folded, matrices centred, biases moved."""
+    """The capability `processings`: the library's weight processings, such as folding norms or centring matrices."""
 
     def promises(self) -> Mapping[str, frozenset[str]]:
-        """What each processing, by the library's own name for it, promises to keep as it is in HF's model.
+        """Say what each processing, by the library's name for it, promises to leave as it is in HF's model.
 
-        `LOGITS`, `LOG_PROBABILITIES`, and templates of canonical hook points (`blocks.{i}.attn.hook_pattern`).
+        A promise is `LOGITS`, `LOG_PROBABILITIES` or the template of a canonical hook point
+        (`blocks.{i}.attn.hook_pattern`).
         """
         ...
 
     def apply(self, names: Set[str]) -> Subject:
-        """A new subject of the same model with all of these applied, and no other one; this one stays as it is."""
+        """Make a new subject of the same model with exactly these processings applied; this subject does not change."""
         ...
 
 
 class Cache(Protocol):
-    """Decoding with a key/value cache (`Inputs.cache`, `Output.cache`), and by itself."""
+    """The capability `cache`: decoding with a key/value cache (`Inputs.cache`, `Output.cache`), and generation."""
 
     def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
-        """Greedy continuation with the cache, never stopped early: `[batch, pos + max_new_tokens]`."""
+        """Continue greedily with the cache, and never stop early: `[batch, pos + max_new_tokens]`."""
         ...
 
 
 class Components(Protocol):
-    """The bridged parts, each of which can be run alone."""
+    """The capability `components`: the parts of the wrapped model, each of which can be run alone."""
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """By canonical component name (`canonical.COMPONENTS`), whatever of them the adapter has."""
+        """Give the components that the adapter has, by canonical name (`canonical.COMPONENTS`)."""
         ...
 
     def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        """The component's main output for the arguments with which HF calls the module in its place."""
+        """Run one component with the arguments that HF's forward passes to its own module; give its main output."""
         ...
 
 
 class Modes(Protocol):
-    """What a torch module can be asked to be."""
+    """The capability `modes`: what a torch module can do, such as train, cast, be copied and load a state."""
 
     def train(self, mode: bool) -> None:
-        """Training mode (dropouts act) or evaluation mode."""
+        """Switch to training mode, in which dropouts act, or to evaluation mode."""
         ...
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
@@ -233,28 +234,28 @@ class Modes(Protocol):
         ...
 
     def checkpointing(self, enabled: bool) -> None:
-        """Gradient checkpointing on or off."""
+        """Switch gradient checkpointing on or off."""
         ...
 
     def copy(self) -> Subject:
-        """A deep copy that shares nothing with the original."""
+        """Make a deep copy that shares nothing with the original."""
         ...
 
     def state_dict(self) -> Mapping[str, Tensor]:
-        """The subject's own state dict."""
+        """Give the subject's state dict, in the library's own keys."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `state_dict` gave."""
+        """Load a state dict that `state_dict` gave."""
         ...
 
 
 @runtime_checkable
 class Subject(Protocol):
-    """A wrapped model. A class of subjects derives from this one, and sets the capabilities that it has.
+    """A wrapped model: the base class of subjects, which set the capabilities that they have.
 
     Attributes:
-        declared_mutations: what wrapping may change in the model that it is given, in the words of `CHANGES`.
+        declared_mutations: what wrapping and running may change in the model, as keys of `CHANGES`.
         hooks: activations and their gradients, read and replaced.
         weights: parameters in canonical names and shapes.
         restore: the way back from canonical weights.
@@ -275,32 +276,32 @@ class Subject(Protocol):
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Output:
-        """One forward through the library's own code."""
+        """Run one forward through the library's own code."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything."""
+        """Release the model and everything else that the subject holds."""
 
 
 @runtime_checkable
 class Adapter(Protocol):
-    """The code under test."""
+    """The code under test: it wraps models."""
 
     name: str
     version: str
 
     def wrap(self, model: nn.Module) -> Subject:
-        """Wrap a Hugging Face model, which is the adapter's from then on, to take apart as it likes.
+        """Wrap a Hugging Face model. From then on the model is the adapter's own, which may take it apart.
 
         Raises:
-            AdapterRefusal: the model is one that it cannot wrap.
+            AdapterRefusal: the adapter cannot wrap this model.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """How a library is used by its users, as Python code.
+    """Python code that uses a library as its users do.
 
     Attributes:
         imports: the statements that import what the others need.
@@ -315,16 +316,16 @@ class Usage:
 
 @runtime_checkable
 class Scripted(Protocol):
-    """What an adapter may say besides: how its library is used without the harness, for `verifier repro --script`."""
+    """An adapter that can also say how its library is used without the harness, for `verifier repro --script`."""
 
     def usage(self, given: Sequence[str]) -> Usage:
-        """The code of a forward that is given these of the fields of `Inputs`, each in a variable of its name."""
+        """Give the code of a forward with these fields of `Inputs`, each in a variable of its name."""
         ...
 
 
 @runtime_checkable
 class ScriptedHooks(Protocol):
-    """What a `Scripted` adapter may say besides: how its users read an activation, for the same."""
+    """A `Scripted` adapter that can also say how its users read an activation, for `verifier repro --script`."""
 
     def reading(self, given: Sequence[str], point: str) -> tuple[str, ...] | None:
         """Statements after which `found` is the activation at a canonical point, in its canonical axes.
@@ -339,12 +340,12 @@ class ScriptedHooks(Protocol):
 
 
 def is_adapter(candidate: object) -> bool:
-    """Whether it has an adapter's attributes: `name`, `version` and a callable `wrap`."""
+    """Whether an object has an adapter's attributes: `name`, `version` and a callable `wrap`."""
     return isinstance(candidate, Adapter) and callable(candidate.wrap)
 
 
 def outdated(where: str) -> OutdatedAdapter:
-    """The error of an adapter that is written for the protocol as it was: what to change.
+    """Make the error of an adapter that is written for the older protocol; the message says what to change.
 
     Args:
         where: the file, and the class or function in it.
@@ -357,10 +358,10 @@ def outdated(where: str) -> OutdatedAdapter:
 
 
 def subject_fault(candidate: object) -> str | None:
-    """Why what `wrap` gave is no subject, in one line; None where it is one.
+    """Say in one line why an object that `wrap` gave is no subject; None if it is one.
 
     Raises:
-        OutdatedAdapter: it is a subject of the protocol as it was.
+        OutdatedAdapter: the object is a subject of the older protocol.
     """
     kind = type(candidate)
     given = f"wrap gave {'an' if kind.__name__[:1].lower() in 'aeiou' else 'a'} {kind.__name__}"
@@ -383,7 +384,7 @@ def subject_fault(candidate: object) -> str | None:
 
 
 def _has(candidate: object, name: str) -> bool:
-    """Whether it has the attribute; no property runs for it."""
+    """Whether an object has an attribute, without running a property."""
     found = inspect.getattr_static(candidate, name, _ABSENT)
     return found is not _ABSENT or hasattr(candidate, name)
 
@@ -404,13 +405,14 @@ _instances: dict[str, Adapter] = {}
 
 
 def register_instance(adapter: object) -> str:
-    """A reference by which `load` finds this very object, in this process alone; a class is made without arguments.
+    """Register an adapter object, and give the reference by which `load` finds that same object.
 
-    It is `module:class`, which another process may find something else by, or nothing.
+    The reference is `module:class` and holds in this process alone: another process may find another object by it, or
+    none. A class is instantiated without arguments.
 
     Raises:
-        UsageError: it is no adapter.
-        ImportFailed: making it raised.
+        UsageError: the object is no adapter.
+        ImportFailed: instantiating the class raised.
     """
     if isinstance(adapter, type):
         adapter = plugins.made(adapter, f"an adapter of the class {adapter.__qualname__}")
@@ -428,16 +430,16 @@ def register_instance(adapter: object) -> str:
 
 
 def is_registered_instance(reference: str) -> bool:
-    """Whether the reference is of an object that this process alone has."""
+    """Whether a reference names an object that was registered in this process."""
     return reference in _instances
 
 
 def load(reference: str) -> Adapter:
-    """The adapter of that registered name or `module:object`.
+    """Load an adapter by its registered name or as `module:object`.
 
     Raises:
-        UsageError: nothing has that name, or it is no adapter.
-        ImportFailed: it raised at import.
+        UsageError: nothing has that name, or the object is no adapter.
+        ImportFailed: importing it raised.
     """
     if reference in _instances:
         return _instances[reference]
@@ -448,14 +450,14 @@ def load(reference: str) -> Adapter:
 
 
 def require_findable(reference: str) -> None:
-    """Make sure, without importing it, that there is an adapter of that name.
+    """Make sure that there is an adapter of that name, without importing it.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no adapter of that name.
     """
     plugins.require_findable(reference, group=GROUP, kind="adapter")
 
 
 def registered() -> tuple[str, ...]:
-    """The names of the installed adapters."""
+    """List the names of the installed adapters."""
     return plugins.names(GROUP)

@@ -1,4 +1,4 @@
-"""What the bridge must know of a model: where each canonical component is in it, and how its blocks are wired."""
+"""The description of an architecture: where each canonical component is in the model, and how blocks are wired."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LinearArithmetic = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """`linear(x, weight, bias)`: a product as the model's own linear modules compute it."""
 
 UNNAMED = ("blocks.{i}.mlp.act",)
-"""What a description says of a model that is no component by itself, but a part of one."""
+"""Paths that an architecture has for parts of components; they are no components themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSpec:
-    """How the blocks work, all alike.
+    """The wiring of the blocks, which is the same in all of them.
 
     Attributes:
         layout: of the fused queries, keys and values.
@@ -35,8 +35,8 @@ class BlockSpec:
         alibi: builds the attention's position bias; None if the model has none.
         linear: arithmetic of the linear modules.
         pattern_dropout: probability with which entries of the attention pattern are dropped in training.
-        attn_dropout: the same for the attention's output, in sequential blocks.
-        out_dropout: the same for what is added to the residual stream last.
+        attn_dropout: dropout probability of the attention's output, in sequential blocks.
+        out_dropout: dropout probability of what is added to the residual stream last.
     """
 
     layout: QKVLayout
@@ -51,7 +51,7 @@ class BlockSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A model, described.
+    """The description of one model.
 
     Attributes:
         paths: canonical component template (`blocks.{i}.attn.o`) → path of the Hugging Face module;
@@ -78,7 +78,7 @@ class Architecture:
                 yield at_layer(template, layer), at_layer(path, layer)
 
     def has(self, template: str) -> bool:
-        """Whether there is such a component."""
+        """Whether the model has a component of that template."""
         return template in self.paths
 
     def module(self, model: nn.Module, template: str, layer: int | None = None) -> nn.Module:

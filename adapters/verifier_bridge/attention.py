@@ -26,7 +26,7 @@ RESULT_SWITCH = "use_attn_result"  # the property of the bridge
 
 
 class BridgedAttention(nn.Module):
-    """`[batch, pos, d_model]` → the same."""
+    """Attention with hook points: `[batch, pos, d_model]` → `[batch, pos, d_model]`."""
 
     def __init__(self, original: nn.Module, *, spec: BlockSpec, qkv: nn.Module, o: nn.Module) -> None:
         super().__init__()

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class BridgedBlock(nn.Module):
-    """`[batch, pos, d_model]` → the same.
+    """A transformer block with hook points: `[batch, pos, d_model]` → `[batch, pos, d_model]`.
 
-    Nothing is added in place: a tensor that a hook saw stays as it was seen.
+    Nothing is added in place, so a tensor that a hook kept does not change later.
     """
 
     def __init__(self, model: nn.Module, architecture: Architecture, spec: BlockSpec, layer: int) -> None:

@@ -1,8 +1,8 @@
-"""The bridge: a Hugging Face model seen through hook points, run by a forward of the bridge's own.
+"""The bridge: it runs a Hugging Face model by its own forward, with a hook point at every activation.
 
-It holds the model's own modules by reference and changes nothing in it: no module is replaced, no forward patched,
-no config edited, no parameter written to. Parameters are shared, so training the one trains the other; `to`,
-`train` and `load_state_dict` on the bridge reach the model, as they would if it were a part of it.
+The bridge holds the model's own modules by reference and changes nothing in the model: no module is replaced, no
+forward patched, no config edited, no parameter written to. Parameters are shared, so training one trains the other;
+`to`, `train` and `load_state_dict` on the bridge reach the model as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeOutput:
-    """What a forward gives: logits `[batch, pos, d_vocab]`, the loss if there were labels, the cache if asked for."""
+    """The result of a forward: logits `[batch, pos, d_vocab]`, the loss if labels are given, the cache if asked for."""
 
     logits: Tensor
     loss: Tensor | None = None
@@ -40,7 +40,7 @@ class BridgeOutput:
 
 
 class Bridge(nn.Module):
-    """A model, bridged: hook points by name in `hook_points`, parts by canonical name in `components()`."""
+    """A bridged model, with hook points by name in `hook_points` and parts by canonical name in `components()`."""
 
     _model: Any
 
@@ -183,7 +183,7 @@ class Bridge(nn.Module):
         return hidden
 
     def _mask(self, spec: BlockSpec, hidden: Tensor, attention_mask: Tensor | None, past: int) -> Tensor:
-        """What the attentions take: booleans, or with ALiBi what is added to the scores."""
+        """Make the mask that the attentions take: booleans, or with ALiBi what is added to the scores."""
         allowed = masks.readable(
             attention_mask,
             batch=hidden.shape[0],
@@ -232,7 +232,7 @@ class Bridge(nn.Module):
     def hooked(
         self, forward: Mapping[str, Edit] | None = None, backward: Mapping[str, Edit] | None = None
     ) -> Iterator[None]:
-        """Inside it the edits run at their points; nothing of them is left after it, however it is left."""
+        """Attach edits by the names of their points until the context is left, also if an exception leaves it."""
         for name in (*(forward or {}), *(backward or {})):
             self.hook_point(name)
         with ExitStack() as stack:
@@ -254,7 +254,7 @@ class Bridge(nn.Module):
 
     @contextmanager
     def switched(self, names: Iterable[str]) -> Iterator[None]:
-        """Inside it the gated ones among these hook points are passed too; after it, what was before."""
+        """Turn on those of these hook points that are gated; when the context is left, they are as they were before."""
         before = {point: point.on for point in map(self.hook_point, names)}
         try:
             for point in before:
@@ -267,7 +267,7 @@ class Bridge(nn.Module):
     def run_with_cache(
         self, *args: Any, names: Iterable[str] | Callable[[str], bool] | None = None, **kwargs: Any
     ) -> tuple[BridgeOutput, dict[str, Tensor]]:
-        """A forward, and the activations at the named points, or all that are passed, detached."""
+        """Run a forward, and keep the detached activations at the named points, or at all points that are on."""
         if names is None:
             chosen = [name for name, point in self.hook_points.items() if point.on]
         elif callable(names):
@@ -323,10 +323,10 @@ class Bridge(nn.Module):
         return processing.available(self)
 
     def processed(self, names: Collection[str]) -> Bridge:
-        """A bridge of a model of its own with all of these done to its weights; this one stays as it is.
+        """Make a bridge of a copy of the model with all of these processings applied; this bridge does not change.
 
         Raises:
-            BridgeError: there is no such processing, or it cannot be done to this model, and why.
+            BridgeError: there is no processing of that name, or it cannot be applied; the message says why.
         """
         return Bridge(processing.processed(self, names))
 
@@ -339,7 +339,7 @@ class Bridge(nn.Module):
 
 
 def _owned(module: nn.Module) -> Iterator[Tensor]:
-    """A module's own parameters and buffers, those of what is in it left out."""
+    """Give the parameters and buffers of a module itself, without those of its submodules."""
     for tensor in (*module._parameters.values(), *module._buffers.values()):
         if tensor is not None:
             yield tensor

@@ -1,7 +1,7 @@
-"""The bridged parts other than attention: each holds Hugging Face's own module and calls it, with hook points around.
+"""Bridged components other than attention: each calls Hugging Face's own module, with hook points around it.
 
-Norms are the exception: what stands inside them is hooked too, so they are computed here, at least in float32,
-and rounded once at the end, as torch's kernels do.
+Norms are the exception: they have hook points inside, so they are computed here, at least in float32, and rounded once
+at the end, as torch's kernels do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def computed_in(dtype: torch.dtype) -> torch.dtype:
 
 
 class Bridged(nn.Module):
-    """A component whose work Hugging Face's module `original` does: same inputs, same output."""
+    """A component that calls Hugging Face's module `original` with its own inputs and gives its output."""
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class BridgedLinear(Bridged):
 
 
 class BridgedNorm(nn.Module):
-    """A layer norm or an RMS norm: `[batch, pos, d_model]` → the same.
+    """A layer norm or an RMS norm: `[batch, pos, d_model]` → `[batch, pos, d_model]`.
 
     `hook_scale` `[batch, pos, 1]` is what it divides by, `hook_normalized` what its weight and bias are applied to;
     in a model of half precision both are float32.
@@ -99,7 +99,10 @@ class BridgedNorm(nn.Module):
 
 
 class BridgedMLP(nn.Module):
-    """`[batch, pos, d_model]` → the same, through `hook_pre` and `hook_post` `[batch, pos, d_mlp]`."""
+    """An MLP: `[batch, pos, d_model]` → `[batch, pos, d_model]`.
+
+    `hook_pre` and `hook_post` are `[batch, pos, d_mlp]`.
+    """
 
     def __init__(self, original: nn.Module, *, linear_in: nn.Module, act: nn.Module, linear_out: nn.Module) -> None:
         super().__init__()
@@ -117,7 +120,7 @@ class BridgedMLP(nn.Module):
 
 
 class SplitProjection(nn.Module):
-    """The queries', the keys' or the values' part of a fused projection, as a linear map of its own.
+    """The query, key or value part of a fused projection, as a linear map.
 
     It owns nothing: weight and bias are copies made of the fused ones as they are now, in the graph of those.
     """

@@ -1,4 +1,4 @@
-"""Falcon, described: where its parts are, which of its three block wirings and QKV layouts it has, what it refuses."""
+"""The description of Falcon: where its parts are, its block wirings and QKV layouts, and which models it refuses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BLOCK = {
 
 
 def describe(model: nn.Module) -> Architecture:
-    """The description of a `FalconForCausalLM`.
+    """Describe a `FalconForCausalLM`.
 
     Raises:
         BridgeRefusal: it is not Hugging Face's own class, or one whose forward cannot work; the message says why.
@@ -57,9 +57,9 @@ def describe(model: nn.Module) -> Architecture:
 
 
 def refusal(config: Any, *, n_layers: int) -> str | None:
-    """Why Hugging Face's own forward fails for this config, or None if it does not.
+    """Say why Hugging Face's own forward fails for this config; None if it works.
 
-    Without layers nearly everything works: the faults are in the blocks.
+    A model without layers nearly always works: what fails is in the blocks.
     """
     if config.layer_norm_epsilon is None:
         return "layer_norm_epsilon is None; the layer norms need a number"
@@ -108,7 +108,7 @@ def _block_refusal(config: Any) -> str | None:
 
 
 def _misfit(model: Any, layout: QKVLayout) -> str | None:
-    """What of the built model contradicts its config."""
+    """Say where the built model contradicts its config; None if it does not."""
     first = model.transformer.h[0]
     missing = [path for path in (*_BLOCK.values(), *_norms(model.config).values()) if not _exists(model, path)]
     if missing:

@@ -1,8 +1,8 @@
 """Hook points: named places in a forward where a tensor, or its gradient, is read or replaced.
 
-A hook gets a tensor of its own, so it may write into it, and what it returns, if not None, takes the tensor's
-place. The gradient is caught by an identity in the graph, not by a module's backward hook, so that no view or
-in-place rule of torch can trip over it. Where nothing is attached, the tensor goes through untouched.
+A hook gets a copy of the tensor, so it may write into it; what it returns, if not None, replaces the tensor.
+Gradients are read at an identity in the graph, not by a module's backward hook, so torch's rules about views and
+in-place writes do not apply. Where nothing is attached, the tensor passes unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from verifier_bridge.errors import HookError
 from verifier_bridge.replay import current_log
 
 Edit = Callable[[Tensor], Tensor | None]
-"""Reads a tensor; what it returns, if not None, takes the tensor's place."""
+"""A hook: it reads a tensor, and returns None or the tensor that replaces it."""
 
 
 class Handle:

@@ -1,4 +1,4 @@
-"""Which position may read which, and ALiBi's bias with it, value for value as Hugging Face's sdpa path has them."""
+"""Attention masks and ALiBi biases, with the exact values of Hugging Face's sdpa path."""
 
 from __future__ import annotations
 

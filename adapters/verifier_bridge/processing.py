@@ -1,7 +1,7 @@
-"""What can be done to weights without changing what the model computes: norms folded, matrices centred, biases moved.
+"""Weight processings: norms folded, matrices centred, biases moved, without changing what the model computes.
 
-Each is arithmetic on canonical weights, in the weights' own dtype or float32 if that is wider. A model that has been
-processed is another one: a copy, untied, with weights of its own.
+Each processing is arithmetic on canonical weights, in their own dtype or in float32 if that is wider. Processing makes
+a new model: a copy with untied weights of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Canonical = dict[str, Tensor]
 
 
 class BridgeLike(Protocol):
-    """What a processing reads of a bridge."""
+    """The part of a bridge that a processing reads."""
 
     architecture: Architecture
     blocks: nn.ModuleList
@@ -57,16 +57,16 @@ class Processing:
 
 
 def available(bridge: BridgeLike) -> dict[str, Processing]:
-    """Those that can be done to the model, by name."""
+    """Give the processings that can be applied to the bridge's model, by name."""
     weights = bridge.canonical_weights()
     return {name: one for name, one in PROCESSINGS.items() if one.obstacle(bridge, weights) is None}
 
 
 def processed(bridge: BridgeLike, names: Collection[str]) -> nn.Module:
-    """A Hugging Face model like the bridge's with all of these done to its weights.
+    """Make a copy of the bridge's Hugging Face model with all of these processings applied to its weights.
 
     Raises:
-        BridgeError: there is no such processing, or it cannot be done to this model, and why.
+        BridgeError: there is no processing of that name, or it cannot be applied to this model; the message says why.
     """
     weight_map = bridge.weight_map()
     weights = weight_map.to_canonical(bridge.model.state_dict())
@@ -85,7 +85,7 @@ def processed(bridge: BridgeLike, names: Collection[str]) -> nn.Module:
 
 
 def _with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the model with these as its parameters, none of them tied: its unembedding need not be its embedding.
+    """Copy a model with these weights as its parameters, none of them tied.
 
     Args:
         model: stays as it is.
@@ -146,7 +146,7 @@ def _unfoldable(bridge: BridgeLike, weights: Mapping[str, Tensor]) -> str | None
 
 
 def _fold_value_biases(bridge: BridgeLike, weights: Canonical) -> None:
-    """A pattern sums to one, so a value's bias adds the same to `z` everywhere: the output's bias takes it."""
+    """Move value biases into the output bias: a pattern sums to one, so they add the same to `z` at each position."""
     for layer in range(len(bridge.blocks)):
         here = f"blocks.{layer}.attn"
         values, out = weights[f"{here}.b_V"], weights[f"{here}.W_O"]  # [kv_head, d_head], [head, d_head, d_model]
@@ -169,7 +169,7 @@ _WRITING = ("W_E", "W_O", "b_O", "W_out", "b_out")
 
 
 def _centre_writing_weights(_bridge: BridgeLike, weights: Canonical) -> None:
-    """What the residual stream's mean is nobody can see, because every reader takes it off first."""
+    """Subtract from each writing matrix its mean over `d_model`, which every norm that reads the stream subtracts."""
     for name, weight in weights.items():
         if name.rpartition(".")[2] in _WRITING:  # [..., d_model]
             weights[name] = weight - weight.mean(-1, keepdim=True)
@@ -189,7 +189,7 @@ def _parallel(bridge: BridgeLike) -> bool:
 
 
 def _centre_unembed(_bridge: BridgeLike, weights: Canonical) -> None:
-    """What is added to every logit alike the softmax does not see."""
+    """Subtract the mean over the vocabulary, which does not change the softmax of the logits."""
     for name in ("unembed.W_U", "unembed.b_U"):  # [..., d_vocab]
         if name in weights:
             weights[name] = weights[name] - weights[name].mean(-1, keepdim=True)

@@ -1,8 +1,8 @@
-"""One split for every fused layout of queries, keys and values.
+"""The split of fused queries, keys and values, for every fused layout.
 
-They are one layout with a number of groups: the fused axis is `[group, queries_per_group + 2, d_head]`, each group
-its queries, then its one key, then its one value. Plain multi-head attention is a group for each head, multi-query
-attention is one group, and grouped-query attention is what lies between.
+The fused axis is always `[group, queries_per_group + 2, d_head]`: in each group its queries, then its one key, then its
+one value. Multi-head attention has a group for each head, multi-query attention one group, and grouped-query attention
+a number of groups in between.
 """
 
 from __future__ import annotations

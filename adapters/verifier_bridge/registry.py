@@ -1,4 +1,4 @@
-"""Which architectures can be bridged, by the name of the Hugging Face class; others can be added."""
+"""The registry of architectures that can be bridged, by the name of the Hugging Face class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edits under gradient checkpointing: they run once, and what they did is replayed when a block is recomputed.
+"""Edits under gradient checkpointing: an edit runs once, and its result is replayed when a block is recomputed.
 
 A recompute must do what the forward did, whatever was attached or removed since, and a hook must not fire again:
 it may count, draw noise, or have been removed. So the forward of a checkpointed block keeps a log of what edits

@@ -1,4 +1,4 @@
-"""The bridge, offered to the harness: its protocols, and nothing that the library does not do by itself."""
+"""The adapter `bridge`: it offers the bridge to the harness, and adds nothing that the bridge does not do itself."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def _version() -> str:
 
 
 class BridgeAdapter:
-    """The adapter `bridge`."""
+    """The adapter `bridge`: it wraps a Hugging Face model in a `Bridge`."""
 
     name = "bridge"
     version = _version()
 
     def wrap(self, model: nn.Module) -> BridgeSubject:
-        """Bridge the model, which stays as it is.
+        """Bridge the model, which is not changed.
 
         Raises:
-            AdapterRefusal: it cannot be bridged.
+            AdapterRefusal: the model cannot be bridged.
         """
         try:
             return BridgeSubject(Bridge(model))
@@ -62,7 +62,7 @@ class BridgeAdapter:
             raise AdapterRefusal(str(refusal)) from refusal
 
     def usage(self, given: Sequence[str]) -> Usage:
-        """The same in a script: the bridge takes its inputs by Hugging Face's names."""
+        """Give the code of a forward: the bridge takes its inputs by Hugging Face's names."""
         return Usage(
             imports=("from verifier_bridge import Bridge",),
             wrap=("subject = Bridge(model)",),
@@ -70,7 +70,7 @@ class BridgeAdapter:
         )
 
     def reading(self, given: Sequence[str], point: str) -> tuple[str, ...]:
-        """Its names are the canonical ones; what each head writes is passed where it is asked for."""
+        """Give the code that reads an activation; `hook_result` needs `use_attn_result`."""
         inputs = ", ".join(f"{name}={name}" for name in given)
         return (
             *(("subject.use_attn_result = True",) if point.endswith(".hook_result") else ()),
@@ -81,7 +81,7 @@ class BridgeAdapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeHooks:
-    """Hook points: the bridge's names are the canonical ones, and none is another's alias."""
+    """The hook points of a bridge, whose names are the canonical ones; there are no aliases."""
 
     bridge: Bridge
 
@@ -99,7 +99,7 @@ class BridgeHooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeWeights:
-    """Parameters in canonical names and shapes."""
+    """The parameters of a bridge, in canonical names and shapes."""
 
     bridge: Bridge
 
@@ -124,12 +124,12 @@ class BridgeWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeProcessings:
-    """What the bridge can do to this model's weights."""
+    """The weight processings that a bridge can apply to its model."""
 
     bridge: Bridge
 
     def promises(self) -> Mapping[str, frozenset[str]]:
-        """Everything is kept but what the processing says that it moves."""
+        """Promise everything except what the processing says that it moves."""
         points = {template_of(name) for name in self.bridge.hook_points} | {LOGITS, LOG_PROBABILITIES}
         return {
             name: frozenset(point for point in points if not point.endswith(tuple(one.moves)))
@@ -142,7 +142,7 @@ class BridgeProcessings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeCache:
-    """Decoding with the bridge's own cache."""
+    """Generation with the cache of a bridge."""
 
     bridge: Bridge
 
@@ -152,7 +152,7 @@ class BridgeCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeComponents:
-    """The bridged parts, which take what Hugging Face's modules in their places take."""
+    """The components of a bridge, which take the arguments of the Hugging Face modules that they stand for."""
 
     bridge: Bridge
 
@@ -167,7 +167,7 @@ class BridgeComponents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeModes:
-    """What a torch module can be asked to be."""
+    """The modes of a bridge: training, casting, checkpointing, copies and state dicts."""
 
     bridge: Bridge
 
@@ -191,12 +191,12 @@ class BridgeModes:
 
 
 def _of_bridge(part: Callable[..., Capability]) -> Capability:
-    """A property that makes this part of the subject's bridge; to its readers it is the part."""
+    """Make a property that builds a capability from the subject's bridge; it is typed as the capability."""
     return cast("Capability", property(lambda subject: part(bridge=subject.bridge)))
 
 
 class BridgeSubject(Subject):
-    """A bridged model: each capability is made anew of the bridge when it is asked for."""
+    """A bridged model; each capability is built from the bridge when it is read."""
 
     hooks = _of_bridge(BridgeHooks)
     weights = _of_bridge(BridgeWeights)
@@ -210,7 +210,7 @@ class BridgeSubject(Subject):
 
     @property
     def bridge(self) -> Bridge:
-        """The bridge itself.
+        """The bridge of this subject.
 
         Raises:
             BridgeError: the subject was closed.
@@ -220,7 +220,7 @@ class BridgeSubject(Subject):
         return self._bridge
 
     def forward(self, inputs: Inputs) -> Output:
-        """One forward through the bridge's own code."""
+        """Run one forward through the bridge's own code."""
         output = self.bridge(
             inputs.input_ids,
             inputs_embeds=inputs.inputs_embeds,
@@ -233,11 +233,11 @@ class BridgeSubject(Subject):
         return Output(logits=output.logits, loss=output.loss, cache=output.cache)
 
     def close(self) -> None:
-        """Remove every hook and let go of the model."""
+        """Remove every hook and release the model."""
         if self._bridge is not None:
             self._bridge.reset_hooks()
         self._bridge = None
 
     def restore(self, canonical: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
-        """Any weights of a model like this one, back in Hugging Face's names and shapes."""
+        """Turn canonical weights of a model like this one into Hugging Face's names and shapes."""
         return self.bridge.weight_map().to_hugging_face(canonical)

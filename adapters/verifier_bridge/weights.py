@@ -1,4 +1,4 @@
-"""Parameters in canonical names and shapes, and back in Hugging Face's, bit for bit.
+"""The map between canonical weights and Hugging Face's, exact in both directions.
 
 Each canonical tensor is a rearrangement of one of Hugging Face's, so the same map serves weights and gradients.
 """

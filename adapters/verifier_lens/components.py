@@ -1,4 +1,4 @@
-"""The bridge's components, found by the canonical names, which are TransformerLens'."""
+"""The components of a TransformerBridge, by canonical names, which are TransformerLens' own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def components(bridge: TransformerBridge) -> dict[str, nn.Module]:
-    """Whatever of the canonical components the bridge has, `blocks.0.attn.q` to its bridge component."""
+    """Find the canonical components that the bridge has: `blocks.0.attn.q` and its bridge component."""
     names = [
         template.replace("{i}", str(layer))
         for template in COMPONENTS
@@ -38,7 +38,7 @@ class LensComponents:
         return components(self._bridge)
 
     def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        """Call the bridge component; of several outputs the first.
+        """Call a bridge component; if it gives several outputs, take the first.
 
         Raises:
             KeyError: the bridge has no such component.

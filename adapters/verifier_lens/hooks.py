@@ -1,4 +1,4 @@
-"""Hook points: TransformerLens' own names, aliases and switches, and hooks attached as its users attach them."""
+"""Hook points of a TransformerBridge: their names, aliases and switches, with hooks attached as users attach them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter: which TransformerLens is installed, which architectures it has, and a model of one of them wrapped."""
+"""The adapter `transformer-lens`: it wraps a model of any architecture that the installed TransformerLens has."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class LensAdapter:
         return subject.wrap(model)
 
     def usage(self, given: Sequence[str]) -> Usage:
-        """The same in a script: ids or embeddings come first, everything else by its name."""
+        """Give the code of a forward: ids or embeddings come first, everything else by its name."""
         main, *others = given
         return Usage(
             imports=("from transformer_lens.model_bridge.sources import build_bridge_from_module",),
@@ -73,7 +73,7 @@ class LensAdapter:
         )
 
     def reading(self, given: Sequence[str], point: str) -> tuple[str, ...]:
-        """The canonical names are TransformerLens'; what each head writes is cached where it is asked for."""
+        """Give the code that reads an activation; `hook_result` needs `set_use_attn_result`."""
         main, *others = given
         inputs = ", ".join([main, *(f"{other}={other}" for other in others)])
         return (

@@ -1,4 +1,4 @@
-"""Modes: train, dtype and device, checkpointing, copies and state dicts, by the bridge's or torch's own means."""
+"""Modes of a TransformerBridge: training, dtype and device, checkpointing, copies and state dicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LensModes:
-    """What one bridge can be asked to be. `copied` makes a subject of a deep copy of it."""
+    """The modes of one bridge; `copied` makes a subject of a deep copy of the bridge."""
 
     def __init__(self, bridge: TransformerBridge, copied: Callable[[], Subject]) -> None:
         self._bridge = bridge
