@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier.faults.mutants import Mutation, Plant, fault, in_adapter
+from verifier.faults.mutants import Mutation, fault, in_adapter, in_model
 from verifier.judging.outcome import NotApplicable
 
 
@@ -26,7 +26,23 @@ def exact_slopes(n_heads: int) -> Tensor:
     return torch.tensor(series(whole, whole, 1) + series(2 * whole, n_heads - whole, 2), dtype=torch.float64)
 
 
-def _alibi_unrounded(model: Any) -> Mutation:
+@torch.no_grad()
+def _attention_bias_lost(model: Any) -> None:
+    model.transformer.h[-1].self_attention.dense.bias.zero_()
+
+
+@fault("forward.logits", plant=in_adapter)
+def one_combination_wrong(model: Any) -> Mutation:
+    """Wrong only with ALiBi, biases and a key for each head together."""
+    config = model.config
+    if not (config.alibi and config.bias and not config.multi_query and not config.new_decoder_architecture):
+        raise NotApplicable("its flags are others")
+    return Mutation(model=_attention_bias_lost)
+
+
+@fault("forward.logits", plant=in_adapter)
+def alibi_unrounded(model: Any) -> Mutation:
+    """ALiBi in full precision, where HF passes it through bfloat16."""
     if not model.config.alibi:
         raise NotApplicable("there is no ALiBi")
     from transformers.models.falcon.modeling_falcon import build_alibi_tensor
@@ -43,8 +59,10 @@ def _alibi_unrounded(model: Any) -> Mutation:
     return Mutation(edits={"attn.hook_attn_scores": edit})
 
 
+@fault("forward.logits", plant=in_model)
 @torch.no_grad()
-def _swap_norms(model: Any) -> None:
+def norms_swapped(model: Any) -> None:
+    """The norms of attention and MLP are taken for each other."""
     for block in model.transformer.h:
         if not hasattr(block, "ln_mlp"):
             raise NotApplicable("there is one norm")
@@ -54,71 +72,28 @@ def _swap_norms(model: Any) -> None:
             other.copy_(kept)
 
 
-def _other_activation(model: Any) -> None:
+@fault("forward.logits", plant=in_model)
+def gelu_approximated(model: Any) -> None:
+    """The tanh form of gelu for the exact one."""
     for block in model.transformer.h:
         if model.config.activation != "gelu":
             raise NotApplicable("its activation is another one")
         block.mlp.act = nn.GELU(approximate="tanh")
 
 
-def _other_epsilon(model: Any) -> None:
+@fault("forward.logits", plant=in_model)
+def epsilon_wrong(model: Any) -> None:
+    """The layer norms' epsilon is ten times as large."""
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps *= 10
 
 
-def _other_theta(model: Any) -> None:
+@fault("forward.logits", "forward.position_ids", plant=in_model)
+def theta_wrong(model: Any) -> None:
+    """Rotary frequencies of another base."""
     if model.config.alibi or not len(model.transformer.h):
         raise NotApplicable("there are no rotary positions")
     rotary = model.transformer.rotary_emb
     rotary.inv_freq = rotary.inv_freq.square()
     rotary.original_inv_freq = rotary.inv_freq
-
-
-def _only_together(model: Any) -> Mutation:
-    """Right for every flag, and wrong where three of them meet: the attention's output lacks its bias."""
-    config = model.config
-    if not (config.alibi and config.bias and not config.multi_query and not config.new_decoder_architecture):
-        raise NotApplicable("its flags are others")
-    return Mutation(model=_attention_bias_lost)
-
-
-@torch.no_grad()
-def _attention_bias_lost(model: Any) -> None:
-    model.transformer.h[-1].self_attention.dense.bias.zero_()
-
-
-@fault("forward.logits")
-def one_combination_wrong() -> Plant:
-    """Wrong only with ALiBi, biases and a key for each head together."""
-    return in_adapter(_only_together)
-
-
-@fault("forward.logits")
-def alibi_unrounded() -> Plant:
-    """ALiBi in full precision, where HF passes it through bfloat16."""
-    return in_adapter(_alibi_unrounded)
-
-
-@fault("forward.logits")
-def norms_swapped() -> Plant:
-    """The norms of attention and MLP are taken for each other."""
-    return in_adapter(Mutation(model=_swap_norms))
-
-
-@fault("forward.logits")
-def gelu_approximated() -> Plant:
-    """The tanh form of gelu for the exact one."""
-    return in_adapter(Mutation(model=_other_activation))
-
-
-@fault("forward.logits")
-def epsilon_wrong() -> Plant:
-    """The layer norms' epsilon is ten times as large."""
-    return in_adapter(Mutation(model=_other_epsilon))
-
-
-@fault("forward.logits", "forward.position_ids")
-def theta_wrong() -> Plant:
-    """Rotary frequencies of another base."""
-    return in_adapter(Mutation(model=_other_theta))

@@ -1,7 +1,7 @@
-"""The planted faults: small, realistic wrong adapters, and wrong references, that each check must see.
+"""Planted faults: small, realistic wrong adapters and wrong references, which the checks must catch.
 
-What a fault changes is written in canonical names, so that it can be planted under any adapter and in any family.
-Faults that only one family can have are that family's own: its `faults`, where it has them.
+A fault names what it changes by canonical names, so it can be planted in any adapter and in any family. A family may
+have faults that only its models can have (`faults`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,6 @@ GENERIC = tuple(fault for module in _MODULES for fault in faults_of(module))
 
 
 def of(family: Family) -> tuple[Fault, ...]:
-    """Every fault that can be planted in the family: the generic ones and its own."""
+    """Collect every fault that can be planted in a family: the generic faults and the family's own."""
     own = getattr(family, "faults", None)
     return (*GENERIC, *(own() if own is not None else ()))

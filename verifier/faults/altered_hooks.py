@@ -1,4 +1,4 @@
-"""Right hooks behind which something is wrong: other names, other points, edits that are run otherwise."""
+"""Altered hooks: a right adapter's hooks with wrong names, at wrong points, or with edits that run wrongly."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EditChange = Callable[[str, Edit], Edit]
 
 @dataclass(frozen=True, kw_only=True)
 class Alteration:
-    """How a subject's hooks are wrong; what is None is right.
+    """How the hooks of a subject are wrong; what is None stays right.
 
     Attributes:
         names: changes the list of points.
         target: the point at which hooks of a name really are; None for nowhere.
         forward: what an edit of values is made into, by its point.
-        backward: the same for edits of gradients.
+        backward: what an edit of gradients is made into, by its point.
         hooked: stands in the place of the context manager, and is given the right one.
     """
 
@@ -44,7 +44,7 @@ class _Altered(Delegate):
         return names if self._how.names is None else self._how.names(dict(names))
 
     def switched(self, names: Set[str]) -> Any:
-        return self.original.switched(frozenset(self._placed(dict.fromkeys(names, _nothing), None)))
+        return self.original.switched(frozenset(self._placed(dict.fromkeys(names, read_nothing), None)))
 
     def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
         there = self._placed(forward, self._how.forward)
@@ -63,8 +63,8 @@ class _Altered(Delegate):
         return placed
 
 
-def _nothing(_: Tensor) -> None:
-    return None
+def read_nothing(_: Tensor) -> None:
+    """A hook that does nothing."""
 
 
 def _both(first: Edit, second: Edit) -> Edit:
@@ -77,19 +77,50 @@ def _both(first: Edit, second: Edit) -> Edit:
 
 
 def altered(**how: Any) -> Mutation:
-    """A subject with these wrong hooks (`Alteration`)."""
+    """Make the mutation of a subject whose hooks are altered; the arguments are the fields of `Alteration`."""
     alteration = Alteration(**how)
     return Mutation(parts={"hooks": lambda _subject, hooks: _Altered(hooks, alteration)})
 
 
 def at(end: str, change: Callable[[Edit], Edit]) -> EditChange:
-    """Edits at the points whose names end so are others."""
+    """Change the edits at the points whose names end in `end`, and leave the others alone."""
     return lambda name, edit: change(edit) if name.endswith(end) else edit
 
 
 def shown_as(change: Callable[[Tensor], Tensor]) -> Callable[[Edit], Edit]:
-    """The hook is shown something else; what it gives back is taken as it is."""
+    """Change what a hook is shown; what it gives back is taken as it is."""
     return lambda edit: lambda value: edit(change(value))
+
+
+def edited_as(change: Callable[[Tensor, Tensor], Tensor | None]) -> Callable[[Edit], Edit]:
+    """Change what a hook gives back; `change` gets the value that the hook saw, and what it gave back."""
+
+    def make(edit: Edit) -> Edit:
+        def act(value: Tensor) -> Tensor | None:
+            edited = edit(value)
+            return None if edited is None else change(value, edited)
+
+        return act
+
+    return make
+
+
+def only_read(edit: Edit) -> Edit:
+    """Drop what a hook gives back."""
+    return edited_as(lambda _value, _edited: None)(edit)
+
+
+def passed_on_as(change: Callable[[Tensor], Tensor]) -> Callable[[Edit], Edit]:
+    """Change what goes on from a point, whether the hook there edits it or only reads it."""
+
+    def make(edit: Edit) -> Edit:
+        def act(value: Tensor) -> Tensor:
+            edited = edit(value)
+            return change(value if edited is None else edited)
+
+        return act
+
+    return make
 
 
 _OPEN: list[Any] = []  # held, because a context that nobody holds is left when it is collected
@@ -97,7 +128,7 @@ _OPEN: list[Any] = []  # held, because a context that nobody holds is left when 
 
 @contextlib.contextmanager
 def kept_open(context: Any, *, only_after_exceptions: bool = False) -> Iterator[None]:
-    """A context that is entered and never left, or not when an exception ends it."""
+    """Enter a context and never leave it; with `only_after_exceptions`, leave it unless an exception ends it."""
     context.__enter__()
     _OPEN.append(context)
     yield

@@ -1,4 +1,4 @@
-"""Adapters whose gradients are wrong, lost, or cannot be taken."""
+"""Faults of the backward: adapters whose gradients are wrong, lost, or cannot be taken."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from verifier.adapter import Edit, Inputs, Output, Subject
-from verifier.faults.altered_hooks import altered, at, shown_as
-from verifier.faults.mutants import SLIGHTLY, Mutation, Plant, fault, in_adapter, replacing
+from verifier.faults.altered_hooks import altered, at, edited_as, only_read, shown_as
+from verifier.faults.mutants import SLIGHTLY, Mutation, Plant, fault, in_adapter, in_forward, replacing
 
 
 class _Gradient(torch.autograd.Function):
@@ -73,24 +73,8 @@ def _reading_scales(edit: Edit) -> Edit:
     return act
 
 
-def _only_read(edit: Edit) -> Edit:
-    def act(gradient: Tensor) -> None:
-        edit(gradient)
-
-    return act
-
-
-def _hooked_forward_needed() -> Mutation:
-    """A backward hook is attached only where a hook of values is."""
-
-    def hooked(hooks: Any, forward: Any, backward: Any) -> Any:
-        return hooks.hooked(forward, {name: edit for name, edit in backward.items() if name in forward})
-
-    return Mutation(parts={"hooks": replacing(hooked=hooked)})
-
-
 def _in_checkpointing(breaks: Callable[[Callable[[], bool]], Mutation]) -> Mutation:
-    """Mutation that are told, by a function, whether the subject checkpoints now."""
+    """Make a mutation of a function that is given a way to ask whether the subject checkpoints now."""
     on = {"checkpointing": False}
 
     def checkpointing(modes: Any, enabled: bool) -> None:
@@ -107,24 +91,19 @@ def _checkpoints_wrongly(now: Callable[[], bool]) -> Mutation:
     return Mutation(edits={"mlp.hook_pre": act})
 
 
-def _past_the_edit(edit: Edit, while_: Callable[[], bool] = lambda: True) -> Edit:
+def _past_the_edit(while_: Callable[[], bool] = lambda: True) -> Callable[[Edit], Edit]:
     """The forward goes on with what the edit made, the backward as if it had made nothing."""
-
-    def act(value: Tensor) -> Tensor | None:
-        edited = edit(value)
-        return edited if edited is None or not while_() else value + (edited - value).detach()
-
-    return act
+    return edited_as(lambda value, edited: value + (edited - value).detach() if while_() else edited)
 
 
 def _checkpoints_forget_edits(now: Callable[[], bool]) -> Mutation:
     """Where it checkpoints, an edit is made once and not when the block is computed again."""
-    return altered(forward=lambda _, edit: _past_the_edit(edit, now))
+    return altered(forward=at("", _past_the_edit(now)))
 
 
 def _only_reads_beside_edits(hooked: Callable[..., Any], forward: Any, backward: Any) -> Any:
     """What a backward hook gives back is dropped where a hook of values is too."""
-    return hooked(forward, {name: _only_read(edit) if name in forward else edit for name, edit in backward.items()})
+    return hooked(forward, {name: only_read(edit) if name in forward else edit for name, edit in backward.items()})
 
 
 def _none_in(*dtypes: torch.dtype) -> Mutation:
@@ -137,24 +116,6 @@ def _none_in(*dtypes: torch.dtype) -> Mutation:
     return Mutation(parts={"weights": replacing(gradients=gradients)})
 
 
-def _weights_of_hooked() -> Mutation:
-    """With hooks in place a weight's gradient is that of a copy."""
-
-    def forward(name: str, edit: Edit) -> Edit:
-        def act(value: Tensor) -> Tensor | None:
-            edited = edit(value)
-            return None if edited is None else _with_gradient(_scaled)(edited)
-
-        return act
-
-    return altered(forward=at("ln_final.hook_normalized", lambda edit: forward("", edit)))
-
-
-def _cut_under_gradients(subject: Subject, inputs: Inputs) -> Output:
-    output = subject.forward(inputs)
-    return output if not torch.is_grad_enabled() else replace(output, logits=_with_gradient(_scaled)(output.logits))
-
-
 def _rounded(coarse: torch.dtype, only_in: torch.dtype) -> Mutation:
     """Gradients go through a coarser dtype, in models of one dtype."""
 
@@ -163,28 +124,6 @@ def _rounded(coarse: torch.dtype, only_in: torch.dtype) -> Mutation:
 
     points = ("hook_resid_pre", "hook_normalized", "hook_q", "hook_k", "hook_v", "hook_z", "hook_pre", "hook_post")
     return Mutation(edits=dict.fromkeys((*points, "hook_attn_out", "hook_mlp_out"), _with_gradient(change)))
-
-
-def _cut_off_embeds(subject: Subject, inputs: Inputs) -> Output:
-    embeds = inputs.inputs_embeds
-    return subject.forward(inputs if embeds is None else replace(inputs, inputs_embeds=embeds.detach()))
-
-
-def _counts_forwards() -> Mutation:
-    seen = {"forwards": 0}
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        seen["forwards"] += 1
-        return subject.forward(inputs)
-
-    def hooked(right: Callable[..., Any], there: Mapping[str, Edit], back: Mapping[str, Edit]) -> Any:
-        seen["forwards"] = 0
-        return right(there, back)
-
-    def scaled(edit: Edit) -> Edit:
-        return lambda gradient: edit(gradient * seen["forwards"])
-
-    return replace(altered(backward=at("attn.hook_z", scaled), hooked=hooked), forward=forward)
 
 
 @fault("backward.hooks", "backward.parameters", "backward.gradcheck")
@@ -207,7 +146,7 @@ def gradient_shown_twice() -> Plant:
 
 @fault("backward.hooks", "backward.alone")
 def gradient_never_shown() -> Plant:
-    """A backward hook at hook_pattern is taken and never called."""
+    """A backward hook at hook_pattern is accepted and never called."""
     return in_adapter(altered(backward=at("attn.hook_pattern", _lost)))
 
 
@@ -217,10 +156,14 @@ def backward_in_place() -> Plant:
     return in_adapter(altered(backward=at("hook_mlp_out", _raises)))
 
 
-@fault("backward.alone")
-def backward_alone_silent() -> Plant:
+@fault("backward.alone", plant=in_adapter)
+def backward_alone_silent(_model: nn.Module) -> Mutation:
     """A backward hook is called only where a forward hook is attached too."""
-    return in_adapter(_hooked_forward_needed())
+
+    def hooked(hooks: Any, forward: Any, backward: Any) -> Any:
+        return hooks.hooked(forward, {name: edit for name, edit in backward.items() if name in forward})
+
+    return Mutation(parts={"hooks": replacing(hooked=hooked)})
 
 
 @fault("backward.identity")
@@ -232,19 +175,21 @@ def gradient_reading_scales() -> Plant:
 @fault("backward.replace")
 def gradient_edit_ignored() -> Plant:
     """What a backward hook gives back is dropped."""
-    return in_adapter(altered(backward=at("attn.hook_z", _only_read)))
+    return in_adapter(altered(backward=at("attn.hook_z", only_read)))
 
 
-@fault("backward.parameters", "backward.gradcheck")
-def weight_gradient_scaled() -> Plant:
+@fault("backward.parameters", "backward.gradcheck", plant=in_forward)
+def weight_gradient_scaled(subject: Subject, inputs: Inputs) -> Output:
     """With gradients enabled the logits' own gradient is slightly scaled."""
-    return in_adapter(Mutation(forward=_cut_under_gradients))
+    output = subject.forward(inputs)
+    return output if not torch.is_grad_enabled() else replace(output, logits=_with_gradient(_scaled)(output.logits))
 
 
-@fault("backward.parameters")
-def weight_gradient_of_hooked() -> Plant:
+@fault("backward.parameters", plant=in_adapter)
+def weight_gradient_of_hooked(_model: nn.Module) -> Mutation:
     """With hooks in place the gradients of weights are slightly scaled."""
-    return in_adapter(_weights_of_hooked())
+    scaled = edited_as(lambda _value, edited: _with_gradient(_scaled)(edited))
+    return altered(forward=at("ln_final.hook_normalized", scaled))
 
 
 @fault("backward.in_place")
@@ -279,19 +224,19 @@ def gradient_float16_in_eight_bits() -> Plant:
 
 @fault("backward.edited")
 def gradient_past_an_edit() -> Plant:
-    """The forward goes on with what an edit made, the backward as if it had made nothing."""
-    return in_adapter(altered(forward=at("attn.hook_z", _past_the_edit)))
+    """The forward uses an edited value, and the backward ignores the edit."""
+    return in_adapter(altered(forward=at("attn.hook_z", _past_the_edit())))
 
 
 @fault("backward.edited")
 def gradient_edit_beside_edit() -> Plant:
-    """A gradient cannot be edited at a point at which the value is."""
+    """An edit of a gradient is dropped at a point where the value is edited too."""
     return in_adapter(altered(hooked=_only_reads_beside_edits))
 
 
 @fault("backward.checkpointing")
 def checkpoint_forgets_edits() -> Plant:
-    """Under gradient checkpointing the backward is that of a forward without edits."""
+    """Under gradient checkpointing the backward ignores edits."""
     return in_adapter(lambda _model: _in_checkpointing(_checkpoints_forget_edits))
 
 
@@ -301,13 +246,27 @@ def gradient_none_in_half() -> Plant:
     return in_adapter(_none_in(torch.bfloat16, torch.float16))
 
 
-@fault("backward.inputs_embeds")
-def gradient_not_to_embeddings() -> Plant:
+@fault("backward.inputs_embeds", plant=in_forward)
+def gradient_not_to_embeddings(subject: Subject, inputs: Inputs) -> Output:
     """Embeddings in the place of tokens are cut out of the graph."""
-    return in_adapter(Mutation(forward=_cut_off_embeds))
+    embeds = inputs.inputs_embeds
+    return subject.forward(inputs if embeds is None else replace(inputs, inputs_embeds=embeds.detach()))
 
 
-@fault("backward.interleaved")
-def gradient_of_the_newest_forward() -> Plant:
-    """A gradient is scaled by how many forwards there were since the hooks were put in place."""
-    return in_adapter(lambda _model: _counts_forwards())
+@fault("backward.interleaved", plant=in_adapter)
+def gradient_of_the_newest_forward(_model: nn.Module) -> Mutation:
+    """A gradient is scaled by the number of forwards since the hooks were attached."""
+    seen = {"forwards": 0}
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        seen["forwards"] += 1
+        return subject.forward(inputs)
+
+    def hooked(right: Callable[..., Any], there: Mapping[str, Edit], back: Mapping[str, Edit]) -> Any:
+        seen["forwards"] = 0
+        return right(there, back)
+
+    def scaled(edit: Edit) -> Edit:
+        return lambda gradient: edit(gradient * seen["forwards"])
+
+    return replace(altered(backward=at("attn.hook_z", scaled), hooked=hooked), forward=forward)

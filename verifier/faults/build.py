@@ -1,4 +1,4 @@
-"""Adapters that wrap wrongly, refuse wrongly, or change what they must not."""
+"""Faults of building: adapters that wrap wrongly, refuse wrongly, or change what they must not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
 from verifier.family import Family
-from verifier.faults.mutants import Delegate, Mutation, Plant, fault, in_adapter
+from verifier.faults.mutants import Delegate, Mutation, Plant, fault, in_adapter, in_model
 from verifier.judging.outcome import NotApplicable
 
 
@@ -50,43 +50,6 @@ def _accepts_anything(adapter: Adapter, model: nn.Module) -> Any:
         return adapter.wrap(model)
     except AdapterRefusal:
         return _Anything()
-
-
-def _patches_class(model: nn.Module) -> Mutation:
-    patched = type(model)
-    patched.patched_by_adapter = True  # type: ignore[attr-defined]
-
-    def undo() -> None:
-        if "patched_by_adapter" in vars(patched):
-            del patched.patched_by_adapter  # type: ignore[attr-defined]
-
-    return Mutation(close=undo)
-
-
-def _patches_forward(model: nn.Module) -> None:
-    forward = model.forward
-    model.forward = lambda *args, **kwargs: forward(*args, **kwargs)
-
-
-def _evaluates(model: nn.Module) -> None:
-    model.eval()
-
-
-def _thaws(model: nn.Module) -> None:
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-
-
-def _freezes(model: nn.Module) -> None:
-    next(model.parameters()).requires_grad_(False)
-
-
-def _leaves_hook(model: nn.Module) -> None:
-    model.register_forward_hook(lambda *_: None)
-
-
-def _edits_config(model: nn.Module) -> None:
-    model.config.use_cache = not model.config.use_cache  # type: ignore[union-attr]
 
 
 def _without(part: str) -> Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]]:
@@ -144,46 +107,55 @@ def refuses_nothing() -> Plant:
     return _in_wrap(_accepts_anything)
 
 
-@fault("build.surroundings")
-def class_patched() -> Plant:
+@fault("build.surroundings", plant=in_adapter)
+def class_patched(model: nn.Module) -> Mutation:
     """HF's class is patched, for every model in the process."""
-    return in_adapter(_patches_class)
+    patched = type(model)
+    patched.patched_by_adapter = True  # type: ignore[attr-defined]
+
+    def undo() -> None:
+        if "patched_by_adapter" in vars(patched):
+            del patched.patched_by_adapter  # type: ignore[attr-defined]
+
+    return Mutation(close=undo)
 
 
-@fault("build.changes")
-def forward_patched() -> Plant:
+@fault("build.changes", plant=in_model)
+def forward_patched(model: nn.Module) -> None:
     """A forward is patched in silence."""
-    return in_adapter(Mutation(model=_patches_forward))
+    forward = model.forward
+    model.forward = lambda *args, **kwargs: forward(*args, **kwargs)
 
 
-@fault("build.changes")
-def parameter_frozen() -> Plant:
+@fault("build.changes", plant=in_model)
+def parameter_frozen(model: nn.Module) -> None:
     """A parameter no longer takes a gradient, in silence."""
-    return in_adapter(Mutation(model=_freezes))
+    next(model.parameters()).requires_grad_(False)
 
 
-@fault("build.changes")
-def evaluated() -> Plant:
+@fault("build.changes", plant=in_model)
+def evaluated(model: nn.Module) -> None:
     """A model that is being trained is put into evaluation mode, in silence."""
-    return in_adapter(Mutation(model=_evaluates))
+    model.eval()
 
 
-@fault("build.changes")
-def thawed() -> Plant:
+@fault("build.changes", plant=in_model)
+def thawed(model: nn.Module) -> None:
     """Frozen parameters take gradients again, in silence."""
-    return in_adapter(Mutation(model=_thaws))
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
 
 
-@fault("build.changes")
-def hook_left() -> Plant:
+@fault("build.changes", plant=in_model)
+def hook_left(model: nn.Module) -> None:
     """A module hook is left on HF's model, in silence."""
-    return in_adapter(Mutation(model=_leaves_hook))
+    model.register_forward_hook(lambda *_: None)
 
 
-@fault("build.config", "build.changes")
-def config_edited() -> Plant:
+@fault("build.config", "build.changes", plant=in_model)
+def config_edited(model: nn.Module) -> None:
     """The caller's config is written into."""
-    return in_adapter(Mutation(model=_edits_config))
+    model.config.use_cache = not model.config.use_cache  # type: ignore[union-attr]
 
 
 @fault("build.close", raises=True)

@@ -1,4 +1,4 @@
-"""Adapters that decode wrongly with a key/value cache."""
+"""Faults of the cache: adapters that decode wrongly with a key/value cache."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from verifier.adapter import Inputs, Output, Subject
-from verifier.faults.mutants import SLIGHTLY, Mutation, Plant, fault, in_adapter, in_eight_bits, replacing
+from verifier.adapter import Cache, Inputs, Output, Subject
+from verifier.faults.mutants import (
+    SLIGHTLY,
+    Mutation,
+    Plant,
+    fault,
+    in_adapter,
+    in_eight_bits,
+    in_output,
+    replacing,
+    slightly_scaled,
+)
 
 REMEMBERED = 3  # positions that the forgetful mutant keeps
-FAR = 64  # and those of one that is right about shorter texts
-
-
-def _scaled(output: Output) -> Output:
-    return replace(output, logits=output.logits * (1 + SLIGHTLY))
-
-
-def _coarse_with_cache(subject: Subject, inputs: Inputs) -> Output:
-    output = subject.forward(inputs)
-    return output if inputs.cache is None else replace(output, logits=in_eight_bits(output.logits))
+FAR = 64  # positions that are kept by a mutant that is wrong in longer texts only
 
 
 def _with_cache(change: Callable[[Inputs], Inputs]) -> Mutation:
-    """Right, of other inputs wherever there is a cache."""
+    """A right forward that is given other inputs where there is a cache."""
     return Mutation(forward=lambda subject, inputs: subject.forward(inputs if inputs.cache is None else change(inputs)))
 
 
@@ -86,32 +87,6 @@ def _positions(whole: Inputs, past: int, shift: int) -> Inputs:
     return replace(_masked(whole, 0, 0, 1), position_ids=counted)
 
 
-def _newest() -> Mutation:
-    """The subject goes on from the newest cache that it made, whichever it is given."""
-    newest: list[Any] = []
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs if inputs.cache is None else replace(inputs, cache=newest[-1]))
-        newest.append(output.cache)
-        return output
-
-    return Mutation(forward=forward)
-
-
-def _second_time_wrong() -> Mutation:
-    """Right with the first cache that it is given."""
-    calls: list[Inputs] = []
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        if inputs.cache is None:
-            return output
-        calls.append(inputs)
-        return _scaled(output) if len(calls) > 1 else output
-
-    return Mutation(forward=forward)
-
-
 def _alone_without_mask(inputs: Inputs) -> Inputs:
     """A lone row is taken to have no padding."""
     alone = inputs.input_ids is not None and inputs.input_ids.shape[0] == 1
@@ -138,38 +113,22 @@ def _leaky(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     return changed
 
 
-def _beside_cache(subject: Subject, inputs: Inputs) -> Output:
-    output = subject.forward(inputs)
-    return _scaled(output) if inputs.use_cache and inputs.cache is None else output
-
-
-def _never_given(subject: Subject, inputs: Inputs) -> Output:
-    return replace(subject.forward(inputs), cache=None)
-
-
 def _generating(generate: Callable[..., Tensor]) -> Mutation:
     return Mutation(parts={"cache": replacing(generate=generate)})
 
 
-def _without_mask(
-    cache: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
-) -> Tensor:
-    tokens: Tensor = cache.generate(input_ids, max_new_tokens=max_new_tokens)
-    return tokens
-
-
 def _from_the_last_but_one(
-    cache: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
+    cache: Cache, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
 ) -> Tensor:
     """The first new token is chosen by the logits before the prompt's last token, which it replaces."""
     mask = None if attention_mask is None else attention_mask[:, :-1]
-    tokens: Tensor = cache.generate(input_ids[:, :-1], max_new_tokens=max_new_tokens, attention_mask=mask)
+    tokens = cache.generate(input_ids[:, :-1], max_new_tokens=max_new_tokens, attention_mask=mask)
     return torch.cat([input_ids, tokens[:, input_ids.shape[1] - 1 :]], dim=1)
 
 
-def _stopping(cache: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
+def _stopping(cache: Cache, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
     """The token that the first row begins with ends every row, and what follows it is filled up."""
-    tokens: Tensor = cache.generate(input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask).clone()
+    tokens = cache.generate(input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask).clone()
     new = tokens[:, input_ids.shape[1] :]
     end = new[0, 0]
     ended = (new == end).cumsum(1) > 0
@@ -177,16 +136,16 @@ def _stopping(cache: Any, input_ids: Tensor, *, max_new_tokens: int, attention_m
     return tokens
 
 
-@fault("cache.given")
-def cache_not_given() -> Plant:
+@fault("cache.given", plant=in_output)
+def cache_not_given(_inputs: Inputs, output: Output) -> Output:
     """A cache is asked for, and none is given."""
-    return in_adapter(Mutation(forward=_never_given))
+    return replace(output, cache=None)
 
 
-@fault("cache.given")
-def cache_changes_logits() -> Plant:
-    """Where a cache is kept the forward goes another way, slightly off."""
-    return in_adapter(Mutation(forward=_beside_cache))
+@fault("cache.given", plant=in_output)
+def cache_changes_logits(inputs: Inputs, output: Output) -> Output:
+    """The forward takes another path, slightly off, when a cache is asked for."""
+    return slightly_scaled(output) if inputs.use_cache and inputs.cache is None else output
 
 
 @fault("cache.stepwise", "cache.chunks", "cache.apart")
@@ -197,7 +156,7 @@ def cache_positions_off_by_one() -> Plant:
 
 @fault("cache.stepwise", "cache.chunks")
 def cache_positions_from_zero() -> Plant:
-    """Tokens after a cache are counted from zero again."""
+    """The positions of tokens after a cache start at zero again."""
     return in_adapter(_recomputed(lambda whole, past: _positions(whole, past, -past)))
 
 
@@ -209,7 +168,7 @@ def cache_forgets() -> Plant:
 
 @fault("cache.stepwise", "cache.padding")
 def cache_rows_shared() -> Plant:
-    """Every row of a batch goes on from the first one's cache."""
+    """Every row of a batch continues from the cache of the first row."""
     return in_adapter(_recomputed(_first_rows_past))
 
 
@@ -227,7 +186,7 @@ def cache_embeds_shifted() -> Plant:
 
 @fault("cache.batch")
 def cache_lone_row_unmasked() -> Plant:
-    """A row alone is decoded without its mask."""
+    """A batch of one row is decoded without its mask."""
     return in_adapter(_with_cache(_alone_without_mask))
 
 
@@ -245,21 +204,37 @@ def cache_position_ids_or_mask() -> Plant:
     )
 
 
-@fault("cache.apart")
-def cache_newest_only() -> Plant:
-    """The newest cache is gone on from, whichever is given."""
-    return in_adapter(lambda _model: _newest())
+@fault("cache.apart", plant=in_adapter)
+def cache_newest_only(_model: nn.Module) -> Mutation:
+    """The forward continues from the newest cache, whichever cache is given."""
+    newest: list[Any] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs if inputs.cache is None else replace(inputs, cache=newest[-1]))
+        newest.append(output.cache)
+        return output
+
+    return Mutation(forward=forward)
 
 
-@fault("cache.stepwise")
-def cache_second_step_wrong() -> Plant:
-    """It is right only with the first cache that it is given."""
-    return in_adapter(lambda _model: _second_time_wrong())
+@fault("cache.stepwise", plant=in_adapter)
+def cache_second_step_wrong(_model: nn.Module) -> Mutation:
+    """The forward is right only with the first cache that it is given."""
+    calls: list[Inputs] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        if inputs.cache is None:
+            return output
+        calls.append(inputs)
+        return slightly_scaled(output) if len(calls) > 1 else output
+
+    return Mutation(forward=forward)
 
 
 @fault("cache.chunks")
 def cache_chunk_looks_ahead() -> Plant:
-    """Of several tokens after a cache each sees the next one."""
+    """Each of several tokens after a cache sees the next one."""
     return in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky}))
 
 
@@ -283,23 +258,25 @@ def greedy_from_the_last_but_one() -> Plant:
 
 @fault("cache.greedy")
 def greedy_stops_early() -> Plant:
-    """A token ends the continuation, although none may."""
+    """A token ends the continuation early, although no token may."""
     return in_adapter(_generating(_stopping))
 
 
 @fault("cache.greedy_padded")
 def greedy_ignores_mask() -> Plant:
     """Generation takes padding for tokens."""
-    return in_adapter(_generating(_without_mask))
+    return in_adapter(
+        _generating(lambda cache, ids, *, max_new_tokens, **_: cache.generate(ids, max_new_tokens=max_new_tokens))
+    )
 
 
 @fault("cache.long")
 def cache_ends_early() -> Plant:
-    """Of a long text only the end is remembered."""
+    """Only the last 64 positions of a long text are seen."""
     return in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - FAR), 0)))
 
 
-@fault("cache.precision")
-def cache_coarse_in_half() -> Plant:
-    """In half precision what is decoded goes through eight bits."""
-    return in_adapter(Mutation(forward=_coarse_with_cache))
+@fault("cache.precision", plant=in_output)
+def cache_coarse_in_half(inputs: Inputs, output: Output) -> Output:
+    """In half precision the logits of decoding go through eight bits."""
+    return output if inputs.cache is None else replace(output, logits=in_eight_bits(output.logits))

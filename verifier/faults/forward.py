@@ -1,4 +1,4 @@
-"""Adapters that compute something else, always or only in one way of calling them."""
+"""Faults of the forward: adapters whose logits or loss are wrong, always or only in some calls."""
 
 from __future__ import annotations
 
@@ -12,29 +12,35 @@ from torch import Tensor, nn
 
 from verifier.adapter import Inputs, Output, Subject
 from verifier.cases.inputs import NO_LABEL
-from verifier.faults.mutants import SLIGHTLY, Mutation, Plant, fault, in_adapter, in_eight_bits
+from verifier.faults.mutants import (
+    Mutation,
+    Plant,
+    fault,
+    in_adapter,
+    in_eight_bits,
+    in_forward,
+    in_model,
+    in_output,
+    slightly_scaled,
+)
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
 
 WINDOW = 64  # positions that the shortsighted mutant remembers
 
 
-def _scaled(output: Output) -> Output:
-    return replace(output, logits=output.logits * (1 + SLIGHTLY))
-
-
 def _when(condition: Callable[[Inputs], bool]) -> Mutation:
-    """Slightly off, for some inputs only."""
+    """Logits that are slightly off for some inputs only."""
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
         output = subject.forward(inputs)
-        return _scaled(output) if condition(inputs) else output
+        return slightly_scaled(output) if condition(inputs) else output
 
     return Mutation(forward=forward)
 
 
 def _with_inputs(change: Callable[[Inputs], Inputs]) -> Mutation:
-    """Right, of other inputs."""
+    """A right forward that is given other inputs."""
     return Mutation(forward=lambda subject, inputs: subject.forward(change(inputs)))
 
 
@@ -78,63 +84,14 @@ def _leaky(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     return changed
 
 
-def _unshifted_loss(subject: Subject, inputs: Inputs) -> Output:
-    output = subject.forward(inputs)
-    if inputs.labels is None:
-        return output
-    return replace(output, loss=F.cross_entropy(output.logits.flatten(0, 1), inputs.labels.flatten()))
-
-
-def _diluted_loss(subject: Subject, inputs: Inputs) -> Output:
-    output = subject.forward(inputs)
-    if inputs.labels is None or inputs.attention_mask is None:
-        return output
-    wanted = inputs.labels[:, 1:]
-    assert output.loss is not None
-    return replace(output, loss=output.loss * (wanted != NO_LABEL).double().mean())
-
-
-def _keeps_a_table() -> Mutation:
-    kept: list[Tensor] = []
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        if not kept:
-            kept.append(torch.ones(output.logits.shape[-1], dtype=output.logits.dtype, device=output.logits.device))
-        return replace(output, logits=output.logits * kept[0])
-
-    return Mutation(forward=forward)
-
-
 def _coarse_embeds(inputs: Inputs) -> Inputs:
     embeds = inputs.inputs_embeds
     return inputs if embeds is None else replace(inputs, inputs_embeds=in_eight_bits(embeds))
 
 
-def _coarse_loss(model: Any) -> Mutation:
-    dtype: torch.dtype = model.dtype  # HF's losses are in float32, whatever the model's is
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        return output if output.loss is None else replace(output, loss=in_eight_bits(output.loss.to(dtype)))
-
-    return Mutation(forward=forward)
-
-
 def _first_row_for_all(mask: Tensor) -> Tensor:
     """The batch is given the mask of its last row."""
     return mask[-1:].expand_as(mask)
-
-
-def _drifting() -> Mutation:
-    calls: list[Inputs] = []
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        calls.append(inputs)
-        output = subject.forward(inputs)
-        return _scaled(output) if len(calls) > 1 else output
-
-    return Mutation(forward=forward)
 
 
 def _training(dropping: bool) -> Mutation:
@@ -155,14 +112,6 @@ def _training(dropping: bool) -> Mutation:
     return Mutation(train=train, forward=forward)
 
 
-def _overwrites(subject: Subject, inputs: Inputs) -> Output:
-    """The mask of the caller's is written into."""
-    output = subject.forward(inputs)
-    if inputs.attention_mask is not None:
-        inputs.attention_mask.fill_(1)
-    return output
-
-
 def _rounded_to(coarse: torch.dtype, only_in: torch.dtype) -> Mutation:
     """Every activation goes through a coarser dtype, in models of one dtype."""
 
@@ -178,16 +127,6 @@ def _halved_scale(scores: Tensor) -> Tensor:
     return torch.where(scores > torch.finfo(scores.dtype).min / 4, scores * 2, scores)
 
 
-def _drop_one_bias(model: nn.Module) -> None:
-    """A linear layer loses its bias."""
-    _lose_bias(model, nn.Linear)
-
-
-def _forget_norm_bias(model: nn.Module) -> None:
-    """A norm loses its bias."""
-    _lose_bias(model, nn.LayerNorm)
-
-
 @torch.no_grad()
 def _lose_bias(model: nn.Module, kind: type[nn.Module]) -> None:
     for module in model.modules():
@@ -201,21 +140,9 @@ def _causal_only(inputs: Inputs) -> Inputs:
     return replace(inputs, attention_mask=None)
 
 
-def _loss_per_row(subject: Subject, inputs: Inputs) -> Output:
-    output = subject.forward(inputs)
-    if inputs.labels is None:
-        return output
-    each = [F.cross_entropy(row[:-1], wanted[1:]) for row, wanted in zip(output.logits, inputs.labels, strict=True)]
-    return replace(output, loss=torch.stack(each).mean())
-
-
-def _detached_loss(subject: Subject, inputs: Inputs) -> Output:
-    output = subject.forward(inputs)
-    return output if output.loss is None else replace(output, loss=output.loss.detach())
-
-
-def _guessed_padding(subject: Subject, inputs: Inputs) -> Output:
-    """Tokens of number 0 at the end of a row are taken for padding where no mask is given."""
+@fault("forward.logits", plant=in_forward)
+def padding_guessed(subject: Subject, inputs: Inputs) -> Output:
+    """Where no mask is given, token 0 at the end of a row is taken for padding."""
     ids = inputs.input_ids
     if ids is None or inputs.attention_mask is not None or inputs.cache is not None:
         return subject.forward(inputs)
@@ -223,22 +150,19 @@ def _guessed_padding(subject: Subject, inputs: Inputs) -> Output:
     return subject.forward(inputs if bool(real.all()) else replace(inputs, attention_mask=real.long()))
 
 
-@fault("forward.logits")
-def padding_guessed() -> Plant:
-    """Where no mask is given, token 0 at the end of a row is taken for padding."""
-    return in_adapter(Mutation(forward=_guessed_padding))
-
-
-@fault("forward.loss")
-def loss_per_row() -> Plant:
+@fault("forward.loss", plant=in_output)
+def loss_per_row(inputs: Inputs, output: Output) -> Output:
     """The loss is the mean of each row's mean."""
-    return in_adapter(Mutation(forward=_loss_per_row))
+    if inputs.labels is None:
+        return output
+    each = [F.cross_entropy(row[:-1], wanted[1:]) for row, wanted in zip(output.logits, inputs.labels, strict=True)]
+    return replace(output, loss=torch.stack(each).mean())
 
 
-@fault("forward.loss")
-def loss_detached() -> Plant:
-    """The loss is in no graph."""
-    return in_adapter(Mutation(forward=_detached_loss))
+@fault("forward.loss", plant=in_output)
+def loss_detached(inputs: Inputs, output: Output) -> Output:
+    """The loss is detached from the graph."""
+    return output if output.loss is None else replace(output, loss=output.loss.detach())
 
 
 @fault("forward.logits")
@@ -253,16 +177,16 @@ def scores_doubled() -> Plant:
     return in_adapter(Mutation(edits={"attn.hook_attn_scores": _halved_scale}))
 
 
-@fault("forward.logits")
-def bias_dropped() -> Plant:
+@fault("forward.logits", plant=in_model)
+def bias_dropped(model: nn.Module) -> None:
     """A linear layer has lost its bias."""
-    return in_adapter(Mutation(model=_drop_one_bias))
+    _lose_bias(model, nn.Linear)
 
 
-@fault("forward.logits")
-def norm_bias_dropped() -> Plant:
+@fault("forward.logits", plant=in_model)
+def norm_bias_dropped(model: nn.Module) -> None:
     """A norm has lost its bias."""
-    return in_adapter(Mutation(model=_forget_norm_bias))
+    _lose_bias(model, nn.LayerNorm)
 
 
 @fault("forward.lengths")
@@ -285,25 +209,25 @@ def mask_ignored() -> Plant:
 
 @fault("forward.right_padding", "forward.left_padding")
 def mask_flipped() -> Plant:
-    """Padding is looked for on the wrong side."""
+    """The mask is reversed: padding is taken to be on the other side."""
     return in_adapter(_with_mask(lambda mask: mask.flip(-1)))
 
 
 @fault("forward.gaps")
 def mask_gaps_filled() -> Plant:
-    """Only the ends of the mask are looked at."""
+    """Only padding at the ends of a row is masked; gaps inside it are not."""
     return in_adapter(_with_mask(_without_gaps))
 
 
 @fault("forward.mixed_padding")
 def mask_one_side() -> Plant:
-    """A row that is padded on both sides is masked on one."""
+    """A row that is padded on both sides is masked on the right side only."""
     return in_adapter(_with_mask(_one_side_only))
 
 
 @fault("forward.batch")
 def mask_of_one_row() -> Plant:
-    """Every row of a batch gets one row's mask."""
+    """Every row of a batch gets the mask of the last row."""
     return in_adapter(_with_mask(_first_row_for_all))
 
 
@@ -329,7 +253,7 @@ def position_ids_or_mask() -> Plant:
 
 @fault("forward.inputs_embeds")
 def embeds_or_mask() -> Plant:
-    """The mask is not passed on beside embeddings."""
+    """The mask is not passed on when embeddings are given."""
     return in_adapter(
         _with_inputs(lambda inputs: inputs if inputs.inputs_embeds is None else replace(inputs, attention_mask=None))
     )
@@ -337,26 +261,30 @@ def embeds_or_mask() -> Plant:
 
 @fault("forward.gradients")
 def gradients_change_it() -> Plant:
-    """With gradients enabled it goes through another path, slightly off."""
+    """With gradients enabled the forward takes another path, slightly off."""
     return in_adapter(_when(lambda _inputs: torch.is_grad_enabled()))
 
 
-@fault("forward.inputs")
-def inputs_overwritten() -> Plant:
+@fault("forward.inputs", plant=in_output)
+def inputs_overwritten(inputs: Inputs, output: Output) -> Output:
     """The caller's mask is written into."""
-    return in_adapter(Mutation(forward=_overwrites))
+    if inputs.attention_mask is not None:
+        inputs.attention_mask.fill_(1)
+    return output
 
 
 @fault("forward.inputs_embeds")
 def embeds_scaled() -> Plant:
-    """Embeddings of the caller's are slightly scaled."""
+    """The logits are slightly off when the caller gives embeddings."""
     return in_adapter(_when(lambda inputs: inputs.inputs_embeds is not None))
 
 
-@fault("forward.loss")
-def loss_unshifted() -> Plant:
+@fault("forward.loss", plant=in_output)
+def loss_unshifted(inputs: Inputs, output: Output) -> Output:
     """The loss compares each token with itself."""
-    return in_adapter(Mutation(forward=_unshifted_loss))
+    if inputs.labels is None:
+        return output
+    return replace(output, loss=F.cross_entropy(output.logits.flatten(0, 1), inputs.labels.flatten()))
 
 
 @fault("forward.patterns")
@@ -377,15 +305,22 @@ def mask_off_by_one() -> Plant:
     return in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky}))
 
 
-@fault("forward.twice")
-def second_call_wrong() -> Plant:
-    """It is right only the first time."""
-    return in_adapter(lambda _model: _drifting())
+@fault("forward.twice", plant=in_adapter)
+def second_call_wrong(_model: nn.Module) -> Mutation:
+    """The forward is right only the first time."""
+    calls: list[Inputs] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        calls.append(inputs)
+        output = subject.forward(inputs)
+        return slightly_scaled(output) if len(calls) > 1 else output
+
+    return Mutation(forward=forward)
 
 
 @fault("forward.training", "forward.dropout")
 def dropout_of_its_own() -> Plant:
-    """In training mode it drops what HF does not."""
+    """Training mode has a dropout that HF does not have."""
     return in_adapter(lambda _model: _training(dropping=True))
 
 
@@ -413,16 +348,28 @@ def float16_in_bfloat16() -> Plant:
     return in_adapter(_rounded_to(torch.bfloat16, torch.float16))
 
 
-@fault("forward.loss")
-def loss_of_all_beside_a_mask() -> Plant:
-    """Beside a mask the loss is the mean over all tokens, those without a label among them."""
-    return in_adapter(Mutation(forward=_diluted_loss))
+@fault("forward.loss", plant=in_output)
+def loss_of_all_beside_a_mask(inputs: Inputs, output: Output) -> Output:
+    """With a mask, the loss is the mean over all tokens, including those without a label."""
+    if inputs.labels is None or inputs.attention_mask is None:
+        return output
+    wanted = inputs.labels[:, 1:]
+    assert output.loss is not None
+    return replace(output, loss=output.loss * (wanted != NO_LABEL).double().mean())
 
 
-@fault("forward.inference_mode", raises=True)
-def table_of_inference_mode() -> Plant:
-    """A table that the first forward makes is kept, also where that was in inference mode."""
-    return in_adapter(lambda _model: _keeps_a_table())
+@fault("forward.inference_mode", raises=True, plant=in_adapter)
+def table_of_inference_mode(_model: nn.Module) -> Mutation:
+    """The first forward makes a table that is kept, even when it runs in inference mode."""
+    kept: list[Tensor] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        if not kept:
+            kept.append(torch.ones(output.logits.shape[-1], dtype=output.logits.dtype, device=output.logits.device))
+        return replace(output, logits=output.logits * kept[0])
+
+    return Mutation(forward=forward)
 
 
 @fault("forward.float16")
@@ -431,7 +378,13 @@ def embeddings_coarse_in_half() -> Plant:
     return in_adapter(_with_inputs(_coarse_embeds))
 
 
-@fault("forward.float16")
-def loss_coarse_in_half() -> Plant:
+@fault("forward.float16", plant=in_adapter)
+def loss_coarse_in_half(model: Any) -> Mutation:
     """The loss goes through eight bits, in models of half precision."""
-    return in_adapter(_coarse_loss)
+    dtype: torch.dtype = model.dtype  # HF's losses are in float32, whatever the model's is
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return output if output.loss is None else replace(output, loss=in_eight_bits(output.loss.to(dtype)))
+
+    return Mutation(forward=forward)

@@ -1,4 +1,4 @@
-"""Adapters whose hook points are missing, silent, out of place, or show another tensor."""
+"""Faults of hooks: adapters whose hook points are missing, silent, out of place, or show another tensor."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from verifier.adapter import Adapter, Edit, HookInfo, Inputs, Output, Subject
+from verifier.adapter import Edit, HookInfo, Inputs, Output, Subject
 from verifier.canonical import KINDS
 from verifier.family import Family
-from verifier.faults.altered_hooks import altered, at, kept_open, shown_as
+from verifier.faults.altered_hooks import altered, at, kept_open, passed_on_as, read_nothing, shown_as
 from verifier.faults.mutants import (
     SLIGHTLY,
-    MutantAdapter,
     Mutation,
     Plant,
     fault,
     in_adapter,
     in_eight_bits,
+    in_family,
     replacing,
 )
 from verifier.judging.outcome import NotApplicable
@@ -42,25 +41,6 @@ def _forgotten(names: Names) -> Names:
     return names
 
 
-def _too_many(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
-    """A canonical point that this model lacks is offered, as another name of what comes before it."""
-
-    def breaks(model: Any) -> Mutation:
-        points = family.points(model.config.to_dict())
-        inner = [point for point in points if point.layer == 0]
-        has = {point.kind.template for point in points}
-        lacks = next((kind for kind in KINDS if kind.in_block and kind.template not in has), None)
-        if lacks is None or not inner:
-            raise NotApplicable("no canonical point is lacking")
-        extra, target = lacks.at(0), inner[0].name
-        return altered(
-            names=lambda names: {**names, extra: HookInfo(native_name=extra)},
-            target=lambda name: target if name == extra else name,
-        )
-
-    return family, MutantAdapter(adapter, breaks)
-
-
 def _once_more(edit: Edit) -> Edit:
     def act(value: Tensor) -> Tensor | None:
         first = edit(value)
@@ -70,8 +50,150 @@ def _once_more(edit: Edit) -> Edit:
     return act
 
 
-def _read_late() -> Mutation:
-    """What a block is given is shown when the block is done."""
+def _switch_changes(subject: Subject, hooks: Any) -> Any:
+    on = {"now": False}
+
+    @contextlib.contextmanager
+    def switched(_hooks: Any, names: Any) -> Iterator[None]:
+        on["now"] = bool(names)
+        with hooks.switched(names):
+            yield
+        on["now"] = False
+
+    def hooked(_hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
+        if not on["now"]:
+            return hooks.hooked(forward, backward)
+        last = "ln_final.hook_normalized"
+        scaled = passed_on_as(lambda value: value * (1 + SLIGHTLY))(forward.get(last, read_nothing))
+        return hooks.hooked({**forward, last: scaled}, backward)
+
+    return replacing(switched=switched, hooked=hooked)(subject, hooks)
+
+
+def _swallowing(_name: str, edit: Edit) -> Edit:
+    def act(value: Tensor) -> Tensor | None:
+        try:
+            return edit(value)
+        except Exception:
+            return None
+
+    return act
+
+
+def _wrong_alias(names: Names) -> Names:
+    (first,) = _ending(names, "blocks.0.hook_resid_pre")
+    return {**names, "blocks.0.hook_in": HookInfo(native_name="hook_in", alias_of=first)}
+
+
+def _shows(end: str, change: Callable[[Tensor], Tensor]) -> Mutation:
+    return altered(forward=at(end, shown_as(change)))
+
+
+def _adding_afterwards(keep: Callable[[list[Tensor], Edit], Edit]) -> Mutation:
+    """What is kept of a hook at the MLP's output is added to in place once the forward is done."""
+    kept: list[Tensor] = []
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        for value in kept:
+            value.detach().add_(1)
+        kept.clear()
+        return output
+
+    return replace(altered(forward=at("hook_mlp_out", lambda edit: keep(kept, edit))), forward=forward)
+
+
+@contextlib.contextmanager
+def _backward_stays(
+    hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]
+) -> Iterator[None]:
+    with kept_open(hooked({}, backward)), hooked(forward, {}):
+        yield
+
+
+@fault("hooks.nested", plant=in_adapter)
+def hook_innermost_only(_model: nn.Module) -> Mutation:
+    """Of several edits at a point, only the edit of the innermost context acts."""
+    inside: dict[str, list[object]] = {}
+
+    @contextlib.contextmanager
+    def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+        me = object()
+
+        def last(name: str, edit: Edit) -> Edit:
+            return lambda value: edit(value) if inside[name][-1] is me else None
+
+        for name in forward:
+            inside.setdefault(name, []).append(me)
+        try:
+            with hooks.hooked({name: last(name, edit) for name, edit in forward.items()}, backward):
+                yield
+        finally:
+            for name in forward:
+                inside[name].remove(me)
+
+    return Mutation(parts={"hooks": replacing(hooked=hooked)})
+
+
+@fault("hooks.removed")
+def backward_hook_outlives() -> Plant:
+    """A backward hook stays after it was removed."""
+    return in_adapter(altered(hooked=_backward_stays))
+
+
+@fault("hooks.given_back", plant=in_adapter)
+def given_back_and_written_into(_model: nn.Module) -> Mutation:
+    """The tensor that a hook gave back is added to in place afterwards."""
+
+    def keep(given: list[Tensor], edit: Edit) -> Edit:
+        def act(value: Tensor) -> Tensor | None:
+            edited = edit(value)
+            if edited is not None:
+                given.append(edited)
+            return edited
+
+        return act
+
+    return _adding_afterwards(keep)
+
+
+@fault("hooks.present")
+def hook_missing() -> Plant:
+    """The last layer has no hook_z."""
+    return in_adapter(altered(names=_forgotten))
+
+
+@fault("hooks.absent", plant=in_family)
+def hook_that_cannot_be(family: Family, model: Any) -> Mutation:
+    """The adapter offers a canonical point that the model does not have; it shows another point there."""
+    points = family.points(model.config.to_dict())
+    inner = [point for point in points if point.layer == 0]
+    has = {point.kind.template for point in points}
+    lacks = next((kind for kind in KINDS if kind.in_block and kind.template not in has), None)
+    if lacks is None or not inner:
+        raise NotApplicable("no canonical point is lacking")
+    extra, target = lacks.at(0), inner[0].name
+    return altered(
+        names=lambda names: {**names, extra: HookInfo(native_name=extra)},
+        target=lambda name: target if name == extra else name,
+    )
+
+
+@fault("hooks.fires")
+def hook_silent() -> Plant:
+    """A hook at mlp.hook_post is accepted and never called."""
+    return in_adapter(altered(target=lambda name: None if name.endswith("mlp.hook_post") else name))
+
+
+@fault("hooks.fires", "intervene.add")
+def hook_twice() -> Plant:
+    """A hook at hook_resid_post is called twice."""
+    return in_adapter(altered(forward=at("hook_resid_post", _once_more)))
+
+
+@fault("hooks.order", "intervene.replace", plant=in_adapter)
+def hook_late(_model: nn.Module) -> Mutation:
+    """A block's input is shown only after the block has run."""
     waiting: dict[str, tuple[Edit, Tensor]] = {}
 
     def forward(name: str, edit: Edit) -> Edit:
@@ -94,20 +216,53 @@ def _read_late() -> Mutation:
     return altered(forward=forward)
 
 
-def _after_rotary(name: str) -> str:
-    return name.replace("hook_q", "hook_rot_q") if name.endswith("attn.hook_q") else name
+@fault("hooks.axes")
+def hook_axes_exchanged() -> Plant:
+    """The pattern is shown with heads and queries exchanged."""
+    return in_adapter(_shows("attn.hook_pattern", lambda value: value.transpose(1, 2)))
 
 
-def _rotated(model: Any) -> Mutation:
+@fault("hooks.axes")
+def hook_heads_flat() -> Plant:
+    """Hook_z is shown with heads and head dimensions flattened into one axis."""
+    return in_adapter(_shows("attn.hook_z", lambda value: value.flatten(2)))
+
+
+@fault("hooks.values", plant=in_adapter)
+def q_after_rotary(_model: nn.Module) -> Mutation:
+    """Hook_q shows the queries after the rotary positions are applied."""
+
     def names(given: Names) -> Names:
         _ending(given, "attn.hook_rot_q")
         return given
 
-    return altered(names=names, target=_after_rotary)
+    return altered(
+        names=names,
+        target=lambda name: name.replace("hook_q", "hook_rot_q") if name.endswith("attn.hook_q") else name,
+    )
 
 
-def _only_padded() -> Mutation:
-    """Keys are shown shifted where there is padding."""
+@fault("hooks.values")
+def one_hook_heads_permuted() -> Plant:
+    """The heads of hook_z come in another order; every other hook is right."""
+    return in_adapter(_shows("attn.hook_z", lambda value: value.roll(1, 2)))
+
+
+@fault("hooks.values")
+def scale_inverted() -> Plant:
+    """Hook_scale shows what a norm multiplies by, not what it divides by."""
+    return in_adapter(_shows("hook_scale", lambda value: 1 / value))
+
+
+@fault("hooks.values")
+def scores_unscaled() -> Plant:
+    """The scores are shown before they are scaled."""
+    return in_adapter(_shows("attn.hook_attn_scores", lambda value: value * 2))
+
+
+@fault("hooks.values", plant=in_adapter)
+def keys_shifted_by_padding(_model: nn.Module) -> Mutation:
+    """Hook_k is one position late, with padding only."""
     padded = {"now": False}
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -121,47 +276,31 @@ def _only_padded() -> Mutation:
     return replace(altered(forward=at("attn.hook_k", shown_as(show))), forward=forward)
 
 
-def _given_back_rounded(edit: Edit) -> Edit:
-    """What a hook leaves alone goes through float32 on its way."""
-
-    def act(value: Tensor) -> Tensor:
-        edited = edit(value)
-        return (value if edited is None else edited).float().to(value.dtype)
-
-    return act
+@fault("hooks.identity")
+def hook_rounds() -> Plant:
+    """What passes a hook goes through float32."""
+    return in_adapter(altered(forward=at("hook_resid_pre", passed_on_as(lambda value: value.float().to(value.dtype)))))
 
 
-def _switch_changes(subject: Subject, hooks: Any) -> Any:
-    on = {"now": False}
-
-    @contextlib.contextmanager
-    def switched(_hooks: Any, names: Any) -> Iterator[None]:
-        on["now"] = bool(names)
-        with hooks.switched(names):
-            yield
-        on["now"] = False
-
-    def hooked(_hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
-        def slightly(edit: Edit | None) -> Edit:
-            def act(value: Tensor) -> Tensor:
-                edited = None if edit is None else edit(value)
-                return (value if edited is None else edited) * (1 + SLIGHTLY)
-
-            return act
-
-        if not on["now"]:
-            return hooks.hooked(forward, backward)
-        (last,) = [name for name in hooks.names() if name == "ln_final.hook_normalized"]
-        return hooks.hooked({**forward, last: slightly(forward.get(last))}, backward)
-
-    return replacing(switched=switched, hooked=hooked)(subject, hooks)
+@fault("hooks.switches")
+def switch_changes_it() -> Plant:
+    """Turning a gated point on scales the logits slightly."""
+    return in_adapter(Mutation(parts={"hooks": _switch_changes}))
 
 
-def _written_into() -> Mutation:
-    """What was shown at the MLP's output is added to in place, once the block goes on."""
-    shown: list[Tensor] = []
+@fault("hooks.switches")
+def switch_stays_on() -> Plant:
+    """Gated points that are turned on are never turned off again."""
+    return in_adapter(
+        Mutation(parts={"hooks": replacing(switched=lambda hooks, names: kept_open(hooks.switched(names)))})
+    )
 
-    def remember(edit: Edit) -> Edit:
+
+@fault("hooks.kept", plant=in_adapter)
+def shown_and_written_into(_model: nn.Module) -> Mutation:
+    """What a hook saw of the MLP's output is added to in place afterwards."""
+
+    def keep(shown: list[Tensor], edit: Edit) -> Edit:
         def act(value: Tensor) -> Tensor:
             handed_on = value.clone()
             edited = edit(value)
@@ -170,18 +309,12 @@ def _written_into() -> Mutation:
 
         return act
 
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        with torch.no_grad():
-            for value in shown:
-                value.detach().add_(1)
-        shown.clear()
-        return output
-
-    return replace(altered(forward=at("hook_mlp_out", remember)), forward=forward)
+    return _adding_afterwards(keep)
 
 
-def _drifting() -> Mutation:
+@fault("hooks.twice", plant=in_adapter)
+def hook_drifts(_model: nn.Module) -> Mutation:
+    """Hook_z is right only the first time."""
     calls = {"n": 0}
 
     def forward(subject: Subject, inputs: Inputs) -> Output:
@@ -194,12 +327,15 @@ def _drifting() -> Mutation:
     return replace(altered(forward=at("attn.hook_z", shown_as(show))), forward=forward)
 
 
-def _never_removed(hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
-    return kept_open(hooked(forward, backward))
+@fault("hooks.removed")
+def hook_never_removed() -> Plant:
+    """Hooks stay after they were removed."""
+    return in_adapter(altered(hooked=lambda hooked, *edits: kept_open(hooked(*edits))))
 
 
-def _all_removed() -> Mutation:
-    """Leaving any context removes every hook that there is."""
+@fault("hooks.removed", plant=in_adapter)
+def hooks_all_removed(_model: nn.Module) -> Mutation:
+    """Removing one context's hooks removes those of the other contexts too."""
     removed: list[bool] = [False]
     depth = {"now": 0}
 
@@ -219,231 +355,10 @@ def _all_removed() -> Mutation:
     return altered(hooked=hooked)
 
 
-def _left_by_exceptions(right: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
-    """Removed at the end, which an exception does not come to."""
-    return kept_open(right(forward, backward), only_after_exceptions=True)
-
-
-def _swallowing(_name: str, edit: Edit) -> Edit:
-    def act(value: Tensor) -> Tensor | None:
-        try:
-            return edit(value)
-        except Exception:
-            return None
-
-    return act
-
-
-def _wrong_alias(names: Names) -> Names:
-    (first,) = _ending(names, "blocks.0.hook_resid_pre")
-    return {**names, "blocks.0.hook_in": HookInfo(native_name="hook_in", alias_of=first)}
-
-
-def _transposed(value: Tensor) -> Tensor:
-    return value.transpose(1, 2)
-
-
-def _shows(end: str, change: Callable[[Tensor], Tensor]) -> Mutation:
-    return altered(forward=at(end, shown_as(change)))
-
-
-def _nowhere(end: str) -> Callable[[str], str | None]:
-    return lambda name: None if name.endswith(end) else name
-
-
-def _last_edit_only() -> Mutation:
-    """Of the edits at a point only that of the innermost context acts."""
-    inside: dict[str, list[object]] = {}
-
-    @contextlib.contextmanager
-    def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
-        me = object()
-
-        def last(name: str, edit: Edit) -> Edit:
-            return lambda value: edit(value) if inside[name][-1] is me else None
-
-        for name in forward:
-            inside.setdefault(name, []).append(me)
-        try:
-            with hooks.hooked({name: last(name, edit) for name, edit in forward.items()}, backward):
-                yield
-        finally:
-            for name in forward:
-                inside[name].remove(me)
-
-    return Mutation(parts={"hooks": replacing(hooked=hooked)})
-
-
-@contextlib.contextmanager
-def _backward_stays(
-    hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]
-) -> Iterator[None]:
-    with kept_open(hooked({}, backward)), hooked(forward, {}):
-        yield
-
-
-def _writes_into_what_was_given() -> Mutation:
-    """What a hook gave back is used as the place for a sum."""
-    given: list[Tensor] = []
-
-    def keeping(edit: Edit) -> Edit:
-        def act(value: Tensor) -> Tensor | None:
-            edited = edit(value)
-            if edited is not None:
-                given.append(edited)
-            return edited
-
-        return act
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        with torch.no_grad():
-            for one in given:
-                one.add_(1)
-        given.clear()
-        return output
-
-    return replace(altered(forward=at("hook_mlp_out", keeping)), forward=forward)
-
-
-@fault("hooks.nested")
-def hook_innermost_only() -> Plant:
-    """Of the edits at a point only that of the innermost context acts."""
-    return in_adapter(lambda _model: _last_edit_only())
-
-
-@fault("hooks.removed")
-def backward_hook_outlives() -> Plant:
-    """A hook of gradients stays after it was removed."""
-    return in_adapter(altered(hooked=_backward_stays))
-
-
-@fault("hooks.given_back")
-def given_back_and_written_into() -> Plant:
-    """The tensor that a hook gave back is added to in place afterwards."""
-    return in_adapter(lambda _model: _writes_into_what_was_given())
-
-
-@fault("hooks.present")
-def hook_missing() -> Plant:
-    """The last layer has no hook_z."""
-    return in_adapter(altered(names=_forgotten))
-
-
-@fault("hooks.absent")
-def hook_that_cannot_be() -> Plant:
-    """A canonical point is offered that the model does not have, as another name of one that it has."""
-    return _too_many
-
-
-@fault("hooks.fires")
-def hook_silent() -> Plant:
-    """A hook at mlp.hook_post is taken and never fires."""
-    return in_adapter(altered(target=_nowhere("mlp.hook_post")))
-
-
-@fault("hooks.fires", "intervene.add")
-def hook_twice() -> Plant:
-    """A hook at hook_resid_post is called twice."""
-    return in_adapter(altered(forward=at("hook_resid_post", _once_more)))
-
-
-@fault("hooks.order", "intervene.replace")
-def hook_late() -> Plant:
-    """A block's input is shown when the block is done."""
-    return in_adapter(lambda _model: _read_late())
-
-
-@fault("hooks.axes")
-def hook_axes_exchanged() -> Plant:
-    """The pattern is shown with heads and queries exchanged."""
-    return in_adapter(_shows("attn.hook_pattern", _transposed))
-
-
-@fault("hooks.axes")
-def hook_heads_flat() -> Plant:
-    """Hook_z is shown with its heads beside each other."""
-    return in_adapter(_shows("attn.hook_z", lambda value: value.flatten(2)))
-
-
-@fault("hooks.values")
-def q_after_rotary() -> Plant:
-    """Hook_q is after rotary."""
-    return in_adapter(_rotated)
-
-
-@fault("hooks.values")
-def one_hook_heads_permuted() -> Plant:
-    """The heads of hook_z come in another order, and in no other hook."""
-    return in_adapter(_shows("attn.hook_z", lambda value: value.roll(1, 2)))
-
-
-@fault("hooks.values")
-def scale_inverted() -> Plant:
-    """Hook_scale is what a norm multiplies by."""
-    return in_adapter(_shows("hook_scale", lambda value: 1 / value))
-
-
-@fault("hooks.values")
-def scores_unscaled() -> Plant:
-    """The scores are shown before they are scaled."""
-    return in_adapter(_shows("attn.hook_attn_scores", lambda value: value * 2))
-
-
-@fault("hooks.values")
-def keys_shifted_by_padding() -> Plant:
-    """With padding, and only then, hook_k is a position late."""
-    return in_adapter(lambda _model: _only_padded())
-
-
-@fault("hooks.identity")
-def hook_rounds() -> Plant:
-    """What passes a hook goes through float32."""
-    return in_adapter(altered(forward=at("hook_resid_pre", _given_back_rounded)))
-
-
-@fault("hooks.switches")
-def switch_changes_it() -> Plant:
-    """Turning a gated point on scales the logits slightly."""
-    return in_adapter(Mutation(parts={"hooks": _switch_changes}))
-
-
-@fault("hooks.switches")
-def switch_stays_on() -> Plant:
-    """What turns gated points on never turns them off."""
-    return in_adapter(
-        Mutation(parts={"hooks": replacing(switched=lambda hooks, names: kept_open(hooks.switched(names)))})
-    )
-
-
-@fault("hooks.kept")
-def shown_and_written_into() -> Plant:
-    """What a hook saw of the MLP's output is added to in place afterwards."""
-    return in_adapter(lambda _model: _written_into())
-
-
-@fault("hooks.twice")
-def hook_drifts() -> Plant:
-    """Hook_z is right only the first time."""
-    return in_adapter(lambda _model: _drifting())
-
-
-@fault("hooks.removed")
-def hook_never_removed() -> Plant:
-    """Hooks stay after they were removed."""
-    return in_adapter(altered(hooked=_never_removed))
-
-
-@fault("hooks.removed")
-def hooks_all_removed() -> Plant:
-    """Removing hooks removes those of others too."""
-    return in_adapter(lambda _model: _all_removed())
-
-
 @fault("hooks.exception")
 def hook_left_by_exception() -> Plant:
     """An exception inside a hook leaves the hooks attached."""
-    return in_adapter(altered(hooked=_left_by_exceptions))
+    return in_adapter(altered(hooked=lambda hooked, *edits: kept_open(hooked(*edits), only_after_exceptions=True)))
 
 
 @fault("hooks.exception")

@@ -1,6 +1,6 @@
-"""Making a right adapter, or a right family, wrong in one place: what planted faults are built from.
+"""Mutants: a right adapter, or a right family, is made wrong in one place. Planted faults are built from this.
 
-A mutant delegates to what it breaks, so it can be planted in any adapter: it needs only what the protocols offer.
+A mutant passes on to the original whatever it does not change, so it can be planted in any adapter.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,19 @@ SLIGHTLY = 1e-4
 
 
 def in_eight_bits(value: Tensor) -> Tensor:
-    """What is of half precision, rounded to eight bits."""
+    """Round a tensor to eight bits if its dtype is of half precision; give back any other tensor as it is."""
     if value.dtype not in (torch.bfloat16, torch.float16):
         return value
     return value.to(torch.float8_e4m3fn).to(value.dtype)
 
 
+def slightly_scaled(output: Output) -> Output:
+    """An output whose logits are off, slightly."""
+    return replace(output, logits=output.logits * (1 + SLIGHTLY))
+
+
 class Delegate:
-    """Everything that is not overridden is the original's."""
+    """An object that passes on to the original every attribute that it does not override."""
 
     def __init__(self, original: Any) -> None:
         self.original = original
@@ -51,7 +56,7 @@ class Mutation:
         model: changes HF's model before the right adapter wraps it.
         forward: stands in the place of the subject's forward, which it is given.
         edits: by the end of a canonical name (`attn.hook_q`): acts at that point in every layer, always.
-        shows: the same, but only on what a reader is shown; the forward goes on with what is right.
+        shows: by the end of a canonical name: changes what a reader is shown; the forward goes on with the right value.
         split: changes what `weights.split(layer)` gives.
         modules: changes what `components.modules()` gives.
         train: stands in the place of `modes.train`.
@@ -71,7 +76,7 @@ class Mutation:
 
 
 class _Replacing(Delegate):
-    """A capability, some of whose methods are others."""
+    """A capability with some of its methods replaced."""
 
     def __init__(self, original: Any, methods: Mapping[str, Callable[..., Any]]) -> None:
         super().__init__(original)
@@ -84,12 +89,12 @@ class _Replacing(Delegate):
 
 
 def replacing(**methods: Callable[..., Any]) -> PartChange:
-    """A capability with these methods in the place of its own; each gets the right capability before its arguments."""
+    """Replace methods of a capability; each replacement gets the right capability as its first argument."""
     return lambda _subject, part: _Replacing(part, methods)
 
 
 class _Hooks(Delegate):
-    """Hooks behind which the mutant's own edits act, whether somebody looks or not."""
+    """Hooks behind which the mutant's own edits always act, whether anything is hooked or not."""
 
     def __init__(self, original: Any, mutation: Mutation) -> None:
         super().__init__(original)
@@ -139,7 +144,7 @@ class _Hooks(Delegate):
 
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
-        """The mutant's edits in place, for a forward that nobody hooks."""
+        """Inside it the mutant's own edits act in a forward that nobody hooks."""
         if self._acting or not self._mutation.edits:
             yield
             return
@@ -148,7 +153,7 @@ class _Hooks(Delegate):
 
 
 def _wrong_parts(mutation: Mutation) -> Iterator[tuple[Capability, PartChange]]:
-    """What is wrong of a subject's capabilities, one upon the other."""
+    """Give the changes of a subject's capabilities, in the order in which they are made."""
     yield "hooks", lambda _subject, hooks: _Hooks(hooks, mutation)
     if (split := mutation.split) is not None:
         yield "weights", replacing(split=lambda weights, layer: split(weights.split(layer), layer))
@@ -200,18 +205,19 @@ class MutantAdapter(Delegate):
 
 
 Plant = Callable[[Family, Adapter], tuple[Family, Adapter]]
+WrongFunction = TypeVar("WrongFunction", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A small wrong adapter (or family), and the checks that must see it.
+    """A small wrong adapter or family, and the checks that must catch it.
 
     Attributes:
         name: short, for the kill table.
         what: what is wrong, in a sentence.
         caught_by: every one of these must catch it, on some case.
-        raises: whether raising is how it shows; elsewhere an exception proves nothing.
-        plant: makes a family and an adapter wrong; whichever it leaves alone it gives back. Where a model has nothing
+        raises: whether an exception counts as catching it; for other faults an exception proves nothing.
+        plant: takes a family and an adapter, makes one of them wrong, and gives back both. Where a model has nothing
             that could be wrong like this, wrapping it raises `NotApplicable`.
     """
 
@@ -222,28 +228,63 @@ class Fault:
     raises: bool = False
 
 
-def fault(*caught_by: str, raises: bool = False) -> Callable[[Callable[[], Plant]], Fault]:
-    """Make a fault of the function that makes its plant: its name and its docstring are the fault's."""
+@overload
+def fault(*caught_by: str, raises: bool = False) -> Callable[[Callable[[], Plant]], Fault]: ...
+@overload
+def fault(
+    *caught_by: str, raises: bool = False, plant: Callable[[WrongFunction], Plant]
+) -> Callable[[WrongFunction], Fault]: ...
+def fault(
+    *caught_by: str, raises: bool = False, plant: Callable[[Any], Plant] = lambda make: make()
+) -> Callable[[Callable[..., Any]], Fault]:
+    """Make a fault of a function: the fault is named as the function, and the function's docstring says what is wrong.
 
-    def decorate(make: Callable[[], Plant]) -> Fault:
+    Args:
+        caught_by: the ids of the checks that must catch it.
+        raises: whether it shows as an exception.
+        plant: how the function is planted: `in_adapter`, `in_family`, `in_forward`, `in_output` or `in_model`. Without
+            it the function takes no argument and makes the plant itself.
+    """
+
+    def decorate(make: Callable[..., Any]) -> Fault:
         sentence = " ".join((make.__doc__ or "").split()).removesuffix(".")
         if sentence[1:2] == " " or sentence[1:2].islower():  # a plain word, and not HF or W_O
             sentence = sentence[:1].lower() + sentence[1:]
         name = make.__name__.replace("_", "-")
-        return Fault(name=name, what=sentence, caught_by=caught_by, plant=make(), raises=raises)
+        return Fault(name=name, what=sentence, caught_by=caught_by, plant=plant(make), raises=raises)
 
     return decorate
 
 
 def faults_of(module: ModuleType) -> tuple[Fault, ...]:
-    """The faults that are defined in a module, in its order."""
+    """Collect the faults that a module defines, in the order of their definitions."""
     return tuple(value for value in vars(module).values() if isinstance(value, Fault))
 
 
 def in_adapter(mutation: Mutation | Callable[[nn.Module], Mutation]) -> Plant:
-    """Plant it in the subjects; a function makes the mutation for one model."""
+    """Plant a mutation in the subjects of an adapter; a function makes the mutation for one model."""
 
     def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
         return family, MutantAdapter(adapter, mutation if callable(mutation) else lambda _model: mutation)
 
     return plant
+
+
+def in_family(mutate: Callable[[Family, Any], Mutation]) -> Plant:
+    """Plant a mutation in the subjects; the function makes it for one model, by what the family knows of that model."""
+    return lambda family, adapter: (family, MutantAdapter(adapter, functools.partial(mutate, family)))
+
+
+def in_forward(forward: Callable[[Subject, Inputs], Output]) -> Plant:
+    """Plant a forward in the subjects: the function replaces theirs, and is given the right subject."""
+    return in_adapter(Mutation(forward=forward))
+
+
+def in_output(change: Callable[[Inputs, Output], Output]) -> Plant:
+    """Plant a change of what a forward gives; the function is given what the forward was called with as well."""
+    return in_forward(lambda subject, inputs: change(inputs, subject.forward(inputs)))
+
+
+def in_model(change: Callable[[Any], None]) -> Plant:
+    """Plant a change of Hugging Face's model, made before the right adapter wraps it."""
+    return in_adapter(Mutation(model=change))

@@ -1,4 +1,4 @@
-"""Adapters that take the query, key and value projections apart wrongly."""
+"""Faults of the QKV split: adapters that take the query, key and value projections apart wrongly."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from verifier.adapter import Adapter, SplitQKV
+from verifier.adapter import SplitQKV
 from verifier.family import Family
-from verifier.faults.mutants import SLIGHTLY, Delegate, MutantAdapter, Mutation, Plant, fault, in_adapter
+from verifier.faults.mutants import SLIGHTLY, Delegate, Mutation, Plant, fault, in_adapter, in_family
 from verifier.judging.outcome import NotApplicable
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """A projection as a fault left it."""
+    """A linear map of given rows, which stands for a wrong projection."""
 
     weight: Tensor
     bias: Tensor | None
@@ -30,29 +30,6 @@ class _Rows:
 
 def _mapped(split: SplitQKV, **changes: Callable[[Any], Any]) -> SplitQKV:
     return replace(split, **{letter: change(getattr(split, letter)) for letter, change in changes.items()})
-
-
-def _contiguous(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
-    """Take the fused rows as all queries, then all keys, then all values, whatever the layout."""
-
-    def breaks(model: Any) -> Mutation:
-        def change(split: SplitQKV, layer: int) -> SplitQKV:
-            rows = family.qkv_rows(model_of[0], layer)
-            if rows.q.module != rows.k.module:
-                raise NotApplicable("nothing is fused")
-            fused = model_of[0].get_submodule(rows.q.module)
-            sizes = [getattr(rows, letter).rows.numel() for letter in "qkv"]
-            weights = fused.weight.detach().split(sizes)
-            biases = [None] * 3 if fused.bias is None else fused.bias.detach().split(sizes)
-            return SplitQKV(
-                **{letter: _Rows(weight=w, bias=b) for letter, w, b in zip("qkv", weights, biases, strict=True)}
-            )
-
-        # The adapter may take the model apart, so the rows are read off a copy.
-        model_of = [copy.deepcopy(model)]
-        return Mutation(split=change)
-
-    return family, MutantAdapter(adapter, breaks)
 
 
 def _heads_reversed(projection: Any) -> _Rows:
@@ -90,42 +67,24 @@ class _Scaled(Delegate):
         return result
 
 
-def _layer_forgotten() -> Mutation:
-    """The split is remembered without its layer."""
-    first: list[SplitQKV] = []
+@fault("qkv.rows", "qkv.projections", plant=in_family)
+def split_contiguous(family: Family, model: Any) -> Mutation:
+    """The fused weight is cut into all queries, all keys, all values, whatever its layout."""
+    whole = copy.deepcopy(model)  # the adapter may take the model apart
 
-    def change(split: SplitQKV, _layer: int) -> SplitQKV:
-        if not first:
-            first.append(_mapped(split, q=_copied, k=_copied, v=_copied))
-        return first[0]
-
-    return Mutation(split=change)
-
-
-def _tiled(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
-    """Query head h reads key/value head h modulo their number, as if they were tiled and not repeated."""
-
-    def breaks(model: Any) -> Mutation:
-        layers = [point for point in family.points(model.config.to_dict()) if point.layer is not None]
-        reads = family.qkv_rows(model, 0).reads if layers else None
-        if reads is None:
-            return Mutation()
-        n_kv, n_heads = int(reads.max()) + 1, len(reads)
-        slots = torch.tensor([(head % n_kv) * (n_heads // n_kv) + head // n_kv for head in range(n_heads)])
-        return Mutation(
-            edits={
-                "attn.hook_q": lambda q: q[:, :, slots.argsort()],
-                "attn.hook_z": lambda z: z[:, :, slots],
-            }
+    def change(_split: SplitQKV, layer: int) -> SplitQKV:
+        rows = family.qkv_rows(whole, layer)
+        if rows.q.module != rows.k.module:
+            raise NotApplicable("nothing is fused")
+        fused = whole.get_submodule(rows.q.module)
+        sizes = [getattr(rows, letter).rows.numel() for letter in "qkv"]
+        weights = fused.weight.detach().split(sizes)
+        biases = [None] * 3 if fused.bias is None else fused.bias.detach().split(sizes)
+        return SplitQKV(
+            **{letter: _Rows(weight=w, bias=b) for letter, w, b in zip("qkv", weights, biases, strict=True)}
         )
 
-    return family, MutantAdapter(adapter, breaks)
-
-
-@fault("qkv.rows", "qkv.projections")
-def split_contiguous() -> Plant:
-    """The fused weight is cut into all queries, all keys, all values, whatever its layout."""
-    return _contiguous
+    return Mutation(split=change)
 
 
 @fault("qkv.rows", "qkv.projections")
@@ -158,10 +117,21 @@ def split_kv_expanded() -> Plant:
     return in_adapter(Mutation(split=_expanded))
 
 
-@fault("qkv.reads", "forward.logits")
-def kv_tiled() -> Plant:
+@fault("qkv.reads", "forward.logits", plant=in_family)
+def kv_tiled(family: Family, model: Any) -> Mutation:
     """Key/value heads are tiled over the query heads instead of repeated."""
-    return _tiled
+    layers = [point for point in family.points(model.config.to_dict()) if point.layer is not None]
+    reads = family.qkv_rows(model, 0).reads if layers else None
+    if reads is None:
+        return Mutation()
+    n_kv, n_heads = int(reads.max()) + 1, len(reads)
+    slots = torch.tensor([(head % n_kv) * (n_heads // n_kv) + head // n_kv for head in range(n_heads)])
+    return Mutation(
+        edits={
+            "attn.hook_q": lambda q: q[:, :, slots.argsort()],
+            "attn.hook_z": lambda z: z[:, :, slots],
+        }
+    )
 
 
 @fault("qkv.placement", "qkv.rows")
@@ -177,7 +147,14 @@ def split_downcast() -> Plant:
     )
 
 
-@fault("qkv.aliasing", "qkv.rows")
-def split_layer_forgotten() -> Plant:
+@fault("qkv.aliasing", "qkv.rows", plant=in_adapter)
+def split_layer_forgotten(_model: nn.Module) -> Mutation:
     """Every layer is given the first layer's split."""
-    return in_adapter(lambda _model: _layer_forgotten())
+    first: list[SplitQKV] = []
+
+    def change(split: SplitQKV, _layer: int) -> SplitQKV:
+        if not first:
+            first.append(_mapped(split, q=_copied, k=_copied, v=_copied))
+        return first[0]
+
+    return Mutation(split=change)

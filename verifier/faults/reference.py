@@ -1,4 +1,4 @@
-"""Wrong references: families and models of HF's that the checks of the reference must see."""
+"""Faults of the reference: wrong families and wrong Hugging Face models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proof that a green run means something: faults are planted, and each check is seen to catch its own."""
+"""The self-test: plant faults, and see that each check catches those that it must catch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_REFUSED = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MutantResult:
-    """What became of one fault under one check.
+    """The result of one check on one planted fault.
 
     Attributes:
         fault: its name.
@@ -47,14 +47,14 @@ class MutantResult:
 
     @property
     def survived(self) -> bool:
-        """Whether the check had its chance and saw nothing."""
+        """Whether the check ran on the planted fault and did not catch it."""
         return self.outcome is None and self.unable is None
 
 
 def trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
-    """A few cases in which every two values of every two flags meet soon: valid ones, then refused ones.
+    """Choose a few cases in which every two values of every two flags meet soon: valid ones, then refused ones.
 
-    The first of a covering, then the corners.
+    The valid ones are the first of a covering, then the corners.
     """
     valid = [spec for spec in specs if spec.valid]
     chosen = covering([spec.config for spec in valid], 2)[:MOST_VALID]
@@ -65,7 +65,7 @@ def trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
 
 
 def _not_applicable(outcome: Outcome) -> bool:
-    """Whether the right adapter has nothing that could be wrong; a fault may give it that (an alias, a switch)."""
+    """Whether the right adapter lacks what the check looks at; a fault may add it (an alias, a switch)."""
     return outcome.verdict is Verdict.SKIP and (outcome.message or "").startswith("not applicable")
 
 

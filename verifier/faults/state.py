@@ -1,4 +1,4 @@
-"""Adapters that share with others what is one model's, or lose, move or keep what they must not."""
+"""Faults of state: adapters that share state between models, or lose, change or keep what they must not."""
 
 from __future__ import annotations
 
@@ -130,63 +130,7 @@ def _sharing(part: str) -> Callable[[Subject, Any], Subject]:
     return copy
 
 
-def _copied_with_hooks() -> Mutation:
-    """What is attached when a copy is taken stays attached in it."""
-    attached: list[Mapping[str, Edit]] = []
-
-    @contextlib.contextmanager
-    def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
-        attached.append(forward)
-        try:
-            with hooks.hooked(forward, backward):
-                yield
-        finally:
-            attached.pop()
-
-    def copy(modes: Any) -> Subject:
-        made: Subject = modes.copy()
-        theirs = dict(attached[-1]) if attached else {}
-
-        def forward(subject: Subject, inputs: Inputs) -> Output:
-            with require(subject.hooks).hooked(theirs, {}):
-                return subject.forward(inputs)
-
-        return MutantSubject(made, Mutation(forward=forward))
-
-    return Mutation(parts={"hooks": replacing(hooked=hooked), "modes": replacing(copy=copy)})
-
-
-def _state_lacks_a_vector() -> Mutation:
-    """The state dict lacks the first parameter of one axis, and loading does not mind."""
-
-    def state_dict(modes: Any) -> dict[str, Tensor]:
-        state = dict(modes.state_dict())
-        lost = next((name for name, one in state.items() if one.ndim == 1 and one.is_floating_point()), None)
-        return {name: one for name, one in state.items() if name != lost}
-
-    def load(modes: Any, state: Mapping[str, Tensor]) -> None:
-        modes.load_state_dict({**modes.state_dict(), **state})
-
-    return Mutation(parts={"modes": replacing(state_dict=state_dict, load_state_dict=load)})
-
-
 def _loads_nothing(_modes: Any, _state: Mapping[str, Tensor]) -> None: ...
-
-
-def _shows_old_weights() -> Mutation:
-    """Canonical weights are worked out once, and not again when others are loaded."""
-
-    def remembering(_subject: Subject, weights: Any) -> Any:
-        first: list[Mapping[str, Tensor]] = []
-
-        def canonical(right: Any) -> Mapping[str, Tensor]:
-            if not first:
-                first.append({name: one.detach().clone() for name, one in right.canonical().items()})
-            return first[0]
-
-        return replacing(canonical=canonical)(_subject, weights)
-
-    return Mutation(parts={"weights": remembering})
 
 
 def _casting(through: torch.dtype | None) -> Mutation:
@@ -199,22 +143,6 @@ def _casting(through: torch.dtype | None) -> Mutation:
         modes.to(device=device)
 
     return Mutation(parts={"modes": replacing(to=to)})
-
-
-def _forgets_a_buffer(model: nn.Module) -> Mutation:
-    """A buffer of the final norm keeps the dtype in which the model was wrapped, and so does what comes after it."""
-    dtype = next(model.parameters()).dtype
-    return Mutation(shows={"ln_final.hook_normalized": lambda value: value.to(dtype)})
-
-
-def _stays_in_training() -> Mutation:
-    """Training mode is entered and not left."""
-
-    def train(subject: Subject, mode: bool) -> None:
-        if mode:
-            require(subject.modes).train(True)
-
-    return Mutation(train=train)
 
 
 def _around_hooks(change: Change) -> Callable[[nn.Module], Mutation]:
@@ -260,42 +188,12 @@ def _leaves_hook(model: nn.Module) -> None:
     model.register_forward_hook(lambda *_: None)
 
 
-def _class_patched(model: nn.Module) -> Mutation:
-    """HF's class is written into when a model is differentiated, and mended when it is closed."""
-    patched: Any = type(model)
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        if torch.is_grad_enabled():
-            patched.differentiated = True
-        return subject.forward(inputs)
-
-    def mend() -> None:
-        if "differentiated" in vars(patched):
-            del patched.differentiated
-
-    return Mutation(forward=forward, close=mend)
-
-
 class _Unhooked(Delegate):
     """A subject whose hooks are attached to nothing."""
 
     def __init__(self, original: Any) -> None:
         super().__init__(original)
         self.hooks = replacing(hooked=lambda *_: contextlib.nullcontext())(original, original.hooks)
-
-
-def _dead_after_a_cast() -> Mutation:
-    """Hooks are attached to nothing once the subject was cast."""
-    now = {"cast": False}
-
-    def to(modes: Any, **where: Any) -> None:
-        now["cast"] = True
-        modes.to(**where)
-
-    def hooked(hooks: Any, forward: Any, backward: Any) -> Any:
-        return contextlib.nullcontext() if now["cast"] else hooks.hooked(forward, backward)
-
-    return Mutation(parts={"hooks": replacing(hooked=hooked), "modes": replacing(to=to)})
 
 
 def _fresh_components(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
@@ -308,21 +206,30 @@ def copy_unhooked() -> Plant:
     return in_adapter(Mutation(parts={"modes": replacing(copy=lambda modes: _Unhooked(modes.copy()))}))
 
 
-@fault("state.acting")
-def cast_unhooks() -> Plant:
+@fault("state.acting", plant=in_adapter)
+def cast_unhooks(_model: nn.Module) -> Mutation:
     """After a cast hooks are attached to nothing."""
-    return in_adapter(lambda _model: _dead_after_a_cast())
+    now = {"cast": False}
+
+    def to(modes: Any, **where: Any) -> None:
+        now["cast"] = True
+        modes.to(**where)
+
+    def hooked(hooks: Any, forward: Any, backward: Any) -> Any:
+        return contextlib.nullcontext() if now["cast"] else hooks.hooked(forward, backward)
+
+    return Mutation(parts={"hooks": replacing(hooked=hooked), "modes": replacing(to=to)})
 
 
 @fault("state.written")
 def components_are_copies() -> Plant:
-    """The components that are shown are copies, made anew at each look."""
+    """The components that the adapter shows are new copies at each call."""
     return in_adapter(Mutation(modules=_fresh_components))
 
 
 @fault("state.interleaved")
 def newest_model_answers() -> Plant:
-    """The wrapped model is kept in the class: the newest answers for all."""
+    """The wrapped model is kept in the class, so the newest model answers for all."""
     return _instead(_Newest)
 
 
@@ -346,32 +253,73 @@ def copy_is_the_original() -> Plant:
 
 @fault("state.copy_weights")
 def copy_shares_a_norm() -> Plant:
-    """A copy is deep, but for the final norm."""
+    """A copy is deep except for the final norm, which it shares."""
     return in_adapter(_copying(_sharing("ln_final")))
 
 
-@fault("state.copy_hooks")
-def copy_keeps_hooks() -> Plant:
+@fault("state.copy_hooks", plant=in_adapter)
+def copy_keeps_hooks(_model: nn.Module) -> Mutation:
     """A copy keeps the hooks that were on the original, for good."""
-    return in_adapter(lambda _model: _copied_with_hooks())
+    attached: list[Mapping[str, Edit]] = []
+
+    @contextlib.contextmanager
+    def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+        attached.append(forward)
+        try:
+            with hooks.hooked(forward, backward):
+                yield
+        finally:
+            attached.pop()
+
+    def copy(modes: Any) -> Subject:
+        made: Subject = modes.copy()
+        theirs = dict(attached[-1]) if attached else {}
+
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            with require(subject.hooks).hooked(theirs, {}):
+                return subject.forward(inputs)
+
+        return MutantSubject(made, Mutation(forward=forward))
+
+    return Mutation(parts={"hooks": replacing(hooked=hooked), "modes": replacing(copy=copy)})
 
 
-@fault("state.state_dict")
-def state_lacks_a_vector() -> Plant:
+@fault("state.state_dict", plant=in_adapter)
+def state_lacks_a_vector(_model: nn.Module) -> Mutation:
     """The state dict lacks a bias or a norm's weight."""
-    return in_adapter(_state_lacks_a_vector())
+
+    def state_dict(modes: Any) -> dict[str, Tensor]:
+        state = dict(modes.state_dict())
+        lost = next((name for name, one in state.items() if one.ndim == 1 and one.is_floating_point()), None)
+        return {name: one for name, one in state.items() if name != lost}
+
+    def load(modes: Any, state: Mapping[str, Tensor]) -> None:
+        modes.load_state_dict({**modes.state_dict(), **state})
+
+    return Mutation(parts={"modes": replacing(state_dict=state_dict, load_state_dict=load)})
 
 
 @fault("state.state_dict")
 def state_not_loaded() -> Plant:
-    """A state dict is taken and not loaded."""
+    """A state dict is accepted and not loaded."""
     return in_adapter(Mutation(parts={"modes": replacing(load_state_dict=_loads_nothing)}))
 
 
-@fault("state.state_dict")
-def state_loaded_old_weights_shown() -> Plant:
-    """After a state dict is loaded the weights of before are shown."""
-    return in_adapter(lambda _model: _shows_old_weights())
+@fault("state.state_dict", plant=in_adapter)
+def state_loaded_old_weights_shown(_model: nn.Module) -> Mutation:
+    """After a state dict is loaded, the old canonical weights are shown."""
+
+    def remembering(_subject: Subject, weights: Any) -> Any:
+        first: list[Mapping[str, Tensor]] = []
+
+        def canonical(right: Any) -> Mapping[str, Tensor]:
+            if not first:
+                first.append({name: one.detach().clone() for name, one in right.canonical().items()})
+            return first[0]
+
+        return replacing(canonical=canonical)(_subject, weights)
+
+    return Mutation(parts={"weights": remembering})
 
 
 @fault("state.to")
@@ -386,16 +334,22 @@ def to_ignored() -> Plant:
     return in_adapter(_casting(None))
 
 
-@fault("state.to")
-def to_forgets_a_buffer() -> Plant:
-    """A cast leaves a buffer as it was, and what is read after it has its dtype."""
-    return in_adapter(_forgets_a_buffer)
+@fault("state.to", plant=in_adapter)
+def to_forgets_a_buffer(model: nn.Module) -> Mutation:
+    """A cast leaves one buffer in its old dtype, and what is read after it has that dtype."""
+    dtype = next(model.parameters()).dtype
+    return Mutation(shows={"ln_final.hook_normalized": lambda value: value.to(dtype)})
 
 
-@fault("state.eval")
-def training_not_left() -> Plant:
+@fault("state.eval", plant=in_adapter)
+def training_not_left(_model: nn.Module) -> Mutation:
     """Evaluation mode does not reach the dropouts."""
-    return in_adapter(_stays_in_training())
+
+    def train(subject: Subject, mode: bool) -> None:
+        if mode:
+            require(subject.modes).train(True)
+
+    return Mutation(train=train)
 
 
 @fault("state.changes")
@@ -416,10 +370,21 @@ def cache_freezes() -> Plant:
     return in_adapter(_with_cache(_freezes))
 
 
-@fault("state.changes")
-def backward_patches_class() -> Plant:
-    """HF's class is written into when a model is differentiated."""
-    return in_adapter(_class_patched)
+@fault("state.changes", plant=in_adapter)
+def backward_patches_class(model: nn.Module) -> Mutation:
+    """HF's class is written into in a forward with gradients enabled."""
+    patched: Any = type(model)
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if torch.is_grad_enabled():
+            patched.differentiated = True
+        return subject.forward(inputs)
+
+    def mend() -> None:
+        if "differentiated" in vars(patched):
+            del patched.differentiated
+
+    return Mutation(forward=forward, close=mend)
 
 
 @fault("state.memory")

@@ -1,4 +1,4 @@
-"""Adapters whose canonical weights, or whose weight processings, are wrong."""
+"""Faults of weights: adapters whose canonical weights or weight processings are wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Change = Callable[[str, Tensor], Tensor | None]
 
 
 def _canonical(change: Change) -> Mutation:
-    """Canonical weights, each changed, in the reading alone."""
+    """Change each canonical weight that the subject shows; its forward keeps the right ones."""
 
     def canonical(right: Any) -> Mapping[str, Tensor]:
         changed = {name: change(name, weight) for name, weight in right.canonical().items()}
@@ -40,7 +40,7 @@ def _canonical(change: Change) -> Mutation:
 
 
 def _only(*ends: str, change: Callable[[Tensor], Tensor | None]) -> Mutation:
-    """The same, of weights whose name ends so.
+    """Change the canonical weights that the subject shows under names with these ends.
 
     Raises:
         NotApplicable: the model has none.
@@ -92,23 +92,11 @@ def _final_norm_in_unembedding(right: Any) -> Mapping[str, Tensor]:
     return weights
 
 
-def _stored() -> Mutation:
-    """Canonical weights are copied out once, and handed out again and again."""
-    kept: dict[str, Tensor] = {}
-
-    def canonical(right: Any) -> Mapping[str, Tensor]:
-        if not kept:
-            kept.update({name: weight.detach().clone() for name, weight in right.canonical().items()})
-        return kept
-
-    return Mutation(parts={"weights": replacing(canonical=canonical)})
-
-
 Canonical = Mapping[str, Tensor]
 
 
 def _restoring(change: Callable[[Canonical, Canonical], Canonical]) -> Mutation:
-    """The way back from other canonical weights than were given: made of those and the subject's own."""
+    """Restore other canonical weights than were given: `change` makes them of those and of the subject's own."""
 
     def broken(subject: Any, right: Any) -> Callable[[Canonical], Canonical]:
         return lambda given: right(change(given, subject.weights.canonical()))
@@ -133,7 +121,7 @@ Process = Callable[[Family, nn.Module], None]
 
 
 def _processing(process: Process, *, when: Callable[[Set[str]], bool] = bool) -> Plant:
-    """Whatever processing is asked for, this one is done, if `when` says so; else the right one."""
+    """Do this processing whatever processing is asked for, if `when` is true of the names; else the right one."""
 
     def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
         def breaks(model: nn.Module) -> Mutation:
@@ -182,16 +170,6 @@ def _value_biases_tiled(family: Family, model: nn.Module) -> None:
         module.bias[rows.v.rows.flatten()] = 0
 
 
-def _writes_into_the_original(model: nn.Module) -> Mutation:
-    def apply(right: Any, names: Set[str]) -> Subject:
-        subject: Subject = right.apply(names)
-        with torch.no_grad():
-            next(model.parameters()).mul_(1 + SLIGHTLY)
-        return subject
-
-    return Mutation(parts={"processings": replacing(apply=apply)})
-
-
 def _shows_other_patterns(right: Any, names: Set[str]) -> Subject:
     exchanged = Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})
     return MutantSubject(right.apply(names), exchanged)
@@ -212,7 +190,7 @@ def canonical_bias_lost() -> Plant:
 
 @fault("weights.names")
 def canonical_bias_made_up() -> Plant:
-    """The unembedding is given a bias that HF's has not."""
+    """The unembedding is given a bias that HF's does not have."""
     return in_adapter(
         Mutation(
             parts={
@@ -253,7 +231,7 @@ def canonical_output_interleaved() -> Plant:
 
 @fault("weights.attention")
 def canonical_queries_scaled() -> Plant:
-    """The root of the head's width is in W_Q already."""
+    """W_Q is already divided by the root of the head's width."""
     return in_adapter(_only("attn.W_Q", "attn.b_Q", change=lambda weight: weight / weight.shape[-1] ** 0.5))
 
 
@@ -265,7 +243,7 @@ def canonical_norms_swapped() -> Plant:
 
 @fault("weights.modules")
 def canonical_unembedding_folded() -> Plant:
-    """The final norm's weight is in W_U already."""
+    """W_U already contains the final norm's weight."""
     return in_adapter(Mutation(parts={"weights": replacing(canonical=_final_norm_in_unembedding)}))
 
 
@@ -283,26 +261,33 @@ def canonical_upcast() -> Plant:
 
 @fault("weights.restore")
 def restore_ignores_its_argument() -> Plant:
-    """The way back gives the model's own weights, whatever it is given."""
+    """Restoring gives back the model's own weights, whatever weights it is given."""
     return in_adapter(_restoring(lambda _given, own: own))
 
 
 @fault("weights.restore")
 def restore_permutes_heads() -> Plant:
-    """The way back exchanges two query heads."""
+    """Restoring exchanges two query heads."""
     return in_adapter(_restoring(_two_heads_exchanged))
 
 
 @fault("weights.restore")
 def restore_forgets_the_unembedding() -> Plant:
-    """The way back keeps the model's own unembedding, so that tied weights come apart."""
+    """Restoring keeps the model's own unembedding, so that tied weights come apart."""
     return in_adapter(_restoring(lambda given, own: {**given, "unembed.W_U": own["unembed.W_U"]}))
 
 
-@fault("weights.writing")
-def canonical_stored() -> Plant:
+@fault("weights.writing", plant=in_adapter)
+def canonical_stored(_model: nn.Module) -> Mutation:
     """Canonical weights are copied once and handed out again: what is written into them is read back, not used."""
-    return in_adapter(lambda _model: _stored())
+    kept: dict[str, Tensor] = {}
+
+    def canonical(right: Any) -> Mapping[str, Tensor]:
+        if not kept:
+            kept.update({name: weight.detach().clone() for name, weight in right.canonical().items()})
+        return kept
+
+    return Mutation(parts={"weights": replacing(canonical=canonical)})
 
 
 @fault("weights.processings")
@@ -335,13 +320,20 @@ def processed_patterns_transposed() -> Plant:
     return in_adapter(Mutation(parts={"processings": replacing(apply=_shows_other_patterns)}))
 
 
-@fault("weights.unprocessed")
-def processing_changes_the_original() -> Plant:
+@fault("weights.unprocessed", plant=in_adapter)
+def processing_changes_the_original(model: nn.Module) -> Mutation:
     """Processing the weights writes into the model that was wrapped."""
-    return in_adapter(_writes_into_the_original)
+
+    def apply(right: Any, names: Set[str]) -> Subject:
+        subject: Subject = right.apply(names)
+        with torch.no_grad():
+            next(model.parameters()).mul_(1 + SLIGHTLY)
+        return subject
+
+    return Mutation(parts={"processings": replacing(apply=apply)})
 
 
 @fault("weights.processings_together")
 def processed_without_a_mask() -> Plant:
-    """A model whose weights were processed takes no mask."""
+    """A model whose weights were processed ignores the mask."""
     return in_adapter(Mutation(parts={"processings": replacing(apply=_processed_without_a_mask)}))
