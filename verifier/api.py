@@ -14,8 +14,8 @@ from verifier.analysis.view import RecordView, view_record
 from verifier.commands.recording import record_run
 from verifier.errors import ExitStatus, UsageError
 from verifier.record import Record, read
-from verifier.record.case_description import described
-from verifier.record.excusing import judged
+from verifier.record.case_description import describe_case
+from verifier.record.excusing import apply_known_failures
 from verifier.requests.folders import REPORT_FILE
 from verifier.requests.planning import plan_run
 from verifier.requests.python import PythonOptions, describe_options, python_request
@@ -54,7 +54,7 @@ class Result:
     @property
     def failures(self) -> tuple[Bug, ...]:
         """The adapter's distinct failures, each with its smallest case, its rule and its evidence."""
-        return self.view.summary.findings
+        return self.view.summary.bugs
 
     @property
     def upstream(self) -> tuple[Bug, ...]:
@@ -78,9 +78,9 @@ class Result:
             import pandas
         except ImportError as error:
             raise UsageError("to_dataframe needs pandas: pip install pandas") from error
-        configs = {case: described(spec) for case, spec in self.record.cases.items()}
+        configs = {case: describe_case(spec) for case, spec in self.record.cases.items()}
         rows = []
-        for entry in judged(self.record).entries:
+        for entry in apply_known_failures(self.record).entries:
             outcome = entry.outcome
             rows.append(
                 {
@@ -110,7 +110,7 @@ class Result:
         from verifier.record import files
         from verifier.report import html
 
-        files.put(html.render([self.view]), Path(path))
+        files.write_report(html.render([self.view]), Path(path))
         return Path(path)
 
     def __repr__(self) -> str:

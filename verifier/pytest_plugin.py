@@ -19,7 +19,7 @@ from verifier.requests.option import FLAG, Door
 from verifier.requests.request import options
 
 if TYPE_CHECKING:
-    from verifier.testing.keeping import Keeper, Kept
+    from verifier.testing.keeping import Keeper, PlanResult
 
 _GROUP = "verifier: adapters of interpretability libraries held against Hugging Face"
 _OF_DECORATED = ("family", "isolation", "out")  # the options that say something without a family
@@ -131,7 +131,7 @@ class _Main:
         self._config = config
         self._began = time.monotonic()
         self._keeper: Keeper | None = None
-        self._kept: list[Kept] = []
+        self._kept: list[PlanResult] = []
         self._complaints: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -11,7 +11,7 @@ import pytest
 from verifier import cli, family, record
 from verifier.baseline.file import read
 from verifier.cases.predicates import holds
-from verifier.record.known_failure import Baseline, State
+from verifier.record.known_failure import Baseline, EntryState
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "adapters" / "verifier_lens" / "verifier-known.toml"
@@ -70,7 +70,7 @@ def test_what_fails_is_known_and_nothing_else_fails(tmp_path: Path, capsys: pyte
     assert status == 0, said
     found = record.read(tmp_path)
     assert found.held is not None
-    assert {one.state for one in found.held.settled} == {State.KNOWN, State.NOT_RUN}
+    assert {one.state for one in found.held.settled} == {EntryState.KNOWN, EntryState.NOT_RUN}
     failing = {entry.fingerprint for entry in found.entries if entry.outcome.verdict.gates}
     assert len(failing) >= 6
     assert said.splitlines()[-1].startswith("falcon × transformer-lens: CONFORMS (")

@@ -10,7 +10,7 @@ from made_records import ladder, looked_at, outcome, rows_fail, rung, specs, wit
 
 from verifier.analysis.bugs import Neighbour, find_bugs
 from verifier.judging.outcome import Verdict
-from verifier.record.case_description import difference, plainest
+from verifier.record.case_description import config_difference, plainest_config
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
 
@@ -201,9 +201,9 @@ def test_a_failure_of_a_check_that_the_record_does_not_name_comes_last(make):
 
 def test_the_plainest_config_is_of_first_values(make):
     run = make(specs()).run
-    assert plainest(run) == {"hidden_size": 16, "layers": 2, **PLAIN}
-    assert difference({**plainest(run), "kv_heads": 1, "extra": 3}, run) == {"kv_heads": 1, "extra": 3}
-    assert difference({**plainest(run), "bias": 0, "layers": 2.0}, run) == {"bias": 0, "layers": 2.0}
+    assert plainest_config(run) == {"hidden_size": 16, "layers": 2, **PLAIN}
+    assert config_difference({**plainest_config(run), "kv_heads": 1, "extra": 3}, run) == {"kv_heads": 1, "extra": 3}
+    assert config_difference({**plainest_config(run), "bias": 0, "layers": 2.0}, run) == {"bias": 0, "layers": 2.0}
 
 
 def test_the_line_that_reproduces_it_can_be_pasted_whatever_the_folder_is_called(make):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from made_records import CHECKS, outcome, specs
 
-from verifier.analysis.causes import causes
-from verifier.analysis.summary import summarise
+from verifier.analysis.causes import find_causes
+from verifier.analysis.summary import summarize
 from verifier.judging.outcome import Verdict
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
@@ -19,15 +19,15 @@ def _causes(make, places, when=lambda config: config["bias"], **more):
             return None
         return outcome(check, Verdict.FAIL, where=places[check], **more)
 
-    return causes(summarise(make(specs(), fails)).findings)
+    return find_causes(summarize(make(specs(), fails)).bugs)
 
 
 def test_failures_with_one_rule_at_one_place_are_one(make):
     (cause,) = _causes(make, {"qkv.rows": Q, "forward.logits": Q})
-    assert [one.entry.outcome.check for one in cause.findings] == ["qkv.rows", "forward.logits"]
+    assert [one.entry.outcome.check for one in cause.bugs] == ["qkv.rows", "forward.logits"]
     assert (cause.place, cause.cases) == ("blocks.{i}.attn.hook_q", 6)
     assert cause.explanation == "bias (fails 6 of 6, passes 6 of 6)"
-    assert cause.rule == cause.findings[0].rule
+    assert cause.rule == cause.bugs[0].rule
 
 
 def test_the_layer_does_not_tell_two_places_apart(make):
@@ -46,13 +46,13 @@ def test_failures_with_two_rules_are_two_those_in_most_cases_first(make):
         wrong = {"qkv.rows": spec.config["bias"] and spec.config["alibi"], "forward.logits": spec.config["alibi"]}
         return outcome(check, Verdict.FAIL, where=Q) if wrong.get(check) else None
 
-    found = causes(summarise(make(specs(), fails)).findings)
+    found = find_causes(summarize(make(specs(), fails)).bugs)
     assert [(one.rule.text, one.cases) for one in found] == [("alibi", 6), ("alibi and bias", 3)]
 
 
 def test_equally_large_ones_stay_in_the_order_of_the_findings(make):
     found = _causes(make, dict(zip(CHECKS[3:], (Z, Q), strict=True)))
-    assert [one.findings[0].number for one in found] == ["1", "2"]
+    assert [one.bugs[0].number for one in found] == ["1", "2"]
 
 
 def test_a_case_with_several_of_its_failures_counts_once(make):
@@ -61,14 +61,14 @@ def test_a_case_with_several_of_its_failures_counts_once(make):
             return None
         return outcome(check, Verdict.FAIL, where=Q)
 
-    (cause,) = causes(summarise(make(specs(), fails)).findings)
-    assert sum(len(one.cases) for one in cause.findings) == 12
+    (cause,) = find_causes(summarize(make(specs(), fails)).bugs)
+    assert sum(len(one.cases) for one in cause.bugs) == 12
     assert cause.cases == 6
 
 
 def test_errors_start_where_the_code_is_that_raised(make):
     (cause,) = _causes(make, {"qkv.rows": None, "forward.logits": None}, exception="ValueError", site="mine.py:forward")
-    assert (cause.place, len(cause.findings)) == ("mine.py:forward", 2)
+    assert (cause.place, len(cause.bugs)) == ("mine.py:forward", 2)
 
 
 def test_where_nothing_passes_the_explanation_says_so_and_there_is_no_rule(make):
@@ -77,4 +77,4 @@ def test_where_nothing_passes_the_explanation_says_so_and_there_is_no_rule(make)
 
 
 def test_without_findings_there_are_none(make):
-    assert causes(summarise(make(specs())).findings) == ()
+    assert find_causes(summarize(make(specs())).bugs) == ()

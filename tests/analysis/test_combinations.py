@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 from made_records import DIMS, FLAGS, outcome, rows_fail, specs
 
-from verifier.analysis.combinations import Combination, combinations
+from verifier.analysis.combinations import Combination, list_combinations
 from verifier.analysis.rows import Cell
-from verifier.analysis.summary import summarise
+from verifier.analysis.summary import summarize
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Verdict
 
 
 def _made(record, **more):
-    return combinations(record, summarise(record), **more)
+    return list_combinations(record, summarize(record), **more)
 
 
 def _shown(made):
@@ -35,11 +35,11 @@ def test_they_are_grouped_by_the_first_flag(make):
 
 def test_each_says_what_the_areas_said(make):
     record = make(specs(), rows_fail)
-    summary = summarise(record)
-    made = _shown(combinations(record, summary))
+    summary = summarize(record)
+    made = _shown(list_combinations(record, summary))
     assert all(one.cells == summary.cells[one.case] for one in made)
     assert {one.flags[0] for one in made if one.differing} == {True}
-    assert {one.cells["qkv"].findings for one in made if one.differing} == {("1",)}
+    assert {one.cells["qkv"].numbers for one in made if one.differing} == {("1",)}
 
 
 def test_a_refused_one_has_its_reason(make):
@@ -99,7 +99,7 @@ AREAS = ("reference", "build", "qkv", "forward")
 
 
 def _one(valid, *areas):
-    cells = {area: Cell(verdict=Verdict.PASS, findings=()) for area in areas}
+    cells = {area: Cell(verdict=Verdict.PASS, numbers=()) for area in areas}
     return Combination(case="a", flags=(), label=None, differs={}, valid=valid, reason=None, cells=cells)
 
 
@@ -116,6 +116,6 @@ def test_a_valid_case_has_a_cell_for_every_area():
 
 
 def test_an_area_without_a_verdict_said_nothing():
-    silent = Cell(verdict=None, findings=())
+    silent = Cell(verdict=None, numbers=())
     one = replace(_one(False, "reference"), cells={"reference": _one(True, "a").cells["a"], "forward": silent})
     assert one.columns(AREAS) == 1

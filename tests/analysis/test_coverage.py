@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from made_records import DIMS, FLAGS, specs
 
-from verifier.analysis.coverage import Dim, Pair, Value, measure_coverage
+from verifier.analysis.coverage import DimCoverage, MissingPair, ValueCoverage, measure_coverage
 from verifier.cases.spec import CaseSpec
 
 PAIRS = sum(len(one) * len(other) for one, other in itertools.combinations(FLAGS.values(), 2))
@@ -25,14 +25,14 @@ def test_of_a_whole_matrix_every_value_and_every_pair_was_there(make):
 
 def test_pairs_that_hf_refuses_are_named_with_how_often_it_did(make):
     found = measure_coverage(make(specs(lambda config: config["bias"] and config["alibi"])))
-    assert found.missing == (Pair(flags=("bias", "alibi"), values=(True, True), refused=3),)
+    assert found.missing == (MissingPair(flags=("bias", "alibi"), values=(True, True), refused=3),)
     assert found.met == PAIRS - 1
-    assert found.values[1] == Value(flag="bias", value=True, valid=3, refused=3)
+    assert found.values[1] == ValueCoverage(flag="bias", value=True, valid=3, refused=3)
 
 
 def test_pairs_that_nobody_tried_are_told_from_refused_ones(make):
     found = measure_coverage(make([spec for spec in specs() if not (spec.config["bias"] and spec.config["alibi"])]))
-    assert found.missing == (Pair(flags=("bias", "alibi"), values=(True, True), refused=0),)
+    assert found.missing == (MissingPair(flags=("bias", "alibi"), values=(True, True), refused=0),)
 
 
 def test_a_pair_that_some_valid_case_has_is_met_whatever_others_say(make):
@@ -42,7 +42,9 @@ def test_a_pair_that_some_valid_case_has_is_met_whatever_others_say(make):
 
 def test_a_value_that_never_was_in_a_valid_case_misses_every_pair(make):
     found = measure_coverage(make([spec for spec in specs() if spec.config["kv_heads"] != 4]))
-    assert [one for one in found.values if not one.valid] == [Value(flag="kv_heads", value=4, valid=0, refused=0)]
+    assert [one for one in found.values if not one.valid] == [
+        ValueCoverage(flag="kv_heads", value=4, valid=0, refused=0)
+    ]
     assert len(found.missing) == 4
     assert all(pair.values[1] == 4 for pair in found.missing)
 
@@ -73,8 +75,8 @@ def test_dims_and_inputs_say_which_values_they_had(make):
     ]
     refused = CaseSpec(family="toy", config={**DIMS, "hidden_size": 4}, valid=False, reason="HF says no")
     found = {one.name: one for one in measure_coverage(make([*cases, refused])).dims}
-    assert found["hidden_size"] == Dim(name="hidden_size", values=(8, 16, 64), cases=3)
-    assert found["length"] == Dim(name="length", values=(11, 30), cases=3)
+    assert found["hidden_size"] == DimCoverage(name="hidden_size", values=(8, 16, 64), cases=3)
+    assert found["length"] == DimCoverage(name="length", values=(11, 30), cases=3)
     assert found["layers"].values == (2,)
     assert not set(found) & set(FLAGS)
 

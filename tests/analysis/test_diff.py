@@ -11,11 +11,11 @@ from made_records import CHECKS, DIMS, FLAGS, outcome, rows_fail, specs
 
 from verifier.analysis.bugs import find_bugs
 from verifier.analysis.changes import ChangeKind
-from verifier.analysis.diff import compare
+from verifier.analysis.diff import compare_records
 from verifier.analysis.run_differences import RunDifference
 from verifier.errors import ExitStatus, UsageError
 from verifier.judging.outcome import Verdict
-from verifier.record.fuzz_finding import Found
+from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.report import diff
 
 Q, Z = "blocks.0.attn.hook_q", "blocks.0.attn.hook_z"
@@ -48,7 +48,7 @@ def compared(make):
 
     def both(before, after, *, old=None, new=None, **run):
         first = make(specs() if old is None else old, before)
-        return compare(first, make(specs() if new is None else new, after, **run))
+        return compare_records(first, make(specs() if new is None else new, after, **run))
 
     return both
 
@@ -99,7 +99,7 @@ def test_each_pair_of_outcomes_has_one_kind(make, before, after, kind):
         made = make(specs()[:1], _failing(lambda config: True, verdict=verdict or PASS))
         return made if verdict else _without(made, check="qkv.rows")
 
-    counts = compare(record(before), record(after)).counts
+    counts = compare_records(record(before), record(after)).counts
     others = 3  # checks that look at a valid case, which pass in both
     assert {one: count for one, count in counts.items() if count} == (
         {kind: 1, ChangeKind.AGREES: others} if kind is not ChangeKind.AGREES else {ChangeKind.AGREES: others + 1}
@@ -123,10 +123,10 @@ def test_a_failure_that_was_written_without_its_fingerprint_is_the_same(make):
     record = make(specs(), rows_fail)
     bare = replace(record, entries=tuple(replace(one, fingerprint=None) for one in record.entries))
     for old, new in ((record, bare), (bare, record), (bare, bare)):
-        found = compare(old, new)
+        found = compare_records(old, new)
         assert [len(one.cases) for one in found.of(ChangeKind.UNCHANGED)] == [6]
         assert found.of(ChangeKind.CHANGED) == ()
-    (broken,) = compare(make(specs()), bare).of(ChangeKind.BROKEN)
+    (broken,) = compare_records(make(specs()), bare).of(ChangeKind.BROKEN)
     assert broken.reproduce.split()[2] == broken.smallest.id  # `repro` would not know the fingerprint
 
 
@@ -226,10 +226,10 @@ def test_a_rule_that_is_not_true_of_the_case_that_is_shown_is_none(compared):
 def test_the_line_that_reproduces_it_names_the_record_that_has_it(make):
     right = replace(make(specs()), path=Path("right run/record.jsonl"))
     wrong = replace(make(specs(), rows_fail), path=Path("wrong run/record.jsonl"))
-    (broken,) = compare(right, wrong).of(ChangeKind.BROKEN)
-    (mended,) = compare(wrong, right).of(ChangeKind.MENDED)
+    (broken,) = compare_records(right, wrong).of(ChangeKind.BROKEN)
+    (mended,) = compare_records(wrong, right).of(ChangeKind.MENDED)
     assert broken.reproduce == mended.reproduce == f"verifier repro {broken.fingerprint} 'wrong run'"
-    (broken,) = compare(right, replace(wrong, path=Path("kept/after.jsonl"))).of(ChangeKind.BROKEN)
+    (broken,) = compare_records(right, replace(wrong, path=Path("kept/after.jsonl"))).of(ChangeKind.BROKEN)
     assert broken.reproduce == f"verifier repro {broken.fingerprint} kept/after.jsonl"
 
 
@@ -243,7 +243,7 @@ def test_where_repro_would_take_the_fingerprint_for_an_older_failure_the_line_na
 def test_what_a_campaign_shrank_is_shown_at_its_minimal_case(make):
     record = make(specs(), rows_fail)
     fingerprint = next(one.fingerprint for one in record.entries if one.fingerprint)
-    minimal = Found(
+    minimal = ShrunkFailure(
         fingerprint=fingerprint,
         check="qkv.rows",
         case=_by(bias=True, kv_heads=4),
@@ -253,7 +253,7 @@ def test_what_a_campaign_shrank_is_shown_at_its_minimal_case(make):
         again=(2, 2),
         neighbours=(),
     )
-    (broken,) = compare(make(specs()), replace(record, found={fingerprint: minimal})).of(ChangeKind.BROKEN)
+    (broken,) = compare_records(make(specs()), replace(record, found={fingerprint: minimal})).of(ChangeKind.BROKEN)
     assert (broken.smallest.id, broken.differs) == (minimal.case, minimal.differs)
     for cut, said in ((False, ""), (True, ", which the campaign's time cut off: there may be a smaller one")):
         (shown,) = find_bugs(replace(record, found={fingerprint: replace(minimal, cut=cut)}), upstream=False)
@@ -287,7 +287,7 @@ def test_what_is_skipped_now_is_lost_with_the_reason(compared):
 def test_a_check_that_new_did_not_run_is_lost(make):
     run = {"checks": [{"id": check, "doc": ""} for check in CHECKS if check != "qkv.rows"]}
     new = _without(make(specs(), **run), check="qkv.rows")
-    found = compare(make(specs(), rows_fail), new)
+    found = compare_records(make(specs(), rows_fail), new)
     assert [(one.check, one.reason, one.failed) for one in found.lost] == [("qkv.rows", "NEW did not run the check", 6)]
     assert found.checks_apart == {"OLD": ("qkv.rows",), "NEW": ()}
     assert found.status is ExitStatus.INCONCLUSIVE
@@ -305,7 +305,7 @@ def test_a_case_that_hugging_face_refuses_now_is_no_longer_looked_at_as_one_that
 
 def test_what_a_run_that_was_cut_off_did_not_come_to_is_lost(make):
     new = _without(make(specs(), stop=None), case=specs()[-1].id)
-    found = compare(make(specs()), new)
+    found = compare_records(make(specs()), new)
     assert {one.reason for one in found.lost} == {"NEW did not finish the case"}
 
 
@@ -358,17 +358,17 @@ def test_what_is_lost_is_inconclusive_unless_something_is_broken_too(compared):
 )
 def test_a_new_run_that_did_not_come_to_its_end_is_inconclusive(make, stop, said):
     whole, part = make(specs()), make(specs(), stop=stop)
-    assert _status(compare(whole, part)) == (ExitStatus.INCONCLUSIVE, said)
-    assert _status(compare(part, whole)) == (ExitStatus.CONFORMS, "")
-    assert compare(whole, make(specs(), rows_fail, stop=stop)).status is ExitStatus.DIFFERS
+    assert _status(compare_records(whole, part)) == (ExitStatus.INCONCLUSIVE, said)
+    assert _status(compare_records(part, whole)) == (ExitStatus.CONFORMS, "")
+    assert compare_records(whole, make(specs(), rows_fail, stop=stop)).status is ExitStatus.DIFFERS
 
 
 def test_a_new_record_that_contradicts_itself_is_inconclusive(make):
     record = make(specs())
     wrong = replace(record, contradicts_itself=True)
     said = "NEW's last line counts other outcomes than it holds"
-    assert _status(compare(record, wrong)) == (ExitStatus.INCONCLUSIVE, said)
-    assert _status(compare(wrong, record)) == (ExitStatus.CONFORMS, "")
+    assert _status(compare_records(record, wrong)) == (ExitStatus.INCONCLUSIVE, said)
+    assert _status(compare_records(wrong, record)) == (ExitStatus.CONFORMS, "")
 
 
 def test_where_no_check_looked_at_a_case_in_both_nothing_can_be_said(compared):
@@ -393,8 +393,8 @@ def test_the_order_of_lines_in_the_records_changes_nothing(make):
         return replace(record, entries=tuple(entries), cases=dict(cases))
 
     old, new = make(specs(), rows_fail), make(specs(), fails)
-    texts = {diff.as_json(compare(shuffled(old, seed), shuffled(new, seed + 1))) for seed in range(5)}
-    assert texts == {diff.as_json(compare(old, new))}
+    texts = {diff.as_json(compare_records(shuffled(old, seed), shuffled(new, seed + 1))) for seed in range(5)}
+    assert texts == {diff.as_json(compare_records(old, new))}
 
 
 # --- what cannot be compared -----------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def test_the_order_of_lines_in_the_records_changes_nothing(make):
 
 def _refusal(old, new):
     with pytest.raises(UsageError) as caught:
-        compare(old, new)
+        compare_records(old, new)
     return str(caught.value)
 
 
@@ -449,7 +449,7 @@ def test_what_the_runs_differ_in_is_named(make):
         limits={"timeout": 60, "memory": 2**30},
         checks=[{"id": check, "doc": ""} for check in ("forward.loss", *CHECKS[1:])],
     )
-    found = compare(make(specs()), new)
+    found = compare_records(make(specs()), new)
     assert found.differences == tuple(
         RunDifference(what=what, old=old, new=new)
         for what, old, new in (
@@ -473,4 +473,6 @@ def test_what_the_runs_differ_in_is_named(make):
 
 def test_two_runs_of_the_same_differ_in_nothing(make):
     record = make(specs(), rows_fail)
-    assert compare(record, replace(record, run=replace(record.run, started="later", workers=9))).differences == ()
+    assert (
+        compare_records(record, replace(record, run=replace(record.run, started="later", workers=9))).differences == ()
+    )

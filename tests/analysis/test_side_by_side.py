@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_records import FLAGS, outcome, rows_fail, specs
 
-from verifier.analysis.side_by_side import names, side_by_side
+from verifier.analysis.side_by_side import compare_views, name_views
 from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict
 
@@ -23,15 +23,15 @@ def _failing(*checks, where=Q, when=lambda config: config["bias"]):
 
 
 def test_a_single_record_has_nothing_beside_it(make):
-    assert side_by_side([view_record(make(specs()))]) is None
-    assert side_by_side([]) is None
+    assert compare_views([view_record(make(specs()))]) is None
+    assert compare_views([]) is None
 
 
 def test_each_area_has_the_worst_of_each_record(make):
     right, wrong = view_record(make(specs())), view_record(make(specs(), rows_fail))
-    found = side_by_side([right, wrong])
+    found = compare_views([right, wrong])
     assert list(found.areas) == ["reference", "build", "qkv", "forward"]
-    assert [(one.verdict, one.findings) for one in found.areas["qkv"]] == [
+    assert [(one.verdict, one.numbers) for one in found.areas["qkv"]] == [
         (Verdict.PASS, ()),
         (Verdict.FAIL, ("1",)),
     ]
@@ -41,7 +41,7 @@ def test_each_area_has_the_worst_of_each_record(make):
 def test_an_area_that_one_record_lacks_is_empty_there(make):
     record = make(specs())
     fewer = replace(record, entries=tuple(one for one in record.entries if one.outcome.check != "qkv.rows"))
-    assert [one.verdict for one in side_by_side([view_record(fewer), view_record(record)]).areas["qkv"]] == [
+    assert [one.verdict for one in compare_views([view_record(fewer), view_record(record)]).areas["qkv"]] == [
         None,
         Verdict.PASS,
     ]
@@ -51,7 +51,7 @@ def test_failures_that_all_have_come_first_and_others_have_no_count(make):
     one = view_record(make(specs(), _failing("qkv.rows", "forward.logits")))
     other = view_record(make(specs(), _failing("forward.logits", "build.adapter", when=lambda config: config["alibi"])))
     third = view_record(make(specs(), _failing("forward.logits", "build.adapter", where=Z)))
-    found = side_by_side([one, other, third])
+    found = compare_views([one, other, third])
     assert [(shared.check, shared.place, shared.cases) for shared in found.shared] == [
         ("forward.logits", Q, (6, 6, None)),
         ("qkv.rows", Q, (6, None, None)),
@@ -62,7 +62,7 @@ def test_failures_that_all_have_come_first_and_others_have_no_count(make):
 
 
 def test_records_without_failures_share_none(make):
-    found = side_by_side([view_record(make(specs())), view_record(make(specs()))])
+    found = compare_views([view_record(make(specs())), view_record(make(specs()))])
     assert found.shared == ()
 
 
@@ -73,7 +73,7 @@ def _rows(*views):
             row.cases,
             tuple(cell and cell.verdict for cell in row.cells),
         )
-        for row in side_by_side(views).rows
+        for row in compare_views(views).rows
     ]
 
 
@@ -118,7 +118,7 @@ def test_a_refusal_that_is_as_it_should_be_is_told_from_one_that_is_not(make):
 )
 def test_records_of_other_families_or_flags_have_no_combinations_in_common(make, run):
     one, other = view_record(make(specs(), rows_fail)), view_record(make(specs(), rows_fail, **run))
-    for found in (side_by_side([one, other]), side_by_side([other, one])):
+    for found in (compare_views([one, other]), compare_views([other, one])):
         assert found.rows == ()
         assert len(found.shared) == 1
         assert len(found.areas["qkv"]) == 2
@@ -127,8 +127,8 @@ def test_records_of_other_families_or_flags_have_no_combinations_in_common(make,
 def test_records_are_called_by_what_tells_them_apart(make):
     one = make(specs())
     newer = replace(one, run=replace(one.run, adapter_version="2"))
-    assert names([view_record(one), view_record(newer)]) == ("toy × mine 1", "toy × mine 2")
+    assert name_views([view_record(one), view_record(newer)]) == ("toy × mine 1", "toy × mine 2")
     places = [replace(one, path=Path(folder) / "record.jsonl") for folder in ("monday", "tuesday")]
-    assert names([view_record(place) for place in places]) == ("toy × mine 1 (monday)", "toy × mine 1 (tuesday)")
+    assert name_views([view_record(place) for place in places]) == ("toy × mine 1 (monday)", "toy × mine 1 (tuesday)")
     same = [view_record(places[0]), view_record(places[0]), view_record(newer)]
-    assert len(set(names(same))) == 3
+    assert len(set(name_views(same))) == 3

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_records import CHECKS, outcome, specs
 
-from verifier.analysis.bugs import smallest
-from verifier.analysis.summary import summarise
+from verifier.analysis.bugs import smallest_case
+from verifier.analysis.summary import summarize
 from verifier.analysis.verdict import exit_status
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
@@ -58,7 +58,7 @@ def test_each_verdict_is_in_the_table():
     [("interrupted", ExitStatus.INTERRUPTED), ("broken", ExitStatus.BROKEN), (None, ExitStatus.INTERRUPTED)],
 )
 def test_a_run_that_did_not_end_does_not_conform(make, stop, status):
-    assert summarise(make(specs(), stop=stop)).status is status
+    assert summarize(make(specs(), stop=stop)).status is status
 
 
 def _rows_fail(spec, check):
@@ -69,8 +69,8 @@ def _rows_fail(spec, check):
 
 
 def test_failures_with_one_fingerprint_are_one_bug_with_its_smallest_case(make):
-    found = summarise(make(specs(), _rows_fail))
-    [finding] = found.findings
+    found = summarize(make(specs(), _rows_fail))
+    [finding] = found.bugs
     assert (len(finding.cases), finding.ran) == (6, 12)
     assert finding.differs == {"bias": True}
     assert finding.entry.outcome.where == "blocks.0.attn.hook_q"
@@ -80,12 +80,12 @@ def test_failures_with_one_fingerprint_are_one_bug_with_its_smallest_case(make):
 
 def test_the_line_that_reproduces_names_the_records_folder(make):
     moved = replace(make(specs(), _rows_fail), path=Path("reports/my falcon/record.jsonl"))
-    [finding] = summarise(moved).findings
+    [finding] = summarize(moved).bugs
     assert finding.reproduce == f"verifier repro {finding.fingerprint} 'reports/my falcon'"
 
 
 def test_a_run_of_refused_cases_alone_says_that_it_is_hollow(make):
-    found = summarise(make(specs(lambda config: True)))
+    found = summarize(make(specs(lambda config: True)))
     assert (found.status, found.hollow) == (ExitStatus.INCONCLUSIVE, "no valid case was selected")
 
 
@@ -93,7 +93,7 @@ def test_a_run_in_which_nothing_looked_at_the_adapter_says_why(make):
     def skips(spec, check):
         return None if check == "reference.acceptance" else outcome(check, Verdict.SKIP, message="no weights offered")
 
-    found = summarise(make(specs(), skips))
+    found = summarize(make(specs(), skips))
     assert found.status is ExitStatus.INCONCLUSIVE
     assert found.hollow == "no check that looks at the adapter ran: no weights offered"
 
@@ -102,9 +102,9 @@ def test_upstream_findings_stand_apart(make):
     def fails(spec, check):
         return outcome(check, Verdict.UPSTREAM, where="eager") if check == "reference.acceptance" else None
 
-    found = summarise(make(specs(), fails))
+    found = summarize(make(specs(), fails))
     assert found.status is ExitStatus.CONFORMS
-    assert found.findings == ()
+    assert found.bugs == ()
     assert [(one.number, len(one.cases)) for one in found.upstream] == [("U1", 12)]
 
 
@@ -112,32 +112,32 @@ def test_bugs_are_numbered_in_the_order_of_the_checks(make):
     def fails(spec, check):
         return outcome(check, Verdict.FAIL, where="x") if check in ("forward.logits", "build.adapter") else None
 
-    found = summarise(make(specs(), fails))
-    assert [(one.number, one.entry.outcome.check) for one in found.findings] == [
+    found = summarize(make(specs(), fails))
+    assert [(one.number, one.entry.outcome.check) for one in found.bugs] == [
         ("1", "build.adapter"),
         ("2", "forward.logits"),
     ]
 
 
 def test_combinations_that_fared_alike_share_a_row(make):
-    rows = summarise(make(specs(), _rows_fail)).rows
+    rows = summarize(make(specs(), _rows_fail)).rows
     assert [(row.flags["bias"], row.flags["alibi"], row.flags["kv_heads"], len(row.cases)) for row in rows] == [
         ((False,), None, None, 6),
         ((True,), None, None, 6),
     ]
-    assert [(row.cells["qkv"].verdict, row.cells["qkv"].findings) for row in rows] == [
+    assert [(row.cells["qkv"].verdict, row.cells["qkv"].numbers) for row in rows] == [
         (Verdict.PASS, ()),
         (Verdict.FAIL, ("1",)),
     ]
 
 
 def test_a_narrowed_run_does_not_claim_what_it_did_not_run(make):
-    rows = summarise(make([spec for spec in specs() if spec.config["alibi"]])).rows
+    rows = summarize(make([spec for spec in specs() if spec.config["alibi"]])).rows
     assert [(row.flags["alibi"], row.flags["bias"]) for row in rows] == [((True,), None)]
 
 
 def test_refused_cases_are_counted_by_reason(make):
-    found = summarise(make(specs(lambda config: config["kv_heads"] == 4)))
+    found = summarize(make(specs(lambda config: config["kv_heads"] == 4)))
     assert (found.valid, found.refused) == (8, 4)
     assert [(tally.text, tally.count) for tally in found.refusals] == [("HF says no", 4)]
     assert [row.flags["kv_heads"] for row in found.rows] == [None]
@@ -147,14 +147,14 @@ def test_a_refused_case_with_a_failure_has_a_row(make):
     def fails(spec, check):
         return outcome(check, Verdict.FAIL, where="wrap") if check == "build.refusal" and spec.config["bias"] else None
 
-    found = summarise(make(specs(lambda config: config["kv_heads"] == 4), fails))
+    found = summarize(make(specs(lambda config: config["kv_heads"] == 4), fails))
     assert [(row.valid, len(row.cases)) for row in found.rows] == [(True, 8), (False, 2)]
     assert [tally.count for tally in found.refusals] == [4]
 
 
 def test_named_cases_share_rows_apart_from_the_matrix(make):
     corners = [replace(spec, label=f"corner-{number}", length=9) for number, spec in enumerate(specs()[:3])]
-    [matrix, named] = summarise(make(specs() + corners)).rows
+    [matrix, named] = summarize(make(specs() + corners)).rows
     assert (matrix.labels, len(matrix.cases)) == ((), 12)
     assert (named.labels, named.flags) == (("corner-0", "corner-1", "corner-2"), {})
 
@@ -175,7 +175,7 @@ def test_a_cell_shows_the_worst(make, verdicts, shown):
     spec = specs()[0]
     found = make([spec], lambda spec, check: outcome(check, by_check.get(check, Verdict.PASS)))
     more = replace(found.entries[0], outcome=outcome("qkv.other", verdicts[1]))
-    [row] = summarise(replace(found, entries=(*found.entries, more))).rows
+    [row] = summarize(replace(found, entries=(*found.entries, more))).rows
     assert row.cells["qkv"].verdict is shown
 
 
@@ -183,12 +183,12 @@ def test_skips_are_counted_by_reason(make):
     def fails(spec, check):
         return outcome(check, Verdict.SKIP, message="no weights") if check.startswith(("qkv", "forward")) else None
 
-    [skip] = summarise(make(specs(), fails)).skips
+    [skip] = summarize(make(specs(), fails)).skips
     assert (skip.text, skip.count, skip.checks) == ("no weights", 24, ("forward.logits", "qkv.rows"))
 
 
 def test_cases_that_never_came_to_run_are_counted(make):
-    assert summarise(make(specs()[:5], stop="interrupted", planned=12)).not_started == 7
+    assert summarize(make(specs()[:5], stop="interrupted", planned=12)).not_started == 7
 
 
 def test_the_smallest_case_is_of_the_matrix_then_has_the_fewest_flags_then_the_smallest_dims(make):
@@ -196,16 +196,16 @@ def test_the_smallest_case_is_of_the_matrix_then_has_the_fewest_flags_then_the_s
     by_config = {tuple(spec.config.items()): spec for spec in specs()}
     plain, other = by_config[tuple({**run.dims, "bias": False, "alibi": False, "kv_heads": None}.items())], specs()[-1]
     small = replace(plain, config={**plain.config, "hidden_size": 8})
-    assert smallest([other, plain], run) == plain
-    assert smallest([replace(plain, label="corner"), other], run) == other
-    assert smallest([plain, small, other], run) == small
+    assert smallest_case([other, plain], run) == plain
+    assert smallest_case([replace(plain, label="corner"), other], run) == other
+    assert smallest_case([plain, small, other], run) == small
 
 
 def test_the_order_of_lines_changes_nothing(make):
     found = make(specs(), _rows_fail)
     turned = replace(found, entries=found.entries[::-1], cases=dict(reversed(list(found.cases.items()))))
-    assert summarise(turned) == summarise(found)
-    assert len(summarise(found).areas) == len({check.partition(".")[0] for check in CHECKS})
+    assert summarize(turned) == summarize(found)
+    assert len(summarize(found).areas) == len({check.partition(".")[0] for check in CHECKS})
 
 
 def test_how_closely_a_case_was_looked_at_parts_no_rows(make):
@@ -220,12 +220,12 @@ def test_how_closely_a_case_was_looked_at_parts_no_rows(make):
     def rows_where(applies):
         named = [{"id": check, "doc": "", "applies": "valid"} for check in CHECKS]
         named[-1]["applies"] = applies
-        return summarise(make(specs(), fails, checks=named)).rows
+        return summarize(make(specs(), fails, checks=named)).rows
 
     (row,) = rows_where("pairwise")
     assert set(row.cases) == {spec.id for spec in specs()}
     assert row.cells["forward"].verdict is Verdict.FAIL
-    assert row.cells["forward"].findings == ("1",)
+    assert row.cells["forward"].numbers == ("1",)
     assert row.cells["qkv"].verdict is Verdict.PASS
     assert len(rows_where("valid")) > 1
 
@@ -235,7 +235,7 @@ def test_each_finding_has_its_rule(make):
         wrong = check == "qkv.rows" and spec.config["alibi"] and not spec.config["bias"]
         return outcome(check, Verdict.FAIL, where="blocks.0.attn.hook_q", message="m") if wrong else None
 
-    (finding,) = summarise(make(specs(), fails)).findings
+    (finding,) = summarize(make(specs(), fails)).bugs
     assert finding.explanation == "alibi and not bias (fails 3 of 3, passes 9 of 9)"
 
 
@@ -243,15 +243,15 @@ def test_a_failure_of_all_cases_is_said_to_be_one(make):
     def fails(spec, check):
         return outcome(check, Verdict.FAIL, where="blocks.0.attn.hook_q", message="m") if check == "qkv.rows" else None
 
-    (finding,) = summarise(make(specs(), fails)).findings
+    (finding,) = summarize(make(specs(), fails)).bugs
     assert (finding.rule, finding.explanation) == (None, "every case that the check looked at")
 
 
 def test_that_a_check_looks_at_some_cases_only_is_said_with_the_counts(make):
     named = [{"id": check, "doc": "", "applies": "valid"} for check in CHECKS]
     named[-1]["applies"], named[-2]["applies"] = "pairwise", "sampled"
-    some = summarise(make(specs(), checks=named))
+    some = summarize(make(specs(), checks=named))
     assert ", 5 checks (2 on a covering of the flags): " in some.scope
-    everywhere = summarise(make(specs(), checks=named, asked={"everywhere": True}))
+    everywhere = summarize(make(specs(), checks=named, asked={"everywhere": True}))
     assert ", 5 checks: " in everywhere.scope
-    assert ", 5 checks: " in summarise(make(specs())).scope
+    assert ", 5 checks: " in summarize(make(specs())).scope

@@ -10,7 +10,7 @@ from typing import Any
 from verifier import record
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.known_failure import Baseline, BaselineState, KnownFailure, Settled, State
+from verifier.record.known_failure import Baseline, BaselineState, EntryState, KnownFailure, Settled
 
 FLAGS = {"bias": [False, True], "alibi": [False, True], "heads": [None, 1, 4]}
 DIMS = {"hidden_size": 16}
@@ -79,7 +79,7 @@ def baseline(*failures: KnownFailure, **changed: Any) -> Baseline:
     return Baseline(**{**usual, **changed})
 
 
-def settled(state: State = State.KNOWN, said: str | None = None, **changed: Any) -> Settled:
+def settled(state: EntryState = EntryState.KNOWN, said: str | None = None, **changed: Any) -> Settled:
     return Settled(failure=failure(**changed), state=state, message=said)
 
 

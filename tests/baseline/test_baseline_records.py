@@ -10,19 +10,23 @@ from known_toys import RUN, failure, held, settled, spec, specs
 
 from verifier import record
 from verifier.errors import UsageError
-from verifier.record.excusing import dropped
-from verifier.record.known_failure import State, settled_of, to_json
+from verifier.record.excusing import checks_looking_at_less
+from verifier.record.known_failure import EntryState, read_settled, settled_to_json
 
 
 def test_a_settled_failure_crosses_json():
-    for one in (settled(), settled(State.CHANGED, "said"), settled(State.EXPIRED, expires=date(2027, 1, 31))):
-        assert settled_of(json.loads(json.dumps(to_json(one)))) == one
+    for one in (
+        settled(),
+        settled(EntryState.CHANGED, "said"),
+        settled(EntryState.EXPIRED, expires=date(2027, 1, 31)),
+    ):
+        assert read_settled(json.loads(json.dumps(settled_to_json(one)))) == one
 
 
 def test_what_is_written_is_read(make):
     against = held(
         settled(),
-        settled(State.CHANGED, "said", fingerprint="second22", also=("a",), expires=date(2027, 1, 31)),
+        settled(EntryState.CHANGED, "said", fingerprint="second22", also=("a",), expires=date(2027, 1, 31)),
         asked={"only": ["qkv"]},
         ran={"qkv.rows": 12},
     )
@@ -36,12 +40,12 @@ def test_a_record_without_a_baseline_has_none(make):
 def test_of_a_run_that_was_taken_up_again_the_later_replay_counts(tmp_path):
     with record.Writer(tmp_path) as writer:
         writer.run(RUN)
-        writer.held(held(settled(State.KNOWN), settled(fingerprint="second22")))
-        writer.held(held(settled(State.FIXED)))
-    assert record.read(tmp_path).held == held(settled(State.FIXED))
+        writer.held(held(settled(EntryState.KNOWN), settled(fingerprint="second22")))
+        writer.held(held(settled(EntryState.FIXED)))
+    assert record.read(tmp_path).held == held(settled(EntryState.FIXED))
 
 
-LINE = {"kind": "known", **to_json(settled())}
+LINE = {"kind": "known", **settled_to_json(settled())}
 
 
 @pytest.mark.parametrize(
@@ -102,11 +106,11 @@ def test_no_record_says_of_an_outcome_that_it_is_known(make):
 @pytest.mark.parametrize(
     ("one", "two", "worst"),
     [
-        (State.KNOWN, State.KNOWN, State.KNOWN),
-        (State.KNOWN, State.FIXED, State.FIXED),
-        (State.KNOWN, State.EXPIRED, State.EXPIRED),
-        (State.KNOWN, State.NOT_RUN, State.KNOWN),
-        (State.FIXED, State.CHANGED, State.CHANGED),
+        (EntryState.KNOWN, EntryState.KNOWN, EntryState.KNOWN),
+        (EntryState.KNOWN, EntryState.FIXED, EntryState.FIXED),
+        (EntryState.KNOWN, EntryState.EXPIRED, EntryState.EXPIRED),
+        (EntryState.KNOWN, EntryState.NOT_RUN, EntryState.KNOWN),
+        (EntryState.FIXED, EntryState.CHANGED, EntryState.CHANGED),
     ],
 )
 def test_of_an_entry_that_fared_differently_the_worst_counts(make, turned, one, two, worst):
@@ -114,7 +118,7 @@ def test_of_an_entry_that_fared_differently_the_worst_counts(make, turned, one, 
         make(cases=specs()[number::2], against=held(settled(state)), name=str(number))
         for number, state in enumerate((one, two))
     ]
-    found = record.merged(records[::-1] if turned else records)
+    found = record.merge_records(records[::-1] if turned else records)
     assert [one.state for one in found.held.settled] == [worst]
 
 
@@ -123,7 +127,7 @@ def test_entries_are_merged_in_the_order_of_the_file(make):
         make(cases=specs()[number::2], against=held(settled(), settled(fingerprint="second22")), name=str(number))
         for number in range(2)
     ]
-    assert [one.failure.fingerprint for one in record.merged(records).held.settled] == [
+    assert [one.failure.fingerprint for one in record.merge_records(records).held.settled] == [
         failure().fingerprint,
         "second22",
     ]
@@ -134,7 +138,7 @@ def test_records_that_were_held_against_different_baselines_are_not_merged(make,
     one = make(cases=specs()[:6], against=held(settled()), name="1")
     two = make(cases=specs()[6:], against=other, name="2")
     with pytest.raises(UsageError, match="not all held against the same baseline"):
-        record.merged([one, two])
+        record.merge_records([one, two])
 
 
 def test_shards_that_were_held_against_a_baseline_are_held_against_it_together(make):
@@ -143,7 +147,7 @@ def test_shards_that_were_held_against_a_baseline_are_held_against_it_together(m
         make(cases=specs()[number::2], against=against, name=str(number), asked={"shard": f"{number + 1}/2"})
         for number in range(2)
     ]
-    [whole] = record.joined(records)
+    [whole] = record.join_shards(records)
     assert whole.held == against
-    assert dropped(records[0]) == {}
-    assert dropped(whole) == {"qkv.rows": (13, 12)}
+    assert checks_looking_at_less(records[0]) == {}
+    assert checks_looking_at_less(whole) == {"qkv.rows": (13, 12)}

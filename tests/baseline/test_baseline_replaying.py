@@ -12,7 +12,7 @@ from verifier.baseline.replaying import replay, settle
 from verifier.engine.events import CheckInfo, OutcomeReady, RunFinished, RunStarted, Stop
 from verifier.engine.plan import Plan
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.known_failure import State
+from verifier.record.known_failure import EntryState
 
 TODAY = date(2026, 5, 1)
 PASSES = Outcome(check="qkv.rows", verdict=Verdict.PASS)
@@ -24,16 +24,16 @@ def settled(outcome, *, selected=True, **changed):
 
 def test_what_still_fails_so_is_known():
     found = settled(WRONG)
-    assert (found.state, found.message) == (State.KNOWN, None)
+    assert (found.state, found.message) == (EntryState.KNOWN, None)
 
 
 def test_other_numbers_and_another_layer_are_the_same_failure():
-    assert settled(replace(WRONG, measured=0.5, bound=0.1, where="blocks.3.attn.hook_q")).state is State.KNOWN
+    assert settled(replace(WRONG, measured=0.5, bound=0.1, where="blocks.3.attn.hook_q")).state is EntryState.KNOWN
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.REDUCED, Verdict.UPSTREAM])
 def test_what_does_not_fail_any_more_is_fixed(verdict):
-    assert settled(Outcome(check="qkv.rows", verdict=verdict, where="eager")).state is State.FIXED
+    assert settled(Outcome(check="qkv.rows", verdict=verdict, where="eager")).state is EntryState.FIXED
 
 
 @pytest.mark.parametrize(
@@ -52,36 +52,42 @@ def test_what_does_not_fail_any_more_is_fixed(verdict):
 )
 def test_anything_else_is_a_change_and_says_what_it_is(outcome, said):
     found = settled(outcome)
-    assert found.state is State.CHANGED
+    assert found.state is EntryState.CHANGED
     assert found.message.startswith(said)
 
 
 def test_a_known_crash_is_known():
     crash = Outcome(check="qkv.rows", verdict=Verdict.CRASH, message="it died of SIGSEGV")
-    assert settled(crash, fingerprint=crash.fingerprint).state is State.KNOWN
+    assert settled(crash, fingerprint=crash.fingerprint).state is EntryState.KNOWN
 
 
 @pytest.mark.parametrize(
-    ("days", "state"), [(1, State.KNOWN), (0, State.KNOWN), (-1, State.EXPIRED), (-1000, State.EXPIRED)]
+    ("days", "state"),
+    [
+        (1, EntryState.KNOWN),
+        (0, EntryState.KNOWN),
+        (-1, EntryState.EXPIRED),
+        (-1000, EntryState.EXPIRED),
+    ],
 )
 def test_the_day_on_which_it_expires_is_the_last_on_which_it_is_accepted(days, state):
     found = settled(WRONG, expires=TODAY + timedelta(days=days))
     assert found.state is state
-    assert (found.message is None) is (state is State.KNOWN)
+    assert (found.message is None) is (state is EntryState.KNOWN)
 
 
 def test_what_expired_and_is_fixed_is_fixed_and_what_changed_has_changed():
-    assert settled(PASSES, expires=date(2000, 1, 1)).state is State.FIXED
-    assert settled(OTHER, expires=date(2000, 1, 1)).state is State.CHANGED
+    assert settled(PASSES, expires=date(2000, 1, 1)).state is EntryState.FIXED
+    assert settled(OTHER, expires=date(2000, 1, 1)).state is EntryState.CHANGED
 
 
 def test_a_check_that_was_not_selected_says_nothing():
-    assert settled(None, selected=False).state is State.NOT_RUN
+    assert settled(None, selected=False).state is EntryState.NOT_RUN
 
 
 def test_a_check_that_does_not_look_at_the_case_any_more_is_a_change():
     found = settled(None)
-    assert (found.state, found.message) == (State.CHANGED, "qkv.rows does not look at its case any more")
+    assert (found.state, found.message) == (EntryState.CHANGED, "qkv.rows does not look at its case any more")
 
 
 # --- the replay ------------------------------------------------------------------------------------------------------
@@ -125,7 +131,11 @@ def test_where_a_check_was_not_selected_all_that_were_are_run_and_may_rest_on_it
     runs = _Runs((ONE.spec.id, PASSES), (TWO.spec.id, replace(WRONG, check="forward.logits")))
     found, _ = _replayed(runs, ONE, TWO, THREE, plan=replace(PLAN, only=("q*",)))
     assert runs.plans[0].wanted == {THREE.spec.id: ("qkv.rows",)}
-    assert [one.state for one in found] == [State.FIXED, State.CHANGED, State.CHANGED]
+    assert [one.state for one in found] == [
+        EntryState.FIXED,
+        EntryState.CHANGED,
+        EntryState.CHANGED,
+    ]
 
 
 def test_each_entry_is_settled_by_its_own_outcome_in_the_order_of_the_file():
@@ -133,13 +143,13 @@ def test_each_entry_is_settled_by_its_own_outcome_in_the_order_of_the_file():
     found, stop = _replayed(_Runs((ONE.spec.id, passes), (THREE.spec.id, OTHER), (ONE.spec.id, WRONG)), ONE, TWO, THREE)
     assert stop is Stop.COMPLETE
     assert [one.failure for one in found] == [ONE, TWO, THREE]
-    assert [one.state for one in found] == [State.KNOWN, State.FIXED, State.CHANGED]
+    assert [one.state for one in found] == [EntryState.KNOWN, EntryState.FIXED, EntryState.CHANGED]
 
 
 def test_of_a_case_that_is_run_again_the_later_outcome_counts():
     crash = Outcome(check="qkv.rows", verdict=Verdict.CRASH)
     [one], _ = _replayed(_Runs((ONE.spec.id, crash), (ONE.spec.id, WRONG)), ONE)
-    assert one.state is State.KNOWN
+    assert one.state is EntryState.KNOWN
 
 
 def test_nothing_is_settled_by_a_replay_that_is_interrupted():

@@ -10,7 +10,7 @@ import pytest
 
 from verifier import record
 from verifier.analysis.bugs import find_bugs
-from verifier.analysis.summary import summarise
+from verifier.analysis.summary import summarize
 from verifier.cases import matrix
 from verifier.cases.shards import Shard, dealt, parse_shard
 from verifier.cases.spec import CaseSpec
@@ -139,19 +139,19 @@ def test_a_shard_beyond_the_last_is_told():
 
 
 def test_shards_are_the_run_that_they_were_dealt_from(tmp_path):
-    (found,) = record.joined(_all(tmp_path)[::-1])
+    (found,) = record.join_shards(_all(tmp_path)[::-1])
     assert set(found.cases) == {spec.id for spec in CASES}
     assert found.run.planned == {"valid": 6, "refused": 2}
     assert found.run.asked == LINE.asked
     assert found.run.workers == 3
     assert found.missing == ()
-    summary = summarise(found)
+    summary = summarize(found)
     assert (summary.status, summary.valid, summary.refused, summary.not_started) == (ExitStatus.CONFORMS, 6, 2, 0)
     assert [note.partition(":")[0] for note in found.notes] == ["put together of 3 records"]
 
 
 def test_the_only_shard_of_one_is_the_run(tmp_path):
-    (found,) = record.joined(_all(tmp_path, 1))
+    (found,) = record.join_shards(_all(tmp_path, 1))
     assert "shard" not in found.run.asked
     assert (found.missing, found.notes) == ((), ())
 
@@ -160,7 +160,7 @@ def test_other_records_stand_beside_them_in_their_order(tmp_path):
     alone = _written(tmp_path, 1, 1, asked={})
     other = _all(tmp_path, 2, adapter="other")
     shards = _all(tmp_path, 2)
-    found = record.joined([shards[0], alone, other[0], other[1], shards[1]])
+    found = record.join_shards([shards[0], alone, other[0], other[1], shards[1]])
     assert [one.run.adapter for one in found] == ["mine", "mine", "other"]
     assert [len(one.cases) for one in found] == [8, 8, 8]
     assert found[1] is alone
@@ -168,19 +168,19 @@ def test_other_records_stand_beside_them_in_their_order(tmp_path):
 
 @pytest.mark.parametrize("line", [{"adapter_version": "2"}, {"seed": 1}, {"versions": {"torch": "3"}}])
 def test_two_runs_are_two_records(tmp_path, line):
-    found = record.joined([*_all(tmp_path, 2), *_all(tmp_path, 2, **line)])
+    found = record.join_shards([*_all(tmp_path, 2), *_all(tmp_path, 2, **line)])
     assert [len(one.cases) for one in found] == [8, 8]
 
 
 def test_what_runs_were_asked_for_keeps_them_apart(tmp_path):
     other = [_written(tmp_path, number, 2, asked={"only": ["b"], "shard": f"{number}/2"}) for number in (1, 2)]
-    assert len(record.joined([*_all(tmp_path, 2), *other])) == 2
+    assert len(record.join_shards([*_all(tmp_path, 2), *other])) == 2
 
 
 def test_a_missing_shard_leaves_no_verdict(tmp_path):
-    (found,) = record.joined([_written(tmp_path, 1, 4), _written(tmp_path, 3, 4)])
+    (found,) = record.join_shards([_written(tmp_path, 1, 4), _written(tmp_path, 3, 4)])
     assert found.missing == ("2/4", "4/4")
-    summary = summarise(found)
+    summary = summarize(found)
     assert (summary.status, summary.hollow) == (ExitStatus.INCONCLUSIVE, "shards 2/4 and 4/4 are missing")
     assert "shards 2/4 and 4/4 are missing: this is of the cases of the others alone" in summary.notes
     # It is not the whole run, so no baseline of one is held against it.
@@ -188,29 +188,29 @@ def test_a_missing_shard_leaves_no_verdict(tmp_path):
 
 
 def test_what_fails_fails_although_a_shard_is_missing(tmp_path):
-    (found,) = record.joined([_written(tmp_path, 1, 2, Verdict.FAIL)])
-    summary = summarise(found)
+    (found,) = record.join_shards([_written(tmp_path, 1, 2, Verdict.FAIL)])
+    summary = summarize(found)
     assert summary.status is ExitStatus.DIFFERS
     assert "shard 2/2 is missing" in summary.notes[0]
 
 
 def test_of_many_missing_shards_the_first_are_named(tmp_path):
-    (found,) = record.joined([_written(tmp_path, 8, 20)])
-    assert summarise(found).hollow == ("shards 1/20, 2/20, 3/20, 4/20, 5/20, 6/20, 7/20 and 12 more are missing")
+    (found,) = record.join_shards([_written(tmp_path, 8, 20)])
+    assert summarize(found).hollow == ("shards 1/20, 2/20, 3/20, 4/20, 5/20, 6/20, 7/20 and 12 more are missing")
 
 
 def test_a_shard_that_was_cut_off_keeps_the_run_from_conforming(tmp_path):
-    (found,) = record.joined([_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, stop=None, cut=1)])
-    summary = summarise(found)
+    (found,) = record.join_shards([_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, stop=None, cut=1)])
+    summary = summarize(found)
     assert summary.status is ExitStatus.INTERRUPTED
     assert summary.not_started == 3
-    (found,) = record.joined([_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, stop="interrupted", cut=2)])
-    assert (summarise(found).status, summarise(found).not_started) == (ExitStatus.INTERRUPTED, 2)
+    (found,) = record.join_shards([_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, stop="interrupted", cut=2)])
+    assert (summarize(found).status, summarize(found).not_started) == (ExitStatus.INTERRUPTED, 2)
 
 
 def test_a_failure_is_reproduced_from_the_shard_that_has_it(tmp_path):
     shards = [_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, Verdict.FAIL)]
-    (found,) = record.joined(shards)
+    (found,) = record.join_shards(shards)
     (finding,) = find_bugs(found, upstream=False)
     assert finding.reproduce.endswith(str(shards[1].path.parent))
     assert found.end.exit == ExitStatus.DIFFERS
@@ -219,21 +219,21 @@ def test_a_failure_is_reproduced_from_the_shard_that_has_it(tmp_path):
 def test_the_same_shard_twice_is_told(tmp_path):
     one, two = _written(tmp_path, 1, 2), _written(tmp_path, 1, 2)
     with pytest.raises(UsageError, match="are both shard 1/2 of the same run"):
-        record.joined([one, two])
+        record.join_shards([one, two])
 
 
 def test_two_ways_of_dealing_are_told(tmp_path):
     with pytest.raises(UsageError, match=r"is shard 2/3 and .* shard 1/2 of the same run"):
-        record.joined([_written(tmp_path, 1, 2), _written(tmp_path, 2, 3)])
+        record.join_shards([_written(tmp_path, 1, 2), _written(tmp_path, 2, 3)])
 
 
 def test_a_record_whose_shard_is_none_is_told(tmp_path):
     with pytest.raises(UsageError, match=r"record\.jsonl: its shard must be I/N, .* not 'nonsense'"):
-        record.joined([_written(tmp_path, 1, 2, asked={"shard": "nonsense"})])
+        record.join_shards([_written(tmp_path, 1, 2, asked={"shard": "nonsense"})])
 
 
 def test_shards_that_were_run_with_something_else_are_told(tmp_path):
-    found = record.joined([_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, versions={"torch": "3"})])
+    found = record.join_shards([_written(tmp_path, 1, 2), _written(tmp_path, 2, 2, versions={"torch": "3"})])
     assert [one.missing for one in found] == [("2/2",), ("1/2",)]
     for one in found:
         (note,) = (note for note in one.notes if record.OF_ANOTHER_RUN in note)
@@ -244,6 +244,6 @@ def test_shards_that_were_run_with_something_else_are_told(tmp_path):
 def test_the_whole_is_held_against_a_baseline_and_no_shard_alone(tmp_path, then, status):
     held = BaselineState(path="known.toml", asked=LINE.asked, ran={"a.b": then})
     shards = [replace(one, held=held) for one in _all(tmp_path, 2)]
-    assert {summarise(one).status for one in shards} == {ExitStatus.CONFORMS}
-    (found,) = record.joined(shards)
-    assert summarise(found).status is status
+    assert {summarize(one).status for one in shards} == {ExitStatus.CONFORMS}
+    (found,) = record.join_shards(shards)
+    assert summarize(found).status is status

@@ -140,7 +140,7 @@ def test_the_same_adapters_record_is_kept_beside_the_new_one(verifier, tmp_path)
 
 
 def test_two_runs_do_not_share_a_folder(verifier, tmp_path):
-    with record.held(tmp_path):
+    with record.lock_folder(tmp_path):
         ended = verifier(*RUN, "--adapter", "mine:Right", "--out", tmp_path)
     assert ended.status == 2
     assert f"another run (process {os.getpid()}) is writing into" in ended.line
@@ -149,14 +149,14 @@ def test_two_runs_do_not_share_a_folder(verifier, tmp_path):
 
 def test_what_a_dead_run_held_is_free(tmp_path):
     holder = "import pathlib, sys, time\nfrom verifier import record\n" + (
-        "with record.held(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+        "with record.lock_folder(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE)
     with process.stdout:
         assert process.stdout.readline() == b"held\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with record.held(tmp_path):
+    with record.lock_folder(tmp_path):
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
         with (tmp_path / ".lock").open() as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,15 +13,15 @@ from verifier.fuzz import campaign, ledger
 from verifier.fuzz.ledger import Ledger, believable
 from verifier.fuzz.request import CampaignRequest
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.fuzz_finding import Found, Kept, Progress, Replayed, ShrinkStatus
+from verifier.record.fuzz_finding import CampaignProgress, ReplayedFailure, ShrinkStatus, ShrunkFailure, StoredFailure
 
 
 def _found(happened):
-    return {one.check: one for one in happened if isinstance(one, Found)}
+    return {one.check: one for one in happened if isinstance(one, ShrunkFailure)}
 
 
 def _last(happened):
-    return [one for one in happened if isinstance(one, Progress)][-1]
+    return [one for one in happened if isinstance(one, CampaignProgress)][-1]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_failure_that_is_found_again_is_shrunk_in_few_calls(fuzz, tmp_path):
 def test_four_ways_of_failing_are_four_minimal_cases(fuzz, monkeypatch):
     monkeypatch.setattr(ledger, "_LEAST_SECONDS", 0.6)  # each case that hangs is waited for
     happened = fuzz("Everything", "build.adapter", "forward.logits", most=150, seconds=4.0, workers=2)
-    minimal = {frozenset(one.differs.items()) for one in happened if isinstance(one, Found)}
+    minimal = {frozenset(one.differs.items()) for one in happened if isinstance(one, ShrunkFailure)}
     assert minimal == {
         frozenset({"alibi": True, "bias": True}.items()),
         frozenset({"multi_query": False, "activation": "relu"}.items()),
@@ -125,17 +125,17 @@ def test_kept_failures_are_tried_first_and_told_what_became_of_them(fuzz, in_fol
     before = fuzz("Mended", "forward.logits", most=10, fixed={"bias": "true"})
     (found,) = _found(before).values()
     spec = next(one.spec for one in before if isinstance(one, events.CaseStarted) and one.spec.id == found.case)
-    kept = Kept(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
-    changed = Kept(fingerprint="another", check=found.check, spec=spec, differs={})
+    kept = StoredFailure(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
+    changed = StoredFailure(fingerprint="another", check=found.check, spec=spec, differs={})
 
     def statuses(*some):
         happened = fuzz("Mended", "forward.logits", most=3, kept=some)
-        return [one.status for one in happened if isinstance(one, Replayed)], happened
+        return [one.status for one in happened if isinstance(one, ReplayedFailure)], happened
 
     still, happened = statuses(kept)
     assert still == [ShrinkStatus.STILL]
     assert next(one for one in happened if isinstance(one, events.CaseStarted)).spec.id == spec.id
-    assert [one.case for one in happened if isinstance(one, Found)] == [spec.id]
+    assert [one.case for one in happened if isinstance(one, ShrunkFailure)] == [spec.id]
     assert statuses(changed)[0] == [ShrinkStatus.CHANGED]
     (in_folder / "mended").touch()
     assert statuses(kept)[0] == [ShrinkStatus.FIXED]
@@ -185,9 +185,9 @@ def test_whoever_stops_listening_leaves_no_thread_behind(in_folder, falcons):
 def test_what_was_not_looked_at_is_not_called_fixed(fuzz):
     (found,) = _found(before := fuzz("Mended", "forward.logits", most=4, fixed={"bias": "true"})).values()
     spec = next(one.spec for one in before if isinstance(one, events.CaseStarted) and one.spec.id == found.case)
-    kept = Kept(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
+    kept = StoredFailure(fingerprint=found.fingerprint, check=found.check, spec=spec, differs={})
     happened = fuzz("Mended", "build.adapter", most=2, kept=(kept,))
-    assert [one.status for one in happened if isinstance(one, Replayed)] == [ShrinkStatus.UNSEEN]
+    assert [one.status for one in happened if isinstance(one, ReplayedFailure)] == [ShrinkStatus.UNSEEN]
 
 
 def test_what_is_cut_off_while_a_hang_is_shrunk_is_no_failure_of_its_own() -> None:

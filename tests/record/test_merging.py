@@ -45,7 +45,7 @@ def _written(folder, cases, verdict=Verdict.PASS, *, stop="complete", **line):
 
 def test_shards_are_one_record(tmp_path):
     one, two = _written(tmp_path / "1", CASES[:2]), _written(tmp_path / "2", CASES[2:], seed=1)
-    found = record.merged([one, two])
+    found = record.merge_records([one, two])
     assert set(found.cases) == {spec.id for spec in CASES}
     assert len(found.entries) == len(found.done) == 4
     assert sum(found.run.planned.values()) == 4
@@ -58,7 +58,7 @@ def test_shards_are_one_record(tmp_path):
 @pytest.mark.parametrize("turned", [False, True])
 def test_of_two_that_differ_in_a_case_the_failure_counts(tmp_path, turned):
     records = [_written(tmp_path / "1", CASES[:2]), _written(tmp_path / "2", CASES[1:3], Verdict.FAIL)]
-    found = record.merged(records[::-1] if turned else records)
+    found = record.merge_records(records[::-1] if turned else records)
     verdicts = {entry.case: entry.outcome.verdict for entry in found.entries}
     assert [verdicts[spec.id] for spec in CASES[:3]] == [Verdict.PASS, Verdict.FAIL, Verdict.FAIL]
     assert found.end.exit == 1
@@ -68,11 +68,11 @@ def test_of_two_that_differ_in_a_case_the_failure_counts(tmp_path, turned):
 
 def test_what_a_shard_did_not_come_to_is_told(tmp_path):
     one, two = _written(tmp_path / "1", CASES[:2]), _written(tmp_path / "2", CASES[2:3], stop="interrupted")
-    found = record.merged([one, two])
+    found = record.merge_records([one, two])
     assert found.end.exit == ExitStatus.INTERRUPTED
     assert found.end.stop == "interrupted"
     assert sum(found.run.planned.values()) == 4
-    cut = record.merged([one, _written(tmp_path / "3", CASES[2:3], stop=None)])
+    cut = record.merge_records([one, _written(tmp_path / "3", CASES[2:3], stop=None)])
     assert cut.end is None
     assert any("cut off" in note for note in cut.notes)
 
@@ -88,7 +88,7 @@ def test_what_a_shard_did_not_come_to_is_told(tmp_path):
 def test_what_is_not_the_same_thing_is_not_merged(tmp_path, change, said):
     one, two = _written(tmp_path / "1", CASES[:2]), _written(tmp_path / "2", CASES[2:], **change)
     with pytest.raises(UsageError, match=f"their {said} differ"):
-        record.merged([one, two])
+        record.merge_records([one, two])
 
 
 def test_the_command_merges_what_is_to_be_merged(tmp_path, capsys):

@@ -16,8 +16,8 @@ from verifier import cli, record
 from verifier.errors import ExitStatus, UsageError
 from verifier.judging.evidence import Ladder
 from verifier.judging.outcome import Verdict
-from verifier.record.fuzz_finding import Found, Passing
-from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
+from verifier.record.fuzz_finding import PassingNeighbour, ShrunkFailure
+from verifier.record.known_failure import BaselineState, EntryState, KnownFailure, Settled
 
 ODD: tuple[Any, ...] = (None, True, -1, 10**400, "", "x", "\ud800\0", [], [[]], {}, {"a": {"b": []}})
 GONE = object()
@@ -53,19 +53,22 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         writer.run(line)
         writer.held(
             BaselineState(
-                path="known.toml", asked={}, ran={"qkv.rows": 2}, settled=(Settled(failure=known, state=State.KNOWN),)
+                path="known.toml",
+                asked={},
+                ran={"qkv.rows": 2},
+                settled=(Settled(failure=known, state=EntryState.KNOWN),),
             )
         )
         for spec, came in ((good, outcome("qkv.rows")), (bad, failed)):
             writer.case(spec)
-            writer.lost(record.Lost(case=spec.id, check="qkv.rows", verdict=Verdict.CRASH, reason="ended"))
+            writer.lost(record.LostProcess(case=spec.id, check="qkv.rows", verdict=Verdict.CRASH, reason="ended"))
             writer.outcome(spec.id, came)
             writer.done(spec.id, 0.5)
         writer.resumed(started="2024-01-01T00:00:00+00:00", workers=2)
         writer.evidence(looked_at(bad.id, "qkv.rows", failed.fingerprint, [wrong("blocks.0.attn.hook_q")]))
         writer.evidence(Ladder(case=bad.id, forward=(rung("embed"),), backward=(), missing={"backward": "none"}))
         writer.found(
-            Found(
+            ShrunkFailure(
                 fingerprint=failed.fingerprint,
                 check="qkv.rows",
                 case=bad.id,
@@ -73,7 +76,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
                 first=2,
                 calls=7,
                 again=(2, 2),
-                neighbours=(Passing(field="bias", value=False, case=good.id, verdict=Verdict.PASS),),
+                neighbours=(PassingNeighbour(field="bias", value=False, case=good.id, verdict=Verdict.PASS),),
             )
         )
         writer.end(status=ExitStatus.DIFFERS, stop="complete", seconds=1.5)

@@ -12,7 +12,7 @@ import pytest
 from same_records import same
 
 from verifier import record
-from verifier.analysis.summary import summarise
+from verifier.analysis.summary import summarize
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.judging.outcome import Outcome, Verdict
@@ -61,7 +61,7 @@ def test_what_is_written_is_read(tmp_path):
     found = record.read(_write(tmp_path, outcome))
     assert found.run == RUN
     assert found.cases == {SPEC.id: SPEC}
-    assert found.entries == (record.Entry(case=SPEC.id, outcome=outcome, fingerprint=outcome.fingerprint),)
+    assert found.entries == (record.RecordedOutcome(case=SPEC.id, outcome=outcome, fingerprint=outcome.fingerprint),)
     assert found.end == record.EndLine(counts={"error": 1}, exit=0, stop="complete", seconds=1.5)
     assert found.notes == ()
 
@@ -238,6 +238,6 @@ def test_a_record_whose_lines_were_removed_never_conforms(tmp_path):
     path.write_text(
         "".join(line for line in path.read_text().splitlines(True) if '"fail"' not in line or '"end"' in line)
     )
-    found = summarise(record.read(tmp_path))
+    found = summarize(record.read(tmp_path))
     assert found.status is ExitStatus.INCONCLUSIVE
     assert "lines are missing, or were changed" in found.notes[-1]

@@ -11,7 +11,7 @@ from typing import Any
 from verifier import record
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
-from verifier.record.known_failure import State
+from verifier.record.known_failure import EntryState
 
 # Written by the version before records were read into typed classes; it has a line of every kind.
 OLD = Path(__file__).with_name("schema_1.jsonl")
@@ -35,7 +35,7 @@ def test_an_old_record_is_read() -> None:
     assert [one.verdict for one in found.lost] == [Verdict.CRASH, Verdict.CRASH]
     assert found.resumed == 1
     assert found.held is not None
-    assert [(one.state, one.failure.spec, one.message) for one in found.held.settled] == [(State.KNOWN, bad, None)]
+    assert [(one.state, one.failure.spec, one.message) for one in found.held.settled] == [(EntryState.KNOWN, bad, None)]
     assert [rung.where for rung in found.evidence[FAILURE, bad.id].places] == ["blocks.0.attn.hook_q"]
     assert found.ladders[bad.id].forward[0].measured == math.inf
     assert found.found[FAILURE].neighbours[0].verdict is Verdict.PASS

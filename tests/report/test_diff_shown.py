@@ -11,7 +11,7 @@ from made_records import CHECKS, FLAGS, HOSTILE, HOSTILE_MARKDOWN, outcome, rows
 from read_markdown import read
 
 from verifier.analysis.changes import ChangeKind
-from verifier.analysis.diff import compare
+from verifier.analysis.diff import compare_records
 from verifier.judging.outcome import Verdict
 from verifier.output.console import QuietConsole
 from verifier.report import diff
@@ -46,7 +46,7 @@ def _new(spec, check):
 @pytest.fixture
 def everything(make):
     """Of every kind that is told something."""
-    made = compare(make(specs(), _old), make(specs(), _new, adapter_version="2"))
+    made = compare_records(make(specs(), _old), make(specs(), _new, adapter_version="2"))
     kinds = (
         ChangeKind.BROKEN,
         ChangeKind.CHANGED,
@@ -89,7 +89,7 @@ def test_the_terminal_says_what_became_of_what_and_how_to_see_it(everything, wid
 
 def test_where_nothing_changed_the_terminal_says_so_in_few_lines(make):
     record = make(specs())
-    shown = _terminal(compare(record, record)).splitlines()
+    shown = _terminal(compare_records(record, record)).splitlines()
     assert shown[-2:] == ["12 cases in both: 48 outcomes pass in both", "OLD → NEW: NOTHING BROKEN"]
     assert [line.split()[0] for line in shown[:2]] == ["OLD", "NEW"]
     assert len(shown) == 5
@@ -99,7 +99,7 @@ def test_what_is_cut_short_is_counted(make):
     def many(spec, check):
         return outcome(check, Verdict.FAIL, where=f"{spec.id} {check}")
 
-    found = compare(make(specs()), make(specs(), many))
+    found = compare_records(make(specs()), make(specs(), many))
     left = len(found.of(ChangeKind.BROKEN)) - diff.MOST_IN_TERMINAL
     assert left > 0
     assert f"… and {left} more, which --json has" in _terminal(found)
@@ -107,7 +107,7 @@ def test_what_is_cut_short_is_counted(make):
 
 
 def test_what_is_known_of_a_run_that_is_not_whole_is_noted(make):
-    shown = _terminal(compare(make(specs(), stop=None), make(specs()[:3])))
+    shown = _terminal(compare_records(make(specs(), stop=None), make(specs()[:3])))
     assert "Note: OLD: the run was cut off: the record has no last line" in shown
     assert "Note: OLD was cut off: what it did not come to counts as not looked at" in shown
     assert "3 cases in both, 9 in OLD only: " in shown
@@ -148,17 +148,17 @@ FAILS = _by_bias(Verdict.FAIL, where=Q)
     ],
 )
 def test_what_was_before_is_told(make, before, after, said):
-    assert said in _terminal(compare(make(specs(), before), make(specs(), after)))
+    assert said in _terminal(compare_records(make(specs(), before), make(specs(), after)))
 
 
 def test_an_old_record_that_contradicts_itself_is_noted(make):
     record = make(specs())
-    shown = _terminal(compare(replace(record, contradicts_itself=True), record))
+    shown = _terminal(compare_records(replace(record, contradicts_itself=True), record))
     assert "Note: OLD's last line counts other outcomes than it holds: lines are missing, or were changed" in shown
 
 
 def test_failures_in_cases_that_old_alone_has_are_counted(make):
-    shown = _terminal(compare(make(specs(), FAILS), make(specs()[:7])))
+    shown = _terminal(compare_records(make(specs(), FAILS), make(specs()[:7])))
     assert "7 cases in both, 5 in OLD only (5 failures): " in shown
 
 
@@ -185,7 +185,7 @@ def _hostile(make, hostile):
     named = {"versions": {hostile: hostile}, "asked": {hostile: [hostile]}, "flags": {**FLAGS, hostile: [1, hostile]}}
     old = make(cases, before, family=hostile)
     new = make(cases, fails, family=hostile, checks=checks, **names, **named)
-    return compare(old, replace(new, notes=(hostile,)))
+    return compare_records(old, replace(new, notes=(hostile,)))
 
 
 @pytest.mark.parametrize("hostile", [HOSTILE, HOSTILE_MARKDOWN])
@@ -244,7 +244,7 @@ def test_markdown_is_never_longer_than_a_comment_may_be(make):
     ]
     old = make(cases, many, versions={f"{number}" * 90: "*" * 500 for number in range(200)})
     new = make(cases, lambda spec, check: many(spec, check + "!"))
-    made = diff.markdown(compare(old, new))
+    made = diff.markdown(compare_records(old, new))
     assert 10_000 < len(made) <= diff.MOST_CHARACTERS
 
 
@@ -302,7 +302,7 @@ def test_what_json_cannot_spell_stands_as_a_text(make):
     def infinite(spec, check):
         return outcome(check, Verdict.FAIL, measured=float("inf"), bound=1e-14) if check == "qkv.rows" else None
 
-    made = diff.as_json(compare(make(specs()), make(specs(), infinite)))
+    made = diff.as_json(compare_records(make(specs()), make(specs(), infinite)))
     (broken,) = json.loads(made, parse_constant=lambda name: pytest.fail(name))["broken"]
     assert broken["failure"]["measured"] == "inf"
 
@@ -310,6 +310,6 @@ def test_what_json_cannot_spell_stands_as_a_text(make):
 @pytest.mark.parametrize("show", [_terminal, diff.markdown, diff.as_json])
 def test_the_same_records_give_the_same_text(make, show):
     def shown():
-        return show(compare(make(specs(), rows_fail), make(specs(), _new)))
+        return show(compare_records(make(specs(), rows_fail), make(specs(), _new)))
 
     assert shown() == shown()

@@ -12,7 +12,7 @@ from made_records import HOSTILE, outcome, rows_fail, specs
 from verifier.analysis.view import view_record
 from verifier.checks import blame
 from verifier.judging.outcome import Verdict
-from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
+from verifier.record.known_failure import BaselineState, EntryState, KnownFailure, Settled
 from verifier.report import github
 
 COMMAND = re.compile(r"::(?P<kind>error|notice) (?P<properties>[^:]*)::(?P<message>[^\r\n]*)")
@@ -94,7 +94,7 @@ def test_a_known_failure_that_is_fixed_points_into_the_baseline(make, tmp_path):
         path="known.toml",
         asked={},
         ran={},
-        settled=(Settled(failure=failure, state=State.FIXED, message="it passes"),),
+        settled=(Settled(failure=failure, state=EntryState.FIXED, message="it passes"),),
     )
     (tmp_path / "known.toml").write_text('family = "toy"\n\n[[known]]\nfingerprint = "abc"\n')
     found = replace(make(specs()), held=held)

@@ -12,7 +12,7 @@ from made_records import CHECKS, HOSTILE, hostile_fails, of_every_verdict, outco
 from verifier import record
 from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict
-from verifier.record.known_failure import EVERY_CASE, BaselineState, KnownFailure, Settled, State
+from verifier.record.known_failure import EVERY_CASE, BaselineState, EntryState, KnownFailure, Settled
 from verifier.report import junit
 
 # What Jenkins' junit-10.xsd lets stand where: attributes (those with a star must be there), and elements.
@@ -62,7 +62,7 @@ def _case(root, check):
     return case
 
 
-def _held(found, state=State.KNOWN, rule=EVERY_CASE, said=None):
+def _held(found, state=EntryState.KNOWN, rule=EVERY_CASE, said=None):
     (fingerprint,) = {entry.fingerprint for entry in found.entries if entry.fingerprint}
     failure = KnownFailure(
         fingerprint=fingerprint,
@@ -202,7 +202,7 @@ def test_what_is_upstream_passes_and_says_so(make):
 
 
 def test_of_more_failures_than_anyone_reads_the_number_is_told(make, monkeypatch):
-    monkeypatch.setattr(junit, "MOST_FINDINGS", 2)
+    monkeypatch.setattr(junit, "MOST_BUGS", 2)
 
     places = {None: "first", 1: "second", 4: "third"}
 
@@ -227,13 +227,13 @@ def test_a_known_failure_is_skipped_with_why_it_is_accepted(make):
     assert root.attrib["failures"] == root.attrib["errors"] == "0"
 
 
-@pytest.mark.parametrize("state", [State.FIXED, State.CHANGED, State.EXPIRED])
+@pytest.mark.parametrize("state", [EntryState.FIXED, EntryState.CHANGED, EntryState.EXPIRED])
 def test_a_known_failure_that_is_so_no_more_fails_its_check(make, state):
-    found = make(specs(), lambda spec, check: rows_fail(spec, check) if state is not State.FIXED else None)
+    found = make(specs(), lambda spec, check: rows_fail(spec, check) if state is not EntryState.FIXED else None)
     held = _held(make(specs(), rows_fail), state, said="it passes").held
     failure = _case(_read(replace(found, held=held)), "qkv.rows")[0]
     assert failure.tag == "failure"
-    if state is State.FIXED:
+    if state is EntryState.FIXED:
         assert failure.attrib == {"type": "fixed", "message": "the known failure K1 is FIXED: it passes"}
 
 

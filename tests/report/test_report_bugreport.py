@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_records import CHECKS, HOSTILE_MARKDOWN, ladder, outcome, rows_fail, rung, specs, with_looks, wrong
 from read_markdown import read
 
-from verifier.analysis.summary import summarise
+from verifier.analysis.summary import summarize
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.report.markdown import bug_report
@@ -26,8 +26,8 @@ OWN_MARKUP = {
 
 
 def _report(record):
-    summary = summarise(record)
-    [finding] = [*summary.findings, *summary.upstream]
+    summary = summarize(record)
+    [finding] = [*summary.bugs, *summary.upstream]
     return finding, bug_report(finding, summary.run)
 
 

@@ -16,7 +16,7 @@ from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import RECORDED, Outcome, Verdict
 from verifier.output import text
-from verifier.record import EndLine, Entry, Record, RunLine
+from verifier.record import EndLine, Record, RecordedOutcome, RunLine
 from verifier.report import html
 from verifier.report.embedded_data import LETTERS, LEVELS, LIMIT, NOTHING, embed_data, extract_data
 
@@ -245,7 +245,7 @@ def _large(cases):
         else:
             verdict, more = Verdict.PASS, {}
         one = Outcome(check=check, verdict=verdict, measured=error, bound=1e-14, seconds=luck, **more)
-        entries.append(Entry(case=case, outcome=one, fingerprint=one.fingerprint))
+        entries.append(RecordedOutcome(case=case, outcome=one, fingerprint=one.fingerprint))
     run = RunLine(
         family="toy",
         adapter="mine:Adapter",

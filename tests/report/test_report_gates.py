@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from made_records import outcome, specs
 
-from verifier.analysis.summary import summarise
-from verifier.analysis.verdict import exit_status, gating
+from verifier.analysis.summary import summarize
+from verifier.analysis.verdict import exit_status, gating_verdicts
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
 
@@ -23,12 +23,12 @@ def once(verdict):
 
 @pytest.mark.parametrize("verdict", [Verdict.REDUCED, Verdict.UPSTREAM, Verdict.SKIP])
 def test_a_verdict_gates_where_that_was_asked_for(make, verdict):
-    assert summarise(make(specs(), once(verdict))).status is ExitStatus.CONFORMS
-    assert summarise(make(specs(), once(verdict), asked={"gate": [str(verdict)]})).status is ExitStatus.DIFFERS
+    assert summarize(make(specs(), once(verdict))).status is ExitStatus.CONFORMS
+    assert summarize(make(specs(), once(verdict), asked={"gate": [str(verdict)]})).status is ExitStatus.DIFFERS
 
 
 def test_a_verdict_that_was_not_asked_for_does_not_gate(make):
-    assert summarise(make(specs(), once(Verdict.REDUCED), asked={"gate": ["skip"]})).status is ExitStatus.CONFORMS
+    assert summarize(make(specs(), once(Verdict.REDUCED), asked={"gate": ["skip"]})).status is ExitStatus.CONFORMS
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_verdict_that_was_not_asked_for_does_not_gate(make):
     ],
 )
 def test_the_reason_says_what_gates(make, verdict, said):
-    assert summarise(make(specs(), once(verdict), asked={"gate": [str(verdict)]})).reasons == said
+    assert summarize(make(specs(), once(verdict), asked={"gate": [str(verdict)]})).reasons == said
 
 
 def test_several_are_counted(make):
@@ -48,12 +48,12 @@ def test_several_are_counted(make):
         specs(), lambda spec, check: outcome(check, Verdict.REDUCED) if check == "qkv.rows" else None,
         asked={"gate": ["reduced"]},
     )  # fmt: skip
-    assert summarise(found).reasons == "12 reduced outcomes, which gate here"
+    assert summarize(found).reasons == "12 reduced outcomes, which gate here"
 
 
 @pytest.mark.parametrize("asked", ["reduced", 3, ["nonsense", 4, None], {"reduced": 1}, None])
 def test_a_record_that_asks_for_nonsense_gates_nothing(make, asked):
-    assert gating(make(specs(), asked={"gate": asked}).run) == frozenset()
+    assert gating_verdicts(make(specs(), asked={"gate": asked}).run) == frozenset()
 
 
 def test_what_gates_is_an_argument_of_the_status():

@@ -13,19 +13,19 @@ from made_records import HOSTILE, HOSTILE_MARKDOWN, outcome, rows_fail, specs
 from read_markdown import read, tables
 from test_report_page import _is_harmless, _links_without_a_target, _Page
 
-from verifier.analysis.accepted import _percent, baselined
-from verifier.analysis.summary import summarise
+from verifier.analysis.accepted import _percent, compare_with_baseline
+from verifier.analysis.summary import summarize
 from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict
 from verifier.output.console import QuietConsole
-from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
+from verifier.record.known_failure import BaselineState, EntryState, KnownFailure, Settled
 from verifier.report import html, markdown, terminal
 
 ROWS = outcome("qkv.rows", Verdict.FAIL, where="blocks.0.attn.hook_q").fingerprint
-STALE = (State.FIXED, State.CHANGED, State.EXPIRED)
+STALE = (EntryState.FIXED, EntryState.CHANGED, EntryState.EXPIRED)
 
 
-def settled(state=State.KNOWN, said=None, **changed):
+def settled(state=EntryState.KNOWN, said=None, **changed):
     usual = {
         "fingerprint": ROWS,
         "check": "qkv.rows",
@@ -49,7 +49,7 @@ def against(make):
 
 def shown(record, width=140):
     console = QuietConsole(file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False)
-    found = summarise(record)
+    found = summarize(record)
     terminal.show(found, console)
     terminal.show_verdict(found, console)
     return console.file.getvalue()
@@ -104,9 +104,9 @@ def test_what_is_not_true_any_more_is_told_everywhere(against, state):
 
 
 def test_the_command_that_removes_what_is_fixed_stands_in_every_report_and_is_whole(against):
-    many = [settled(State.FIXED, fingerprint=f"entry{number:03d}") for number in range(200)]
+    many = [settled(EntryState.FIXED, fingerprint=f"entry{number:03d}") for number in range(200)]
     record = against(*many, path="some where/known.toml", fails=lambda spec, check: None)
-    command = summarise(record).baselined.removal
+    command = summarize(record).baselined.removal
     words = shlex.split(command)
     assert words[:2] == ["verifier", "baseline"]
     assert words[-2:] == ["--out", "some where/known.toml"]
@@ -117,11 +117,11 @@ def test_the_command_that_removes_what_is_fixed_stands_in_every_report_and_is_wh
 
 
 def test_what_is_not_fixed_needs_no_command(against):
-    assert summarise(against(settled(), settled(State.CHANGED, fingerprint="other222"))).baselined.removal is None
+    assert summarize(against(settled(), settled(EntryState.CHANGED, fingerprint="other222"))).baselined.removal is None
 
 
 def test_checks_that_were_not_selected_are_counted(against):
-    record = against(settled(), settled(State.NOT_RUN, fingerprint="other222", check="a.b"))
+    record = against(settled(), settled(EntryState.NOT_RUN, fingerprint="other222", check="a.b"))
     assert "1 entry of checks that were not selected" in shown(record)
     assert "not looked at" in read(rendered(record)).words
 
@@ -131,18 +131,18 @@ def test_what_looked_at_fewer_cases_is_named_and_the_run_is_inconclusive(against
     said = "fewer cases looked at than the baseline's run: qkv.rows at 12 of 13, gone.check at 0 of 2"
     for words in in_all(record):
         assert f"INCONCLUSIVE ({said}, 1 known failure)" in " ".join(words.split()) or said in " ".join(words.split())
-    assert summarise(record).status == 4
+    assert summarize(record).status == 4
 
 
 def test_of_many_checks_that_looked_at_fewer_the_first_are_named(against):
     record = against(settled(), ran={f"a.c{number}": 9 for number in range(5)})
-    [said] = summarise(record).baselined.reasons
+    [said] = summarize(record).baselined.reasons
     assert said.endswith("a.c0 at 0 of 9, a.c1 at 0 of 9, a.c2 at 0 of 9 and 2 more")
 
 
 def test_without_a_baseline_nothing_is_said_of_one(make):
     record = make(specs(), rows_fail)
-    assert baselined(record) is None
+    assert compare_with_baseline(record) is None
     for words in in_all(record):
         assert "nown failure" not in words
 
@@ -162,8 +162,8 @@ def test_a_share_is_never_rounded_to_nothing_or_to_all(part, whole_, said):
 
 def test_a_failure_beyond_the_rule_stands_beside_the_entry(against):
     record = against(settled(rule="bias and alibi"))
-    found = summarise(record)
-    assert [len(one.cases) for one in found.findings] == [2]
+    found = summarize(record)
+    assert [len(one.cases) for one in found.bugs] == [2]
     assert [one.cases for one in found.baselined.entries] == [4]  # its own case among them
     assert shown(record).splitlines()[-1].endswith("DOES NOT CONFORM (1 known failure, 1 bug in 2 cases)")
 
@@ -182,7 +182,7 @@ def test_cells_name_the_entry_and_lead_to_it(against):
 
 
 def test_ids_are_unique_where_one_fingerprint_is_a_failure_and_an_entry(against):
-    record = against(settled(rule="bias and alibi"), settled(State.FIXED, fingerprint="other222"))
+    record = against(settled(rule="bias and alibi"), settled(EntryState.FIXED, fingerprint="other222"))
     parsed = _Page(page(record, record))
     assert len(parsed.ids) == len(set(parsed.ids))
     assert {ROWS, f"known-{ROWS}", f"r2-known-{ROWS}", "r1-known", "r2-known", "known-other222"} <= set(parsed.ids)
@@ -190,9 +190,11 @@ def test_ids_are_unique_where_one_fingerprint_is_a_failure_and_an_entry(against)
 
 
 def test_rows_of_the_table_are_equally_wide(against):
-    parsed = _Page(page(against(settled(), settled(State.FIXED, fingerprint="other222", rule="", also=("a", "b")))))
+    parsed = _Page(
+        page(against(settled(), settled(EntryState.FIXED, fingerprint="other222", rule="", also=("a", "b"))))
+    )
     assert [table for table in parsed.tables if len(set(table)) > 1] == []
-    made = rendered(against(settled(), settled(State.CHANGED, "so", fingerprint="other222")))
+    made = rendered(against(settled(), settled(EntryState.CHANGED, "so", fingerprint="other222")))
     assert all(len(set(widths)) == 1 for widths in tables(made))
 
 
@@ -202,10 +204,10 @@ def test_a_cell_with_a_failure_beside_known_ones_is_a_failure(against):
             return outcome(check, Verdict.ERROR, exception="KeyError", message="x")
         return rows_fail(spec, check)
 
-    found = summarise(against(settled(), fails=fails))
+    found = summarize(against(settled(), fails=fails))
     cells = [row.cells["qkv"] for row in found.rows if "qkv" in row.cells]
-    both = [cell for cell in cells if set(cell.findings) == {"1", "K1"}]
-    assert all(cell.verdict is Verdict.ERROR and cell.findings == ("1", "K1") for cell in both)
+    both = [cell for cell in cells if set(cell.numbers) == {"1", "K1"}]
+    assert all(cell.verdict is Verdict.ERROR and cell.numbers == ("1", "K1") for cell in both)
     assert {cell.verdict for cell in cells} == {Verdict.PASS, Verdict.KNOWN, Verdict.ERROR}
 
 
@@ -214,7 +216,7 @@ def test_a_cell_with_a_failure_beside_known_ones_is_a_failure(against):
 
 def hostile(text):
     places = dict.fromkeys(("fingerprint", "check", "reason", "issue"), text)
-    return [settled(state, text, **{**places, "fingerprint": f"{state}{text}"}) for state in State]
+    return [settled(state, text, **{**places, "fingerprint": f"{state}{text}"}) for state in EntryState]
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -247,8 +249,8 @@ def test_hostile_texts_are_text_in_markdown(against):
 
 def test_a_hostile_rule_is_text(against):
     rule = "kind == '<script>alert(1)</script> {{ 7*7 }} | `x` @someone'"
-    record = against(settled(State.CHANGED, rule=rule))
+    record = against(settled(EntryState.CHANGED, rule=rule))
     assert "<script>alert" not in page(record)
     found = read(rendered(record))
-    assert found.html <= read(rendered(against(settled(State.CHANGED)))).html
+    assert found.html <= read(rendered(against(settled(EntryState.CHANGED)))).html
     assert found.mentions == []

@@ -132,7 +132,7 @@ def test_the_matrix_says_how_each_row_fared(make):
 
 def test_a_finding_says_what_where_and_how_to_see_it(make):
     record = make(specs(), rows_fail)
-    [finding] = view_record(record).summary.findings
+    [finding] = view_record(record).summary.bugs
     made = _rendered(with_looks(record, ladder(finding.smallest.id, [rung("a"), wrong("hook_embed")])))
     assert (
         f"**1 qkv.rows** ✗ FAIL, 6 of 12 cases, `{finding.fingerprint}`\n\n"
@@ -172,7 +172,7 @@ def test_records_are_shown_side_by_side_first(make):
     newer = replace(record, run=replace(record.run, adapter_version="2"))
     right = replace(make(specs()), run=replace(record.run, adapter_name="other"))
     made = _rendered(record, newer, right)
-    [finding] = view_record(record).summary.findings
+    [finding] = view_record(record).summary.bugs
     assert [title for level, title in read(made).headings if level == "h2"] == [
         "Side by side",
         "toy × mine 1",
@@ -225,7 +225,7 @@ def _hostile(make, what):
     record = make(cases, fails, **run)
     if what == "notes":
         record = replace(record, notes=(HOSTILE_MARKDOWN,))
-    [case, *_] = [finding.smallest.id for finding in view_record(record).summary.findings]
+    [case, *_] = [finding.smallest.id for finding in view_record(record).summary.bugs]
     return with_looks(record, ladder(case, [wrong(HOSTILE_MARKDOWN)])) if what == "looks" else record
 
 
@@ -272,9 +272,9 @@ def test_of_many_findings_and_rows_the_first_are_shown_and_the_others_counted(ma
     cases = [replace(spec, config={**spec.config, "hidden_size": 8 * size}) for size in range(1, 9) for spec in specs()]
     made = _rendered(make(cases, fails))
     assert len(_rows(made, "Matrix")) == 2 + markdown.MOST_ROWS
-    assert made.count("- reproduce: ") == markdown.MOST_FINDINGS
+    assert made.count("- reproduce: ") == markdown.MOST_BUGS
     assert len(_rows(made, "Why")) == 2 + markdown.MOST_CAUSES
-    for left in (96 - markdown.MOST_ROWS, 96 - markdown.MOST_FINDINGS, 96 - markdown.MOST_CAUSES):
+    for left in (96 - markdown.MOST_ROWS, 96 - markdown.MOST_BUGS, 96 - markdown.MOST_CAUSES):
         assert f"\n\n… and {left} more in the HTML report\n" in made
 
 

@@ -23,8 +23,8 @@ from read_markdown import read, tables
 
 from verifier import record as records
 from verifier.analysis.bugs import find_bugs
-from verifier.analysis.combinations import combinations
-from verifier.analysis.side_by_side import side_by_side
+from verifier.analysis.combinations import list_combinations
+from verifier.analysis.side_by_side import compare_views
 from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.judging.evidence import Heat
@@ -65,7 +65,7 @@ def test_a_number_refers_to_no_issue(one):
 @pytest.mark.parametrize("name", ["family", "adapter"])
 def test_a_hostile_name_of_adapter_or_family_is_text(make, name):
     summary = view_record(make(specs(), rows_fail, **{name: "a` @someone <b>b</b> `c"})).summary
-    found = read(bug_report(summary.findings[0], summary.run))
+    found = read(bug_report(summary.bugs[0], summary.run))
     assert found.mentions == []
     assert "<b>" not in found.html
 
@@ -108,12 +108,12 @@ def test_where_it_starts_is_shown_however_many_places_are_reduced_before_it():
 
 
 def _rows(*views):
-    return [(row.flags, row.cases, tuple(cell.verdict for cell in row.cells)) for row in side_by_side(views).rows]
+    return [(row.flags, row.cases, tuple(cell.verdict for cell in row.cells)) for row in compare_views(views).rows]
 
 
 def test_a_narrowed_run_does_not_claim_what_it_did_not_run(make):
     one = view_record(make([spec for spec in specs() if spec.config["alibi"]]))
-    assert [row.flags["alibi"] for row in side_by_side([one, one]).rows] == [(True,)]  # as the matrix of each says
+    assert [row.flags["alibi"] for row in compare_views([one, one]).rows] == [(True,)]  # as the matrix of each says
 
 
 def test_the_order_of_flags_does_not_matter(make):
@@ -137,7 +137,7 @@ def test_a_combination_that_a_page_leaves_out_was_run_all_the_same(make):
     views = []
     for record in (make(specs(), rows_fail), make(specs())):
         one = view_record(record)
-        views.append(replace(one, combinations=combinations(record, one.summary, most=6)))
+        views.append(replace(one, combinations=list_combinations(record, one.summary, most=6)))
     assert not any(None in cells for _, _, cells in _rows(*views))
 
 

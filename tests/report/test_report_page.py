@@ -31,7 +31,7 @@ from made_records import (
 )
 from msgspec import convert
 
-from verifier.analysis.combinations import combinations
+from verifier.analysis.combinations import list_combinations
 from verifier.analysis.selftest import SelfTest
 from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
@@ -174,7 +174,7 @@ def test_hostile_names_are_text(make, changed, run):
 
 def test_hostile_findings_of_a_closer_look_are_text(make):
     found = make(specs(), rows_fail)
-    [finding] = view_record(found).summary.findings
+    [finding] = view_record(found).summary.bugs
     look = looked_at(finding.smallest.id, "qkv.rows", finding.fingerprint, [wrong(HOSTILE), wrong("y")])
     hostile = replace(look, difference=replace(look.difference, where=HOSTILE, axes=("<b>", "pos")))
     rungs = ladder(finding.smallest.id, [rung(HOSTILE), wrong(HOSTILE)], missing={"backward": HOSTILE})
@@ -231,7 +231,7 @@ def _fails_in_every_way(make):
         *(replace(one, label="c", length=9) for one in specs()[:3]),
     ]
     found = make(cases, of_every_verdict())
-    looks = [ladder(finding.smallest.id, [rung("a"), wrong("b")]) for finding in view_record(found).summary.findings]
+    looks = [ladder(finding.smallest.id, [rung("a"), wrong("b")]) for finding in view_record(found).summary.bugs]
     return with_looks(found, *looks)
 
 
@@ -247,10 +247,10 @@ def test_every_link_has_a_target_and_every_id_is_one(make):
 def test_only_cases_that_are_left_out_have_no_place_of_their_own(make):
     found = make(specs(), rows_fail)
     all_ = view_record(found)
-    shown = combinations(found, all_.summary, most=3)
+    shown = list_combinations(found, all_.summary, most=3)
     parsed = _Page(html.render([replace(all_, combinations=shown)]))
     kept = {one.case for _, some in shown.of_flags for one in some}
-    [finding] = all_.summary.findings
+    [finding] = all_.summary.bugs
     assert _links_without_a_target(parsed) == {f"#{case}" for case in finding.cases if case not in kept}
     assert "9 cases of 12 not shown here; those that differ come first." in parsed.text
 
@@ -372,17 +372,17 @@ def test_many_bugs_are_all_on_the_page_the_first_in_full(make):
     one = view_record(replace(found, entries=tuple(entries)))
     page = html.render([one])
     parsed = _Page(page)
-    assert len(one.summary.findings) == len(fails) > html.MOST_ARTICLES
+    assert len(one.summary.bugs) == len(fails) > html.MOST_ARTICLES
     assert page.count('class="finding"') == html.MOST_ARTICLES
     assert f"The other {len(fails) - html.MOST_ARTICLES} in brief:" in parsed.text
-    assert all(finding.fingerprint in parsed.ids for finding in one.summary.findings)
+    assert all(finding.fingerprint in parsed.ids for finding in one.summary.bugs)
     assert _links_without_a_target(parsed) == set()
 
 
 def test_a_finding_says_what_where_and_how_to_see_it(make):
     found = make(specs(), rows_fail)
     one = view_record(found)
-    [finding] = one.summary.findings
+    [finding] = one.summary.bugs
     article = _article(html.render([one]), finding.fingerprint)
     facts = {name: _Page(said).text for name, said in re.findall(r"(?s)<dt>(.*?)</dt><dd>(.*?)</dd>", article)}
     assert "1 qkv.rows ✗ FAIL 6 of 12 cases" in _Page(article).text
@@ -400,14 +400,14 @@ def test_a_finding_says_what_where_and_how_to_see_it(make):
 
 def test_a_finding_has_its_bug_report(make):
     one = view_record(make(specs(), rows_fail))
-    [finding] = one.summary.findings
+    [finding] = one.summary.bugs
     parsed = _Page(_article(html.render([one]), finding.fingerprint))
     assert bug_report(finding, one.summary.run).strip() in "".join(parsed.words)
 
 
 def test_what_a_closer_look_found_is_drawn_and_told(make):
     found = make(specs(), rows_fail)
-    [finding] = view_record(found).summary.findings
+    [finding] = view_record(found).summary.bugs
     case = finding.smallest.id
     look = looked_at(case, "qkv.rows", finding.fingerprint, [wrong("logits"), wrong("h.0")])
     rungs = ladder(case, [rung("hook_embed"), wrong("blocks.0.ln1"), wrong(Q)], missing={"backward": "no gradients"})
@@ -426,7 +426,7 @@ def test_what_a_closer_look_found_is_drawn_and_told(make):
 
 def test_bars_are_as_long_as_the_errors_say(make):
     found = make(specs(), rows_fail)
-    [finding] = view_record(found).summary.findings
+    [finding] = view_record(found).summary.bugs
     rungs = [rung("a", measured=1e-14), rung("b", Verdict.FAIL, measured=0.5), rung("c", measured=0.0)]
     page = html.render([view_record(with_looks(found, ladder(finding.smallest.id, rungs)))])
     [table] = re.findall(r'<details id="ladder-.*?</details>', page, re.DOTALL)
@@ -441,7 +441,7 @@ def test_one_finding_of_a_case_is_opened_the_one_that_names_where_it_starts(make
         return outcome(check, Verdict.FAIL, where=places[check]) if check in places and spec.config["bias"] else None
 
     found = make(specs(), fails)
-    findings = {one.entry.outcome.check: one for one in view_record(found).summary.findings}
+    findings = {one.entry.outcome.check: one for one in view_record(found).summary.bugs}
     [case] = {one.smallest.id for one in findings.values()}
     page = html.render([view_record(with_looks(found, ladder(case, [rung("a"), wrong(Q)])))])
     opened = {check: "<details open>" in _article(page, one.fingerprint) for check, one in findings.items()}
@@ -453,7 +453,7 @@ def test_of_several_findings_of_a_case_that_name_the_place_one_is_opened(make):
         return outcome(check, Verdict.FAIL, where=Q) if check in ("qkv.rows", "forward.logits") else None
 
     found = make(specs(), fails)
-    first, second = view_record(found).summary.findings
+    first, second = view_record(found).summary.bugs
     assert first.smallest == second.smallest
     page = html.render([view_record(with_looks(found, ladder(first.smallest.id, [wrong(Q)])))])
     assert ["<details open>" in _article(page, one.fingerprint) for one in (first, second)] == [True, False]
@@ -461,7 +461,7 @@ def test_of_several_findings_of_a_case_that_name_the_place_one_is_opened(make):
 
 def test_where_everything_agrees_is_said(make):
     found = make(specs(), rows_fail)
-    [finding] = view_record(found).summary.findings
+    [finding] = view_record(found).summary.bugs
     page = html.render([view_record(with_looks(found, ladder(finding.smallest.id, [rung("a")], [rung("a")])))])
     shown = _Page(_article(page, finding.fingerprint)).text
     assert "Every activation and every gradient that the adapter shows in this case agrees" in shown
@@ -489,7 +489,7 @@ def test_what_is_left_out_is_said(make, monkeypatch):
 def test_records_stand_side_by_side_with_addresses_of_their_own(make):
     found = make(specs(), rows_fail)
     other = replace(found, run=replace(found.run, adapter_name="theirs"))
-    [finding] = view_record(found).summary.findings
+    [finding] = view_record(found).summary.bugs
     parsed = _page(found, other)
     assert {finding.fingerprint, f"r2-{finding.fingerprint}"} <= set(parsed.ids)
     assert all(case in parsed.ids and f"r2-{case}" in parsed.ids for case in found.cases)

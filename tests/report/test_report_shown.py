@@ -11,7 +11,7 @@ import pytest
 from made_records import FLAGS, ladder, outcome, rung, specs, with_looks, wrong
 
 from verifier import family
-from verifier.analysis.summary import summarise
+from verifier.analysis.summary import summarize
 from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady
 from verifier.faults.selftest import MutantResult
@@ -33,7 +33,7 @@ def _shown(summary, width=140):
 
 
 def test_hostile_text_is_text_in_the_terminal(hostile):
-    shown = _shown(summarise(hostile))
+    shown = _shown(summarize(hostile))
     assert "<script>alert(1)</script> \\x1b]0;title" in shown
     assert "[bold]rich[/bold]" in shown
     assert not set(shown) & set("\x1b\x07\u202e\ud800")
@@ -52,9 +52,9 @@ def _fails(spec, check):
 
 @pytest.mark.parametrize("width", [70, 140])
 def test_the_terminal_says_what_and_where_and_how_to_see_it(make, width):
-    found = summarise(make(specs(), _fails))
+    found = summarize(make(specs(), _fails))
     shown = _shown(found, width)
-    [finding] = found.findings
+    [finding] = found.bugs
     for needed in (
         "FAIL 1",
         "qkv.rows  FAIL  4 of 12 cases",
@@ -74,7 +74,7 @@ def _many_flags(make):
     """Too many for a column each on a narrow terminal."""
     more = {f"another_{number}": [0] for number in range(6)}
     cases = [replace(spec, config={**spec.config, **dict.fromkeys(more, 0)}) for spec in specs()]
-    return summarise(make(cases, _fails, flags={**FLAGS, **more}))
+    return summarize(make(cases, _fails, flags={**FLAGS, **more}))
 
 
 def test_a_narrow_terminal_describes_combinations_in_words(make):
@@ -85,7 +85,7 @@ def test_a_narrow_terminal_describes_combinations_in_words(make):
 
 
 def test_a_log_has_no_padding(make):
-    shown = _shown(summarise(make(specs(lambda config: config["bias"]), _fails)))
+    shown = _shown(summarize(make(specs(lambda config: config["bias"]), _fails)))
     assert not [line for line in shown.splitlines() if line != line.rstrip()]
     assert "\n\n\n" not in shown
 
@@ -102,7 +102,7 @@ def test_of_many_reasons_for_refusals_few_are_in_the_terminal(make, count, more)
         CaseSpec(family="toy", config={"hidden_size": number}, valid=False, reason=f"reason {number}.")
         for number in range(count)
     ]
-    found = summarise(make(cases))
+    found = summarize(make(cases))
     shown = _shown(found)
     assert f"Refused by HF: {count} cases" in shown
     assert len(re.findall(r"reason \d+\.", shown)) == count - more
@@ -115,7 +115,7 @@ def test_backticks_are_code_on_the_page_and_what_they_hold_stays_text():
 
 def test_a_crash_says_once_how_the_process_ended():
     crash = outcome("a.b", Verdict.CRASH, message="the process ended with exit status 7", exception="exit 7")
-    assert wording.said(crash) == "the process ended with exit status 7"
+    assert wording.outcome_message(crash) == "the process ended with exit status 7"
 
 
 def test_the_kill_table_of_a_log_is_a_line_a_row(capsys):
@@ -137,8 +137,8 @@ def test_the_kill_table_of_a_log_is_a_line_a_row(capsys):
 
 def test_many_bugs_are_cut_in_the_terminal(make):
     numbers = itertools.count()
-    found = summarise(make(specs(), lambda spec, check: outcome(check, Verdict.FAIL, where=f"place {next(numbers)}")))
-    more = len(found.findings) - terminal.MAX_FINDINGS
+    found = summarize(make(specs(), lambda spec, check: outcome(check, Verdict.FAIL, where=f"place {next(numbers)}")))
+    more = len(found.bugs) - terminal.MAX_BUGS
     assert more > 0
     assert f"and {more} more in the report" in _shown(found)
 
@@ -148,20 +148,20 @@ def test_what_explains_several_failures_is_said_before_them(make):
         seen = check in ("qkv.rows", "forward.logits") and spec.config["bias"]
         return outcome(check, Verdict.FAIL, where="blocks.0.attn.hook_q") if seen else None
 
-    shown = _shown(summarise(make(specs(), fails)))
+    shown = _shown(summarize(make(specs(), fails)))
     why, failures = shown.index("Why: failures with the same rule"), shown.index("Failures\n")
     assert why < failures
     assert "6 cases  at blocks.{i}.attn.hook_q  (1,2)" in shown[why:failures]
     assert "bias (fails 6 of 6, passes 6 of 6)" in shown[why:failures]
-    assert "Why:" not in _shown(summarise(make(specs(), _fails)))
+    assert "Why:" not in _shown(summarize(make(specs(), _fails)))
 
 
 def test_where_a_failure_starts_is_said_if_a_closer_look_found_that(make):
     record = make(specs(), _fails)
-    [finding] = summarise(record).findings
+    [finding] = summarize(record).bugs
     found = with_looks(record, ladder(finding.smallest.id, [rung("hook_embed"), wrong("blocks.0.ln1.hook_scale")]))
-    assert re.search("starts +blocks.0.ln1.hook_scale, the first activation that differs\n", _shown(summarise(found)))
-    assert "the first activation" not in _shown(summarise(record))
+    assert re.search("starts +blocks.0.ln1.hook_scale, the first activation that differs\n", _shown(summarize(found)))
+    assert "the first activation" not in _shown(summarize(record))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from session_adapters import FEW, LOGITS, ONLY, decorated, essence, wishes
 from sessions import Ended, ended
 
 from verifier import record
-from verifier.analysis.summary import summarise
+from verifier.analysis.summary import summarize
 from verifier.errors import ExitStatus
 
 SPREADS = ("load", "worksteal")
@@ -118,7 +118,7 @@ def test_two_processes_say_the_same(ran: Path, spread, by_decorator: Ended, fold
     assert essence(folder / f"spread-{how}" / "falcon-mine-Wrong") == essence(ran), spread[how].out
     assert spread[how].counts == by_decorator.counts | {"passed": by_decorator.counts["passed"] + 8}
     assert "DOES NOT CONFORM (1 bug in 2 cases)" in spread[how].out
-    mine, theirs = (summarise(record.read(place)) for place in (folder / f"spread-{how}" / "falcon-mine-Wrong", ran))
+    mine, theirs = (summarize(record.read(place)) for place in (folder / f"spread-{how}" / "falcon-mine-Wrong", ran))
     assert (mine.counts, mine.looked, mine.expected) == (theirs.counts, theirs.looked, theirs.expected)
 
 

@@ -11,9 +11,9 @@ from session_adapters import FEW, LOGITS, decorated, essence, wishes
 from sessions import Ended
 
 from verifier import record
-from verifier.analysis.summary import summarise
+from verifier.analysis.summary import summarize
 from verifier.errors import ExitStatus
-from verifier.record.known_failure import State
+from verifier.record.known_failure import EntryState
 
 CHECKS = ("build.adapter", "forward.logits")
 PLACE = "kept/falcon-mine-Wrong"
@@ -49,7 +49,7 @@ def tried(session, written: str, folder: Path) -> Try:
     return run
 
 
-def states(folder: Path) -> dict[str, State]:
+def states(folder: Path) -> dict[str, EntryState]:
     held = record.read(folder / PLACE).held
     assert held is not None
     return {one.failure.fingerprint: one.state for one in held.settled}
@@ -70,14 +70,14 @@ def test_what_is_known_is_expected(by_command_line: Ended, folder: Path) -> None
     assert f"XFAIL falcon::test_conforms[known-{LOGITS}-" in by_command_line.out
     assert f"known {LOGITS}: zeros are known" in by_command_line.out
     assert "CONFORMS (1 known failure)" in by_command_line.out
-    assert states(folder) == {LOGITS: State.KNOWN}
+    assert states(folder) == {LOGITS: EntryState.KNOWN}
 
 
 def test_the_command_says_the_same_of_it(by_command_line: Ended, command, folder: Path) -> None:
     done = command(*COMMAND, "--baseline", "known.toml", "--out", "held")
     assert done.status == ExitStatus.CONFORMS
     assert essence(folder / PLACE) == essence(folder / "held")
-    mine, theirs = (summarise(record.read(folder / place)) for place in (PLACE, "held"))
+    mine, theirs = (summarize(record.read(folder / place)) for place in (PLACE, "held"))
     assert (mine.status, mine.counts) == (theirs.status, theirs.counts)
     assert mine.baselined is not None
     assert theirs.baselined is not None
@@ -97,7 +97,7 @@ def test_what_is_fixed_must_go(tried: Try, folder: Path) -> None:
     assert done.counts == {"failed": 1, "passed": 8}
     assert f"[XPASS(strict)] known failure {LOGITS} of forward.logits is fixed" in done.out
     assert f"take it out: verifier baseline --remove {LOGITS} --out known.toml" in done.out
-    assert states(folder) == {LOGITS: State.FIXED}
+    assert states(folder) == {LOGITS: EntryState.FIXED}
 
 
 def test_a_failure_outside_the_rule_fails(tried: Try) -> None:
@@ -110,14 +110,14 @@ def test_another_failure_of_its_case_is_a_change(tried: Try, folder: Path) -> No
     done = tried(mood="raises")
     assert f"known failure {LOGITS} of forward.logits is changed: n/a: blocked by build.adapter" in done.out
     assert "build.adapter ERROR" in done.out
-    assert states(folder) == {LOGITS: State.CHANGED}
+    assert states(folder) == {LOGITS: EntryState.CHANGED}
 
 
 def test_what_has_expired_fails_and_excuses_nothing(tried: Try, folder: Path) -> None:
     done = tried(change=('issue = "#7"', "expires = 2020-01-31"))
     assert f"known failure {LOGITS} of forward.logits is expired: it was accepted until 2020-01-31" in done.out
     assert "xfailed" not in done.counts
-    assert states(folder) == {LOGITS: State.EXPIRED}
+    assert states(folder) == {LOGITS: EntryState.EXPIRED}
 
 
 def test_a_drop_against_the_baselines_counts_fails_the_session(tried: Try) -> None:
@@ -132,14 +132,14 @@ def test_a_narrowed_session_is_not_held_against_them(tried: Try, folder: Path) -
     done = tried("-k", "forward and not bias and not known", change=('"forward.logits" = 4', '"forward.logits" = 9'))
     assert done.counts == {"passed": 2, "deselected": 7}
     assert done.status == 0
-    assert states(folder) == {LOGITS: State.NOT_RUN}
+    assert states(folder) == {LOGITS: EntryState.NOT_RUN}
 
 
 def test_a_check_that_is_not_selected_is_not_looked_at(tried: Try, session, folder: Path) -> None:
     tried()
     (folder / "test_it.py").write_text(decorated('"mine:Wrong"', only=CHECKS[:1], more=', baseline="known.toml"'))
     assert session("test_it.py", "--verifier-out", "kept").counts == {"passed": 4}
-    assert states(folder) == {LOGITS: State.NOT_RUN}
+    assert states(folder) == {LOGITS: EntryState.NOT_RUN}
 
 
 def test_an_entry_without_a_reason_is_a_wrong_command_line(session, written: str) -> None:

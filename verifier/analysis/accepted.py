@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from verifier.judging.outcome import Verdict
 from verifier.output.text import LINE_LIMIT, line, plural
 from verifier.record import Record
-from verifier.record.excusing import dropped, looked
-from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
+from verifier.record.excusing import checks_looking_at_less, count_cases_looked_at
+from verifier.record.known_failure import BaselineState, EntryState, KnownFailure, Settled
 
-STATE_WORDS: Mapping[State, str] = {
-    State.KNOWN: "known",
-    State.FIXED: "FIXED",
-    State.CHANGED: "CHANGED",
-    State.EXPIRED: "EXPIRED",
-    State.NOT_RUN: "not looked at",
+STATE_WORDS: Mapping[EntryState, str] = {
+    EntryState.KNOWN: "known",
+    EntryState.FIXED: "FIXED",
+    EntryState.CHANGED: "CHANGED",
+    EntryState.EXPIRED: "EXPIRED",
+    EntryState.NOT_RUN: "not looked at",
 }
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class AcceptedFailure:
     """A known failure in a report.
 
     Attributes:
@@ -64,7 +64,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Baselined:
+class BaselineComparison:
     """What a baseline did to a run.
 
     Attributes:
@@ -74,17 +74,17 @@ class Baselined:
         outcomes: of how many that looked.
         cases: on how many valid cases something is excused.
         valid: of how many.
-        dropped: the checks that looked at fewer cases than the baseline's run, where this one came to its end: how
-            many then, and now.
+        looking_at_less: where the run came to its end, the checks that looked at fewer cases than in the baseline's
+            run: how many then, and how many now.
     """
 
     path: str
-    entries: tuple[Accepted, ...]
+    entries: tuple[AcceptedFailure, ...]
     excused: int
     outcomes: int
     cases: int
     valid: int
-    dropped: Mapping[str, tuple[int, int]]
+    looking_at_less: Mapping[str, tuple[int, int]]
 
     @property
     def share(self) -> str:
@@ -95,28 +95,28 @@ class Baselined:
         )
 
     @property
-    def stale(self) -> tuple[Accepted, ...]:
+    def stale(self) -> tuple[AcceptedFailure, ...]:
         """The entries that are not true any more."""
         return tuple(one for one in self.entries if one.settled.state.gates)
 
     @property
-    def stale_first(self) -> tuple[Accepted, ...]:
+    def stale_first(self) -> tuple[AcceptedFailure, ...]:
         """All entries, those that are not true any more first."""
         return (*self.stale, *(one for one in self.entries if one not in self.stale))
 
     @property
-    def steady(self) -> tuple[Accepted, ...]:
+    def still_failing(self) -> tuple[AcceptedFailure, ...]:
         """Those that still fail as they did."""
-        return tuple(one for one in self.entries if one.settled.state is State.KNOWN)
+        return tuple(one for one in self.entries if one.settled.state is EntryState.KNOWN)
 
     @property
-    def unlooked(self) -> int:
+    def not_run(self) -> int:
         """How many belong to checks that were not selected."""
-        return sum(one.settled.state is State.NOT_RUN for one in self.entries)
+        return sum(one.settled.state is EntryState.NOT_RUN for one in self.entries)
 
     @property
-    def fixed(self) -> tuple[Accepted, ...]:
-        return tuple(one for one in self.entries if one.settled.state is State.FIXED)
+    def fixed(self) -> tuple[AcceptedFailure, ...]:
+        return tuple(one for one in self.entries if one.settled.state is EntryState.FIXED)
 
     @property
     def removal(self) -> str | None:
@@ -131,18 +131,18 @@ class Baselined:
     def reasons(self) -> tuple[str, ...]:
         """Why the run is not green on its account."""
         said = []
-        for state in (State.FIXED, State.CHANGED, State.EXPIRED):
+        for state in (EntryState.FIXED, EntryState.CHANGED, EntryState.EXPIRED):
             some = [one for one in self.entries if one.settled.state is state]
             if some:
                 said.append(f"{plural(len(some), 'known failure')} {STATE_WORDS[state].lower()}")
-        if self.dropped:
-            named = [f"{line(check, 80)} at {now:,} of {then:,}" for check, (then, now) in self.dropped.items()]
+        if self.looking_at_less:
+            named = [f"{line(check, 80)} at {now:,} of {then:,}" for check, (then, now) in self.looking_at_less.items()]
             more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
             said.append(f"fewer cases looked at than the baseline's run: {', '.join(named[:_MOST_NAMED])}{more}")
         return tuple(said)
 
 
-def baselined(record: Record) -> Baselined | None:
+def compare_with_baseline(record: Record) -> BaselineComparison | None:
     """What the baseline did to a run whose excused failures have the verdict `known`; None where there was none."""
     held = record.held
     if held is None:
@@ -152,22 +152,24 @@ def baselined(record: Record) -> Baselined | None:
         if entry.outcome.verdict is Verdict.KNOWN:
             cases.setdefault(entry.fingerprint or "", set()).add(entry.case)
     valid = {case for case, spec in record.cases.items() if spec.valid}
-    return Baselined(
+    return BaselineComparison(
         path=held.path,
         entries=tuple(
-            Accepted(number=f"K{number}", settled=one, cases=len(cases.get(one.failure.fingerprint, ())))
+            AcceptedFailure(number=f"K{number}", settled=one, cases=len(cases.get(one.failure.fingerprint, ())))
             for number, one in enumerate(held.settled, start=1)
         ),
         excused=sum(entry.outcome.verdict is Verdict.KNOWN for entry in record.entries),
-        outcomes=sum(looked(record).values()),
+        outcomes=sum(count_cases_looked_at(record).values()),
         cases=len(valid & set().union(*cases.values())),
         valid=len(valid),
         # Of a run that was broken off it goes without saying.
-        dropped=dropped(record) if record.end is not None and record.end.stop == "complete" else {},
+        looking_at_less=checks_looking_at_less(record)
+        if record.end is not None and record.end.stop == "complete"
+        else {},
     )
 
 
-def numbers(held: BaselineState | None) -> dict[str, str]:
+def number_known_failures(held: BaselineState | None) -> dict[str, str]:
     """Fingerprint → `K1`."""
     settled = () if held is None else held.settled
     return {one.failure.fingerprint: f"K{number}" for number, one in enumerate(settled, start=1)}

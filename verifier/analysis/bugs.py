@@ -15,14 +15,14 @@ from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.output.text import plural
-from verifier.record import Entry, Record, RunLine
-from verifier.record.case_description import difference, same_value
-from verifier.record.fuzz_finding import Found, passing
+from verifier.record import Record, RecordedOutcome, RunLine
+from verifier.record.case_description import config_difference, same_value
+from verifier.record.fuzz_finding import ShrunkFailure, describe_passing_neighbours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A case that differs from a finding's smallest one in one flag alone, and how the finding's check fared there."""
+    """A case that differs from a bug's smallest one in one flag alone, and how the bug's check fared there."""
 
     flag: str
     value: Any
@@ -58,7 +58,7 @@ class Bug:
 
     number: str
     fingerprint: str
-    entry: Entry
+    entry: RecordedOutcome
     smallest: CaseSpec
     differs: Mapping[str, Any]
     cases: tuple[str, ...]
@@ -70,7 +70,7 @@ class Bug:
     missed: tuple[str, ...] = ()
     unjust: tuple[str, ...] = ()
     around: tuple[Neighbour, ...] = ()
-    shrunk: Found | None = None
+    shrunk: ShrunkFailure | None = None
     evidence: Evidence | None = None
     ladder: Ladder | None = None
 
@@ -78,12 +78,12 @@ class Bug:
     def facts(self) -> Mapping[str, str | None]:
         """What is said of it in a list, by name; None where there is nothing to say."""
         return {
-            **wording.facts(self.entry.outcome),
+            **wording.outcome_facts(self.entry.outcome),
             "rule": self.explanation,
             "starts": self.starts,
             "smallest": text.config(self.differs) or "the plainest config",
             "shrunk": self.shrinking,
-            "passes": passing(self.shrunk),
+            "passes": describe_passing_neighbours(self.shrunk),
             "reproduce": self.reproduce,
         }
 
@@ -147,7 +147,7 @@ class Bug:
         return f"all {self.rule.failing + self.rule.passing:,} cases fail; this way in {true}, another way in {false}"
 
 
-def smallest(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
+def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
     """The one that is easiest to think about: of the flag matrix if one is, whose dims are all the same; then with
     the fewest flags that are not plainest, then with the smallest dims."""
 
@@ -168,13 +168,15 @@ def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> Ca
     shrunk = record.found.get(fingerprint)
     if shrunk is not None and shrunk.case in cases:
         return record.cases[shrunk.case]
-    return smallest((record.cases[case] for case in cases), record.run)
+    return smallest_case((record.cases[case] for case in cases), record.run)
 
 
-def differing(record: Record, fingerprint: str, spec: CaseSpec) -> Mapping[str, Any]:
+def case_differences(record: Record, fingerprint: str, spec: CaseSpec) -> Mapping[str, Any]:
     """What the case has that the plainest has not; of one that a campaign shrank its inputs too."""
     shrunk = record.found.get(fingerprint)
-    return shrunk.differs if shrunk is not None and shrunk.case == spec.id else difference(spec.config, record.run)
+    return (
+        shrunk.differs if shrunk is not None and shrunk.case == spec.id else config_difference(spec.config, record.run)
+    )
 
 
 def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
@@ -213,7 +215,7 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
                 fingerprint=fingerprint,
                 entry=entry,
                 smallest=spec,
-                differs=differing(record, fingerprint, spec),
+                differs=case_differences(record, fingerprint, spec),
                 cases=tuple(cases),
                 ran=len(ran[check]),
                 passes=len(passing.get(check, ())),

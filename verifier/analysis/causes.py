@@ -12,13 +12,13 @@ from verifier.canonical import template_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Some findings that are explained alike; it is a guess at what one change would mend.
+    """Some bugs that are explained alike; it is a guess at what one change would mend.
 
     Attributes:
         explanation: the rule in words, or what stands in its place; None where there is none.
         rule: the rule of the first of them, and its support.
         place: where they start, or whose code raised.
-        findings: in their order.
+        bugs: in their order.
         cases: in how many cases they are.
     """
 
@@ -26,14 +26,14 @@ class Cause:
     rule: Rule | None
     support: str | None
     place: str | None
-    findings: tuple[Bug, ...]
+    bugs: tuple[Bug, ...]
     cases: int
 
 
-def causes(findings: Iterable[Bug]) -> tuple[Cause, ...]:
-    """The findings by what explains them, those in most cases first."""
+def find_causes(bugs: Iterable[Bug]) -> tuple[Cause, ...]:
+    """The bugs by what explains them, those in most cases first."""
     alike: dict[tuple[str | None, str | None], list[Bug]] = {}
-    for one in findings:
+    for one in bugs:
         told = one.rule.text if one.rule else one.explanation
         alike.setdefault((told, _place(one)), []).append(one)
     found = [
@@ -42,14 +42,14 @@ def causes(findings: Iterable[Bug]) -> tuple[Cause, ...]:
             rule=some[0].rule,
             support=some[0].support,
             place=place,
-            findings=tuple(some),
+            bugs=tuple(some),
             cases=len({case for one in some for case in one.cases}),
         )
         for (_, place), some in alike.items()
     ]
-    return tuple(sorted(found, key=lambda cause: -cause.cases))  # those of equal size stay in the findings' order
+    return tuple(sorted(found, key=lambda cause: -cause.cases))  # those of equal size stay in the bugs' order
 
 
-def _place(finding: Bug) -> str | None:
-    outcome = finding.entry.outcome
+def _place(bug: Bug) -> str | None:
+    outcome = bug.entry.outcome
     return template_of(outcome.where) if outcome.where else outcome.site

@@ -9,13 +9,13 @@ from typing import Any
 
 from verifier.analysis.outcome_index import count_support, state_rule
 from verifier.analysis.rules import Rule
-from verifier.analysis.run_differences import RunDifference, describe_run, unfinished
+from verifier.analysis.run_differences import RunDifference, describe_run, explain_unfinished
 from verifier.analysis.tallies import Tally
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.output import text
-from verifier.record import Entry, Record
+from verifier.record import Record, RecordedOutcome
 
 
 class ChangeKind(enum.StrEnum):
@@ -83,8 +83,8 @@ class FailureChange:
     kind: ChangeKind
     number: str
     fingerprint: str
-    entry: Entry
-    before: Entry | None
+    entry: RecordedOutcome
+    before: RecordedOutcome | None
     were: tuple[str, ...]
     smallest: CaseSpec
     differs: Mapping[str, Any]
@@ -100,7 +100,7 @@ class FailureChange:
     def facts(self) -> Mapping[str, str | None]:
         """What is said of it in a list, by name; None where there is nothing to say."""
         return {
-            **wording.facts(self.entry.outcome),
+            **wording.outcome_facts(self.entry.outcome),
             "before": self.was,
             "rule": self.explanation,
             "smallest": text.config(self.differs) or "the plainest config",
@@ -127,7 +127,7 @@ class FailureChange:
         outcome = self.before.outcome
         if not outcome.verdict.is_finding and not self.unseen:
             return None
-        said = outcome.where or wording.said(outcome)
+        said = outcome.where or wording.outcome_message(outcome)
         others = len(self.were) - 1
         elsewhere = f" (elsewhere {text.plural(others, 'other failure')})" if others > 0 else ""
         return wording.VERDICT_WORDS[outcome.verdict] + (f": {said}" if said else "") + elsewhere
@@ -208,7 +208,7 @@ class RecordDiff:
     def doubts(self) -> tuple[str, ...]:
         """Why more may be broken than is seen, in clauses."""
         said = []
-        if reason := unfinished(self.new):
+        if reason := explain_unfinished(self.new):
             said.append(f"NEW {reason}")
         if self.new.contradicts_itself:
             said.append("NEW's last line counts other outcomes than it holds")
@@ -288,7 +288,7 @@ class RecordDiff:
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of the two files."""
         said = [f"{name}: {note}" for name, run in (("OLD", self.old), ("NEW", self.new)) for note in run.notes]
-        if reason := unfinished(self.old):
+        if reason := explain_unfinished(self.old):
             said.append(f"OLD {reason}: what it did not come to counts as not looked at")
         if self.old.contradicts_itself:
             said.append("OLD's last line counts other outcomes than it holds: lines are missing, or were changed")

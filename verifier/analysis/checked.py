@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verifier.analysis.accepted import Accepted
+from verifier.analysis.accepted import AcceptedFailure
 from verifier.analysis.bugs import Bug
 from verifier.analysis.summary import Summary
-from verifier.analysis.verdict import gating
+from verifier.analysis.verdict import gating_verdicts
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
@@ -17,7 +17,7 @@ from verifier.record import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class CheckSummary:
     """A check that was selected.
 
     Attributes:
@@ -37,7 +37,7 @@ class Checked:
     seconds: float
     bugs: tuple[Bug, ...]
     upstream: tuple[Bug, ...]
-    known: tuple[Accepted, ...]
+    known: tuple[AcceptedFailure, ...]
     gated: tuple[Verdict, ...]
 
     @property
@@ -55,12 +55,12 @@ class Checked:
         return self.counts.get(Verdict.SKIP, 0)
 
     @property
-    def stale(self) -> tuple[Accepted, ...]:
+    def stale(self) -> tuple[AcceptedFailure, ...]:
         """The known failures that are not true of it any more."""
         return tuple(one for one in self.known if one.settled.state.gates)
 
     @property
-    def excusing(self) -> tuple[Accepted, ...]:
+    def excusing(self) -> tuple[AcceptedFailure, ...]:
         """The known failures that excuse something of it, where it fails on their account alone."""
         alone = not (self.bugs or self.stale or self.gated)
         return tuple(one for one in self.known if one.cases) if alone and self.counts.get(Verdict.KNOWN) else ()
@@ -83,7 +83,7 @@ class Checked:
         """What its result rests on, in a line; nothing where it passes."""
         if self.bugs:
             cases = len({case for one in self.bugs for case in one.cases})
-            facts = wording.facts(self.bugs[0].entry.outcome)
+            facts = wording.outcome_facts(self.bugs[0].entry.outcome)
             number = f"{text.plural(len(self.bugs), 'failure')} in {cases:,} of {_cases(self.bugs[0].ran)}"
             said = [number, *filter(None, (facts[name] for name in ("where", "measured", "said")))]
         elif self.stale or self.gated:
@@ -115,7 +115,7 @@ class Checked:
         return f"{_cases(self.looked)}: {', '.join(counts)}"
 
 
-def checked(record: Record, summary: Summary) -> tuple[Checked, ...]:
+def summarize_checks(record: Record, summary: Summary) -> tuple[CheckSummary, ...]:
     """Every check of the record, in the order in which they ran."""
     counts: dict[str, Counter[Verdict]] = {check["id"]: Counter() for check in record.run.checks}
     reasons: dict[str, Counter[str]] = {}
@@ -127,14 +127,14 @@ def checked(record: Record, summary: Summary) -> tuple[Checked, ...]:
         if outcome.verdict is Verdict.SKIP:
             reasons.setdefault(outcome.check, Counter())[outcome.message or "no reason given"] += 1
     entries = () if summary.baselined is None else summary.baselined.entries
-    gates = gating(summary.run)
+    gates = gating_verdicts(summary.run)
     return tuple(
-        Checked(
+        CheckSummary(
             check=check,
             counts={verdict: found[verdict] for verdict in Verdict if found[verdict]},
             reasons=tuple(sorted(reasons.get(check, Counter()).items(), key=lambda item: (-item[1], item[0]))),
             seconds=seconds.get(check, 0.0),
-            bugs=tuple(one for one in summary.findings if one.entry.outcome.check == check),
+            bugs=tuple(one for one in summary.bugs if one.entry.outcome.check == check),
             upstream=tuple(one for one in summary.upstream if one.entry.outcome.check == check),
             known=tuple(one for one in entries if one.failure.check == check),
             gated=tuple(verdict for verdict in Verdict if found[verdict] and verdict in gates),

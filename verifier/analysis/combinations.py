@@ -10,7 +10,7 @@ from verifier.analysis.rows import Cell, place_of
 from verifier.analysis.summary import Summary
 from verifier.cases.spec import CaseSpec
 from verifier.record import Record
-from verifier.record.case_description import difference
+from verifier.record.case_description import config_difference
 
 # Of more cases a page shows those that differ first; the others are in its data, and in the record.
 MOST = 1_500
@@ -47,7 +47,7 @@ class Combination:
 
     @property
     def differing(self) -> bool:
-        """Whether there is a finding in it."""
+        """Whether there is a bug in it."""
         return any(cell.verdict is not None and cell.verdict.is_finding for cell in self.cells.values())
 
 
@@ -68,7 +68,7 @@ class Combinations:
     placed: Mapping[tuple[int, ...], Combination]
 
 
-def combinations(record: Record, summary: Summary, most: int = MOST) -> Combinations:
+def list_combinations(record: Record, summary: Summary, most: int = MOST) -> Combinations:
     """The record's cases, at most that many: combinations in the product's order, then the others."""
     flags = record.run.flags
     placed: dict[tuple[int, ...], Combination] = {}
@@ -103,7 +103,7 @@ def _combination(spec: CaseSpec, record: Record, summary: Summary, *, of_flags: 
         case=spec.id,
         flags=tuple(spec.config[name] for name in record.run.flags) if of_flags else None,
         label=spec.label,
-        differs={} if of_flags else difference(spec.config, record.run),
+        differs={} if of_flags else config_difference(spec.config, record.run),
         valid=spec.valid,
         reason=spec.reason,
         cells=summary.cells[spec.id],

@@ -10,8 +10,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-Result = TypeVar("Result", bound=Hashable)
-Combination = tuple[int, ...]  # the index of each flag's value
+ResultT = TypeVar("ResultT", bound=Hashable)
+FlagIndices = tuple[int, ...]  # the index of each flag's value
 _Box = tuple[frozenset[int], ...]
 
 
@@ -20,17 +20,17 @@ class Box:
     """Values by index for each flag (None for any), and the combinations that are counted here and in no other box."""
 
     values: tuple[frozenset[int] | None, ...]
-    members: tuple[Combination, ...]
+    members: tuple[FlagIndices, ...]
 
 
-def condense(results: Mapping[Combination, Result], sizes: Sequence[int]) -> list[tuple[Result, list[Box]]]:
+def condense(results: Mapping[FlagIndices, ResultT], sizes: Sequence[int]) -> list[tuple[ResultT, list[Box]]]:
     """The boxes of each result, largest first; results in the order in which they are first met.
 
     Args:
         results: what came out for each combination.
         sizes: how many values each flag has.
     """
-    classes: dict[Result, list[Combination]] = {}
+    classes: dict[ResultT, list[FlagIndices]] = {}
     for combination, result in results.items():
         classes.setdefault(result, []).append(combination)
     condensed = []
@@ -40,7 +40,7 @@ def condense(results: Mapping[Combination, Result], sizes: Sequence[int]) -> lis
     return condensed
 
 
-def _cover(members: Sequence[Combination], others: Sequence[Combination], sizes: Sequence[int]) -> list[Box]:
+def _cover(members: Sequence[FlagIndices], others: Sequence[FlagIndices], sizes: Sequence[int]) -> list[Box]:
     """Greedy: from the first combination that no box holds yet, the box that takes in most."""
     left = list(members)
     boxes = []
@@ -60,7 +60,7 @@ def _orders(count: int) -> list[list[int]]:
     return (around + [order[::-1] for order in around]) or [[]]
 
 
-def _grow(seed: Combination, order: Sequence[int], others: Sequence[Combination], sizes: Sequence[int]) -> _Box:
+def _grow(seed: FlagIndices, order: Sequence[int], others: Sequence[FlagIndices], sizes: Sequence[int]) -> _Box:
     """Free each flag wholly where nothing else gets in, else take in single values."""
     box: list[frozenset[int]] = [frozenset({index}) for index in seed]
     for flag in order:
@@ -74,5 +74,5 @@ def _grow(seed: Combination, order: Sequence[int], others: Sequence[Combination]
     return tuple(box)
 
 
-def _holds(box: _Box, combination: Combination) -> bool:
+def _holds(box: _Box, combination: FlagIndices) -> bool:
     return all(index in chosen for index, chosen in zip(combination, box, strict=True))

@@ -15,7 +15,7 @@ from verifier.record.case_description import same_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
+class ValueCoverage:
     """A value of a flag: in how many valid cases it was, and in how many refused ones."""
 
     flag: str
@@ -25,7 +25,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class MissingPair:
     """Two values of two flags that no valid case has together; `refused` is how many refused ones have."""
 
     flags: tuple[str, str]
@@ -39,7 +39,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dim:
+class DimCoverage:
     """A field of the config that is no flag: the values that valid cases have, and in how many cases it is."""
 
     name: str
@@ -60,11 +60,11 @@ class ConfigCoverage:
         strange: flags' values that valid cases have and the family does not list, by flag.
     """
 
-    values: tuple[Value, ...]
+    values: tuple[ValueCoverage, ...]
     pairs: int
     met: int
-    missing: tuple[Pair, ...]
-    dims: tuple[Dim, ...]
+    missing: tuple[MissingPair, ...]
+    dims: tuple[DimCoverage, ...]
     strange: Mapping[str, tuple[Any, ...]]
 
 
@@ -91,13 +91,13 @@ def measure_coverage(record: Record) -> ConfigCoverage:
         for there in range(len(flags[other]))
     ]
     missing = tuple(
-        Pair(flags=(one, other), values=(flags[one][place], flags[other][there]), refused=double[*pair, False])
+        MissingPair(flags=(one, other), values=(flags[one][place], flags[other][there]), refused=double[*pair, False])
         for (one, place), (other, there) in pairs
         if not double[*(pair := (one, place, other, there)), True]
     )
     return ConfigCoverage(
         values=tuple(
-            Value(flag=name, value=value, valid=single[name, place, True], refused=single[name, place, False])
+            ValueCoverage(flag=name, value=value, valid=single[name, place, True], refused=single[name, place, False])
             for name, values in flags.items()
             for place, value in enumerate(values)
         ),
@@ -113,7 +113,7 @@ def _place(value: Any, values: Sequence[Any]) -> int | None:
     return next((place for place, one in enumerate(values) if same_value(one, value)), None)
 
 
-def _dims(specs: Sequence[CaseSpec], flags: Mapping[str, Sequence[Any]]) -> tuple[Dim, ...]:
+def _dims(specs: Sequence[CaseSpec], flags: Mapping[str, Sequence[Any]]) -> tuple[DimCoverage, ...]:
     found: dict[str, dict[str, Any]] = {}
     counts: Counter[str] = Counter()
     for spec in specs:
@@ -123,7 +123,7 @@ def _dims(specs: Sequence[CaseSpec], flags: Mapping[str, Sequence[Any]]) -> tupl
                 found.setdefault(name, {})[repr(value)] = value
                 counts[name] += 1
     return tuple(
-        Dim(name=name, values=tuple(sorted(values.values(), key=_order)), cases=counts[name])
+        DimCoverage(name=name, values=tuple(sorted(values.values(), key=_order)), cases=counts[name])
         for name, values in found.items()
     )
 

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from verifier.analysis.bugs import differing, minimal_case
+from verifier.analysis.bugs import case_differences, minimal_case
 from verifier.analysis.changes import EXPLAINED, ChangeKind, FailureChange, LostOutcomes, RecordDiff
 from verifier.analysis.outcome_index import OutcomeIndex
-from verifier.analysis.run_differences import differences, nothing_in_common, place_of
+from verifier.analysis.run_differences import explain_nothing_in_common, list_run_differences, record_location
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
-from verifier.record import Entry, Record
+from verifier.record import Record, RecordedOutcome
 
 _Key = tuple[str, str]  # case and check
 
@@ -22,7 +22,7 @@ _IN_BOTH = (ChangeKind.UNCHANGED, ChangeKind.STILL_UPSTREAM)
 _SHOWN = (*EXPLAINED, *_IN_BOTH, ChangeKind.NEWLY_UPSTREAM, ChangeKind.NO_LONGER_UPSTREAM)
 
 
-def compare(old: Record, new: Record) -> RecordDiff:
+def compare_records(old: Record, new: Record) -> RecordDiff:
     """What became of OLD's outcomes in NEW.
 
     Raises:
@@ -35,14 +35,13 @@ def compare(old: Record, new: Record) -> RecordDiff:
         )
     common = old.cases.keys() & new.cases.keys()
     if not common:
-        raise UsageError(
-            f"{str(old.path)!r} and {str(new.path)!r} have no case in common: {nothing_in_common(old.cases, new.cases)}"
-        )
+        why = explain_nothing_in_common(old.cases, new.cases)
+        raise UsageError(f"{str(old.path)!r} and {str(new.path)!r} have no case in common: {why}")
     pair = _Pair(OutcomeIndex(old), OutcomeIndex(new))
     return RecordDiff(
         old=old,
         new=new,
-        differences=differences(old.run, new.run),
+        differences=list_run_differences(old.run, new.run),
         failures={kind: found for kind in _SHOWN if (found := tuple(pair.failures(kind)))},
         lost=tuple(pair.lost()),
         counts={kind: len(pair.keys[kind]) for kind in ChangeKind},
@@ -51,7 +50,7 @@ def compare(old: Record, new: Record) -> RecordDiff:
     )
 
 
-def _kind(before: Entry | None, after: Entry | None) -> ChangeKind:
+def _kind(before: RecordedOutcome | None, after: RecordedOutcome | None) -> ChangeKind:
     """What became of one check on one case of NEW."""
     same = _print(before) == _print(after)
     match _state(before), _state(after):
@@ -74,7 +73,7 @@ def _kind(before: Entry | None, after: Entry | None) -> ChangeKind:
     return ChangeKind.AGREES
 
 
-def _state(entry: Entry | None) -> str:
+def _state(entry: RecordedOutcome | None) -> str:
     """`unseen` where no check looked, `fails`, `upstream` or `passes`."""
     if entry is None or entry.outcome.verdict is Verdict.SKIP:
         return "unseen"
@@ -82,11 +81,11 @@ def _state(entry: Entry | None) -> str:
     return "fails" if verdict.gates else "upstream" if verdict is Verdict.UPSTREAM else "passes"
 
 
-def _fails(entry: Entry | None) -> bool:
+def _fails(entry: RecordedOutcome | None) -> bool:
     return _state(entry) == "fails"
 
 
-def _print(entry: Entry | None) -> str:
+def _print(entry: RecordedOutcome | None) -> str:
     """The bug's id, also where a record was written without it."""
     return "" if entry is None else entry.fingerprint or entry.outcome.fingerprint or ""
 
@@ -127,7 +126,7 @@ class _Pair:
             # `repro` takes a fingerprint for the smallest of all its cases, which may be one that was there before.
             written = side.written.get(fingerprint, ())
             by_print = spec.id in written and minimal_case(side.record, fingerprint, written).id == spec.id
-            place = shlex.quote(str(place_of(side.record)))
+            place = shlex.quote(str(record_location(side.record)))
             old = {case: self.old.entries.get((case, check)) for case in cases}
             yield FailureChange(
                 kind=kind,
@@ -137,7 +136,7 @@ class _Pair:
                 before=old[spec.id],
                 were=tuple(sorted({_print(entry) for entry in old.values()})) if kind is ChangeKind.CHANGED else (),
                 smallest=spec,
-                differs=differing(side.record, fingerprint, spec),
+                differs=case_differences(side.record, fingerprint, spec),
                 cases=tuple(cases),
                 unseen=tuple(case for case, entry in old.items() if _state(entry) == "unseen"),
                 stays=0 if kind in _IN_BOTH else self._stays[fingerprint],

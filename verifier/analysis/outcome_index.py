@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from verifier.analysis.rules import Rule, explain
-from verifier.record import Entry, Record
-from verifier.record.case_description import described
+from verifier.record import Record, RecordedOutcome
+from verifier.record.case_description import describe_case
 
 
 class OutcomeIndex:
@@ -22,13 +22,13 @@ class OutcomeIndex:
     def __init__(self, record: Record) -> None:
         self.record = record
         self.entries = {(entry.case, entry.outcome.check): entry for entry in record.entries}
-        self.written: dict[str, dict[str, Entry]] = {}
+        self.written: dict[str, dict[str, RecordedOutcome]] = {}
         for entry in record.entries:
             if entry.fingerprint:
                 self.written.setdefault(entry.fingerprint, {})[entry.case] = entry
         self._descriptions: dict[str, dict[str, Any]] = {}
 
-    def cases(self, holds: Callable[[Entry], bool]) -> Mapping[str, Sequence[str]]:
+    def cases(self, holds: Callable[[RecordedOutcome], bool]) -> Mapping[str, Sequence[str]]:
         """By check the cases of whose outcome this holds; both sorted."""
         found: dict[str, list[str]] = {}
         for case, check in sorted(key for key, entry in self.entries.items() if holds(entry)):
@@ -52,7 +52,7 @@ class OutcomeIndex:
     def _describe(self, cases: Sequence[str]) -> list[dict[str, Any]]:
         for case in cases:
             if case not in self._descriptions:
-                self._descriptions[case] = described(self.record.cases[case])
+                self._descriptions[case] = describe_case(self.record.cases[case])
         return [self._descriptions[case] for case in cases]
 
 

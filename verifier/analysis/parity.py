@@ -50,7 +50,7 @@ def ratio(outcome: Outcome) -> float | None:
     return math.inf if math.isnan(found) else found
 
 
-def spreads(record: Record) -> tuple[Spread, ...]:
+def measure_spreads(record: Record) -> tuple[Spread, ...]:
     """Of every check that measures, in the order in which they run."""
     found: dict[str, list[float]] = {check["id"]: [] for check in record.run.checks}
     for entry in record.entries:

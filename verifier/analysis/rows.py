@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.condense import Combination, Result, condense
+from verifier.analysis.condense import FlagIndices, ResultT, condense
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Verdict
 from verifier.output import text
@@ -16,10 +16,10 @@ from verifier.record.case_description import same_value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """An area on one or more cases: the worst verdict (None: no check of it applies), and the findings' numbers."""
+    """An area on one or more cases: the worst verdict (None: no check of it applies), and the bugs' numbers."""
 
     verdict: Verdict | None
-    findings: tuple[str, ...]
+    numbers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,22 +77,22 @@ WORST_FIRST = (
 )
 
 
-def cell(verdicts: Iterable[Verdict], findings: Iterable[str]) -> Cell:
+def make_cell(verdicts: Iterable[Verdict], numbers: Iterable[str]) -> Cell:
     """Of several verdicts the worst, and the numbers in order, known and upstream ones last."""
     seen = set(verdicts)
-    named = sorted(set(findings), key=lambda number: (not number.isdigit(), number[0] == "U", len(number), number))
-    return Cell(verdict=next((one for one in WORST_FIRST if one in seen), None), findings=tuple(named))
+    named = sorted(set(numbers), key=lambda number: (not number.isdigit(), number[0] == "U", len(number), number))
+    return Cell(verdict=next((one for one in WORST_FIRST if one in seen), None), numbers=tuple(named))
 
 
-def worst_of(cells: Iterable[Cell]) -> Cell:
+def merge_cells(cells: Iterable[Cell]) -> Cell:
     """Several cells as one: the worst verdict, and every number."""
     kept = list(cells)
     verdicts = [one.verdict for one in kept if one.verdict is not None]
-    return cell(verdicts, [number for one in kept for number in one.findings])
+    return make_cell(verdicts, [number for one in kept for number in one.numbers])
 
 
 _Found = tuple[Cell, ...]
-NOTHING = Cell(verdict=None, findings=())
+NOTHING = Cell(verdict=None, numbers=())
 # A case of the flag matrix has no label; one that shares its flags with another differs from it in what has no column.
 _UNNAMED = "other dims"
 
@@ -100,7 +100,7 @@ _UNNAMED = "other dims"
 Cells = Mapping[str, Mapping[str, Cell]]  # by case and area
 
 
-def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], quiet: set[str]) -> tuple[Row, ...]:
+def make_rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], quiet: set[str]) -> tuple[Row, ...]:
     """The matrix of a record.
 
     Args:
@@ -112,7 +112,7 @@ def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], qu
         quiet: ids of cases that are not to be shown.
     """
     flags = record.run.flags
-    matrix: dict[bool, dict[Combination, str]] = {True: {}, False: {}}
+    matrix: dict[bool, dict[FlagIndices, str]] = {True: {}, False: {}}
     named: list[CaseSpec] = []
     run: list[set[int]] = [set() for _ in flags]
     for spec in record.cases.values():
@@ -131,12 +131,12 @@ def rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], qu
         return tuple(deciding[case].get(area, NOTHING) for area in areas)
 
     def shown(cases: Sequence[str]) -> dict[str, Cell]:
-        return {area: worst_of(cells[case].get(area, NOTHING) for case in cases) for area in areas}
+        return {area: merge_cells(cells[case].get(area, NOTHING) for case in cases) for area in areas}
 
     made = []
     for valid, ids in matrix.items():
         results = {place: found(case) for place, case in sorted(ids.items())}
-        for values, places in condensed(results, flags, run):
+        for values, places in condense_flags(results, flags, run):
             cases = tuple(ids[place] for place in places)
             made.append(Row(labels=(), flags=values, valid=valid, cases=cases, cells=shown(cases)))
     return (*made, *_named_rows(named, found, shown))
@@ -160,7 +160,7 @@ def _named_rows(
     ]
 
 
-def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> Combination | None:
+def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> FlagIndices | None:
     """Where the config stands in the product of the flags; None where a value of it is not one of the flag's."""
     place = []
     for name, values in flags.items():
@@ -173,9 +173,9 @@ def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> C
     return tuple(place)
 
 
-def condensed(
-    results: Mapping[Combination, Result], flags: Mapping[str, Sequence[Any]], run: Sequence[set[int]]
-) -> Iterator[tuple[dict[str, tuple[Any, ...] | None], Sequence[Combination]]]:
+def condense_flags(
+    results: Mapping[FlagIndices, ResultT], flags: Mapping[str, Sequence[Any]], run: Sequence[set[int]]
+) -> Iterator[tuple[dict[str, tuple[Any, ...] | None], Sequence[FlagIndices]]]:
     """Combinations with the same result, in few rows.
 
     Args:

@@ -33,7 +33,7 @@ class RunDifference:
         return " → ".join("none" if one is None else text.line(one or '""', 160) for one in (self.old, self.new))
 
 
-def place_of(record: Record) -> Path:
+def record_location(record: Record) -> Path:
     """The record as `repro` and `diff` take it: its folder, or the file where it has a name of its own."""
     return record.path.parent if record.path.name == FILE else record.path
 
@@ -41,17 +41,17 @@ def place_of(record: Record) -> Path:
 def describe_run(record: Record) -> str:
     """`toy × mine:Adapter (mine 1), 12 cases in reports/toy`."""
     cases = text.plural(len(record.cases), "case")
-    return f"{run_title(record.run)}, {cases} in {text.line(str(place_of(record)))}"
+    return f"{run_title(record.run)}, {cases} in {text.line(str(record_location(record)))}"
 
 
-def unfinished(record: Record) -> str | None:
+def explain_unfinished(record: Record) -> str | None:
     """Why it has no result for all that was planned, as a clause; None where it came to its end."""
     if record.end is None:
         return "was cut off"
     return None if record.end.stop == _COMPLETE else f"ended before its time ({text.line(record.end.stop, 60)})"
 
 
-def differences(old: RunLine, new: RunLine) -> tuple[RunDifference, ...]:
+def list_run_differences(old: RunLine, new: RunLine) -> tuple[RunDifference, ...]:
     """What could make two results differ without a change of the adapter's code, and its own version first."""
     before, after = _described(old), _described(new)
     return tuple(
@@ -76,7 +76,7 @@ def _described(run: RunLine) -> dict[str, str]:
     }
 
 
-def nothing_in_common(old: Mapping[str, CaseSpec], new: Mapping[str, CaseSpec]) -> str:
+def explain_nothing_in_common(old: Mapping[str, CaseSpec], new: Mapping[str, CaseSpec]) -> str:
     """Why no case of the one run is one of the other, as a clause."""
     for name, cases in (("OLD", old), ("NEW", new)):
         if not cases:

@@ -8,14 +8,14 @@ from typing import Any
 
 from verifier.analysis.combinations import Combination as Shown
 from verifier.analysis.labels import name_apart
-from verifier.analysis.rows import NOTHING, Cell, Cells, condensed, worst_of
+from verifier.analysis.rows import NOTHING, Cell, Cells, condense_flags, merge_cells
 from verifier.analysis.summary import Summary
 from verifier.analysis.view import RecordView
 from verifier.judging.outcome import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class SharedFailure:
     """A failure, and in how many cases of each record it is; None where a record has none."""
 
     fingerprint: str
@@ -45,15 +45,15 @@ class SideBySide:
 
     areas: Mapping[str, tuple[Cell, ...]]
     rows: tuple[ComparedRow, ...]
-    shared: tuple[Shared, ...]
+    shared: tuple[SharedFailure, ...]
 
 
-def names(views: Sequence[RecordView]) -> tuple[str, ...]:
+def name_views(views: Sequence[RecordView]) -> tuple[str, ...]:
     """What each record is called beside the others."""
     return name_apart([(one.summary.run, one.summary.path) for one in views])
 
 
-def side_by_side(views: Sequence[RecordView]) -> SideBySide | None:
+def compare_views(views: Sequence[RecordView]) -> SideBySide | None:
     """What several records say; None of a single one."""
     if len(views) < 2:
         return None
@@ -67,17 +67,17 @@ def side_by_side(views: Sequence[RecordView]) -> SideBySide | None:
 
 
 def _area(summary: Summary, area: str) -> Cell:
-    return worst_of(cells[area] for cells in summary.cells.values() if area in cells)
+    return merge_cells(cells[area] for cells in summary.cells.values() if area in cells)
 
 
-def _shared(summaries: Sequence[Summary]) -> tuple[Shared, ...]:
-    by_print = [{finding.fingerprint: finding for finding in one.findings} for one in summaries]
+def _shared(summaries: Sequence[Summary]) -> tuple[SharedFailure, ...]:
+    by_print = [{bug.fingerprint: bug for bug in one.bugs} for one in summaries]
     made = []
     for fingerprint in dict.fromkeys(name for known in by_print for name in known):
         mine = [known.get(fingerprint) for known in by_print]
         first = next(one for one in mine if one is not None)
         made.append(
-            Shared(
+            SharedFailure(
                 fingerprint=fingerprint,
                 check=first.entry.outcome.check,
                 place=first.entry.outcome.where or first.entry.outcome.site,
@@ -101,7 +101,7 @@ def _rows(views: Sequence[RecordView]) -> tuple[ComparedRow, ...]:
     }
     some = [{place[number] for place in places} for number, _ in enumerate(flags)]
     rows = []
-    for values, members in condensed(results, flags, some):
+    for values, members in condense_flags(results, flags, some):
         cells = tuple(
             _of_all(_at(mine.get(place), one.summary.cells) for place in members)
             for one, mine in zip(views, placed, strict=True)
@@ -114,10 +114,10 @@ def _at(combination: Shown | None, cells: Cells) -> Cell | None:
     """The worst of a combination; None of one that HF refuses and the adapter too, as it should."""
     if combination is None:
         return NOTHING
-    worst = worst_of(cells[combination.case].values())
+    worst = merge_cells(cells[combination.case].values())
     return worst if combination.valid or (worst.verdict or Verdict.PASS).is_finding else None
 
 
 def _of_all(cells: Iterable[Cell | None]) -> Cell | None:
     kept = [cell for cell in cells if cell is not None]
-    return worst_of(kept) if kept else None
+    return merge_cells(kept) if kept else None

@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier.analysis.accepted import Baselined, baselined
-from verifier.analysis.accepted import numbers as known_numbers
+from verifier.analysis.accepted import BaselineComparison, compare_with_baseline
+from verifier.analysis.accepted import number_known_failures as known_numbers
 from verifier.analysis.bugs import Bug, find_bugs
 from verifier.analysis.labels import run_title
-from verifier.analysis.rows import Cell, Cells, Row, cell, rows
-from verifier.analysis.tallies import Tally, tally
-from verifier.analysis.verdict import gating, missing, status_of, why_hollow
+from verifier.analysis.rows import Cell, Cells, Row, make_cell, make_rows
+from verifier.analysis.tallies import Tally, count_texts
+from verifier.analysis.verdict import describe_missing_shards, explain_inconclusive, find_exit_status, gating_verdicts
 from verifier.cases.spec import Depth, applies_to, named_depth
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.record import Record, RunLine
-from verifier.record.excusing import judged, looked
+from verifier.record.excusing import apply_known_failures, count_cases_looked_at
 
 UPSTREAM_TITLE = "Upstream: Hugging Face disagrees with itself; the adapter is not to blame"
 _GATING_WORDS = {
@@ -44,7 +44,7 @@ class Summary:
         areas: those that ran, in order.
         rows: the matrix; refused combinations whose refusal is as it should be are not in it.
         refusals: why HF refuses the refused ones, and how many, whatever the adapter did with them.
-        findings: the adapter's bugs.
+        bugs: the adapter's bugs.
         upstream: Hugging Face's.
         reduced: where the adapter agrees to float32 rounding only.
         skips: why checks did not run.
@@ -68,7 +68,7 @@ class Summary:
     areas: tuple[str, ...]
     rows: tuple[Row, ...]
     refusals: tuple[Tally, ...]
-    findings: tuple[Bug, ...]
+    bugs: tuple[Bug, ...]
     upstream: tuple[Bug, ...]
     reduced: tuple[Tally, ...]
     skips: tuple[Tally, ...]
@@ -80,7 +80,7 @@ class Summary:
     hollow: str | None
     expected: int
     looked: int
-    baselined: Baselined | None
+    baselined: BaselineComparison | None
 
     @property
     def narrow_checks(self) -> int:
@@ -119,9 +119,9 @@ class Summary:
             said += self.baselined.reasons
             excusing = sum(bool(one.cases) for one in self.baselined.entries)
             said += [text.plural(excusing, "known failure")] if excusing else []
-        if self.findings:
-            said.append(f"{text.plural(len(self.findings), 'bug')} in {text.plural(self.failing_cases, 'case')}")
-        gated = gating(self.run)
+        if self.bugs:
+            said.append(f"{text.plural(len(self.bugs), 'bug')} in {text.plural(self.failing_cases, 'case')}")
+        gated = gating_verdicts(self.run)
         for verdict, word in _GATING_WORDS.items():
             number = len(self.upstream) if verdict is Verdict.UPSTREAM else self.counts.get(verdict, 0)
             gates = f", which {'gates' if number == 1 else 'gate'} here" if verdict in gated else ""
@@ -138,13 +138,13 @@ class Summary:
 
     @property
     def failing_cases(self) -> int:
-        """How many cases have a finding against the adapter."""
-        return len({case for finding in self.findings for case in finding.cases})
+        """How many cases have a bug against the adapter."""
+        return len({case for bug in self.bugs for case in bug.cases})
 
 
-def summarise(record: Record) -> Summary:
+def summarize(record: Record) -> Summary:
     """The record's summary; failures that its baseline excuses are `known` in it."""
-    record = judged(record)
+    record = apply_known_failures(record)
     counts = Counter(entry.outcome.verdict for entry in record.entries)
     order = {check["id"]: place for place, check in enumerate(record.run.checks)}
     ours, theirs = find_bugs(record, upstream=False), find_bugs(record, upstream=True)
@@ -157,9 +157,9 @@ def summarise(record: Record) -> Summary:
         for spec in specs
         if not spec.valid and not any(cell.verdict and cell.verdict.is_finding for cell in cells[spec.id].values())
     }
-    status = status_of(record)
-    held_against = baselined(record)
-    held_back = held_against is not None and bool(held_against.dropped)
+    status = find_exit_status(record)
+    held_against = compare_with_baseline(record)
+    held_back = held_against is not None and bool(held_against.looking_at_less)
     return Summary(
         path=record.path,
         run=record.run,
@@ -168,16 +168,16 @@ def summarise(record: Record) -> Summary:
         valid=sum(spec.valid for spec in specs),
         refused=sum(not spec.valid for spec in specs),
         areas=areas,
-        rows=rows(record, cells, deciding, areas, quiet),
-        refusals=tally((spec.reason or "no reason given", None) for spec in specs if not spec.valid),
-        findings=ours,
+        rows=make_rows(record, cells, deciding, areas, quiet),
+        refusals=count_texts((spec.reason or "no reason given", None) for spec in specs if not spec.valid),
+        bugs=ours,
         upstream=theirs,
-        reduced=tally(
+        reduced=count_texts(
             (entry.outcome.check, entry.outcome.check)
             for entry in record.entries
             if entry.outcome.verdict is Verdict.REDUCED
         ),
-        skips=tally(
+        skips=count_texts(
             (entry.outcome.message or "no reason given", entry.outcome.check)
             for entry in record.entries
             if entry.outcome.verdict is Verdict.SKIP
@@ -187,9 +187,9 @@ def summarise(record: Record) -> Summary:
         not_started=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
         notes=(*record.notes, *_of_processes(record)),
-        hollow=why_hollow(record) if status is ExitStatus.INCONCLUSIVE and not held_back else None,
+        hollow=explain_inconclusive(record) if status is ExitStatus.INCONCLUSIVE and not held_back else None,
         expected=_expected(record),
-        looked=sum(looked(record).values()),
+        looked=sum(count_cases_looked_at(record).values()),
         baselined=held_against,
     )
 
@@ -214,7 +214,7 @@ def _of_processes(record: Record) -> list[str]:
     """Sentences on what no verdict tells: deaths that did not come again, and that the run was taken up again."""
     notes = []
     if record.missing:
-        notes.append(f"{missing(record)}: this is of the cases of the others alone")
+        notes.append(f"{describe_missing_shards(record)}: this is of the cases of the others alone")
     if record.contradicts_itself:
         notes.append("the last line counts other outcomes than the record holds: lines are missing, or were changed")
     notes += [
@@ -238,9 +238,9 @@ def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check.partition(".")[0] for check in ordered))
 
 
-def _cells(record: Record, findings: Sequence[Bug], leaving: Set[str] = frozenset()) -> dict[str, dict[str, Cell]]:
+def _cells(record: Record, bugs: Sequence[Bug], leaving: Set[str] = frozenset()) -> dict[str, dict[str, Cell]]:
     """Case → area → cell, of all checks but those that are to be left aside."""
-    numbers = {finding.fingerprint: finding.number for finding in findings}
+    numbers = {bug.fingerprint: bug.number for bug in bugs}
     accepted = known_numbers(record.held)
     verdicts: dict[tuple[str, str], set[Verdict]] = {}
     hit: dict[tuple[str, str], set[str]] = {}
@@ -255,5 +255,5 @@ def _cells(record: Record, findings: Sequence[Bug], leaving: Set[str] = frozense
             hit.setdefault(place, set()).add(numbers[entry.fingerprint])
     cells: dict[str, dict[str, Cell]] = {case: {} for case in record.cases}
     for (case, area), found in verdicts.items():
-        cells[case][area] = cell(found, hit.get((case, area), ()))
+        cells[case][area] = make_cell(found, hit.get((case, area), ()))
     return cells

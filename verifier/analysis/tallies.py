@@ -16,7 +16,7 @@ class Tally:
     checks: tuple[str, ...]
 
 
-def tally(pairs: Iterable[tuple[str, str | None]]) -> tuple[Tally, ...]:
+def count_texts(pairs: Iterable[tuple[str, str | None]]) -> tuple[Tally, ...]:
     """Equal texts counted together with the checks beside them, the most frequent first."""
     counts: Counter[str] = Counter()
     checks: dict[str, set[str]] = {}

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from verifier.judging.outcome import Outcome
 from verifier.output import text
 from verifier.record import Record
-from verifier.record.case_description import difference
+from verifier.record.case_description import config_difference
 
 SLOWEST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class CheckCost:
     """What one check took in seconds, with what it was the first to ask for."""
 
     check: str
@@ -26,7 +26,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slow:
+class SlowCase:
     """A case that took long, and the check that took most of its time."""
 
     case: str
@@ -49,28 +49,28 @@ class Timing:
 
     cases: float
     workers: int
-    checks: tuple[Cost, ...]
-    slowest: tuple[Slow, ...]
+    checks: tuple[CheckCost, ...]
+    slowest: tuple[SlowCase, ...]
 
 
-def timing(record: Record, most: int = SLOWEST) -> Timing:
+def measure_timing(record: Record, most: int = SLOWEST) -> Timing:
     """Where a record's time went, with at most that many cases."""
     seconds: dict[str, list[float]] = {}
     for entry in record.entries:
         seconds.setdefault(entry.outcome.check, []).append(entry.outcome.seconds)
     costs = [
-        Cost(check=check, runs=len(all_), total=sum(all_), median=statistics.median(all_), largest=max(all_))
+        CheckCost(check=check, runs=len(all_), total=sum(all_), median=statistics.median(all_), largest=max(all_))
         for check, all_ in seconds.items()
     ]
     return Timing(
         cases=sum(record.done.values()),
         workers=record.run.workers,
         checks=tuple(sorted(costs, key=lambda cost: (-cost.total, cost.check))),
-        slowest=slowest(record, most),
+        slowest=find_slowest_cases(record, most),
     )
 
 
-def slowest(record: Record, most: int) -> tuple[Slow, ...]:
+def find_slowest_cases(record: Record, most: int) -> tuple[SlowCase, ...]:
     """At most that many cases, the slowest first."""
     if most < 1:
         return ()
@@ -80,9 +80,9 @@ def slowest(record: Record, most: int) -> tuple[Slow, ...]:
     for case, seconds in chosen:
         spec, outcome = record.cases[case], dearest.get(case)
         found.append(
-            Slow(
+            SlowCase(
                 case=case,
-                name=spec.label or text.config(difference(spec.config, record.run)) or "the plainest config",
+                name=spec.label or text.config(config_difference(spec.config, record.run)) or "the plainest config",
                 seconds=seconds,
                 check=outcome.check if outcome else None,
                 of_check=outcome.seconds if outcome else 0.0,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from verifier.analysis.tallies import tally
+from verifier.analysis.tallies import count_texts
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
 from verifier.record import Record, RunLine
-from verifier.record.excusing import dropped, judged
+from verifier.record.excusing import apply_known_failures, checks_looking_at_less
 
 # Its checks look at Hugging Face alone, so no verdict on an adapter can rest on them.
 _NOT_ABOUT_THE_ADAPTER = "reference"
@@ -34,7 +34,7 @@ def exit_status(
     return ExitStatus.CONFORMS if looked else ExitStatus.INCONCLUSIVE
 
 
-def gating(run: RunLine) -> frozenset[Verdict]:
+def gating_verdicts(run: RunLine) -> frozenset[Verdict]:
     """The verdicts that gate in this run besides those that always do, because it was asked for."""
     asked = run.asked.get("gate")
     return frozenset(verdict for verdict in Verdict if isinstance(asked, list) and verdict in asked)
@@ -44,7 +44,7 @@ def _about_the_adapter(check: str) -> bool:
     return check.partition(".")[0] != _NOT_ABOUT_THE_ADAPTER
 
 
-def missing(record: Record) -> str | None:
+def describe_missing_shards(record: Record) -> str | None:
     """`shards 2/4 and 3/4 are missing`; None where none is."""
     names = record.missing
     if not names:
@@ -55,15 +55,15 @@ def missing(record: Record) -> str | None:
     return f"shards {', '.join(few[:-1])} and {few[-1]} are missing"
 
 
-def why_hollow(record: Record) -> str:
+def explain_inconclusive(record: Record) -> str:
     """Why no verdict can rest on what ran."""
     if record.missing:
-        return missing(record) or ""
+        return describe_missing_shards(record) or ""
     if record.contradicts_itself:
         return "the record is not as it was written"
     if not any(spec.valid for spec in record.cases.values()):
         return "no valid case was selected"
-    reasons = tally(
+    reasons = count_texts(
         (entry.outcome.message or "no reason given", None)
         for entry in record.entries
         if entry.outcome.verdict is Verdict.SKIP
@@ -74,20 +74,22 @@ def why_hollow(record: Record) -> str:
     return f"no check that looks at the adapter ran: {commonest}"
 
 
-def status_of(record: Record) -> ExitStatus:
+def find_exit_status(record: Record) -> ExitStatus:
     if record.end is None or record.end.stop == "interrupted":
         return ExitStatus.INTERRUPTED
-    return ExitStatus.BROKEN if record.end.stop == "broken" else concluded(record)
+    return ExitStatus.BROKEN if record.end.stop == "broken" else conclude_status(record)
 
 
-def concluded(record: Record) -> ExitStatus:
+def conclude_status(record: Record) -> ExitStatus:
     """What the record says if nothing more comes."""
-    record = judged(record)
+    record = apply_known_failures(record)
     valid = {spec.id for spec in record.cases.values() if spec.valid}
     verdicts = {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries}
-    found = exit_status(valid, verdicts, gating(record.run))
+    found = exit_status(valid, verdicts, gating_verdicts(record.run))
     if any(one.state.gates for one in (record.held.settled if record.held else ())):
         return ExitStatus.DIFFERS
     # What is no longer there, or no longer looked at, may be what failed.
-    hollow = found is ExitStatus.CONFORMS and (record.contradicts_itself or record.missing or dropped(record))
+    hollow = found is ExitStatus.CONFORMS and (
+        record.contradicts_itself or record.missing or checks_looking_at_less(record)
+    )
     return ExitStatus.INCONCLUSIVE if hollow else found

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verifier.analysis.causes import Cause, causes
-from verifier.analysis.checked import Checked, checked
-from verifier.analysis.combinations import Combinations, combinations
+from verifier.analysis.causes import Cause, find_causes
+from verifier.analysis.checked import CheckSummary, summarize_checks
+from verifier.analysis.combinations import Combinations, list_combinations
 from verifier.analysis.coverage import ConfigCoverage, measure_coverage
-from verifier.analysis.parity import Spread, spreads
+from verifier.analysis.parity import Spread, measure_spreads
 from verifier.analysis.selftest import SelfTest
-from verifier.analysis.summary import Summary, summarise
-from verifier.analysis.timing import Timing, timing
+from verifier.analysis.summary import Summary, summarize
+from verifier.analysis.timing import Timing, measure_timing
 from verifier.record import Record
-from verifier.record.excusing import judged
+from verifier.record.excusing import apply_known_failures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,8 @@ class RecordView:
     """One record.
 
     Attributes:
-        summary: verdict, condensed matrix, findings, what did not run.
-        causes: the findings by what explains them.
+        summary: verdict, condensed matrix, bugs, what did not run.
+        causes: the bugs by what explains them.
         combinations: every case, and what each area said of it.
         spreads: how near to the bounds errors were.
         space: what of the config space was exercised.
@@ -41,25 +41,25 @@ class RecordView:
     space: ConfigCoverage
     timing: Timing
     record: Record
-    checks: tuple[Checked, ...]
+    checks: tuple[CheckSummary, ...]
     selftest: SelfTest | None = None
 
 
 def view_record(record: Record, selftests: Sequence[SelfTest] = ()) -> RecordView:
     """Everything about a record; of several self-tests that of its family and adapter, or of its family."""
-    record = judged(record)
-    summary = summarise(record)
+    record = apply_known_failures(record)
+    summary = summarize(record)
     run = record.run
     mine = [one for one in selftests if one.family == run.family]
     exact = [one for one in mine if one.adapter == run.adapter]
     return RecordView(
         summary=summary,
-        causes=causes(summary.findings),
-        combinations=combinations(record, summary),
-        spreads=spreads(record),
+        causes=find_causes(summary.bugs),
+        combinations=list_combinations(record, summary),
+        spreads=measure_spreads(record),
         space=measure_coverage(record),
-        timing=timing(record),
+        timing=measure_timing(record),
         record=record,
-        checks=checked(record, summary),
+        checks=summarize_checks(record, summary),
         selftest=next(iter([*exact, *mine]), None),
     )

@@ -25,7 +25,7 @@ SCHEMA = 1
 _TABLES = {"asked": dict[str, str | bool | list[str | bool]], "ran": dict[str, Count]}
 
 
-class _Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class _EntryTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A known failure as the file has it; `case` is JSON, because TOML has no null."""
 
     id: str
@@ -39,7 +39,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     expires: date | None = None
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class _BaselineTables(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A baseline's tables; an entry is read by itself, so that a mistake is told with its id."""
 
     schema: int
@@ -67,17 +67,16 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
         raise UsageError(f"cannot read the baseline {str(path)!r}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"the baseline {str(path)!r} is not TOML: {error}") from error
+    keys = _BaselineTables.__struct_fields__
     for key in data:
-        if key not in _File.__struct_fields__:
-            raise UsageError(
-                f"{str(path)!r}: the baseline has an unknown key {key!r}{nearest(key, _File.__struct_fields__)}"
-            )
+        if key not in keys:
+            raise UsageError(f"{str(path)!r}: the baseline has an unknown key {key!r}{nearest(key, keys)}")
     if data.get("schema") != SCHEMA:
         raise UsageError(
             f"{str(path)!r}: schema {data.get('schema')!r}; this version of verifier reads schema {SCHEMA}"
         )
     try:
-        found = convert(data, _File, of="the baseline", toml=True)
+        found = convert(data, _BaselineTables, of="the baseline", toml=True)
         for table, kind in _TABLES.items():
             for key, value in getattr(found, table).items():
                 convert({key: value}, kind, of=f"[{table}] {key}", toml=True)
@@ -125,7 +124,7 @@ def require_of(one: Baseline, family: str, adapter: str, what: str) -> None:
 
 def _failure(entry: Mapping[str, Any], number: int, finished: bool) -> KnownFailure:
     name = f"failure {entry['id']}" if isinstance(entry.get("id"), str) else f"failure number {number}"
-    one = convert(entry, _Entry, of=name, keys=_Entry.__struct_fields__, toml=True)
+    one = convert(entry, _EntryTable, of=name, keys=_EntryTable.__struct_fields__, toml=True)
     if finished and not one.reason.strip():
         raise UsageError(f"{name} has no reason: write why it is accepted into `reason`")
     if finished and not one.issue.strip() and one.expires is None:

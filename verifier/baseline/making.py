@@ -10,15 +10,15 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record import Record
-from verifier.record.case_description import described
-from verifier.record.excusing import looked, named, rule_holds
+from verifier.record.case_description import describe_case
+from verifier.record.excusing import count_cases_looked_at, name_case, rule_holds
 from verifier.record.known_failure import EVERY_CASE, Baseline, KnownFailure, narrowing
 
 # What makes cases that are no combinations of the flags: of those a rule would speak beyond what was looked at.
 _NAMED = ("preset", "checkpoint", "cases", "where", "fuzz", "items")
 
 
-def made_of(record: Record, path: str) -> Baseline:
+def make_baseline(record: Record, path: str) -> Baseline:
     """Make the baseline that accepts every failure of the record, and nothing else.
 
     Args:
@@ -45,7 +45,7 @@ def made_of(record: Record, path: str) -> Baseline:
         family=run.family,
         adapter=run.adapter,
         asked=narrowing(run.asked),
-        ran=looked(record),
+        ran=count_cases_looked_at(record),
         failures=tuple(_failure(one, record, wide) for one in find_bugs(record, upstream=False)),
     )
 
@@ -63,7 +63,7 @@ def _failure(one: Bug, record: Record, wide: bool) -> KnownFailure:
     def by_name(specs: Sequence[CaseSpec], within: bool) -> tuple[str, ...]:
         flags = record.run.flags
         chosen = (spec for spec in specs if rule_holds(rule, spec, flags) is within)
-        return tuple(sorted({named(spec, record.run) for spec in chosen}))
+        return tuple(sorted({name_case(spec, record.run) for spec in chosen}))
 
     return KnownFailure(
         fingerprint=one.fingerprint,
@@ -80,5 +80,5 @@ def _rule(failing: Sequence[CaseSpec], others: Sequence[CaseSpec], record: Recor
     of these a report's rule says nothing, and a failure like this would be a new one there."""
     if not others:
         return EVERY_CASE
-    found = explain(*([described(spec) for spec in some] for some in (failing, others)), flags=record.run.flags)
+    found = explain(*([describe_case(spec) for spec in some] for some in (failing, others)), flags=record.run.flags)
     return "" if found is None else found.text

@@ -12,8 +12,8 @@ from verifier.checks import is_selected
 from verifier.engine.events import Event, OutcomeReady, RunFinished, RunStarted, Stop
 from verifier.engine.plan import Plan
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.judging.wording import VERDICT_WORDS, said
-from verifier.record.known_failure import Baseline, KnownFailure, Settled, State
+from verifier.judging.wording import VERDICT_WORDS, outcome_message
+from verifier.record.known_failure import Baseline, EntryState, KnownFailure, Settled
 
 
 def replay(
@@ -74,16 +74,20 @@ def settle(failure: KnownFailure, outcome: Outcome | None, selected: bool, today
         today: the day.
     """
     if not selected and outcome is None:
-        return Settled(failure=failure, state=State.NOT_RUN)
+        return Settled(failure=failure, state=EntryState.NOT_RUN)
     if outcome is None:
         return Settled(
-            failure=failure, state=State.CHANGED, message=f"{failure.check} does not look at its case any more"
+            failure=failure,
+            state=EntryState.CHANGED,
+            message=f"{failure.check} does not look at its case any more",
         )
     if outcome.fingerprint == failure.fingerprint:
         if failure.expires is not None and failure.expires < today:
-            return Settled(failure=failure, state=State.EXPIRED, message=f"it was accepted until {failure.expires}")
-        return Settled(failure=failure, state=State.KNOWN)
+            return Settled(
+                failure=failure, state=EntryState.EXPIRED, message=f"it was accepted until {failure.expires}"
+            )
+        return Settled(failure=failure, state=EntryState.KNOWN)
     if outcome.verdict.gates or outcome.verdict is Verdict.SKIP:
-        words = f"{VERDICT_WORDS[outcome.verdict]}: {said(outcome) or 'no reason given'}"
-        return Settled(failure=failure, state=State.CHANGED, message=words)
-    return Settled(failure=failure, state=State.FIXED)
+        words = f"{VERDICT_WORDS[outcome.verdict]}: {outcome_message(outcome) or 'no reason given'}"
+        return Settled(failure=failure, state=EntryState.CHANGED, message=words)
+    return Settled(failure=failure, state=EntryState.FIXED)

@@ -12,7 +12,7 @@ from verifier.baseline.file import SCHEMA, read
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.output.text import nearest
-from verifier.record.files import put
+from verifier.record.files import write_report
 from verifier.record.known_failure import Baseline, KnownFailure
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ a `reason`, and an `issue` (where it is followed up) or `expires` (the last day 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
+class _EntryText:
     """An entry as text: the comments that stand above it, and its keys."""
 
     above: str
@@ -39,11 +39,11 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
+class _BaselineText:
     """A baseline as text: what stands before its entries, they, and what stands after them."""
 
     head: str
-    entries: tuple[_Entry, ...] = ()
+    entries: tuple[_EntryText, ...] = ()
     end: str = ""
 
     @property
@@ -62,7 +62,7 @@ def write(path: Path, made: Baseline) -> None:
     """
     import tomlkit
 
-    old = _taken_apart(path) if path.exists() else _File(head=_new_head(made))
+    old = _taken_apart(path) if path.exists() else _BaselineText(head=_new_head(made))
     head = tomlkit.parse(old.head)
     for name, table in (("asked", dict(made.asked)), ("ran", dict(made.ran))):
         if table or name == "ran":
@@ -72,16 +72,16 @@ def write(path: Path, made: Baseline) -> None:
     before = {entry.fingerprint: entry for entry in old.entries}
     entries = []
     for one in made.failures:
-        entry = before.get(one.fingerprint, _Entry(above="", fingerprint=one.fingerprint, body=""))
+        entry = before.get(one.fingerprint, _EntryText(above="", fingerprint=one.fingerprint, body=""))
         body = tomlkit.parse(entry.body)
         _fill(body, one)
-        entries.append(_Entry(above=entry.above, fingerprint=one.fingerprint, body=tomlkit.dumps(body)))
-    text = _File(head=tomlkit.dumps(head), entries=tuple(entries), end=old.end).text
+        entries.append(_EntryText(above=entry.above, fingerprint=one.fingerprint, body=tomlkit.dumps(body)))
+    text = _BaselineText(head=tomlkit.dumps(head), entries=tuple(entries), end=old.end).text
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"a baseline cannot hold {text[error.start : error.end]!r}, which the record has") from error
-    put(text, path)
+    write_report(text, path)
 
 
 def remove(path: Path, fingerprints: Iterable[str]) -> None:
@@ -101,12 +101,12 @@ def remove(path: Path, fingerprints: Iterable[str]) -> None:
         if entry.fingerprint in gone:
             left += _further_above(entry.above)
         else:
-            entries.append(_Entry(above=left + entry.above, fingerprint=entry.fingerprint, body=entry.body))
+            entries.append(_EntryText(above=left + entry.above, fingerprint=entry.fingerprint, body=entry.body))
             left = ""
-    put(_File(head=old.head, entries=tuple(entries), end=left + old.end).text, path)
+    write_report(_BaselineText(head=old.head, entries=tuple(entries), end=left + old.end).text, path)
 
 
-def _taken_apart(path: Path) -> _File:
+def _taken_apart(path: Path) -> _BaselineText:
     """Split the existing file into head, entries and end.
 
     Raises:
@@ -131,9 +131,9 @@ def _taken_apart(path: Path) -> _File:
     entries = []
     for failure in failures:
         body, after = _parted(failure.as_string())
-        entries.append(_Entry(above=above, fingerprint=str(failure["id"]), body=body))
+        entries.append(_EntryText(above=above, fingerprint=str(failure["id"]), body=body))
         above = after
-    found = _File(head=head, entries=tuple(entries), end=above)
+    found = _BaselineText(head=head, entries=tuple(entries), end=above)
     if tomlkit.parse(found.text).unwrap() != tomlkit.parse(text).unwrap():
         raise UsageError(f"{str(path)!r}: its entries must stand after everything else to be rewritten")
     return found

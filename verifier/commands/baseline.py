@@ -7,7 +7,7 @@ from pathlib import Path
 
 from verifier import record
 from verifier.baseline.file import NAME, read
-from verifier.baseline.making import made_of
+from verifier.baseline.making import make_baseline
 from verifier.baseline.writing import remove, write
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import text
@@ -33,12 +33,12 @@ def baseline(paths: Sequence[Path], out: Path | None, fingerprints: Sequence[str
         remove(out, fingerprints)
         print(f"{out}: {text.plural(len(fingerprints), 'entry', 'entries')} removed")
         return ExitStatus.CONFORMS
-    records = record.joined([record.read(path) for path in paths])
+    records = record.join_shards([record.read(path) for path in paths])
     if len(records) > 1:
         raise UsageError(
             f"{str(records[0].path)!r} and {str(records[1].path)!r} are no shards of one run: a baseline is made of one"
         )
-    made = made_of(records[0], str(out))
+    made = make_baseline(records[0], str(out))
     before = read(out, finished=False) if out.exists() else None
     if before is not None and (before.family, before.adapter) != (made.family, made.adapter):
         raise UsageError(

@@ -17,7 +17,7 @@ from verifier.report import github, junit
 WORKSPACE, SUMMARY = "GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY"
 
 
-def leave(
+def write_build_reports(
     views: Sequence[RecordView], *, junit_file: Path | None, on_github: bool, not_started: Sequence[NotStarted] = ()
 ) -> None:
     """Write what was asked for of the records that a command tells of, once for all of them.
@@ -36,7 +36,7 @@ def leave(
     unwritten = None
     if junit_file is not None:
         try:
-            files.put(junit.render(views, not_started), junit_file)
+            files.write_report(junit.render(views, not_started), junit_file)
         except UsageError as error:  # GitHub is told all the same
             unwritten = error
     if on_github:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from verifier import record
 from verifier.analysis.changes import RecordDiff
-from verifier.analysis.diff import compare
+from verifier.analysis.diff import compare_records
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import pipe, text
 from verifier.record import files
@@ -42,13 +42,13 @@ def diff(options: DiffOptions) -> ExitStatus:
         UsageError: a record cannot be read, the two cannot be compared, or a file cannot be written.
     """
     _require_sense(options)
-    changes = compare(record.read(options.old), record.read(options.new))
+    changes = compare_records(record.read(options.old), record.read(options.new))
     from verifier.report import diff as printed
 
     if options.json is not None and options.json != STANDARD_OUTPUT:
-        files.put(printed.as_json(changes), options.json)
+        files.write_report(printed.as_json(changes), options.json)
     if options.out is not None:
-        files.put(printed.markdown(changes), options.out)
+        files.write_report(printed.markdown(changes), options.out)
     with pipe.until_closed(sys.stdout):
         _tell(changes, options)
     return changes.status

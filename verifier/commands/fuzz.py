@@ -18,7 +18,7 @@ from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.fuzz import kept
-from verifier.record.fuzz_finding import Found, Kept, Replayed
+from verifier.record.fuzz_finding import ReplayedFailure, ShrunkFailure, StoredFailure
 from verifier.requests.cases import parse_where
 from verifier.requests.folders import REPORTS, folder_name
 from verifier.requests.planning import now, require_known
@@ -68,11 +68,11 @@ def fuzz(request: RunRequest) -> ExitStatus:
         kept=_kept(folder / kept.FOLDER, described),
         choices=folder / CHOICES,
     )
-    with record.held(folder):
+    with record.lock_folder(folder):
         return _campaign(request, order, folder)
 
 
-def _kept(folder: Path, described: Space) -> tuple[Kept, ...]:
+def _kept(folder: Path, described: Space) -> tuple[StoredFailure, ...]:
     """What is kept in the folder, of this family.
 
     Raises:
@@ -118,7 +118,7 @@ class _Drive:
         self._writer = writer
         self._folder = folder
         self._specs: dict[str, CaseSpec] = {}
-        self.replayed: list[Replayed] = []
+        self.replayed: list[ReplayedFailure] = []
 
     def run(self, picture: Any) -> bool:
         """Run it; whether it came to its first case."""
@@ -133,10 +133,10 @@ class _Drive:
                         started = True
                     case CaseStarted(spec=spec) if self._specs.setdefault(spec.id, spec) is not spec:
                         pass  # it is run once more
-                    case Found():
+                    case ShrunkFailure():
                         writer.found(event)
                         self._keep(event)
-                    case Replayed():
+                    case ReplayedFailure():
                         self.replayed.append(event)
                     case RunFinished(stop=stop, seconds=seconds):
                         if started:
@@ -153,9 +153,9 @@ class _Drive:
             raise
         return started
 
-    def _keep(self, found: Found) -> None:
+    def _keep(self, found: ShrunkFailure) -> None:
         """At once: a campaign may be killed, and nothing that it has found is lost."""
-        one = Kept(
+        one = StoredFailure(
             fingerprint=found.fingerprint, check=found.check, spec=self._specs[found.case], differs=found.differs
         )
         kept.write(self._folder / kept.FOLDER, one)

@@ -45,7 +45,7 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
     from verifier.report.progress import Meter
 
     request, specs = planned.request, planned.specs
-    with record.held(folder):
+    with record.lock_folder(folder):
         earlier = resuming.find(folder) if request.resume else None
         header = planned.header()
         if earlier is not None:
@@ -175,7 +175,7 @@ class _Drive:
             meter.excuse = self._excuse(self.held, line)
 
     def _excuse(self, held: BaselineState, line: record.RunLine) -> Callable[[str, str | None], bool]:
-        from verifier.record.excusing import excuser
+        from verifier.record.excusing import make_excuser
 
-        excuse, specs = excuser(held, line), {spec.id: spec for spec in self.plan.specs}
+        excuse, specs = make_excuser(held, line), {spec.id: spec for spec in self.plan.specs}
         return lambda case, fingerprint: excuse(specs[case], fingerprint)

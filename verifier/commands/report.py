@@ -10,7 +10,7 @@ from pathlib import Path
 
 from verifier import record
 from verifier.analysis.selftest import SelfTest
-from verifier.analysis.verdict import missing
+from verifier.analysis.verdict import describe_missing_shards
 from verifier.analysis.view import view_record
 from verifier.commands import building
 from verifier.commands.run import worst
@@ -52,9 +52,9 @@ def report(paths: Sequence[Path], options: ReportOptions) -> ExitStatus:
     Raises:
         UsageError: a record or a self-test cannot be read, a shard is there twice, or the report cannot be written.
     """
-    records = record.joined([record.read(path) for path in paths])
+    records = record.join_shards([record.read(path) for path in paths])
     if options.merge:
-        records = (record.merged(records),)
+        records = (record.merge_records(records),)
     tests = [_selftest(path) for path in options.selftests]
     out = options.out
     if out is None and options.form == "html":
@@ -69,9 +69,9 @@ def report(paths: Sequence[Path], options: ReportOptions) -> ExitStatus:
     if out is None:
         sys.stdout.write(made)
     else:
-        files.put(made, out)
+        files.write_report(made, out)
         print(out)
-    building.leave(views, junit_file=options.junit, on_github=options.github)
+    building.write_build_reports(views, junit_file=options.junit, on_github=options.github)
     lacking = [one for one in records if one.missing]
     for one in lacking:
         print(f"verifier: {text.line(_lacks(one), 4 * text.LINE_LIMIT)}", file=sys.stderr)
@@ -82,7 +82,9 @@ def report(paths: Sequence[Path], options: ReportOptions) -> ExitStatus:
 def _lacks(one: record.Record) -> str:
     """Which shards are missing, and of which run."""
     hints = [note for note in one.notes if record.OF_ANOTHER_RUN in note]
-    said = f"{one.run.family} × {one.run.adapter}: {missing(one)}, and the report is of the others alone"
+    said = (
+        f"{one.run.family} × {one.run.adapter}: {describe_missing_shards(one)}, and the report is of the others alone"
+    )
     return "; ".join([said, *hints])
 
 

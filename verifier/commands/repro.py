@@ -25,7 +25,7 @@ from verifier.errors import ExitStatus, UsageError
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import console, text
 from verifier.record import files
-from verifier.record.case_description import difference
+from verifier.record.case_description import config_difference
 from verifier.report import terminal
 from verifier.requests.folders import REPORTS
 
@@ -33,7 +33,7 @@ STANDARD_OUTPUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ReproTarget:
     """What an id stands for.
 
     Attributes:
@@ -144,21 +144,21 @@ def write(
         if file == STANDARD_OUTPUT:
             sys.stdout.write(written.source)
         else:
-            files.put(written.source, file)
+            files.write_report(written.source, file)
             print(text.line(str(file)))
         if written.why_harness is not None:
             print(f"verifier: it needs `verifier`: {written.why_harness}", file=sys.stderr)
     return ExitStatus.CONFORMS
 
 
-def find(identity: str, path: Path | None) -> Found:
+def find(identity: str, path: Path | None) -> ReproTarget:
     """The case or fingerprint of that id in a record; without one in the newest record that knows it.
 
     Raises:
         UsageError: nothing has that id, or the record cannot be read.
     """
     known: list[str] = []
-    knowing: list[Found] = []
+    knowing: list[ReproTarget] = []
     looked = 0
     for one in _records(path):
         looked += 1
@@ -189,26 +189,26 @@ def _records(path: Path | None) -> Iterator[record.Record]:
             print(f"verifier: left aside: {error}", file=sys.stderr)
 
 
-def _in(one: record.Record, identity: str) -> Found | None:
+def _in(one: record.Record, identity: str) -> ReproTarget | None:
     if identity in one.cases:
         outcomes = tuple(entry.outcome for entry in one.entries if entry.case == identity)
-        return Found(record=one, spec=one.cases[identity], outcomes=outcomes, fingerprint=None)
+        return ReproTarget(record=one, spec=one.cases[identity], outcomes=outcomes, fingerprint=None)
     failing = [entry for entry in one.entries if entry.fingerprint == identity]
     if not failing:
         return None
     spec = minimal_case(one, identity, {entry.case for entry in failing})
     outcome = next(entry.outcome for entry in failing if entry.case == spec.id)
-    return Found(record=one, spec=spec, outcomes=(outcome,), fingerprint=identity)
+    return ReproTarget(record=one, spec=spec, outcomes=(outcome,), fingerprint=identity)
 
 
-def _show_case(found: Found, reference: str, out: Console) -> None:
+def _show_case(found: ReproTarget, reference: str, out: Console) -> None:
     spec = found.spec
     label = f", {text.line(spec.label)}" if spec.label else ""
     out.print(Text(f"case {spec.id} of {found.record.run.family} × {reference}{label}", style="bold"))
     if found.others:
         newest = f"{found.record.path.parent}, the newest of {found.others + 1} that know this id"
         out.print(Text(f"record   {text.line(newest)}"))
-    out.print(Text(f"config   {text.config(difference(spec.config, found.record.run)) or 'the plainest one'}"))
+    out.print(Text(f"config   {text.config(config_difference(spec.config, found.record.run)) or 'the plainest one'}"))
     out.print(Text(f"inputs   seed {spec.seed}, {spec.batch} × {spec.length} tokens on {spec.device}"))
     if not spec.valid:
         out.print(Text(f"refused  {text.line(spec.reason)}"))

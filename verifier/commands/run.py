@@ -90,7 +90,7 @@ def _leave(request: RunRequest, views: Sequence[RecordView], not_started: Sequen
     if request.junit is not None or request.github:
         from verifier.commands import building
 
-        building.leave(views, junit_file=request.junit, on_github=request.github, not_started=not_started)
+        building.write_build_reports(views, junit_file=request.junit, on_github=request.github, not_started=not_started)
 
 
 def worst(statuses: Sequence[ExitStatus]) -> ExitStatus:
@@ -178,7 +178,7 @@ def show(path: Path, folder: Path, slow: int) -> RecordView:
     page = folder / REPORT_FILE
     unwritten = None
     try:
-        files.put(html.render([everything]), page)
+        files.write_report(html.render([everything]), page)
     except UsageError as error:
         unwritten = error
     out = console.standard_output()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from verifier import adapter as adapters
 from verifier.errors import ExitStatus
-from verifier.record.files import put
+from verifier.record.files import write_report
 from verifier.report import kills as table
 
 
@@ -34,5 +34,5 @@ def selftest(
     else:
         table.show(kills, family, adapter)
     if json_file is not None:  # the terminal has heard it, whatever becomes of the file
-        put(table.as_json(kills, family, adapter), json_file)
+        write_report(table.as_json(kills, family, adapter), json_file)
     return ExitStatus.INCONCLUSIVE if any(kill.survived for kill in kills) or not kills else ExitStatus.CONFORMS

@@ -9,7 +9,7 @@ from dataclasses import replace
 from verifier.engine.events import Event, EvidenceReady, RunFinished, Stop
 from verifier.engine.plan import Plan
 from verifier.judging.outcome import Verdict
-from verifier.record import Entry, Record, Writer
+from verifier.record import Record, RecordedOutcome, Writer
 
 # Nobody reads more distinct failures than these, the most frequent ones; diagnosing one costs about what its case did.
 MOST = 100
@@ -50,7 +50,7 @@ def checks_to_diagnose(seen: Record) -> dict[str, tuple[str, ...]]:
     """Select the failing checks that the record has no evidence of, by the id of the smallest case of each failure."""
     from verifier.analysis.bugs import minimal_case
 
-    failing: dict[str, list[Entry]] = {}
+    failing: dict[str, list[RecordedOutcome]] = {}
     for entry in seen.entries:
         if entry.fingerprint is not None and entry.outcome.verdict not in _NOT_DIAGNOSED:
             failing.setdefault(entry.fingerprint, []).append(entry)

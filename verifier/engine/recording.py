@@ -22,7 +22,7 @@ def write_event(writer: Writer, event: object) -> None:
         case CaseFinished(case=case, seconds=seconds):
             writer.done(case, seconds)
         case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
-            writer.lost(record.Lost(case=case, check=check, verdict=verdict, reason=reason))
+            writer.lost(record.LostProcess(case=case, check=check, verdict=verdict, reason=reason))
         case _:
             pass
 
@@ -46,15 +46,15 @@ def finish(
         stop: why the run ended.
         seconds: how long the run took.
     """
-    from verifier.analysis.verdict import concluded
-    from verifier.record.excusing import judged
+    from verifier.analysis.verdict import conclude_status
+    from verifier.record.excusing import apply_known_failures
 
     status = ExitStatus.INTERRUPTED
     if stop is Stop.COMPLETE:
-        seen = judged(record.read(writer.path))
+        seen = apply_known_failures(record.read(writer.path))
         if run is not None:
             stop, more = diagnose_failures(seen, writer, plan, run, announce)
             seconds += more
         if stop is Stop.COMPLETE:
-            status = concluded(seen)
+            status = conclude_status(seen)
     writer.end(status=status, stop=stop, seconds=seconds)

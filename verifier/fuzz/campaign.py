@@ -22,7 +22,7 @@ from verifier.fuzz.remembered import Remembered
 from verifier.fuzz.request import CampaignRequest
 from verifier.fuzz.worker import FuzzWorker, Stopped
 from verifier.judging.outcome import Verdict
-from verifier.record.fuzz_finding import Found, Kept, Replayed, ShrinkStatus
+from verifier.record.fuzz_finding import ReplayedFailure, ShrinkStatus, ShrunkFailure, StoredFailure
 
 _IDLE = 3  # of Hypothesis' runs in a row without a new case: the space is exhausted
 _CHUNK = 100  # random cases of one of Hypothesis' runs
@@ -193,7 +193,7 @@ class _Campaign:
         ratios = [ratio(outcome) for outcome in outcomes if outcome.verdict is Verdict.PASS]
         return max((one for one in ratios if one is not None and 0 < one < float("inf")), default=None)
 
-    def _replay(self, worker: FuzzWorker, kept: Kept) -> None:
+    def _replay(self, worker: FuzzWorker, kept: StoredFailure) -> None:
         """Try a failure of an earlier campaign again."""
         ledger = self._ledger
         answer = ledger.tell(kept.spec, worker.run(kept.spec, worker.checks_up_to(kept.check)))
@@ -201,7 +201,7 @@ class _Campaign:
         if kept.fingerprint in answer.failures:
             status = ShrinkStatus.STILL
             ledger.is_new(kept.fingerprint)
-            found = Found(
+            found = ShrunkFailure(
                 fingerprint=kept.fingerprint,
                 check=kept.check,
                 case=kept.spec.id,
@@ -218,4 +218,4 @@ class _Campaign:
             status = ShrinkStatus.FIXED
         else:
             status = ShrinkStatus.UNSEEN
-        ledger.events.put(Replayed(kept=kept, status=status))
+        ledger.events.put(ReplayedFailure(kept=kept, status=status))

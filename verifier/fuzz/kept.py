@@ -7,13 +7,13 @@ from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
-from verifier.record.files import put
-from verifier.record.fuzz_finding import Kept
+from verifier.record.files import write_report
+from verifier.record.fuzz_finding import StoredFailure
 
 FOLDER = "found"
 
 
-def read(folder: Path) -> tuple[Kept, ...]:
+def read(folder: Path) -> tuple[StoredFailure, ...]:
     """Everything that is kept in the folder; nothing where there is none.
 
     Raises:
@@ -22,7 +22,7 @@ def read(folder: Path) -> tuple[Kept, ...]:
     return tuple(_read(path) for path in sorted(folder.glob("*.json")))
 
 
-def write(folder: Path, kept: Kept) -> None:
+def write(folder: Path, kept: StoredFailure) -> None:
     """Keep a failure; one of the same fingerprint is replaced.
 
     Raises:
@@ -34,13 +34,13 @@ def write(folder: Path, kept: Kept) -> None:
         "differs": dict(kept.differs),
         "case": kept.spec.to_json(),
     }
-    put(json.dumps(data, indent=1, sort_keys=True) + "\n", folder / f"{kept.fingerprint}.json")
+    write_report(json.dumps(data, indent=1, sort_keys=True) + "\n", folder / f"{kept.fingerprint}.json")
 
 
-def _read(path: Path) -> Kept:
+def _read(path: Path) -> StoredFailure:
     try:
         data = json.loads(path.read_bytes())
-        return Kept(
+        return StoredFailure(
             fingerprint=str(data["fingerprint"]),
             check=str(data["check"]),
             spec=CaseSpec.from_json(data["case"]),

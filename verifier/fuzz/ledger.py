@@ -13,16 +13,25 @@ from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady, RunF
 from verifier.fuzz.fields import Choice
 from verifier.fuzz.pairs import Covering
 from verifier.fuzz.request import CampaignRequest
-from verifier.fuzz.worker import Answer
+from verifier.fuzz.worker import CaseResult
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.fuzz_finding import Found, Progress, Replayed
+from verifier.record.fuzz_finding import CampaignProgress, ReplayedFailure, ShrunkFailure
 
 # How much longer than its time a campaign may go on shrinking: a part of it, and at least some seconds.
 _LONGER, _LEAST_LONGER = 0.1, 30.0
 # What a hanging case may take while it is shrunk: so many times what a usual case takes, and at least some seconds.
 _TIMES_USUAL, _LEAST_SECONDS = 10.0, 3.0
 
-Event = RunStarted | CaseStarted | OutcomeReady | CaseFinished | RunFinished | Found | Replayed | Progress
+Event = (
+    RunStarted
+    | CaseStarted
+    | OutcomeReady
+    | CaseFinished
+    | RunFinished
+    | ShrunkFailure
+    | ReplayedFailure
+    | CampaignProgress
+)
 
 
 class Ledger:
@@ -78,10 +87,10 @@ class Ledger:
         """The campaign's time begins now."""
         self._began = time.perf_counter()
 
-    def progress(self) -> Progress:
+    def progress(self) -> CampaignProgress:
         """How far the campaign is."""
         with self.lock:
-            return Progress(
+            return CampaignProgress(
                 phase=self.phase,
                 cases=self.cases,
                 refused=self._refused,
@@ -114,7 +123,7 @@ class Ledger:
             self._known.add(fingerprint)
             return len(self._known) > before
 
-    def tell(self, spec: CaseSpec, answer: Answer, shrunk: Outcome | None = None) -> Answer:
+    def tell(self, spec: CaseSpec, answer: CaseResult, shrunk: Outcome | None = None) -> CaseResult:
         """Tell what a case came to, and give it back.
 
         Args:

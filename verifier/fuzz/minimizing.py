@@ -10,9 +10,9 @@ from verifier.fuzz.fields import Choice, Space
 from verifier.fuzz.ledger import Ledger
 from verifier.fuzz.remembered import Remembered
 from verifier.fuzz.shrinking import minimal
-from verifier.fuzz.worker import Answer, FuzzWorker, Stopped
+from verifier.fuzz.worker import CaseResult, FuzzWorker, Stopped
 from verifier.judging.outcome import Outcome
-from verifier.record.fuzz_finding import Found, Passing
+from verifier.record.fuzz_finding import PassingNeighbour, ShrunkFailure
 
 AGAIN = 2  # times that a minimal case is run once more, each in a fresh process
 
@@ -28,7 +28,7 @@ def minimize(
     outcome: Outcome,
     *,
     first: int,
-) -> Found:
+) -> ShrunkFailure:
     """Find the minimal case of a failure.
 
     Args:
@@ -45,7 +45,7 @@ def minimize(
     calls = 0
     cut = False
 
-    def run(tried: Choice, checks: Sequence[str]) -> Answer:
+    def run(tried: Choice, checks: Sequence[str]) -> CaseResult:
         spec = space.spec(tried)
         return ledger.tell(spec, worker.run(spec, checks, seconds=ledger.time_limit(outcome)), outcome)
 
@@ -65,7 +65,7 @@ def minimize(
         cut = cut or ledger.is_late
         return not cut and fails(tried, checks)
 
-    def neighbours() -> Iterator[Passing]:
+    def neighbours() -> Iterator[PassingNeighbour]:
         """The cases in which one field is the plainest instead."""
         for place, one in enumerate(space.fields):
             if not smallest[place] or ledger.stop.is_set():
@@ -74,7 +74,7 @@ def minimize(
             outcomes = run(other, checks).outcomes
             if fingerprint not in {found.fingerprint for found in outcomes}:
                 verdict = next((found.verdict for found in outcomes if found.check == check), None)
-                yield Passing(field=one.name, value=one.values[0], case=space.spec(other).id, verdict=verdict)
+                yield PassingNeighbour(field=one.name, value=one.values[0], case=space.spec(other).id, verdict=verdict)
 
     # Most checks fail alone as they do after others; of one that does not, all before it are run too.
     checks: tuple[str, ...] = (check,)
@@ -93,7 +93,7 @@ def minimize(
         tried += 1
     if again == AGAIN and not cut:
         remembered.keep(fingerprint, smallest)
-    return Found(
+    return ShrunkFailure(
         fingerprint=fingerprint,
         check=check,
         case=space.spec(smallest).id,

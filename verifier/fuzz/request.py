@@ -8,7 +8,7 @@ from pathlib import Path
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 from verifier.fuzz.fields import Space
-from verifier.record.fuzz_finding import Kept
+from verifier.record.fuzz_finding import StoredFailure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class CampaignRequest:
     workers: int = 1
     seconds: float | None = None
     most: int | None = None
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[StoredFailure, ...] = ()
     choices: Path | None = None
 
     @property

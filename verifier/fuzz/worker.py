@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class CaseResult:
     """What came of a case.
 
     Attributes:
@@ -89,7 +89,7 @@ class FuzzWorker:
         assert self.ready is not None
         return self.ready
 
-    def run(self, spec: CaseSpec, checks: Sequence[str] | None = None, *, seconds: float | None = None) -> Answer:
+    def run(self, spec: CaseSpec, checks: Sequence[str] | None = None, *, seconds: float | None = None) -> CaseResult:
         """Run the case, with these checks or all that apply.
 
         Args:
@@ -105,7 +105,7 @@ class FuzzWorker:
         known = {check.id: check for check in ready.checks}
         wanted = ready.checks if checks is None else tuple(known[name] for name in checks if name in known)
         if not applicable(spec, wanted):
-            return Answer(outcomes=(), seconds=0.0)
+            return CaseResult(outcomes=(), seconds=0.0)
         if self._worker is not None and self._worker.is_bloated(self._limits):
             self.renew()
             self.load()
@@ -124,12 +124,12 @@ class FuzzWorker:
                             outcomes.append(outcome)
                         case CaseFinished(seconds=taken):
                             worker.last, worker.spec = worker.spec, None
-                            return Answer(outcomes=tuple(outcomes), seconds=taken)
+                            return CaseResult(outcomes=tuple(outcomes), seconds=taken)
                         case Failed(status=status, message=text, detail=detail):
                             raise raised(status, text, detail)
             except EOFError:
                 lost = LostCase.from_worker(worker, self._end(worker), applicable(spec, wanted))
-                return Answer(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds)
+                return CaseResult(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds)
 
     def renew(self) -> None:
         """Take another process for the next case."""

@@ -33,7 +33,7 @@ VERDICT_SHAPES: Mapping[Verdict, str] = {
 }
 
 
-def said(outcome: Outcome) -> str | None:
+def outcome_message(outcome: Outcome) -> str | None:
     """The message of an outcome, preceded by the exception's type where the message does not name it.
 
     The message of a crash or a timeout is the harness's own and says how the process ended, so it stands alone.
@@ -46,17 +46,17 @@ def said(outcome: Outcome) -> str | None:
     return f"{exception}: {message}" if message else exception
 
 
-def facts(outcome: Outcome) -> dict[str, str | None]:
+def outcome_facts(outcome: Outcome) -> dict[str, str | None]:
     """The facts that a list shows of an outcome, by name; None where there is none."""
     return {
         "where": outcome.where,
-        "measured": against_bound(outcome),
-        "said": said(outcome),
+        "measured": error_against_bound(outcome),
+        "said": outcome_message(outcome),
         "in": outcome.site,
     }
 
 
-def against_bound(outcome: Outcome) -> str | None:
+def error_against_bound(outcome: Outcome) -> str | None:
     """Word the error: `0.5 against a bound of 1e-14`; None where nothing was measured, or the check is a condition."""
     if outcome.measured is None or outcome.bound == 0:
         return None

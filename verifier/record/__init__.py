@@ -21,10 +21,10 @@ JSON has no spelling for numbers that are not finite; they stand as the strings 
 line for the same case and check replaces the earlier one. Lines of other kinds are left aside.
 """
 
-from verifier.record.folder import held
-from verifier.record.joining import OF_ANOTHER_RUN, joined
-from verifier.record.lines import FILE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
-from verifier.record.merging import merged
+from verifier.record.folder import lock_folder
+from verifier.record.joining import OF_ANOTHER_RUN, join_shards
+from verifier.record.lines import FILE, SCHEMA, EndLine, LostProcess, Record, RecordedOutcome, RunLine
+from verifier.record.merging import merge_records
 from verifier.record.reading import durations, read
 from verifier.record.writing import PREVIOUS, Writer
 
@@ -34,14 +34,14 @@ __all__ = [
     "PREVIOUS",
     "SCHEMA",
     "EndLine",
-    "Entry",
-    "Lost",
+    "LostProcess",
     "Record",
+    "RecordedOutcome",
     "RunLine",
     "Writer",
     "durations",
-    "held",
-    "joined",
-    "merged",
+    "join_shards",
+    "lock_folder",
+    "merge_records",
     "read",
 ]

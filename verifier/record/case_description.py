@@ -14,18 +14,18 @@ def same_value(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def described(spec: CaseSpec) -> dict[str, Any]:
+def describe_case(spec: CaseSpec) -> dict[str, Any]:
     """The names and values that a rule may use: the config, and what the case is run with."""
     of_the_run = {"batch": spec.batch, "length": spec.length, "dtypes": list(spec.dtypes), "device": spec.device}
     return {**{name: value for name, value in of_the_run.items() if name not in spec.config}, **spec.config}
 
 
-def plainest(run: RunLine) -> dict[str, Any]:
+def plainest_config(run: RunLine) -> dict[str, Any]:
     """The plainest config of the run: every dim, and the first value of every flag."""
     return {**run.dims, **{name: values[0] for name, values in run.flags.items()}}
 
 
-def difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
+def config_difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
     """The values of the config that are not those of the plainest one."""
-    plain = plainest(run)
+    plain = plainest_config(run)
     return {name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)}

@@ -12,13 +12,13 @@ from verifier.cases.predicates import holds
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import BLOCKED, Verdict
 from verifier.record import Record, RunLine
-from verifier.record.case_description import described, difference
+from verifier.record.case_description import config_difference, describe_case
 from verifier.record.known_failure import EVERY_CASE, BaselineState, KnownFailure, narrowing
 
 
 def covers(failure: KnownFailure, spec: CaseSpec, run: RunLine) -> bool:
     """Whether the known failure is accepted on this case."""
-    name = named(spec, run)
+    name = name_case(spec, run)
     if name in failure.also or spec.id == failure.spec.id:
         return True
     return name not in failure.excepted and rule_holds(failure.rule, spec, run.flags)
@@ -26,12 +26,12 @@ def covers(failure: KnownFailure, spec: CaseSpec, run: RunLine) -> bool:
 
 def rule_holds(rule: str, spec: CaseSpec, flags: Mapping[str, Sequence[Any]]) -> bool:
     """Whether the rule of an entry is true of the case; an empty rule is true of no case."""
-    return rule == EVERY_CASE or (rule != "" and holds(rule, described(spec), flags))
+    return rule == EVERY_CASE or (rule != "" and holds(rule, describe_case(spec), flags))
 
 
-def named(spec: CaseSpec, run: RunLine) -> str:
+def name_case(spec: CaseSpec, run: RunLine) -> str:
     """Name a case by everything in which its config differs from the plainest one: `alibi=true heads=4`."""
-    found = difference(spec.config, run)
+    found = config_difference(spec.config, run)
     return " ".join(f"{name}={_spelt(found[name])}" for name in sorted(found)) or "the plainest config"
 
 
@@ -42,11 +42,11 @@ def _spelt(value: Any) -> str:
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value, sort_keys=True)
 
 
-def judged(record: Record) -> Record:
+def apply_known_failures(record: Record) -> Record:
     """Return the record with the verdict `known` on every failure that its baseline excuses."""
     if record.held is None or not record.held.settled:
         return record
-    excuse = excuser(record.held, record.run)
+    excuse = make_excuser(record.held, record.run)
     entries = tuple(
         replace(entry, outcome=replace(entry.outcome, verdict=Verdict.KNOWN))
         if entry.outcome.verdict.gates and excuse(record.cases[entry.case], entry.fingerprint)
@@ -56,7 +56,7 @@ def judged(record: Record) -> Record:
     return replace(record, entries=entries)
 
 
-def excuser(held: BaselineState, run: RunLine) -> Callable[[CaseSpec, str | None], bool]:
+def make_excuser(held: BaselineState, run: RunLine) -> Callable[[CaseSpec, str | None], bool]:
     """Make a function that says whether a failure with a fingerprint is excused on a case."""
     excusing = held.excusing
     known: dict[tuple[str, str], bool] = {}
@@ -73,13 +73,13 @@ def excuser(held: BaselineState, run: RunLine) -> Callable[[CaseSpec, str | None
     return excuse
 
 
-def looked(record: Record) -> dict[str, int]:
+def count_cases_looked_at(record: Record) -> dict[str, int]:
     """The number of cases on which each check gave anything but a skip."""
     found = Counter(entry.outcome.check for entry in record.entries if entry.outcome.verdict is not Verdict.SKIP)
     return dict(sorted(found.items()))
 
 
-def dropped(record: Record) -> Mapping[str, tuple[int, int]]:
+def checks_looking_at_less(record: Record) -> Mapping[str, tuple[int, int]]:
     """Find the checks that looked at fewer cases than when the baseline was written: how many then, and now.
 
     Nothing where the run was asked to look at something else than the baseline's.
@@ -90,7 +90,7 @@ def dropped(record: Record) -> Mapping[str, tuple[int, int]]:
     held = record.held
     if held is None or narrowing(held.asked) != narrowing(record.run.asked):
         return {}
-    now = Counter(looked(record))
+    now = Counter(count_cases_looked_at(record))
     failing = {entry.case for entry in record.entries if entry.outcome.verdict.gates}
     # What a failure keeps from looking is told by the failure.
     now.update(

@@ -10,7 +10,7 @@ from verifier.errors import UsageError
 from verifier.record.reading import first_line
 
 
-def put(content: str, path: Path) -> None:
+def write_report(content: str, path: Path) -> None:
     """Write a report; one that is there is replaced whole or not at all.
 
     Raises:

@@ -14,7 +14,7 @@ _LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Make the folder if need be, and keep other runs out of it; the system lets go of it when the process dies.
 
     Raises:

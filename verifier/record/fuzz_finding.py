@@ -13,7 +13,7 @@ from verifier.output import text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Passing:
+class PassingNeighbour:
     """A neighbour of a minimal case: one field is the plainest there, and the check does not fail like that."""
 
     field: str
@@ -23,7 +23,7 @@ class Passing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ShrunkFailure:
     """A distinct failure at its minimal case.
 
     Attributes:
@@ -45,7 +45,7 @@ class Found:
     first: int
     calls: int
     again: tuple[int, int]
-    neighbours: tuple[Passing, ...]
+    neighbours: tuple[PassingNeighbour, ...]
     cut: bool = False
 
     @property
@@ -67,7 +67,7 @@ class ShrinkStatus(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StoredFailure:
     """A failure of an earlier campaign.
 
     Attributes:
@@ -84,7 +84,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class CampaignProgress:
     """How far a campaign is.
 
     Attributes:
@@ -107,14 +107,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
+class ReplayedFailure:
     """A failure of an earlier campaign was run again."""
 
-    kept: Kept
+    kept: StoredFailure
     status: ShrinkStatus
 
 
-def passing(found: Found | None) -> str | None:
+def describe_passing_neighbours(found: ShrunkFailure | None) -> str | None:
     """`with alibi=false; with num_kv_heads=none`: what of a minimal case is enough to undo, each alone."""
     if found is None or not found.neighbours:
         return None

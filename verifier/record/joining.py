@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from verifier.cases.shards import Shard, parse_shard
 from verifier.errors import UsageError
 from verifier.record.lines import Record, RunLine
-from verifier.record.merging import one_of
+from verifier.record.merging import combine_records
 
 # What the shards of one run have alike, besides what was asked for; they may have been run by different machines.
 _ALIKE = ("family", "adapter", "adapter_name", "adapter_version", "versions", "seed", "flags", "dims", "checks")
@@ -24,7 +24,7 @@ class _Part:
     shard: Shard
 
 
-def joined(records: Sequence[Record]) -> tuple[Record, ...]:
+def join_shards(records: Sequence[Record]) -> tuple[Record, ...]:
     """Join the shards of each run into one record, which stands where the first of them stood.
 
     A record that lacks shards names them in `missing`.
@@ -77,7 +77,7 @@ def _whole(parts: Sequence[_Part]) -> Record:
     of = parts[0].shard.of
     records = [by_number[number].record for number in sorted(by_number)]
     missing = tuple(str(Shard(number=number, of=of)) for number in range(1, of + 1) if number not in by_number)
-    found = one_of(records, _run(records, missing), word="put together")
+    found = combine_records(records, _run(records, missing), word="put together")
     return replace(found, missing=missing)
 
 

@@ -25,7 +25,7 @@ def narrowing(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {name: asked[name] for name in NARROWING if asked.get(name)}
 
 
-class State(enum.StrEnum):
+class EntryState(enum.StrEnum):
     """What became of a known failure.
 
     Its own case was run again first: `known`, it still fails so; `fixed`, it passes, and the entry must go; `changed`,
@@ -42,7 +42,7 @@ class State(enum.StrEnum):
     @property
     def gates(self) -> bool:
         """Whether the run fails because the baseline is not true any more."""
-        return self in (State.FIXED, State.CHANGED, State.EXPIRED)
+        return self in (EntryState.FIXED, EntryState.CHANGED, EntryState.EXPIRED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class Settled:
     """
 
     failure: KnownFailure
-    state: State
+    state: EntryState
     message: str | None = None
 
 
@@ -133,24 +133,24 @@ class BaselineState:
     @property
     def excusing(self) -> Mapping[str, KnownFailure]:
         """The entries that still hold, by fingerprint."""
-        return {one.failure.fingerprint: one.failure for one in self.settled if one.state is State.KNOWN}
+        return {one.failure.fingerprint: one.failure for one in self.settled if one.state is EntryState.KNOWN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Became:
     """What a record's line of a known failure has beside the entry itself."""
 
-    state: State
+    state: EntryState
     said: str | None = None
 
 
-def to_json(one: Settled) -> dict[str, Any]:
+def settled_to_json(one: Settled) -> dict[str, Any]:
     """Make plain data of an entry and what became of it, which `settled_of` reads."""
     failure = msgspec.to_builtins(one.failure) | {"spec": one.failure.spec.to_json()}
     return {**failure, "state": str(one.state), "said": one.message}
 
 
-def settled_of(data: Mapping[str, Any]) -> Settled:
+def read_settled(data: Mapping[str, Any]) -> Settled:
     """Read what `to_json` made.
 
     Raises:

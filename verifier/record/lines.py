@@ -14,7 +14,7 @@ from verifier.errors import ExitStatus
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output.validation import Count, convert
-from verifier.record.fuzz_finding import Found
+from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState
 
 SCHEMA = 1
@@ -81,7 +81,7 @@ class EndLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class RecordedOutcome:
     """An outcome on a case, with the fingerprint that was written."""
 
     case: str
@@ -90,7 +90,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class LostProcess:
     """A process died, or was ended, in the middle of a case, which was then run once more alone.
 
     Attributes:
@@ -132,13 +132,13 @@ class Record:
     path: Path
     run: RunLine
     cases: Mapping[str, CaseSpec]
-    entries: tuple[Entry, ...]
+    entries: tuple[RecordedOutcome, ...]
     done: Mapping[str, float]
-    lost: tuple[Lost, ...]
+    lost: tuple[LostProcess, ...]
     resumed: int
     evidence: Mapping[tuple[str, str], Evidence]
     ladders: Mapping[str, Ladder]
-    found: Mapping[str, Found]
+    found: Mapping[str, ShrunkFailure]
     end: EndLine | None
     notes: tuple[str, ...]
     held: BaselineState | None = None
@@ -151,7 +151,7 @@ class Record:
         return self.origins.get(case, self.path).parent
 
     @property
-    def unrepeated(self) -> tuple[Lost, ...]:
+    def unrepeated(self) -> tuple[LostProcess, ...]:
         """The lost processes whose case, run again alone, did not die: no verdict counts them."""
         ended = {entry.case for entry in self.entries if entry.outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT)}
         return tuple(lost for lost in self.lost if lost.case in self.done and lost.case not in ended)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from verifier.errors import ExitStatus, UsageError
-from verifier.record.known_failure import BaselineState, Settled, State
-from verifier.record.lines import EndLine, Entry, Record, RunLine
+from verifier.record.known_failure import BaselineState, EntryState, Settled
+from verifier.record.lines import EndLine, Record, RecordedOutcome, RunLine
 
 # What must be the same: else the records are to stand side by side, and are not one.
 _SAME = ("family", "adapter", "adapter_name", "adapter_version", "versions", "flags", "dims")
@@ -23,10 +23,16 @@ _WORST_FIRST = (
     ExitStatus.CONFORMS,
 )
 
-_WORST_STATE_FIRST = (State.CHANGED, State.FIXED, State.EXPIRED, State.KNOWN, State.NOT_RUN)
+_WORST_STATE_FIRST = (
+    EntryState.CHANGED,
+    EntryState.FIXED,
+    EntryState.EXPIRED,
+    EntryState.KNOWN,
+    EntryState.NOT_RUN,
+)
 
 
-def merged(records: Sequence[Record]) -> Record:
+def merge_records(records: Sequence[Record]) -> Record:
     """Merge records: each case once, with every check that any of them ran on it.
 
     Where two say different things of one case and check, the failure counts.
@@ -37,10 +43,10 @@ def merged(records: Sequence[Record]) -> Record:
     for other in records[1:]:
         _require_same(records[0], other)
     cases = len({case for record in records for case in record.cases})
-    return one_of(records, _run(records, cases), word="merged")
+    return combine_records(records, _run(records, cases), word="merged")
 
 
-def one_of(records: Sequence[Record], run: RunLine, *, word: str) -> Record:
+def combine_records(records: Sequence[Record], run: RunLine, *, word: str) -> Record:
     """Make one record of what several hold.
 
     Args:
@@ -52,7 +58,7 @@ def one_of(records: Sequence[Record], run: RunLine, *, word: str) -> Record:
         UsageError: they were held against different baselines.
     """
     first, places = records[0], [str(record.path) for record in records]
-    entries: dict[tuple[str, str], Entry] = {}
+    entries: dict[tuple[str, str], RecordedOutcome] = {}
     for entry in (entry for record in records for entry in record.entries):
         key = entry.case, entry.outcome.check
         if key not in entries or not entries[key].outcome.verdict.gates:

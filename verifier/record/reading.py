@@ -16,9 +16,9 @@ from verifier.errors import UsageError
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import RECORDED, Outcome
 from verifier.output.validation import convert
-from verifier.record.fuzz_finding import Found
-from verifier.record.known_failure import BaselineState, Settled, settled_of
-from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, Entry, Lost, Record, RunLine
+from verifier.record.fuzz_finding import ShrunkFailure
+from verifier.record.known_failure import BaselineState, Settled, read_settled
+from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, LostProcess, Record, RecordedOutcome, RunLine
 
 # Lines that speak of a case, whose own line stands before them.
 _OF_A_CASE = ("outcome", "done", "lost", "evidence", "ladder", "found")
@@ -57,13 +57,13 @@ def read(path: Path) -> Record:
     notes: list[str] = []
     run = _run_line(path, parse(path, 1, lines[0]))
     cases: dict[str, CaseSpec] = {}
-    entries: dict[tuple[str, str], Entry] = {}
+    entries: dict[tuple[str, str], RecordedOutcome] = {}
     done: dict[str, float] = {}
-    lost: list[Lost] = []
+    lost: list[LostProcess] = []
     resumed = 0
     evidence: dict[tuple[str, str], Evidence] = {}
     ladders: dict[str, Ladder] = {}
-    found: dict[str, Found] = {}
+    found: dict[str, ShrunkFailure] = {}
     held: BaselineState | None = None
     end: EndLine | None = None
     strange: Counter[str] = Counter()
@@ -86,11 +86,13 @@ def read(path: Path) -> Record:
                     if outcome.verdict not in RECORDED:
                         raise UsageError(f"an outcome's `verdict` cannot be {str(outcome.verdict)!r}")
                     entries.pop((of.case, outcome.check), None)
-                    entries[of.case, outcome.check] = Entry(case=of.case, outcome=outcome, fingerprint=of.fingerprint)
+                    entries[of.case, outcome.check] = RecordedOutcome(
+                        case=of.case, outcome=outcome, fingerprint=of.fingerprint
+                    )
                 case "done":
                     done[of.case] = convert(_with_numbers(data), _Done, of="the 'done' line").seconds
                 case "lost":
-                    lost.append(convert(data, Lost, of="a lost process"))
+                    lost.append(convert(data, LostProcess, of="a lost process"))
                 case "resumed":
                     resumed, end = resumed + 1, None
                     entries = {key: entry for key, entry in entries.items() if entry.case in done}
@@ -101,12 +103,12 @@ def read(path: Path) -> Record:
                 case "ladder":
                     ladders[of.case] = convert(data, Ladder, of="the ladder", strict=False)
                 case "found":
-                    shrunk = convert(data, Found, of="a fuzzing finding")
+                    shrunk = convert(data, ShrunkFailure, of="a fuzzing finding")
                     found[shrunk.fingerprint] = shrunk
                 case "baseline":
                     held = replace(convert(data, BaselineState, of="the baseline"), settled=())
                 case "known":
-                    held = _with(held, settled_of(data))
+                    held = _with(held, read_settled(data))
                 case "end":
                     end = convert(_with_numbers(data), EndLine, of="the last line")
                 case _:
@@ -133,7 +135,7 @@ def read(path: Path) -> Record:
     )
 
 
-def _counts(entries: Iterable[Entry]) -> dict[str, int]:
+def _counts(entries: Iterable[RecordedOutcome]) -> dict[str, int]:
     return dict(Counter(str(entry.outcome.verdict) for entry in entries))
 
 

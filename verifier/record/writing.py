@@ -16,10 +16,10 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.record.fuzz_finding import Found
+from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState
-from verifier.record.known_failure import to_json as settled_to_json
-from verifier.record.lines import FILE, SCHEMA, EndLine, Lost, Record, RunLine
+from verifier.record.known_failure import settled_to_json as settled_to_json
+from verifier.record.lines import FILE, SCHEMA, EndLine, LostProcess, Record, RunLine
 from verifier.record.reading import first_line
 
 # The record that stood where a new one was written.
@@ -115,7 +115,7 @@ class Writer:
         """Write that every outcome of the case is there."""
         self._append({"kind": "done", "case": case, "seconds": seconds})
 
-    def lost(self, lost: Lost) -> None:
+    def lost(self, lost: LostProcess) -> None:
         self._append({"kind": "lost", **asdict(lost)})
 
     def evidence(self, found: Evidence | Ladder) -> None:
@@ -129,7 +129,7 @@ class Writer:
         for one in held.settled:
             self._append({"kind": "known", **settled_to_json(one)})
 
-    def found(self, found: Found) -> None:
+    def found(self, found: ShrunkFailure) -> None:
         """Write a distinct failure of a fuzzing campaign, at its minimal case."""
         self._append({"kind": "found", **asdict(found)})
 

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from verifier.analysis.changes import STATUS_WORDS, TITLES, ChangeKind, FailureChange, RecordDiff, name_some
-from verifier.analysis.run_differences import place_of, unfinished
+from verifier.analysis.run_differences import explain_unfinished, record_location
 from verifier.judging import wording
 from verifier.output import text
 from verifier.output.console import show_facts
-from verifier.record import Entry, Record
+from verifier.record import Record, RecordedOutcome
 from verifier.report import terminal
 from verifier.report.markdown import render_template
 
@@ -82,7 +82,7 @@ def _show_failures(changes: RecordDiff, kind: ChangeKind, console: Console) -> N
             console.print(head)
             show_facts(one.facts, console)
         else:
-            said = outcome.where or wording.said(outcome)
+            said = outcome.where or wording.outcome_message(outcome)
             head.append(f"  {text.line(said, 100)}" if said else "", style="default")
             console.print(head, no_wrap=True, overflow="ellipsis")
     terminal.show_left(len(changes.of(kind)) - most, console, elsewhere="which --json has")
@@ -143,10 +143,10 @@ def _key(kind: ChangeKind) -> str:
 def _run(record: Record) -> dict[str, Any]:
     named = ("adapter", "adapter_name", "adapter_version", "versions", "seed", "started")
     return {
-        "record": str(place_of(record)),
+        "record": str(record_location(record)),
         **{name: getattr(record.run, name) for name in named},
         "cases": len(record.cases),
-        "unfinished": unfinished(record),
+        "unfinished": explain_unfinished(record),
         "contradicts_itself": record.contradicts_itself,
     }
 
@@ -169,7 +169,7 @@ def _change(one: FailureChange) -> dict[str, Any]:
     }
 
 
-def _entry(entry: Entry | None) -> dict[str, Any] | None:
+def _entry(entry: RecordedOutcome | None) -> dict[str, Any] | None:
     if entry is None:
         return None
     outcome = entry.outcome
@@ -179,7 +179,7 @@ def _entry(entry: Entry | None) -> dict[str, Any] | None:
         "where": outcome.where,
         "measured": outcome.measured,
         "bound": outcome.bound,
-        "said": text.line(wording.said(outcome)) or None,
+        "said": text.line(wording.outcome_message(outcome)) or None,
         "in": outcome.site,
     }
 

@@ -72,7 +72,7 @@ def shortened(rungs: Sequence[Rung], most: int = 12) -> tuple[Stretch, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class LadderSide:
     """A ladder on one way, as it is drawn.
 
     Attributes:
@@ -86,16 +86,16 @@ class Side:
     first: Rung | None
 
 
-def sides(ladder: Ladder) -> tuple[Side, Side]:
+def sides(ladder: Ladder) -> tuple[LadderSide, LadderSide]:
     """Both ways of a ladder: activations from the tokens on, gradients from the logits back."""
     return (
-        Side(name="forward", rungs=ladder.forward, first=ladder.starts),
-        Side(name="backward", rungs=ladder.backward[::-1], first=ladder.starts_backward),
+        LadderSide(name="forward", rungs=ladder.forward, first=ladder.starts),
+        LadderSide(name="backward", rungs=ladder.backward[::-1], first=ladder.starts_backward),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Map:
+class HeatMapDrawing:
     """A heat map as it is drawn.
 
     Attributes:
@@ -111,7 +111,7 @@ class Map:
     words: str
 
 
-def heat_map(heat: Heat, bound: float) -> Map:
+def heat_map(heat: Heat, bound: float) -> HeatMapDrawing:
     """The picture of a heat map, its cells by how they compare with the largest error."""
     cells = [(row, column, value) for row, values in enumerate(heat.values) for column, value in enumerate(values)]
     largest = max((value for _, _, value in cells if value is not None), default=0.0)
@@ -119,7 +119,7 @@ def heat_map(heat: Heat, bound: float) -> Map:
     for row, column, value in cells:
         if value is not None:
             drawn.setdefault(_level(value, largest, bound), []).append(f"M{column * CELL} {row * CELL}h11v11h-11z")
-    return Map(
+    return HeatMapDrawing(
         width=CELL * max((len(values) for values in heat.values), default=0),
         height=CELL * len(heat.values),
         paths=tuple((level, "".join(parts)) for level, parts in sorted(drawn.items())),

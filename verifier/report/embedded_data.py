@@ -20,7 +20,7 @@ from verifier.analysis.parity import ratio
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
-from verifier.record import Entry, Record
+from verifier.record import Record, RecordedOutcome
 
 LETTERS = {
     Verdict.PASS: "p",
@@ -129,24 +129,24 @@ def _columns(record: Record, level: int) -> dict[str, Any]:
     }
 
 
-def _is_noted(entry: Entry, level: int) -> bool:
+def _is_noted(entry: RecordedOutcome, level: int) -> bool:
     """Whether it has more to say than its verdict and its error."""
     verdict = entry.outcome.verdict
     return verdict is not Verdict.PASS and (level < 2 or verdict is not Verdict.SKIP)
 
 
-def _note(entry: Entry, texts: _Texts) -> Sequence[Any]:
+def _note(entry: RecordedOutcome, texts: _Texts) -> Sequence[Any]:
     outcome = entry.outcome
     return (
         texts.number(outcome.where),
-        texts.number(wording.said(outcome)),
+        texts.number(wording.outcome_message(outcome)),
         texts.number(entry.fingerprint),
         texts.number(None if outcome.measured is None else text.number(outcome.measured)),
         texts.number(None if outcome.bound is None else text.number(outcome.bound)),
     )
 
 
-def _error(entry: Entry) -> str:
+def _error(entry: RecordedOutcome) -> str:
     found = ratio(entry.outcome)
     if found is None:
         return " "

@@ -17,7 +17,7 @@ from verifier.engine.events import Event, OutcomeReady
 from verifier.judging import wording
 from verifier.judging.outcome import Outcome
 from verifier.output import text
-from verifier.record.fuzz_finding import Found, Progress, Replayed, ShrinkStatus
+from verifier.record.fuzz_finding import CampaignProgress, ReplayedFailure, ShrinkStatus, ShrunkFailure
 from verifier.report.progress import PLAIN_SECONDS
 
 MOST_SHOWN = 12
@@ -36,10 +36,10 @@ class Picture:
         self._console = console
         self._title = title
         self._seconds = seconds
-        self._progress: Progress | None = None
+        self._progress: CampaignProgress | None = None
         self._failures: dict[str, Outcome] = {}
         self._times: Counter[str] = Counter()
-        self._shrunk: dict[str, Found] = {}
+        self._shrunk: dict[str, ShrunkFailure] = {}
         self._spoken = time.monotonic()
         self._live: Live | None = None
         if console.is_terminal:
@@ -60,15 +60,15 @@ class Picture:
         elif kind is None and self._progress is not None:
             self._console.print(self._line(), markup=False, soft_wrap=True)
 
-    def note(self, event: Event | Found | Progress | Replayed) -> None:
+    def note(self, event: Event | ShrunkFailure | CampaignProgress | ReplayedFailure) -> None:
         """Take it in, and show it if it is time."""
         match event:
             case OutcomeReady(outcome=outcome) if outcome.verdict.gates and outcome.fingerprint:
                 self._failures.setdefault(outcome.fingerprint, outcome)
                 self._times[outcome.fingerprint] += 1
-            case Found():
+            case ShrunkFailure():
                 self._shrunk[event.fingerprint] = event
-            case Progress():
+            case CampaignProgress():
                 self._progress = event
                 if self._live is None and time.monotonic() - self._spoken >= PLAIN_SECONDS:
                     self._spoken = time.monotonic()
@@ -115,7 +115,7 @@ class Picture:
         return Group(*lines)
 
 
-def show_replayed(replayed: Sequence[Replayed], folder: Path, console: Console) -> None:
+def show_replayed(replayed: Sequence[ReplayedFailure], folder: Path, console: Console) -> None:
     """What became of the failures of earlier campaigns."""
     if not replayed:
         return

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from verifier.analysis.accepted import Accepted
+from verifier.analysis.accepted import AcceptedFailure
 from verifier.analysis.bugs import Bug
 from verifier.analysis.not_started import NotStarted
-from verifier.analysis.side_by_side import names
+from verifier.analysis.side_by_side import name_views
 from verifier.analysis.summary import Summary
-from verifier.analysis.verdict import gating
+from verifier.analysis.verdict import gating_verdicts
 from verifier.analysis.view import RecordView
 from verifier.checks import blame
 from verifier.errors import ExitStatus
@@ -73,11 +73,11 @@ def commands(views: Sequence[RecordView], workspace: Path, not_started: Sequence
         not_started: the adapters of which there is none.
     """
     errors, notices = [_of_not_started(one) for one in not_started], list[Annotation]()
-    for one, name in zip(views, names(views), strict=True):
+    for one, name in zip(views, name_views(views), strict=True):
         summary, named = one.summary, text.line(name, 100)
-        mine = [_of_finding(finding, "error", named, workspace) for finding in summary.findings]
+        mine = [_annotate_bug(bug, "error", named, workspace) for bug in summary.bugs]
         mine += [_of_entry(entry, summary, named, workspace) for entry in _stale(summary)]
-        upstream = [_of_finding(finding, _kind(summary), named, workspace) for finding in summary.upstream]
+        upstream = [_annotate_bug(bug, _kind(summary), named, workspace) for bug in summary.upstream]
         (mine if _kind(summary) == "error" else notices).extend(upstream)
         errors += mine or _of_verdict(summary, named)
     return [one.command for kind in (errors, notices) for one in _few(kind)]
@@ -90,7 +90,7 @@ def _of_not_started(one: NotStarted) -> Annotation:
 
 def _kind(summary: Summary) -> str:
     """Of what is upstream."""
-    return "error" if Verdict.UPSTREAM in gating(summary.run) else "notice"
+    return "error" if Verdict.UPSTREAM in gating_verdicts(summary.run) else "notice"
 
 
 def _few(all_: Sequence[Annotation]) -> Iterable[Annotation]:
@@ -103,7 +103,7 @@ def _few(all_: Sequence[Annotation]) -> Iterable[Annotation]:
     return [*shown, Annotation(kind=all_[0].kind, title=f"… and {left:,} more", message=(said,))]
 
 
-def _of_finding(one: Bug, kind: str, name: str, workspace: Path) -> Annotation:
+def _annotate_bug(one: Bug, kind: str, name: str, workspace: Path) -> Annotation:
     outcome = one.entry.outcome
     return Annotation(
         kind=kind,
@@ -113,11 +113,11 @@ def _of_finding(one: Bug, kind: str, name: str, workspace: Path) -> Annotation:
     )
 
 
-def _stale(summary: Summary) -> Sequence[Accepted]:
+def _stale(summary: Summary) -> Sequence[AcceptedFailure]:
     return () if summary.baselined is None else summary.baselined.stale
 
 
-def _of_entry(one: Accepted, summary: Summary, name: str, workspace: Path) -> Annotation:
+def _of_entry(one: AcceptedFailure, summary: Summary, name: str, workspace: Path) -> Annotation:
     """A known failure that is not true any more."""
     assert summary.baselined is not None
     failure = one.failure

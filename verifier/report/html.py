@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from verifier.analysis import parity
 from verifier.analysis.bugs import Bug
-from verifier.analysis.side_by_side import names, side_by_side
+from verifier.analysis.side_by_side import compare_views, name_views
 from verifier.analysis.summary import Summary
 from verifier.analysis.view import RecordView
 from verifier.judging.evidence import Ladder
@@ -44,10 +44,10 @@ class Page:
         name: family, adapter and version, and what tells it from another record of these.
         id: of its section.
         prefix: of the ids in it: nothing for the first record, so that a case's or a failure's address is its id.
-        targets: by a finding's number, where it stands.
+        targets: by a bug's number, where it stands.
         ladders: of its smallest cases, each once.
         embedded: every outcome, small enough to travel inside the page.
-        opened: the fingerprints of the first finding of each of these cases that names a place of its ladder.
+        opened: the fingerprints of the first bug of each of these cases that names a place of its ladder.
     """
 
     view: RecordView
@@ -82,9 +82,9 @@ def render(views: Sequence[RecordView]) -> str:
         .render(
             pages=[
                 _page(one, name, number)
-                for number, (one, name) in enumerate(zip(views, names(views), strict=True), start=1)
+                for number, (one, name) in enumerate(zip(views, name_views(views), strict=True), start=1)
             ],
-            together=side_by_side(views),
+            together=compare_views(views),
             style=style,
             style_hash=_hash(style),
             script=script,
@@ -100,26 +100,26 @@ def render(views: Sequence[RecordView]) -> str:
 
 def _page(one: RecordView, name: str, number: int) -> Page:
     prefix = "" if number == 1 else f"r{number}-"
-    findings = (*one.summary.findings, *one.summary.upstream)
+    bugs = (*one.summary.bugs, *one.summary.upstream)
     entries = one.summary.baselined.entries if one.summary.baselined else ()
     # An id of its own: beyond its rule a failure is shown too, under its fingerprint.
     known = {entry.number: f"{prefix}known-{text.anchor(entry.failure.fingerprint)}" for entry in entries}
-    ladders = {finding.smallest.id: finding.ladder for finding in one.summary.findings if finding.ladder is not None}
+    ladders = {bug.smallest.id: bug.ladder for bug in one.summary.bugs if bug.ladder is not None}
     return Page(
         view=one,
         name=name,
         id=f"r{number}",
         prefix=prefix,
-        targets={finding.number: f"{prefix}{text.anchor(finding.fingerprint)}" for finding in findings} | known,
+        targets={bug.number: f"{prefix}{text.anchor(bug.fingerprint)}" for bug in bugs} | known,
         ladders=tuple(ladders.values()),
         embedded=embed_data(one.record),
-        opened=frozenset(_first_of_each_case(one.summary.findings)),
+        opened=frozenset(_first_of_each_case(one.summary.bugs)),
     )
 
 
-def _first_of_each_case(findings: Iterable[Bug]) -> Iterator[str]:
+def _first_of_each_case(bugs: Iterable[Bug]) -> Iterator[str]:
     seen: set[str] = set()
-    for one in findings:
+    for one in bugs:
         if one.ladder is None or one.smallest.id in seen:
             continue
         if one.entry.outcome.where in {rung.where for rung in (one.ladder.starts, one.ladder.starts_backward) if rung}:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from verifier.analysis.checked import Checked
+from verifier.analysis.checked import CheckSummary
 from verifier.analysis.not_started import NotStarted
 from verifier.analysis.view import RecordView
 from verifier.errors import ExitStatus
@@ -21,7 +21,7 @@ from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.report import templating
 
-MOST_FINDINGS = 50  # of one check in its test case; the report has all of them
+MOST_BUGS = 50  # of one check in its test case; the report has all of them
 _MOST_REASONS = 5
 # A dot in a class name begins another package.
 _NOT_IN_A_NAME = re.compile(r"[^\w-]+")
@@ -38,7 +38,7 @@ class _Case:
     seconds: float = 0.0
     kind: str | None = None
     message: str = ""
-    check: Checked | None = None
+    check: CheckSummary | None = None
     notes: str = ""
 
     @property
@@ -101,7 +101,7 @@ def render(views: Sequence[RecordView], not_started: Sequence[NotStarted] = ()) 
             )
         )
     template = templating.xml().get_template("junit.xml.j2")
-    return template.render(suites=suites, most_findings=MOST_FINDINGS, most_reasons=_MOST_REASONS) + "\n"
+    return template.render(suites=suites, most_bugs=MOST_BUGS, most_reasons=_MOST_REASONS) + "\n"
 
 
 def _suites(one: RecordView, prefix: str) -> Iterator[_Suite]:

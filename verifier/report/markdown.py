@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from verifier.analysis.bugs import Bug
-from verifier.analysis.side_by_side import names, side_by_side
+from verifier.analysis.side_by_side import compare_views, name_views
 from verifier.analysis.summary import UPSTREAM_TITLE
 from verifier.analysis.view import RecordView
 from verifier.judging.outcome import Verdict
@@ -18,7 +18,7 @@ from verifier.record import RunLine
 from verifier.report import templating
 
 MOST_BYTES = 1_000_000
-MOST_ROWS, MOST_FINDINGS, MOST_TALLIES, MOST_CAUSES = 60, 50, 12, 25
+MOST_ROWS, MOST_BUGS, MOST_TALLIES, MOST_CAUSES = 60, 50, 12, 25
 _SPARE = 100  # to close what is open where it is cut
 _CUT = "\n\n… cut here, because a job's summary may not be longer; the HTML report has all of it.\n"
 
@@ -34,11 +34,11 @@ def render(views: Sequence[RecordView], most: int | None = None) -> str:
     made = render_template(
         "report.md.j2",
         views=views,
-        names=names(views),
-        together=side_by_side(views),
+        names=name_views(views),
+        together=compare_views(views),
         upstream_title=UPSTREAM_TITLE,
         most_rows=MOST_ROWS,
-        most_findings=MOST_FINDINGS,
+        most_bugs=MOST_BUGS,
         most_tallies=MOST_TALLIES,
         most_causes=MOST_CAUSES,
     )

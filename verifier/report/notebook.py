@@ -9,7 +9,7 @@ from verifier.judging.outcome import Verdict
 from verifier.report import templating
 
 # More is in the report.
-MOST_ROWS, MOST_FINDINGS = 40, 12
+MOST_ROWS, MOST_BUGS = 40, 12
 
 # A notebook has a style of its own, light or dark; these can be read on both, and a shape says the same.
 _COLOURS: Mapping[Verdict, str] = {
@@ -28,4 +28,4 @@ _COLOURS: Mapping[Verdict, str] = {
 def render(one: RecordView) -> str:
     """The fragment; whatever comes from outside is escaped."""
     template = templating.html().get_template("notebook.html.j2")
-    return template.render(summary=one.summary, colours=_COLOURS, most_rows=MOST_ROWS, most_findings=MOST_FINDINGS)
+    return template.render(summary=one.summary, colours=_COLOURS, most_rows=MOST_ROWS, most_bugs=MOST_BUGS)

@@ -92,7 +92,7 @@ def _environment(finalize: Callable[[Any], Any]) -> jinja2.Environment:
         "number": text.number,
         "count": "{:,}".format,
         "marked": text.marked,
-        "said": wording.said,
+        "said": wording.outcome_message,
         "duration": text.duration,
         "limits": text.limits,
         "seconds": "{:.3f}".format,

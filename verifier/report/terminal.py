@@ -10,13 +10,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from verifier.analysis.accepted import Baselined
+from verifier.analysis.accepted import BaselineComparison
 from verifier.analysis.bugs import Bug
-from verifier.analysis.causes import causes
+from verifier.analysis.causes import find_causes
 from verifier.analysis.rows import Cell, Row
 from verifier.analysis.summary import UPSTREAM_TITLE, Summary
 from verifier.analysis.tallies import Tally
-from verifier.analysis.timing import slowest
+from verifier.analysis.timing import find_slowest_cases
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
@@ -25,7 +25,7 @@ from verifier.output.console import show_facts
 from verifier.record import Record
 
 # More is read in the report, not in a terminal.
-MAX_FINDINGS = 20
+MAX_BUGS = 20
 MAX_ROWS = 60
 MAX_TALLIES = 8
 MAX_CAUSES = 12
@@ -49,8 +49,8 @@ def show(summary: Summary, console: Console) -> None:
     """Everything but the verdict, which `show_verdict` says last."""
     _show_matrix(summary, console)
     _show_tallies(summary.refusals, "Refused by HF", "case", console)
-    _show_causes(summary.findings, console)
-    _show_bugs(summary.findings, "Failures", console)
+    _show_causes(summary.bugs, console)
+    _show_bugs(summary.bugs, "Failures", console)
     _show_bugs(summary.upstream, UPSTREAM_TITLE, console)
     _show_baselined(summary.baselined, console)
     _show_tallies(summary.reduced, "Agrees to float32 rounding only", "outcome", console)
@@ -113,11 +113,11 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
     """One check's result with its evidence, as `repro` shows it."""
     line = Text(f"{wording.VERDICT_WORDS[outcome.verdict]:>8}", style=_STYLES[outcome.verdict])
     line.append(f"  {text.line(outcome.check)}", style="default")
-    if measured := wording.against_bound(outcome):
+    if measured := wording.error_against_bound(outcome):
         line.append(f"  {measured}", style="dim")
     console.print(line)
     if outcome.verdict.is_finding or outcome.verdict is Verdict.REDUCED:
-        show_facts({**wording.facts(outcome), "measured": None}, console)
+        show_facts({**wording.outcome_facts(outcome), "measured": None}, console)
     elif outcome.message:
         show_facts({"": outcome.message}, console)
     if outcome.verdict.gates and outcome.detail:
@@ -126,7 +126,7 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
 
 def show_slowest(record: Record, most: int, console: Console) -> None:
     """Print at most that many cases, the slowest first, each with the check that took most of its time."""
-    found = slowest(record, most)
+    found = find_slowest_cases(record, most)
     if not found:
         return
     rows = []
@@ -189,23 +189,23 @@ def _labels(labels: Sequence[str]) -> str:
 def _cell(cell: Cell | None) -> Text:
     if cell is None or cell.verdict is None:
         return Text("-", style="dim")
-    return Text(" ".join([wording.VERDICT_WORDS[cell.verdict], _numbers(cell.findings)]).strip(), _STYLES[cell.verdict])
+    return Text(" ".join([wording.VERDICT_WORDS[cell.verdict], _numbers(cell.numbers)]).strip(), _STYLES[cell.verdict])
 
 
-def _numbers(findings: Sequence[str], most: int = 4) -> str:
-    return ",".join(findings[:most]) + ("…" if len(findings) > most else "")
+def _numbers(bugs: Sequence[str], most: int = 4) -> str:
+    return ",".join(bugs[:most]) + ("…" if len(bugs) > most else "")
 
 
-def _show_causes(findings: Sequence[Bug], console: Console) -> None:
+def _show_causes(bugs: Sequence[Bug], console: Console) -> None:
     """What explains many failures, where several are explained alike or some are not shown."""
-    found = causes(findings)
-    if len(found) == len(findings) <= MAX_FINDINGS:
+    found = find_causes(bugs)
+    if len(found) == len(bugs) <= MAX_BUGS:
         return
     console.print(
         Text("Why: failures with the same rule that start at the same place are likely one", "bold underline")
     )
     for cause in found[:MAX_CAUSES]:
-        numbers = _numbers([finding.number for finding in cause.findings], 12)
+        numbers = _numbers([bug.number for bug in cause.bugs], 12)
         line = Text(f"{text.plural(cause.cases, 'case'):>10}  ", no_wrap=False)
         line.append(f"at {text.line(cause.place, 100)}" if cause.place else "nowhere in particular", "bold")
         line.append(f"  ({numbers})", "dim")
@@ -219,22 +219,22 @@ def _show_bugs(bugs: Sequence[Bug], title: str, console: Console) -> None:
     if not bugs:
         return
     console.print(Text(title, style="bold underline"))
-    for one in bugs[:MAX_FINDINGS]:
+    for one in bugs[:MAX_BUGS]:
         outcome = one.entry.outcome
         console.print(headline(one.number, outcome, one.share, _STYLES[outcome.verdict]))
         show_facts(one.facts, console)
-    show_left(len(bugs) - MAX_FINDINGS, console)
+    show_left(len(bugs) - MAX_BUGS, console)
     console.print()
 
 
-def _show_baselined(found: Baselined | None, console: Console) -> None:
+def _show_baselined(found: BaselineComparison | None, console: Console) -> None:
     """The known failures, what is not true of them any more first."""
     if found is None:
         return
     console.print(
         Text(f"Known failures, of {text.line(found.path)}: they excuse {found.share}", style="bold underline")
     )
-    for one in found.stale[:MAX_FINDINGS]:
+    for one in found.stale[:MAX_BUGS]:
         head = Text(f"{one.number:>4} ", style="bold")
         head.append(f"{text.line(one.failure.fingerprint)} {text.line(one.failure.check)}", style="bold")
         head.append(f"  {one.words}", style="bold red")
@@ -249,13 +249,13 @@ def _show_baselined(found: Baselined | None, console: Console) -> None:
             console,
         )
     grid = Table.grid(padding=(0, 2))
-    for one in found.steady[:MAX_TALLIES]:
+    for one in found.still_failing[:MAX_TALLIES]:
         said = [one.number, one.failure.fingerprint, one.failure.check, text.plural(one.cases, "case")]
         grid.add_row(*(Text(text.line(part)) for part in said), Text(text.line(one.failure.reason, 120), style="dim"))
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-    show_left(max(0, len(found.steady) - MAX_TALLIES) + max(0, len(found.stale) - MAX_FINDINGS), console)
-    if found.unlooked:
-        console.print(f"     {text.plural(found.unlooked, 'entry', 'entries')} of checks that were not selected")
+    show_left(max(0, len(found.still_failing) - MAX_TALLIES) + max(0, len(found.stale) - MAX_BUGS), console)
+    if found.not_run:
+        console.print(f"     {text.plural(found.not_run, 'entry', 'entries')} of checks that were not selected")
     if found.removal:
         console.print(Text(f"     What is fixed must go: {found.removal}"), soft_wrap=True)
     console.print()

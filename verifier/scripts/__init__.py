@@ -156,7 +156,8 @@ def _with_harness(spec: CaseSpec, reference: str, outcomes: Sequence[Outcome], f
 def _heading(needs: str, seen: str, outcomes: Sequence[Outcome]) -> list[str]:
     """Comments. The first line is ours, and so is the second: Python looks for an encoding there."""
     said = [
-        f"{outcome.check} ({outcome.verdict}): {wording.said(outcome) or 'it said nothing'}" for outcome in outcomes[:5]
+        f"{outcome.check} ({outcome.verdict}): {wording.outcome_message(outcome) or 'it said nothing'}"
+        for outcome in outcomes[:5]
     ]
     return [
         "# It fails as long as what an adapter gives is not what Hugging Face's model gives.",

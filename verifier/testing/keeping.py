@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from verifier import adapter, record
-from verifier.analysis.summary import Summary, summarise
+from verifier.analysis.summary import Summary, summarize
 from verifier.engine import inline, recording
 from verifier.engine.environment import usable_cores
 from verifier.engine.events import CaseStarted, Event, Stop
@@ -22,7 +22,7 @@ from verifier.testing.running import Introduction, News
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class PlanResult:
     """What came of a plan.
 
     Attributes:
@@ -134,13 +134,13 @@ class Keeper:
     def _writer(self, folder: Path, line: record.RunLine) -> record.Writer | None:
         """Of a record there; None where that cannot be had."""
         try:
-            self._folders.enter_context(record.held(folder))
+            self._folders.enter_context(record.lock_folder(folder))
             return record.Writer(folder, of=(line.family, line.adapter))
         except UsageError as error:
             self.complaints.append(str(error).replace("--out", "--verifier-out"))
             return None
 
-    def finish(self, stop: Stop, seconds: float) -> list[Kept]:
+    def finish(self, stop: Stop, seconds: float) -> list[PlanResult]:
         """End every record and write its report; what came of each.
 
         Args:
@@ -159,7 +159,7 @@ class Keeper:
                     self.complaints.append(str(error))
                     continue
                 folder = one.writer.path.parent if one.stays else None
-                found.append(Kept(summary=summarise(kept), folder=folder))
+                found.append(PlanResult(summary=summarize(kept), folder=folder))
         return found
 
 
@@ -168,4 +168,4 @@ def _report(kept: record.Record) -> None:
     from verifier.record import files
     from verifier.report import html
 
-    files.put(html.render([view_record(kept)]), kept.path.with_name(REPORT_FILE))
+    files.write_report(html.render([view_record(kept)]), kept.path.with_name(REPORT_FILE))

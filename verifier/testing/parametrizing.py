@@ -14,8 +14,8 @@ from verifier.errors import VerifierError
 from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
-from verifier.record.case_description import difference
-from verifier.record.known_failure import Settled, State
+from verifier.record.case_description import config_difference
+from verifier.record.known_failure import EntryState, Settled
 from verifier.requests.python import PythonOptions
 from verifier.testing.plans import Item, TestPlan, items, plan_decorated
 from verifier.testing.running import Share, share_of
@@ -148,18 +148,18 @@ def _known(share: Share, found: Settled) -> None:
     name = f"known failure {failure.fingerprint} of {failure.check} is {found.state}"
     said = f": {text.line(found.message)}" if found.message else ""
     todo = f"; take it out: verifier baseline --remove {failure.fingerprint} --out {baseline.path}"
-    pytest.fail(f"[XPASS(strict)] {name}{said}{todo if found.state is State.FIXED else ''}", pytrace=False)
+    pytest.fail(f"[XPASS(strict)] {name}{said}{todo if found.state is EntryState.FIXED else ''}", pytrace=False)
 
 
 def _story(share: Share, item: Item, outcome: Outcome) -> str:
     """A failure in a few lines, as the terminal of `verifier run` tells it."""
     spec = item.spec
-    words = text.config(difference(spec.config, share.line)) or "the plainest config"
+    words = text.config(config_difference(spec.config, share.line)) or "the plainest config"
     lines = [f"{outcome.check} {wording.VERDICT_WORDS[outcome.verdict]} {outcome.fingerprint}"]
     facts = {
         "where": outcome.where,
-        "measured": wording.against_bound(outcome),
-        "said": wording.said(outcome),
+        "measured": wording.error_against_bound(outcome),
+        "said": wording.outcome_message(outcome),
         "in": outcome.site,
         "config": words,
         "case": spec.id,

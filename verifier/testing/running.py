@@ -18,7 +18,7 @@ from verifier.engine.plan import Plan
 from verifier.errors import ImportFailed, UsageError, VerifierError
 from verifier.judging.outcome import Outcome
 from verifier.record.excusing import covers
-from verifier.record.known_failure import BaselineState, KnownFailure, Settled, State
+from verifier.record.known_failure import BaselineState, EntryState, KnownFailure, Settled
 from verifier.requests.folders import folder_name
 from verifier.testing.plans import Item, TestPlan, items
 
@@ -137,7 +137,7 @@ class Share:
             return None
         for failure in baseline.failures:
             if failure.fingerprint == outcome.fingerprint and covers(failure, spec, self.line):
-                return failure if self.settled(failure).state is State.KNOWN else None
+                return failure if self.settled(failure).state is EntryState.KNOWN else None
         return None
 
     def settled(self, failure: KnownFailure, *, whole: bool = False) -> Settled:
@@ -208,7 +208,7 @@ class Share:
         run, baseline = self.plan.run, self.plan.run.baseline
         state = None
         if baseline is not None:
-            settled = tuple(Settled(failure=one, state=State.NOT_RUN) for one in baseline.failures)
+            settled = tuple(Settled(failure=one, state=EntryState.NOT_RUN) for one in baseline.failures)
             state = BaselineState(path=baseline.path, asked=baseline.asked, ran=baseline.ran, settled=settled)
         alike = [
             share.plan.id

@@ -31,7 +31,7 @@ def doctor(family: str | None, adapters: tuple[str, ...], json_file: Path | None
     found = diagnose(Path.cwd(), family, adapters)
     text = json.dumps(found.to_json(), indent=1) + "\n"
     if json_file is not None and json_file != STANDARD_OUTPUT:
-        files.put(text, json_file)
+        files.write_report(text, json_file)
     with pipe.until_closed(sys.stdout):
         if json_file == STANDARD_OUTPUT:
             sys.stdout.write(text)
