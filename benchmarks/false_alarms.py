@@ -23,7 +23,7 @@ from typing import Any
 from verifier.adapter import DEFAULT
 from verifier.cases.spec import CaseSpec, Depth
 from verifier.engine.events import OutcomeReady, RunFinished
-from verifier.engine.limits import defaults
+from verifier.engine.limits import default_limits
 from verifier.engine.plan import Plan
 from verifier.engine.run import run
 from verifier.families.falcon_configs import FLAGS
@@ -87,7 +87,7 @@ def main() -> int:
         adapter=asked.adapter,
         specs=tuple({spec.id: spec for spec in random_cases(asked.cases, asked.seeds, asked.least_width)}.values()),
         only=tuple(asked.only),
-        limits=defaults(large=False, workers=asked.workers),
+        limits=default_limits(large=False, workers=asked.workers),
     )
     cases = {spec.id: spec for spec in plan.specs}
     verdicts: Counter[Verdict] = Counter()

@@ -62,7 +62,7 @@ def commit(tree: Path, write: Write) -> Write:
 
 def made_of(tree: Path, name: str) -> set[str]:
     """The files that are there, of all that a module is made of."""
-    found = sources.of_module(name, lambda path: tree in path.parents)
+    found = sources.find_sources(name, lambda path: tree in path.parents)
     return {str(path.relative_to(tree)) for path in found.files if path.exists()}
 
 
@@ -144,14 +144,14 @@ def test_a_name_that_is_computed_may_be_any_of_the_package(tree, write):
 
 def test_a_file_that_cannot_be_parsed_is_itself_alone(tree, write):
     write({"mine.py": "import broken, helper", "broken.py": "import other\ndef (:", "other.py": "", "helper.py": ""})
-    found = sources.of_module("mine", lambda path: tree in path.parents)
+    found = sources.find_sources("mine", lambda path: tree in path.parents)
     assert made_of(tree, "mine") == {"mine.py", "broken.py", "helper.py"}
     assert found.unread == {tree / "broken.py"}
 
 
 def test_what_lies_outside_is_not_followed(tree, write):
     write({"inside/mine.py": "import helper", "helper.py": "import inner", "inner.py": ""})
-    found = sources.of_module("inside.mine", lambda path: tree / "inside" in path.parents)
+    found = sources.find_sources("inside.mine", lambda path: tree / "inside" in path.parents)
     assert {path.name for path in found.files if path.exists()} == {"mine.py"}
 
 
@@ -404,17 +404,17 @@ def test_without_git_that_is_told(tree, commit, monkeypatch):
 
 def test_the_harness_counts_as_a_whole_where_it_lies_in_the_tree(tree, commit, write, monkeypatch):
     commit({**PROJECT, "harness/checks/one.py": "", "harness/page.css": ""})
-    monkeypatch.setattr(sources, "folder_of", lambda name: tree / "harness")
+    monkeypatch.setattr(sources, "package_folder", lambda name: tree / "harness")
     assert not look(tree).is_touched
     write({"harness/page.css": "a {}", "harness/checks/new.py": ""})
     assert look(tree).sentence.endswith("touched since HEAD: harness/checks/new.py, harness/page.css")
 
 
 def test_the_harness_is_found_where_it_is():
-    assert sources.folder_of("verifier") == Path(sources.__file__).parent
+    assert sources.package_folder("verifier") == Path(sources.__file__).parent
 
 
 def test_the_harness_is_not_followed_file_by_file(tree, write):
     write({"mine.py": "from verifier import adapter"})
-    found = sources.of_module("mine", lambda path: True, leaving="verifier")
+    found = sources.find_sources("mine", lambda path: True, leaving="verifier")
     assert {path.name for path in found.files if path.exists()} == {"mine.py"}

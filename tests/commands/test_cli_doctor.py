@@ -192,7 +192,7 @@ def test_what_is_not_installed_is_told(verifier, place, register, monkeypatch, e
 
 
 def test_workers_that_want_more_memory_than_there_is_are_told(verifier, place, monkeypatch, everything_loads):
-    monkeypatch.setattr(diagnosing, "available", lambda: 3 * 2**30)
+    monkeypatch.setattr(diagnosing, "free_memory", lambda: 3 * 2**30)
     (place / "verifier.toml").write_text('family = "falcon"\nadapter = "mine:Right"\nworkers = 4\nmemory = "1G"')
     out = verifier("doctor").out
     assert "! 4 workers may take 1,024 MiB each, and 3,072 MiB are free" in out

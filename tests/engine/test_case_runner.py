@@ -178,9 +178,9 @@ def test_a_case_that_is_added_waits_like_any_other(plan) -> None:
     assert not schedule
     schedule.add(first)
     assert schedule
-    assert schedule.take() is first
-    schedule.note(first.id, 2.0)
+    assert schedule.take_case() is first
+    schedule.note_cost(first.id, 2.0)
     schedule.add(second)
-    assert schedule.left({}, (), 1) == 2.0
-    assert schedule.take() is second
+    assert schedule.estimate_left({}, (), 1) == 2.0
+    assert schedule.take_case() is second
     assert not schedule

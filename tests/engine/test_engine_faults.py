@@ -128,8 +128,8 @@ def test_an_import_that_never_ends_is_named(place, plan):
 
 
 def test_who_gives_a_case_longer_gives_importing_as_long():
-    usual = limits.defaults(large=False, workers=1)
-    asked = [usual.or_as_asked(seconds, None).loading for seconds in (None, 5, 600, 0)]
+    usual = limits.default_limits(large=False, workers=1)
+    asked = [usual.with_asked(seconds, None).loading for seconds in (None, 5, 600, 0)]
     assert asked == [limits.LOADING_SECONDS, limits.LOADING_SECONDS, 600, None]
 
 
@@ -158,12 +158,12 @@ def test_the_heart_beats_while_a_case_is_long(plan):
 
 def test_memory_is_measured_where_the_system_tells():
 
-    here = limits.resident(os.getpid())
+    here = limits.resident_memory(os.getpid())
     assert here is not None
     kept = bytearray(b"x" * 50_000_000)
-    assert limits.resident(os.getpid()) - here > len(kept) / 2
-    assert limits.resident(2**22 + 1) is None
-    assert limits.defaults(large=False, workers=2) == limits.Limits(seconds=60.0, bytes=2 * 2**30)
-    large = limits.defaults(large=True, workers=2)
+    assert limits.resident_memory(os.getpid()) - here > len(kept) / 2
+    assert limits.resident_memory(2**22 + 1) is None
+    assert limits.default_limits(large=False, workers=2) == limits.Limits(seconds=60.0, bytes=2 * 2**30)
+    large = limits.default_limits(large=True, workers=2)
     assert large.seconds == 3600.0
-    assert 0 < large.bytes <= limits.available() // 2 + 2**30
+    assert 0 < large.bytes <= limits.free_memory() // 2 + 2**30

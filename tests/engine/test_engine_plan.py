@@ -7,7 +7,7 @@ from dataclasses import replace
 from verifier.cases.spec import CaseSpec, Depth
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CheckInfo
-from verifier.engine.plan import applicable, distinct, expected
+from verifier.engine.plan import applicable, count_outcomes, drop_repeated
 
 CHECKS = (
     CheckInfo(id="reference.acceptance", doc="", applies="always"),
@@ -35,12 +35,12 @@ def test_a_deeper_case_is_looked_at_by_more_checks():
 
 
 def test_every_outcome_is_expected():
-    assert expected([VALID, REFUSED], CHECKS) == 4
-    assert expected([VALID, REFUSED], CHECKS[2:]) == 1
+    assert count_outcomes([VALID, REFUSED], CHECKS) == 4
+    assert count_outcomes([VALID, REFUSED], CHECKS[2:]) == 1
 
 
 def test_one_case_under_two_names_is_run_once_under_the_first():
-    assert distinct([VALID, replace(VALID, label="corner"), REFUSED]) == (VALID, REFUSED)
+    assert drop_repeated([VALID, replace(VALID, label="corner"), REFUSED]) == (VALID, REFUSED)
 
 
 def test_versions_name_what_results_depend_on_and_whose_the_adapter_is():

@@ -1,4 +1,4 @@
-"""What a worker lets out: plain, bounded, the same each time."""
+"""An outcome leaves a worker in plain types, with its texts cut, and the same each time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from verifier.cases.spec import CaseSpec
 from verifier.checks import runner
 from verifier.engine import events, loading, preload, worker
 from verifier.engine.plan import Task
-from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, bounded
+from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, trim_outcome
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Outcome, Verdict
 
 
 def test_a_huge_text_is_cut_and_says_so():
-    outcome = bounded(
+    outcome = trim_outcome(
         Outcome(
             check="a.b", verdict=Verdict.ERROR, message="x" * 10_000_000, detail="first" + "y" * 10_000_000 + "last"
         )
@@ -31,12 +31,12 @@ def test_a_huge_text_is_cut_and_says_so():
 
 
 def test_addresses_are_not_told():
-    outcome = bounded(Outcome(check="a.b", verdict=Verdict.ERROR, message="<Model object at 0x7f3a2b1c0d10>"))
+    outcome = trim_outcome(Outcome(check="a.b", verdict=Verdict.ERROR, message="<Model object at 0x7f3a2b1c0d10>"))
     assert outcome.message == "<Model object at 0x…>"
 
 
 def test_a_short_number_is_no_address():
-    assert bounded(Outcome(check="a.b", verdict=Verdict.FAIL, message="flag 0x1f")).message == "flag 0x1f"
+    assert trim_outcome(Outcome(check="a.b", verdict=Verdict.FAIL, message="flag 0x1f")).message == "flag 0x1f"
 
 
 def test_what_a_check_gives_becomes_plain():
@@ -46,7 +46,7 @@ def test_what_a_check_gives_becomes_plain():
     class Word(str):
         pass
 
-    outcome = bounded(
+    outcome = trim_outcome(
         Outcome(check="a.b", verdict=Verdict.FAIL, measured=Number(2), bound=Number(1), where=Word("here"))
     )
     assert type(outcome.measured) is type(outcome.bound) is float

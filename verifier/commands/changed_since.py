@@ -124,7 +124,7 @@ def look(changes: Changes, *, family: str, adapter: str, beside: Sequence[Path] 
 
 def _sources(changes: Changes, module: str | None) -> sources.Sources:
     # The harness counts as a whole.
-    return sources.of_module(module or "", changes.within, leaving=_HARNESS)
+    return sources.find_sources(module or "", changes.within, leaving=_HARNESS)
 
 
 def _untold(changes: Changes, own: sources.Sources) -> list[str]:
@@ -146,7 +146,7 @@ def _files(changes: Changes, own: sources.Sources, family: str, beside: Sequence
         found += [_short(changes, path) for path in sorted(data)]
         unread = sorted(path for path in part.unread if not changes.has(path))
         found += [f"{_short(changes, path)}, which cannot be parsed" for path in unread]
-    harness = sources.folder_of(_HARNESS)
+    harness = sources.package_folder(_HARNESS)
     if harness is not None and changes.within(harness):
         found += [_short(changes, path) for path in sorted(changes.paths) if harness in path.parents]
     for path in (*beside, *_configurations(changes)):

@@ -61,7 +61,7 @@ def fuzz(request: RunRequest) -> ExitStatus:
         space=described,
         adapter=reference,
         only=request.only,
-        limits=Limits(seconds=SECONDS, bytes=BYTES).or_as_asked(request.timeout, request.memory),
+        limits=Limits(seconds=SECONDS, bytes=BYTES).with_asked(request.timeout, request.memory),
         workers=request.workers or usable_cores(),
         seconds=request.time,
         most=request.max_examples,

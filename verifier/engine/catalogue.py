@@ -27,7 +27,9 @@ def registered() -> tuple[CheckInfo, ...]:
     """
     folder = Path(checks.__file__).parent
     ours = [info for module in checks.MODULES for info in read_checks(folder / f"{module}.py").values()]
-    return checks.with_outside(ours, lambda name: _read_outside(name) or infos([checks.load_outside(name)])[0])
+    return checks.with_outside(
+        ours, lambda name: _read_outside(name) or describe_checks([checks.load_outside(name)])[0]
+    )
 
 
 def select(patterns: Sequence[str]) -> tuple[CheckInfo, ...]:
@@ -52,7 +54,7 @@ def require_known(patterns: Sequence[str]) -> None:
         select(patterns)
 
 
-def infos(some: Iterable[checks.Check]) -> tuple[CheckInfo, ...]:
+def describe_checks(some: Iterable[checks.Check]) -> tuple[CheckInfo, ...]:
     """Describe checks without their functions."""
     return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in some)
 
@@ -90,6 +92,6 @@ def _imports_check(tree: ast.Module) -> bool:
 def _read_outside(name: str) -> CheckInfo | None:
     """Read a third party's check from its source; None if it must be imported."""
     for point in importlib.metadata.entry_points(group=checks.GROUP, name=name):
-        path = sources.file_of(point.module)
+        path = sources.module_file(point.module)
         return None if path is None else read_checks(path).get(point.attr)
     return None

@@ -31,19 +31,19 @@ def read(log: Path) -> str | None:
     return "\n".join(part for part in (output, _condensed(_tail(stack_file(log)).strip())) if part) or None
 
 
-def is_there(log: Path) -> bool:
+def has_stack(log: Path) -> bool:
     """Whether the process has written the whole stack that it was asked for."""
     _, found, stack = _tail(stack_file(log)).rpartition(_ASKED)
     return bool(found) and stack.count("\n") > 1 and stack.endswith("\n")
 
 
-def innermost(detail: str | None) -> str | None:
+def innermost_frame(detail: str | None) -> str | None:
     """Name the innermost frame in a text from `read`: `line 7 in wrap of mine.py`; None if it has no stack."""
     frame = next(_FRAME.finditer(detail or ""), None)
     return None if frame is None else f"line {frame[2]} in {frame[3]} of {Path(frame[1]).name}"
 
 
-def site(detail: str | None) -> str | None:
+def adapter_site(detail: str | None) -> str | None:
     """Name the adapter's innermost frame in a text from `read`: `package/module.py:function`; None if there is none."""
     return site_among((frame[1], frame[3]) for frame in _FRAME.finditer(detail or ""))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from verifier.engine.debugger import Debugger
 from verifier.engine.events import CaseFinished, CaseStarted, Event, RunFinished, Stop
 from verifier.engine.loading import load
-from verifier.engine.plan import Plan, expected
+from verifier.engine.plan import Plan, count_outcomes
 from verifier.engine.worker import execute
 from verifier.engine.working_directory import preserve_cwd
 
@@ -56,7 +56,7 @@ def _run(plan: Plan, debugger: Debugger | None) -> Iterator[Event]:
     stop = Stop.COMPLETE
     try:
         loaded = load(plan)
-        yield loaded.started(expected=expected(plan.specs, loaded.infos))
+        yield loaded.started(expected=count_outcomes(plan.specs, loaded.infos))
         for spec in plan.specs:
             yield CaseStarted(spec=spec)
             if plan.diagnose or plan.applicable(spec, loaded.infos):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.engine import server
-from verifier.engine.worker import be_its_own, redirect_output
+from verifier.engine.worker import lead_process_group, redirect_output
 from verifier.engine.worker_pool import Launcher, Worker
 from verifier.errors import ExitStatus, VerifierError, one_line
 
@@ -54,7 +54,7 @@ def ask(questions: Sequence[Question], *, at_once: int, seconds: float) -> list[
     Returns:
         The answers, in the order of the questions.
     """
-    launcher = Launcher(server.without_outsiders(), lambda: multiprocessing.get_context("spawn"))
+    launcher = Launcher(server.shared_context(), lambda: multiprocessing.get_context("spawn"))
     answers, running = list[Answer](), deque[Worker]()
     with tempfile.TemporaryDirectory(prefix="verifier-imports-") as folder:
         try:
@@ -73,7 +73,7 @@ def ask(questions: Sequence[Question], *, at_once: int, seconds: float) -> list[
 
 def _work(pipe: connection.Connection, log: str, question: Question) -> None:
     """Answer the question, in its own process; nothing that it raises gets out."""
-    be_its_own(pipe)
+    lead_process_group(pipe)
     redirect_output(log)
     began, status, found = time.perf_counter(), ExitStatus.CONFORMS, dict[str, Any]()
     try:

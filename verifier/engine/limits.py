@@ -32,7 +32,7 @@ class Limits:
     bytes: int | None = None
     loading: float | None = LOADING_SECONDS
 
-    def or_as_asked(self, seconds: float | None, memory: int | None) -> Limits:
+    def with_asked(self, seconds: float | None, memory: int | None) -> Limits:
         """Replace the limits that were asked for.
 
         Args:
@@ -46,7 +46,7 @@ class Limits:
         )
 
 
-def defaults(*, large: bool, workers: int) -> Limits:
+def default_limits(*, large: bool, workers: int) -> Limits:
     """Give the limits of a case that apply if none were asked for.
 
     Args:
@@ -55,11 +55,11 @@ def defaults(*, large: bool, workers: int) -> Limits:
     """
     if not large:
         return Limits(seconds=TINY_SECONDS, bytes=TINY_BYTES)
-    there = available()
+    there = free_memory()
     return Limits(seconds=LARGE_SECONDS, bytes=None if there is None else there // workers)
 
 
-def resident(process: int) -> int | None:
+def resident_memory(process: int) -> int | None:
     """Measure the resident memory of a process, in bytes; None if it is gone, or if the system does not say."""
     try:
         with open(f"/proc/{process}/statm", "rb") as file:
@@ -68,7 +68,7 @@ def resident(process: int) -> int | None:
         return None
 
 
-def available() -> int | None:
+def free_memory() -> int | None:
     """Measure the memory that is free, in bytes, in the machine and the container; None if the system does not say."""
     try:
         (line,) = [line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:")]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from verifier.engine.catalogue import infos
+from verifier.engine.catalogue import describe_checks
 from verifier.engine.events import CheckInfo, RunStarted
 from verifier.engine.plan import Plan
 from verifier.errors import ImportFailed, UsageError, VerifierError, one_line
@@ -30,7 +30,7 @@ class Loaded:
     @property
     def infos(self) -> tuple[CheckInfo, ...]:
         """The checks without their functions."""
-        return infos(self.checks)
+        return describe_checks(self.checks)
 
     def started(self, *, expected: int = 0) -> RunStarted:
         """Make the first event of a run.

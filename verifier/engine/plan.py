@@ -61,7 +61,7 @@ class Plan:
         return tuple(one for one in applicable(spec, checks) if wanted is None or one in wanted)
 
 
-def distinct(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:
+def drop_repeated(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:
     """Drop each case whose id came before: the same case under another name is run once."""
     first: dict[str, CaseSpec] = {}
     for spec in specs:
@@ -74,6 +74,6 @@ def applicable(spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
     return tuple(check.id for check in checks if applies_to(check.applies, spec))
 
 
-def expected(specs: Iterable[CaseSpec], checks: Sequence[CheckInfo]) -> int:
+def count_outcomes(specs: Iterable[CaseSpec], checks: Sequence[CheckInfo]) -> int:
     """The number of outcomes that the cases give."""
     return sum(len(applicable(spec, checks)) for spec in specs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from verifier.cases.spec import CaseSpec
 from verifier.engine import crash_report
-from verifier.engine.worker import bounded
+from verifier.engine.worker import trim_outcome
 from verifier.engine.worker_pool import Worker, WorkerExit
 from verifier.judging.outcome import Outcome, Verdict
 
@@ -61,14 +61,14 @@ class LostCase:
     def outcomes(self) -> Iterator[Outcome]:
         """The outcomes of the checks that did not end, once the case is not run again."""
         exited = self.exited
-        yield bounded(
+        yield trim_outcome(
             Outcome(
                 check=self.culprit,
                 verdict=exited.verdict,
                 message=f"the process {exited.how}",
                 exception=exited.word,
                 # Where a process was ended is chance, so it does not make two failures the same.
-                site=crash_report.site(exited.detail) if self.by_itself else None,
+                site=crash_report.adapter_site(exited.detail) if self.by_itself else None,
                 detail=exited.detail,
             )
         )
@@ -98,13 +98,13 @@ class RetryPolicy:
         """Count a case that was run again alone and died the same way."""
         self._confirmed[lost.culprit, lost.exited.word] += 1
 
-    def believed(self, lost: LostCase) -> bool:
+    def is_confirmed(self, lost: LostCase) -> bool:
         """Whether other cases have died in the same check and the same way often enough."""
         return self._confirmed[lost.culprit, lost.exited.word] >= CONVINCED
 
-    def take_believed(self) -> Iterator[LostCase]:
+    def take_confirmed(self) -> Iterator[LostCase]:
         """Take out the cases that need not be run again any more."""
-        for lost in [one for one in self._waiting if self.believed(one)]:
+        for lost in [one for one in self._waiting if self.is_confirmed(one)]:
             self._waiting.remove(lost)
             yield lost
 

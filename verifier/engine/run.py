@@ -25,7 +25,7 @@ from verifier.engine.events import (
     WorkerLost,
 )
 from verifier.engine.interrupts import Interrupts
-from verifier.engine.plan import Plan, expected
+from verifier.engine.plan import Plan, count_outcomes
 from verifier.engine.retry_policy import LostCase, RetryPolicy
 from verifier.engine.schedule import Schedule
 from verifier.engine.worker import Failed
@@ -121,7 +121,7 @@ class _Coordinator:
             return
         self._looked = now
         for worker in list(self._pool.workers):
-            if worker.enforce(self._plan.limits):
+            if worker.enforce_limits(self._plan.limits):
                 # Messages that came after the signal that asks for its stack are not read: the signal wakes sleepers.
                 yield from self._lost(worker)
 
@@ -131,7 +131,9 @@ class _Coordinator:
             return
         self._beaten = now
         busy = {worker.spec.id: now - worker.began for worker in self._pool.workers if worker.spec is not None}
-        yield Heartbeat(running=busy, left=self._schedule.left(busy, self._retries.specs, len(self._pool.workers)))
+        yield Heartbeat(
+            running=busy, left=self._schedule.estimate_left(busy, self._retries.specs, len(self._pool.workers))
+        )
 
     def _hear(self, worker: Worker, *, last: bool = False) -> Iterator[Event]:
         try:
@@ -150,7 +152,7 @@ class _Coordinator:
                     case Failed() if last:
                         return
                     case Failed(status=status, message=text, detail=detail):
-                        raise raised(status, text, detail, loaded=worker.ready)
+                        raise worker_error(status, text, detail, loaded=worker.ready)
         except EOFError:
             if not last:
                 yield from self._lost(worker)
@@ -159,16 +161,16 @@ class _Coordinator:
             yield from self._next(worker)
 
     def _ready(self, worker: Worker, message: RunStarted) -> Iterator[Event]:
-        worker.ready, worker.at_first = True, worker.memory
+        worker.ready, worker.memory_when_ready = True, worker.memory
         if self._checks is None:
             self._checks = message.checks
             self._schedule = Schedule(self._plan.specs, message.checks, self._plan.known)
-            total = expected(self._plan.specs, message.checks)
+            total = count_outcomes(self._plan.specs, message.checks)
             yield replace(message, expected=total, workers=len(self._pool.workers))
 
     def _done(self, worker: Worker, event: CaseFinished) -> None:
         assert self._schedule is not None
-        self._schedule.note(event.case, event.seconds)
+        self._schedule.note_cost(event.case, event.seconds)
         worker.last, worker.spec = worker.spec, None
 
     def _next(self, worker: Worker) -> Iterator[Event]:
@@ -180,17 +182,17 @@ class _Coordinator:
                 self._pool.stop(worker)
                 self._pool.start()
                 return
-            spec = self._schedule.take(last=worker.number % 2 == 1)
+            spec = self._schedule.take_case(last=worker.number % 2 == 1)
             yield CaseStarted(spec=spec)
             if self._plan.diagnose or self._plan.applicable(spec, self._checks):
-                worker.give(self._plan.task(spec))
+                worker.send_task(self._plan.task(spec))
                 return
             yield CaseFinished(case=spec.id, seconds=0.0)
-        for lost in self._retries.take_believed():
-            yield from _believed(lost)
+        for lost in self._retries.take_confirmed():
+            yield from _report_lost(lost)
         if self._retries and len(self._pool.workers) == 1 and worker.last is None:
             worker.alone = True
-            worker.give(self._plan.task(self._retries.take()))
+            worker.send_task(self._plan.task(self._retries.take()))
             return
         self._pool.stop(worker)  # a case that is to be run again gets a fresh worker
 
@@ -225,20 +227,20 @@ class _Coordinator:
         lost = LostCase.from_worker(worker, exited, self._plan.applicable(spec, self._checks))
         if worker.alone:
             self._retries.confirm(lost)
-        elif not self._retries.believed(lost):
+        elif not self._retries.is_confirmed(lost):
             self._retries.add(lost)
             yield WorkerLost(case=spec.id, check=lost.culprit, verdict=exited.verdict, reason=exited.how, again=True)
             return
-        yield from _believed(lost)
+        yield from _report_lost(lost)
 
 
-def _believed(lost: LostCase) -> Iterator[Event]:
+def _report_lost(lost: LostCase) -> Iterator[Event]:
     for outcome in lost.outcomes:
         yield OutcomeReady(case=lost.spec.id, outcome=outcome)
     yield CaseFinished(case=lost.spec.id, seconds=lost.seconds)
 
 
-def raised(status: ExitStatus, text: str, detail: str | None, *, loaded: bool = True) -> VerifierError:
+def worker_error(status: ExitStatus, text: str, detail: str | None, *, loaded: bool = True) -> VerifierError:
     """Make the error of a worker that failed; once the worker has loaded everything, the harness is at fault."""
     if status is ExitStatus.BROKEN and loaded:
         return HarnessError(text, detail)
@@ -250,7 +252,7 @@ def blame_import(worker: Worker, exited: WorkerExit) -> VerifierError:
     if worker.loading is None:
         return HarnessError(f"a worker died before it could load anything: it {exited.how}", exited.detail)
     if exited.verdict is Verdict.TIMEOUT:
-        at = crash_report.innermost(exited.detail)
+        at = crash_report.innermost_frame(exited.detail)
         return ImportFailed(f"the import of {worker.loading} {exited.how}" + (f"; it was at {at}" if at else ""))
     said = f"; it last wrote: {exited.detail.splitlines()[-1].strip()[:200]}" if exited.detail else ""
     return ImportFailed(f"{worker.loading} ended the process at import: it {exited.how}{said}")

@@ -50,7 +50,7 @@ class Schedule:
         self._kinds[spec.id] = kind
         self._waiting.setdefault(kind, deque()).append(spec)
 
-    def take(self, *, last: bool = False) -> CaseSpec:
+    def take_case(self, *, last: bool = False) -> CaseSpec:
         """Take a case of the most expensive kind.
 
         Args:
@@ -66,12 +66,12 @@ class Schedule:
         dearest = self._waiting[max(kinds, key=lambda kind: self._cost(self._waiting[kind][0].id, pace))]
         return dearest.pop() if last else dearest.popleft()
 
-    def note(self, case: str, seconds: float) -> None:
+    def note_cost(self, case: str, seconds: float) -> None:
         """Note what a case has cost."""
         number, spent = self._spent.get(self._kinds[case], (0, 0.0))
         self._spent[self._kinds[case]] = number + 1, spent + seconds
 
-    def left(self, running: Mapping[str, float], again: Iterable[CaseSpec], workers: int) -> float | None:
+    def estimate_left(self, running: Mapping[str, float], again: Iterable[CaseSpec], workers: int) -> float | None:
         """Estimate how many seconds the run will still take; None while nothing is known.
 
         Args:

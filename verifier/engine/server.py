@@ -52,12 +52,12 @@ def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnCon
         # Importing code may have asked the driver for its devices, and a driver does not survive a fork.
         return multiprocessing.get_context("spawn")
     if not outside:
-        return without_outsiders()
+        return shared_context()
     theirs = plugins.module_of(plan.family, family.GROUP), plugins.module_of(plan.adapter, adapter.GROUP)
     return _forking([module for module in theirs if module is not None], _modelling(plan.family))
 
 
-def without_outsiders() -> ForkServerContext:
+def shared_context() -> ForkServerContext:
     """Start a forkserver that imports what every case needs, but no family and no adapter; it is not waited for."""
     return _forking([], [])
 

@@ -56,7 +56,7 @@ class _Module:
         return self.name if self.places else self.name.rpartition(".")[0]
 
 
-def of_module(name: str, within: Within, *, leaving: str = "") -> Sources:
+def find_sources(name: str, within: Within, *, leaving: str = "") -> Sources:
     """Find what a module is made of: itself, the packages that it is in, and all that these import.
 
     Args:
@@ -90,13 +90,13 @@ def of_module(name: str, within: Within, *, leaving: str = "") -> Sources:
     return Sources(start=start, files=frozenset(files), unread=frozenset(unread), folders=frozenset(folders))
 
 
-def folder_of(name: str) -> Path | None:
+def package_folder(name: str) -> Path | None:
     """Find the folder of a top-level package; None if there is no such package."""
     found = _top(name)
     return None if found is None or found.file is None or not found.places else found.file.parent
 
 
-def file_of(name: str) -> Path | None:
+def module_file(name: str) -> Path | None:
     """Find the file of a module without importing it or the packages that it is in; None if there is none.
 
     Args:
@@ -239,13 +239,13 @@ def digest(name: str) -> str | None:
     """
     if name.partition(".")[0] == __name__.partition(".")[0]:
         return None  # of this very package, which has a version
-    start = file_of(name)
+    start = module_file(name)
     if start is None or start.suffix != _SOURCE:
         return None
     top = start.parents[name.count(".")] if start.stem != _PACKAGE else start.parents[name.count(".") + 1]
     root = top / name.partition(".")[0] if "." in name or start.stem == _PACKAGE else start.parent
     made = hashlib.sha256()
-    for path in sorted(of_module(name, lambda path: path.is_relative_to(root)).files):
+    for path in sorted(find_sources(name, lambda path: path.is_relative_to(root)).files):
         if path.is_file():
             made.update(str(path.relative_to(root)).encode())
             made.update(path.read_bytes())

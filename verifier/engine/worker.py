@@ -77,7 +77,7 @@ class WorkerConfig:
 def work(pipe: connection.Connection, config: WorkerConfig) -> None:
     """Load what the configuration names, then run each case that comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to answer
-    be_its_own(pipe)
+    lead_process_group(pipe)
     sys.path[:] = config.path
     redirect_output(config.log)
     stacks = _open(crash_report.stack_file(Path(config.log)))
@@ -142,11 +142,11 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
         from verifier.checks import runner
 
         for outcome in runner.run_case(spec, loaded.family, loaded.adapter, wanted, seen=seen):
-            yield OutcomeReady(case=spec.id, outcome=bounded(outcome))
+            yield OutcomeReady(case=spec.id, outcome=trim_outcome(outcome))
     yield CaseFinished(case=spec.id, seconds=time.perf_counter() - began)
 
 
-def bounded(outcome: Outcome) -> Outcome:
+def trim_outcome(outcome: Outcome) -> Outcome:
     """Turn an outcome into plain types, cut its texts, and mask memory addresses, which differ in each run."""
     return dataclasses.replace(
         outcome,
@@ -183,7 +183,7 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
-def be_its_own(pipe: connection.Connection) -> None:
+def lead_process_group(pipe: connection.Connection) -> None:
     """Make this process lead a group of its own, so that what it starts ends with it, and cannot use its pipe."""
     with contextlib.suppress(PermissionError):  # it is the first of its group already
         os.setsid()

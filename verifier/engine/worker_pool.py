@@ -21,7 +21,7 @@ from pathlib import Path
 from verifier.cases.spec import CaseSpec
 from verifier.engine import crash_report, server
 from verifier.engine.events import OutcomeReady
-from verifier.engine.limits import Limits, resident
+from verifier.engine.limits import Limits, resident_memory
 from verifier.engine.plan import Plan, Task
 from verifier.engine.worker import Loading, Message, WorkerConfig, work
 from verifier.judging.outcome import Verdict
@@ -70,8 +70,8 @@ class Worker:
         last: the case that it ran before.
         seen: the ids of the checks that have ended on the case, or on the last one.
         began: when it was started or given the case, by `time.perf_counter`.
-        before: its memory at that time, in bytes; None where the system does not say.
-        at_first: its memory when it was ready, in bytes; None where the system does not say.
+        memory_before: its memory at that time, in bytes; None where the system does not say.
+        memory_when_ready: its memory when it was ready, in bytes; None where the system does not say.
         alone: whether it runs a single case that is run again, while no other worker runs.
         ended: how and why the harness ended it; None where it did not.
     """
@@ -86,24 +86,24 @@ class Worker:
     last: CaseSpec | None = None
     seen: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
-    before: int | None = None
-    at_first: int | None = None
+    memory_before: int | None = None
+    memory_when_ready: int | None = None
     alone: bool = False
     ended: WorkerExit | None = None
 
     @property
     def memory(self) -> int | None:
         """The bytes that it has now; None where the system does not say."""
-        return None if self.process.pid is None else resident(self.process.pid)
+        return None if self.process.pid is None else resident_memory(self.process.pid)
 
-    def grown(self, since: int | None) -> int:
+    def memory_growth(self, since: int | None) -> int:
         """The bytes that it has on top of what it had then; 0 where the system does not say."""
         now = self.memory
         return 0 if now is None or since is None else now - since
 
-    def give(self, task: Task) -> None:
+    def send_task(self, task: Task) -> None:
         """Send it a case; if the worker has died meanwhile, reading its messages will say so."""
-        self.spec, self.seen, self.began, self.before = task.spec, [], time.perf_counter(), self.memory
+        self.spec, self.seen, self.began, self.memory_before = task.spec, [], time.perf_counter(), self.memory
         try:
             self.pipe.send(task)
         except (BrokenPipeError, ConnectionResetError):
@@ -146,7 +146,7 @@ class Worker:
             raise EOFError from error
         return message
 
-    def enforce(self, limits: Limits) -> bool:
+    def enforce_limits(self, limits: Limits) -> bool:
         """End the worker if it takes more time or memory than a case, or than loading, may take.
 
         Returns:
@@ -161,7 +161,7 @@ class Worker:
             return False
         elif limits.seconds is not None and taken > limits.seconds:
             self.end(Verdict.TIMEOUT, "timeout", f"was not done with the case after {limits.seconds:g} s (--timeout)")
-        elif limits.bytes is not None and self.grown(self.before) > limits.bytes:
+        elif limits.bytes is not None and self.memory_growth(self.memory_before) > limits.bytes:
             took = f"took more than {limits.bytes / 2**20:,.0f} MiB for the case (--memory), and was ended"
             self.end(Verdict.CRASH, "memory", took)
         else:
@@ -170,7 +170,7 @@ class Worker:
 
     def is_bloated(self, limits: Limits) -> bool:
         """Whether earlier cases left half as much memory behind in it as one case may take."""
-        return limits.bytes is not None and self.grown(self.at_first) > limits.bytes / 2
+        return limits.bytes is not None and self.memory_growth(self.memory_when_ready) > limits.bytes / 2
 
     def cut_output(self) -> None:
         """Drop the output that the worker has written if it is too long."""
@@ -184,7 +184,7 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, crash_report.ASK)
         deadline = time.perf_counter() + _STACK_SECONDS
-        while not crash_report.is_there(self.log) and time.perf_counter() < deadline and self.process.is_alive():
+        while not crash_report.has_stack(self.log) and time.perf_counter() < deadline and self.process.is_alive():
             time.sleep(0.01)
         self.kill()
         self.process.join(_EXIT_SECONDS)

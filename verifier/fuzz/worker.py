@@ -12,7 +12,7 @@ from verifier.engine.events import CaseFinished, OutcomeReady, RunStarted
 from verifier.engine.limits import Limits
 from verifier.engine.plan import Task, applicable
 from verifier.engine.retry_policy import LostCase
-from verifier.engine.run import blame_import, raised
+from verifier.engine.run import blame_import, worker_error
 from verifier.engine.worker import Failed
 from verifier.engine.worker_pool import Worker, WorkerExit, WorkerPool
 from verifier.judging.outcome import Outcome
@@ -81,9 +81,9 @@ class FuzzWorker:
                     for message in worker.messages():
                         match message:
                             case RunStarted():
-                                worker.ready, worker.at_first, self.ready = True, worker.memory, message
+                                worker.ready, worker.memory_when_ready, self.ready = True, worker.memory, message
                             case Failed(status=status, message=text, detail=detail):
-                                raise raised(status, text, detail, loaded=False)
+                                raise worker_error(status, text, detail, loaded=False)
                 except EOFError:
                     raise blame_import(worker, self._end(worker)) from None
         assert self.ready is not None
@@ -111,7 +111,7 @@ class FuzzWorker:
             self.load()
         worker = self._worker
         assert worker is not None
-        worker.give(Task(spec=spec, checks=None if checks is None else tuple(checks)))
+        worker.send_task(Task(spec=spec, checks=None if checks is None else tuple(checks)))
         outcomes: list[Outcome] = []
         limits = self._limits if seconds is None else replace(self._limits, seconds=seconds)
         while True:
@@ -126,7 +126,7 @@ class FuzzWorker:
                             worker.last, worker.spec = worker.spec, None
                             return CaseResult(outcomes=tuple(outcomes), seconds=taken)
                         case Failed(status=status, message=text, detail=detail):
-                            raise raised(status, text, detail)
+                            raise worker_error(status, text, detail)
             except EOFError:
                 lost = LostCase.from_worker(worker, self._end(worker), applicable(spec, wanted))
                 return CaseResult(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds)
@@ -147,7 +147,7 @@ class FuzzWorker:
             if self._stop.is_set():
                 self.renew()
                 raise Stopped
-            if worker.enforce(limits):
+            if worker.enforce_limits(limits):
                 return
 
     def _end(self, worker: Worker) -> WorkerExit:

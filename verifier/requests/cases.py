@@ -10,7 +10,7 @@ from pathlib import Path
 from verifier import family, record
 from verifier.cases import matrix
 from verifier.cases.spec import CaseSpec, Depth
-from verifier.engine.plan import distinct
+from verifier.engine.plan import drop_repeated
 from verifier.errors import Inconclusive, UsageError
 from verifier.requests.request import RunRequest
 
@@ -25,7 +25,7 @@ def select_cases(request: RunRequest) -> tuple[CaseSpec, ...]:
     if request.cases is not None:
         found = from_file(request.family, request.cases)
         return tuple(replace(spec, depth=Depth.SAMPLED) for spec in found) if request.everywhere else found
-    chosen = distinct(
+    chosen = drop_repeated(
         matrix.cases(
             family.load(request.family),
             request.family,
@@ -66,7 +66,7 @@ def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:
     if len(devices) > 1:
         raise UsageError(f"{str(path)!r} holds cases of several devices, {', '.join(devices)}: run each device's alone")
     judge = family.load(reference).refusal
-    return distinct(spec.accepted_by(judge) for spec in found)
+    return drop_repeated(spec.accepted_by(judge) for spec in found)
 
 
 def _case(path: Path, number: int, line: bytes) -> CaseSpec:

@@ -16,7 +16,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.engine import catalogue
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import RunStarted
-from verifier.engine.limits import Limits, defaults
+from verifier.engine.limits import Limits, default_limits
 from verifier.engine.plan import Plan
 from verifier.record import RunLine
 from verifier.record.known_failure import Baseline
@@ -49,8 +49,8 @@ class PlannedRun:
     def limits(self) -> Limits:
         """What a case may take."""
         large = self.request.preset is not None or any(spec.checkpoint for spec in self.specs)
-        usual = defaults(large=large, workers=self.workers)
-        return usual.or_as_asked(self.request.timeout, self.request.memory)
+        usual = default_limits(large=large, workers=self.workers)
+        return usual.with_asked(self.request.timeout, self.request.memory)
 
     def plan(self, specs: tuple[CaseSpec, ...] = (), known: Mapping[str, float] | None = None) -> Plan:
         """What the engine is given.

@@ -20,7 +20,7 @@ from verifier.commands.run import worst
 from verifier.engine import isolated_imports
 from verifier.engine.environment import usable_cores
 from verifier.engine.isolated_imports import Answer, Question
-from verifier.engine.limits import LOADING_SECONDS, available, defaults
+from verifier.engine.limits import LOADING_SECONDS, default_limits, free_memory
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import text
 from verifier.record.known_failure import Baseline
@@ -101,7 +101,7 @@ def _machine(folder: Path, torch: str) -> Iterator[Fact]:
         remedy = "rename it: the command `verifier` is not misled by it, but `python -m verifier` runs it here"
         problems = (Problem(what=what, remedy=remedy),)
     python = f"{platform.python_version()} ({platform.python_implementation()})"
-    system, cores, memory = platform.platform(), usable_cores(), available()
+    system, cores, memory = platform.platform(), usable_cores(), free_memory()
     values = {"python": python, "platform": system, "cores": cores, "memory": memory, "torch": torch}
     free = "memory unknown" if memory is None else f"{memory / 2**30:.1f} GiB of memory free"
     words = {
@@ -181,7 +181,7 @@ def _planned(run: RunRequest, plan: Answer, family: Answer, found: Configuration
         found: the configuration, which is named where it is to blame.
     """
     workers = run.workers or usable_cores()
-    limits = defaults(large=False, workers=workers).or_as_asked(run.timeout, run.memory)
+    limits = default_limits(large=False, workers=workers).with_asked(run.timeout, run.memory)
     baselines, problems = _read_baselines(run)
     problems += _memory_problems(workers, limits.bytes)
     if plan.status is not ExitStatus.CONFORMS and family.status is ExitStatus.CONFORMS:
@@ -237,7 +237,7 @@ def _read_baselines(run: RunRequest) -> tuple[dict[str, Baseline], list[Problem]
 
 def _memory_problems(workers: int, limit: int | None) -> Iterator[Problem]:
     """Say so where the workers together may take more memory, in bytes, than is free."""
-    free = available()
+    free = free_memory()
     if free is not None and limit is not None and workers * limit > free:
         taken = f"{workers} workers may take {limit / 2**20:,.0f} MiB each, and {free / 2**20:,.0f} MiB are free"
         yield Problem(
