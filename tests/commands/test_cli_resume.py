@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from same_records import same
+from equal_results import have_same_result
 from test_cli_interrupt import NARROW, wait_for_the_long_cases
 from user_adapters import FEW
 
@@ -52,7 +52,7 @@ def test_a_killed_run_loses_nothing_and_runs_only_what_is_missing(started, verif
     assert after.end.exit == 0
     assert len(after.done) == 4
     assert verifier(*RUN, "--adapter", "mine:SleepsFirst", "--out", whole).status == 0
-    assert same(slow / record.FILE, whole / record.FILE)
+    assert have_same_result(slow / record.FILE, whole / record.FILE)
     (in_folder / "slept").unlink()
 
 
@@ -136,7 +136,7 @@ def test_the_same_adapters_record_is_kept_beside_the_new_one(verifier, tmp_path)
     before = (tmp_path / record.FILE).read_bytes()
     assert verifier(*arguments).status == 0
     assert (tmp_path / record.PREVIOUS).read_bytes() == before
-    assert same(tmp_path / record.FILE, tmp_path / record.PREVIOUS)
+    assert have_same_result(tmp_path / record.FILE, tmp_path / record.PREVIOUS)
 
 
 def test_two_runs_do_not_share_a_folder(verifier, tmp_path):

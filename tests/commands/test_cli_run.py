@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from same_records import same
+from equal_results import have_same_result
 from user_adapters import FEW, verdicts
 
 from verifier import record
@@ -55,7 +55,7 @@ def test_one_seed_gives_one_record_however_many_workers(verifier, tmp_path):
             *("--workers", workers, "--out", tmp_path / str(workers)),
         )
     first, second = (tmp_path / workers / record.FILE for workers in ("1", "3"))
-    assert same(first, second)
+    assert have_same_result(first, second)
     assert sum(entry.outcome.verdict.gates for entry in record.read(first).entries) > 0
 
 
@@ -375,7 +375,7 @@ def test_without_isolation_it_runs_in_the_process_itself(verifier, tmp_path):
     arguments = ("run", "falcon", "--where", FEW, "--only", "build", "--adapter", "mine:Silent")
     apart, here = tmp_path / "apart", tmp_path / "here"
     assert verifier(*arguments, "--out", apart).status == verifier(*arguments, "--out", here, "--no-isolation").status
-    assert same(apart / record.FILE, here / record.FILE)
+    assert have_same_result(apart / record.FILE, here / record.FILE)
 
 
 def test_the_debugger_stops_at_a_failure(verifier, tmp_path, monkeypatch):

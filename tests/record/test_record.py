@@ -9,7 +9,7 @@ import resource
 import signal
 
 import pytest
-from same_records import same
+from equal_results import have_same_result
 
 from verifier import record
 from verifier.analysis.summary import summarize
@@ -214,8 +214,8 @@ def test_records_are_the_same_but_for_times_order_and_workers(tmp_path):
     third = _write(
         tmp_path / "c", Outcome(check="a.b", verdict=Verdict.PASS), Outcome(check="a.c", verdict=Verdict.REDUCED)
     )
-    assert same(first, second)
-    assert not same(first, third)
+    assert have_same_result(first, second)
+    assert not have_same_result(first, third)
 
 
 def test_what_a_killed_run_left_before_its_first_line_is_written_over(tmp_path):

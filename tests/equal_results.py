@@ -1,4 +1,4 @@
-"""Whether two records are of the same result."""
+"""Compare two records, apart from what two runs of the same cases may differ in."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _CIRCUMSTANCES = frozenset({"seconds", "started", "workers", "out", "limits"})
 _OF_THE_MACHINE = frozenset({"lost", "resumed"})
 
 
-def same(first: Path, second: Path) -> bool:
-    """Whether two files are of the same result.
+def have_same_result(first: Path, second: Path) -> bool:
+    """Whether two records are of the same result.
 
     They may differ in times, limits, the number of workers, the order of lines, in whether a run was taken up again,
     and in the last output of a process that died, which depends on what it had run before.
