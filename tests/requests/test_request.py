@@ -49,3 +49,7 @@ def test_a_value_from_python_is_read_as_everywhere_else() -> None:
         python_request("falcon", "bridge", {"seed": 1.5})
     with pytest.raises(UsageError, match=r"nothing called 'wheer' to ask for \(did you mean 'where'\?\)"):
         python_request("falcon", "bridge", {"wheer": "alibi=true"})
+
+
+def test_a_repeated_gate_is_kept_once() -> None:
+    assert RunRequest(family="falcon", gate=("skip", "reduced", "skip")).gate == ("skip", "reduced")
