@@ -24,8 +24,8 @@ from verifier.judging import numerics
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record import RunLine
 from verifier.scripts.alone import MARGIN
-from verifier.scripts.inputs import INPUTS, RANDOM_ROW, ROWS
-from verifier.scripts.literals import WIDTH
+from verifier.scripts.inputs import INPUTS, ROWS, ScriptInputs
+from verifier.scripts.templating import WIDTH
 
 needs_lens = pytest.mark.skipif(
     importlib.util.find_spec("transformer_lens") is None, reason="transformer_lens is not installed"
@@ -262,7 +262,7 @@ def test_a_wrong_hook_is_shown_without_the_harness(put):
     assert ended.stderr.endswith("AssertionError: the adapter's activation is not Hugging Face's\n")
 
 
-@pytest.mark.parametrize("row", ["row 2", *ROWS.values(), f"{RANDOM_ROW}3"])
+@pytest.mark.parametrize("row", ["row 2", *ROWS, f"{ScriptInputs.RANDOM}3"])
 def test_a_wrong_hook_fails_on_inputs_as_the_check_has_them(put, capsys, row):
     found = of(
         "hooks.values", GROUPED, NEXT_HEADS, where=Z, message=f"off by 1.0 (rms), most in {row}; right is within 1"
@@ -286,9 +286,9 @@ def test_a_hook_of_other_axes_fails(put):
 
 
 def test_the_rows_that_it_knows_are_those_of_the_checks_inputs():
-    assert (inputs.PADDINGS[0], *ROWS.values()) == ("no padding", *inputs.PADDINGS[1:])
+    assert (inputs.PADDINGS[0], *ROWS) == ("no padding", *inputs.PADDINGS[1:])
     random = inputs.padded(CaseSpec(family="falcon", config=PLAIN, padding=1), 89, 72)
-    assert all(row.startswith(RANDOM_ROW) for row in random.rows[1:])
+    assert all(row.startswith(ScriptInputs.RANDOM) for row in random.rows[1:])
 
 
 @pytest.mark.parametrize(

@@ -1,110 +1,71 @@
-"""The inputs of a script, as `scenarios` has them: statements that make those on which a check failed."""
+"""Which inputs a script makes: those of `verifier.cases.inputs` on which a check failed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from enum import StrEnum
 
-from verifier.cases.spec import CaseSpec, Scenario
+from verifier.cases.spec import Scenario
 from verifier.judging.outcome import Outcome
-from verifier.scripts.literals import literal
-
-Made = tuple[tuple[str, ...], list[str]]
-"""Which inputs are given, and statements that make a variable of that name for each, for the model `reference`."""
 
 
-def _ids(batch: int, length: int) -> list[str]:
-    return [
-        "vocab = reference.get_input_embeddings().num_embeddings",
-        f"input_ids = torch.randint(vocab, ({literal(batch)}, {literal(length)}))",
-    ]
+class ScriptInputs(StrEnum):
+    """The inputs of a script; `templates/inputs.py.j2` has the statements that make them.
+
+    Those with padding have one row without, and one with padding of that way.
+    """
+
+    PLAIN = "plain"
+    ONE_TOKEN = "one token"
+    LONG = "long"
+    LEFT = "left padding"
+    RIGHT = "right padding"
+    GAPS = "gaps"
+    MIXED = "left, right and gaps"
+    RANDOM = "random mask "
+    POSITION_IDS = "position ids"
+    PADDED_POSITION_IDS = "padded position ids"
+    INPUTS_EMBEDS = "inputs embeds"
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The fields of `Inputs` that are given; the script has a variable of that name for each."""
+        if self in (ScriptInputs.PLAIN, ScriptInputs.ONE_TOKEN, ScriptInputs.LONG):
+            return ("input_ids",)
+        tokens = "inputs_embeds" if self is ScriptInputs.INPUTS_EMBEDS else "input_ids"
+        positions = ("position_ids",) if self.endswith("position ids") else ()
+        return (tokens, "attention_mask", *positions)
 
 
-def plain(spec: CaseSpec, outcome: Outcome) -> Made:
-    return ("input_ids",), _ids(spec.batch, spec.length)
-
-
-def _lengths(spec: CaseSpec, outcome: Outcome) -> Made:
-    one = Scenario.ONE_TOKEN in (outcome.where, (outcome.message or "").partition(":")[0])
-    return ("input_ids",), _ids(spec.batch, 1) if one else _ids(1, spec.long)
-
-
-def _padding(way: str) -> Callable[[CaseSpec, Outcome], Made]:
-    """A row without padding, and one with padding of that way."""
-
-    def made(spec: CaseSpec, outcome: Outcome) -> Made:
-        third = max(1, spec.length // 3)
-        left_out = {
-            "left": [f":{third}"],
-            "right": [f"-{third}:"],
-            "gaps": [f"{third}:{2 * third}:2"],
-            "mixed": [f":{third - 1}", f"{third + 1}", "-1:"],
-        }
-        lines = [*_ids(2, spec.length), "attention_mask = torch.ones_like(input_ids)"]
-        lines += [f"attention_mask[1, {places}] = 0" for places in left_out[way]]
-        return ("input_ids", "attention_mask"), lines
-
-    return made
-
-
-def _position_ids(spec: CaseSpec, outcome: Outcome) -> Made:
-    return ("input_ids", "attention_mask", "position_ids"), [
-        *_ids(spec.batch, spec.length),
-        "attention_mask = torch.ones_like(input_ids)",
-        "position_ids = torch.randint(1, 4, input_ids.shape).cumsum(-1)",
-    ]
-
-
-def _padded_position_ids(spec: CaseSpec, outcome: Outcome) -> Made:
-    given, lines = _padding("mixed")(spec, outcome)
-    return (*given, "position_ids"), [*lines, "position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)"]
-
-
-def _inputs_embeds(spec: CaseSpec, outcome: Outcome) -> Made:
-    batch, length = literal(spec.batch), literal(spec.length)
-    return ("inputs_embeds", "attention_mask"), [
-        "d_model = reference.get_input_embeddings().embedding_dim",
-        f"inputs_embeds = torch.randn({batch}, {length}, d_model).double()",
-        f"left_out = torch.arange({batch}).clamp(max={literal(spec.length - 1)})",
-        f"attention_mask = (torch.arange({length}) >= left_out[:, None]).long()",
-    ]
-
-
-# What `scenarios` calls the rows of its padded inputs, one of which a check names where it is the worst.
-ROWS: Mapping[str, str] = {
-    "left": "left padding",
-    "right": "right padding",
-    "gaps": "gaps",
-    "mixed": "left, right and gaps",
+INPUTS: Mapping[str, ScriptInputs] = {
+    "build.forward": ScriptInputs.PLAIN,
+    "forward.logits": ScriptInputs.PLAIN,
+    "forward.lengths": ScriptInputs.LONG,
+    "forward.left_padding": ScriptInputs.LEFT,
+    "forward.right_padding": ScriptInputs.RIGHT,
+    "forward.gaps": ScriptInputs.GAPS,
+    "forward.mixed_padding": ScriptInputs.MIXED,
+    "forward.position_ids": ScriptInputs.POSITION_IDS,
+    "forward.padded_position_ids": ScriptInputs.PADDED_POSITION_IDS,
+    "forward.inputs_embeds": ScriptInputs.INPUTS_EMBEDS,
 }
-RANDOM_ROW = "random mask "
+"""The inputs of each check that compares logits alone."""
+
+ROWS = (ScriptInputs.LEFT, ScriptInputs.RIGHT, ScriptInputs.GAPS, ScriptInputs.MIXED)
+"""The rows of padded inputs, of which a check names the worst; a row with a random mask has a number too."""
 
 
-def of_activations(spec: CaseSpec, outcome: Outcome) -> Made:
-    """Those in which the check saw the worst row, of all that it looks at activations in."""
+def logit_inputs(outcome: Outcome) -> ScriptInputs:
+    """The inputs on which a check of logits or of the wrapping failed."""
+    found = INPUTS.get(outcome.check, ScriptInputs.PLAIN)
+    failed_on = (outcome.where, (outcome.message or "").partition(":")[0])
+    is_short = found is ScriptInputs.LONG and Scenario.ONE_TOKEN in failed_on
+    return ScriptInputs.ONE_TOKEN if is_short else found
+
+
+def activation_inputs(outcome: Outcome) -> ScriptInputs:
+    """The inputs of the worst row, of all in which `hooks.values` compares activations."""
     _, _, worst = (outcome.message or "").partition(", most in ")
-    for way, row in ROWS.items():
-        if worst.startswith(f"{row};"):
-            return _padding(way)(spec, outcome)
-    return (_random_masks if worst.startswith(RANDOM_ROW) else plain)(spec, outcome)
-
-
-def _random_masks(spec: CaseSpec, outcome: Outcome) -> Made:
-    return ("input_ids", "attention_mask"), [
-        *_ids(spec.batch, spec.length),
-        "attention_mask = torch.randint(2, input_ids.shape)",
-        "attention_mask[:, -1] = 1",
-    ]
-
-
-INPUTS: Mapping[str, Callable[[CaseSpec, Outcome], Made]] = {
-    "build.forward": plain,
-    "forward.logits": plain,
-    "forward.lengths": _lengths,
-    "forward.left_padding": _padding("left"),
-    "forward.right_padding": _padding("right"),
-    "forward.gaps": _padding("gaps"),
-    "forward.mixed_padding": _padding("mixed"),
-    "forward.position_ids": _position_ids,
-    "forward.padded_position_ids": _padded_position_ids,
-    "forward.inputs_embeds": _inputs_embeds,
-}
+    if worst.startswith(ScriptInputs.RANDOM):
+        return ScriptInputs.RANDOM
+    return next((row for row in ROWS if worst.startswith(f"{row};")), ScriptInputs.PLAIN)
