@@ -1,21 +1,26 @@
 """The vocabulary: canonical hook points and weights, their axes, order and conventions.
 
-Names, axes and conventions are TransformerLens'. An adapter says which of its own names is which; the checks
-speak only these.
+Names, axes and conventions are TransformerLens'; `canonical.toml` lists them. An adapter says which of its own names is
+which, and the checks use the canonical names alone.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """A kind of hook point: what stands there in every layer that has it.
 
-    `axes` name the tensor's dimensions: `head` runs over query heads, `kv_head` over key/value heads (unexpanded:
-    one entry for each head that the weights have), `query` and `key` over positions.
+    Attributes:
+        template: its name, with `{i}` for the layer where it stands in a block.
+        axes: the tensor's dimensions: `head` runs over query heads, `kv_head` over key/value heads (unexpanded: one
+            entry for each head that the weights have), `query` and `key` over positions.
+        meaning: what the tensor is.
     """
 
     template: str
@@ -32,66 +37,17 @@ class Kind:
         return self.template.replace("{i}", str(layer))
 
 
-RESIDUAL = ("batch", "pos", "d_model")
-SCALE = ("batch", "pos", "1")
-QUERY = ("batch", "pos", "head", "d_head")
-KEY_VALUE = ("batch", "pos", "kv_head", "d_head")
-ATTENTION = ("batch", "head", "query", "key")
-RESULT = ("batch", "pos", "head", "d_model")
-HIDDEN = ("batch", "pos", "d_mlp")
+_VOCABULARY = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_POINT_AXES = {name: tuple(axes) for name, axes in _VOCABULARY["axes"].items()}
 
-_BLOCK = "blocks.{i}."
+RESIDUAL, SCALE, RESULT = (_POINT_AXES[name] for name in ("residual", "scale", "result"))
 
-# In causal order: a point's value never depends on one that stands after it.
-KINDS: tuple[Kind, ...] = (
-    Kind(template="hook_embed", axes=RESIDUAL, meaning="token embeddings"),
-    Kind(template=_BLOCK + "hook_resid_pre", axes=RESIDUAL, meaning="residual stream into the block"),
-    Kind(template=_BLOCK + "ln1.hook_scale", axes=SCALE, meaning="what the attention's norm divides by"),
-    Kind(
-        template=_BLOCK + "ln1.hook_normalized",
-        axes=RESIDUAL,
-        meaning="the attention's input, centred where the norm centres and divided by its scale; "
-        "before the norm's weight and bias",
-    ),
-    Kind(template=_BLOCK + "attn.hook_q", axes=QUERY, meaning="queries before rotary"),
-    Kind(template=_BLOCK + "attn.hook_k", axes=KEY_VALUE, meaning="keys before rotary"),
-    Kind(template=_BLOCK + "attn.hook_v", axes=KEY_VALUE, meaning="values"),
-    Kind(template=_BLOCK + "attn.hook_rot_q", axes=QUERY, meaning="queries after rotary"),
-    Kind(template=_BLOCK + "attn.hook_rot_k", axes=KEY_VALUE, meaning="keys after rotary"),
-    Kind(
-        template=_BLOCK + "attn.hook_attn_scores",
-        axes=ATTENTION,
-        meaning="what the softmax is taken of: scaled, position bias and mask in it",
-    ),
-    Kind(template=_BLOCK + "attn.hook_pattern", axes=ATTENTION, meaning="attention probabilities"),
-    Kind(template=_BLOCK + "attn.hook_z", axes=QUERY, meaning="values mixed by the pattern"),
-    Kind(
-        template=_BLOCK + "attn.hook_result",
-        axes=RESULT,
-        meaning="what each head writes to the residual stream, without the output bias",
-    ),
-    Kind(template=_BLOCK + "hook_attn_out", axes=RESIDUAL, meaning="the attention's output, bias in it"),
-    Kind(
-        template=_BLOCK + "hook_resid_mid",
-        axes=RESIDUAL,
-        meaning="residual stream between attention and MLP; a parallel block has none",
-    ),
-    Kind(template=_BLOCK + "ln2.hook_scale", axes=SCALE, meaning="what the MLP's own norm divides by"),
-    Kind(
-        template=_BLOCK + "ln2.hook_normalized", axes=RESIDUAL, meaning="as ln1.hook_normalized, of the MLP's own norm"
-    ),
-    Kind(template=_BLOCK + "mlp.hook_pre", axes=HIDDEN, meaning="the MLP's hidden units before the activation"),
-    Kind(template=_BLOCK + "mlp.hook_pre_linear", axes=HIDDEN, meaning="a gated MLP's other half, before the product"),
-    Kind(
-        template=_BLOCK + "mlp.hook_post",
-        axes=HIDDEN,
-        meaning="the MLP's hidden units, as its output matrix reads them",
-    ),
-    Kind(template=_BLOCK + "hook_mlp_out", axes=RESIDUAL, meaning="the MLP's output"),
-    Kind(template=_BLOCK + "hook_resid_post", axes=RESIDUAL, meaning="residual stream out of the block"),
-    Kind(template="ln_final.hook_scale", axes=SCALE, meaning="what the final norm divides by"),
-    Kind(template="ln_final.hook_normalized", axes=RESIDUAL, meaning="as ln1.hook_normalized, of the final norm"),
+KINDS: tuple[Kind, ...] = tuple(
+    Kind(template=template, axes=_POINT_AXES[kind["axes"]], meaning=kind["meaning"])
+    for template, kind in _VOCABULARY["points"].items()
 )
+"""Every kind of hook point in causal order: a point's value never depends on one that stands after it."""
+
 _BY_TEMPLATE = {kind.template: kind for kind in KINDS}
 
 
@@ -143,54 +99,13 @@ class Weight:
     axes: tuple[str, ...]
 
 
-# Absent ones (no bias, no second norm, no gate) are simply not there.
-WEIGHTS: tuple[Weight, ...] = (
-    Weight(template="embed.W_E", axes=("d_vocab", "d_model")),
-    Weight(template=_BLOCK + "ln1.w", axes=("d_model",)),
-    Weight(template=_BLOCK + "ln1.b", axes=("d_model",)),
-    Weight(template=_BLOCK + "attn.W_Q", axes=("head", "d_model", "d_head")),
-    Weight(template=_BLOCK + "attn.W_K", axes=("kv_head", "d_model", "d_head")),
-    Weight(template=_BLOCK + "attn.W_V", axes=("kv_head", "d_model", "d_head")),
-    Weight(template=_BLOCK + "attn.W_O", axes=("head", "d_head", "d_model")),
-    Weight(template=_BLOCK + "attn.b_Q", axes=("head", "d_head")),
-    Weight(template=_BLOCK + "attn.b_K", axes=("kv_head", "d_head")),
-    Weight(template=_BLOCK + "attn.b_V", axes=("kv_head", "d_head")),
-    Weight(template=_BLOCK + "attn.b_O", axes=("d_model",)),
-    Weight(template=_BLOCK + "ln2.w", axes=("d_model",)),
-    Weight(template=_BLOCK + "ln2.b", axes=("d_model",)),
-    Weight(template=_BLOCK + "mlp.W_in", axes=("d_model", "d_mlp")),
-    Weight(template=_BLOCK + "mlp.W_gate", axes=("d_model", "d_mlp")),
-    Weight(template=_BLOCK + "mlp.b_in", axes=("d_mlp",)),
-    Weight(template=_BLOCK + "mlp.b_gate", axes=("d_mlp",)),
-    Weight(template=_BLOCK + "mlp.W_out", axes=("d_mlp", "d_model")),
-    Weight(template=_BLOCK + "mlp.b_out", axes=("d_model",)),
-    Weight(template="ln_final.w", axes=("d_model",)),
-    Weight(template="ln_final.b", axes=("d_model",)),
-    Weight(template="unembed.W_U", axes=("d_model", "d_vocab")),
-    Weight(template="unembed.b_U", axes=("d_vocab",)),
+WEIGHTS: tuple[Weight, ...] = tuple(
+    Weight(template=template, axes=tuple(axes)) for template, axes in _VOCABULARY["weights"].items()
 )
+"""Every canonical weight. One that a model does not have (no bias, no second norm, no gate) is simply not there."""
 
-# The canonical components, which `Components` of an adapter and `components` of a family name alike.
-COMPONENTS: tuple[str, ...] = (
-    "embed",
-    "rotary_emb",
-    "blocks.{i}",
-    "blocks.{i}.ln1",
-    "blocks.{i}.attn",
-    "blocks.{i}.attn.qkv",
-    "blocks.{i}.attn.q",
-    "blocks.{i}.attn.k",
-    "blocks.{i}.attn.v",
-    "blocks.{i}.attn.o",
-    "blocks.{i}.ln2",
-    "blocks.{i}.mlp",
-    "blocks.{i}.mlp.in",
-    "blocks.{i}.mlp.gate",
-    "blocks.{i}.mlp.out",
-    "ln_final",
-    "unembed",
-)
-
+COMPONENTS: tuple[str, ...] = tuple(_VOCABULARY["components"]["names"])
+"""The canonical components, which `Components` of an adapter and `components` of a family name alike."""
 
 LOGIT_AXES = ("batch", "pos", "d_vocab")
 
