@@ -1,4 +1,4 @@
-"""Finding what others wrote: by entry point, or by `module:object`."""
+"""Find adapters, families and checks of others, by entry point or by `module:object`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def module_of(reference: str, group: str) -> str | None:
 
 
 def search_here() -> None:
-    """Let imports look into the current folder first, as `python -m` would."""
+    """Let imports search the current folder first, as `python -m` does."""
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)
@@ -49,7 +49,7 @@ def shadowing(folder: str) -> str | None:
 
 
 def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool], needs: tuple[str, ...] = ()) -> Any:
-    """The object that `reference` names: a registered name, or `module:object`.
+    """Load the object that `reference` names: a registered name, or `module:object`.
 
     A class is made without arguments. The current folder is searched too, as `python -m` would.
 
@@ -73,7 +73,7 @@ def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]
 
 
 def require_findable(reference: str, *, group: str, kind: str) -> None:
-    """Make sure, without importing it, that something has that name: a typo must not cost an import of torch.
+    """Check that something has that name, without importing it: a typo must not cost an import of torch.
 
     Raises:
         UsageError: nothing has.
@@ -89,7 +89,7 @@ def require_findable(reference: str, *, group: str, kind: str) -> None:
 
 
 def made(found: type, what: str) -> Any:
-    """An object of the class, made without arguments.
+    """Make an object of a class, without arguments.
 
     Args:
         found: the class.

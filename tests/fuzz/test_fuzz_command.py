@@ -117,7 +117,7 @@ def test_a_kept_case_that_was_edited_wrongly_is_one_line(command, tmp_path):
     )
     status, out, err = command(*FEW, "--adapter", "fuzzed:Right", "--out", tmp_path)
     assert (status, out) == (2, "")
-    assert "is no kept case: a case's `batch` is a whole number, not '5'; remove it, or mend it" in err
+    assert "is no kept case: the file's `case.batch` must be a whole number, not '5'; remove it, or mend it" in err
     assert len(err.splitlines()) == 1
 
 

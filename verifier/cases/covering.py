@@ -1,16 +1,19 @@
-"""A few of many configs in which every few of their values still meet."""
+"""Choose few of many configs so that values that meet in one of all still meet in one of the chosen."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 def covering(configs: Sequence[Mapping[str, Any]], strength: int, names: Iterable[str] | None = None) -> list[int]:
-    """Which configs to take so that whatever values of `strength` fields occur together in one occur in a taken one.
+    """Choose configs so that values of `strength` fields that occur together in any config do so in a chosen one.
 
-    Greedy: each next one has the most that none before it had, so the first few already have most. Deterministic.
+    The choice is greedy and deterministic: each next config has the most combinations that none before it has, so the
+    first few already have most.
 
     Args:
         configs: to choose from.
@@ -18,22 +21,23 @@ def covering(configs: Sequence[Mapping[str, Any]], strength: int, names: Iterabl
         names: the fields that count; all of them if not given.
 
     Returns:
-        Places in `configs`, in the order in which they were taken.
+        The places of the chosen ones in `configs`, in the order in which they were chosen.
     """
     wanted = None if names is None else set(names)
-    meetings = [_meetings(config, strength, wanted) for config in configs]
+    items = [
+        [(name, repr(value)) for name, value in sorted(config.items()) if wanted is None or name in wanted]
+        for config in configs
+    ]
+    unseen = [meetings(some, strength) for some in items]
     taken: list[int] = []
-    seen: set[Hashable] = set()
     while True:
-        for met in meetings:
-            met -= seen
-        best = max(range(len(meetings)), key=lambda place: len(meetings[place]), default=None)
-        if best is None or not meetings[best]:
+        best = max(range(len(unseen)), key=lambda place: len(unseen[place]), default=None)
+        if best is None or not unseen[best]:
             return taken
         taken.append(best)
-        seen = set(meetings[best])
+        unseen = [left - unseen[best] for left in unseen]
 
 
-def _meetings(config: Mapping[str, Any], strength: int, wanted: set[str] | None) -> set[Hashable]:
-    items = [(name, repr(value)) for name, value in sorted(config.items()) if wanted is None or name in wanted]
+def meetings(items: Iterable[Item], strength: int) -> set[tuple[Item, ...]]:
+    """Every combination of that many items, each in the order in which the items are given."""
     return set(itertools.combinations(items, strength))

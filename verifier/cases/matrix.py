@@ -1,4 +1,4 @@
-"""Every flag combination as cases: the product of the family's flags, and its named corners."""
+"""Make the cases of a run: every combination of the family's flags, and its named corners."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cases(
     checkpoint: str | None = None,
     everywhere: bool = False,
 ) -> list[CaseSpec]:
-    """The cases of a run, valid and refused ones, in a fixed order.
+    """Make the cases of a run, valid and refused ones, in a fixed order.
 
     Args:
         family: whose flags, corners and presets they are.
@@ -74,7 +74,7 @@ def cases(
 
 
 def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
-    """The same, some of which are looked at more closely than the others.
+    """Set the depth of each case: on some, more checks run than on the others.
 
     Pairwise: a covering of the flags, in which every two values of every two flags that HF accepts together meet; the
     last corner of each kind of model, which is what hook points it has; and the last corner with each field that is

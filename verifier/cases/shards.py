@@ -1,4 +1,4 @@
-"""A run dealt out to several machines: which cases are whose, the same everywhere and whatever ran before."""
+"""Share the cases of a run among several machines; each machine computes the same division on its own."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """The shard that a text names: `2/4` is the second of four.
+    """Parse the text of a shard: `2/4` is the second of four.
 
     Raises:
-        UsageError: it is written otherwise, or there is no such one.
+        UsageError: the text is no `I/N` of whole numbers from 1, or I is larger than N.
     """
     found = _WRITTEN.fullmatch(text.strip())
     if found is None:
@@ -39,7 +39,7 @@ def parse_shard(text: str) -> Shard:
 
 
 def dealt(specs: Sequence[CaseSpec], shard: Shard) -> tuple[CaseSpec, ...]:
-    """The cases of that shard, in the order in which they were.
+    """Select the cases of a shard, in their given order.
 
     All shards of the same cases have each case once, and about the same to do: the cases lie by what they cost, as far
     as that is known without running them, and are dealt in turns. Among those that cost the same the id decides, which

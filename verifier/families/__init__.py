@@ -1,1 +1,1 @@
-"""The model families: the only rooms of the harness that name one."""
+"""The model families: only this package names one."""

@@ -93,39 +93,32 @@ CORNERS: Mapping[str, Config] = {
 # float64 a layer of falcon-7b is 1.7 GB, of falcon-40b 5.5 GB, of falcon-180B 18 GB, and a check holds up to four.
 # Sources: the checkpoints' config files; falcon-11B, 180B and rw-7b from derived pages that agree.
 _PRESET_VOCABULARY = 1021
-_PUBLISHED: Mapping[str, Config] = {
-        "falcon-7b": {
-            "hidden_size": 4544, "num_attention_heads": 71, "num_hidden_layers": 1,
-            "multi_query": True, "parallel_attn": True,
-        },
-        "falcon-40b": {
-            "hidden_size": 8192, "num_attention_heads": 128, "num_kv_heads": 8, "num_hidden_layers": 1,
-            "new_decoder_architecture": True, "parallel_attn": True,
-        },
-        "falcon-180B": {
-            "hidden_size": 14848, "num_attention_heads": 232, "num_kv_heads": 8, "num_hidden_layers": 1,
-            "new_decoder_architecture": True, "multi_query": True, "parallel_attn": True,
-        },
-        "falcon-11B": {
-            "hidden_size": 4096, "num_attention_heads": 32, "num_kv_heads": 8, "num_hidden_layers": 1,
-            "ffn_hidden_size": 16384, "new_decoder_architecture": True, "multi_query": True, "parallel_attn": True,
-            "num_ln_in_parallel_attn": 1, "max_position_embeddings": 8192, "tie_word_embeddings": False,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 500042.0},
-        },
-        "falcon-rw-1b": {
-            "hidden_size": 2048, "num_attention_heads": 32, "num_hidden_layers": 1,
-            "alibi": True, "bias": True, "multi_query": False, "parallel_attn": False,
-            "new_decoder_architecture": False,
-        },
-        "falcon-rw-7b": {
-            "hidden_size": 4096, "num_attention_heads": 64, "num_hidden_layers": 1,
-            "alibi": True, "bias": True, "multi_query": False, "parallel_attn": False,
-            "new_decoder_architecture": False,
-        },
-}  # fmt: skip
+_PRESET: Config = {"vocab_size": _PRESET_VOCABULARY, "max_position_embeddings": 2048, "num_hidden_layers": 1}
+_PRESET_NEW: Config = {**_PRESET, **_NEW, "parallel_attn": True, "num_kv_heads": 8}
+_PRESET_RW: Config = {**_PRESET, **_RW, "new_decoder_architecture": False}
 PRESETS: Mapping[str, Config] = {
-    name: {"vocab_size": _PRESET_VOCABULARY, "max_position_embeddings": 2048, **config}
-    for name, config in _PUBLISHED.items()
+    "falcon-7b": {
+        **_PRESET,
+        "hidden_size": 4544,
+        "num_attention_heads": 71,
+        "multi_query": True,
+        "parallel_attn": True,
+    },
+    "falcon-40b": {**_PRESET_NEW, "hidden_size": 8192, "num_attention_heads": 128},
+    "falcon-180B": {**_PRESET_NEW, "hidden_size": 14848, "num_attention_heads": 232, "multi_query": True},
+    "falcon-11B": {
+        **_PRESET_NEW,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "ffn_hidden_size": 16384,
+        "multi_query": True,
+        "num_ln_in_parallel_attn": 1,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500042.0},
+    },
+    "falcon-rw-1b": {**_PRESET_RW, "hidden_size": 2048, "num_attention_heads": 32},
+    "falcon-rw-7b": {**_PRESET_RW, "hidden_size": 4096, "num_attention_heads": 64},
 }
 
 

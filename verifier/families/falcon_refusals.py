@@ -11,25 +11,16 @@ from collections.abc import Mapping
 from verifier.families.falcon_configs import Config, norms_of_new
 
 # HF's strict config dataclass: a bool is no int, an int no bool, and only dropouts may be either number.
+_NONE = type(None)
 _TYPES: Mapping[str, tuple[type, ...]] = {
-    "vocab_size": (int,),
-    "hidden_size": (int,),
-    "num_hidden_layers": (int,),
-    "num_attention_heads": (int,),
-    "num_ln_in_parallel_attn": (int, type(None)),
-    "layer_norm_epsilon": (float, type(None)),
-    "hidden_dropout": (float, int, type(None)),
-    "attention_dropout": (float, int, type(None)),
-    "num_kv_heads": (int, type(None)),
-    "alibi": (bool, type(None)),
-    "new_decoder_architecture": (bool, type(None)),
-    "multi_query": (bool, type(None)),
-    "parallel_attn": (bool, type(None)),
-    "bias": (bool, type(None)),
+    **dict.fromkeys(("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"), (int,)),
+    **dict.fromkeys(("num_ln_in_parallel_attn", "num_kv_heads", "ffn_hidden_size"), (int, _NONE)),
+    **dict.fromkeys(("hidden_dropout", "attention_dropout"), (float, int, _NONE)),
+    **dict.fromkeys(("alibi", "new_decoder_architecture", "multi_query", "parallel_attn", "bias"), (bool, _NONE)),
     "max_position_embeddings": (int,),
-    "rope_parameters": (dict, type(None)),
-    "ffn_hidden_size": (int, type(None)),
-    "activation": (str, type(None)),
+    "layer_norm_epsilon": (float, _NONE),
+    "rope_parameters": (dict, _NONE),
+    "activation": (str, _NONE),
     "tie_word_embeddings": (bool,),
 }
 
@@ -73,10 +64,10 @@ def refusal(config: Config) -> str | None:
 
 
 def _refused_type(config: Config) -> str | None:
-    for name, types in _TYPES.items():
-        value = config[name]
+    for name in _DEFAULTS:
+        types, value = _TYPES[name], config[name]
         if type(value) not in types:
-            wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in types)
+            wanted = " or ".join("None" if kind is _NONE else kind.__name__ for kind in types)
             return f"{name} must be {wanted}, not {value!r}"
     return None
 

@@ -13,7 +13,7 @@ from verifier.family import PointSource
 
 
 def point_source(config: Config, name: str) -> PointSource | None:
-    """Where the activation of that canonical name is seen; None where it takes more than a line."""
+    """Where HF's model shows a hook point, by canonical name; None where reading it takes more than a line."""
     if not name.startswith("blocks."):
         found = {"hook_embed": ("word_embeddings", "output"), **_norm("ln_final", "ln_f")}.get(name)
         return None if found is None else PointSource(module=f"transformer.{found[0]}", value=found[1])

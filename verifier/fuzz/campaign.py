@@ -1,4 +1,4 @@
-"""A campaign: which case is next, until its time or its number of cases is up."""
+"""Run a campaign: choose the next case until the time or the number of cases is up."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _BEAT_SECONDS = 0.5
 
 
 def run(request: CampaignRequest) -> Iterator[Event]:
-    """Run a campaign and tell what happens; `RunFinished` is the last event.
+    """Run a campaign and yield what happens; `RunFinished` is the last event.
 
     Ctrl-C ends it within a second or two; what was found by then has been told.
 
     Raises:
-        UsageError: a check, the family, the adapter or the device is not what it should be.
+        UsageError: a check, the family, the adapter or the device does not exist or cannot be used.
         ImportFailed: code from outside raised, or ended its process, at import.
         HarnessError: the harness failed on a case.
     """
@@ -80,7 +80,7 @@ class _Campaign:
         self._remembered = Remembered(request.choices)
 
     def events(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
-        """Everything that is told until the campaign is over."""
+        """Start the threads, and yield what happens until the campaign is over."""
         ledger = self._ledger
         ledger.begin()
         threads = [
@@ -134,12 +134,12 @@ class _Campaign:
     # --- which case is next --------------------------------------------------------------------------------------
 
     def _next(self) -> Choice | None:
-        """The next of those that are in order; None when there are no more, or it is over."""
+        """Take the next choice of the fixed order; None where there is none left, or the campaign is over."""
         with self._ledger.lock:
             return None if self._ledger.is_over else next(self._ordered, None)
 
     def _deterministic(self) -> Iterator[Choice]:
-        """The plainest, each value alone, then choices until every pair has met."""
+        """Yield the plainest choice, each value alone, then choices until every pair has met."""
         self._ledger.phase = "each value alone"
         plainest = self._space.plainest
         yield plainest
@@ -150,7 +150,7 @@ class _Campaign:
         yield from self._ledger.covering.choices()
 
     def _explore_randomly(self, worker: FuzzWorker, seed: int) -> None:
-        """A run of Hypothesis' engine that looks for errors near their bounds, and for what nobody thought of."""
+        """Let Hypothesis choose cases at random, and lead it towards errors near their bounds."""
         from hypothesis import HealthCheck, Phase, given, settings, strategies, target
         from hypothesis import seed as seeded
 
@@ -180,7 +180,11 @@ class _Campaign:
     # --- running cases -------------------------------------------------------------------------------------------
 
     def _explore(self, worker: FuzzWorker, choice: Choice) -> float | None:
-        """Run a case and minimize its new failures; how near to its bound the worst error came that is no failure."""
+        """Run a case and minimize its new failures.
+
+        Returns:
+            How near to its bound the worst error came that is no failure; None where the case was run before.
+        """
         ledger, spec = self._ledger, self._space.spec(choice)
         first = ledger.enter(spec, choice)
         if first is None:
@@ -194,7 +198,7 @@ class _Campaign:
         return max((one for one in ratios if one is not None and 0 < one < float("inf")), default=None)
 
     def _replay(self, worker: FuzzWorker, kept: StoredFailure) -> None:
-        """Try a failure of an earlier campaign again."""
+        """Run the minimal case of an earlier campaign's failure, and report what became of the failure."""
         ledger = self._ledger
         answer = ledger.tell(kept.spec, worker.run(kept.spec, worker.checks_up_to(kept.check)))
         passed = (Verdict.PASS, Verdict.REDUCED)

@@ -14,6 +14,7 @@ from verifier.cases.spec import SHORTEST, WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError
 from verifier.family import Family, Fuzzes
 from verifier.output.text import nearest
+from verifier.output.text import value as spelt
 
 Choice = tuple[int, ...]
 
@@ -75,9 +76,8 @@ class Space:
 
     def differing(self, choice: Choice) -> dict[str, Any]:
         """The values that are not the plainest, those to which a field was fixed too."""
-        values = self.values(choice)
-        moved = [field.name for field, place in zip(self.fields, choice, strict=True) if place or field.moved]
-        return {name: values[name] for name in moved}
+        chosen = zip(self.fields, choice, strict=True)
+        return {field.name: field.values[place] for field, place in chosen if place or field.moved}
 
     def spec(self, choice: Choice, *, depth: Depth = Depth.PAIRWISE) -> CaseSpec:
         """The case of that choice."""
@@ -96,17 +96,6 @@ class Space:
             depth=depth,
             **own,
         )
-
-    def choice(self, values: Mapping[str, Any]) -> Choice | None:
-        """The choice with these values, and plainest ones elsewhere; None where a value is none of its field's."""
-        places = []
-        for field in self.fields:
-            wanted = repr(values.get(field.name, field.values[0]))
-            found = [place for place, value in enumerate(field.values) if repr(value) == wanted]
-            if not found:
-                return None
-            places.append(found[0])
-        return tuple(places)
 
 
 def space(
@@ -148,8 +137,6 @@ def space(
 
 
 def _fixed(fields: Sequence[Field], fixed: Mapping[str, str]) -> list[Field]:
-    from verifier.output.text import value as spelt
-
     names = [field.name for field in fields]
     for name in fixed:
         if name not in names:
@@ -167,6 +154,4 @@ def _fixed(fields: Sequence[Field], fixed: Mapping[str, str]) -> list[Field]:
 
 
 def _config(family: Family, values: Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(family, Fuzzes):
-        return {**family.dims(), **family.fuzzed_config(values)}
-    return {**family.dims(), **values}
+    return {**family.dims(), **(family.fuzzed_config(values) if isinstance(family, Fuzzes) else values)}

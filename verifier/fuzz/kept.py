@@ -1,23 +1,37 @@
-"""Failing cases kept from one campaign to the next: a JSON file each, in a folder that people may commit."""
+"""Keep failing cases from one campaign to the next: a JSON file each, in a folder that people may commit."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
+from verifier.output.validation import convert
 from verifier.record.files import write_report
 from verifier.record.fuzz_finding import StoredFailure
 
 FOLDER = "found"
 
 
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file says; other keys are ignored."""
+
+    fingerprint: str
+    check: str
+    differs: Mapping[str, Any]
+    case: CaseSpec
+
+
 def read(folder: Path) -> tuple[StoredFailure, ...]:
-    """Everything that is kept in the folder; nothing where there is none.
+    """Read every failure that the folder keeps; there may be no such folder.
 
     Raises:
-        UsageError: a file in it is broken.
+        UsageError: a file cannot be read, or holds something else.
     """
     return tuple(_read(path) for path in sorted(folder.glob("*.json")))
 
@@ -26,7 +40,7 @@ def write(folder: Path, kept: StoredFailure) -> None:
     """Keep a failure; one of the same fingerprint is replaced.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: the file cannot be written.
     """
     data = {
         "fingerprint": kept.fingerprint,
@@ -39,14 +53,9 @@ def write(folder: Path, kept: StoredFailure) -> None:
 
 def _read(path: Path) -> StoredFailure:
     try:
-        data = json.loads(path.read_bytes())
-        return StoredFailure(
-            fingerprint=str(data["fingerprint"]),
-            check=str(data["check"]),
-            spec=CaseSpec.from_json(data["case"]),
-            differs=dict(data["differs"]),
-        )
+        data = convert(json.loads(path.read_bytes()), _File, of="the file")
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
+    except (ValueError, RecursionError, UsageError) as error:
         raise UsageError(f"{str(path)!r} is no kept case: {error}; remove it, or mend it") from error
+    return StoredFailure(fingerprint=data.fingerprint, check=data.check, spec=data.case, differs=data.differs)

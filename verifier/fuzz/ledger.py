@@ -1,4 +1,4 @@
-"""What the threads of a campaign share: which cases were run, which failures are known, and what is told of them."""
+"""The state that the threads of a campaign share: which cases were run, and which failures are known."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Ledger:
     Attributes:
         lock: held while something is counted, or the next case is chosen.
         stop: is set when nothing more is to be run.
-        events: what happened, and what a thread raised, in the order in which it is told.
+        events: what happened, and what a thread raised, in the order of reporting.
         covering: which pairs of values have met.
-        phase: what the campaign is at, in words.
+        phase: what the campaign does now, in words.
     """
 
     def __init__(self, request: CampaignRequest) -> None:
@@ -77,18 +77,18 @@ class Ledger:
 
     @property
     def is_late(self) -> bool:
-        """Whether nothing is made smaller any more: what is found by now is told as it is."""
+        """Whether shrinking must stop: failures found by now are reported as they are."""
         limit = self._request.seconds
         if limit is None:
             return False
         return time.perf_counter() - self._began > limit + max(_LONGER * limit, _LEAST_LONGER)
 
     def begin(self) -> None:
-        """The campaign's time begins now."""
+        """Start the campaign's clock."""
         self._began = time.perf_counter()
 
     def progress(self) -> CampaignProgress:
-        """How far the campaign is."""
+        """Report how far the campaign is."""
         with self.lock:
             return CampaignProgress(
                 phase=self.phase,
@@ -101,7 +101,11 @@ class Ledger:
             )
 
     def enter(self, spec: CaseSpec, choice: Choice) -> int | None:
-        """Count a case that is about to be run; which one it is of the campaign, or None where it was run before."""
+        """Count a case that is about to be run.
+
+        Returns:
+            Its number in the campaign, from 1; None where it was run before.
+        """
         with self.lock:
             if spec.id in self._run:
                 return None
@@ -117,19 +121,19 @@ class Ledger:
             self._shrinking += 1
 
     def is_new(self, fingerprint: str) -> bool:
-        """Whether a failure was not known; from now on it is."""
+        """Note a failure; whether it was not known before."""
         with self.lock:
             before = len(self._known)
             self._known.add(fingerprint)
             return len(self._known) > before
 
     def tell(self, spec: CaseSpec, answer: CaseResult, shrunk: Outcome | None = None) -> CaseResult:
-        """Tell what a case came to, and give it back.
+        """Report the outcomes of a case as events, and give the answer back.
 
         Args:
             spec: the case.
-            answer: what it came to.
-            shrunk: the failure for which it was run; None where it was run for itself.
+            answer: its outcomes.
+            shrunk: the failure that is being shrunk; None where the case was run for itself.
         """
         self.events.put(CaseStarted(spec=spec))
         for outcome in answer.outcomes if shrunk is None else believable(answer.outcomes, shrunk):
@@ -145,7 +149,10 @@ class Ledger:
         return answer
 
     def time_limit(self, outcome: Outcome) -> float | None:
-        """How many seconds a case may take while that failure is shrunk: each one that hangs is waited for."""
+        """The seconds that a case may take while a failure is shrunk; None for the usual limit.
+
+        Only a failure that is a hang has a shorter limit, as each case that hangs is waited for.
+        """
         if outcome.verdict is not Verdict.TIMEOUT or not self._usual:
             return None
         limit = max(_LEAST_SECONDS, _TIMES_USUAL * statistics.median_high(self._usual))
@@ -153,12 +160,12 @@ class Ledger:
 
 
 def believable(outcomes: Iterable[Outcome], shrunk: Outcome) -> Iterator[Outcome]:
-    """The outcomes that may be told of a case that was run while a failure was shrunk.
+    """Yield the outcomes that may be reported of a case that was run while a failure was shrunk.
 
-    Where that is a hang, cases have less time than they are allowed: another check that was cut off then says nothing.
+    While a hang is shrunk, cases have less time than they are allowed: a timeout of another check then says nothing.
 
     Args:
-        outcomes: what the case came to.
+        outcomes: of the case.
         shrunk: the failure.
     """
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""From a failure to its finding: shrunk, run again in fresh processes, and set against its neighbours that pass."""
+"""Minimize a failure: shrink it, run it again in fresh processes, and compare it with neighbours that pass."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def minimize(
     *,
     first: int,
 ) -> ShrunkFailure:
-    """Find the minimal case of a failure.
+    """Find the minimal case of a failure, whether it fails each time, and which neighbours pass.
 
     Args:
         space: what varies.
@@ -38,7 +38,7 @@ def minimize(
         remembered: what shrinking ended with in earlier campaigns.
         choice: the case that fails.
         outcome: the failure.
-        first: after how many cases of the campaign it was met.
+        first: the number of the case that fails, in the campaign.
     """
     check, fingerprint = outcome.check, outcome.fingerprint
     assert fingerprint is not None
@@ -66,7 +66,7 @@ def minimize(
         return not cut and fails(tried, checks)
 
     def neighbours() -> Iterator[PassingNeighbour]:
-        """The cases in which one field is the plainest instead."""
+        """Run the cases in which one field is the plainest instead, and yield those that pass."""
         for place, one in enumerate(space.fields):
             if not smallest[place] or ledger.stop.is_set():
                 continue
@@ -107,6 +107,6 @@ def minimize(
 
 
 def _in_own_thread(work: Callable[[], T]) -> T:
-    """Hypothesis takes no search inside another one of the same thread."""
+    """Run something in a thread of its own: Hypothesis allows no search inside another one of the same thread."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(work).result()

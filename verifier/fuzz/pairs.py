@@ -1,4 +1,4 @@
-"""A covering of a space: few choices in which every two values of every two fields meet that a valid case can have."""
+"""Choose few cases in which every two values of every two fields meet, as far as a valid case can have both."""
 
 from __future__ import annotations
 
@@ -6,32 +6,27 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 
+from verifier.cases.covering import meetings
 from verifier.fuzz.fields import Choice, Space
 
-Pair = tuple[int, int, int, int]  # a field, its place; another field, its place
+Pair = tuple[tuple[int, int], ...]  # a field by number and the place of its value; then another one
 _TRIES = 12  # random completions of a pair, of which the one is taken that has most new pairs
 _MORE_TRIES = 60  # for a pair that no completion so far is accepted with
 
 
 def pairs_of(choice: Choice) -> set[Pair]:
     """Every pair of values that meets in a choice."""
-    places = list(enumerate(choice))
-    return {(one, place, other, there) for (one, place), (other, there) in itertools.combinations(places, 2)}
+    return meetings(enumerate(choice), 2)
 
 
 def every_pair(space: Space) -> set[Pair]:
     """Every pair of values of two fields."""
-    sizes = [len(field.values) for field in space.fields]
-    return {
-        (one, place, other, there)
-        for one, other in itertools.combinations(range(len(sizes)), 2)
-        for place in range(sizes[one])
-        for there in range(sizes[other])
-    }
+    fields = [[(number, place) for place in range(len(field.values))] for number, field in enumerate(space.fields)]
+    return {pair for one, other in itertools.combinations(fields, 2) for pair in itertools.product(one, other)}
 
 
 class Covering:
-    """Which pairs have met in a valid case, and choices in which others do.
+    """Counts which pairs have met in a valid case, and chooses cases in which others meet.
 
     Args:
         space: whose pairs they are.
@@ -43,19 +38,19 @@ class Covering:
         self._space = space
         self._accepted = accepted
         self._random = random.Random(seed)
-        self._all = every_pair(space)
-        self._left = set(self._all)
+        self._left = every_pair(space)
+        self._all = len(self._left)
         self._refused: set[Pair] = set()
 
     @property
     def total(self) -> int:
         """How many pairs there are that a valid case was found for, or may still be."""
-        return len(self._all) - len(self._refused)
+        return self._all - len(self._refused)
 
     @property
     def met(self) -> int:
         """How many pairs have met."""
-        return len(self._all) - len(self._left) - len(self._refused)
+        return self.total - len(self._left)
 
     @property
     def refused(self) -> int:
@@ -95,8 +90,8 @@ class Covering:
         return found
 
     def _completed(self, pair: Pair, *, plain: bool) -> Choice:
-        """The pair in a random choice, or in the plainest."""
-        one, place, other, there = pair
+        """Complete the pair to a random choice, or to the plainest one."""
         places = [0 if plain else self._random.randrange(len(field.values)) for field in self._space.fields]
-        places[one], places[other] = place, there
+        for number, place in pair:
+            places[number] = place
         return tuple(places)

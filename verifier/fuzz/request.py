@@ -1,4 +1,4 @@
-"""What is asked of a campaign."""
+"""The request for a fuzzing campaign."""
 
 from __future__ import annotations
 

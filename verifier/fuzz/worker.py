@@ -1,4 +1,4 @@
-"""Runs the cases of a campaign one at a time, in a worker process that is replaced when it dies."""
+"""Run the cases of a campaign one at a time, in a worker process that is replaced when it dies."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseResult:
-    """What came of a case.
+    """The outcomes of a case.
 
     Attributes:
-        outcomes: of each check that ran, in order, and of those that the death of the process left without one.
+        outcomes: of each check that ran, in order, and of those that the process died before or in.
         seconds: how long it took.
     """
 
@@ -38,12 +38,12 @@ class CaseResult:
 
     @property
     def failures(self) -> set[str | None]:
-        """The fingerprints of what fails."""
+        """The fingerprints of its failures."""
         return {outcome.fingerprint for outcome in self.outcomes if outcome.verdict.gates}
 
 
 class FuzzWorker:
-    """One worker process at a time. A thread has one of its own; the pool is shared.
+    """Runs cases in one worker process at a time. Each thread has its own; they share the pool.
 
     Args:
         pool: starts the processes.
@@ -61,10 +61,13 @@ class FuzzWorker:
         self.ready: RunStarted | None = None
 
     def load(self) -> RunStarted:
-        """Have a process that has loaded everything; what it says of that.
+        """Start a process where there is none, and wait until it has loaded everything.
+
+        Returns:
+            What the process reported when it was ready.
 
         Raises:
-            UsageError, ImportFailed, HarnessError: it could not.
+            UsageError, ImportFailed, HarnessError: the process could not load everything.
             Stopped: the campaign is over.
         """
         if self._stop.is_set():
@@ -94,7 +97,7 @@ class FuzzWorker:
 
         Args:
             spec: the case.
-            checks: those that are wanted; all that were selected if None.
+            checks: ids of the wanted ones; all that were selected if None.
             seconds: a shorter limit than the usual one.
 
         Raises:
@@ -132,12 +135,12 @@ class FuzzWorker:
                 return CaseResult(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds)
 
     def renew(self) -> None:
-        """Take another process for the next case."""
+        """End the process, so that the next case runs in a fresh one."""
         if self._worker is not None:
             self._end(self._worker)
 
     def checks_up_to(self, check: str) -> tuple[str, ...]:
-        """The checks that run before a check, and that check."""
+        """The ids of the checks that run before a check, and its own."""
         known = [one.id for one in (self.ready or self.load()).checks]
         return tuple(known[: known.index(check) + 1]) if check in known else (check,)
 
