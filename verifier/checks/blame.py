@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-_OURS = f"{Path(__file__).parent}{os.sep}"
+_OURS = f"{Path(__file__).parent.parent}{os.sep}"  # all of the package `verifier`
 _STDLIB = sysconfig.get_paths()["stdlib"]
 _NOT_ADAPTERS = (
     "torch",
