@@ -148,8 +148,10 @@ class Bug:
 
 
 def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
-    """The one that is easiest to think about: of the flag matrix if one is, whose dims are all the same; then with
-    the fewest flags that are not plainest, then with the smallest dims."""
+    """Choose the case that is easiest to think about.
+
+    A case of the flag matrix comes before a named one, then fewer flags off their plainest value, then smaller dims.
+    """
 
     def size(spec: CaseSpec) -> tuple[bool, int, int | float, str]:
         strange = sum(not same_value(spec.config.get(name, values[0]), values[0]) for name, values in run.flags.items())
@@ -164,7 +166,7 @@ def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
 
 
 def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> CaseSpec:
-    """Of the cases of a failure the one that it is shown at: what a campaign shrank it to, or else the smallest."""
+    """Choose the case at which a failure is shown: the one that a campaign shrank it to, or else the smallest."""
     shrunk = record.found.get(fingerprint)
     if shrunk is not None and shrunk.case in cases:
         return record.cases[shrunk.case]
@@ -180,7 +182,7 @@ def case_differences(record: Record, fingerprint: str, spec: CaseSpec) -> Mappin
 
 
 def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
-    """One for each fingerprint, in the order of the checks, the most frequent first.
+    """Find the bugs of a record, one for each fingerprint: in the order of the checks, the most frequent first.
 
     Args:
         record: what was run.

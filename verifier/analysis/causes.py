@@ -31,7 +31,7 @@ class Cause:
 
 
 def find_causes(bugs: Iterable[Bug]) -> tuple[Cause, ...]:
-    """The bugs by what explains them, those in most cases first."""
+    """Group bugs by their rule and the place where they start, those in most cases first."""
     alike: dict[tuple[str | None, str | None], list[Bug]] = {}
     for one in bugs:
         told = one.rule.text if one.rule else one.explanation

@@ -69,7 +69,7 @@ class ConfigCoverage:
 
 
 def measure_coverage(record: Record) -> ConfigCoverage:
-    """That of a record; a flag that a config leaves out has the value that it has where nothing is said."""
+    """Measure which values and pairs of a record's flags valid cases have; a flag left out has its plainest value."""
     flags = record.run.flags
     plain = {name: values[0] for name, values in flags.items()}
     cases = [({**plain, **spec.config}, spec) for spec in record.cases.values()]

@@ -23,7 +23,7 @@ _SHOWN = (*EXPLAINED, *_IN_BOTH, ChangeKind.NEWLY_UPSTREAM, ChangeKind.NO_LONGER
 
 
 def compare_records(old: Record, new: Record) -> RecordDiff:
-    """What became of OLD's outcomes in NEW.
+    """Compare two records: what became of OLD's outcomes in NEW.
 
     Raises:
         UsageError: the records are of different families, or have no case in common.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verifier.cases.spec import SEMANTIC_DTYPE, WORKING_DTYPES
@@ -51,7 +52,7 @@ def ratio(outcome: Outcome) -> float | None:
 
 
 def measure_spreads(record: Record) -> tuple[Spread, ...]:
-    """Of every check that measures, in the order in which they run."""
+    """Measure the spread of errors over bounds of every check that measures, in the order in which checks run."""
     found: dict[str, list[float]] = {check["id"]: [] for check in record.run.checks}
     for entry in record.entries:
         one = ratio(entry.outcome)
@@ -66,26 +67,20 @@ def dtype_of(check: str) -> str:
 
 
 def _spread(check: str, ratios: Sequence[float]) -> Spread:
+    magnitudes = Counter(map(magnitude, ratios))
     return Spread(
         check=check,
         dtype=dtype_of(check),
         count=len(ratios),
         median=statistics.median(ratios),
         largest=max(ratios),
-        bins=_bins(ratios),
+        bins=tuple(magnitudes[order] for order in range(LOWEST, HIGHEST + 1)),
         over=sum(one > 1 for one in ratios),
     )
 
 
-def _bins(ratios: Iterable[float]) -> tuple[int, ...]:
-    bins = [0] * (HIGHEST - LOWEST + 1)
-    for one in ratios:
-        bins[magnitude(one) - LOWEST] += 1
-    return tuple(bins)
-
-
 def magnitude(one: float) -> int:
-    """The order of magnitude that it belongs to: one at the bound is not yet over it."""
+    """Round a ratio up to its order of magnitude; a ratio of 1, at the bound, is not yet over it."""
     if one <= 0:
         return LOWEST
     return min(max(math.ceil(math.log10(one)), LOWEST), HIGHEST) if math.isfinite(one) else HIGHEST

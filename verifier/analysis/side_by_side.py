@@ -54,7 +54,7 @@ def name_views(views: Sequence[RecordView]) -> tuple[str, ...]:
 
 
 def compare_views(views: Sequence[RecordView]) -> SideBySide | None:
-    """What several records say; None of a single one."""
+    """Compare several records; None where there is a single one."""
     if len(views) < 2:
         return None
     summaries = [one.summary for one in views]

@@ -17,7 +17,7 @@ class Tally:
 
 
 def count_texts(pairs: Iterable[tuple[str, str | None]]) -> tuple[Tally, ...]:
-    """Equal texts counted together with the checks beside them, the most frequent first."""
+    """Count equal texts, each with the checks that gave it, the most frequent first."""
     counts: Counter[str] = Counter()
     checks: dict[str, set[str]] = {}
     for text, check in pairs:

@@ -54,7 +54,7 @@ class Timing:
 
 
 def measure_timing(record: Record, most: int = SLOWEST) -> Timing:
-    """Where a record's time went, with at most that many cases."""
+    """Measure where a record's time went, in seconds, with at most `most` of the slowest cases."""
     seconds: dict[str, list[float]] = {}
     for entry in record.entries:
         seconds.setdefault(entry.outcome.check, []).append(entry.outcome.seconds)
@@ -71,7 +71,7 @@ def measure_timing(record: Record, most: int = SLOWEST) -> Timing:
 
 
 def find_slowest_cases(record: Record, most: int) -> tuple[SlowCase, ...]:
-    """At most that many cases, the slowest first."""
+    """Find at most `most` cases, the slowest first."""
     if most < 1:
         return ()
     chosen = sorted(record.done.items(), key=lambda item: (-item[1], item[0]))[:most]

@@ -75,6 +75,7 @@ def explain_inconclusive(record: Record) -> str:
 
 
 def find_exit_status(record: Record) -> ExitStatus:
+    """Find the exit status that a record stands for, also where its run was interrupted or broken off."""
     if record.end is None or record.end.stop == "interrupted":
         return ExitStatus.INTERRUPTED
     return ExitStatus.BROKEN if record.end.stop == "broken" else conclude_status(record)

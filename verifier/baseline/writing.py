@@ -40,7 +40,7 @@ class _EntryText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BaselineText:
-    """A baseline as text: what stands before its entries, they, and what stands after them."""
+    """A baseline as text: what stands before its entries, the entries, and what stands after them."""
 
     head: str
     entries: tuple[_EntryText, ...] = ()

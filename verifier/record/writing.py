@@ -191,15 +191,15 @@ def _in_json(line: Mapping[str, Any]) -> str:
     try:
         return json.dumps(line, allow_nan=False)
     except ValueError:  # a number that JSON cannot spell, in one line of thousands
-        return json.dumps(_spelt(line), allow_nan=False)
+        return json.dumps(spell_non_finite(line), allow_nan=False)
 
 
-def _spelt(value: Any) -> Any:
-    """Replace numbers that JSON cannot spell by strings."""
+def spell_non_finite(value: Any) -> Any:
+    """Replace each number that JSON cannot spell by a string: `"inf"`, `"-inf"` or `"nan"`."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _spelt(item) for key, item in value.items()}
+        return {str(key): spell_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_spelt(item) for item in value]
+        return [spell_non_finite(item) for item in value]
     return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from verifier.judging import wording
 from verifier.output import text
 from verifier.output.console import show_facts
 from verifier.record import Record, RecordedOutcome
+from verifier.record.writing import spell_non_finite
 from verifier.report import terminal
 from verifier.report.markdown import render_template
 
@@ -133,7 +133,7 @@ def as_json(changes: RecordDiff) -> str:
         "newly_reduced": changes.newly_reduced,
         "notes": [text.line(note) for note in changes.notes],
     }
-    return json.dumps(_spelt(made), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return json.dumps(spell_non_finite(made), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _key(kind: ChangeKind) -> str:
@@ -182,14 +182,3 @@ def _entry(entry: RecordedOutcome | None) -> dict[str, Any] | None:
         "said": text.line(wording.outcome_message(outcome)) or None,
         "in": outcome.site,
     }
-
-
-def _spelt(value: Any) -> Any:
-    """The value with what JSON cannot spell replaced by strings."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _spelt(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spelt(item) for item in value]
-    return value

@@ -22,17 +22,7 @@ from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.record import Record, RecordedOutcome
 
-LETTERS = {
-    Verdict.PASS: "p",
-    Verdict.REDUCED: "r",
-    Verdict.FAIL: "f",
-    Verdict.ERROR: "e",
-    Verdict.CRASH: "c",
-    Verdict.TIMEOUT: "t",
-    Verdict.SKIP: "s",
-    Verdict.UPSTREAM: "u",
-    Verdict.KNOWN: "k",
-}
+LETTERS = {verdict: verdict[0] for verdict in Verdict}  # no two verdicts begin alike
 NOTHING = "."
 # A letter for each tenth of an order of magnitude of error over bound, from 10^-5 to 10^4; `!` is no number.
 _FIRST, _LOWEST, _HIGHEST = "!", -50, 40
@@ -66,7 +56,7 @@ def embed_data(record: Record, limit: int = LIMIT) -> EmbeddedData:
 
 
 def extract_data(data: str) -> dict[str, Any]:
-    """What `packed` packed: for tests, and for whoever reads pages."""
+    """Decode the data that `embed_data` made, for tests and for whoever reads pages."""
     found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(data)))
     return found
 
