@@ -62,7 +62,8 @@ def test_a_touched_setting_touches_all_of_them(verifier, project):
 
 
 @pytest.mark.parametrize(
-    ("revision", "said"), [("HEAD~7", "has no such revision"), ("--all", "has no such revision"), ("", "has no such")]
+    ("revision", "said"),
+    [("HEAD~7", "has no such revision"), ("--all", "has no such revision"), ("", "must be a text, not ''")],
 )
 def test_a_wrong_revision_is_told_in_one_line(verifier, project, revision, said):
     ended = verifier(*RUN[:-2], f"--changed-since={revision}", "--adapter", "mine:Right")

@@ -162,7 +162,7 @@ def test_a_shard_without_a_case_is_told(verifier, tmp_path):
     )
 
 
-@pytest.mark.parametrize(("text", "said"), [("5/4", "the last one is 4/4"), ("two", "write I/N")])
+@pytest.mark.parametrize(("text", "said"), [("5/4", "the last of which is 4/4"), ("two", "must be I/N")])
 def test_what_is_no_shard_is_told(verifier, text, said):
     ended = verifier("run", "falcon", "--shard", text)
     assert (ended.status, ended.out) == (2, "")

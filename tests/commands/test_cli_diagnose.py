@@ -70,4 +70,4 @@ def test_evidence_that_is_broken_is_one_line(verifier, tmp_path):
     file.write_text(text.replace('"more": 0', '"more": "none"', 1))
     ended = verifier("report", tmp_path)
     assert ended.status == 2
-    assert "what a closer look or a shrink found is not as it should be" in ended.line
+    assert "line 14: the evidence's `more` must be a whole number, not 'none'" in ended.line

@@ -279,7 +279,7 @@ def test_the_cases_of_a_file_are_run(verifier, tmp_path):
         ("", "holds no case"),
         ("{", "line 1: not JSON"),
         ("[]", "line 1: not an object"),
-        ('{"family": "falcon"}', "line 1: a case needs a `family`"),
+        ('{"family": "falcon"}', "line 1: a case has no `config`"),
         ('{"family": "llama", "config": {}}', "holds cases of the family 'llama', not of 'falcon'"),
         ('{"family": "falcon", "config": {}, "length": 2}', "line 1: a case needs batch"),
         ('{"family": "falcon", "config": {}, "seed": -1}', "line 1: a case's seed is a whole number from 0"),

@@ -86,7 +86,7 @@ def test_a_right_adapter_conforms(command, tmp_path):
         (("--where", "alibi=perhaps"), "alibi has no value 'perhaps' to fuzz"),
         (("--only", "qvk"), "no check matches 'qvk'"),
         (("--time", "soon"), "must be a duration"),
-        (("--max-examples", "0"), "0 is not in the range"),
+        (("--max-examples", "0"), "must be a whole number from 1, not '0'"),
         (("--adapter", "nobody"), "nobody"),
     ],
 )

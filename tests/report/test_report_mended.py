@@ -201,8 +201,9 @@ def test_hostile_axes_of_a_closer_look_are_text(make):
 
 
 @pytest.mark.parametrize("values", [(), ((0.0, 0.0), ())])
-def test_a_heat_map_that_is_none_breaks_nothing(values):
-    drawing.heat_map(Heat(axes=("head", "pos"), lengths=(len(values), 2), values=values), 0.5)
+def test_a_heat_map_that_is_none_cannot_be_made(values):
+    with pytest.raises(ValueError, match="rows of a heat map must have one length"):
+        Heat(axes=("head", "pos"), lengths=(len(values), 2), values=values)
 
 
 def test_a_case_whose_id_is_another_is_told_by_the_reader_or_shown(make):
