@@ -13,7 +13,7 @@ from verifier.cases import matrix
 from verifier.checks.runner import run_case
 from verifier.faults.selftest import MutantResult
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.report import kills
+from verifier.report import kill_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,7 +68,7 @@ def test_the_kill_table_has_every_fault_with_its_checks() -> None:
         for check in fault.caught_by
     ]
     page = (ROOT / "docs" / "kill-table.md").read_text()
-    assert page == f"{kills.markdown(every, 'falcon')}\n", (
+    assert page == f"{kill_table.markdown(every, 'falcon')}\n", (
         "run `verifier selftest falcon --markdown > docs/kill-table.md`"
     )
     assert "(docs/kill-table.md)" in README

@@ -12,7 +12,7 @@ from verifier import cli
 from verifier.analysis.view import view_record
 from verifier.faults.selftest import MutantResult
 from verifier.judging.outcome import Verdict
-from verifier.report import html, kills, markdown
+from verifier.report import html, kill_table, markdown
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def _kills():
 def selftest(tmp_path):
     """What `verifier selftest --json` writes."""
     path = tmp_path / "selftest.json"
-    path.write_text(kills.as_json(_kills(), "toy", "mine:Adapter"))
+    path.write_text(kill_table.as_json(_kills(), "toy", "mine:Adapter"))
     return path
 
 
@@ -131,7 +131,7 @@ def test_a_selftest_is_shown_with_its_counts(report, record, selftest):
 
 def test_of_several_selftests_that_of_the_adapter_is_shown(report, record, selftest, tmp_path):
     other = tmp_path / "other.json"
-    other.write_text(kills.as_json(_kills()[:1], "toy", "other:Adapter"))
+    other.write_text(kill_table.as_json(_kills()[:1], "toy", "other:Adapter"))
     for files in ((other, selftest), (selftest, other)):
         made = report(record.path, *(f"--selftest={file}" for file in files), "--format", "markdown").out
         assert "3 pairs of planted fault and check" in made
@@ -139,11 +139,11 @@ def test_of_several_selftests_that_of_the_adapter_is_shown(report, record, selft
 
 def test_a_selftest_of_another_family_is_not_shown(report, record, tmp_path):
     other = tmp_path / "other.json"
-    other.write_text(kills.as_json(_kills(), "falcon", "mine:Adapter"))
+    other.write_text(kill_table.as_json(_kills(), "falcon", "mine:Adapter"))
     assert "planted fault" not in report(record.path, "--selftest", other, "--format", "markdown").out
 
 
-RIGHT = json.loads(kills.as_json(_kills(), "toy", "mine:Adapter"))
+RIGHT = json.loads(kill_table.as_json(_kills(), "toy", "mine:Adapter"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from made_records import HOSTILE, HOSTILE_MARKDOWN, outcome, rows_fail, specs
 from read_markdown import read, tables
 from test_report_page import _is_harmless, _links_without_a_target, _Page
 
-from verifier.analysis.accepted import _percent, compare_with_baseline
+from verifier.analysis.baseline_comparison import _percent, compare_with_baseline
 from verifier.analysis.summary import summarize
 from verifier.analysis.view import view_record
 from verifier.judging.outcome import Verdict

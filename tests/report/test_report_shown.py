@@ -19,7 +19,7 @@ from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.output.console import QuietConsole
-from verifier.report import kills, terminal
+from verifier.report import kill_table, terminal
 from verifier.report.progress import Meter
 
 FALCON = family.load("falcon")
@@ -127,7 +127,7 @@ def test_the_kill_table_of_a_log_is_a_line_a_row(capsys):
         MutantResult(fault="two", what="y", check="qkv.rows", outcome=caught, case=plain),
         MutantResult(fault="three", what="z", check="qkv.rows", tried=3),
     ]
-    kills.show(found, "falcon", "mine")
+    kill_table.show(found, "falcon", "mine")
     _, _, one, two, three, _ = capsys.readouterr().out.splitlines()
     assert one.startswith("one")
     assert one.endswith("  bias=true")

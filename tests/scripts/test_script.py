@@ -19,7 +19,7 @@ from verifier.cases import inputs
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.families.falcon_configs import DIMS
-from verifier.families.falcon_sources import point_source
+from verifier.families.falcon_point_sources import point_source
 from verifier.judging import numerics
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record import RunLine

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier.analysis.accepted import BaselineComparison, compare_with_baseline
-from verifier.analysis.accepted import number_known_failures as known_numbers
+from verifier.analysis.baseline_comparison import BaselineComparison, compare_with_baseline
+from verifier.analysis.baseline_comparison import number_known_failures as known_numbers
 from verifier.analysis.bugs import Bug, find_bugs
 from verifier.analysis.labels import run_title
 from verifier.analysis.rows import Cell, Cells, Row, make_cell, make_rows

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verifier.analysis.causes import Cause, find_causes
-from verifier.analysis.checked import CheckSummary, summarize_checks
+from verifier.analysis.check_summaries import CheckSummary, summarize_checks
 from verifier.analysis.combinations import Combinations, list_combinations
 from verifier.analysis.coverage import ConfigCoverage, measure_coverage
 from verifier.analysis.parity import Spread, measure_spreads

@@ -7,7 +7,7 @@ from pathlib import Path
 from verifier import adapter as adapters
 from verifier.errors import ExitStatus
 from verifier.record.files import write_report
-from verifier.report import kills as table
+from verifier.report import kill_table as table
 
 
 def selftest(

@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 from verifier.canonical import Point, points
 from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
 from verifier.families.falcon_fuzzed import FUZZED, fuzzed_config
+from verifier.families.falcon_point_sources import point_source
 from verifier.families.falcon_refusals import refusal
-from verifier.families.falcon_sources import point_source
 from verifier.family import Config, PointSource, Projection, QKVRows
 
 if TYPE_CHECKING:

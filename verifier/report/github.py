@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from verifier.analysis.accepted import AcceptedFailure
+from verifier.analysis.baseline_comparison import AcceptedFailure
 from verifier.analysis.bugs import Bug
 from verifier.analysis.not_started import NotStarted
 from verifier.analysis.side_by_side import name_views

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from verifier.analysis.checked import CheckSummary
+from verifier.analysis.check_summaries import CheckSummary
 from verifier.analysis.not_started import NotStarted
 from verifier.analysis.view import RecordView
 from verifier.errors import ExitStatus

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from verifier.analysis.accepted import BaselineComparison
+from verifier.analysis.baseline_comparison import BaselineComparison
 from verifier.analysis.bugs import Bug
 from verifier.analysis.causes import find_causes
 from verifier.analysis.rows import Cell, Row

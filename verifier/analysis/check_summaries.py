@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verifier.analysis.accepted import AcceptedFailure
+from verifier.analysis.baseline_comparison import AcceptedFailure
 from verifier.analysis.bugs import Bug
 from verifier.analysis.summary import Summary
 from verifier.analysis.verdict import gating_verdicts
