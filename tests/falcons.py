@@ -44,6 +44,8 @@ SPREAD: Mapping[str, Mapping[str, Any]] = {
     **dict(item for number, item in enumerate(KINDS.items()) if number % 4 in (0, 3)),
     "no-layers": {**DIMS, "num_hidden_layers": 0},
 }
+# The default run's kinds: sequential, parallel under one norm and under two, each position, and no blocks.
+FEWER = ("sequential-own-keys-alibi", "one-norm-multi-query-rope", "two-norms-grouped-rope", "no-layers")
 # Models that HF builds, and refuses to run.
 REFUSED: Mapping[str, Mapping[str, Any]] = {
     "old-parallel-two-norms": {**DIMS, "num_ln_in_parallel_attn": 2},

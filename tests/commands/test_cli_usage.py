@@ -40,7 +40,11 @@ HEAVY = ("torch", "transformers", "hypothesis", "rich", "jinja2")
             ["run", "falcon", "--device", "cpuu", "--workers", "1", "--adapter", "mine:Right"],
             "device 'cpuu' cannot be used here",
         ),
-        (["run", "falcon", "--device", "meta", "--adapter", "mine:Right"], "device 'meta' cannot be used here"),
+        pytest.param(
+            ["run", "falcon", "--device", "meta", "--workers", "1", "--adapter", "mine:Right"],
+            "device 'meta' cannot be used here",
+            marks=pytest.mark.slow,  # its worker is no fork, and imports torch for itself
+        ),
         (
             ["run", "falcon", "--timeout", "soon"],
             "a duration (a number and one of s, m, h, as in 90s), not 'soon'",

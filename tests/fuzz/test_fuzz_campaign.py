@@ -27,7 +27,7 @@ def _last(happened):
 @pytest.mark.parametrize(
     ("adapter", "check", "differs", "within"),
     [
-        ("SlopesOfLongText", "forward.lengths", {"alibi": True, "long": 263}, 115),
+        pytest.param("SlopesOfLongText", "forward.lengths", {"alibi": True, "long": 263}, 115, marks=pytest.mark.slow),
         ("OneActivationInHalf", "forward.bfloat16", {"activation": "silu"}, 50),
         ("Decoding", "cache.padding", {"new_decoder_architecture": True, "num_kv_heads": 2}, 85),
     ],
@@ -91,6 +91,7 @@ def test_a_failure_that_is_found_again_is_shrunk_in_few_calls(fuzz, tmp_path):
     assert (mended.case, mended.calls) == (again.case, again.calls)
 
 
+@pytest.mark.slow
 def test_four_ways_of_failing_are_four_minimal_cases(fuzz, monkeypatch):
     monkeypatch.setattr(ledger, "_LEAST_SECONDS", 0.6)  # each case that hangs is waited for
     happened = fuzz("Everything", "build.adapter", "forward.logits", most=150, seconds=4.0, workers=2)
