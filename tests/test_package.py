@@ -84,3 +84,11 @@ def test_style_is_clean(command: list[str]) -> None:
         pytest.skip(f"{command[0]} is not installed; the extra `dev` has it")
     ended = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_imports_keep_the_contracts() -> None:
+    if importlib.util.find_spec("importlinter") is None:
+        pytest.skip("import-linter is not installed; the extra `dev` has it")
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr

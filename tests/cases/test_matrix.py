@@ -68,7 +68,7 @@ def test_every_two_values_meet_where_the_spread_checks_look(falcon: FalconFamily
     assert all(spec.depth == "all" for spec in specs if not spec.valid)
 
 
-def test_each_kind_of_block_has_a_thorough_case(falcon: FalconFamily, specs: list[CaseSpec]) -> None:
+def test_each_kind_of_block_has_a_sampled_case(falcon: FalconFamily, specs: list[CaseSpec]) -> None:
     def kind(spec: CaseSpec) -> frozenset[str]:
         return frozenset(point.kind.template for point in falcon.points(spec.config))
 

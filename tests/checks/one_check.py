@@ -26,4 +26,4 @@ Broken = Callable[[Mutation | Callable[[nn.Module], Mutation]], MutantAdapter]
 """Makes the right adapter wrong in one thing."""
 
 AmongAll = Callable[[str], Mapping[str, Outcome]]
-"""What every check says of the right adapter, on one case of the spread."""
+"""What every check says of the right adapter, on one case of the covering."""

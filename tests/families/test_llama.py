@@ -316,8 +316,8 @@ FOUND = {  # on every config that HF accepts and that has layers
     *((f"intervene.{kind}", Verdict.FAIL) for kind in ("replace", "add", "zero", "swap")),
     *((f"backward.{what}", Verdict.FAIL) for what in ("hooks", "replace", "checkpointing")),
 }
-# On a case that is looked at thoroughly too: a copy of a hooked bridge keeps the hooks.
-FOUND_THOROUGHLY = {("backward.alone", Verdict.FAIL), ("state.copy_hooks", Verdict.FAIL)}
+# On a sampled case too: a copy of a hooked bridge keeps the hooks.
+FOUND_IN_SAMPLED = {("backward.alone", Verdict.FAIL), ("state.copy_hooks", Verdict.FAIL)}
 # Folding value biases does not know of grouped heads.
 FOUND_GROUPED_AND_BIASED = {("weights.processings", Verdict.ERROR)}
 # It takes the softmax in float32 whatever the model's dtype: what rests on it is right to that only. So is what its
@@ -421,7 +421,7 @@ def test_what_is_found_in_transformer_lens_is_this(label: str, lens: Any) -> Non
     odd = grouped and spec.config.get("attention_bias", False)
     assert {one.check.partition(".")[0] for one in found} == set(checks.AREAS)
     assert {(one.check, one.verdict) for one in found if one.verdict.is_finding} == (
-        FOUND | (FOUND_THOROUGHLY if spec.is_sampled else set()) | (FOUND_GROUPED_AND_BIASED if odd else set())
+        FOUND | (FOUND_IN_SAMPLED if spec.is_sampled else set()) | (FOUND_GROUPED_AND_BIASED if odd else set())
     )
     assert {one.check for one in found if one.verdict is Verdict.REDUCED} == (
         REDUCED

@@ -145,13 +145,13 @@ class _Became:
 
 
 def settled_to_json(one: Settled) -> dict[str, Any]:
-    """Make plain data of an entry and what became of it, which `settled_of` reads."""
+    """Make plain data of an entry and what became of it, which `read_settled` reads."""
     failure = msgspec.to_builtins(one.failure) | {"spec": one.failure.spec.to_json()}
     return {**failure, "state": str(one.state), "said": one.message}
 
 
 def read_settled(data: Mapping[str, Any]) -> Settled:
-    """Read what `to_json` made.
+    """Read what `settled_to_json` made.
 
     Raises:
         UsageError: something is missing, of another type, or no case, rule, state or day.
