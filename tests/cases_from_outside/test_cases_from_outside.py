@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from falcons import KINDS, spec
 from right_but_red_attention import Adapter
@@ -17,10 +19,16 @@ CACHED_ANSWER = "_can_set_attn_implementation_cached_value"
 
 
 @pytest.fixture
-def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody in this process has switched a Falcon's attention implementation yet."""
+def unasked() -> Iterator[None]:
+    """Nobody in this process has switched a Falcon's attention implementation yet, nor seems to have afterwards."""
+    before = vars(FalconForCausalLM).get(CACHED_ANSWER)
+    if before is not None:
+        delattr(FalconForCausalLM, CACHED_ANSWER)
+    yield
     if CACHED_ANSWER in vars(FalconForCausalLM):
-        monkeypatch.delattr(FalconForCausalLM, CACHED_ANSWER)
+        delattr(FalconForCausalLM, CACHED_ANSWER)
+    if before is not None:
+        setattr(FalconForCausalLM, CACHED_ANSWER, before)
 
 
 @pytest.mark.usefixtures("unasked")
