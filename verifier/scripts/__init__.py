@@ -21,7 +21,7 @@ from verifier.output import text
 from verifier.record import RunLine
 from verifier.scripts.alone import ACTIVATIONS, WRAPPING, find_reading, write_alone
 from verifier.scripts.inputs import INPUTS
-from verifier.scripts.templating import render
+from verifier.scripts.templating import render, write_literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,7 @@ def write(spec: CaseSpec, reference: str, outcomes: Sequence[Outcome], run: RunL
         UsageError: there is no such family or adapter, or the case holds what cannot be written as code.
         ImportFailed: one of them raised at import.
     """
+    write_literal(spec.config)  # before the case's id, which only what JSON can spell has
     chosen = [outcome for outcome in outcomes if outcome.verdict.is_finding] or list(outcomes)
     library, of = adapter.load(reference), family.load(spec.family)
     why = _why_harness(spec, of, library)

@@ -39,7 +39,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("verifier.scripts"),
         autoescape=True,  # so that code is told from text by its type
-        finalize=lambda value: value if isinstance(value, Markup | jinja2.Undefined) else Markup(_literal(value)),
+        finalize=lambda value: value if isinstance(value, Markup | jinja2.Undefined) else Markup(write_literal(value)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -77,11 +77,11 @@ def _assigned(value: Any, name: str, depth: int = 0) -> Markup:
 
 
 def _laid_out(before: str, value: Any, indent: str) -> list[str]:
-    line = f"{indent}{before}{_literal(value)}"
+    line = f"{indent}{before}{write_literal(value)}"
     is_mapping = isinstance(value, Mapping)
     if not value or not isinstance(value, Mapping | list | tuple) or (not is_mapping and len(line) < WIDTH):
         return [line]
-    items = [(f"{_literal(key)}: ", value[key]) for key in value] if is_mapping else [("", item) for item in value]
+    items = [(f"{write_literal(key)}: ", value[key]) for key in value] if is_mapping else [("", item) for item in value]
     inner = [_laid_out(key, item, indent + _INDENT) for key, item in items]
     opening, closing = "{}" if is_mapping else "[]"
     return [
@@ -91,7 +91,7 @@ def _laid_out(before: str, value: Any, indent: str) -> list[str]:
     ]
 
 
-def _literal(value: Any) -> str:
+def write_literal(value: Any) -> str:
     """A plain value as code, a text in double quotes where it has no quote.
 
     Raises:
@@ -104,8 +104,8 @@ def _literal(value: Any) -> str:
             spelt = repr(str(value))
             return spelt if "'" in value or '"' in value else f'"{spelt[1:-1]}"'
         case list() | tuple():
-            return f"[{', '.join(map(_literal, value))}]"
+            return f"[{', '.join(map(write_literal, value))}]"
         case Mapping():
-            return f"{{{', '.join(f'{_literal(key)}: {_literal(item)}' for key, item in value.items())}}}"
+            return f"{{{', '.join(f'{write_literal(key)}: {write_literal(item)}' for key, item in value.items())}}}"
         case _:
             raise UsageError(f"a {type(value).__name__} in a case cannot be written as code")
