@@ -413,7 +413,12 @@ SPREAD = {
 }
 
 
-@pytest.mark.parametrize("label", SPREAD)
+QUICK = ("biased-multi-query", "d_head-1")  # one of the matrix and a corner; the others are slow
+
+
+@pytest.mark.parametrize(
+    "label", [label if label in QUICK else pytest.param(label, marks=pytest.mark.slow) for label in SPREAD]
+)
 def test_what_is_found_in_transformer_lens_is_this(label: str, lens: Any) -> None:
     spec = SPREAD[label]
     found = outcomes(spec, lens)

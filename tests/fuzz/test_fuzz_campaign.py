@@ -29,7 +29,13 @@ def _last(happened):
     [
         pytest.param("SlopesOfLongText", "forward.lengths", {"alibi": True, "long": 263}, 115, marks=pytest.mark.slow),
         ("OneActivationInHalf", "forward.bfloat16", {"activation": "silu"}, 50),
-        ("Decoding", "cache.padding", {"new_decoder_architecture": True, "num_kv_heads": 2}, 85),
+        pytest.param(
+            "Decoding",
+            "cache.padding",
+            {"new_decoder_architecture": True, "num_kv_heads": 2},
+            85,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check, differs, within):
@@ -43,6 +49,7 @@ def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check
     assert {one.field for one in found[check].neighbours if one.verdict is Verdict.PASS} == set(differs)
 
 
+@pytest.mark.slow
 def test_shrinking_ends_soon_after_the_campaign_and_is_not_called_over(fuzz, monkeypatch, tmp_path):
     plain = {"vocab_size": "89", "long": "97", "length": "11", "padding": "0", "d_head": "6"}
     began = []
@@ -71,6 +78,7 @@ def test_how_long_a_campaign_may_go_on_shrinking():
     assert [late(600, at) for at in (659, 661)] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_failure_that_is_found_again_is_shrunk_in_few_calls(fuzz, tmp_path):
     plain = {"vocab_size": "89", "activation": "gelu", "long": "97", "length": "11", "padding": "0", "d_head": "6"}
 
@@ -109,6 +117,7 @@ def test_four_ways_of_failing_are_four_minimal_cases(fuzz, monkeypatch):
     assert happened[-1].stop is events.Stop.COMPLETE
 
 
+@pytest.mark.slow
 def test_what_does_not_come_again_is_unstable_and_stays_told(fuzz, in_folder):
     happened = fuzz("Wavers", "forward.logits", most=25, fixed={"bias": "true"})
     (found,) = _found(happened).values()
@@ -122,6 +131,7 @@ def test_what_does_not_come_again_is_unstable_and_stays_told(fuzz, in_folder):
     (in_folder / "wavered").unlink()
 
 
+@pytest.mark.slow
 def test_kept_failures_are_tried_first_and_told_what_became_of_them(fuzz, in_folder):
     before = fuzz("Mended", "forward.logits", most=10, fixed={"bias": "true"})
     (found,) = _found(before).values()
@@ -152,6 +162,7 @@ def test_a_right_adapter_has_no_failure_and_pairs_are_counted(fuzz):
     assert last.refused > 0
 
 
+@pytest.mark.slow
 def test_one_worker_and_one_seed_give_the_same_campaign(fuzz):
     def cases():
         happened = fuzz("Right", "build.adapter", most=250, fixed={"vocab_size": "89", "activation": "gelu"})
