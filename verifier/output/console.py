@@ -57,7 +57,8 @@ def into(stream: TextIO) -> Console:
 
 def show_facts(values: Mapping[str, str | None], console: Console, *, indent: int = 5) -> None:
     """Print each fact that is there; a text from outside is put on one line."""
-    show_rows([(name, value) for name, value in values.items() if value], console, indent=indent, style="dim")
+    if rows := [(name, value) for name, value in values.items() if value]:
+        show_rows(rows, console, indent=indent, style="dim")
 
 
 def show_rows(rows: Sequence[Sequence[str]], console: Console, *, indent: int, style: str = "") -> None:
