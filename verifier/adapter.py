@@ -27,7 +27,6 @@ DEFAULT = "bridge"
 _ABSENT = object()
 
 Capability = Literal["hooks", "weights", "restore", "processings", "cache", "components", "modes"]
-CAPABILITIES: tuple[Capability, ...] = ("hooks", "weights", "restore", "processings", "cache", "components", "modes")
 
 Change = Literal["modules", "forwards", "hooks", "parameters", "buffers", "config", "attention", "mode"]
 # What wrapping and running may change in the model, if `Subject.declared_mutations` declares it.
@@ -415,7 +414,7 @@ def register_instance(adapter: object) -> str:
         ImportFailed: instantiating the class raised.
     """
     if isinstance(adapter, type):
-        adapter = plugins.made(adapter, f"an adapter of the class {adapter.__qualname__}")
+        adapter = plugins.instantiate(adapter, f"an adapter of the class {adapter.__qualname__}")
     if not is_adapter(adapter):
         kind = type(adapter).__name__
         lacking = ", ".join(f"`{name}`" for name in plugins.members(Adapter) if not hasattr(adapter, name))

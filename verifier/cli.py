@@ -13,21 +13,22 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from verifier.commands.options import OneOf, request_option, request_options
+from verifier.commands.options import Command, TypedParameter, request_option, request_options, typed_option
 from verifier.errors import ExitStatus, VerifierError, one_line
 from verifier.output import pipe
 from verifier.output.text import nearest
-from verifier.requests.option import Door
+from verifier.requests.option import FILE, IDENTITY, REFERENCE, Door, ValueType, one_of
 from verifier.requests.request import RunRequest
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
-REPORT_FORMATS = ("html", "markdown")
-DIFF_FORMATS = ("terminal", "markdown")
-LISTS = ("families", "adapters", "checks", "hooks", "presets")
+REPORT_FORMATS = one_of("html", "markdown")
+DIFF_FORMATS = one_of("terminal", "markdown")
+LISTS = one_of("families", "adapters", "checks", "hooks", "presets")
+_PATH = click.Path(path_type=Path)
 
 _EPILOG = """\b
 Exit status: 0 conforms, 1 does not, 2 the command line or a file is wrong,
@@ -53,8 +54,31 @@ class _Session:
     traceback: bool
 
 
+def _note_traceback(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    session = context.find_object(_Session)
+    if session is not None and value:
+        session.traceback = True
+
+
+class _Command(click.Command):
+    """A command that takes `--traceback`."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        option = click.Option(
+            ["--traceback"],
+            is_flag=True,
+            expose_value=False,
+            callback=_note_traceback,
+            help=f"Show the Python traceback of an internal error ({TRACEBACK_VARIABLE}=1 does too).",
+        )
+        self.params.append(option)
+
+
 class _Commands(click.Group):
-    """A group that knows what was meant."""
+    """A group of commands that suggests the nearest one for a name that is unknown."""
+
+    command_class = _Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -68,52 +92,10 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _shows_traceback(function: Function) -> Function:
-    """`--traceback`, which every command takes."""
-
-    def note(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        session = context.find_object(_Session)
-        if session is not None and value:
-            session.traceback = True
-
-    option = click.option(
-        "--traceback",
-        is_flag=True,
-        expose_value=False,
-        callback=note,
-        help=f"Show the Python traceback of an internal error ({TRACEBACK_VARIABLE}=1 does too).",
-    )
-    return option(function)
-
-
-def _file_option(name: str, help_text: str, *, dash: bool = False, **more: Any) -> Callable[[Function], Function]:
-    """An option that takes a file to be written, or to be read.
-
-    Args:
-        name: with its dashes.
-        help_text: what it means.
-        dash: whether `-` stands for the standard output.
-        more: what click takes besides.
-    """
-    kind = click.Path(path_type=Path, dir_okay=False, allow_dash=dash)
-    names = (name, more.pop("field")) if "field" in more else (name,)
-    return click.option(*names, type=kind, metavar="FILE", help=help_text, **more)
-
-
-def _format_option(forms: Sequence[str], help_text: str) -> Callable[[Function], Function]:
-    """`--format`, whose default is the first of the forms."""
-    return click.option(
-        "--format",
-        "form",
-        type=OneOf(forms),
-        default=forms[0],
-        show_default=True,
-        metavar="|".join(forms),
-        help=help_text,
-    )
+def _format_option(type: ValueType, help_text: str) -> Callable[[Command], Command]:
+    """Give a command `--format`; the first word of the type is the default."""
+    default = type.metavar.partition("|")[0]
+    return typed_option("--format", "form", type=type, default=default, show_default=True, help=help_text)
 
 
 @click.group(
@@ -135,7 +117,6 @@ def cli(context: click.Context) -> ExitStatus | None:
 
 @cli.command("run", epilog=_EPILOG)
 @request_options(Door.RUN)
-@_shows_traceback
 def _run(request: RunRequest) -> ExitStatus:
     """Run every flag combination of FAMILY through every check.
 
@@ -148,7 +129,6 @@ def _run(request: RunRequest) -> ExitStatus:
 
 @cli.command("fuzz", epilog=_EPILOG)
 @request_options(Door.FUZZ)
-@_shows_traceback
 def _fuzz(request: RunRequest) -> ExitStatus:
     """Fuzz FAMILY's whole config space: every distinct failure, shrunk to its minimal case."""
     from verifier.commands.fuzz import fuzz
@@ -158,43 +138,41 @@ def _fuzz(request: RunRequest) -> ExitStatus:
 
 @cli.command("repro", epilog=_EPILOG)
 @click.argument("identity", metavar="ID")
-@click.argument("record", required=False, type=click.Path(path_type=Path))
-@click.option("--adapter", metavar="NAME|MODULE:OBJECT", help="Another adapter than the record's.")
+@click.argument("record", required=False, type=_PATH)
+@typed_option("--adapter", type=REFERENCE, help="Another adapter than the record's.")
 @click.option("--pdb", is_flag=True, help="In this process, with Python's debugger at each failure.")
 @click.option(
     "--script",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     metavar="FILE",
     help="Run nothing: write a Python file that shows the failure, where that is possible without this harness; "
     "`-` for the standard output.",
 )
-@click.option("--pytest", type=click.Path(path_type=Path), metavar="FILE", help="The same as a test function.")
-@_shows_traceback
-def _repro(
-    identity: str, record: Path | None, adapter: str | None, pdb: bool, script: Path | None, pytest: Path | None
-) -> ExitStatus:
+@click.option("--pytest", type=_PATH, metavar="FILE", help="The same as a test function.")
+def _repro(identity: str, record: Path | None, adapter: str | None, pdb: bool, **files: Path | None) -> ExitStatus:
     """Run one case again: ID is a case's, or a failure's fingerprint.
 
     RECORD is a record.jsonl or its folder; without it, the newest record under reports/ that knows the ID.
     """
     from verifier.commands.repro import repro, write
 
-    if script is None and pytest is None:
+    if not any(files.values()):
         return repro(identity, record, adapter, pdb=pdb)
     if pdb:
         raise click.UsageError("--pdb stops where a case is run, and --script and --pytest run none")
-    return write(identity, record, adapter, script=script, pytest=pytest)
+    return write(identity, record, adapter, **files)
 
 
 @cli.command("report")
-@click.argument("records", metavar="RECORD…", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_file_option("--out", "Default: beside the record; for Markdown, the standard output.")
+@click.argument("records", metavar="RECORD…", nargs=-1, required=True, type=_PATH)
+@typed_option("--out", type=FILE, help="Default: beside the record; for Markdown, the standard output.")
 @_format_option(REPORT_FORMATS, "A page, or the same as Markdown, for a pull request or a job's summary.")
-@_file_option(
+@typed_option(
     "--selftest",
-    "What `verifier selftest --json` wrote, for the report's section on it; may be repeated.",
-    field="selftests",
+    "selftests",
+    type=FILE,
     multiple=True,
+    help="What `verifier selftest --json` wrote, for the report's section on it; may be repeated.",
 )
 @click.option(
     "--merge",
@@ -208,26 +186,25 @@ def _repro(
 )
 @request_option("junit", Door.RUN)
 @request_option("github", Door.RUN)
-@_shows_traceback
 def _report(records: tuple[Path, ...], **options: Any) -> ExitStatus:
     """Write the report of one RECORD, or of several side by side: adapters, or versions of one.
 
     The shards of a run are one record; where one of them is missing the exit status is 4.
     """
-    from verifier.commands.report import ReportOptions, report
+    from verifier.commands.report import report
 
-    return report(records, ReportOptions(**options))
+    return report(records, **options)
 
 
 @cli.command("baseline")
-@click.argument("records", metavar="RECORD…", nargs=-1, type=click.Path(path_type=Path))
-@_file_option(
+@click.argument("records", metavar="RECORD…", nargs=-1, type=_PATH)
+@typed_option(
     "--out",
-    "The baseline; what is written there by hand into entries that stay is kept. Default: the configured one, else "
-    "verifier-known.toml.",
+    type=FILE,
+    help="The baseline; what is written there by hand into entries that stay is kept. Default: the configured one, "
+    "else verifier-known.toml.",
 )
-@click.option("--remove", multiple=True, metavar="ID", help="Take an entry out of the baseline; may be repeated.")
-@_shows_traceback
+@typed_option("--remove", type=IDENTITY, multiple=True, help="Take an entry out of the baseline; may be repeated.")
 def _baseline(records: tuple[Path, ...], out: Path | None, remove: tuple[str, ...]) -> ExitStatus:
     """Write the failures of a run down as known, each with its case and room for the reason.
 
@@ -239,43 +216,40 @@ def _baseline(records: tuple[Path, ...], out: Path | None, remove: tuple[str, ..
 
 
 @cli.command("diff", epilog=_DIFF_EPILOG)
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", type=_PATH)
+@click.argument("new", type=_PATH)
 @_format_option(DIFF_FORMATS, "For a terminal, or as Markdown for a pull request's comment.")
-@_file_option("--out", "Where the Markdown goes. Default: the standard output.")
-@_file_option(
+@typed_option("--out", type=FILE, help="Where the Markdown goes. Default: the standard output.")
+@typed_option(
     "--json",
-    "All of it as JSON too, with the id of every case; `-` for the standard output, and nothing else there.",
-    dash=True,
+    type=FILE,
+    help="All of it as JSON too, with the id of every case; `-` for the standard output, and nothing else there.",
 )
-@_shows_traceback
-def _diff(**options: Any) -> ExitStatus:
+def _diff(old: Path, new: Path, **options: Any) -> ExitStatus:
     """Tell what a change broke and mended: from the record OLD before it and the record NEW after it.
 
     OLD and NEW are a record.jsonl or its folder each. What failed and was not looked at before counts as broken.
     """
-    from verifier.commands.diff import DiffOptions, diff
+    from verifier.commands.diff import diff
 
-    return diff(DiffOptions(**options))
+    return diff(old, new, **options)
 
 
 @cli.command("selftest", epilog=_EPILOG)
 @request_options(Door.SELFTEST)
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table as a page of documentation.")
-@_file_option("--json", "The kill table as JSON too, for `verifier report --selftest`.", field="json_file")
-@_shows_traceback
-def _selftest(request: RunRequest, as_markdown: bool, json_file: Path | None) -> ExitStatus:
+@typed_option("--json", "json_file", type=FILE, help="The kill table as JSON too, for `verifier report --selftest`.")
+def _selftest(request: RunRequest, **options: Any) -> ExitStatus:
     """Plant a fault for each check of FAMILY, and show that it is seen."""
     from verifier.commands.selftest import selftest
 
-    return selftest(request.family, request.adapter, request.seed, as_markdown=as_markdown, json_file=json_file)
+    return selftest(request, **options)
 
 
 @cli.command("doctor", epilog=_DOCTOR_EPILOG)
-@click.argument("family", required=False)
-@click.option("--adapter", "adapters", multiple=True, metavar="NAME|MODULE:OBJECT", help="As for `run`.")
-@_file_option("--json", "All of it as JSON too; `-` for the standard output, and nothing else there.", dash=True)
-@_shows_traceback
+@request_option("family", Door.RUN)
+@request_option("adapters", Door.RUN)
+@typed_option("--json", type=FILE, help="All of it as JSON too; `-` for the standard output, and nothing else there.")
 def _doctor(family: str | None, adapters: tuple[str, ...], json: Path | None) -> ExitStatus:
     """Look at what is installed, configured and registered here, and at what would keep `verifier run` from running.
 
@@ -287,9 +261,8 @@ def _doctor(family: str | None, adapters: tuple[str, ...], json: Path | None) ->
 
 
 @cli.command("list")
-@click.argument("kind", type=OneOf(LISTS), metavar="|".join(LISTS))
-@click.argument("family", required=False)
-@_shows_traceback
+@click.argument("kind", type=TypedParameter(LISTS), metavar=LISTS.metavar)
+@request_option("family", Door.RUN)
 def _list(kind: str, family: str | None) -> ExitStatus:
     """Name what there is, of FAMILY alone if given."""
     from verifier.commands.listing import listing
@@ -314,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _have_streams() -> None:
-    """Output and errors go somewhere, whatever a shell has closed, and hold every character, whatever the locale."""
+    """Make sure that output and errors go somewhere, whatever a shell has closed, and hold every character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -31,9 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("verifier", _GROUP)
     for option in options(Door.PYTEST).values():
         name, help_text = f"--verifier-{option.flag}", option.help_for(Door.PYTEST)
-        if option.kind is not FLAG:
+        if option.type is not FLAG:
             action: dict[str, Any] = {"action": "append" if option.is_repeated(Door.PYTEST) else "store"}
-            group.addoption(name, **action, default=None, metavar=option.kind.metavar, help=help_text)
+            group.addoption(name, **action, default=None, metavar=option.type.metavar, help=help_text)
         elif option.default:
             name = f"--verifier-no-{option.flag}"
             group.addoption(name, dest=option.pytest_name, action="store_false", default=None, help=help_text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from bridge_falcons import KINDS, build, gap, tokens
@@ -23,7 +25,7 @@ def test_it_is_found_by_its_name() -> None:
 def test_it_can_everything_and_changes_nothing() -> None:
     subject = BridgeAdapter().wrap(build(**KINDS["7b"]))
     assert isinstance(subject, adapter.Subject)
-    assert all(getattr(subject, name) is not None for name in adapter.CAPABILITIES)
+    assert all(getattr(subject, name) is not None for name in get_args(adapter.Capability))
     assert subject.declared_mutations == set()
 
 

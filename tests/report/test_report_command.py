@@ -106,7 +106,7 @@ def test_a_report_that_is_there_is_replaced_whole_and_nothing_else_is_left(repor
 def test_a_format_that_is_none_is_told_in_one_line(report, record):
     ended = report(record.path, "--format", "markdwon")
     assert (ended.status, ended.out) == (2, "")
-    assert "'markdwon' is none of html, markdown (did you mean 'markdown'?)" in ended.line
+    assert "must be one of html, markdown, not 'markdwon' (did you mean 'markdown'?)" in ended.line
 
 
 def test_a_file_that_cannot_be_written_is_told_in_one_line(report, record, tmp_path):
@@ -184,4 +184,4 @@ def test_a_selftest_that_is_not_there_is_told_in_one_line(report, record, tmp_pa
         assert ended.line.startswith(f"verifier: cannot read the self-test {str(path)!r}: ")
     ended = report(record.path, "--selftest", tmp_path)
     assert ended.status == 2
-    assert "is a directory" in ended.line
+    assert "is a folder" in ended.line

@@ -9,8 +9,7 @@ import pytest
 from verifier.adapter import DEFAULT
 from verifier.errors import UsageError
 from verifier.requests.configuration import Configuration, known_keys, read
-from verifier.requests.measures import SIZES
-from verifier.requests.option import Door
+from verifier.requests.option import SIZE, Door
 
 
 def write(folder: Path, text: str, name: str = "verifier.toml") -> Path:
@@ -189,10 +188,10 @@ def test_an_error_names_the_file_where_its_cause_stands_there(error, said):
 
 @pytest.mark.parametrize(("text", "count"), [("512M", 512 * 2**20), ("1.5k", 1536), ("7", 7), ("2 T", 2**41)])
 def test_sizes_are_read(text, count):
-    assert SIZES.read(text) == count
+    assert SIZE.read(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "G", "4 GiB", "-1", "1e3", "4G4"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(UsageError, match="must be a size \\(a number and one of k, m, g, t, as in 4G\\)"):
-        SIZES.read(text)
+        SIZE.read(text)

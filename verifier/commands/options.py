@@ -1,4 +1,4 @@
-"""The options of a command, as click has them: read off the fields of a request, or declared with what stands here."""
+"""The options of a command, as click has them: read off the fields of a request, or declared with their type alone."""
 
 from __future__ import annotations
 
@@ -11,61 +11,62 @@ import click
 from click.core import ParameterSource
 
 from verifier.errors import ExitStatus, UsageError
-from verifier.output.text import nearest
 from verifier.requests import configuration
-from verifier.requests.option import FLAG, Door, Option
+from verifier.requests.option import FLAG, Door, ValueType
 from verifier.requests.request import RunRequest, options
 
 Command = Callable[..., ExitStatus]
 
 
-class OneOf(click.Choice[str]):
-    """A choice whose error names the nearest one."""
+class TypedParameter(click.ParamType[Any]):
+    """The type of an option or argument whose text is read as a value of a request is."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        known = [str(choice) for choice in self.choices]
-        if value not in known:
-            self.fail(f"{value!r} is none of {', '.join(known)}{nearest(str(value), known)}", param, ctx)
-        return str(value)
-
-
-class _Value(click.ParamType[Any]):
-    """A value of an option of a request."""
-
-    def __init__(self, option: Option) -> None:
-        self.name = option.kind.metavar
-        self._kind = option.kind
+    def __init__(self, type: ValueType) -> None:
+        self.name = type.metavar
+        self._type = type
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value  # the default
         try:
-            return self._kind.read(value, strict=False)
+            return self._type.read(value, strict=False)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+def typed_option(*names: str, type: ValueType, **settings: Any) -> Callable[[Command], Command]:
+    """Give a command an option that takes a value of this type.
+
+    Args:
+        names: as click has them: the flag, and the parameter's name if that is another one.
+        type: of the value.
+        settings: what `click.option` takes besides.
+    """
+    return click.option(*names, type=TypedParameter(type), metavar=type.metavar, **settings)
 
 
 def request_options(door: Door) -> Callable[[Command], Command]:
     """Give a command the options of a door, and call it with the request.
 
-    What is left out has the project's settings. The command's function is given the request, and its own options.
+    An option that is left out has the value of the project's configuration. The command's function is called with
+    `request` and with its own options.
 
     Args:
         door: the command.
     """
-    mine = options(door)
+    known = options(door)
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
         def called(**values: Any) -> ExitStatus:
             context = click.get_current_context()
-            found = configuration.read(Path.cwd())
+            settings = configuration.read(Path.cwd())
             given = {}
-            for name, option in mine.items():
+            for name, option in known.items():
                 value = values.pop(name)
                 if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
                     given[name] = value if option.is_repeated(door) or not option.is_list else (value,)
-            completed = found.complete(given, door)
+            completed = settings.complete(given, door)
             if completed.get("family") is None:
                 raise click.UsageError(
                     f"Missing argument 'FAMILY': `verifier {context.info_name} FAMILY`, or `family` in [tool.verifier] "
@@ -74,16 +75,16 @@ def request_options(door: Door) -> Callable[[Command], Command]:
             for name in ("dtypes", "seed", "device"):
                 if name in given and given.get("cases") is not None:
                     raise click.UsageError(
-                        f"--{mine[name].flag} says nothing here: each of --cases has its own; leave it out"
+                        f"--{known[name].flag} says nothing here: each of --cases has its own; leave it out"
                     )
             try:
                 return function(request=RunRequest(**completed), **values)
             except UsageError as error:
-                raise found.blame(error, completed["configured"]) from error
+                raise settings.blame(error, completed["configured"]) from error
 
         command: Command = called
-        for option in reversed(tuple(mine.values())):
-            command = request_option(option.name, door)(command)
+        for name in reversed(list(known)):
+            command = request_option(name, door)(command)
         return command
 
     return decorate
@@ -98,26 +99,24 @@ def request_option(name: str, door: Door) -> Callable[[Command], Command]:
     """
     option = options(door)[name]
     flag = f"--{option.flag}"
-    if option.name == "family":
+    if name == "family":
         return click.argument("family", required=False)
-    if option.kind is FLAG:
+    if option.type is FLAG:
         switch = f"{flag}/--no-{option.flag}" if option.default else flag
         return click.option(
             switch,
-            option.name,
+            name,
             is_flag=True,
             default=option.default,
             show_default=option.default,
             help=option.help_for(door),
         )
-    repeated = option.is_repeated(door)
-    return click.option(
+    return typed_option(
         flag,
-        option.name,
-        type=_Value(option),
-        multiple=repeated,
+        name,
+        type=option.type,
+        multiple=option.is_repeated(door),
         default=None if option.is_list else option.default,
         show_default=not option.is_list and option.default is not None,
-        metavar=option.kind.metavar,
         help=option.help_for(door),
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from verifier import record
@@ -22,84 +21,80 @@ from verifier.report import html, markdown
 from verifier.requests.folders import REPORT_FILE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportOptions:
-    """What the user asked for, as on the command line.
+def report(
+    paths: Sequence[Path],
+    *,
+    out: Path | None,
+    form: str,
+    selftests: Sequence[Path],
+    merge: bool,
+    gate: bool,
+    junit: Path | None,
+    github: bool,
+) -> ExitStatus:
+    """Write the report of one record or several; the shards of a run are one record, of which missing ones are named.
 
-    Attributes:
-        out: where the report goes; None for its usual place.
-        form: which report.
-        selftests: what `verifier selftest --json` wrote.
-        merge: whether the records are one.
-        gate: whether the exit status is the records'.
-        junit: where JUnit XML goes.
-        github: whether GitHub is told.
-    """
-
-    out: Path | None = None
-    form: str = "html"
-    selftests: tuple[Path, ...] = ()
-    merge: bool = False
-    gate: bool = False
-    junit: Path | None = None
-    github: bool = False
-
-
-def report(paths: Sequence[Path], options: ReportOptions) -> ExitStatus:
-    """Write the report: a page beside the record, if there is one and nothing else was asked for; Markdown to the
-    terminal. The shards of a run are one record; which are missing is said, and written into the report.
+    Args:
+        paths: the records, files or their folders.
+        out: the file that the report is written to; None for a page beside the record, or Markdown on the standard
+            output.
+        form: `html` or `markdown`.
+        selftests: files that `verifier selftest --json` wrote.
+        merge: whether the records are joined to one.
+        gate: whether the exit status is that of the records.
+        junit: the file that JUnit XML is written to; None for no such file.
+        github: whether annotations and the step's summary are written for GitHub.
 
     Raises:
         UsageError: a record or a self-test cannot be read, a shard is there twice, or the report cannot be written.
     """
     records = record.join_shards([record.read(path) for path in paths])
-    if options.merge:
+    if merge:
         records = (record.merge_records(records),)
-    tests = [_selftest(path) for path in options.selftests]
-    out = options.out
-    if out is None and options.form == "html":
+    if out is None and form == "html":
         if len(paths) > 1:
             raise UsageError("name the page of several records with --out FILE")
         out = records[0].path.with_name(REPORT_FILE)
-    for path, test in zip(options.selftests, tests, strict=True):
-        if test.family not in {one.run.family for one in records}:
-            raise UsageError(f"{str(path)!r} is a self-test of {test.family!r}, and no record is of that family")
+    families = {one.run.family for one in records}
+    tests = [_read_selftest(path, families) for path in selftests]
     views = [view_record(one, tests) for one in records]
-    made = (html if options.form == "html" else markdown).render(views)
+    written = (html if form == "html" else markdown).render(views)
     if out is None:
-        sys.stdout.write(made)
+        sys.stdout.write(written)
     else:
-        files.write_report(made, out)
+        files.write_report(written, out)
         print(out)
-    building.write_build_reports(views, junit_file=options.junit, on_github=options.github)
-    lacking = [one for one in records if one.missing]
-    for one in lacking:
-        print(f"verifier: {text.line(_lacks(one), 4 * text.LINE_LIMIT)}", file=sys.stderr)
-    statuses = [one.summary.status for one in views] if options.gate else [ExitStatus.CONFORMS]
-    return worst([*statuses, *(ExitStatus.INCONCLUSIVE for _ in lacking)])
+    building.write_build_reports(views, junit_file=junit, on_github=github)
+    statuses = [view.summary.status for view in views] if gate else [ExitStatus.CONFORMS]
+    for one in records:
+        if one.missing:
+            print(f"verifier: {text.line(_describe_missing(one), 4 * text.LINE_LIMIT)}", file=sys.stderr)
+            statuses.append(ExitStatus.INCONCLUSIVE)
+    return worst(statuses)
 
 
-def _lacks(one: record.Record) -> str:
-    """Which shards are missing, and of which run."""
+def _describe_missing(one: record.Record) -> str:
+    """Say which shards of a run are missing, and which of the given records are of another run."""
+    missing = f"{one.run.family} × {one.run.adapter}: {describe_missing_shards(one)}"
     hints = [note for note in one.notes if record.OF_ANOTHER_RUN in note]
-    said = (
-        f"{one.run.family} × {one.run.adapter}: {describe_missing_shards(one)}, and the report is of the others alone"
-    )
-    return "; ".join([said, *hints])
+    return "; ".join([f"{missing}, and the report is of the others alone", *hints])
 
 
-def _selftest(path: Path) -> SelfTest:
-    """What `verifier selftest --json` wrote.
+def _read_selftest(path: Path, families: Collection[str]) -> SelfTest:
+    """Read what `verifier selftest --json` wrote for one of the families.
 
     Raises:
-        UsageError: it cannot be read, or is something else.
+        UsageError: the file cannot be read, or is of another family, or something else.
     """
     try:
-        return convert(json.loads(path.read_bytes()), SelfTest, of="the file")
+        test = convert(json.loads(path.read_bytes()), SelfTest, of="the file")
     except OSError as error:
         raise UsageError(f"cannot read the self-test {str(path)!r}: {error.strerror}") from error
     except (UsageError, ValueError, RecursionError) as error:
-        said = error if isinstance(error, UsageError) else one_line(error)
+        reason = error if isinstance(error, UsageError) else one_line(error)
         raise UsageError(
-            f"{str(path)!r} is no self-test, as `verifier selftest FAMILY --json FILE` writes it: {said}"
+            f"{str(path)!r} is no self-test, as `verifier selftest FAMILY --json FILE` writes it: {reason}"
         ) from error
+    if test.family not in families:
+        raise UsageError(f"{str(path)!r} is a self-test of {test.family!r}, and no record is of that family")
+    return test

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from verifier.engine.catalogue import describe_checks
 from verifier.engine.events import CheckInfo, RunStarted
 from verifier.engine.plan import Plan
-from verifier.errors import ImportFailed, UsageError, VerifierError, one_line
+from verifier.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from verifier.adapter import Adapter
     from verifier.checks import Check
     from verifier.family import Family
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +61,10 @@ def load(plan: Plan, *, about_to: Callable[[str], None] = lambda what: None) -> 
     torch.set_num_threads(1)
     selected = checks.select(plan.only)
     about_to(f"family {plan.family!r}")
-    reference = _guarded(f"family {plan.family!r}", lambda: family.load(plan.family))
+    reference = family.load(plan.family)
     remember(reference)
     about_to(f"adapter {plan.adapter!r}")
-    subject = _guarded(f"adapter {plan.adapter!r}", lambda: adapter.load(plan.adapter))
+    subject = adapter.load(plan.adapter)
     _require_device(plan.device)
     return Loaded(family=reference, adapter=subject, checks=selected)
 
@@ -85,13 +83,3 @@ def _require_device(name: str) -> None:
         torch.empty(1, device=device)
     except Exception as error:
         raise UsageError(f"{refused}: {one_line(error)}") from error
-
-
-def _guarded(what: str, load: Callable[[], T]) -> T:
-    """Load something, and turn whatever it raises, SystemExit included, into an `ImportFailed`."""
-    try:
-        return load()
-    except VerifierError:
-        raise
-    except BaseException as error:
-        raise ImportFailed(f"{what} raised at import: {one_line(error)}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from verifier.cases.shards import parse_shard
 from verifier.errors import UsageError
 from verifier.output.text import nearest
 from verifier.output.validation import convert
-from verifier.requests.measures import DURATIONS, SIZES
 
 
 class Door(enum.Flag):
@@ -35,13 +35,13 @@ ONE_ADAPTER = Door.FUZZ | Door.SELFTEST | Door.PYTHON | Door.PYTEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A kind of value, as people write it.
+class ValueType:
+    """A type of value, as people write it.
 
     Attributes:
         words: completes the sentence "it must be …".
         type: what `msgspec` checks a value against.
-        parse: makes the request's value of a checked one; it raises a UsageError that completes "it …".
+        parse: turns a checked value into the request's; it raises a UsageError that completes "it …".
         metavar: stands for the value in a help text.
     """
 
@@ -51,14 +51,14 @@ class Kind:
     metavar: str = "TEXT"
 
     def read(self, value: Any, *, strict: bool = True) -> Any:
-        """The request's value of what was given.
+        """Turn what was given into the request's value.
 
         Args:
             value: from a command line, a file or Python.
             strict: whether a number must be one, and not a text that spells one.
 
         Raises:
-            UsageError: it is of another kind; the message completes "it …".
+            UsageError: the value is of another type; the message completes "it …".
         """
         given = os.fspath(value) if isinstance(value, os.PathLike) else value
         try:
@@ -68,38 +68,67 @@ class Kind:
         return checked if self.parse is None else self.parse(checked)
 
 
-def _no_folder(text: str) -> Path:
+def _parse_file(text: str) -> Path:
     if Path(text).is_dir():
         raise UsageError(f"must be a file, and {text!r} is a folder")
     return Path(text)
 
 
+_MOST = 2.0**53  # floats count exactly up to here: a hundred million years, or eight million gigabytes
+
+
+def _quantity(name: str, factors: Mapping[str, int], example: str, number: type[int] | type[float]) -> ValueType:
+    """Make the type of a quantity that is written as a number and a unit.
+
+    Args:
+        name: the word for people.
+        factors: what each unit is worth; the empty unit is that of a bare number.
+        example: how such a quantity is written.
+        number: what a request has.
+    """
+    units = ", ".join(unit for unit in factors if unit)
+    words = f"a {name} (a number and one of {units}, as in {example})"
+
+    def parse(given: str | float) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(given).strip())
+        if match is None or match[2].lower() not in factors:
+            raise UsageError(f"must be {words}, not {given!r}")
+        quantity = float(match[1]) * factors[match[2].lower()]
+        if quantity > _MOST:
+            raise UsageError(f"is more than any {name}: leave it out, or give 0 for no limit")
+        return number(quantity)
+
+    return ValueType(words=words, type=str | int | float, parse=parse, metavar=name.upper())
+
+
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\0]*[^\s\0][^\0]*$")]
-FLAG = Kind(words="true or false", type=bool)
-TEXT = Kind(words="a text", type=Text)
-FAMILY, NAME, GLOB, REVISION, MODEL = (
-    replace(TEXT, metavar=metavar) for metavar in ("FAMILY", "NAME", "GLOB", "REV", "DIR")
+FLAG = ValueType(words="true or false", type=bool)
+TEXT = ValueType(words="a text", type=Text)
+FAMILY, NAME, GLOB, REVISION, MODEL, IDENTITY = (
+    replace(TEXT, metavar=metavar) for metavar in ("FAMILY", "NAME", "GLOB", "REV", "DIR", "ID")
 )
 REFERENCE = replace(TEXT, metavar="NAME|MODULE:OBJECT")
 CONDITION = replace(TEXT, metavar="FLAG=VALUE,…")
-FOLDER = Kind(words="a path", type=Text, parse=Path, metavar="DIR")
-FILE = Kind(words="a path", type=Text, parse=_no_folder, metavar="FILE")
-DURATION = Kind(words=DURATIONS.words, type=str | int | float, parse=DURATIONS.read, metavar="DURATION")
-SIZE = Kind(words=SIZES.words, type=str | int | float, parse=lambda value: int(SIZES.read(value)), metavar="SIZE")
-SHARD = Kind(words="I/N", type=str, parse=parse_shard, metavar="I/N")
+FOLDER = ValueType(words="a path", type=Text, parse=Path, metavar="DIR")
+FILE = ValueType(words="a path", type=Text, parse=_parse_file, metavar="FILE")
+DURATION = _quantity("duration", {"": 1, "s": 1, "m": 60, "h": 3600}, "90s", float)
+"""In seconds."""
+SIZE = _quantity("size", {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}, "4G", int)
+"""In bytes."""
+SHARD = ValueType(words="I/N", type=str, parse=parse_shard, metavar="I/N")
 
 
-def whole_number(least: int, most: int | None = None) -> Kind:
-    """A whole number within bounds, both included."""
+def whole_number(least: int, most: int | None = None) -> ValueType:
+    """Make the type of a whole number within bounds, both included."""
     words = f"a whole number from {least}" + ("" if most is None else f" to {most}")
-    return Kind(words=words, type=Annotated[int, msgspec.Meta(ge=least, le=most)], metavar="N")
+    return ValueType(words=words, type=Annotated[int, msgspec.Meta(ge=least, le=most)], metavar="N")
 
 
 COUNT = whole_number(1)
 
 
-def one_of(*words: str) -> Kind:
-    """One of these words."""
+def one_of(*words: str) -> ValueType:
+    """Make the type of a value that is one of these words."""
     listed = ", ".join(words)
 
     def choose(text: str) -> str:
@@ -107,7 +136,7 @@ def one_of(*words: str) -> Kind:
             raise UsageError(f"must be one of {listed}, not {text!r}{nearest(text, words)}")
         return text
 
-    return Kind(words=f"one of {listed}", type=str, parse=choose, metavar="|".join(words))
+    return ValueType(words=f"one of {listed}", type=str, parse=choose, metavar="|".join(words))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +144,7 @@ class Option:
     """One thing that can be asked for.
 
     Attributes:
-        kind: how a value is written; of a list, how each of its values is.
+        type: how a value is written; of a list, how each of its values is.
         doors: which doors have it.
         example: how the configuration has it; empty where it is no key of that.
         unconfigured: the doors that do not take what the configuration has.
@@ -129,7 +158,7 @@ class Option:
         helps: what it means in a door where that differs.
     """
 
-    kind: Kind
+    type: ValueType
     doors: Door
     example: str = ""
     unconfigured: Door = NOWHERE
@@ -179,19 +208,19 @@ class Option:
         """The request's value of what was given; a text stands for a list of one.
 
         Raises:
-            UsageError: it is of another kind; the message completes "it …".
+            UsageError: the value is of another type; the message completes "it …".
         """
         if not self.is_list:
-            return self.kind.read(value, strict=strict)
+            return self.type.read(value, strict=strict)
         values = (value,) if isinstance(value, str | os.PathLike) else value
         if not isinstance(values, list | tuple):
-            raise UsageError(f"must be a list, of which each is {self.kind.words}, not {value!r}")
-        return tuple(self.kind.read(one, strict=strict) for one in values)
+            raise UsageError(f"must be a list, of which each is {self.type.words}, not {value!r}")
+        return tuple(self.type.read(one, strict=strict) for one in values)
 
 
 OPTION = "option"
 
 
-def ask(default: Any, kind: Kind, doors: Door, example: str = "", **more: Any) -> Any:
-    """A field of a request that can be asked for; `Option` says what its metadata mean."""
-    return field(default=default, metadata={OPTION: Option(kind=kind, doors=doors, example=example, **more)})
+def ask(default: Any, type: ValueType, doors: Door, example: str = "", **more: Any) -> Any:
+    """Make a field of a request that can be asked for; `Option` says what its metadata mean."""
+    return field(default=default, metadata={OPTION: Option(type=type, doors=doors, example=example, **more)})

@@ -1,12 +1,14 @@
 """The request of a run: everything that can be asked for, and how each door asks for it.
 
-To add an option, add a field and its help here, and the code that acts on it. The command line, the configuration,
-Python and pytest read their options off these fields.
+To add an option, add a field with its line of the docstring, and the code that acts on it. The command line, the
+configuration, Python and pytest read their options off these fields.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -48,44 +50,6 @@ _ALL = _MATRIX | _SELFTEST | _PYTEST
 GATES = tuple(str(verdict) for verdict in (Verdict.REDUCED, Verdict.UPSTREAM, Verdict.SKIP))
 """The verdicts with which an adapter does not conform if that is asked for."""
 
-HELP: Mapping[str, str] = {
-    "family": "The model family, by name or as module:object.",
-    "adapters": "The adapter under test; may be repeated. Default: `adapter` in [tool.verifier], else `bridge`.",
-    "only": "Run the checks that match: `qkv.*`, or an area alone, `qkv`; may be repeated.",
-    "where": "Run the cases with these values, `alibi=true,num_kv_heads=4`; may be repeated.",
-    "preset": "Run a published checkpoint's shape instead of the flag matrix.",
-    "checkpoint": "Run the model in this folder instead of the flag matrix.",
-    "cases": "Run the cases in this file instead of the flag matrix: a record.jsonl, or on each line a case's JSON.",
-    "everywhere": "Run every check on every case, also the checks that otherwise look at fewer.",
-    "dtypes": "A dtype that precision is judged in; may be repeated. Default: all.",
-    "device": "Where cases run, as torch names it.",
-    "seed": "The seed of weights and inputs.",
-    "time": "How long the campaign goes on: `90s`, `10m`. Default: until Ctrl-C or --max-examples.",
-    "max_examples": "How many cases run, those of shrinking aside.",
-    "workers": "How many processes run cases. Default: the usable cores.",
-    "out": "Where record and report go; several adapters get DIR/FAMILY-ADAPTER each. Default: reports/FAMILY-ADAPTER.",
-    "baseline": "Known failures, as `verifier baseline` writes them: each is run again first, and excused if it still "
-    "fails in that way. May be repeated, one for each adapter.",
-    "no_baseline": "Do not use the configured baseline.",
-    "gate": "Also fail the run on this outcome; may be repeated. `skip` is a check that was not applicable.",
-    "changed_since": "Run an adapter only if one of its files, or of the files that it imports, was touched between "
-    "this git revision and the working tree.",
-    "resume": "Continue the record that is there: run only the cases it lacks.",
-    "timeout": "How long a case may take: `90`, `90s`, `5m`; 0 for no limit. Default: 60s, and 1h for --preset and "
-    "--checkpoint.",
-    "memory": "How much memory a case may take in addition: `512M`, `4G`; 0 for no limit. Default: 2G, and for "
-    "--preset and --checkpoint each worker's share of what is free.",
-    "isolation": "Run cases in processes of their own; without it in this process, for a debugger, with no limits.",
-    "pdb": "Stop in Python's debugger at each failure; implies --no-isolation.",
-    "slowest": "Name the N slowest cases at the end.",
-    "shard": "Run the I-th of N parts of the cases, each on a machine of its own; `verifier report` joins their "
-    "records.",
-    "junit": "JUnit XML too, a test case for each check: for Jenkins, GitLab and other build servers.",
-    "github": "Annotations for GitHub's pages on the standard output, and the report in the step's summary.",
-    "per": "Whether a test is a case and an area of checks, which are its subtests, or a case and a check.",
-}
-"""What each field means, for the people at every door."""
-
 HELP_AT: Mapping[Door, Mapping[str, str]] = {
     _FUZZ: {
         "where": "Fix fields to one value each: flags, dims, batch, length, long, padding, scale, attention.",
@@ -106,15 +70,52 @@ HELP_AT: Mapping[Door, Mapping[str, str]] = {
     },
     ONE_ADAPTER: {"adapters": "The adapter under test, in the place of the default one."},
 }
-"""What a field means at one door, where that differs."""
+"""The help of a field at one door, where that differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """Everything that was asked for; what nobody asked for has its default.
 
-    `HELP` says what each field means. Of `timeout` (seconds) and `memory` (bytes), 0 stands for no limit and None for
-    the default one. `configured` names the keys of the configuration that were used.
+    The options of every door have the help that stands here, unless `HELP_AT` has another one for the door. Of
+    `timeout` (seconds) and `memory` (bytes), 0 stands for no limit and None for the default one.
+
+    Attributes:
+        family: The model family, by name or as module:object.
+        adapters: The adapter under test; may be repeated. Default: `adapter` in [tool.verifier], else `bridge`.
+        only: Run the checks that match: `qkv.*`, or an area alone, `qkv`; may be repeated.
+        where: Run the cases with these values, `alibi=true,num_kv_heads=4`; may be repeated.
+        preset: Run a published checkpoint's shape instead of the flag matrix.
+        checkpoint: Run the model in this folder instead of the flag matrix.
+        cases: Run the cases in this file instead of the flag matrix: a record.jsonl, or on each line a case's JSON.
+        everywhere: Run every check on every case, also the checks that otherwise look at fewer.
+        dtypes: A dtype that precision is judged in; may be repeated. Default: all.
+        device: Where cases run, as torch names it.
+        seed: The seed of weights and inputs.
+        time: How long the campaign goes on: `90s`, `10m`. Default: until Ctrl-C or --max-examples.
+        max_examples: How many cases run, those of shrinking aside.
+        workers: How many processes run cases. Default: the usable cores.
+        out: Where record and report go; several adapters get DIR/FAMILY-ADAPTER each. Default: reports/FAMILY-ADAPTER.
+        baseline: Known failures, as `verifier baseline` writes them: each is run again first, and excused if it still
+            fails in that way. May be repeated, one for each adapter.
+        no_baseline: Do not use the configured baseline.
+        gate: Also fail the run on this outcome; may be repeated. `skip` is a check that was not applicable.
+        changed_since: Run an adapter only if one of its files, or of the files that it imports, was touched between
+            this git revision and the working tree.
+        resume: Continue the record that is there: run only the cases it lacks.
+        timeout: How long a case may take: `90`, `90s`, `5m`; 0 for no limit. Default: 60s, and 1h for --preset and
+            --checkpoint.
+        memory: How much memory a case may take in addition: `512M`, `4G`; 0 for no limit. Default: 2G, and for --preset
+            and --checkpoint each worker's share of what is free.
+        isolation: Run cases in processes of their own; without it in this process, for a debugger, with no limits.
+        pdb: Stop in Python's debugger at each failure; implies --no-isolation.
+        slowest: Name the N slowest cases at the end.
+        shard: Run the I-th of N parts of the cases, each on a machine of its own; `verifier report` joins their
+            records.
+        junit: JUnit XML too, a test case for each check: for Jenkins, GitLab and other build servers.
+        github: Annotations for GitHub's pages on the standard output, and the report in the step's summary.
+        per: Whether a test is a case and an area of checks, which are its subtests, or a case and a check.
+        configured: The keys of the configuration that were used.
     """
 
     family: str = ask(MISSING, FAMILY, _ALL ^ _PYTHON, 'family = "name"')
@@ -200,12 +201,19 @@ class RunRequest:
 
 @functools.cache
 def options(door: Door = NOWHERE) -> Mapping[str, Option]:
-    """The options of a door by the field's name; all of them without one."""
-    found = {}
+    """List the options of a door by the name of their field; without a door, all options."""
+    listed = {}
     for one in fields(RunRequest):
         option = one.metadata.get(OPTION)
         if option is not None and door in option.doors:  # no door is in every one
             default = None if one.default is MISSING else one.default
             helps = {doors: texts[one.name] for doors, texts in HELP_AT.items() if one.name in texts}
-            found[one.name] = replace(option, name=one.name, default=default, help=HELP[one.name], helps=helps)
-    return found
+            listed[one.name] = replace(option, name=one.name, default=default, help=_help()[one.name], helps=helps)
+    return listed
+
+
+def _help() -> Mapping[str, str]:
+    """Read what each field means off the docstring of `RunRequest`."""
+    _, _, attributes = (inspect.getdoc(RunRequest) or "").partition("Attributes:\n")
+    _, *parts = re.split(r"^    (\w+): ", attributes, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
