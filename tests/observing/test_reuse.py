@@ -221,6 +221,40 @@ def test_no_more_is_kept_than_is_said(made: Callable[..., Case], monkeypatch: py
     assert not shared(second, made(second.spec))
 
 
+class NoRows(Delegate):
+    """The same family, which cannot tell which fused row is whose."""
+
+    def qkv_rows(self, model: Any, layer: int) -> Any:
+        raise RuntimeError("no rows")
+
+
+def _fails_on_padding(model: Any) -> None:
+    def hook(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("attention_mask") is not None:
+            raise RuntimeError("no padding")
+
+    model.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+@pytest.mark.parametrize(
+    ("of", "family"),
+    [
+        pytest.param(spec({**NEW, "num_kv_heads": 5}, depth="all"), FalconFamily(), id="HF does not build it"),
+        pytest.param(replace(FIRST, checkpoint="nowhere"), FalconFamily(), id="there is no such checkpoint"),
+        pytest.param(SECOND, Changed(FalconFamily(), _fails_on_padding), id="HF's forward raises"),
+        pytest.param(FIRST, NoRows(FalconFamily()), id="the family raises"),
+    ],
+)
+def test_a_model_that_cannot_be_built_or_run_is_for_itself(made: Callable[..., Case], of: Any, family: Any) -> None:
+    assert reuse.cache_for(made(of, family).reference) is not reuse.cache_for(made(of, family).reference)
+
+
+def test_a_mistake_of_the_harness_is_raised(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse.models, "differentiate", lambda logits, along, of: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        reuse.cache_for(made().reference)
+
+
 def test_a_model_that_is_too_large_is_for_itself(made: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reuse, "KEPT_BYTES", 1000)
     assert not shared(made(FIRST), made(SECOND))

@@ -531,7 +531,7 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
     if dtype not in case.spec.dtypes:
         raise NotApplicable(f"{dtype} was not asked for")
     case.subject.agreeing_rows()
-    theirs, subject = working_precision.measure_gradients(case.shared_reference, dtype), case.subject.wrapped(dtype)
+    theirs, subject = working_precision.measure_gradients(case, dtype), case.subject.wrapped(dtype)
     first = case.reference.points[0].name
     along = case.reference.cotangent()
     can_hook = subject.hooks is not None and first in activations.hook_points(case)
@@ -549,7 +549,7 @@ def _judge_precision(case: Case, dtype: str) -> Finding:
     def compare() -> Iterator[Finding]:
         for name, true in reversed(list(theirs.truth.items())):
             if name in given:
-                again = partial(working_precision.resampled_gradient_noise, case.shared_reference, dtype, name)
+                again = partial(working_precision.resampled_gradient_noise, case, dtype, name)
                 made = gradient_judge(theirs.noise[name], again).compare(name, given[name], true)
                 yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
             elif name in double:

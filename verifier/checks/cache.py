@@ -233,7 +233,8 @@ def hooks(case: Case) -> Finding:
     truth, noise = activations.reference_trace(case).values, activations.noise(case).values
     past = length - 2
     prompt = step(case.subject.wrapped().forward, piece(inputs, 0, past, None))
-    seen = case.subject.capture(names, Scenario.PLAIN, inputs=piece(inputs, past, length, prompt.cache))
+    last_tokens = piece(inputs, past, length, prompt.cache)
+    seen = activations.observe(case, case.subject.wrapped(), names, last_tokens).values
 
     def compare(point: Point, shown: object, start: int) -> Finding:
         defined = case.reference.defined(point.axes) & rows.reshape(-1, *[1] * (len(point.axes) - 1))
@@ -246,7 +247,8 @@ def hooks(case: Case) -> Finding:
     wrong = [point for point in points if found[point].verdict is Verdict.FAIL]
     if wrong:
         # What a point shows without a cache too is not told here.
-        whole = case.subject.capture([one.name for one in wrong], Scenario.PLAIN)
+        names = [one.name for one in wrong]
+        whole = activations.observe(case, case.subject.wrapped(), names, case.reference.inputs()).values
         for point in wrong:
             if compare(point, whole.get(point.name), 0).verdict is Verdict.FAIL:
                 del found[point]

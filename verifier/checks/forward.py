@@ -236,7 +236,7 @@ def patterns(case: Case) -> Finding:
     def compare() -> Iterator[Finding]:
         rows = case.subject.agreeing_rows(Scenario.PADDED)
         seen, truth, noise = (
-            case.subject.capture(names, Scenario.PADDED),
+            activations.observe(case, case.subject.wrapped(), names, case.reference.inputs(Scenario.PADDED)).values,
             activations.reference_trace(case, Scenario.PADDED).values,
             activations.noise(case, Scenario.PADDED).values,
         )

@@ -212,7 +212,7 @@ def precise(case: Case) -> Finding:
     points = localization.agreeing_points(case)
 
     def compare(dtype: str) -> Iterator[Finding]:
-        theirs, seen = working_precision.measure_activations(case.shared_reference, dtype), dict[str, Tensor]()
+        theirs, seen = working_precision.measure_activations(case, dtype), dict[str, Tensor]()
         for names in activations.by_switch(case, [point.name for point in points]).values():
             seen |= activations.observe(
                 case, case.subject.wrapped(dtype), names, case.reference.inputs(dtype=dtype)
@@ -222,7 +222,7 @@ def precise(case: Case) -> Finding:
                 continue  # a norm's scale overflows in float16 before the norm does
             judge = precision_judge(
                 theirs.noise[point.name],
-                partial(working_precision.resampled_activation_noise, case.shared_reference, dtype, point.name),
+                partial(working_precision.resampled_activation_noise, case, dtype, point.name),
             )
             made = judge.compare(
                 point.name,

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Edit, Inputs, ProjectionLike
-from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
+from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.checks import check
 from verifier.family import Projection
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, float64_judge, unit
 from verifier.judging.outcome import Finding, NotApplicable
+from verifier.observing import activations
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference.random_weights import generator
@@ -172,8 +173,13 @@ def _z_with_values_raised(case: Case, value_name: str, z_name: str, *, n_kv: int
             raised[head + 1, :, head] += 1
         return raised
 
-    edits: dict[str, Edit] = {value_name: raise_one_each}
-    return case.subject.capture([z_name], Scenario.PLAIN, edits=edits, inputs=inputs).get(z_name)
+    case.subject.require_forward()
+    subject = case.subject.wrapped()
+    shown: list[Tensor] = []
+    forward: dict[str, Edit] = {value_name: raise_one_each, z_name: lambda z: shown.append(z.detach().clone())}
+    with torch.no_grad(), activations.hooked(case, subject, forward=forward):
+        subject.forward(inputs)
+    return shown[0] if shown else None
 
 
 def _no_heads(z: Tensor | None, *, n_heads: int) -> str | None:

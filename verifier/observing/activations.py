@@ -21,6 +21,8 @@ from verifier.judging.numerics import noise_from_float32
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
+from verifier.observing.reuse import memoized_for_equal_models
 from verifier.reference import models
 
 Value = TypeVar("Value", Tensor, float)
@@ -43,9 +45,10 @@ class Trace(Generic[Value]):
     weights: Mapping[str, Value]
 
 
+@memoized_for_equal_models
 def reference_trace(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[Tensor]:
     """Trace HF's activations and gradients at every canonical point, in float64."""
-    return case.shared_reference.memoize(("reference trace", scenario), lambda: _tapped(case, scenario, SEMANTIC_DTYPE))
+    return _tapped(case, scenario, SEMANTIC_DTYPE)
 
 
 def _tapped(case: Case, scenario: Scenario, dtype: str) -> Trace[Tensor]:
@@ -90,12 +93,9 @@ def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along
     return found
 
 
+@memoized_for_equal_models
 def noise(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[float]:
     """Measure the float64 noise of HF's activations and gradients."""
-    return case.shared_reference.memoize(("point noise", scenario), lambda: _noise(case, scenario))
-
-
-def _noise(case: Case, scenario: Scenario) -> Trace[float]:
     truth, single = reference_trace(case, scenario), _tapped(case, scenario, SINGLE)
     defined = {point.name: case.reference.defined(point.axes, scenario) for point in case.reference.points}
 
@@ -133,9 +133,10 @@ class Seen:
     logits: Tensor | None = None
 
 
+@memoized
 def hook_points(case: Case) -> Mapping[str, HookInfo]:
-    """Every hook point of the subject, by its canonical name, or by the adapter's own where it has no canonical one."""
-    return case.memo.memoize(("hook points",), lambda: dict(require(case.subject.wrapped().hooks).names()))
+    """List the subject's hook points by canonical name, or by the adapter's own where there is no canonical one."""
+    return dict(require(case.subject.wrapped().hooks).names())
 
 
 def shared_points(case: Case) -> list[Point]:
@@ -190,18 +191,16 @@ def hooked(
         yield
 
 
+@memoized
 def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
-    def make() -> Mapping[str, tuple[int, ...]]:
-        axes, infos = {point.name: point.axes for point in case.reference.points}, hook_points(case)
-        orders = {name: order_of_axes(info.axes, axes[name]) for name, info in infos.items() if name in axes}
-        # An alias of a point has the point's values and, unless it says otherwise, its axes.
-        for name, info in infos.items():
-            target = info.alias_of
-            if name not in axes and target in axes and target in infos:
-                orders[name] = order_of_axes(info.axes or infos[target].axes, axes[target])
-        return {name: order for name, order in orders.items() if order is not None}
-
-    return case.memo.memoize(("axis orders",), make)
+    axes, infos = {point.name: point.axes for point in case.reference.points}, hook_points(case)
+    orders = {name: order_of_axes(info.axes, axes[name]) for name, info in infos.items() if name in axes}
+    # An alias of a point has the point's values and, unless it says otherwise, its axes.
+    for name, info in infos.items():
+        target = info.alias_of
+        if name not in axes and target in axes and target in infos:
+            orders[name] = order_of_axes(info.axes or infos[target].axes, axes[target])
+    return {name: order for name, order in orders.items() if order is not None}
 
 
 def _permuted(edit: Edit, order: tuple[int, ...] | None) -> Edit:
@@ -267,32 +266,21 @@ def observe(
     return seen
 
 
+@memoized
 def subject_activations(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
     """Read the subject's points with that switch, aliases too, in a forward without gradients."""
-
-    def make() -> Seen:
-        case.subject.require_forward()
-        names = [name for name, info in hook_points(case).items() if info.switch == switch]
-        return observe(case, case.subject.wrapped(), names, case.reference.inputs(scenario))
-
-    return case.memo.memoize(("subject activations", scenario, switch), make)
+    case.subject.require_forward()
+    names = [name for name, info in hook_points(case).items() if info.switch == switch]
+    return observe(case, case.subject.wrapped(), names, case.reference.inputs(scenario))
 
 
+@memoized
 def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
     """Read the values and gradients of the subject's canonical points with that switch."""
-
-    def make() -> Seen:
-        case.subject.require_forward()
-        names = [point.name for point in shared_points(case) if hook_points(case)[point.name].switch == switch]
-        return observe(
-            case,
-            case.subject.wrapped(),
-            names,
-            case.reference.inputs(scenario),
-            along=case.reference.cotangent(scenario),
-        )
-
-    return case.memo.memoize(("subject gradients", scenario, switch), make)
+    case.subject.require_forward()
+    names = [point.name for point in shared_points(case) if hook_points(case)[point.name].switch == switch]
+    inputs, along = case.reference.inputs(scenario), case.reference.cotangent(scenario)
+    return observe(case, case.subject.wrapped(), names, inputs, along=along)
 
 
 def all_values(case: Case, scenario: Scenario = Scenario.PLAIN) -> Mapping[str, Tensor]:

@@ -37,9 +37,9 @@ class Case:
         self.family = family
         self.memo = Memo()
         self.reference = CaseReference(spec, family, self.memo)
-        self.shared_reference = SharedReference(self.reference, self.memo)
-        self.noise = CaseNoise(self.shared_reference, self.memo)
-        self.subject = CaseSubject(adapter, self.reference, self.noise, self.memo)
+        self.shared_reference = SharedReference(self.reference)
+        self.noise = CaseNoise(self.shared_reference)
+        self.subject = CaseSubject(adapter, self.reference, self.noise)
 
     def compare_logits(
         self, where: str, logits: object, scenario: Scenario = Scenario.PLAIN, *, truth: Tensor | None = None

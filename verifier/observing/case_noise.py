@@ -21,8 +21,8 @@ from verifier.judging.numerics import (
     rms,
     unit,
 )
-from verifier.observing.memo import Memo
-from verifier.observing.reuse import SharedReference
+from verifier.observing.memo import memoized
+from verifier.observing.reuse import SharedReference, memoized_for_equal_models
 from verifier.observing.working_precision import measure_gradients
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
@@ -35,35 +35,29 @@ class CaseNoise:
     seeds, so that a case is judged in the same way in each process.
     """
 
-    def __init__(self, shared: SharedReference, memo: Memo) -> None:
-        self._shared = shared
-        self._reference = shared.reference
-        self._memo = memo
+    def __init__(self, shared_reference: SharedReference) -> None:
+        self.shared_reference = shared_reference
+        self.memo = shared_reference.memo
+        self._reference = shared_reference.reference
 
+    @memoized
     def truth(self, scenario: Scenario, dtype: str) -> Output:
         """HF's output in float64, of the rounded weights that a model in that dtype has."""
         if dtype == SEMANTIC_DTYPE:
             return self._reference.output(scenario)
+        if scenario is Scenario.PLAIN:
+            # The gradients of this run are needed too, and each perturbed run costs as much as several others.
+            return Output(logits=measure_gradients(self, dtype).logits[0])
+        with torch.no_grad():
+            return models.forward(self._reference.rounded_model(dtype), self._reference.inputs(scenario))
 
-        def make() -> Output:
-            if scenario is Scenario.PLAIN:
-                # The gradients of this run are needed too, and each perturbed run costs as much as several others.
-                return Output(logits=measure_gradients(self._shared, dtype).logits[0])
-            with torch.no_grad():
-                return models.forward(self._reference.rounded_model(dtype), self._reference.inputs(scenario))
-
-        return self._memo.memoize(("truth", scenario, dtype), make)
-
+    @memoized_for_equal_models
     def logits(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> float:
         """The noise of HF's logits in that dtype, an rms over all real tokens."""
-
-        def make() -> float:
-            single = self._reference.output(scenario, SINGLE).logits
-            return noise_from_float32(self._reference.output(scenario).logits, single, self._real(scenario))
-
-        if dtype == SEMANTIC_DTYPE:
-            return self._shared.memoize(("noise", self._shared.run_key(scenario)), make)
-        return self._working_noise(scenario, dtype)[0]
+        if dtype != SEMANTIC_DTYPE:
+            return self._working_noise(scenario, dtype)[0]
+        single = self._reference.output(scenario, SINGLE).logits
+        return noise_from_float32(self._reference.output(scenario).logits, single, self._real(scenario))
 
     def by_position(self, scenario: Scenario, dtype: str) -> Tensor:
         """`[pos]`: the noise of logits in a working dtype at each position, at least the noise over all of them."""
@@ -82,23 +76,20 @@ class CaseNoise:
         moved = self._perturbed(scenario, SEMANTIC_DTYPE).logits
         return rms(moved - self._reference.output(scenario).logits, self._real(scenario))
 
+    @memoized_for_equal_models
     def loss(self, dtype: str = SEMANTIC_DTYPE, scenario: Scenario = Scenario.LABELS) -> float:
         """The noise of HF's loss, at most the rms over tokens of each token's noise, because the loss is their mean."""
-
-        def make() -> float:
-            truth, own = self.truth(scenario, dtype), self._reference.output(scenario, dtype)
-            labels = self._reference.inputs(scenario).labels
-            assert truth.loss is not None
-            assert own.loss is not None
-            assert labels is not None
-            each = _token_losses(truth.logits, labels)
-            if dtype == SEMANTIC_DTYPE:
-                single = _token_losses(self._reference.output(scenario, SINGLE).logits, labels)
-                return math.hypot(noise_from_float32(each, single), unit(truth.loss, torch.float64))
-            moved = rms(_token_losses(self._perturbed(scenario, dtype).logits, labels) - each)
-            return math.hypot(rms(own.loss.double() - truth.loss), moved, unit(truth.loss, getattr(torch, dtype)))
-
-        return self._shared.memoize(("loss noise", self._shared.run_key(scenario), dtype), make)
+        truth, own = self.truth(scenario, dtype), self._reference.output(scenario, dtype)
+        labels = self._reference.inputs(scenario).labels
+        assert truth.loss is not None
+        assert own.loss is not None
+        assert labels is not None
+        each = _token_losses(truth.logits, labels)
+        if dtype == SEMANTIC_DTYPE:
+            single = _token_losses(self._reference.output(scenario, SINGLE).logits, labels)
+            return math.hypot(noise_from_float32(each, single), unit(truth.loss, torch.float64))
+        moved = rms(_token_losses(self._perturbed(scenario, dtype).logits, labels) - each)
+        return math.hypot(rms(own.loss.double() - truth.loss), moved, unit(truth.loss, getattr(torch, dtype)))
 
     def judge(self, scenario: Scenario = Scenario.PLAIN) -> Judge:
         """Make the judge of logits of a float64 run."""
@@ -116,30 +107,24 @@ class CaseNoise:
         with torch.no_grad(), Perturbation(getattr(torch, dtype), seed):
             return models.forward(model, inputs)
 
+    @memoized_for_equal_models
     def _runs(self, scenario: Scenario, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
         """HF's logits `[batch, pos, d_vocab]` in float64, in a working dtype, and perturbed in that dtype."""
+        if scenario is Scenario.PLAIN:
+            return measure_gradients(self, dtype).logits
+        own = self._reference.output(scenario, dtype).logits
+        return self.truth(scenario, dtype).logits, own, self._perturbed(scenario, dtype).logits
 
-        def make() -> tuple[Tensor, Tensor, Tensor]:
-            if scenario is Scenario.PLAIN:
-                return measure_gradients(self._shared, dtype).logits
-            own = self._reference.output(scenario, dtype).logits
-            return self.truth(scenario, dtype).logits, own, self._perturbed(scenario, dtype).logits
-
-        return self._shared.memoize(("runs", self._shared.run_key(scenario), dtype), make)
-
+    @memoized_for_equal_models
     def _working_noise(self, scenario: Scenario, dtype: str, *, resampled: bool = False) -> tuple[float, Tensor]:
         """The noise of logits in a working dtype over all positions, and `[pos]` at each."""
-
-        def make() -> tuple[float, Tensor]:
-            # One perturbed run is enough at first: over thousands of elements its rms varies by a few hundredths.
-            truth, own, moved = self._runs(scenario, dtype)
-            runs = [self._perturbed(scenario, dtype, seed).logits for seed in SEEDS] if resampled else [moved]
-            real = self._real(scenario)
-            total = measured_noise(truth, own, runs, getattr(torch, dtype), real)
-            each = [position_noise((own.double() - truth, run.double() - truth), real, least=total) for run in runs]
-            return total, torch.stack(each).amax(0)
-
-        return self._shared.memoize(("working noise", self._shared.run_key(scenario), dtype, resampled), make)
+        # One perturbed run is enough at first: over thousands of elements its rms varies by a few hundredths.
+        truth, own, moved = self._runs(scenario, dtype)
+        runs = [self._perturbed(scenario, dtype, seed).logits for seed in SEEDS] if resampled else [moved]
+        real = self._real(scenario)
+        total = measured_noise(truth, own, runs, getattr(torch, dtype), real)
+        each = [position_noise((own.double() - truth, run.double() - truth), real, least=total) for run in runs]
+        return total, torch.stack(each).amax(0)
 
 
 def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:

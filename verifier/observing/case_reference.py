@@ -17,7 +17,7 @@ from verifier.cases.spec import SEMANTIC_DTYPE, CaseSpec, Scenario
 from verifier.errors import Unrunnable
 from verifier.family import Family
 from verifier.judging.outcome import Blocked
-from verifier.observing.memo import Memo
+from verifier.observing.memo import Memo, memoized
 from verifier.output.text import nearest
 from verifier.reference import models
 from verifier.reference.random_weights import generator, rescale
@@ -38,7 +38,7 @@ class CaseReference:
         self.spec = spec
         self.family = family
         self.unrunnable: Unrunnable | None = None  # why HF's model cannot be built here, once that is known
-        self._memo = memo
+        self.memo = memo
         self._usual = ("reference", SEMANTIC_DTYPE, family.reference_attention)
 
     @property
@@ -117,7 +117,7 @@ class CaseReference:
         """The untouched model in that dtype and with that attention implementation, built once."""
         key = ("reference", dtype, attention or self.family.reference_attention)
         build = self.build_accepted if key == self._usual else lambda: self.build(dtype, attention=attention)
-        return self._memo.memoize(key, build, is_model=True)
+        return self.memo.memoize(key, build, is_model=True)
 
     def rounded_model(self, dtype: str) -> Any:
         """The float64 model with the rounded weights of a model in `dtype`, valid until the next call."""
@@ -125,7 +125,7 @@ class CaseReference:
             return self.model()
 
         # One model serves every dtype in turn: each call writes the rounded weights into it.
-        model = self._memo.memoize(("rounded",), self.build, is_model=True)
+        model = self.memo.memoize(("rounded",), self.build, is_model=True)
         with torch.no_grad():
             for rounded, working in zip(model.parameters(), self.model(dtype).parameters(), strict=True):
                 rounded.copy_(working)
@@ -134,31 +134,28 @@ class CaseReference:
     @cached_property
     def is_large(self) -> bool:
         """Whether the model takes so much memory that its copies are freed between two checks."""
-        return bool(sum(one.numel() * one.element_size() for one in self.model().parameters()) > LARGE_MODEL)
+        return bool(sum(one.nbytes for one in self.model().parameters()) > LARGE_MODEL)
 
     def trim(self) -> bool:
         """Free every copy of a large model but the float64 one, and return whether the model is large.
 
         Copies of a tiny model stay, because they cost less than building them again.
         """
-        if not self._memo.holds(self._usual) or not self.is_large:
+        if not self.memo.holds(self._usual) or not self.is_large:
             return False
-        self._memo.forget_models(but=self._usual)
+        self.memo.forget_models(but=self._usual)
         return True
 
     # --- inputs and outputs ---------------------------------------------------------------------------------------
 
+    @memoized
     def scenario(self, name: Scenario = Scenario.PLAIN) -> ScenarioInputs:
         """The inputs of a scenario, and which outputs are defined; nobody may write into them."""
-
-        def make() -> ScenarioInputs:
-            model = self.model()
-            vocab, d_model = model.get_input_embeddings().weight.shape
-            # HF adds the ids of special tokens to the config.
-            filled_in = replace(self.spec, config={**model.config.to_dict(), **self.spec.config})
-            return INPUT_MAKERS[name](filled_in, vocab, d_model)
-
-        return self._memo.memoize(("scenario", name), make)
+        model = self.model()
+        vocab, d_model = model.get_input_embeddings().weight.shape
+        # HF adds the ids of special tokens to the config.
+        filled_in = replace(self.spec, config={**model.config.to_dict(), **self.spec.config})
+        return INPUT_MAKERS[name](filled_in, vocab, d_model)
 
     def inputs(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Inputs:
         """Copies of the inputs of a scenario, for a model in that dtype."""
@@ -169,6 +166,7 @@ class CaseReference:
         ids = torch.zeros(self.spec.batch, self.spec.length, dtype=torch.long, device=self.spec.device)
         return Inputs(input_ids=ids)
 
+    @memoized
     def output(
         self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None
     ) -> Output:
@@ -177,52 +175,41 @@ class CaseReference:
         Raises:
             Blocked: the model does not run on plain tokens in float64; `reference.acceptance` reports it.
         """
+        model, inputs = self.model(dtype, attention=attention), self.inputs(scenario, dtype)
+        try:
+            with torch.no_grad():
+                return models.forward(model, inputs)
+        except Exception as error:
+            if (scenario, dtype, attention) == (Scenario.PLAIN, SEMANTIC_DTYPE, None):
+                raise Blocked("reference.acceptance") from error
+            raise
 
-        def make() -> Output:
-            model, inputs = self.model(dtype, attention=attention), self.inputs(scenario, dtype)
-            try:
-                with torch.no_grad():
-                    return models.forward(model, inputs)
-            except Exception as error:
-                if (scenario, dtype, attention) == (Scenario.PLAIN, SEMANTIC_DTYPE, None):
-                    raise Blocked("reference.acceptance") from error
-                raise
-
-        return self._memo.memoize(("output", scenario, dtype, attention), make)
-
-    def defined(self, axes: Sequence[str], scenario: Scenario = Scenario.PLAIN) -> Tensor:
+    @memoized
+    def defined(self, axes: tuple[str, ...], scenario: Scenario = Scenario.PLAIN) -> Tensor:
         """Which elements of a tensor with these axes are defined: booleans `[batch, …]` that broadcast to it.
 
         An element is defined at a real token; in attention, where a real query may see a real key.
         """
-        of_attention = "query" in axes
-
-        def make() -> Tensor:
-            real = self.scenario(scenario).real
-            if not of_attention:
-                return real.reshape(*real.shape, *[1] * (len(axes) - 2))
-            length = real.shape[1]
-            causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
-            return (real[:, None, :, None] & real[:, None, None, :]) & causal
-
-        return self._memo.memoize(("defined", scenario, of_attention or len(axes)), make)
+        real = self.scenario(scenario).real
+        if "query" not in axes:
+            return real.reshape(*real.shape, *[1] * (len(axes) - 2))
+        length = real.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
+        return (real[:, None, :, None] & real[:, None, None, :]) & causal
 
     # --- gradients ------------------------------------------------------------------------------------------------
 
+    @memoized
     def cotangent(self, scenario: Scenario = Scenario.PLAIN) -> Tensor:
         """The factor `[batch, pos, d_vocab]` of the logits in the sum that is differentiated, random and in float64.
 
         It is 0 on padding, where no loss would be: outputs there are undefined, and torch's fused attention has wrong
         gradients for queries that see no key. The numbers are the same in every dtype.
         """
-
-        def make() -> Tensor:
-            shape, real = self.output(scenario).logits.shape, self.scenario(scenario).real
-            source = generator("cotangent", self.spec.seed, scenario.value)
-            draw = torch.randn(shape, generator=source, dtype=torch.float64)
-            return draw.to(torch.float16).to(torch.bfloat16).double().to(real.device) * real[..., None]
-
-        return self._memo.memoize(("cotangent", scenario), make)
+        shape, real = self.output(scenario).logits.shape, self.scenario(scenario).real
+        source = generator("cotangent", self.spec.seed, scenario.value)
+        draw = torch.randn(shape, generator=source, dtype=torch.float64)
+        return draw.to(torch.float16).to(torch.bfloat16).double().to(real.device) * real[..., None]
 
     def gradients(
         self, model: Any, logits: Tensor, at: Mapping[str, Tensor], scenario: Scenario = Scenario.PLAIN

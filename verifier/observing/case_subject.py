@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
+from verifier.adapter import Adapter, Output, Subject
 from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.judging.outcome import Blocked, NotApplicable, Verdict
-from verifier.observing.capabilities import require
 from verifier.observing.case_noise import CaseNoise
 from verifier.observing.case_reference import CaseReference
-from verifier.observing.memo import Memo
+from verifier.observing.memo import memoized
 from verifier.reference.snapshots import Wrapping, changed_since_first
 
 # Which check reports that no row has HF's logits. Padding in several places is reported by the check of the first.
@@ -42,11 +40,11 @@ class CaseSubject:
     computed once and copied. Every subject is closed with the case.
     """
 
-    def __init__(self, adapter: Adapter, reference: CaseReference, noise: CaseNoise, memo: Memo) -> None:
+    def __init__(self, adapter: Adapter, reference: CaseReference, noise: CaseNoise) -> None:
         self.adapter = adapter
         self._reference = reference
         self._noise = noise
-        self._memo = memo
+        self.memo = reference.memo
         self._subjects: list[Subject] = []
 
     # --- wrapping -------------------------------------------------------------------------------------------------
@@ -86,7 +84,7 @@ class CaseSubject:
                 `build.surroundings` reports.
         """
         if dtype != SEMANTIC_DTYPE:
-            return self._memo.memoize(
+            return self.memo.memoize(
                 ("subject", dtype), lambda: self.wrap(self._reference.build_for_adapter(dtype)), is_model=True
             )
         if not self.wrapping.is_subject:
@@ -144,15 +142,13 @@ class CaseSubject:
         """The subject's output on plain tokens; raises whatever the subject raises."""
         return self._run(Scenario.PLAIN, SEMANTIC_DTYPE)
 
+    @memoized
     def _run(self, scenario: Scenario, dtype: str) -> Output:
-        def make() -> Output:
-            subject = self.wrapped(dtype)  # wrapped outside `no_grad`, as its users do
-            with torch.no_grad():
-                output = subject.forward(self._reference.inputs(scenario, dtype))
-            # The subject may use the same memory for its next output.
-            return replace(output, logits=_copied(output.logits), loss=_copied(output.loss))
-
-        return self._memo.memoize(("subject's output", scenario, dtype), make)
+        subject = self.wrapped(dtype)  # wrapped outside `no_grad`, as its users do
+        with torch.no_grad():
+            output = subject.forward(self._reference.inputs(scenario, dtype))
+        # The subject may use the same memory for its next output.
+        return replace(output, logits=_copied(output.logits), loss=_copied(output.loss))
 
     def require_forward(self) -> None:
         """Make sure that the subject runs on plain tokens.
@@ -167,43 +163,9 @@ class CaseSubject:
         except Exception as error:
             raise Blocked("build.forward") from error
 
-    def capture(
-        self,
-        names: Sequence[str],
-        scenario: Scenario = Scenario.PLAIN,
-        *,
-        edits: Mapping[str, Edit] | None = None,
-        inputs: Inputs | None = None,
-    ) -> Mapping[str, Tensor]:
-        """Run the subject and read its hooks.
-
-        Args:
-            names: the points that are read.
-            scenario: of the inputs.
-            edits: by point, read before they act.
-            inputs: in the place of the scenario's.
-
-        Returns:
-            By point its value, for each that fires, and the `logits`.
-        """
-        self.require_forward()
-        seen: dict[str, Tensor] = {}
-        hooks = require(self.wrapped().hooks)
-
-        def reading(name: str) -> Edit:
-            def read(value: Tensor) -> Tensor | None:
-                seen.setdefault(name, value.detach().clone())
-                return edits[name](value) if edits and name in edits else None
-
-            return read
-
-        wanted = {name: reading(name) for name in (*names, *(edits or {}))}
-        with torch.no_grad(), hooks.switched(frozenset(wanted)), hooks.hooked(wanted, {}):
-            output = self.wrapped().forward(inputs or self._reference.inputs(scenario))
-        return {**seen, "logits": output.logits}
-
     # --- agreement ------------------------------------------------------------------------------------------------
 
+    @memoized
     def agreeing_rows(self, scenario: Scenario = Scenario.PLAIN) -> Tensor:
         """`[batch]`: the rows in which the subject's float64 logits are HF's.
 
@@ -212,22 +174,17 @@ class CaseSubject:
         Raises:
             Blocked: no row agrees; its message names the check that reports it.
         """
-
-        def make() -> Tensor:
-            real, judge = self._reference.scenario(scenario).real, self._noise.judge(scenario)
-            truth, logits = self._reference.output(scenario).logits, self.output(scenario).logits
-            agreeing = torch.zeros(len(real), dtype=torch.bool, device=real.device)
-            for row in range(len(real)):
-                in_row = torch.zeros_like(real)
-                in_row[row] = real[row]
-                finding = judge.compare(scenario, logits, truth, defined=in_row[..., None])
-                agreeing[row] = finding.verdict is not Verdict.FAIL
-            return agreeing
-
-        rows = self._memo.memoize(("agreeing rows", scenario), make)
-        if not rows.any():
+        real, judge = self._reference.scenario(scenario).real, self._noise.judge(scenario)
+        truth, logits = self._reference.output(scenario).logits, self.output(scenario).logits
+        agreeing = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+        for row in range(len(real)):
+            in_row = torch.zeros_like(real)
+            in_row[row] = real[row]
+            finding = judge.compare(scenario, logits, truth, defined=in_row[..., None])
+            agreeing[row] = finding.verdict is not Verdict.FAIL
+        if not agreeing.any():
             raise Blocked(_REPORTED_BY[scenario])
-        return rows
+        return agreeing
 
     def agrees(self, scenario: Scenario) -> bool:
         """Whether the subject's float64 logits are HF's in every row of a scenario."""

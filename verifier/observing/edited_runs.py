@@ -30,6 +30,7 @@ from verifier.observing.interventions import (
     prompts,
     scaling_edits,
 )
+from verifier.observing.reuse import memoized_for_equal_models
 from verifier.reference import models
 from verifier.reference.random_weights import generator
 
@@ -102,6 +103,7 @@ def run_interventions(case: Case) -> Experiment:
     )
 
 
+@memoized_for_equal_models
 def run_gradient_interventions(case: Case) -> Experiment:
     """Replace every gradient of the case in HF's model, once; the results are the gradients at its first point.
 
@@ -113,9 +115,7 @@ def run_gradient_interventions(case: Case) -> Experiment:
         (gradient,) = models.differentiate(logits, draw_cotangent(case, ids), list(first.values()))
         return gradient
 
-    return case.shared_reference.memoize(
-        ("gradient experiment",), lambda: _run_plan(case, plan_gradient_interventions(case), run)
-    )
+    return _run_plan(case, plan_gradient_interventions(case), run)
 
 
 def draw_cotangent(case: Case, ids: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from verifier.family import Family
 from verifier.judging.numerics import measured_noise
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
+from verifier.observing.reuse import memoized_for_equal_models
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.reference.random_weights import generator
@@ -100,9 +102,10 @@ class ModuleReference:
     dtype: torch.dtype
 
 
+@memoized
 def parts(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Part]:
-    """HF's module for every canonical component that has one, and for each layer's query, key and value projection."""
-    return case.memo.memoize(("parts", dtype), lambda: _parts_of(case.family, case.reference.model(dtype)))
+    """Find HF's module for every canonical component that has one, and for each layer's q, k and v projection."""
+    return _parts_of(case.family, case.reference.model(dtype))
 
 
 def _parts_of(family: Family, model: nn.Module) -> Mapping[str, Part]:
@@ -116,27 +119,24 @@ def _parts_of(family: Family, model: nn.Module) -> Mapping[str, Part]:
     return found
 
 
+@memoized_for_equal_models
 def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
     """Record how HF calls the module of each component, and make the hidden states random.
 
     Returns:
         By component, in the order of HF's calls; a component that HF does not call is left out.
     """
+    recorded: dict[str, Call] = {}
+    with contextlib.ExitStack() as stack:
+        for name, part in parts(case, dtype).items():
 
-    def make() -> Mapping[str, Call]:
-        recorded: dict[str, Call] = {}
-        with contextlib.ExitStack() as stack:
-            for name, part in parts(case, dtype).items():
+            def record(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
+                recorded.setdefault(name, Call(args=_copied(args), kwargs=_copied(kwargs)))
 
-                def record(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
-                    recorded.setdefault(name, Call(args=_copied(args), kwargs=_copied(kwargs)))
-
-                stack.enter_context(module_hook(part.module.register_forward_pre_hook, record, with_kwargs=True))
-            with torch.no_grad():
-                models.forward(case.reference.model(dtype), case.reference.inputs(SCENARIO, dtype))
-        return {name: _with_random_input(case, name, call) for name, call in recorded.items()}
-
-    return case.shared_reference.memoize(("calls", dtype), make)
+            stack.enter_context(module_hook(part.module.register_forward_pre_hook, record, with_kwargs=True))
+        with torch.no_grad():
+            models.forward(case.reference.model(dtype), case.reference.inputs(SCENARIO, dtype))
+    return {name: _with_random_input(case, name, call) for name, call in recorded.items()}
 
 
 def _with_random_input(case: Case, name: str, call: Call) -> Call:
@@ -147,6 +147,7 @@ def _with_random_input(case: Case, name: str, call: Call) -> Call:
     return call.given(draw.to(recorded.device, recorded.dtype))
 
 
+@memoized
 def module_reference(case: Case, name: str) -> ModuleReference:
     """Run HF's module of a component on random hidden states, in float64.
 
@@ -156,15 +157,11 @@ def module_reference(case: Case, name: str) -> ModuleReference:
     call = calls(case).get(name)
     if call is None:
         raise NotApplicable(f"HF's model calls no {name}")
-
-    def make() -> ModuleReference:
-        shared = case.shared_reference.memoize(("isolated module", name), lambda: measured(case, name, call))
-        # Two modules may differ although their whole models agree: rotated positions have no effect where there are
-        # no layers, or where the model has ALiBi. So each case's own module is run too.
-        own = _output(parts(case)[name], shared.call)
-        return shared if torch.equal(own, shared.truth) else measured(case, name, shared.call)
-
-    return case.memo.memoize(("module reference", name), make)
+    shared = case.shared_reference.memoize(("isolated module", name), lambda: measured(case, name, call))
+    # Two modules may differ although their whole models agree: rotated positions have no effect where there are
+    # no layers, or where the model has ALiBi. So each case's own module is run too.
+    own = _output(parts(case)[name], shared.call)
+    return shared if torch.equal(own, shared.truth) else measured(case, name, shared.call)
 
 
 def measured(case: Case, name: str, call: Call) -> ModuleReference:
@@ -173,23 +170,20 @@ def measured(case: Case, name: str, call: Call) -> ModuleReference:
     return _measure(case, part, call, _output(part, call), torch.float64)
 
 
+@memoized
 def each_in(case: Case, dtype: str) -> Mapping[str, ModuleReference]:
     """Run the module of each component in a working dtype.
 
     Returns:
         By component: the float64 output of the same rounded weights and arguments, and HF's noise in that dtype.
     """
-
-    def make() -> Mapping[str, ModuleReference]:
-        exact, working = _parts_of(case.family, case.reference.rounded_model(dtype)), parts(case, dtype)
-        references = {}
-        for name, call in calls(case, dtype).items():
-            truth = _output(exact[name], Call(args=_widened(call.args), kwargs=_widened(dict(call.kwargs))))
-            own = _output(working[name], call)
-            references[name] = _measure(case, working[name], call, truth, getattr(torch, dtype), own)
-        return references
-
-    return case.memo.memoize(("isolated modules", dtype), make)
+    exact, working = _parts_of(case.family, case.reference.rounded_model(dtype)), parts(case, dtype)
+    references = {}
+    for name, call in calls(case, dtype).items():
+        truth = _output(exact[name], Call(args=_widened(call.args), kwargs=_widened(dict(call.kwargs))))
+        own = _output(working[name], call)
+        references[name] = _measure(case, working[name], call, truth, getattr(torch, dtype), own)
+    return references
 
 
 def _measure(

@@ -13,6 +13,7 @@ from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, dependencies, edited_runs
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
 
 
 def compare_points(
@@ -55,24 +56,19 @@ def compare_points(
     return findings
 
 
+@memoized
 def agreeing_points(case: Case) -> list[Point]:
     """The points at which the subject shows HF's values on plain tokens; `hooks.values` reports the others.
 
     Raises:
         Blocked: the subject shows HF's values at no point.
     """
-
-    def make() -> list[Point]:
-        verdicts = {
-            one.where: one.verdict for one in compare_points(case, Scenario.PLAIN, activations.all_values(case))
-        }
-        right = (Verdict.PASS, Verdict.REDUCED)
-        return [point for point in activations.shared_points(case) if verdicts.get(point.name) in right]
-
-    found = case.memo.memoize(("agreeing points",), make)
-    if not found:
+    comparisons = compare_points(case, Scenario.PLAIN, activations.all_values(case))
+    agreeing = {one.where for one in comparisons if one.verdict in (Verdict.PASS, Verdict.REDUCED)}
+    points = [point for point in activations.shared_points(case) if point.name in agreeing]
+    if not points:
         raise Blocked("hooks.values")
-    return found
+    return points
 
 
 def annotate_inputs(case: Case, comparisons: Sequence[Finding], *, backwards: bool = False) -> list[Finding]:

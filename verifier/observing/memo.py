@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Memo:
@@ -54,3 +57,26 @@ class Memo:
         """Free every result."""
         self._results.clear()
         self._models.clear()
+
+
+def memoized(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function of a case run once for the same arguments; the case's memo keeps its results.
+
+    The function's first argument is the case, or the part of a case whose method it is. The others must be hashable.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def recall(*args: P.args, **kwargs: P.kwargs) -> T:
+        case, *given = arguments_of(signature, *args, **kwargs)
+        memo: Memo = case.memo
+        return memo.memoize((function, *given), lambda: function(*args, **kwargs))
+
+    return recall
+
+
+def arguments_of(signature: inspect.Signature, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    """List a call's arguments in the order of the function's parameters, defaults filled in."""
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return tuple(bound.arguments.values())

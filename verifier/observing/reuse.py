@@ -11,19 +11,24 @@ equal on the same inputs. No result of an adapter is shared.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
+import traceback
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from verifier.cases.spec import Depth, Scenario
+from verifier.errors import Unrunnable
 from verifier.family import Family
+from verifier.judging.outcome import Blocked
 from verifier.observing.case_reference import CaseReference
-from verifier.observing.memo import Memo
+from verifier.observing.memo import arguments_of, memoized
 from verifier.reference import models
 
 # How many bytes of fingerprints a process keeps; the results beside them take about seven times as much. A tiny model's
@@ -33,6 +38,7 @@ KEPT_BYTES = 2**25
 SEEN_ON = (Scenario.PLAIN, Scenario.PADDED)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class SharedReference:
@@ -42,9 +48,9 @@ class SharedReference:
     `ModelFingerprint` holds. No result depends on an adapter, and nobody writes into one.
     """
 
-    def __init__(self, reference: CaseReference, memo: Memo) -> None:
+    def __init__(self, reference: CaseReference) -> None:
         self.reference = reference
-        self._memo = memo
+        self.memo = reference.memo
 
     def memoize(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` returned for this key, in this case or in one with an equal model.
@@ -61,24 +67,47 @@ class SharedReference:
             value: T = cache[key]
             return value
 
-        return self._memo.memoize(key, find)
+        return self.memo.memoize(key, find)
 
     def run_key(self, scenario: Scenario) -> tuple[Scenario, bytes]:
         """Name this case's run of a scenario, alike only for cases whose logits are equal there.
 
         Two models with one fingerprint may differ on other inputs, for example where RoPE is scaled beyond a length.
         """
-        if scenario in SEEN_ON:
-            return scenario, b""
+        return scenario, b"" if scenario in SEEN_ON else self._logits_digest(scenario)
 
-        def make() -> bytes:
-            return hashlib.blake2b(self.reference.output(scenario).logits.cpu().numpy().tobytes()).digest()
-
-        return scenario, self._memo.memoize(("run", scenario), make)
+    @memoized
+    def _logits_digest(self, scenario: Scenario) -> bytes:
+        return hashlib.blake2b(self.reference.output(scenario).logits.cpu().numpy().tobytes()).digest()
 
     @cached_property
     def _cache(self) -> dict[Hashable, Any]:
         return {} if self.reference.is_large else cache_for(self.reference)
+
+
+class SharesReference(Protocol):
+    """A case, or a part of one, that reads results of Hugging Face's side."""
+
+    @property
+    def shared_reference(self) -> SharedReference: ...
+
+
+def memoized_for_equal_models(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function of Hugging Face's model and the inputs run once for all cases whose models are equal.
+
+    The function's first argument is the case, or the part of a case whose method it is; the others must be hashable. In
+    its key a scenario stands as its `SharedReference.run_key`.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def recall(*args: P.args, **kwargs: P.kwargs) -> T:
+        case, *given = arguments_of(signature, *args, **kwargs)
+        shared: SharedReference = case.shared_reference
+        key = (function, *(shared.run_key(one) if isinstance(one, Scenario) else one for one in given))
+        return shared.memoize(key, lambda: function(*args, **kwargs))
+
+    return recall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,7 +127,7 @@ class ModelFingerprint:
     @property
     def bytes(self) -> int:
         """How many bytes the tensors take."""
-        return sum(one.numel() * one.element_size() for one in self.tensors)
+        return sum(one.nbytes for one in self.tensors)
 
     def equals(self, other: ModelFingerprint) -> bool:
         """Whether the two models are equal in every part."""
@@ -112,14 +141,8 @@ class ModelFingerprint:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Cache:
-    fingerprint: ModelFingerprint
-    bytes: int
-    results: dict[Hashable, Any] = field(default_factory=dict)
-
-
-_caches: list[_Cache] = []  # the most recently used comes last
+# Each model's results by key; the most recently used comes last.
+_caches: list[tuple[ModelFingerprint, dict[Hashable, Any]]] = []
 
 
 def forget() -> None:
@@ -128,20 +151,31 @@ def forget() -> None:
 
 
 def cache_for(reference: CaseReference) -> dict[Hashable, Any]:
-    """Find the results of an earlier case with an equal model, by key; start an empty cache where there is none."""
+    """Find the results of an earlier case with an equal model, by key; start an empty cache where there is none.
+
+    The results of a model that cannot be built or run are not shared, and a check that asks for one meets the same
+    exception. Any other exception is a mistake of this module, and is raised.
+    """
     try:
         fingerprint = _fingerprint(reference)
-    except Exception:  # a check that asks for the same result raises it again
+    except (Blocked, Unrunnable):
         return {}
-    found = next((one for one in _caches if one.fingerprint.equals(fingerprint)), None)
-    if found is None:
-        found = _Cache(fingerprint=fingerprint, bytes=fingerprint.bytes)
-    else:
-        _caches.remove(found)
-    _caches.append(found)
-    while sum(one.bytes for one in _caches) > KEPT_BYTES:
+    except Exception as error:
+        if _raised_by_model_or_family(error):
+            return {}
+        raise
+    place = next((place for place, (one, _) in enumerate(_caches) if one.equals(fingerprint)), None)
+    cache = (fingerprint, {}) if place is None else _caches.pop(place)
+    _caches.append(cache)
+    while sum(one.bytes for one, _ in _caches) > KEPT_BYTES:
         _caches.pop(0)
-    return found.results
+    return cache[1]
+
+
+def _raised_by_model_or_family(error: Exception) -> bool:
+    """Whether an exception came out of a method of Hugging Face's model, of a module in it, or of the family."""
+    callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(isinstance(caller, nn.Module | Family) for caller in callers)
 
 
 def _fingerprint(reference: CaseReference) -> ModelFingerprint:
@@ -155,7 +189,7 @@ def _fingerprint(reference: CaseReference) -> ModelFingerprint:
         tuple((name, type(module), module.extra_repr()) for name, module in model.named_modules()),
         tuple((name, one.shape) for name, one in named.items()),
         tuple(point.name for point in reference.points),
-        tuple((name, paths[module]) for name, module in family.components(model).items()),
+        tuple((name, paths.get(module)) for name, module in family.components(model).items()),
         tuple((one.q.module, one.k.module, one.v.module) for one in rows),
     )
     with torch.enable_grad():

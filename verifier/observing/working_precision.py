@@ -13,7 +13,7 @@ from torch import Tensor
 from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.judging.numerics import working_noise
 from verifier.observing.case_reference import CaseReference
-from verifier.observing.reuse import SharedReference
+from verifier.observing.reuse import SharesReference, memoized_for_equal_models
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 
@@ -38,53 +38,42 @@ class WorkingPrecision:
     logits: tuple[Tensor, Tensor, Tensor]
 
 
-def measure_activations(shared: SharedReference, dtype: str) -> WorkingPrecision:
+@memoized_for_equal_models
+def measure_activations(case: SharesReference, dtype: str) -> WorkingPrecision:
     """Measure HF's activations in a dtype, by canonical point."""
-    return shared.memoize(("working points", dtype), lambda: _measure_activations(shared.reference, dtype))
+    return _measure(case, dtype, _activations)
 
 
-def measure_gradients(shared: SharedReference, dtype: str) -> WorkingPrecision:
+@memoized_for_equal_models
+def measure_gradients(case: SharesReference, dtype: str) -> WorkingPrecision:
     """Measure HF's gradients in a dtype: by canonical weight, and at the model's first point by its name."""
-    return shared.memoize(("working gradients", dtype), lambda: _measure(shared.reference, dtype, _gradients))
+    return _measure(case, dtype, _gradients)
 
 
-def resampled_activation_noise(shared: SharedReference, dtype: str, name: str) -> float:
-    """Measure the noise of the activation at a point, the largest of several perturbations."""
-
-    def make() -> Mapping[str, float]:
-        return _measure_activations(shared.reference, dtype, SEEDS).noise
-
-    return shared.memoize(("working points' noise", dtype), make)[name]
+def resampled_activation_noise(case: SharesReference, dtype: str, name: str) -> float:
+    """Measure the noise of HF's activation at a point, the largest of several perturbations."""
+    return _resampled_noise(case, dtype, _activations)[name]
 
 
-def resampled_gradient_noise(shared: SharedReference, dtype: str, name: str) -> float:
-    """Measure the noise of a gradient, the largest of several perturbations.
+def resampled_gradient_noise(case: SharesReference, dtype: str, name: str) -> float:
+    """Measure the noise of one of HF's gradients, the largest of several perturbations.
 
     One perturbation is not enough to fail a subject. Its noise varies where one token dominates a gradient, and it may
     miss a kink that rounding crosses once in three times, such as a ReLU's near zero.
     """
-
-    def make() -> Mapping[str, float]:
-        return _measure(shared.reference, dtype, _gradients, SEEDS).noise
-
-    return shared.memoize(("working gradients' noise", dtype), make)[name]
+    return _resampled_noise(case, dtype, _gradients)[name]
 
 
-def _measure_activations(
-    reference: CaseReference, dtype: str, seeds: Sequence[int] = (PERTURBATION_SEED,)
-) -> WorkingPrecision:
-    defined = {point.name: reference.defined(point.axes) for point in reference.points}
-    return _measure(reference, dtype, _activations, seeds, defined)
+@memoized_for_equal_models
+def _resampled_noise(case: SharesReference, dtype: str, run: _Run) -> Mapping[str, float]:
+    return _measure(case, dtype, run, SEEDS).noise
 
 
 def _measure(
-    reference: CaseReference,
-    dtype: str,
-    run: _Run,
-    seeds: Sequence[int] = (PERTURBATION_SEED,),
-    defined: Mapping[str, Tensor] | None = None,
+    case: SharesReference, dtype: str, run: _Run, seeds: Sequence[int] = (PERTURBATION_SEED,)
 ) -> WorkingPrecision:
-    working, unperturbed = getattr(torch, dtype), contextlib.nullcontext()
+    reference, working, unperturbed = case.shared_reference.reference, getattr(torch, dtype), contextlib.nullcontext()
+    defined = {point.name: reference.defined(point.axes) for point in reference.points}
     truth, right = run(reference, reference.rounded_model(dtype), SEMANTIC_DTYPE, unperturbed)
     own, theirs = run(reference, reference.model(dtype), dtype, unperturbed)
     perturbed = theirs

@@ -14,7 +14,6 @@ from verifier.judging.outcome import Outcome
 from verifier.scripts.inputs import ScriptInputs, activation_inputs, logit_inputs
 from verifier.scripts.templating import render
 
-MARGIN = 16  # `numerics.SEMANTICS_MARGIN`, which cannot be read without importing torch
 WRAPPING, ACTIVATIONS = "build.adapter", "hooks.values"
 _TEMPLATES: Mapping[str, str] = {WRAPPING: "wrapping.py.j2", ACTIVATIONS: "activation.py.j2"}
 
@@ -66,6 +65,8 @@ def write_alone(spec: CaseSpec, of: Family, library: Scripted, outcome: Outcome,
         outcome: of the wrapping, of logits, or of an activation of which there is a reading.
         rest: what the templates need besides: the heading, and the function's name.
     """
+    from verifier.judging.numerics import SEMANTICS_MARGIN  # imports torch, which a command needs only for a script
+
     reading = find_reading(spec, of, library, outcome) if outcome.check == ACTIVATIONS else None
     inputs = logit_inputs(outcome) if reading is None else reading.inputs
     return render(
@@ -76,6 +77,6 @@ def write_alone(spec: CaseSpec, of: Family, library: Scripted, outcome: Outcome,
         inputs=inputs,
         given=inputs.given,
         usage=library.usage(inputs.given),
-        margin=MARGIN,
+        margin=SEMANTICS_MARGIN,
         **rest,
     )
