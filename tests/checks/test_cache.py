@@ -16,6 +16,7 @@ from torch import Tensor
 from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.families.falcon import FalconFamily
+from verifier.faults.altered_hooks import showing
 from verifier.faults.mutants import Delegate, Mutation, replacing
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Verdict
@@ -245,14 +246,14 @@ def test_a_hook_that_is_shown_other_tokens_is_named(judge: Judge, broken: Broken
     def first_twice(value: Tensor) -> Tensor:  # [batch, pos, d_mlp]
         return value[:, :1].expand_as(value) if value.shape[1] == 2 else value
 
-    found = judge("cache.hooks", adapter=broken(Mutation(shows={"1.mlp.hook_post": first_twice})))
+    found = judge("cache.hooks", adapter=broken(showing("1.mlp.hook_post", first_twice)))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.mlp.hook_post")
 
 
 def test_what_a_hook_shows_wrongly_without_a_cache_is_not_told_here(judge: Judge, broken: Broken) -> None:
-    found = judge("cache.hooks", adapter=broken(Mutation(shows={"hook_pattern": lambda value: value.flip(1)})))
+    found = judge("cache.hooks", adapter=broken(showing("hook_pattern", lambda value: value.flip(1))))
     assert found.verdict is Verdict.PASS
-    found = judge("cache.hooks", adapter=broken(Mutation(shows={"": lambda value: value * 2})))
+    found = judge("cache.hooks", adapter=broken(showing("", lambda value: value * 2)))
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by hooks.values")
 
 

@@ -8,6 +8,7 @@ from one_check import DEFAULT
 
 from verifier import checks
 from verifier.checks.diagnosis import MOST_PLACES, examine
+from verifier.faults.altered_hooks import showing
 from verifier.faults.mutants import Delegate, Mutation
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Verdict
@@ -45,7 +46,7 @@ def test_the_ladder_starts_where_the_fault_is(look, broken):
 
 
 def test_the_map_shows_the_wrong_head(look, broken):
-    evidence, _ = look("hooks.values", adapter=broken(Mutation(shows={"0.attn.hook_z": _second_head})))
+    evidence, _ = look("hooks.values", adapter=broken(showing("0.attn.hook_z", _second_head)))
     difference = evidence["hooks.values"].difference
     assert difference.where == "blocks.0.attn.hook_z"
     assert difference.heat.axes == ("head", "pos")
@@ -67,7 +68,7 @@ def test_gradients_differ_from_the_logits_back(look, broken):
 
 
 def test_every_place_that_a_check_compares_is_told_in_order(look, broken):
-    evidence, _ = look("hooks.values", adapter=broken(Mutation(shows={"hook_embed": lambda value: value * 1.5})))
+    evidence, _ = look("hooks.values", adapter=broken(showing("hook_embed", lambda value: value * 1.5)))
     places = evidence["hooks.values"].places
     assert places[0].where == "hook_embed"
     assert [one.verdict for one in places[:2]] == [Verdict.FAIL, Verdict.PASS]

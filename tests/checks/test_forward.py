@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.cases.inputs import PADDINGS
+from verifier.faults.altered_hooks import showing
 from verifier.faults.mutants import MutantAdapter, Mutation
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
@@ -262,7 +263,7 @@ def test_a_wrong_loss_is_named(judge: Judge, broken: Broken, by: float, verdict:
 
 
 def test_a_pattern_that_is_not_the_one_used_is_named(judge: Judge, broken: Broken) -> None:
-    liar = broken(Mutation(shows={"1.attn.hook_pattern": lambda pattern: pattern.flip(1)}))
+    liar = broken(showing("1.attn.hook_pattern", lambda pattern: pattern.flip(1)))
     found = judge("forward.patterns", adapter=liar)
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.attn.hook_pattern")
     assert judge("forward.logits", adapter=liar).verdict is Verdict.PASS
@@ -272,7 +273,7 @@ def test_attention_to_what_may_not_be_seen_fails(judge: Judge, broken: Broken) -
     def leak(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
         return pattern + 2.0**-10 * torch.ones_like(pattern).triu(1)
 
-    assert judge("forward.patterns", adapter=broken(Mutation(shows={"hook_pattern": leak}))).verdict is Verdict.FAIL
+    assert judge("forward.patterns", adapter=broken(showing("hook_pattern", leak))).verdict is Verdict.FAIL
 
 
 def test_a_pattern_that_never_fires_is_named(judge: Judge, broken: Broken) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from verifier import checks
 from verifier.adapter import ProjectionLike, SplitQKV
+from verifier.faults.altered_hooks import showing
 from verifier.faults.mutants import Delegate, Mutation
 from verifier.judging.outcome import Verdict
 
@@ -195,5 +196,5 @@ def test_a_head_that_reads_no_value_head_is_found(judge: Judge, broken: Broken) 
         silent[:, :, 2] = 0
         return silent
 
-    found = judge("qkv.reads", adapter=broken(Mutation(shows={"attn.hook_z": deaf})))
+    found = judge("qkv.reads", adapter=broken(showing("attn.hook_z", deaf)))
     assert (found.verdict, found.message) == (Verdict.FAIL, "1 of 6 values differ (1 more place)")

@@ -17,7 +17,8 @@ from torch.nn.modules import module as torch_module
 
 from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
-from verifier.faults.mutants import Delegate, MutantSubject, Mutation, replacing
+from verifier.faults.altered_hooks import showing
+from verifier.faults.mutants import Delegate, MutantSubject, Mutation, replaced, replacing
 from verifier.judging.outcome import Verdict
 from verifier.observing.capabilities import require
 
@@ -344,16 +345,19 @@ def test_a_float32_model_that_is_wrong_when_it_is_built_so_is_told_elsewhere(jud
 
 
 def test_a_dtype_that_a_built_model_shows_too_is_not_the_casts(judge: Judge, broken: Broken) -> None:
-    double = Mutation(shows={"attn.hook_pattern": lambda value: value.double()})
+    double = showing("attn.hook_pattern", lambda value: value.double())
     assert judge("state.to", adapter=broken(double)).verdict is Verdict.PASS
 
 
 def test_a_dropout_that_stays_on_is_found(judge: Judge, broken: Broken) -> None:
-    def train(subject: Subject, mode: bool) -> None:
-        require(subject.modes).train(mode)
-        require(subject.components).modules()["blocks.1"].train(True)
+    def wrong(subject: Subject, modes: Any) -> Any:
+        def train(right: Any, mode: bool) -> None:
+            right.train(mode)
+            require(subject.components).modules()["blocks.1"].train(True)
 
-    found = judge("state.eval", adapter=broken(Mutation(train=train)))
+        return replaced(modes, train=train)
+
+    found = judge("state.eval", adapter=broken(Mutation(parts={"modes": wrong})))
     assert (found.verdict, found.where) == (Verdict.FAIL, "after training mode")
 
 

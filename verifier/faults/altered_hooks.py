@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from verifier.adapter import Edit, HookInfo
-from verifier.faults.mutants import Delegate, Mutation
+from verifier.faults.mutants import Mutation, Plant, in_adapter, in_turn, with_methods
 
 EditChange = Callable[[str, Edit], Edit]
+Hooked = Callable[[Callable[..., Any], Mapping[str, Edit], Mapping[str, Edit]], Any]
+"""Stands in the place of `Hooks.hooked`, which is its first argument."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Alteration:
-    """How the hooks of a subject are wrong; what is None stays right.
+def altered(
+    *,
+    names: Callable[[dict[str, HookInfo]], Mapping[str, HookInfo]] = lambda names: names,
+    target: Callable[[str], str | None] = lambda name: name,
+    forward: EditChange = lambda _name, edit: edit,
+    backward: EditChange = lambda _name, edit: edit,
+    hooked: Hooked = lambda right, forward, backward: right(forward, backward),
+) -> Mutation:
+    """Make the mutation of a subject whose hooks are wrong; what is not given stays right.
 
-    Attributes:
+    Args:
         names: changes the list of points.
         target: the point at which hooks of a name really are; None for nowhere.
         forward: what an edit of values is made into, by its point.
@@ -27,59 +34,31 @@ class Alteration:
         hooked: stands in the place of the context manager, and is given the right one.
     """
 
-    names: Callable[[dict[str, HookInfo]], Mapping[str, HookInfo]] | None = None
-    target: Callable[[str], str | None] | None = None
-    forward: EditChange | None = None
-    backward: EditChange | None = None
-    hooked: Callable[[Callable[..., Any], Mapping[str, Edit], Mapping[str, Edit]], Any] | None = None
-
-
-class _Altered(Delegate):
-    def __init__(self, original: Any, alteration: Alteration) -> None:
-        super().__init__(original)
-        self._how = alteration
-
-    def names(self) -> Mapping[str, HookInfo]:
-        names: Mapping[str, HookInfo] = dict(self.original.names())
-        return names if self._how.names is None else self._how.names(dict(names))
-
-    def switched(self, names: Set[str]) -> Any:
-        return self.original.switched(frozenset(self._placed(dict.fromkeys(names, read_nothing), None)))
-
-    def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
-        there = self._placed(forward, self._how.forward)
-        back = self._placed(backward, self._how.backward)
-        if self._how.hooked is not None:
-            return self._how.hooked(self.original.hooked, there, back)
-        return self.original.hooked(there, back)
-
-    def _placed(self, edits: Mapping[str, Edit], change: EditChange | None) -> dict[str, Edit]:
-        placed: dict[str, Edit] = {}
+    def placed(edits: Mapping[str, Edit], change: EditChange) -> dict[str, Edit]:
+        there: dict[str, Edit] = {}
         for name, edit in edits.items():
-            where = name if self._how.target is None else self._how.target(name)
+            where = target(name)
             if where is not None:
-                made = edit if change is None else change(name, edit)
-                placed[where] = made if where not in placed else _both(placed[where], made)
-        return placed
+                made = change(name, edit)
+                there[where] = in_turn(there[where], made) if where in there else made
+        return there
+
+    def hook(hooks: Any, edits: Mapping[str, Edit], gradient_edits: Mapping[str, Edit]) -> Any:
+        return hooked(hooks.hooked, placed(edits, forward), placed(gradient_edits, backward))
+
+    return with_methods(
+        "hooks",
+        names=lambda hooks: names(dict(hooks.names())),
+        switched=lambda hooks, wanted: hooks.switched(frozenset(map(target, wanted)) - {None}),
+        hooked=hook,
+    )
 
 
 def read_nothing(_: Tensor) -> None:
     """A hook that does nothing."""
 
 
-def _both(first: Edit, second: Edit) -> Edit:
-    def act(value: Tensor) -> Tensor | None:
-        edited = first(value)
-        again = second(value if edited is None else edited)
-        return edited if again is None else again
-
-    return act
-
-
-def altered(**how: Any) -> Mutation:
-    """Make the mutation of a subject whose hooks are altered; the arguments are the fields of `Alteration`."""
-    alteration = Alteration(**how)
-    return Mutation(parts={"hooks": lambda _subject, hooks: _Altered(hooks, alteration)})
+# --- how a hook is wrong ---------------------------------------------------------------------------------------------
 
 
 def at(end: str, change: Callable[[Edit], Edit]) -> EditChange:
@@ -90,6 +69,11 @@ def at(end: str, change: Callable[[Edit], Edit]) -> EditChange:
 def shown_as(change: Callable[[Tensor], Tensor]) -> Callable[[Edit], Edit]:
     """Change what a hook is shown; what it gives back is taken as it is."""
     return lambda edit: lambda value: edit(change(value))
+
+
+def showing(end: str, change: Callable[[Tensor], Tensor]) -> Mutation:
+    """Make the mutation of a subject that shows another tensor there; its forward goes on with the right one."""
+    return altered(forward=at(end, shown_as(change)))
 
 
 def edited_as(change: Callable[[Tensor, Tensor], Tensor | None]) -> Callable[[Edit], Edit]:
@@ -112,15 +96,7 @@ def only_read(edit: Edit) -> Edit:
 
 def passed_on_as(change: Callable[[Tensor], Tensor]) -> Callable[[Edit], Edit]:
     """Change what goes on from a point, whether the hook there edits it or only reads it."""
-
-    def make(edit: Edit) -> Edit:
-        def act(value: Tensor) -> Tensor:
-            edited = edit(value)
-            return change(value if edited is None else edited)
-
-        return act
-
-    return make
+    return lambda edit: in_turn(edit, change)
 
 
 _OPEN: list[Any] = []  # held, because a context that nobody holds is left when it is collected
@@ -135,3 +111,31 @@ def kept_open(context: Any, *, only_after_exceptions: bool = False) -> Iterator[
     if only_after_exceptions:
         _OPEN.remove(context)
         context.__exit__(None, None, None)
+
+
+# --- where a wrong hook is planted -----------------------------------------------------------------------------------
+
+
+def in_hooking(hooked: Hooked) -> Plant:
+    """Plant the context manager of hooks: the function gets the right one, and the edits of values and gradients."""
+    return in_adapter(altered(hooked=hooked))
+
+
+def in_edits(end: str = "") -> Callable[[Callable[[Edit], Edit]], Plant]:
+    """Plant a change of the edits of values at the points whose names end in `end`."""
+    return lambda change: in_adapter(altered(forward=at(end, change)))
+
+
+def in_gradient_edits(end: str) -> Callable[[Callable[[Edit], Edit]], Plant]:
+    """Plant a change of the edits of gradients at the points whose names end in `end`."""
+    return lambda change: in_adapter(altered(backward=at(end, change)))
+
+
+def in_edited(end: str) -> Callable[[Callable[[Tensor, Tensor], Tensor | None]], Plant]:
+    """Plant a change of what edits give back there; the function gets the value that they saw, and the edited one."""
+    return lambda change: in_edits(end)(edited_as(change))
+
+
+def in_shown(end: str) -> Callable[[Callable[[Tensor], Tensor]], Plant]:
+    """Plant a change of what hooks are shown there; the forward goes on with the right value."""
+    return lambda change: in_adapter(showing(end, change))

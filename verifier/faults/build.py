@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
-from verifier.family import Family
-from verifier.faults.mutants import Delegate, Mutation, Plant, fault, in_adapter, in_model
+from verifier.faults.mutants import Mutation, fault, in_adapter, in_forward, in_model, in_modules, in_wrap
 from verifier.judging.outcome import NotApplicable
 
-
-class _Wrapping(Delegate):
-    """An adapter whose `wrap` is another function of the right adapter and the model."""
-
-    def __init__(self, original: Adapter, wrap: Callable[[Adapter, nn.Module], Any]) -> None:
-        super().__init__(original)
-        self.name, self.version = original.name, original.version
-        self._wrap = wrap
-
-    def wrap(self, model: nn.Module) -> Any:
-        return self._wrap(self.original, model)
-
-
-def _in_wrap(wrap: Callable[[Adapter, nn.Module], Any]) -> Callable[[Family, Adapter], tuple[Family, Adapter]]:
-    return lambda family, adapter: (family, _Wrapping(adapter, wrap))
-
-
-def _raise(error: Exception) -> Any:
-    raise error
+Modules = Mapping[str, nn.Module]
 
 
 class _Anything(Subject):
@@ -45,77 +26,48 @@ class _Anything(Subject):
     def close(self) -> None: ...
 
 
-def _accepts_anything(adapter: Adapter, model: nn.Module) -> Any:
+@fault("build.adapter", raises=True, plant=in_wrap)
+def wrap_raises(_adapter: Adapter, _model: nn.Module) -> Subject:
+    """Wrapping raises."""
+    raise KeyError("blocks")
+
+
+@fault("build.adapter", plant=in_wrap)
+def refuses_valid(_adapter: Adapter, _model: nn.Module) -> Subject:
+    """A config that HF accepts is refused."""
+    raise AdapterRefusal("not this one")
+
+
+@fault("build.adapter", plant=in_wrap)
+def no_subject(_adapter: Adapter, model: nn.Module) -> nn.Module:
+    """Wrapping gives the model back."""
+    return model
+
+
+@fault("build.forward", raises=True, plant=in_forward)
+def forward_raises(_subject: Subject, _inputs: Inputs) -> Output:
+    """The wrapped model cannot run."""
+    raise IndexError("head")
+
+
+@fault("build.refusal", plant=in_wrap)
+def refuses_nothing(adapter: Adapter, model: nn.Module) -> Subject:
+    """A model that HF refuses is wrapped, and gives activations."""
     try:
         return adapter.wrap(model)
     except AdapterRefusal:
         return _Anything()
 
 
-def _without(part: str) -> Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]]:
-    def change(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
-        # Blocks hold everything in them; the part is out of reach only if they are gone too.
-        return {name: module for name, module in modules.items() if name != part and not _is_block(name)}
-
-    return change
-
-
-def _exchanged(one: str, other: str) -> Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]]:
-    def change(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
-        if not {one, other} <= modules.keys():
-            raise NotApplicable(f"there is no {one} or no {other}")
-        return {**modules, one: modules[other], other: modules[one]}
-
-    return change
-
-
-def _is_block(name: str) -> bool:
-    return name.count(".") == 1 and name.startswith("blocks.")
-
-
-def _copied_unembedding(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
-    return {**modules, "unembed": copy.deepcopy(modules["unembed"])} if "unembed" in modules else modules
-
-
-@fault("build.adapter", raises=True)
-def wrap_raises() -> Plant:
-    """Wrapping raises."""
-    return _in_wrap(lambda _adapter, _model: _raise(KeyError("blocks")))
-
-
-@fault("build.adapter")
-def refuses_valid() -> Plant:
-    """A config that HF accepts is refused."""
-    return _in_wrap(lambda _adapter, _model: _raise(AdapterRefusal("not this one")))
-
-
-@fault("build.adapter")
-def no_subject() -> Plant:
-    """Wrapping gives the model back."""
-    return _in_wrap(lambda _adapter, model: model)
-
-
-@fault("build.forward", raises=True)
-def forward_raises() -> Plant:
-    """The wrapped model cannot run."""
-    return in_adapter(Mutation(forward=lambda _subject, _inputs: _raise(IndexError("head"))))
-
-
-@fault("build.refusal")
-def refuses_nothing() -> Plant:
-    """A model that HF refuses is wrapped, and gives activations."""
-    return _in_wrap(_accepts_anything)
-
-
 @fault("build.surroundings", plant=in_adapter)
 def class_patched(model: nn.Module) -> Mutation:
     """HF's class is patched, for every model in the process."""
-    patched = type(model)
-    patched.patched_by_adapter = True  # type: ignore[attr-defined]
+    patched: Any = type(model)
+    patched.patched_by_adapter = True
 
     def undo() -> None:
         if "patched_by_adapter" in vars(patched):
-            del patched.patched_by_adapter  # type: ignore[attr-defined]
+            del patched.patched_by_adapter
 
     return Mutation(close=undo)
 
@@ -142,8 +94,7 @@ def evaluated(model: nn.Module) -> None:
 @fault("build.changes", plant=in_model)
 def thawed(model: nn.Module) -> None:
     """Frozen parameters take gradients again, in silence."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    model.requires_grad_(True)
 
 
 @fault("build.changes", plant=in_model)
@@ -153,30 +104,39 @@ def hook_left(model: nn.Module) -> None:
 
 
 @fault("build.config", "build.changes", plant=in_model)
-def config_edited(model: nn.Module) -> None:
+def config_edited(model: Any) -> None:
     """The caller's config is written into."""
-    model.config.use_cache = not model.config.use_cache  # type: ignore[union-attr]
+    model.config.use_cache = not model.config.use_cache
 
 
 @fault("build.close", raises=True)
-def close_raises() -> Plant:
+def close_raises() -> Mutation:
     """A subject cannot be closed."""
-    return in_adapter(Mutation(close=lambda: _raise(RuntimeError("still in use"))))
+
+    def close() -> None:
+        raise RuntimeError("still in use")
+
+    return Mutation(close=close)
 
 
-@fault("build.parameters")
-def parameters_unreachable() -> Plant:
+@fault("build.parameters", plant=in_modules)
+def parameters_unreachable(modules: Modules) -> Modules:
     """The final norm is in no component."""
-    return in_adapter(Mutation(modules=_without("ln_final")))
+    # Blocks hold everything in them; the norm is out of reach only if they are gone too.
+    blocks = {name for name in modules if name.count(".") == 1 and name.startswith("blocks.")}
+    return {name: module for name, module in modules.items() if name not in blocks | {"ln_final"}}
 
 
-@fault("build.parameters")
-def components_exchanged() -> Plant:
+@fault("build.parameters", plant=in_modules)
+def components_exchanged(modules: Modules) -> Modules:
     """The final norm is found under the name of the first block's."""
-    return in_adapter(Mutation(modules=_exchanged("ln_final", "blocks.0.ln1")))
+    one, other = "ln_final", "blocks.0.ln1"
+    if not {one, other} <= modules.keys():
+        raise NotApplicable(f"there is no {one} or no {other}")
+    return {**modules, one: modules[other], other: modules[one]}
 
 
-@fault("build.tied")
-def untied() -> Plant:
+@fault("build.tied", plant=in_modules)
+def untied(modules: Modules) -> Modules:
     """The unembedding is a copy of what HF ties to the embedding."""
-    return in_adapter(Mutation(modules=_copied_unembedding))
+    return {**modules, "unembed": copy.deepcopy(modules["unembed"])} if "unembed" in modules else modules

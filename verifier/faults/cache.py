@@ -7,18 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from verifier.adapter import Cache, Inputs, Output, Subject
+from verifier.faults.altered_hooks import in_shown
+from verifier.faults.forward import see_next_key
 from verifier.faults.mutants import (
     SLIGHTLY,
     Mutation,
     Plant,
     fault,
-    in_adapter,
     in_eight_bits,
+    in_forward,
+    in_inputs,
+    in_method,
     in_output,
-    replacing,
+    in_values,
     slightly_scaled,
 )
 
@@ -26,13 +30,13 @@ REMEMBERED = 3  # positions that the forgetful mutant keeps
 FAR = 64  # positions that are kept by a mutant that is wrong in longer texts only
 
 
-def _with_cache(change: Callable[[Inputs], Inputs]) -> Mutation:
-    """A right forward that is given other inputs where there is a cache."""
-    return Mutation(forward=lambda subject, inputs: subject.forward(inputs if inputs.cache is None else change(inputs)))
+def _in_inputs_with_cache(change: Callable[[Inputs], Inputs]) -> Plant:
+    """Plant a change of what a right forward is called with where there is a cache."""
+    return in_inputs(lambda inputs: inputs if inputs.cache is None else change(inputs))
 
 
-def _recomputed(change: Callable[[Inputs, int], Inputs] = lambda whole, _past: whole) -> Mutation:
-    """The cache is the text so far, which is run again with what is new; so it can be wrong about the past.
+def _in_text_so_far(change: Callable[[Inputs, int], Inputs]) -> Plant:
+    """Plant a cache that is the text so far, which is run again with what is new; so it can be wrong about the past.
 
     `change` gets the whole text and how much of it is past.
     """
@@ -44,11 +48,11 @@ def _recomputed(change: Callable[[Inputs, int], Inputs] = lambda whole, _past: w
         output = subject.forward(whole if not past else change(whole, past))
         return replace(output, logits=output.logits[:, past:], cache=whole if inputs.use_cache else None)
 
-    return Mutation(forward=forward)
+    return in_forward(forward)
 
 
 def _joined(past: Inputs | None, new: Inputs) -> tuple[Inputs, int]:
-    """The text of both, to be run at once, and how many positions the first one has. A mask covers both already."""
+    """Join two texts, to be run at once, and count the first one's positions. A mask covers both already."""
     assert new.input_ids is not None
     ids, positions = new.input_ids, new.position_ids
     length = 0
@@ -62,22 +66,15 @@ def _joined(past: Inputs | None, new: Inputs) -> tuple[Inputs, int]:
 
 
 def _masked(whole: Inputs, start: int, stop: int, value: int) -> Inputs:
+    """Set the mask from `start` to `stop`."""
     assert whole.input_ids is not None
     mask = torch.ones_like(whole.input_ids) if whole.attention_mask is None else whole.attention_mask.clone()
     mask[:, start:stop] = value
     return replace(whole, attention_mask=mask)
 
 
-def _first_rows_past(whole: Inputs, past: int) -> Inputs:
-    """Every row goes on from what the first one cached."""
-    assert whole.input_ids is not None
-    ids = whole.input_ids.clone()
-    ids[:, :past] = ids[:1, :past]
-    return replace(whole, input_ids=ids)
-
-
-def _positions(whole: Inputs, past: int, shift: int) -> Inputs:
-    """New tokens stand `shift` places further on than they do."""
+def _shifted(whole: Inputs, past: int, shift: int) -> Inputs:
+    """Move new tokens `shift` positions further on, unless the caller gives positions."""
     assert whole.input_ids is not None
     if whole.position_ids is not None:
         return whole
@@ -85,55 +82,6 @@ def _positions(whole: Inputs, past: int, shift: int) -> Inputs:
     counted[:, past:] += shift
     # A mask, because without one HF takes positions that jump for texts packed into one row.
     return replace(_masked(whole, 0, 0, 1), position_ids=counted)
-
-
-def _alone_without_mask(inputs: Inputs) -> Inputs:
-    """A lone row is taken to have no padding."""
-    alone = inputs.input_ids is not None and inputs.input_ids.shape[0] == 1
-    return replace(inputs, attention_mask=None) if alone else inputs
-
-
-def _shifted_embeds(inputs: Inputs) -> Inputs:
-    """Embeddings are off, a little, and each of their dimensions by another factor."""
-    embeds = inputs.inputs_embeds
-    if embeds is None:
-        return inputs
-    factors = torch.linspace(1, 1 + SLIGHTLY, embeds.shape[-1], dtype=embeds.dtype, device=embeds.device)
-    return replace(inputs, inputs_embeds=embeds * factors)
-
-
-def _leaky(scores: Tensor) -> Tensor:  # [batch, head, query, key]
-    """Of several new tokens each sees the next one too."""
-    queries, keys = scores.shape[-2:]
-    if queries in (1, keys):
-        return scores
-    here = torch.arange(queries - 1)
-    changed = scores.clone()
-    changed[..., here, keys - queries + here + 1] = scores[..., here, keys - queries + here]
-    return changed
-
-
-def _generating(generate: Callable[..., Tensor]) -> Mutation:
-    return Mutation(parts={"cache": replacing(generate=generate)})
-
-
-def _from_the_last_but_one(
-    cache: Cache, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
-) -> Tensor:
-    """The first new token is chosen by the logits before the prompt's last token, which it replaces."""
-    mask = None if attention_mask is None else attention_mask[:, :-1]
-    tokens = cache.generate(input_ids[:, :-1], max_new_tokens=max_new_tokens, attention_mask=mask)
-    return torch.cat([input_ids, tokens[:, input_ids.shape[1] - 1 :]], dim=1)
-
-
-def _stopping(cache: Cache, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
-    """The token that the first row begins with ends every row, and what follows it is filled up."""
-    tokens = cache.generate(input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask).clone()
-    new = tokens[:, input_ids.shape[1] :]
-    end = new[0, 0]
-    ended = (new == end).cumsum(1) > 0
-    new[ended] = end
-    return tokens
 
 
 @fault("cache.given", plant=in_output)
@@ -148,64 +96,70 @@ def cache_changes_logits(inputs: Inputs, output: Output) -> Output:
     return slightly_scaled(output) if inputs.use_cache and inputs.cache is None else output
 
 
-@fault("cache.stepwise", "cache.chunks", "cache.apart")
-def cache_positions_off_by_one() -> Plant:
+@fault("cache.stepwise", "cache.chunks", "cache.apart", plant=_in_text_so_far)
+def cache_positions_off_by_one(whole: Inputs, past: int) -> Inputs:
     """The positions of tokens after a cache are off by one."""
-    return in_adapter(_recomputed(lambda whole, past: _positions(whole, past, 1)))
+    return _shifted(whole, past, 1)
 
 
-@fault("cache.stepwise", "cache.chunks")
-def cache_positions_from_zero() -> Plant:
+@fault("cache.stepwise", "cache.chunks", plant=_in_text_so_far)
+def cache_positions_from_zero(whole: Inputs, past: int) -> Inputs:
     """The positions of tokens after a cache start at zero again."""
-    return in_adapter(_recomputed(lambda whole, past: _positions(whole, past, -past)))
+    return _shifted(whole, past, -past)
 
 
-@fault("cache.stepwise", "cache.chunks")
-def cache_forgets() -> Plant:
+@fault("cache.stepwise", "cache.chunks", plant=_in_text_so_far)
+def cache_forgets(whole: Inputs, past: int) -> Inputs:
     """Only the last 3 positions of the past are seen."""
-    return in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - REMEMBERED), 0)))
+    return _masked(whole, 0, max(0, past - REMEMBERED), 0)
 
 
-@fault("cache.stepwise", "cache.padding")
-def cache_rows_shared() -> Plant:
+@fault("cache.stepwise", "cache.padding", plant=_in_text_so_far)
+def cache_rows_shared(whole: Inputs, past: int) -> Inputs:
     """Every row of a batch continues from the cache of the first row."""
-    return in_adapter(_recomputed(_first_rows_past))
+    assert whole.input_ids is not None
+    ids = whole.input_ids.clone()
+    ids[:, :past] = ids[:1, :past]
+    return replace(whole, input_ids=ids)
 
 
-@fault("cache.padding", "cache.padded_position_ids", "cache.batch")
-def cache_mask_of_the_past_forgotten() -> Plant:
+@fault("cache.padding", "cache.padded_position_ids", "cache.batch", plant=_in_text_so_far)
+def cache_mask_of_the_past_forgotten(whole: Inputs, past: int) -> Inputs:
     """Padding that is cached is seen as if it were tokens."""
-    return in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, past, 1)))
+    return _masked(whole, 0, past, 1)
 
 
-@fault("cache.inputs_embeds")
-def cache_embeds_shifted() -> Plant:
+@fault("cache.inputs_embeds", plant=_in_inputs_with_cache)
+def cache_embeds_shifted(inputs: Inputs) -> Inputs:
     """Embeddings after a cache are slightly off."""
-    return in_adapter(_with_cache(_shifted_embeds))
+    embeds = inputs.inputs_embeds
+    if embeds is None:
+        return inputs
+    factors = torch.linspace(1, 1 + SLIGHTLY, embeds.shape[-1], dtype=embeds.dtype, device=embeds.device)
+    return replace(inputs, inputs_embeds=embeds * factors)
 
 
-@fault("cache.batch")
-def cache_lone_row_unmasked() -> Plant:
+@fault("cache.batch", plant=_in_inputs_with_cache)
+def cache_lone_row_unmasked(inputs: Inputs) -> Inputs:
     """A batch of one row is decoded without its mask."""
-    return in_adapter(_with_cache(_alone_without_mask))
+    is_alone = inputs.input_ids is not None and inputs.input_ids.shape[0] == 1
+    return replace(inputs, attention_mask=None) if is_alone else inputs
 
 
-@fault("cache.position_ids", "cache.padded_position_ids")
-def cache_position_ids_ignored() -> Plant:
+@fault("cache.position_ids", "cache.padded_position_ids", plant=_in_inputs_with_cache)
+def cache_position_ids_ignored(inputs: Inputs) -> Inputs:
     """With a cache the caller's position ids are not passed on."""
-    return in_adapter(_with_cache(lambda inputs: replace(inputs, position_ids=None)))
+    return replace(inputs, position_ids=None)
 
 
-@fault("cache.padded_position_ids")
-def cache_position_ids_or_mask() -> Plant:
+@fault("cache.padded_position_ids", plant=_in_inputs_with_cache)
+def cache_position_ids_or_mask(inputs: Inputs) -> Inputs:
     """With a cache the mask is not passed on beside position ids."""
-    return in_adapter(
-        _with_cache(lambda inputs: inputs if inputs.position_ids is None else replace(inputs, attention_mask=None))
-    )
+    return inputs if inputs.position_ids is None else replace(inputs, attention_mask=None)
 
 
-@fault("cache.apart", plant=in_adapter)
-def cache_newest_only(_model: nn.Module) -> Mutation:
+@fault("cache.apart")
+def cache_newest_only() -> Mutation:
     """The forward continues from the newest cache, whichever cache is given."""
     newest: list[Any] = []
 
@@ -217,8 +171,8 @@ def cache_newest_only(_model: nn.Module) -> Mutation:
     return Mutation(forward=forward)
 
 
-@fault("cache.stepwise", plant=in_adapter)
-def cache_second_step_wrong(_model: nn.Module) -> Mutation:
+@fault("cache.stepwise")
+def cache_second_step_wrong() -> Mutation:
     """The forward is right only with the first cache that it is given."""
     calls: list[Inputs] = []
 
@@ -232,48 +186,56 @@ def cache_second_step_wrong(_model: nn.Module) -> Mutation:
     return Mutation(forward=forward)
 
 
-@fault("cache.chunks")
-def cache_chunk_looks_ahead() -> Plant:
+@fault("cache.chunks", plant=in_values("attn.hook_attn_scores"))
+def cache_chunk_looks_ahead(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     """Each of several tokens after a cache sees the next one."""
-    return in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky}))
+    queries, keys = scores.shape[-2:]
+    return scores if queries == keys else see_next_key(scores)
 
 
-@fault("cache.hooks")
-def cache_hooks_whole_text() -> Plant:
+@fault("cache.hooks", plant=_in_text_so_far)
+def cache_hooks_whole_text(whole: Inputs, _past: int) -> Inputs:
     """With a cache hooks are shown the whole text again."""
-    return in_adapter(_recomputed())
+    return whole
 
 
-@fault("cache.hooks")
-def cache_pattern_of_new_keys() -> Plant:
+@fault("cache.hooks", plant=in_shown("attn.hook_pattern"))
+def cache_pattern_of_new_keys(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """With a cache the pattern is shown over the new keys only."""
-    return in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern[..., -pattern.shape[-2] :]}))
+    return pattern[..., -pattern.shape[-2] :]
 
 
-@fault("cache.greedy", "cache.greedy_padded")
-def greedy_from_the_last_but_one() -> Plant:
+@fault("cache.greedy", "cache.greedy_padded", plant=in_method("cache", "generate"))
+def greedy_from_the_last_but_one(
+    cache: Cache, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
+) -> Tensor:
     """The first new token is chosen by the logits of the token before the last."""
-    return in_adapter(_generating(_from_the_last_but_one))
+    mask = None if attention_mask is None else attention_mask[:, :-1]
+    tokens = cache.generate(input_ids[:, :-1], max_new_tokens=max_new_tokens, attention_mask=mask)
+    return torch.cat([input_ids, tokens[:, input_ids.shape[1] - 1 :]], dim=1)
 
 
-@fault("cache.greedy")
-def greedy_stops_early() -> Plant:
+@fault("cache.greedy", plant=in_method("cache", "generate"))
+def greedy_stops_early(cache: Cache, input_ids: Tensor, **how: Any) -> Tensor:
     """A token ends the continuation early, although no token may."""
-    return in_adapter(_generating(_stopping))
+    tokens = cache.generate(input_ids, **how).clone()
+    new = tokens[:, input_ids.shape[1] :]
+    end = new[0, 0]  # ends every row, and fills up what follows it
+    ended = (new == end).cumsum(1) > 0
+    new[ended] = end
+    return tokens
 
 
-@fault("cache.greedy_padded")
-def greedy_ignores_mask() -> Plant:
+@fault("cache.greedy_padded", plant=in_method("cache", "generate"))
+def greedy_ignores_mask(cache: Cache, input_ids: Tensor, *, max_new_tokens: int, **_: Any) -> Tensor:
     """Generation takes padding for tokens."""
-    return in_adapter(
-        _generating(lambda cache, ids, *, max_new_tokens, **_: cache.generate(ids, max_new_tokens=max_new_tokens))
-    )
+    return cache.generate(input_ids, max_new_tokens=max_new_tokens)
 
 
-@fault("cache.long")
-def cache_ends_early() -> Plant:
+@fault("cache.long", plant=_in_text_so_far)
+def cache_ends_early(whole: Inputs, past: int) -> Inputs:
     """Only the last 64 positions of a long text are seen."""
-    return in_adapter(_recomputed(lambda whole, past: _masked(whole, 0, max(0, past - FAR), 0)))
+    return _masked(whole, 0, max(0, past - FAR), 0)
 
 
 @fault("cache.precision", plant=in_output)

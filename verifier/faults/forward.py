@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verifier.adapter import Inputs, Output, Subject
+from verifier.adapter import Inputs, Modes, Output, Subject
 from verifier.cases.inputs import NO_LABEL
+from verifier.faults.altered_hooks import in_shown
 from verifier.faults.mutants import (
     Mutation,
     Plant,
@@ -19,112 +20,48 @@ from verifier.faults.mutants import (
     in_adapter,
     in_eight_bits,
     in_forward,
+    in_inputs,
+    in_method,
     in_model,
     in_output,
+    in_values,
+    replacing,
+    rounding_to,
     slightly_scaled,
 )
 from verifier.judging.outcome import NotApplicable
-from verifier.observing.capabilities import require
 
 WINDOW = 64  # positions that the shortsighted mutant remembers
 
 
-def _when(condition: Callable[[Inputs], bool]) -> Mutation:
-    """Logits that are slightly off for some inputs only."""
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        return slightly_scaled(output) if condition(inputs) else output
-
-    return Mutation(forward=forward)
+def _slightly_off_where(condition: Callable[[Inputs], bool]) -> Plant:
+    """Plant logits that are slightly off where the function is true of the inputs."""
+    return in_output(lambda inputs, output: slightly_scaled(output) if condition(inputs) else output)
 
 
-def _with_inputs(change: Callable[[Inputs], Inputs]) -> Mutation:
-    """A right forward that is given other inputs."""
-    return Mutation(forward=lambda subject, inputs: subject.forward(change(inputs)))
+def _in_mask(change: Callable[[Tensor], Tensor]) -> Plant:
+    """Plant a change of the mask `[batch, pos]`, where there is one."""
 
-
-def _with_mask(change: Callable[[Tensor], Tensor | None]) -> Mutation:
     def masked(inputs: Inputs) -> Inputs:
-        return (
-            inputs if inputs.attention_mask is None else replace(inputs, attention_mask=change(inputs.attention_mask))
-        )
+        mask = inputs.attention_mask
+        return inputs if mask is None else replace(inputs, attention_mask=change(mask))
 
-    return _with_inputs(masked)
-
-
-def _without_gaps(mask: Tensor) -> Tensor:
-    """Everything from the first token to the last is taken for real."""
-    started = mask.cumsum(-1) > 0
-    unfinished = mask.flip(-1).cumsum(-1).flip(-1) > 0
-    return (started & unfinished).to(mask.dtype)
+    return in_inputs(masked)
 
 
-def _one_side_only(mask: Tensor) -> Tensor:
-    """A row that is padded on the right is not looked at for padding on the left."""
-    padded_right = mask[:, -1:] == 0
-    before_first = mask.cumsum(-1) == 0
-    return torch.where(padded_right & before_first, torch.ones_like(mask), mask)
-
-
-def _shortsighted(scores: Tensor) -> Tensor:  # [batch, head, query, key]
-    lowest = torch.finfo(scores.dtype).min
-    far = torch.ones_like(scores, dtype=torch.bool).tril(-WINDOW)
-    return scores.masked_fill(far, lowest)
-
-
-def _leaky(scores: Tensor) -> Tensor:  # [batch, head, query, key]
-    """The mask is off by one: each query sees the next key too."""
-    length = scores.shape[-1]
-    if length < 2:
-        return scores
-    here = torch.arange(length - 1)
-    changed = scores.clone()
-    changed[..., here, here + 1] = scores[..., here, here]
-    return changed
-
-
-def _coarse_embeds(inputs: Inputs) -> Inputs:
-    embeds = inputs.inputs_embeds
-    return inputs if embeds is None else replace(inputs, inputs_embeds=in_eight_bits(embeds))
-
-
-def _first_row_for_all(mask: Tensor) -> Tensor:
-    """The batch is given the mask of its last row."""
-    return mask[-1:].expand_as(mask)
-
-
-def _training(dropping: bool) -> Mutation:
-    """In training mode it drops of its own accord, or it never enters training mode."""
-    mode = {"training": False}
-
-    def train(subject: Subject, on: bool) -> None:
-        mode["training"] = on
-        if dropping:
-            require(subject.modes).train(on)
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        if not dropping:
-            return output
-        return replace(output, logits=F.dropout(output.logits, 0.1, training=mode["training"]))
-
-    return Mutation(train=train, forward=forward)
-
-
-def _rounded_to(coarse: torch.dtype, only_in: torch.dtype) -> Mutation:
-    """Every activation goes through a coarser dtype, in models of one dtype."""
-
-    def through(value: Tensor) -> Tensor:
-        return value.to(coarse).to(value.dtype) if value.dtype == only_in else value
-
+def _rounded(coarse: torch.dtype, dtype: torch.dtype) -> Mutation:
+    """Let every activation go through a coarser dtype, in models of one dtype."""
     points = ("hook_resid_pre", "hook_normalized", "hook_q", "hook_k", "hook_v", "hook_z", "hook_post", "hook_mlp_out")
-    return Mutation(edits=dict.fromkeys((f"{name}" for name in points), through))
+    return Mutation(edits=dict.fromkeys(points, rounding_to(coarse, dtype)))
 
 
-def _halved_scale(scores: Tensor) -> Tensor:
-    """The scale of the scores is lost: they are twice as large, where they can be seen."""
-    return torch.where(scores > torch.finfo(scores.dtype).min / 4, scores * 2, scores)
+def see_next_key(scores: Tensor) -> Tensor:
+    """Let each query see the next key too: scores `[batch, head, query, key]`, whose last query sees every key."""
+    queries, keys = scores.shape[-2:]
+    here = torch.arange(queries - 1)
+    changed = scores.clone()
+    changed[..., here, keys - queries + here + 1] = scores[..., here, keys - queries + here]
+    return changed
 
 
 @torch.no_grad()
@@ -134,10 +71,6 @@ def _lose_bias(model: nn.Module, kind: type[nn.Module]) -> None:
             module.bias.zero_()
             return
     raise NotApplicable(f"no {kind.__name__} has a bias")
-
-
-def _causal_only(inputs: Inputs) -> Inputs:
-    return replace(inputs, attention_mask=None)
 
 
 @fault("forward.logits", plant=in_forward)
@@ -160,21 +93,21 @@ def loss_per_row(inputs: Inputs, output: Output) -> Output:
 
 
 @fault("forward.loss", plant=in_output)
-def loss_detached(inputs: Inputs, output: Output) -> Output:
+def loss_detached(_inputs: Inputs, output: Output) -> Output:
     """The loss is detached from the graph."""
     return output if output.loss is None else replace(output, loss=output.loss.detach())
 
 
-@fault("forward.logits")
-def logits_scaled() -> Plant:
+@fault("forward.logits", plant=_slightly_off_where)
+def logits_scaled(_inputs: Inputs) -> bool:
     """The logits are off by one in ten thousand."""
-    return in_adapter(_when(lambda _inputs: True))
+    return True
 
 
-@fault("forward.logits")
-def scores_doubled() -> Plant:
+@fault("forward.logits", plant=in_values("attn.hook_attn_scores"))
+def scores_doubled(scores: Tensor) -> Tensor:
     """The scale of the attention scores is wrong."""
-    return in_adapter(Mutation(edits={"attn.hook_attn_scores": _halved_scale}))
+    return torch.where(scores > torch.finfo(scores.dtype).min / 4, scores * 2, scores)  # those that are not masked
 
 
 @fault("forward.logits", plant=in_model)
@@ -189,80 +122,76 @@ def norm_bias_dropped(model: nn.Module) -> None:
     _lose_bias(model, nn.LayerNorm)
 
 
-@fault("forward.lengths")
-def shortsighted() -> Plant:
+@fault("forward.lengths", plant=in_values("attn.hook_attn_scores"))
+def shortsighted(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     """Attention ends after 64 positions."""
-    return in_adapter(Mutation(edits={"attn.hook_attn_scores": _shortsighted}))
+    far = torch.ones_like(scores, dtype=torch.bool).tril(-WINDOW)
+    return scores.masked_fill(far, torch.finfo(scores.dtype).min)
 
 
-@fault("forward.lengths")
-def one_token_wrong() -> Plant:
+@fault("forward.lengths", plant=_slightly_off_where)
+def one_token_wrong(inputs: Inputs) -> bool:
     """A single token goes through another path, slightly off."""
-    return in_adapter(_when(lambda inputs: inputs.input_ids is not None and inputs.input_ids.shape[1] == 1))
+    return inputs.input_ids is not None and inputs.input_ids.shape[1] == 1
 
 
-@fault("forward.left_padding", "forward.gaps", "forward.mixed_padding")
-def mask_ignored() -> Plant:
+@fault("forward.left_padding", "forward.gaps", "forward.mixed_padding", plant=in_inputs)
+def mask_ignored(inputs: Inputs) -> Inputs:
     """The attention mask is not passed on."""
-    return in_adapter(_with_inputs(_causal_only))
+    return replace(inputs, attention_mask=None)
 
 
-@fault("forward.right_padding", "forward.left_padding")
-def mask_flipped() -> Plant:
+@fault("forward.right_padding", "forward.left_padding", plant=_in_mask)
+def mask_flipped(mask: Tensor) -> Tensor:
     """The mask is reversed: padding is taken to be on the other side."""
-    return in_adapter(_with_mask(lambda mask: mask.flip(-1)))
+    return mask.flip(-1)
 
 
-@fault("forward.gaps")
-def mask_gaps_filled() -> Plant:
+@fault("forward.gaps", plant=_in_mask)
+def mask_gaps_filled(mask: Tensor) -> Tensor:
     """Only padding at the ends of a row is masked; gaps inside it are not."""
-    return in_adapter(_with_mask(_without_gaps))
+    started = mask.cumsum(-1) > 0
+    unfinished = mask.flip(-1).cumsum(-1).flip(-1) > 0
+    return (started & unfinished).to(mask.dtype)
 
 
-@fault("forward.mixed_padding")
-def mask_one_side() -> Plant:
+@fault("forward.mixed_padding", plant=_in_mask)
+def mask_one_side(mask: Tensor) -> Tensor:
     """A row that is padded on both sides is masked on the right side only."""
-    return in_adapter(_with_mask(_one_side_only))
+    padded_right = mask[:, -1:] == 0
+    before_first = mask.cumsum(-1) == 0
+    return torch.where(padded_right & before_first, torch.ones_like(mask), mask)
 
 
-@fault("forward.batch")
-def mask_of_one_row() -> Plant:
+@fault("forward.batch", plant=_in_mask)
+def mask_of_one_row(mask: Tensor) -> Tensor:
     """Every row of a batch gets the mask of the last row."""
-    return in_adapter(_with_mask(_first_row_for_all))
+    return mask[-1:].expand_as(mask)
 
 
-@fault("forward.position_ids")
-def position_ids_ignored() -> Plant:
+@fault("forward.position_ids", plant=in_inputs)
+def position_ids_ignored(inputs: Inputs) -> Inputs:
     """The caller's position ids are not passed on."""
-    return in_adapter(_with_inputs(lambda inputs: replace(inputs, position_ids=None)))
+    return replace(inputs, position_ids=None)
 
 
-@fault("forward.padded_position_ids")
-def position_ids_or_mask() -> Plant:
+@fault("forward.padded_position_ids", plant=in_inputs)
+def position_ids_or_mask(inputs: Inputs) -> Inputs:
     """Position ids are not passed on where there is padding."""
-    return in_adapter(
-        _with_inputs(
-            lambda inputs: (
-                inputs
-                if inputs.attention_mask is None or bool(inputs.attention_mask.all())
-                else replace(inputs, position_ids=None)
-            )
-        )
-    )
+    mask = inputs.attention_mask
+    return inputs if mask is None or bool(mask.all()) else replace(inputs, position_ids=None)
 
 
-@fault("forward.inputs_embeds")
-def embeds_or_mask() -> Plant:
+@fault("forward.inputs_embeds", plant=in_inputs)
+def embeds_or_mask(inputs: Inputs) -> Inputs:
     """The mask is not passed on when embeddings are given."""
-    return in_adapter(
-        _with_inputs(lambda inputs: inputs if inputs.inputs_embeds is None else replace(inputs, attention_mask=None))
-    )
+    return inputs if inputs.inputs_embeds is None else replace(inputs, attention_mask=None)
 
 
-@fault("forward.gradients")
-def gradients_change_it() -> Plant:
+@fault("forward.gradients", plant=_slightly_off_where)
+def gradients_change_it(_inputs: Inputs) -> bool:
     """With gradients enabled the forward takes another path, slightly off."""
-    return in_adapter(_when(lambda _inputs: torch.is_grad_enabled()))
+    return torch.is_grad_enabled()
 
 
 @fault("forward.inputs", plant=in_output)
@@ -273,10 +202,10 @@ def inputs_overwritten(inputs: Inputs, output: Output) -> Output:
     return output
 
 
-@fault("forward.inputs_embeds")
-def embeds_scaled() -> Plant:
+@fault("forward.inputs_embeds", plant=_slightly_off_where)
+def embeds_scaled(inputs: Inputs) -> bool:
     """The logits are slightly off when the caller gives embeddings."""
-    return in_adapter(_when(lambda inputs: inputs.inputs_embeds is not None))
+    return inputs.inputs_embeds is not None
 
 
 @fault("forward.loss", plant=in_output)
@@ -287,26 +216,26 @@ def loss_unshifted(inputs: Inputs, output: Output) -> Output:
     return replace(output, loss=F.cross_entropy(output.logits.flatten(0, 1), inputs.labels.flatten()))
 
 
-@fault("forward.patterns")
-def pattern_transposed() -> Plant:
+@fault("forward.patterns", plant=in_shown("attn.hook_pattern"))
+def pattern_transposed(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with queries and keys exchanged."""
-    return in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)}))
+    return pattern.transpose(-1, -2)
 
 
-@fault("forward.patterns")
-def pattern_heads_permuted() -> Plant:
+@fault("forward.patterns", plant=in_shown("attn.hook_pattern"))
+def pattern_heads_permuted(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with its heads in another order."""
-    return in_adapter(Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.flip(1)}))
+    return pattern.flip(1)
 
 
-@fault("forward.causality", "forward.logits")
-def mask_off_by_one() -> Plant:
+@fault("forward.causality", "forward.logits", plant=in_values("attn.hook_attn_scores"))
+def mask_off_by_one(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     """Each position sees the next one."""
-    return in_adapter(Mutation(edits={"attn.hook_attn_scores": _leaky}))
+    return see_next_key(scores)
 
 
-@fault("forward.twice", plant=in_adapter)
-def second_call_wrong(_model: nn.Module) -> Mutation:
+@fault("forward.twice")
+def second_call_wrong() -> Mutation:
     """The forward is right only the first time."""
     calls: list[Inputs] = []
 
@@ -319,33 +248,42 @@ def second_call_wrong(_model: nn.Module) -> Mutation:
 
 
 @fault("forward.training", "forward.dropout")
-def dropout_of_its_own() -> Plant:
+def dropout_of_its_own() -> Mutation:
     """Training mode has a dropout that HF does not have."""
-    return in_adapter(lambda _model: _training(dropping=True))
+    mode = {"training": False}
+
+    def train(modes: Modes, on: bool) -> None:
+        mode["training"] = on
+        modes.train(on)
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return replace(output, logits=F.dropout(output.logits, 0.1, training=mode["training"]))
+
+    return Mutation(forward=forward, parts={"modes": replacing(train=train)})
 
 
-@fault("forward.dropout")
-def dropouts_missing() -> Plant:
+@fault("forward.dropout", plant=in_method("modes", "train"))
+def dropouts_missing(_modes: Modes, _on: bool) -> None:
     """Training mode does not reach the dropouts."""
-    return in_adapter(lambda _model: _training(dropping=False))
 
 
 @fault("forward.float32")
-def single_in_half() -> Plant:
+def single_in_half() -> Mutation:
     """A float32 model is computed in bfloat16."""
-    return in_adapter(_rounded_to(torch.bfloat16, torch.float32))
+    return _rounded(torch.bfloat16, torch.float32)
 
 
 @fault("forward.bfloat16")
-def bfloat16_in_eight_bits() -> Plant:
+def bfloat16_in_eight_bits() -> Mutation:
     """Wrong only in bfloat16: activations go through eight bits."""
-    return in_adapter(_rounded_to(torch.float8_e4m3fn, torch.bfloat16))
+    return _rounded(torch.float8_e4m3fn, torch.bfloat16)
 
 
 @fault("forward.float16")
-def float16_in_bfloat16() -> Plant:
+def float16_in_bfloat16() -> Mutation:
     """Wrong only in float16: activations go through bfloat16."""
-    return in_adapter(_rounded_to(torch.bfloat16, torch.float16))
+    return _rounded(torch.bfloat16, torch.float16)
 
 
 @fault("forward.loss", plant=in_output)
@@ -358,8 +296,8 @@ def loss_of_all_beside_a_mask(inputs: Inputs, output: Output) -> Output:
     return replace(output, loss=output.loss * (wanted != NO_LABEL).double().mean())
 
 
-@fault("forward.inference_mode", raises=True, plant=in_adapter)
-def table_of_inference_mode(_model: nn.Module) -> Mutation:
+@fault("forward.inference_mode", raises=True)
+def table_of_inference_mode() -> Mutation:
     """The first forward makes a table that is kept, even when it runs in inference mode."""
     kept: list[Tensor] = []
 
@@ -372,10 +310,11 @@ def table_of_inference_mode(_model: nn.Module) -> Mutation:
     return Mutation(forward=forward)
 
 
-@fault("forward.float16")
-def embeddings_coarse_in_half() -> Plant:
+@fault("forward.float16", plant=in_inputs)
+def embeddings_coarse_in_half(inputs: Inputs) -> Inputs:
     """Embeddings in the place of tokens go through eight bits, in models of half precision."""
-    return in_adapter(_with_inputs(_coarse_embeds))
+    embeds = inputs.inputs_embeds
+    return inputs if embeds is None else replace(inputs, inputs_embeds=in_eight_bits(embeds))
 
 
 @fault("forward.float16", plant=in_adapter)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from verifier.adapter import Edit, HookInfo, Inputs, Output, Subject
+from verifier.adapter import Edit, HookInfo, Hooks, Inputs, Output, Subject
 from verifier.canonical import KINDS
 from verifier.family import Family
-from verifier.faults.altered_hooks import altered, at, kept_open, passed_on_as, read_nothing, shown_as
+from verifier.faults.altered_hooks import (
+    altered,
+    at,
+    in_edits,
+    in_hooking,
+    in_shown,
+    kept_open,
+    passed_on_as,
+    read_nothing,
+    showing,
+)
 from verifier.faults.mutants import (
     SLIGHTLY,
     Mutation,
@@ -21,11 +31,14 @@ from verifier.faults.mutants import (
     in_adapter,
     in_eight_bits,
     in_family,
-    replacing,
+    in_method,
+    in_turn,
+    with_methods,
 )
 from verifier.judging.outcome import NotApplicable
 
 Names = dict[str, HookInfo]
+Edits = Mapping[str, Edit]
 
 
 def _ending(names: Names, end: str) -> list[str]:
@@ -35,89 +48,36 @@ def _ending(names: Names, end: str) -> list[str]:
     return found
 
 
-def _forgotten(names: Names) -> Names:
-    """The last layer's `hook_z` is not in the list."""
-    del names[_ending(names, "attn.hook_z")[-1]]
-    return names
+def _in_names(change: Callable[[Names], Names]) -> Plant:
+    """Plant a change of the list of hook points."""
+    return in_adapter(altered(names=change))
 
 
-def _once_more(edit: Edit) -> Edit:
-    def act(value: Tensor) -> Tensor | None:
-        first = edit(value)
-        second = edit(value if first is None else first)
-        return first if second is None else second
+def _adding_afterwards(keep: Callable[[list[Tensor], Edit], Edit]) -> Plant:
+    """Plant an addition, in place and after each forward, to what is kept of the hooks at the MLP's output."""
 
-    return act
+    def mutate(_model: nn.Module) -> Mutation:
+        kept: list[Tensor] = []
 
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            output = subject.forward(inputs)
+            for value in kept:
+                value.detach().add_(1)
+            kept.clear()
+            return output
 
-def _switch_changes(subject: Subject, hooks: Any) -> Any:
-    on = {"now": False}
+        return replace(altered(forward=at("hook_mlp_out", lambda edit: keep(kept, edit))), forward=forward)
 
-    @contextlib.contextmanager
-    def switched(_hooks: Any, names: Any) -> Iterator[None]:
-        on["now"] = bool(names)
-        with hooks.switched(names):
-            yield
-        on["now"] = False
-
-    def hooked(_hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
-        if not on["now"]:
-            return hooks.hooked(forward, backward)
-        last = "ln_final.hook_normalized"
-        scaled = passed_on_as(lambda value: value * (1 + SLIGHTLY))(forward.get(last, read_nothing))
-        return hooks.hooked({**forward, last: scaled}, backward)
-
-    return replacing(switched=switched, hooked=hooked)(subject, hooks)
+    return in_adapter(mutate)
 
 
-def _swallowing(_name: str, edit: Edit) -> Edit:
-    def act(value: Tensor) -> Tensor | None:
-        try:
-            return edit(value)
-        except Exception:
-            return None
-
-    return act
-
-
-def _wrong_alias(names: Names) -> Names:
-    (first,) = _ending(names, "blocks.0.hook_resid_pre")
-    return {**names, "blocks.0.hook_in": HookInfo(native_name="hook_in", alias_of=first)}
-
-
-def _shows(end: str, change: Callable[[Tensor], Tensor]) -> Mutation:
-    return altered(forward=at(end, shown_as(change)))
-
-
-def _adding_afterwards(keep: Callable[[list[Tensor], Edit], Edit]) -> Mutation:
-    """What is kept of a hook at the MLP's output is added to in place once the forward is done."""
-    kept: list[Tensor] = []
-
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        for value in kept:
-            value.detach().add_(1)
-        kept.clear()
-        return output
-
-    return replace(altered(forward=at("hook_mlp_out", lambda edit: keep(kept, edit))), forward=forward)
-
-
-@contextlib.contextmanager
-def _backward_stays(
-    hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]
-) -> Iterator[None]:
-    with kept_open(hooked({}, backward)), hooked(forward, {}):
-        yield
-
-
-@fault("hooks.nested", plant=in_adapter)
-def hook_innermost_only(_model: nn.Module) -> Mutation:
+@fault("hooks.nested")
+def hook_innermost_only() -> Mutation:
     """Of several edits at a point, only the edit of the innermost context acts."""
     inside: dict[str, list[object]] = {}
 
     @contextlib.contextmanager
-    def hooked(hooks: Any, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+    def hooked(right: Callable[..., Any], forward: Edits, backward: Edits) -> Iterator[None]:
         me = object()
 
         def last(name: str, edit: Edit) -> Edit:
@@ -126,41 +86,41 @@ def hook_innermost_only(_model: nn.Module) -> Mutation:
         for name in forward:
             inside.setdefault(name, []).append(me)
         try:
-            with hooks.hooked({name: last(name, edit) for name, edit in forward.items()}, backward):
+            with right({name: last(name, edit) for name, edit in forward.items()}, backward):
                 yield
         finally:
             for name in forward:
                 inside[name].remove(me)
 
-    return Mutation(parts={"hooks": replacing(hooked=hooked)})
+    return altered(hooked=hooked)
 
 
-@fault("hooks.removed")
-def backward_hook_outlives() -> Plant:
+@fault("hooks.removed", plant=in_hooking)
+@contextlib.contextmanager
+def backward_hook_outlives(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Iterator[None]:
     """A backward hook stays after it was removed."""
-    return in_adapter(altered(hooked=_backward_stays))
+    with kept_open(hooked({}, backward)), hooked(forward, {}):
+        yield
 
 
-@fault("hooks.given_back", plant=in_adapter)
-def given_back_and_written_into(_model: nn.Module) -> Mutation:
+@fault("hooks.given_back", plant=_adding_afterwards)
+def given_back_and_written_into(given: list[Tensor], edit: Edit) -> Edit:
     """The tensor that a hook gave back is added to in place afterwards."""
 
-    def keep(given: list[Tensor], edit: Edit) -> Edit:
-        def act(value: Tensor) -> Tensor | None:
-            edited = edit(value)
-            if edited is not None:
-                given.append(edited)
-            return edited
+    def act(value: Tensor) -> Tensor | None:
+        edited = edit(value)
+        if edited is not None:
+            given.append(edited)
+        return edited
 
-        return act
-
-    return _adding_afterwards(keep)
+    return act
 
 
-@fault("hooks.present")
-def hook_missing() -> Plant:
+@fault("hooks.present", plant=_in_names)
+def hook_missing(names: Names) -> Names:
     """The last layer has no hook_z."""
-    return in_adapter(altered(names=_forgotten))
+    del names[_ending(names, "attn.hook_z")[-1]]
+    return names
 
 
 @fault("hooks.absent", plant=in_family)
@@ -180,19 +140,19 @@ def hook_that_cannot_be(family: Family, model: Any) -> Mutation:
 
 
 @fault("hooks.fires")
-def hook_silent() -> Plant:
+def hook_silent() -> Mutation:
     """A hook at mlp.hook_post is accepted and never called."""
-    return in_adapter(altered(target=lambda name: None if name.endswith("mlp.hook_post") else name))
+    return altered(target=lambda name: None if name.endswith("mlp.hook_post") else name)
 
 
-@fault("hooks.fires", "intervene.add")
-def hook_twice() -> Plant:
+@fault("hooks.fires", "intervene.add", plant=in_edits("hook_resid_post"))
+def hook_twice(edit: Edit) -> Edit:
     """A hook at hook_resid_post is called twice."""
-    return in_adapter(altered(forward=at("hook_resid_post", _once_more)))
+    return in_turn(edit, edit)
 
 
-@fault("hooks.order", "intervene.replace", plant=in_adapter)
-def hook_late(_model: nn.Module) -> Mutation:
+@fault("hooks.order", "intervene.replace")
+def hook_late() -> Mutation:
     """A block's input is shown only after the block has run."""
     waiting: dict[str, tuple[Edit, Tensor]] = {}
 
@@ -216,20 +176,20 @@ def hook_late(_model: nn.Module) -> Mutation:
     return altered(forward=forward)
 
 
-@fault("hooks.axes")
-def hook_axes_exchanged() -> Plant:
+@fault("hooks.axes", plant=in_shown("attn.hook_pattern"))
+def hook_axes_exchanged(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with heads and queries exchanged."""
-    return in_adapter(_shows("attn.hook_pattern", lambda value: value.transpose(1, 2)))
+    return pattern.transpose(1, 2)
 
 
-@fault("hooks.axes")
-def hook_heads_flat() -> Plant:
+@fault("hooks.axes", plant=in_shown("attn.hook_z"))
+def hook_heads_flat(z: Tensor) -> Tensor:  # [batch, pos, head, d_head]
     """Hook_z is shown with heads and head dimensions flattened into one axis."""
-    return in_adapter(_shows("attn.hook_z", lambda value: value.flatten(2)))
+    return z.flatten(2)
 
 
-@fault("hooks.values", plant=in_adapter)
-def q_after_rotary(_model: nn.Module) -> Mutation:
+@fault("hooks.values")
+def q_after_rotary() -> Mutation:
     """Hook_q shows the queries after the rotary positions are applied."""
 
     def names(given: Names) -> Names:
@@ -242,26 +202,26 @@ def q_after_rotary(_model: nn.Module) -> Mutation:
     )
 
 
-@fault("hooks.values")
-def one_hook_heads_permuted() -> Plant:
+@fault("hooks.values", plant=in_shown("attn.hook_z"))
+def one_hook_heads_permuted(z: Tensor) -> Tensor:  # [batch, pos, head, d_head]
     """The heads of hook_z come in another order; every other hook is right."""
-    return in_adapter(_shows("attn.hook_z", lambda value: value.roll(1, 2)))
+    return z.roll(1, 2)
 
 
-@fault("hooks.values")
-def scale_inverted() -> Plant:
+@fault("hooks.values", plant=in_shown("hook_scale"))
+def scale_inverted(scale: Tensor) -> Tensor:
     """Hook_scale shows what a norm multiplies by, not what it divides by."""
-    return in_adapter(_shows("hook_scale", lambda value: 1 / value))
+    return 1 / scale
+
+
+@fault("hooks.values", plant=in_shown("attn.hook_attn_scores"))
+def scores_unscaled(scores: Tensor) -> Tensor:
+    """The scores are shown before they are scaled."""
+    return scores * 2
 
 
 @fault("hooks.values")
-def scores_unscaled() -> Plant:
-    """The scores are shown before they are scaled."""
-    return in_adapter(_shows("attn.hook_attn_scores", lambda value: value * 2))
-
-
-@fault("hooks.values", plant=in_adapter)
-def keys_shifted_by_padding(_model: nn.Module) -> Mutation:
+def keys_shifted_by_padding() -> Mutation:
     """Hook_k is one position late, with padding only."""
     padded = {"now": False}
 
@@ -270,50 +230,61 @@ def keys_shifted_by_padding(_model: nn.Module) -> Mutation:
         padded["now"] = mask is not None and not bool(mask.all())
         return subject.forward(inputs)
 
-    def show(value: Tensor) -> Tensor:
+    def show(value: Tensor) -> Tensor:  # [batch, pos, head, d_head]
         return value.roll(1, 1) if padded["now"] else value
 
-    return replace(altered(forward=at("attn.hook_k", shown_as(show))), forward=forward)
+    return replace(showing("attn.hook_k", show), forward=forward)
 
 
-@fault("hooks.identity")
-def hook_rounds() -> Plant:
+@fault("hooks.identity", plant=in_edits("hook_resid_pre"))
+def hook_rounds(edit: Edit) -> Edit:
     """What passes a hook goes through float32."""
-    return in_adapter(altered(forward=at("hook_resid_pre", passed_on_as(lambda value: value.float().to(value.dtype)))))
+    return passed_on_as(lambda value: value.float().to(value.dtype))(edit)
 
 
 @fault("hooks.switches")
-def switch_changes_it() -> Plant:
+def switch_changes_it() -> Mutation:
     """Turning a gated point on scales the logits slightly."""
-    return in_adapter(Mutation(parts={"hooks": _switch_changes}))
+    on = {"now": False}
+    last = "ln_final.hook_normalized"
+
+    @contextlib.contextmanager
+    def switched(hooks: Hooks, names: Set[str]) -> Iterator[None]:
+        on["now"] = bool(names)
+        with hooks.switched(names):
+            yield
+        on["now"] = False
+
+    def hooked(hooks: Hooks, forward: Edits, backward: Edits) -> Any:
+        if not on["now"]:
+            return hooks.hooked(forward, backward)
+        scaled = passed_on_as(lambda value: value * (1 + SLIGHTLY))(forward.get(last, read_nothing))
+        return hooks.hooked({**forward, last: scaled}, backward)
+
+    return with_methods("hooks", switched=switched, hooked=hooked)
 
 
-@fault("hooks.switches")
-def switch_stays_on() -> Plant:
+@fault("hooks.switches", plant=in_method("hooks", "switched"))
+def switch_stays_on(hooks: Hooks, names: Set[str]) -> Any:
     """Gated points that are turned on are never turned off again."""
-    return in_adapter(
-        Mutation(parts={"hooks": replacing(switched=lambda hooks, names: kept_open(hooks.switched(names)))})
-    )
+    return kept_open(hooks.switched(names))
 
 
-@fault("hooks.kept", plant=in_adapter)
-def shown_and_written_into(_model: nn.Module) -> Mutation:
+@fault("hooks.kept", plant=_adding_afterwards)
+def shown_and_written_into(shown: list[Tensor], edit: Edit) -> Edit:
     """What a hook saw of the MLP's output is added to in place afterwards."""
 
-    def keep(shown: list[Tensor], edit: Edit) -> Edit:
-        def act(value: Tensor) -> Tensor:
-            handed_on = value.clone()
-            edited = edit(value)
-            shown.append(value)
-            return handed_on if edited is None else edited
+    def act(value: Tensor) -> Tensor:
+        handed_on = value.clone()
+        edited = edit(value)
+        shown.append(value)
+        return handed_on if edited is None else edited
 
-        return act
-
-    return _adding_afterwards(keep)
+    return act
 
 
-@fault("hooks.twice", plant=in_adapter)
-def hook_drifts(_model: nn.Module) -> Mutation:
+@fault("hooks.twice")
+def hook_drifts() -> Mutation:
     """Hook_z is right only the first time."""
     calls = {"n": 0}
 
@@ -324,17 +295,17 @@ def hook_drifts(_model: nn.Module) -> Mutation:
     def show(value: Tensor) -> Tensor:
         return value * (1 + SLIGHTLY * calls["n"])
 
-    return replace(altered(forward=at("attn.hook_z", shown_as(show))), forward=forward)
+    return replace(showing("attn.hook_z", show), forward=forward)
+
+
+@fault("hooks.removed", plant=in_hooking)
+def hook_never_removed(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Any:
+    """Hooks stay after they were removed."""
+    return kept_open(hooked(forward, backward))
 
 
 @fault("hooks.removed")
-def hook_never_removed() -> Plant:
-    """Hooks stay after they were removed."""
-    return in_adapter(altered(hooked=lambda hooked, *edits: kept_open(hooked(*edits))))
-
-
-@fault("hooks.removed", plant=in_adapter)
-def hooks_all_removed(_model: nn.Module) -> Mutation:
+def hooks_all_removed() -> Mutation:
     """Removing one context's hooks removes those of the other contexts too."""
     removed: list[bool] = [False]
     depth = {"now": 0}
@@ -343,7 +314,7 @@ def hooks_all_removed(_model: nn.Module) -> Mutation:
         return lambda value: None if removed[0] else edit(value)
 
     @contextlib.contextmanager
-    def hooked(right: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
+    def hooked(right: Callable[..., Any], forward: Edits, backward: Edits) -> Iterator[None]:
         depth["now"] += 1
         try:
             with right({name: while_there(edit) for name, edit in forward.items()}, backward):
@@ -355,30 +326,40 @@ def hooks_all_removed(_model: nn.Module) -> Mutation:
     return altered(hooked=hooked)
 
 
-@fault("hooks.exception")
-def hook_left_by_exception() -> Plant:
+@fault("hooks.exception", plant=in_hooking)
+def hook_left_by_exception(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Any:
     """An exception inside a hook leaves the hooks attached."""
-    return in_adapter(altered(hooked=lambda hooked, *edits: kept_open(hooked(*edits), only_after_exceptions=True)))
+    return kept_open(hooked(forward, backward), only_after_exceptions=True)
 
 
-@fault("hooks.exception")
-def hook_swallows() -> Plant:
+@fault("hooks.exception", plant=in_edits())
+def hook_swallows(edit: Edit) -> Edit:
     """An exception inside a hook is swallowed."""
-    return in_adapter(altered(forward=_swallowing))
+
+    def act(value: Tensor) -> Tensor | None:
+        try:
+            return edit(value)
+        except Exception:
+            return None
+
+    return act
 
 
 @fault("hooks.aliases")
-def alias_of_another() -> Plant:
+def alias_of_another() -> Mutation:
     """A second name for a block's input is its output."""
-    return in_adapter(
-        altered(
-            names=_wrong_alias,
-            target=lambda name: name.replace("hook_in", "hook_resid_post") if name.endswith(".hook_in") else name,
-        )
+
+    def names(given: Names) -> Names:
+        (first,) = _ending(given, "blocks.0.hook_resid_pre")
+        return {**given, "blocks.0.hook_in": HookInfo(native_name="hook_in", alias_of=first)}
+
+    return altered(
+        names=names,
+        target=lambda name: name.replace("hook_in", "hook_resid_post") if name.endswith(".hook_in") else name,
     )
 
 
-@fault("hooks.precision")
-def hook_coarse_in_half() -> Plant:
+@fault("hooks.precision", plant=in_shown("attn.hook_z"))
+def hook_coarse_in_half(z: Tensor) -> Tensor:
     """What a hook is shown goes through eight bits, in models of half precision."""
-    return in_adapter(altered(forward=at("attn.hook_z", shown_as(in_eight_bits))))
+    return in_eight_bits(z)

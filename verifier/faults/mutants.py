@@ -22,15 +22,16 @@ from verifier.family import Family
 SLIGHTLY = 1e-4
 
 
-def in_eight_bits(value: Tensor) -> Tensor:
-    """Round a tensor to eight bits if its dtype is of half precision; give back any other tensor as it is."""
-    if value.dtype not in (torch.bfloat16, torch.float16):
-        return value
-    return value.to(torch.float8_e4m3fn).to(value.dtype)
+def rounding_to(coarse: torch.dtype, *dtypes: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Make a function that rounds tensors of these dtypes to a coarser one, and leaves others alone."""
+    return lambda value: value.to(coarse).to(value.dtype) if value.dtype in dtypes else value
+
+
+in_eight_bits = rounding_to(torch.float8_e4m3fn, torch.bfloat16, torch.float16)
 
 
 def slightly_scaled(output: Output) -> Output:
-    """An output whose logits are off, slightly."""
+    """Scale the logits of an output slightly."""
     return replace(output, logits=output.logits * (1 + SLIGHTLY))
 
 
@@ -44,7 +45,13 @@ class Delegate:
         return getattr(self.original, name)
 
 
-SplitChange = Callable[[SplitQKV, int], SplitQKV]
+def replaced(original: Any, **methods: Callable[..., Any]) -> Any:
+    """Replace methods of an object, which stays as it is; each replacement gets the object as its first argument."""
+    mutant = Delegate(original)
+    vars(mutant).update({name: functools.partial(method, original) for name, method in methods.items()})
+    return mutant
+
+
 PartChange = Callable[[Subject, Any], Any]
 
 
@@ -56,10 +63,8 @@ class Mutation:
         model: changes HF's model before the right adapter wraps it.
         forward: stands in the place of the subject's forward, which it is given.
         edits: by the end of a canonical name (`attn.hook_q`): acts at that point in every layer, always.
-        shows: by the end of a canonical name: changes what a reader is shown; the forward goes on with the right value.
         split: changes what `weights.split(layer)` gives.
         modules: changes what `components.modules()` gives.
-        train: stands in the place of `modes.train`.
         close: runs when the subject is closed.
         parts: by capability: makes a wrong one, of the right subject and the right one (`replacing`).
     """
@@ -67,100 +72,73 @@ class Mutation:
     model: Callable[[nn.Module], None] | None = None
     forward: Callable[[Subject, Inputs], Output] | None = None
     edits: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
-    shows: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
-    split: SplitChange | None = None
+    split: Callable[[SplitQKV, int], SplitQKV] | None = None
     modules: Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]] | None = None
-    train: Callable[[Subject, bool], None] | None = None
     close: Callable[[], None] | None = None
     parts: Mapping[Capability, PartChange] = field(default_factory=dict)
 
 
-class _Replacing(Delegate):
-    """A capability with some of its methods replaced."""
-
-    def __init__(self, original: Any, methods: Mapping[str, Callable[..., Any]]) -> None:
-        super().__init__(original)
-        self._methods = methods
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self._methods:
-            return functools.partial(self._methods[name], self.original)
-        return super().__getattr__(name)
-
-
 def replacing(**methods: Callable[..., Any]) -> PartChange:
     """Replace methods of a capability; each replacement gets the right capability as its first argument."""
-    return lambda _subject, part: _Replacing(part, methods)
+    return lambda _subject, part: replaced(part, **methods)
 
 
-class _Hooks(Delegate):
+def with_methods(capability: Capability, **methods: Callable[..., Any]) -> Mutation:
+    """Make the mutation of a subject that has other methods in one capability, as `replacing` makes them."""
+    return Mutation(parts={capability: replacing(**methods)})
+
+
+def in_turn(first: Edit, second: Edit) -> Edit:
+    """Make one edit of two: the second gets what the first made."""
+
+    def act(value: Tensor) -> Tensor | None:
+        edited = first(value)
+        again = second(value if edited is None else edited)
+        return edited if again is None else again
+
+    return act
+
+
+class _EditedHooks(Delegate):
     """Hooks behind which the mutant's own edits always act, whether anything is hooked or not."""
 
-    def __init__(self, original: Any, mutation: Mutation) -> None:
+    def __init__(self, original: Any, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
         super().__init__(original)
-        self._mutation = mutation
+        self._edits = edits
         self._acting = False
 
-    def _always(self) -> dict[str, Callable[[Tensor], Tensor]]:
+    def _always(self) -> dict[str, Edit]:
         return {
             name: edit
             for name, info in self.names().items()
-            for end, edit in self._mutation.edits.items()
+            for end, edit in self._edits.items()
             if name.endswith(end) and info.alias_of is None
         }
-
-    def _shown(self, name: str, fn: Edit) -> Edit:
-        for end, change in self._mutation.shows.items():
-            if name.endswith(end):
-                return lambda value: fn(change(value))
-        return fn
 
     @contextlib.contextmanager
     def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
         always = {} if self._acting else self._always()
-
-        def both(name: str) -> Edit:
-            mine, theirs = always.get(name), forward.get(name)
-            if theirs is None:
-                assert mine is not None
-                return mine
-            shown = self._shown(name, theirs)
-            if mine is None:
-                return shown
-
-            def act(value: Tensor) -> Tensor:
-                changed = mine(value)
-                edited = shown(changed)
-                return changed if edited is None else edited
-
-            return act
-
+        both = {name: in_turn(always[name], edit) for name, edit in forward.items() if name in always}
         before, self._acting = self._acting, True
         try:
-            with self.original.hooked({name: both(name) for name in {**always, **forward}}, backward):
+            with self.original.hooked({**always, **forward, **both}, backward):
                 yield
         finally:
             self._acting = before
 
-    @contextlib.contextmanager
-    def acting(self) -> Iterator[None]:
+    def acting(self) -> contextlib.AbstractContextManager[None]:
         """Inside it the mutant's own edits act in a forward that nobody hooks."""
-        if self._acting or not self._mutation.edits:
-            yield
-            return
-        with self.hooked({}, {}):
-            yield
+        return contextlib.nullcontext() if self._acting else self.hooked({}, {})
 
 
 def _wrong_parts(mutation: Mutation) -> Iterator[tuple[Capability, PartChange]]:
     """Give the changes of a subject's capabilities, in the order in which they are made."""
-    yield "hooks", lambda _subject, hooks: _Hooks(hooks, mutation)
+    if mutation.edits:
+        yield "hooks", lambda _subject, hooks: _EditedHooks(hooks, mutation.edits)
     if (split := mutation.split) is not None:
         yield "weights", replacing(split=lambda weights, layer: split(weights.split(layer), layer))
     if (modules := mutation.modules) is not None:
         yield "components", replacing(modules=lambda components: modules(components.modules()))
-    if (train := mutation.train) is not None:
-        yield "modes", lambda subject, modes: replacing(train=lambda _, mode: train(subject, mode))(subject, modes)
     yield from mutation.parts.items()
 
 
@@ -176,7 +154,8 @@ class MutantSubject(Delegate):
                 setattr(self, capability, change(original, right))
 
     def forward(self, inputs: Inputs) -> Output:
-        with contextlib.nullcontext() if self.hooks is None else self.hooks.acting():
+        edits = self._mutation.edits and self.hooks is not None
+        with self.hooks.acting() if edits else contextlib.nullcontext():
             if self._mutation.forward is not None:
                 return self._mutation.forward(self.original, inputs)
             output: Output = self.original.forward(inputs)
@@ -229,29 +208,31 @@ class Fault:
 
 
 @overload
-def fault(*caught_by: str, raises: bool = False) -> Callable[[Callable[[], Plant]], Fault]: ...
+def fault(*caught_by: str, raises: bool = False) -> Callable[[Callable[[], Mutation]], Fault]: ...
 @overload
 def fault(
     *caught_by: str, raises: bool = False, plant: Callable[[WrongFunction], Plant]
 ) -> Callable[[WrongFunction], Fault]: ...
 def fault(
-    *caught_by: str, raises: bool = False, plant: Callable[[Any], Plant] = lambda make: make()
+    *caught_by: str,
+    raises: bool = False,
+    plant: Callable[[Any], Plant] = lambda mutate: in_adapter(lambda _model: mutate()),
 ) -> Callable[[Callable[..., Any]], Fault]:
     """Make a fault of a function: the fault is named as the function, and the function's docstring says what is wrong.
 
     Args:
         caught_by: the ids of the checks that must catch it.
         raises: whether it shows as an exception.
-        plant: how the function is planted: `in_adapter`, `in_family`, `in_forward`, `in_output` or `in_model`. Without
-            it the function takes no argument and makes the plant itself.
+        plant: how the function is planted, such as `in_adapter`, `in_output` or `in_method(…)`: what stands in its
+            place is wrong. Without it the function makes the mutation of each subject, and takes no argument.
     """
 
-    def decorate(make: Callable[..., Any]) -> Fault:
-        sentence = " ".join((make.__doc__ or "").split()).removesuffix(".")
+    def decorate(wrong: Callable[..., Any]) -> Fault:
+        sentence = " ".join((wrong.__doc__ or "").split()).removesuffix(".")
         if sentence[1:2] == " " or sentence[1:2].islower():  # a plain word, and not HF or W_O
             sentence = sentence[:1].lower() + sentence[1:]
-        name = make.__name__.replace("_", "-")
-        return Fault(name=name, what=sentence, caught_by=caught_by, plant=plant(make), raises=raises)
+        name = wrong.__name__.replace("_", "-")
+        return Fault(name=name, what=sentence, caught_by=caught_by, plant=plant(wrong), raises=raises)
 
     return decorate
 
@@ -259,6 +240,14 @@ def fault(
 def faults_of(module: ModuleType) -> tuple[Fault, ...]:
     """Collect the faults that a module defines, in the order of their definitions."""
     return tuple(value for value in vars(module).values() if isinstance(value, Fault))
+
+
+# --- where a wrong function is planted -------------------------------------------------------------------------------
+
+
+def in_either(plant: Plant) -> Plant:
+    """Plant with the function itself, which gets the family and the adapter, and gives back both."""
+    return plant
 
 
 def in_adapter(mutation: Mutation | Callable[[nn.Module], Mutation]) -> Plant:
@@ -275,9 +264,24 @@ def in_family(mutate: Callable[[Family, Any], Mutation]) -> Plant:
     return lambda family, adapter: (family, MutantAdapter(adapter, functools.partial(mutate, family)))
 
 
+def in_wrap(wrap: Callable[[Adapter, Any], Any]) -> Plant:
+    """Plant the `wrap` of an adapter: the function gets the right adapter and a model."""
+    return lambda family, adapter: (family, replaced(adapter, wrap=wrap))
+
+
+def in_model(change: Callable[[Any], None]) -> Plant:
+    """Plant a change of Hugging Face's model, made before the right adapter wraps it."""
+    return in_adapter(Mutation(model=change))
+
+
 def in_forward(forward: Callable[[Subject, Inputs], Output]) -> Plant:
     """Plant a forward in the subjects: the function replaces theirs, and is given the right subject."""
     return in_adapter(Mutation(forward=forward))
+
+
+def in_inputs(change: Callable[[Inputs], Inputs]) -> Plant:
+    """Plant a change of what a right forward is called with."""
+    return in_forward(lambda subject, inputs: subject.forward(change(inputs)))
 
 
 def in_output(change: Callable[[Inputs, Output], Output]) -> Plant:
@@ -285,6 +289,21 @@ def in_output(change: Callable[[Inputs, Output], Output]) -> Plant:
     return in_forward(lambda subject, inputs: change(inputs, subject.forward(inputs)))
 
 
-def in_model(change: Callable[[Any], None]) -> Plant:
-    """Plant a change of Hugging Face's model, made before the right adapter wraps it."""
-    return in_adapter(Mutation(model=change))
+def in_values(*ends: str) -> Callable[[Callable[[Tensor], Tensor]], Plant]:
+    """Plant a change of activations: it always acts, at every point whose name has one of these ends."""
+    return lambda change: in_adapter(Mutation(edits=dict.fromkeys(ends, change)))
+
+
+def in_split(change: Callable[[SplitQKV, int], SplitQKV]) -> Plant:
+    """Plant a change of the projections that `weights.split` gives; the function gets their layer as well."""
+    return in_adapter(Mutation(split=change))
+
+
+def in_modules(change: Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Module]]) -> Plant:
+    """Plant a change of the components that `components.modules` gives."""
+    return in_adapter(Mutation(modules=change))
+
+
+def in_method(capability: Capability, name: str) -> Callable[[Callable[..., Any]], Plant]:
+    """Plant a method of a capability: the function gets the right capability, and the method's arguments."""
+    return lambda method: in_adapter(with_methods(capability, **{name: method}))

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from verifier.adapter import SplitQKV
+from verifier.adapter import ProjectionLike, SplitQKV
 from verifier.family import Family
-from verifier.faults.mutants import SLIGHTLY, Delegate, Mutation, Plant, fault, in_adapter, in_family
+from verifier.faults.mutants import SLIGHTLY, Delegate, Mutation, Plant, fault, in_family, in_split
 from verifier.judging.outcome import NotApplicable
 
 
@@ -28,37 +28,15 @@ class _Rows:
         return F.linear(x, self.weight, self.bias)
 
 
-def _mapped(split: SplitQKV, **changes: Callable[[Any], Any]) -> SplitQKV:
-    return replace(split, **{letter: change(getattr(split, letter)) for letter, change in changes.items()})
+def _changed(projection: ProjectionLike, change: Callable[[Tensor], Tensor]) -> _Rows:
+    """Change the rows of a projection: its weight and, where it has one, its bias."""
+    bias = projection.bias
+    return _Rows(weight=change(projection.weight), bias=None if bias is None else change(bias))
 
 
-def _heads_reversed(projection: Any) -> _Rows:
-    return _Rows(
-        weight=projection.weight.detach().flip(0),
-        bias=None if projection.bias is None else projection.bias.detach().flip(0),
-    )
-
-
-def _copied(projection: Any) -> _Rows:
-    bias = None if projection.bias is None else projection.bias.detach().clone()
-    return _Rows(weight=projection.weight.detach().clone(), bias=bias)
-
-
-def _without_bias(projection: Any) -> _Rows:
-    return _Rows(weight=projection.weight, bias=None)
-
-
-def _expanded(split: SplitQKV, _layer: int) -> SplitQKV:
-    """Give every query head a copy of its key and value rows."""
-
-    def expand(projection: Any) -> _Rows:
-        times = split.q.weight.shape[0] // projection.weight.shape[0]
-        return _Rows(
-            weight=projection.weight.repeat(times, 1),
-            bias=None if projection.bias is None else projection.bias.repeat(times),
-        )
-
-    return _mapped(split, k=expand, v=expand)
+def _in_projection(letter: str) -> Callable[[Callable[[Any], ProjectionLike]], Plant]:
+    """Plant a change of one of the three projections: `q`, `k` or `v`."""
+    return lambda change: in_split(lambda split, _layer: replace(split, **{letter: change(getattr(split, letter))}))
 
 
 class _Scaled(Delegate):
@@ -87,34 +65,39 @@ def split_contiguous(family: Family, model: Any) -> Mutation:
     return Mutation(split=change)
 
 
-@fault("qkv.rows", "qkv.projections")
-def split_heads_reversed() -> Plant:
+@fault("qkv.rows", "qkv.projections", plant=_in_projection("q"))
+def split_heads_reversed(queries: ProjectionLike) -> ProjectionLike:
     """The heads of the query projection come in another order."""
-    return in_adapter(Mutation(split=lambda split, _layer: _mapped(split, q=_heads_reversed)))
+    return _changed(queries, lambda rows: rows.detach().flip(0))
 
 
-@fault("qkv.rows", "qkv.projections")
-def split_k_v_swapped() -> Plant:
+@fault("qkv.rows", "qkv.projections", plant=in_split)
+def split_k_v_swapped(split: SplitQKV, _layer: int) -> SplitQKV:
     """Keys and values are taken for each other."""
-    return in_adapter(Mutation(split=lambda split, _layer: replace(split, k=split.v, v=split.k)))
+    return replace(split, k=split.v, v=split.k)
 
 
-@fault("qkv.rows", "qkv.projections")
-def split_bias_lost() -> Plant:
+@fault("qkv.rows", "qkv.projections", plant=_in_projection("v"))
+def split_bias_lost(values: ProjectionLike) -> ProjectionLike:
     """The value projection has lost its bias."""
-    return in_adapter(Mutation(split=lambda split, _layer: _mapped(split, v=_without_bias)))
+    return _Rows(weight=values.weight, bias=None)
 
 
-@fault("qkv.projections")
-def split_computes_otherwise() -> Plant:
+@fault("qkv.projections", plant=_in_projection("k"))
+def split_computes_otherwise(keys: ProjectionLike) -> Any:
     """A projection holds the right weights and computes something else."""
-    return in_adapter(Mutation(split=lambda split, _layer: _mapped(split, k=_Scaled)))
+    return _Scaled(keys)
 
 
-@fault("qkv.heads", "qkv.rows")
-def split_kv_expanded() -> Plant:
+@fault("qkv.heads", "qkv.rows", plant=in_split)
+def split_kv_expanded(split: SplitQKV, _layer: int) -> SplitQKV:
     """Keys and values have a head for each query head."""
-    return in_adapter(Mutation(split=_expanded))
+
+    def expand(projection: ProjectionLike) -> ProjectionLike:
+        times = split.q.weight.shape[0] // projection.weight.shape[0]
+        return _changed(projection, lambda rows: torch.cat([rows] * times))
+
+    return replace(split, k=expand(split.k), v=expand(split.v))
 
 
 @fault("qkv.reads", "forward.logits", plant=in_family)
@@ -134,27 +117,21 @@ def kv_tiled(family: Family, model: Any) -> Mutation:
     )
 
 
-@fault("qkv.placement", "qkv.rows")
-def split_downcast() -> Plant:
+@fault("qkv.placement", "qkv.rows", plant=_in_projection("q"))
+def split_downcast(queries: ProjectionLike) -> ProjectionLike:
     """The split weights are float32 in a float64 model."""
-    return in_adapter(
-        Mutation(
-            split=lambda split, _layer: _mapped(
-                split,
-                q=lambda one: _Rows(weight=one.weight.float(), bias=None if one.bias is None else one.bias.float()),
-            )
-        )
-    )
+    return _changed(queries, Tensor.float)
 
 
-@fault("qkv.aliasing", "qkv.rows", plant=in_adapter)
-def split_layer_forgotten(_model: nn.Module) -> Mutation:
+@fault("qkv.aliasing", "qkv.rows")
+def split_layer_forgotten() -> Mutation:
     """Every layer is given the first layer's split."""
     first: list[SplitQKV] = []
 
     def change(split: SplitQKV, _layer: int) -> SplitQKV:
         if not first:
-            first.append(_mapped(split, q=_copied, k=_copied, v=_copied))
+            copies = {letter: _changed(getattr(split, letter), lambda rows: rows.detach().clone()) for letter in "qkv"}
+            first.append(SplitQKV(**copies))
         return first[0]
 
     return Mutation(split=change)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Adapter, Inputs, Output, Subject
+from verifier.adapter import Adapter, Processings, Restore, Subject, Weights
 from verifier.family import Family
+from verifier.faults.altered_hooks import showing
 from verifier.faults.mutants import (
     SLIGHTLY,
     MutantAdapter,
@@ -20,45 +21,110 @@ from verifier.faults.mutants import (
     Plant,
     fault,
     in_adapter,
-    replacing,
+    in_method,
+    with_methods,
 )
 from verifier.judging.outcome import NotApplicable
 from verifier.reference.weights import canonical_weights, n_layers_of
 
-Change = Callable[[str, Tensor], Tensor | None]
-"""What a weight of that name becomes; None for none."""
+Canonical = Mapping[str, Tensor]
 
 
-def _canonical(change: Change) -> Mutation:
-    """Change each canonical weight that the subject shows; its forward keeps the right ones."""
-
-    def canonical(right: Any) -> Mapping[str, Tensor]:
-        changed = {name: change(name, weight) for name, weight in right.canonical().items()}
-        return {name: weight for name, weight in changed.items() if weight is not None}
-
-    return Mutation(parts={"weights": replacing(canonical=canonical)})
+def _in_weights(change: Callable[[dict[str, Tensor]], Canonical]) -> Plant:
+    """Plant a change of the canonical weights that the subject shows; its forward keeps the right ones."""
+    return in_method("weights", "canonical")(lambda right: change(dict(right.canonical())))
 
 
-def _only(*ends: str, change: Callable[[Tensor], Tensor | None]) -> Mutation:
-    """Change the canonical weights that the subject shows under names with these ends.
+def _in_weight(*ends: str) -> Callable[[Callable[[Tensor], Tensor | None]], Plant]:
+    """Plant a change of each canonical weight that the subject shows under a name with one of these ends.
 
-    Raises:
-        NotApplicable: the model has none.
+    The function gives None for a weight that is not shown. Where the model has no such weight, reading raises
+    `NotApplicable`.
     """
-    broken = _canonical(lambda name, weight: change(weight) if name.endswith(ends) else weight)
 
-    def canonical(right: Any) -> Mapping[str, Tensor]:
-        if not any(name.endswith(ends) for name in right.canonical()):
-            raise NotApplicable(f"there is no {' or '.join(ends)}")
-        found: Mapping[str, Tensor] = broken.parts["weights"](right, right).canonical()
-        return found
+    def plant(change: Callable[[Tensor], Tensor | None]) -> Plant:
+        def changed(weights: dict[str, Tensor]) -> Canonical:
+            if not any(name.endswith(ends) for name in weights):
+                raise NotApplicable(f"there is no {' or '.join(ends)}")
+            shown = {name: change(one) if name.endswith(ends) else one for name, one in weights.items()}
+            return {name: one for name, one in shown.items() if one is not None}
 
-    return Mutation(parts={"weights": replacing(canonical=canonical)})
+        return _in_weights(changed)
+
+    return plant
 
 
-def _expanded(right: Any) -> Mapping[str, Tensor]:
-    """Give every query head a copy of its key and value weights."""
-    weights = dict(right.canonical())
+def _in_restore(change: Callable[[Canonical, Canonical], Canonical]) -> Plant:
+    """Plant a restoring of other canonical weights, made of the given ones and of the subject's own."""
+
+    def wrong(subject: Any, right: Restore) -> Restore:
+        return lambda given: right(change(given, subject.weights.canonical()))
+
+    return in_adapter(Mutation(parts={"restore": wrong}))
+
+
+Process = Callable[[Family, nn.Module], None]
+"""Processes the weights of a model of HF's in place, wrongly."""
+
+
+def _in_processing(*, when: Callable[[Set[str]], bool] = bool) -> Callable[[Process], Plant]:
+    """Plant a processing that is done whatever is asked for, if `when` is true of the names; else the right one is."""
+
+    def plant_process(process: Process) -> Plant:
+        def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
+            def mutate(model: nn.Module) -> Mutation:
+                source = copy.deepcopy(model)  # the adapter may take it apart
+
+                def apply(right: Processings, names: Set[str]) -> Subject:
+                    if not when(names):
+                        return right.apply(names)
+                    twin = copy.deepcopy(source)
+                    with torch.no_grad():
+                        process(family, twin)
+                    return adapter.wrap(twin)
+
+                return with_methods("processings", apply=apply)
+
+            return family, MutantAdapter(adapter, mutate)
+
+        return plant
+
+    return plant_process
+
+
+def _in_processed(mutation: Callable[[], Mutation]) -> Plant:
+    """Plant a mutation in the subjects that a processing makes."""
+    return in_method("processings", "apply")(lambda right, names: MutantSubject(right.apply(names), mutation()))
+
+
+def _forget_bias(family: Family, model: nn.Module) -> None:
+    """Set the final norm's bias to zero."""
+    shift = canonical_weights(family, model).get("ln_final.b")
+    if shift is None:
+        raise NotApplicable("the norm has no bias")
+    shift.zero_()
+
+
+@fault("weights.names", plant=_in_weight("attn.b_Q", "attn.b_V", "attn.b_O"))
+def canonical_bias_lost(_bias: Tensor) -> None:
+    """The attention's biases are not among the canonical weights."""
+
+
+@fault("weights.names", plant=_in_weights)
+def canonical_bias_made_up(weights: dict[str, Tensor]) -> Canonical:
+    """The unembedding is given a bias that HF's does not have."""
+    return {**weights, "unembed.b_U": weights["embed.W_E"][:, 0]}
+
+
+@fault("weights.names", plant=_in_weight("embed.W_E"))
+def canonical_on_meta(weight: Tensor) -> Tensor:
+    """The embedding of an offloaded model is handed out without its values."""
+    return weight.to("meta")
+
+
+@fault("weights.shapes", plant=_in_weights)
+def canonical_kv_expanded(weights: dict[str, Tensor]) -> Canonical:
+    """Canonical key and value weights have a matrix for each query head."""
     for name in list(weights):
         if name.endswith((".W_K", ".W_V", ".b_K", ".b_V")):
             n_heads = weights[f"{name.rpartition('.')[0]}.W_Q"].shape[0]
@@ -68,43 +134,61 @@ def _expanded(right: Any) -> Mapping[str, Tensor]:
     return weights
 
 
-def _heads_last(out: Tensor) -> Tensor:
-    """`[head, d_head, d_model]`, read off the matrix as if its rows were `[d_head, head]`."""
+@fault("weights.shapes", plant=_in_weight("attn.W_O"))
+def canonical_output_transposed(out: Tensor) -> Tensor:  # [head, d_head, d_model]
+    """W_O is transposed in each head."""
+    return out.transpose(1, 2)
+
+
+@fault("weights.attention", plant=_in_weight("attn.W_O"))
+def canonical_output_interleaved(out: Tensor) -> Tensor:  # [head, d_head, d_model]
+    """W_O is read off as if the heads of a row were interleaved."""
     n_heads, d_head, d_model = out.shape
     return out.reshape(d_head, n_heads, d_model).transpose(0, 1)
 
 
-def _norms_swapped(right: Any) -> Mapping[str, Tensor]:
-    weights = dict(right.canonical())
+@fault("weights.attention", plant=_in_weight("attn.W_Q", "attn.b_Q"))
+def canonical_queries_scaled(weight: Tensor) -> Tensor:
+    """W_Q is already divided by the root of the head's width."""
+    return weight / float(weight.shape[-1] ** 0.5)
+
+
+@fault("weights.modules", plant=_in_weights)
+def canonical_norms_swapped(weights: dict[str, Tensor]) -> Canonical:
+    """The canonical norms of attention and MLP are taken for each other."""
     if "blocks.0.ln2.w" not in weights:
         raise NotApplicable("there is one norm")
     other = {"ln1": "ln2", "ln2": "ln1"}
-    parts = {name: name.split(".") for name in weights if ".ln1." in name or ".ln2." in name}
-    return {
-        **weights,
-        **{name: weights[".".join(other.get(part, part) for part in named)] for name, named in parts.items()},
-    }
+    return {name: weights[".".join(other.get(part, part) for part in name.split("."))] for name in weights}
 
 
-def _final_norm_in_unembedding(right: Any) -> Mapping[str, Tensor]:
-    weights = dict(right.canonical())
-    weights["unembed.W_U"] = weights["unembed.W_U"] * weights["ln_final.w"][:, None]
-    return weights
+@fault("weights.modules", plant=_in_weights)
+def canonical_unembedding_folded(weights: dict[str, Tensor]) -> Canonical:
+    """W_U already contains the final norm's weight."""
+    return {**weights, "unembed.W_U": weights["unembed.W_U"] * weights["ln_final.w"][:, None]}
 
 
-Canonical = Mapping[str, Tensor]
+@fault("weights.values", plant=_in_weight(""))
+def canonical_through_single(weight: Tensor) -> Tensor:
+    """Canonical weights have been through float32."""
+    return weight.float().to(weight.dtype)
 
 
-def _restoring(change: Callable[[Canonical, Canonical], Canonical]) -> Mutation:
-    """Restore other canonical weights than were given: `change` makes them of those and of the subject's own."""
-
-    def broken(subject: Any, right: Any) -> Callable[[Canonical], Canonical]:
-        return lambda given: right(change(given, subject.weights.canonical()))
-
-    return Mutation(parts={"restore": broken})
+@fault("weights.values", plant=_in_weight(""))
+def canonical_upcast(weight: Tensor) -> Tensor:
+    """Canonical weights of a half-precision model are float32."""
+    return weight if weight.dtype == torch.float64 else weight.float()
 
 
-def _two_heads_exchanged(given: Canonical, _own: Canonical) -> Canonical:
+@fault("weights.restore", plant=_in_restore)
+def restore_ignores_its_argument(_given: Canonical, own: Canonical) -> Canonical:
+    """Restoring gives back the model's own weights, whatever weights it is given."""
+    return own
+
+
+@fault("weights.restore", plant=_in_restore)
+def restore_permutes_heads(given: Canonical, _own: Canonical) -> Canonical:
+    """Restoring exchanges two query heads."""
     changed = dict(given)
     for name, weight in given.items():
         if name.endswith(".W_Q"):
@@ -114,48 +198,41 @@ def _two_heads_exchanged(given: Canonical, _own: Canonical) -> Canonical:
     return changed
 
 
-# --- processings -----------------------------------------------------------------------------------------------------
-
-Process = Callable[[Family, nn.Module], None]
-"""Processes the weights of a model of HF's in place, wrongly."""
-
-
-def _processing(process: Process, *, when: Callable[[Set[str]], bool] = bool) -> Plant:
-    """Do this processing whatever processing is asked for, if `when` is true of the names; else the right one."""
-
-    def plant(family: Family, adapter: Adapter) -> tuple[Family, Adapter]:
-        def breaks(model: nn.Module) -> Mutation:
-            source = copy.deepcopy(model)  # the adapter may take it apart
-
-            def apply(right: Any, names: Set[str]) -> Subject:
-                if not when(names):
-                    subject: Subject = right.apply(names)
-                    return subject
-                twin = copy.deepcopy(source)
-                with torch.no_grad():
-                    process(family, twin)
-                return adapter.wrap(twin)
-
-            return Mutation(parts={"processings": replacing(apply=apply)})
-
-        return family, MutantAdapter(adapter, breaks)
-
-    return plant
+@fault("weights.restore", plant=_in_restore)
+def restore_forgets_the_unembedding(given: Canonical, own: Canonical) -> Canonical:
+    """Restoring keeps the model's own unembedding, so that tied weights come apart."""
+    return {**given, "unembed.W_U": own["unembed.W_U"]}
 
 
-def _centred_over_the_wrong_axis(family: Family, model: nn.Module) -> None:
+@fault("weights.writing")
+def canonical_stored() -> Mutation:
+    """Canonical weights are copied once and handed out again: what is written into them is read back, not used."""
+    kept: dict[str, Tensor] = {}
+
+    def canonical(right: Weights) -> Canonical:
+        if not kept:
+            kept.update({name: weight.detach().clone() for name, weight in right.canonical().items()})
+        return kept
+
+    return with_methods("weights", canonical=canonical)
+
+
+@fault("weights.processings", plant=_in_processing())
+def centred_over_the_wrong_axis(family: Family, model: nn.Module) -> None:
+    """A processing centres the unembedding over the residual stream and not over the vocabulary."""
     unembedding = canonical_weights(family, model)["unembed.W_U"]  # a view: [d_model, d_vocab]
     unembedding -= unembedding.mean(0, keepdim=True)
 
 
-def _bias_forgotten(family: Family, model: nn.Module) -> None:
-    shift = canonical_weights(family, model).get("ln_final.b")
-    if shift is None:
-        raise NotApplicable("the norm has no bias")
-    shift.zero_()
+@fault("weights.processings", plant=_in_processing())
+def folded_norm_forgets_its_bias(family: Family, model: nn.Module) -> None:
+    """A processing that folds the final norm drops its bias."""
+    _forget_bias(family, model)
 
 
-def _value_biases_tiled(family: Family, model: nn.Module) -> None:
+@fault("weights.processings", plant=_in_processing())
+def value_biases_tiled(family: Family, model: nn.Module) -> None:
+    """A processing folds value biases with key/value heads tiled over the query heads."""
     for layer in range(n_layers_of(family, model)):
         here = f"blocks.{layer}.attn"
         weights, rows = canonical_weights(family, model), family.qkv_rows(model, layer)
@@ -170,170 +247,32 @@ def _value_biases_tiled(family: Family, model: nn.Module) -> None:
         module.bias[rows.v.rows.flatten()] = 0
 
 
-def _shows_other_patterns(right: Any, names: Set[str]) -> Subject:
-    exchanged = Mutation(shows={"attn.hook_pattern": lambda pattern: pattern.transpose(-1, -2)})
-    return MutantSubject(right.apply(names), exchanged)
-
-
-def _processed_without_a_mask(right: Any, names: Set[str]) -> Subject:
-    def forward(subject: Subject, inputs: Inputs) -> Output:
-        return subject.forward(replace(inputs, attention_mask=None))
-
-    return MutantSubject(right.apply(names), Mutation(forward=forward))
-
-
-@fault("weights.names")
-def canonical_bias_lost() -> Plant:
-    """The attention's biases are not among the canonical weights."""
-    return in_adapter(_only("attn.b_Q", "attn.b_V", "attn.b_O", change=lambda _weight: None))
-
-
-@fault("weights.names")
-def canonical_bias_made_up() -> Plant:
-    """The unembedding is given a bias that HF's does not have."""
-    return in_adapter(
-        Mutation(
-            parts={
-                "weights": replacing(
-                    canonical=lambda right: {
-                        **right.canonical(),
-                        "unembed.b_U": right.canonical()["embed.W_E"][:, 0],
-                    }
-                )
-            }
-        )
-    )
-
-
-@fault("weights.names")
-def canonical_on_meta() -> Plant:
-    """The embedding of an offloaded model is handed out without its values."""
-    return in_adapter(_only("embed.W_E", change=lambda weight: weight.to("meta")))
-
-
-@fault("weights.shapes")
-def canonical_kv_expanded() -> Plant:
-    """Canonical key and value weights have a matrix for each query head."""
-    return in_adapter(Mutation(parts={"weights": replacing(canonical=_expanded)}))
-
-
-@fault("weights.shapes")
-def canonical_output_transposed() -> Plant:
-    """W_O is transposed in each head."""
-    return in_adapter(_only("attn.W_O", change=lambda weight: weight.transpose(1, 2)))
-
-
-@fault("weights.attention")
-def canonical_output_interleaved() -> Plant:
-    """W_O is read off as if the heads of a row were interleaved."""
-    return in_adapter(_only("attn.W_O", change=_heads_last))
-
-
-@fault("weights.attention")
-def canonical_queries_scaled() -> Plant:
-    """W_Q is already divided by the root of the head's width."""
-    return in_adapter(_only("attn.W_Q", "attn.b_Q", change=lambda weight: weight / weight.shape[-1] ** 0.5))
-
-
-@fault("weights.modules")
-def canonical_norms_swapped() -> Plant:
-    """The canonical norms of attention and MLP are taken for each other."""
-    return in_adapter(Mutation(parts={"weights": replacing(canonical=_norms_swapped)}))
-
-
-@fault("weights.modules")
-def canonical_unembedding_folded() -> Plant:
-    """W_U already contains the final norm's weight."""
-    return in_adapter(Mutation(parts={"weights": replacing(canonical=_final_norm_in_unembedding)}))
-
-
-@fault("weights.values")
-def canonical_through_single() -> Plant:
-    """Canonical weights have been through float32."""
-    return in_adapter(_canonical(lambda _name, weight: weight.float().to(weight.dtype)))
-
-
-@fault("weights.values")
-def canonical_upcast() -> Plant:
-    """Canonical weights of a half-precision model are float32."""
-    return in_adapter(_canonical(lambda _name, weight: weight if weight.dtype == torch.float64 else weight.float()))
-
-
-@fault("weights.restore")
-def restore_ignores_its_argument() -> Plant:
-    """Restoring gives back the model's own weights, whatever weights it is given."""
-    return in_adapter(_restoring(lambda _given, own: own))
-
-
-@fault("weights.restore")
-def restore_permutes_heads() -> Plant:
-    """Restoring exchanges two query heads."""
-    return in_adapter(_restoring(_two_heads_exchanged))
-
-
-@fault("weights.restore")
-def restore_forgets_the_unembedding() -> Plant:
-    """Restoring keeps the model's own unembedding, so that tied weights come apart."""
-    return in_adapter(_restoring(lambda given, own: {**given, "unembed.W_U": own["unembed.W_U"]}))
-
-
-@fault("weights.writing", plant=in_adapter)
-def canonical_stored(_model: nn.Module) -> Mutation:
-    """Canonical weights are copied once and handed out again: what is written into them is read back, not used."""
-    kept: dict[str, Tensor] = {}
-
-    def canonical(right: Any) -> Mapping[str, Tensor]:
-        if not kept:
-            kept.update({name: weight.detach().clone() for name, weight in right.canonical().items()})
-        return kept
-
-    return Mutation(parts={"weights": replacing(canonical=canonical)})
-
-
-@fault("weights.processings")
-def centred_over_the_wrong_axis() -> Plant:
-    """A processing centres the unembedding over the residual stream and not over the vocabulary."""
-    return _processing(_centred_over_the_wrong_axis)
-
-
-@fault("weights.processings")
-def folded_norm_forgets_its_bias() -> Plant:
-    """A processing that folds the final norm drops its bias."""
-    return _processing(_bias_forgotten)
-
-
-@fault("weights.processings")
-def value_biases_tiled() -> Plant:
-    """A processing folds value biases with key/value heads tiled over the query heads."""
-    return _processing(_value_biases_tiled)
-
-
-@fault("weights.processings_together")
-def processings_in_the_wrong_order() -> Plant:
+@fault("weights.processings_together", plant=_in_processing(when=lambda names: len(names) > 1))
+def processings_in_the_wrong_order(family: Family, model: nn.Module) -> None:
     """Processings that are applied together drop the final norm's bias."""
-    return _processing(_bias_forgotten, when=lambda names: len(names) > 1)
+    _forget_bias(family, model)
 
 
-@fault("weights.processed_points")
-def processed_patterns_transposed() -> Plant:
+@fault("weights.processed_points", plant=_in_processed)
+def processed_patterns_transposed() -> Mutation:
     """A processed model shows its patterns with queries and keys exchanged."""
-    return in_adapter(Mutation(parts={"processings": replacing(apply=_shows_other_patterns)}))
+    return showing("attn.hook_pattern", lambda pattern: pattern.transpose(-1, -2))
 
 
 @fault("weights.unprocessed", plant=in_adapter)
 def processing_changes_the_original(model: nn.Module) -> Mutation:
     """Processing the weights writes into the model that was wrapped."""
 
-    def apply(right: Any, names: Set[str]) -> Subject:
-        subject: Subject = right.apply(names)
+    def apply(right: Processings, names: Set[str]) -> Subject:
+        subject = right.apply(names)
         with torch.no_grad():
             next(model.parameters()).mul_(1 + SLIGHTLY)
         return subject
 
-    return Mutation(parts={"processings": replacing(apply=apply)})
+    return with_methods("processings", apply=apply)
 
 
-@fault("weights.processings_together")
-def processed_without_a_mask() -> Plant:
+@fault("weights.processings_together", plant=_in_processed)
+def processed_without_a_mask() -> Mutation:
     """A model whose weights were processed ignores the mask."""
-    return in_adapter(Mutation(parts={"processings": replacing(apply=_processed_without_a_mask)}))
+    return Mutation(forward=lambda subject, inputs: subject.forward(replace(inputs, attention_mask=None)))
