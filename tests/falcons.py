@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pytest
 import torch
 
 from verifier.cases.spec import CaseSpec
@@ -46,6 +47,13 @@ SPREAD: Mapping[str, Mapping[str, Any]] = {
 }
 # The default run's kinds: sequential, parallel under one norm and under two, each position, and no blocks.
 FEWER = ("sequential-own-keys-alibi", "one-norm-multi-query-rope", "two-norms-grouped-rope", "no-layers")
+
+
+def mostly_slow(kinds: Iterable[str]) -> list[Any]:
+    """Parametrize a test by kinds of block, of which the default run has a few."""
+    return [kind if kind in FEWER else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+
+
 # Models that HF builds, and refuses to run.
 REFUSED: Mapping[str, Mapping[str, Any]] = {
     "old-parallel-two-norms": {**DIMS, "num_ln_in_parallel_attn": 2},

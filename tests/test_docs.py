@@ -54,6 +54,7 @@ def parameters() -> Iterator[Any]:
             yield pytest.param(block, id=": ".join([path.name, *block.headings[1:]]), marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", list(parameters()))
 def test_runs(block: Block) -> None:
     # As many empty lines before it as there are lines before it in the document: tracebacks show the right ones.

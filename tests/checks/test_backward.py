@@ -158,6 +158,7 @@ def test_a_dtype_that_nobody_asked_for_is_not_judged(judge: Judge, dtype: str) -
     assert (found.verdict, found.message) == (Verdict.SKIP, f"not applicable: {dtype} was not asked for")
 
 
+@pytest.mark.slow
 def test_precision_is_judged_in_the_dtype_alone(judge: Judge, broken: Broken) -> None:
     class Rounded(torch.autograd.Function):
         @staticmethod

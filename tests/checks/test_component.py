@@ -211,6 +211,7 @@ def test_a_right_adapter_is_as_exact_as_hf(judge: Judge, kind: str) -> None:
     assert found.verdict is Verdict.PASS, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_component_that_is_less_exact_in_one_dtype_is_found(judge: Judge, broken: Broken, dtype: str) -> None:
     coarse = {"float32": torch.bfloat16, "bfloat16": torch.float8_e4m3fn, "float16": torch.bfloat16}[dtype]
@@ -232,6 +233,7 @@ def test_what_is_wrong_in_every_dtype_is_told_once(judge: Judge, broken: Broken)
     assert found.verdict is Verdict.PASS, found
 
 
+@pytest.mark.slow
 def test_a_model_that_is_less_exact_is_told_as_such(judge: Judge, broken: Broken) -> None:
     def coarse(output: Tensor) -> Tensor:
         return output.to(torch.bfloat16).to(output.dtype) if output.dtype == torch.float32 else output

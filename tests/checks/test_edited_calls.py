@@ -61,6 +61,7 @@ def test_an_edit_that_is_dropped_in_one_way_of_calling_is_found_there(
     assert (found.verdict, found.where) == (Verdict.FAIL, f"blocks.0.{POINT}, {way}")
 
 
+@pytest.mark.slow
 def test_an_edit_that_is_dropped_everywhere_is_told_by_what_is_simpler(judge: Judge, broken: Broken) -> None:
     always = broken(altered(forward=at(POINT, lambda edit: dropped(edit, lambda _: True))))
     assert judge("intervene.calls", adapter=always).verdict is Verdict.PASS, "the other points act"
@@ -122,6 +123,7 @@ def past(edit: Edit) -> Edit:
     return act
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [DEFAULT, KINDS["sequential-own-keys-alibi"]])
 def test_a_gradient_that_goes_past_an_edit_is_found_at_its_point(
     judge: Judge, broken: Broken, config: dict[str, Any]

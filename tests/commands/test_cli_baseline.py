@@ -109,6 +109,7 @@ def _last(ended) -> str:
 # --- from broken to green --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_was_broken_before_is_green_once_it_is_accepted_for_a_reason(verifier, bugs, tmp_path):
     bugs("bias raises")
     path, again = tmp_path / "known.toml", (*CHANGING, "--baseline", tmp_path / "known.toml", "--out", tmp_path / "2")
@@ -167,6 +168,7 @@ def test_the_same_process_does_it_as_well(verifier, known, tmp_path):
 # --- what is not accepted --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_bug_that_spreads_to_another_flag_is_news(verifier, known, bugs, tmp_path):
     bugs("bias raises", "parallel_attn raises")
     ended = verifier(*CHANGING, "--baseline", known, "--out", tmp_path / "2")
@@ -186,6 +188,7 @@ def test_within_its_rule_a_bug_is_no_news(verifier, known, bugs, tmp_path):
     assert verifier(*CHANGING, "--baseline", known, "--out", tmp_path / "2").status == 0
 
 
+@pytest.mark.slow
 def test_another_exception_in_its_own_case_is_a_change_and_news(verifier, known, bugs, tmp_path):
     bugs("bias errs")
     ended = verifier(*CHANGING, "--baseline", known, "--out", tmp_path / "2")
@@ -196,6 +199,7 @@ def test_another_exception_in_its_own_case_is_a_change_and_news(verifier, known,
     assert f"verifier repro {ERRS} " in ended.out
 
 
+@pytest.mark.slow
 def test_another_exception_in_another_case_is_news_and_the_entry_still_holds(verifier, known, bugs, tmp_path):
     bugs("bias raises", "parallel_attn errs")
     ended = verifier(*CHANGING, "--baseline", known, "--out", tmp_path / "2")
@@ -219,6 +223,7 @@ def test_what_is_fixed_must_go_and_the_command_that_is_printed_removes_it(verifi
     assert (ended.status, _last(ended)) == (0, "falcon × changing:Changing (right 1.0): CONFORMS")
 
 
+@pytest.mark.slow
 def test_what_has_expired_is_not_accepted_any_more(verifier, known, tmp_path):
     known.write_text(known.read_text().replace('issue = "#7"', "expires = 2020-01-01"))
     ended = verifier(*CHANGING, "--baseline", known, "--out", tmp_path / "2")
@@ -272,6 +277,7 @@ def _cut_off(place: Path) -> None:
     path.write_text("".join(lines[: kinds.index("done") + 1]))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_baseline_is_taken_up_again(verifier, known, tmp_path):
     arguments = (*CHANGING, "--baseline", known, "--out", tmp_path / "2")
     verifier(*arguments)
@@ -315,6 +321,7 @@ def test_a_run_that_is_interrupted_at_the_known_failures_leaves_everything_as_it
     assert (place / record.FILE).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_each_of_several_adapters_has_its_baseline(verifier, bugs, tmp_path):
     bugs("bias raises")
     bugs("parallel_attn errs", of="others")

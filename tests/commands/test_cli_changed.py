@@ -53,6 +53,7 @@ def test_a_touched_adapter_runs_alone(verifier, project):
     assert len(record.read(project / "reports" / "all" / "falcon-mine-Right").cases) == 4
 
 
+@pytest.mark.slow
 def test_a_touched_setting_touches_all_of_them(verifier, project):
     (project / "verifier.toml").write_text("seed = 3\n")
     ended = verifier(*RUN, "--adapter", "mine:Right", "--adapter", "other:Right")

@@ -99,6 +99,7 @@ def _lacking(folder: Path) -> str:
     return "lacks 1 weights, transformer.ln_f.bias among them"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [_without_weights, _torn, _lacking])
 def test_a_checkpoint_that_cannot_be_loaded_is_no_adapters_fault(
     checkpoint: Path, tmp_path: Path, verifier: Any, damage: Any

@@ -106,6 +106,7 @@ def test_an_adapter_that_could_not_be_run_is_red(verifier, tmp_path, in_folder, 
     assert ElementTree.parse(tmp_path / "j.xml").getroot().attrib["errors"] == "1"
 
 
+@pytest.mark.slow
 def test_without_a_word_nothing_is_left(verifier, tmp_path, github):
     ended = verifier("run", "falcon", "--adapter", "mine:Silent", "--where", FEW, *FORWARD, "--out", tmp_path / "out")
     assert _commands(ended.out) == []
@@ -115,6 +116,7 @@ def test_without_a_word_nothing_is_left(verifier, tmp_path, github):
 # --- shards ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_shard_says_which_it_is_and_goes_into_a_folder_of_its_own(verifier, in_folder):
     for number in (1, 2):
         ended = verifier("run", "falcon", "--adapter", "mine:Right", "--where", FEW, *FORWARD, "--shard", f"{number}/2")
@@ -124,6 +126,7 @@ def test_a_shard_says_which_it_is_and_goes_into_a_folder_of_its_own(verifier, in
         assert len(found.cases) == sum(found.run.planned.values()) == 2
 
 
+@pytest.mark.slow
 def test_shards_of_cases_that_differ_in_dtype_are_one_run(verifier, tmp_path):
     config = {"hidden_size": 16, "num_attention_heads": 2, "vocab_size": 60, "num_hidden_layers": 1}
     lines = [{"family": "falcon", "config": config, "dtypes": dtypes} for dtypes in (["float32"], ["bfloat16"])]
@@ -170,6 +173,7 @@ def test_what_is_no_shard_is_told(verifier, text, said):
     assert said in ended.line
 
 
+@pytest.mark.slow
 def test_a_shard_is_resumed_as_that_shard_alone(verifier, shards, tmp_path):
     (folder,) = shards("Right", 1)
     again = ("run", "falcon", "--adapter", "mine:Right", "--where", FEW, *FORWARD, "--out", folder, "--resume")
@@ -203,6 +207,7 @@ def test_a_shard_that_is_named_twice_is_told(verifier, shards, tmp_path):
 # --- the gate of a report --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_report_gates_where_that_is_asked_for(verifier, shards, tmp_path):
     right, wrong = shards("Right"), shards("Silent")
     page = tmp_path / "report.html"
@@ -214,6 +219,7 @@ def test_a_report_gates_where_that_is_asked_for(verifier, shards, tmp_path):
     assert verifier("report", right[0], *wrong, "--out", page).status == 4
 
 
+@pytest.mark.slow
 def test_a_report_tells_github(verifier, shards, tmp_path, github):
     folders = shards("Silent")
     ended = verifier("report", *folders, "--out", tmp_path / "report.html", "--github")
@@ -222,6 +228,7 @@ def test_a_report_tells_github(verifier, shards, tmp_path, github):
     assert "**DOES NOT CONFORM**" in github.read_text()
 
 
+@pytest.mark.slow
 def test_a_summary_that_is_full_is_told(verifier, shards, tmp_path, github):
     (folder,) = shards("Right", 1, of=1)
     github.write_bytes(b"x" * 2**20)
@@ -239,6 +246,7 @@ def test_a_summary_that_cannot_be_written_is_told(verifier, shards, tmp_path, mo
     assert "cannot write the step's summary" in ended.line
 
 
+@pytest.mark.slow
 def test_github_is_told_though_the_xml_cannot_be_written(verifier, shards, tmp_path, github):
     (folder,) = shards("Silent", 1, of=1)
     (tmp_path / "file").write_text("")

@@ -87,6 +87,7 @@ def test_of_several_adapters_a_command_for_one_picks_none(verifier, configure, c
     assert "names 2 adapters, and here one is wanted: give --adapter" in ended.line
 
 
+@pytest.mark.slow
 def test_the_folder_of_runs_is_none_of_campaigns(verifier, configure):
     folder = configure('family = "falcon"\nadapter = "mine:Right"\nonly = ["build.adapter"]\nout = "results"')
     verifier("fuzz", "--max-examples", 1, "--workers", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from user_adapters import FEW
 
 from verifier import record
@@ -50,6 +51,7 @@ def test_looks_work_without_isolation(verifier, tmp_path):
     assert len(_evidence(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_taken_up_again_looks_at_what_was_not_looked_at(verifier, tmp_path):
     arguments = (*RUN, "--only", "forward.logits", "--adapter", "mine:Silent", "--out", tmp_path)
     assert verifier(*arguments).status == 1

@@ -228,6 +228,7 @@ def test_all_of_it_is_there_as_json(verifier, place, everything_loads):
     assert {one["name"] for one in found["registered"] if one["loads"]} >= {"falcon", "mine:Right"}
 
 
+@pytest.mark.slow
 def test_the_standard_output_is_json_alone_where_that_is_asked_for(place):
     script = (
         "import sys\nfrom verifier.cli import main\nstatus = main(['doctor', '--json', '-'])\n"

@@ -49,6 +49,7 @@ def test_a_case_that_passed_and_fails_now_is_told_so(verifier, folder, tmp_path)
     assert (ended.status, ended.out.splitlines()[-1]) == (1, "it fails, as it did not in the record")
 
 
+@pytest.mark.slow
 def test_a_hang_is_run_again_under_its_records_limit(verifier, tmp_path):
     arguments = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Sleeps")
     assert verifier(*arguments, "--timeout", "1s", "--out", tmp_path).status == 1

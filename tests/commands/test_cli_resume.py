@@ -67,6 +67,7 @@ def test_what_is_complete_is_only_shown(verifier, tmp_path):
     assert (tmp_path / record.FILE).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_record_of_the_adapter_before_it_was_edited_is_not_gone_on_with(verifier, in_folder, tmp_path):
     edited = in_folder / "edited.py"
     edited.write_text("from mine import Right as Mine\n")

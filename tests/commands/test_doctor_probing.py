@@ -113,6 +113,7 @@ def _runs(process: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["import os\nos.abort()", "import time\ntime.sleep(600)"], ids=["dies", "hangs"])
 def test_where_what_all_need_cannot_be_imported_each_tries_for_itself(answer, tmp_path, monkeypatch, source):
     (tmp_path / "needed.py").write_text(source)

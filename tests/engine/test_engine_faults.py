@@ -117,6 +117,7 @@ def test_a_death_between_two_cases_is_no_cases_fault(plan):
     assert finished == {spec.id: 1 for spec in wanted.specs}
 
 
+@pytest.mark.slow
 def test_an_import_that_never_ends_is_named(place, plan):
     (place / "endless.py").write_text("import time\nwhile True:\n    time.sleep(0.1)\n")
     wanted = plan("Right", count=1)

@@ -39,6 +39,7 @@ def check(config: Config) -> None:
     assert (mine is None) == (theirs is None), f"the family says {mine!r}, HF {theirs!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new", FLAGS["new_decoder_architecture"])
 @pytest.mark.parametrize("parallel", FLAGS["parallel_attn"])
 @pytest.mark.parametrize("multi_query", FLAGS["multi_query"])
@@ -108,6 +109,7 @@ def some_of(space: Mapping[str, tuple[Any, ...]]) -> st.SearchStrategy[dict[str,
 seldom = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @settings(seldom, max_examples=400)
 @given(some_of(LIKELY), st.sampled_from([72, 36, 60, 24, 12]))
 @example({"num_kv_heads": -1, "multi_query": False}, 72)
@@ -117,6 +119,7 @@ def test_it_is_what_hf_does_with_flags_and_heads(flags: Config, hidden_size: int
     check({**PLAIN, **flags, "hidden_size": hidden_size})
 
 
+@pytest.mark.slow
 @settings(seldom, max_examples=400)
 @given(some_of(LIKELY), some_of(ODD).map(lambda drawn: dict(list(drawn.items())[:3])))
 def test_it_is_what_hf_does_with_what_is_odd(flags: Config, odd: Config) -> None:
@@ -139,6 +142,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_a_whole_number_is_no_epsilon() -> None:
     """To HF as it comes: a library in this process may have taught HF's validation otherwise for every model."""
     assert refusal({**PLAIN, "layer_norm_epsilon": 1}) == "layer_norm_epsilon must be float or None, not 1"

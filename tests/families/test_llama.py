@@ -121,6 +121,7 @@ def hf_refuses(config: Mapping[str, Any]) -> str | None:
     return None
 
 
+@pytest.mark.slow
 def test_it_refuses_exactly_what_hf_refuses() -> None:
     product = [dict(zip(FLAGS, values, strict=True)) for values in itertools.product(*FLAGS.values())]
     configs = [{**DIMS, **config} for config in (*product, *CORNERS.values(), *ODD)]

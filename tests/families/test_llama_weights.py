@@ -43,6 +43,7 @@ def found_in(lens: Any, config: Any) -> dict[str, Outcome]:
     return {one.check: one for one in run_case(spec, LLAMA, lens, checks.select(["weights", "component"]))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [BIASED, UNBIASED], ids=["biased", "unbiased"])
 def test_what_transformer_lens_shows_of_weights_and_components_is_hfs(lens: Any, config: Any) -> None:
     found = found_in(lens, config)
@@ -55,6 +56,7 @@ def test_what_transformer_lens_shows_of_weights_and_components_is_hfs(lens: Any,
     assert found["weights.restore"].message == "not applicable: the adapter offers no restore"
 
 
+@pytest.mark.slow
 def test_it_cannot_fold_value_biases_of_grouped_heads_alone(lens: Any) -> None:
     outcome = found_in(lens, BIASED)["weights.processings"]
     assert (outcome.verdict, outcome.exception) == (Verdict.ERROR, "RuntimeError")

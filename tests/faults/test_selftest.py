@@ -41,6 +41,7 @@ def kills(made_once: MadeOnce) -> Kills:
     return found
 
 
+@pytest.mark.slow
 def test_every_planted_fault_is_caught_by_each_of_its_checks(kills: Kills) -> None:
     def uncaught(kill: MutantResult) -> str | None:
         if kill.unable is not None:
@@ -106,11 +107,13 @@ def raises(*_: Any) -> Any:
     raise LookupError("the fault itself is broken")
 
 
+@pytest.mark.slow
 def test_an_exception_is_no_proof_of_a_catch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planted(monkeypatch, plant=breaks(raises)).survived
     assert not planted(monkeypatch, plant=breaks(raises), raises=True).survived
 
 
+@pytest.mark.slow
 def test_a_fault_that_nothing_here_can_have_cannot_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     def impossible(*_: Any) -> Any:
         raise NotApplicable("no model is like this")
@@ -134,6 +137,7 @@ def test_a_fault_that_is_none_is_a_survivor(monkeypatch: pytest.MonkeyPatch) -> 
     assert kill.tried > MOST_VALID
 
 
+@pytest.mark.slow
 def test_what_an_adapter_does_not_offer_cannot_be_tried_and_does_not_survive(monkeypatch: pytest.MonkeyPatch) -> None:
     kill = planted(monkeypatch, f"{__name__}:Bare", plant=breaks(raises))
     assert (kill.survived, kill.outcome, kill.tried) == (False, None, 0)

@@ -194,6 +194,7 @@ def test_whoever_stops_listening_leaves_no_thread_behind(in_folder, falcons):
     assert [one for one in threading.enumerate() if one.name.startswith("verifier-fuzz")] == []
 
 
+@pytest.mark.slow
 def test_what_was_not_looked_at_is_not_called_fixed(fuzz):
     (found,) = _found(before := fuzz("Mended", "forward.logits", most=4, fixed={"bias": "true"})).values()
     spec = next(one.spec for one in before if isinstance(one, events.CaseStarted) and one.spec.id == found.case)

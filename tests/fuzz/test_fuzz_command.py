@@ -63,6 +63,7 @@ def test_a_failure_is_shown_at_its_minimal_case_and_kept(command, tmp_path, in_f
     assert f"{before.fingerprint} forward.logits: fixed ({tmp_path / kept.FOLDER}/{before.fingerprint}.json)" in out
 
 
+@pytest.mark.slow
 def test_a_failure_that_was_found_can_be_reproduced(command, tmp_path):
     command(*FEW, "--adapter", "fuzzed:Mended", "--out", tmp_path)
     (found,) = find_bugs(record.read(tmp_path), upstream=False)
@@ -71,6 +72,7 @@ def test_a_failure_that_was_found_can_be_reproduced(command, tmp_path):
     assert "it still fails" in out
 
 
+@pytest.mark.slow
 def test_a_right_adapter_conforms(command, tmp_path):
     status, out, err = command(*FEW, "--adapter", "fuzzed:Right", "--out", tmp_path)
     assert status == 0

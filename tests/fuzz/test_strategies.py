@@ -54,11 +54,13 @@ def test_configs_shrink_to_the_plainest_one() -> None:
     assert dict(everything.spec(everything.plainest).config) == plainest()
 
 
+@pytest.mark.slow
 def test_what_fails_shrinks_to_what_it_fails_for() -> None:
     found = find(falcon_configs(as_dict=True), lambda config: config["bias"] and config["alibi"], settings=QUICK)
     assert {name for name in found if found[name] != plainest()[name]} == {"bias", "alibi"}
 
 
+@pytest.mark.slow
 def test_without_valid_some_are_refused() -> None:
     refused = find(
         falcon_configs(valid=False, as_dict=True), lambda config: FALCON.refusal(config) is not None, settings=QUICK

@@ -260,6 +260,7 @@ def test_a_model_that_is_too_large_is_for_itself(made: Callable[..., Case], monk
     assert not shared(made(FIRST), made(SECOND))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", [FIRST, SECOND], ids=["first", "second"])
 def test_what_is_found_does_not_hang_on_who_came_before(falcon: FalconFamily, bridge: Adapter, one: Any) -> None:
     wanted = [found for found in checks.select(()) if not found.id.startswith("reference.")]

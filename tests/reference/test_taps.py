@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from falcon_written_out import WrittenOut
-from falcons import KINDS, build, tokens
+from falcons import KINDS, build, mostly_slow, tokens
 from torch import Tensor, nn
 
 from verifier.families.falcon import FalconFamily
@@ -50,7 +50,7 @@ def shifts(names: Iterable[str]) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=mostly_slow(KINDS))
 def model(request: pytest.FixtureRequest, falcon: FalconFamily) -> Any:
     """One model of each kind; `model.kind` is its config."""
     config = KINDS[request.param]

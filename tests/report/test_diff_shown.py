@@ -233,6 +233,7 @@ def test_markdown_begins_with_the_verdict_and_has_a_section_of_each_kind(everyth
         assert needed in codes
 
 
+@pytest.mark.slow
 def test_markdown_is_never_longer_than_a_comment_may_be(make):
     def many(spec, check):
         texts = dict.fromkeys(("message", "where", "site"), f"{spec.id} {check} " + HOSTILE_MARKDOWN * 50)

@@ -226,6 +226,7 @@ def test_without_a_traceback_there_is_no_place(workspace):
 # --- the summary -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_in_the_summary_already_counts(make):
     one = view_record(make(specs(), rows_fail))
     alone = github.step_summary([one], 0)

@@ -169,6 +169,7 @@ def test_code_may_begin_and_end_with_what_ends_code(one):
     assert read(f"x {code(one)} x").of("code_inline") == [one]
 
 
+@pytest.mark.slow
 @_SEARCHED
 @given(_MARKDOWN)
 def test_a_block_of_code_ends_where_it_should(one):

@@ -265,6 +265,7 @@ def test_named_cases_take_up_as_many_cells_as_combinations(make, flags):
 # --- how long it is --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_of_many_findings_and_rows_the_first_are_shown_and_the_others_counted(make):
     def fails(spec, check):
         return outcome(check, Verdict.FAIL, where=f"place {spec.id}") if check == "qkv.rows" else None
@@ -278,6 +279,7 @@ def test_of_many_findings_and_rows_the_first_are_shown_and_the_others_counted(ma
         assert f"\n\n… and {left} more in the HTML report\n" in made
 
 
+@pytest.mark.slow
 def test_a_text_that_is_too_long_is_cut_between_lines_and_says_so(make, monkeypatch):
     record = _everything(make)
     made = _rendered(record, record)
@@ -297,6 +299,7 @@ def test_a_text_that_is_too_long_is_cut_between_lines_and_says_so(make, monkeypa
     assert _rendered(record, record) == made
 
 
+@pytest.mark.slow
 def test_however_many_records_there_are_a_job_can_show_it(make):
     one = view_record(_hostile(make, "outcomes"))
     made = markdown.render([one] * 400)

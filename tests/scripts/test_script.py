@@ -163,6 +163,7 @@ def test_what_only_the_check_can_say_runs_the_check(put, adapter, status):
 ALONE = [("build.adapter", {"verdict": Verdict.ERROR}), *((check, {}) for check in INPUTS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("check", "said"), ALONE)
 def test_a_right_adapter_passes(put, check, said):
     """On a model that is as intricate as one of the family can be."""
@@ -189,6 +190,7 @@ def test_the_adapter_is_given_the_attention_that_it_was_given(put):
     executed(put(found))
 
 
+@pytest.mark.slow
 @needs_lens
 def test_files_are_short_and_formatted(put):
     ruff = Path(sys.executable).with_name("ruff")
@@ -240,12 +242,14 @@ def test_a_right_hook_passes(put, config, point):
     executed(put(found))
 
 
+@pytest.mark.slow
 @needs_lens
 @pytest.mark.parametrize("point", points_of(PLAIN))
 def test_a_right_hook_of_another_library_passes(put, point):
     executed(put(of("hooks.values", PLAIN, "transformer-lens", where=point)))
 
 
+@pytest.mark.slow
 @needs_lens
 def test_a_wrong_hook_is_shown_without_the_harness(put):
     """In a process of its own, with nothing of the harness in the file."""
@@ -261,6 +265,7 @@ def test_a_wrong_hook_is_shown_without_the_harness(put):
     assert ended.stderr.endswith("AssertionError: the adapter's activation is not Hugging Face's\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["row 2", *ROWS, f"{ScriptInputs.RANDOM}3"])
 def test_a_wrong_hook_fails_on_inputs_as_the_check_has_them(put, capsys, row):
     found = of(
@@ -290,6 +295,7 @@ def test_the_rows_that_it_knows_are_those_of_the_checks_inputs():
     assert all(row.startswith(ScriptInputs.RANDOM) for row in random.rows[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "adapter", "why"),
     [

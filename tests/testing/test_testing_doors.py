@@ -62,6 +62,7 @@ def spread(process, folder: Path) -> dict[str, Ended]:
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["decorated", "written"])
 def test_the_outcomes_are_those_of_the_command(ran, by_decorator, by_command_line, folder: Path, door: str) -> None:
     assert essence(folder / door / "falcon-mine-Wrong") == essence(ran)

@@ -38,6 +38,7 @@ def test_an_item_for_each_check(session) -> None:
     assert "-build.tied] SKIPPED (not applicable: " in done.out
 
 
+@pytest.mark.slow
 def test_an_item_whose_checks_were_all_skipped_is_skipped_and_nothing_of_that_is_green(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Right"', where=ONE, only=("qkv",)))
     done = session("test_it.py")
@@ -46,6 +47,7 @@ def test_an_item_whose_checks_were_all_skipped_is_skipped_and_nothing_of_that_is
     assert "INCONCLUSIVE (no check that looks at the adapter ran: not applicable" in done.out
 
 
+@pytest.mark.slow
 def test_a_failure_of_what_nobody_selected_is_told(session, folder: Path, mood) -> None:
     mood("raises")
     (folder / "test_it.py").write_text(decorated('"mine:Wrong"', where=ONE, only=("forward.causality",)))
@@ -55,6 +57,7 @@ def test_a_failure_of_what_nobody_selected_is_told(session, folder: Path, mood) 
     assert "RuntimeError: cannot" in done.out
 
 
+@pytest.mark.slow
 def test_what_the_adapter_says_cannot_write_to_the_terminal(session, folder: Path, mood) -> None:
     mood("raises")
     (folder / "test_it.py").write_text(decorated('"mine:Wrong"', where=ONE, only=("build.adapter",)))
@@ -73,6 +76,7 @@ def test_a_crash_and_a_hang_fail_their_items_and_nothing_else(session, folder: P
     assert "DOES NOT CONFORM (2 bugs in 2 cases)" in done.out
 
 
+@pytest.mark.slow
 def test_an_adapter_that_raises_at_import_is_told_once(session, folder: Path) -> None:
     (folder / "broken.py").write_text('raise ValueError("this cannot be imported")')
     done = session(*wishes("broken:Adapter", where=FEW, only=("build",)), "--ignore-glob", "test_*")
@@ -82,6 +86,7 @@ def test_an_adapter_that_raises_at_import_is_told_once(session, folder: Path) ->
     assert done.out.count("SKIPPED [") == 1
 
 
+@pytest.mark.slow
 def test_a_thing_that_is_no_adapter_is_told_once(session) -> None:
     done = session(*wishes("mine:Unnamed", where=FEW, only=("build",)), "--ignore-glob", "test_*")
     assert done.counts == {"failed": 1, "skipped": 3}
@@ -113,6 +118,7 @@ def test_an_adapter_object_runs_in_this_process(session, folder: Path) -> None:
     assert (folder / "here" / "falcon-mine-Threads" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_named_adapter_runs_in_this_process_where_that_is_asked_for(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Wrong"', where=ONE, only=("forward.logits",)))
     wrapped_in(folder)
@@ -128,6 +134,7 @@ def test_a_named_adapter_runs_in_this_process_where_that_is_asked_for(session, f
     assert LOGITS in (folder / "here" / "falcon-mine-Wrong" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_without_the_plugin_what_fails_is_told_all_the_same(session, folder: Path) -> None:
     """There are neither subtests nor a record."""
     (folder / "test_it.py").write_text(decorated('"mine:Wrong"', where=ONE))
@@ -151,6 +158,7 @@ def test_an_object_cannot_be_isolated() -> None:
         plan_decorated("falcon", adapter.load("bridge"), isolation=True)
 
 
+@pytest.mark.slow
 def test_what_differs_in_anything_is_another_plan(tmp_path: Path) -> None:
     def made(**wishes: object) -> str:
         return plan_decorated("falcon", "bridge", **{"only": "build", "where": FEW} | wishes).id
@@ -167,6 +175,7 @@ def gates(done: Ended) -> int:
     return done.counts.get("failed", 0)
 
 
+@pytest.mark.slow
 def test_a_verdict_gates_where_that_is_asked_for(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Right"', where=ONE, only=("build.adapter", "build.tied")))
     assert gates(session("test_it.py")) == 0

@@ -27,6 +27,7 @@ def several(*sources: str) -> str:
     return "\n".join(source.replace("test_conforms", f"test_{place}") for place, source in enumerate(sources))
 
 
+@pytest.mark.slow
 def test_each_adapter_has_a_folder_of_its_own(session, folder: Path) -> None:
     both = (decorated(f'"mine:{name}"', where=ONE, only=ONLY) for name in ("Right", "Wrong"))
     (folder / "test_it.py").write_text(several(*both))
@@ -40,6 +41,7 @@ def test_each_adapter_has_a_folder_of_its_own(session, folder: Path) -> None:
         assert f"falcon × mine:{name} ({name.lower()} 1.0): CONFORMS" in done.out
 
 
+@pytest.mark.slow
 def test_two_plans_of_one_adapter_do_not_overwrite_each_other(session, folder: Path) -> None:
     first = decorated('"mine:Right"', where=ONE, only=ONLY)
     second = decorated('"mine:Right"', where=ONE.replace("bias=true", "bias=false"), only=ONLY)
@@ -53,6 +55,7 @@ def test_two_plans_of_one_adapter_do_not_overwrite_each_other(session, folder: P
     assert done.out.count("record and report  plans/falcon-mine-Right-") == 2
 
 
+@pytest.mark.slow
 def test_two_functions_with_one_plan_share_its_cases(session, folder: Path) -> None:
     source = decorated('"mine:Right"', where=ONE, only=ONLY)
     (folder / "test_it.py").write_text(several(source, source))
@@ -79,6 +82,7 @@ def test_the_record_of_another_run_is_left_alone_and_the_tests_are_run(session, 
     assert place.read_text() == other
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_told(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Right"', where=ONE, only=ONLY))
     (folder / "file").write_text("")
@@ -89,6 +93,7 @@ def test_a_folder_that_cannot_be_made_is_told(session, folder: Path) -> None:
     assert "Traceback" not in done.out
 
 
+@pytest.mark.slow
 def test_nothing_stays_where_nothing_was_asked_for(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Right"', where=ONE, only=ONLY))
     before = set(folder.iterdir())
@@ -96,6 +101,7 @@ def test_nothing_stays_where_nothing_was_asked_for(session, folder: Path) -> Non
     assert {place.name for place in set(folder.iterdir()) - before} <= {"__pycache__", "wrapped.txt"}
 
 
+@pytest.mark.slow
 def test_an_adapter_that_goes_elsewhere_takes_the_record_nowhere(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Wanders"', where=ONE, only=ONLY))
     done = session("test_it.py", "--verifier-no-isolation", "--verifier-out", "wandered")
@@ -161,6 +167,7 @@ def test_an_interrupt_keeps_what_was_finished(process, folder: Path) -> None:
     assert place.with_name("report.html").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_a_test_of_others_is_theirs(session, folder: Path) -> None:
     """Between two cases a worker is kept, and Ctrl-C is not its run's."""
     ours = decorated('"mine:Right"', where=FEW + ",bias=true", only=ONLY)

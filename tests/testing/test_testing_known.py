@@ -73,6 +73,7 @@ def test_what_is_known_is_expected(by_command_line: Ended, folder: Path) -> None
     assert states(folder) == {LOGITS: EntryState.KNOWN}
 
 
+@pytest.mark.slow
 def test_the_command_says_the_same_of_it(by_command_line: Ended, command, folder: Path) -> None:
     done = command(*COMMAND, "--baseline", "known.toml", "--out", "held")
     assert done.status == ExitStatus.CONFORMS
@@ -85,6 +86,7 @@ def test_the_command_says_the_same_of_it(by_command_line: Ended, command, folder
     assert mine.run.asked["baseline"] == theirs.run.asked["baseline"]
 
 
+@pytest.mark.slow
 def test_a_known_case_that_is_selected_is_run_once(tried: Try, folder: Path) -> None:
     (folder / "wrapped.txt").unlink(missing_ok=True)
     tried()
@@ -100,12 +102,14 @@ def test_what_is_fixed_must_go(tried: Try, folder: Path) -> None:
     assert states(folder) == {LOGITS: EntryState.FIXED}
 
 
+@pytest.mark.slow
 def test_a_failure_outside_the_rule_fails(tried: Try) -> None:
     done = tried(mood="everywhere")
     assert done.counts == {"failed": 2, "passed": 4, "xfailed": 3}
     assert "DOES NOT CONFORM" in done.out
 
 
+@pytest.mark.slow
 def test_another_failure_of_its_case_is_a_change(tried: Try, folder: Path) -> None:
     done = tried(mood="raises")
     assert f"known failure {LOGITS} of forward.logits is changed: n/a: blocked by build.adapter" in done.out
@@ -113,6 +117,7 @@ def test_another_failure_of_its_case_is_a_change(tried: Try, folder: Path) -> No
     assert states(folder) == {LOGITS: EntryState.CHANGED}
 
 
+@pytest.mark.slow
 def test_what_has_expired_fails_and_excuses_nothing(tried: Try, folder: Path) -> None:
     done = tried(change=('issue = "#7"', "expires = 2020-01-31"))
     assert f"known failure {LOGITS} of forward.logits is expired: it was accepted until 2020-01-31" in done.out
@@ -120,6 +125,7 @@ def test_what_has_expired_fails_and_excuses_nothing(tried: Try, folder: Path) ->
     assert states(folder) == {LOGITS: EntryState.EXPIRED}
 
 
+@pytest.mark.slow
 def test_a_drop_against_the_baselines_counts_fails_the_session(tried: Try) -> None:
     done = tried(change=('"forward.logits" = 4', '"forward.logits" = 9'))
     assert "failed" not in done.counts
@@ -128,6 +134,7 @@ def test_a_drop_against_the_baselines_counts_fails_the_session(tried: Try) -> No
     assert "DOES NOT CONFORM" in done.out or "INCONCLUSIVE" in done.out
 
 
+@pytest.mark.slow
 def test_a_narrowed_session_is_not_held_against_them(tried: Try, folder: Path) -> None:
     done = tried("-k", "forward and not bias and not known", change=('"forward.logits" = 4', '"forward.logits" = 9'))
     assert done.counts == {"passed": 2, "deselected": 7}
@@ -135,6 +142,7 @@ def test_a_narrowed_session_is_not_held_against_them(tried: Try, folder: Path) -
     assert states(folder) == {LOGITS: EntryState.NOT_RUN}
 
 
+@pytest.mark.slow
 def test_a_check_that_is_not_selected_is_not_looked_at(tried: Try, session, folder: Path) -> None:
     tried()
     (folder / "test_it.py").write_text(decorated('"mine:Wrong"', only=CHECKS[:1], more=', baseline="known.toml"'))
@@ -142,6 +150,7 @@ def test_a_check_that_is_not_selected_is_not_looked_at(tried: Try, session, fold
     assert states(folder) == {LOGITS: EntryState.NOT_RUN}
 
 
+@pytest.mark.slow
 def test_an_entry_without_a_reason_is_a_wrong_command_line(session, written: str) -> None:
     done = session(
         *wishes("mine:Wrong", only=CHECKS), "--verifier-baseline", "unfinished.toml", "--ignore-glob", "test_*"
@@ -151,6 +160,7 @@ def test_an_entry_without_a_reason_is_a_wrong_command_line(session, written: str
     assert "Traceback" not in done.out
 
 
+@pytest.mark.slow
 def test_a_baseline_of_another_adapter_is_refused(session, written: str, by_command_line: Ended) -> None:
     done = session(*wishes("mine:Right", only=CHECKS), "--verifier-baseline", "known.toml", "--ignore-glob", "test_*")
     assert done.status == pytest.ExitCode.USAGE_ERROR

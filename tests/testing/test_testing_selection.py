@@ -44,6 +44,7 @@ def test_a_word_selects(session, everything: Ended, folder: Path) -> None:
     assert kept.run.planned == {"valid": 1, "refused": 0}
 
 
+@pytest.mark.slow
 def test_the_record_says_what_was_not_selected(session, everything: Ended, folder: Path) -> None:
     session("test_it.py", "-k", "forward", "--verifier-out", "kept")
     asked = record.read(folder / PLACE).run.asked
@@ -51,6 +52,7 @@ def test_the_record_says_what_was_not_selected(session, everything: Ended, folde
     assert narrowing(asked) != narrowing({name: wish for name, wish in asked.items() if name != "items"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["test_it.py", "falcon"])
 def test_a_test_is_run_by_the_name_that_it_fails_with(session, everything: Ended, door: str) -> None:
     (name,) = [one for one in names(everything.out) if one.startswith(door) and "bias" in one and "forward" in one]
@@ -59,6 +61,7 @@ def test_a_test_is_run_by_the_name_that_it_fails_with(session, everything: Ended
     assert f"FAILED {name}" in done.out
 
 
+@pytest.mark.slow
 def test_a_name_that_is_nobodys_is_told(session, everything: Ended) -> None:
     (name,) = [one for one in names(everything.out) if one.startswith("falcon") and "bias" in one and "forward" in one]
     done = session(name.replace("forward", "forwards"), *wishes("mine:Wrong", where=WHERE))
@@ -67,6 +70,7 @@ def test_a_name_that_is_nobodys_is_told(session, everything: Ended) -> None:
     assert "Traceback" not in done.out
 
 
+@pytest.mark.slow
 def test_what_failed_is_run_again(session, everything: Ended) -> None:
     first = session("test_it.py", plain=("-rA",))
     again = session("test_it.py", "--lf", plain=("-rA",))
@@ -75,6 +79,7 @@ def test_what_failed_is_run_again(session, everything: Ended) -> None:
     assert "passed" not in again.counts
 
 
+@pytest.mark.slow
 def test_a_session_that_stops_at_the_first_failure_keeps_what_was_finished(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Wrong"', where=WHERE.replace("parallel_attn=true", "")[:-1]))
     done = session("test_it.py", "-x", "--verifier-out", "kept")
@@ -86,6 +91,7 @@ def test_a_session_that_stops_at_the_first_failure_keeps_what_was_finished(sessi
     assert "INTERRUPTED" in done.out
 
 
+@pytest.mark.slow
 def test_what_is_selected_of_the_checks_is_what_is_named(session, everything: Ended) -> None:
     for name in names(everything.out):
         assert re.search(r"-[a-z0-9]{8}-(build|forward)\]$", name)

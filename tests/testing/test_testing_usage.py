@@ -21,9 +21,12 @@ WRONG = {
     "seed alone": (("--verifier-seed", "0"), "--verifier-seed needs --verifier-family"),
     "per alone": (("--verifier-per", "check"), "--verifier-per needs --verifier-family"),
 }
+DEFAULT = ("family", "seed alone")  # of the default run: one value that is wrong, and one option alone
 
 
-@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize(
+    "what", [what if what in DEFAULT else pytest.param(what, marks=pytest.mark.slow) for what in WRONG]
+)
 def test_a_wrong_option(session, what: str) -> None:
     options, said = WRONG[what]
     done = session(*options)
@@ -34,6 +37,7 @@ def test_a_wrong_option(session, what: str) -> None:
     assert "Traceback" not in done.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -52,6 +56,7 @@ def test_a_wrong_argument_of_the_decorator(session, folder: Path, more: str, sai
     assert said in last
 
 
+@pytest.mark.slow
 def test_what_is_no_adapter_is_told_by_the_decorator(session, folder: Path) -> None:
     (folder / "test_it.py").write_text("import mine\n" + decorated("mine.Unnamed()"))
     last = [line for line in session("test_it.py").out.splitlines() if line.startswith("E  ")][-1]
@@ -82,6 +87,7 @@ def configured(folder: Path):
     place.unlink()
 
 
+@pytest.mark.slow
 def test_what_the_command_line_leaves_open_is_as_configured(session, folder: Path, configured) -> None:
     from verifier import record
 
@@ -102,6 +108,7 @@ def test_what_the_command_line_says_wins(session, configured) -> None:
     assert "falcon × mine:Right (right 1.0): CONFORMS" in done.out
 
 
+@pytest.mark.slow
 def test_a_wrong_configuration_is_told(session, configured) -> None:
     configured(timeout="soon")
     done = session("--verifier-family", "falcon", "--ignore-glob", "test_*")
