@@ -64,7 +64,7 @@ def test_the_kill_table_has_every_fault_with_its_checks() -> None:
     """`tests/faults/test_selftest.py` sees that each is caught; here, that the page says which."""
     every = [
         MutantResult(fault=fault.name, what=fault.what, check=check, outcome=Outcome(check=check, verdict=Verdict.FAIL))
-        for fault in faults.of(family.load("falcon"))
+        for fault in faults.list_faults(family.load("falcon"))
         for check in fault.caught_by
     ]
     page = (ROOT / "docs" / "kill-table.md").read_text()

@@ -98,7 +98,7 @@ class RightElsewhere(Delegate):
 @pytest.fixture(scope="module")
 def planted(falcon: FalconFamily, bridge: Adapter) -> Callable[[str], Adapter]:
     def of(name: str) -> Adapter:
-        fault = next(one for one in faults.of(falcon) if one.name == name)
+        fault = next(one for one in faults.list_faults(falcon) if one.name == name)
         return RightElsewhere(fault.plant(falcon, bridge)[1], bridge)
 
     return of

@@ -11,7 +11,7 @@ import torch
 from transformers import FalconConfig
 
 from verifier.adapter import Inputs
-from verifier.checks.blame import frame_of, in_full, site_of
+from verifier.checks.blame import find_frame, find_site, format_traceback
 from verifier.reference import models
 
 ADAPTER = """
@@ -88,22 +88,22 @@ def place(source: Path, function: str) -> str:
 
 @pytest.mark.parametrize("function", ["mine", "through_torch", "through_hf"])
 def test_the_adapters_frame_is_named(adapter: dict[str, Callable[..., object]], source: Path, function: str) -> None:
-    assert site_of(raised(adapter[function])) == place(source, function)
+    assert find_site(raised(adapter[function])) == place(source, function)
 
 
 def test_of_several_the_innermost_is_named(adapter: dict[str, Callable[..., object]], source: Path) -> None:
-    assert site_of(raised(adapter["through_itself_twice"])) == place(source, "through_torch")
+    assert find_site(raised(adapter["through_itself_twice"])) == place(source, "through_torch")
 
 
 def test_what_is_raised_elsewhere_is_blamed_on_the_adapter_that_called_it(
     adapter: dict[str, Callable[..., object]], source: Path
 ) -> None:
     for elsewhere in (FalconConfig.from_dict, json.loads, models.forward):
-        assert site_of(raised(adapter["called_back"], elsewhere)) == place(source, "called_back")
+        assert find_site(raised(adapter["called_back"], elsewhere)) == place(source, "called_back")
 
 
 def test_code_without_a_file_is_passed_over(adapter: dict[str, Callable[..., object]], source: Path) -> None:
-    assert site_of(raised(adapter["from_text"])) == place(source, "from_text")
+    assert find_site(raised(adapter["from_text"])) == place(source, "from_text")
 
 
 @pytest.mark.parametrize(
@@ -119,19 +119,19 @@ def test_where_no_adapter_is_nobody_is_blamed(function: Callable[[], object]) ->
     error = raised(function)
     trace = error.__traceback__
     assert trace is not None
-    assert site_of(error.with_traceback(trace.tb_next)) is None
+    assert find_site(error.with_traceback(trace.tb_next)) is None
 
 
 def test_hf_alone_is_not_blamed() -> None:
-    assert site_of(raised(FalconConfig.from_dict)) is None
+    assert find_site(raised(FalconConfig.from_dict)) is None
 
 
 def test_the_same_file_is_named_alike_on_every_machine(
     adapter: dict[str, Callable[..., object]], source: Path, tmp_path: Path
 ) -> None:
-    site = site_of(raised(adapter["mine"]))
+    site = find_site(raised(adapter["mine"]))
     assert site == place(source, "mine")
-    assert frame_of(site, in_full(raised(adapter["mine"]))) == (str(source), 6)
+    assert find_frame(site, format_traceback(raised(adapter["mine"]))) == (str(source), 6)
     assert tmp_path.name not in site
     assert not any(character.isdigit() for character in site)
 
@@ -144,6 +144,6 @@ def test_a_traceback_keeps_its_end() -> None:
             deep(levels - 1)
         deep(levels - 1)
 
-    lines = in_full(raised(deep, 100)).splitlines()
+    lines = format_traceback(raised(deep, 100)).splitlines()
     assert len(lines) <= 60
     assert lines[-1] == "ValueError: at the bottom"

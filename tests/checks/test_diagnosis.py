@@ -7,7 +7,7 @@ from falcons import spec
 from one_check import DEFAULT
 
 from verifier import checks
-from verifier.checks.diagnosis import MOST_PLACES, examine
+from verifier.checks.diagnosis import MOST_PLACES, diagnose_case
 from verifier.faults.altered_hooks import showing
 from verifier.faults.mutants import Delegate, Mutation
 from verifier.judging.evidence import Evidence, Ladder
@@ -20,7 +20,7 @@ def look(falcon, bridge):
 
     def run(*ids, adapter=None, config=DEFAULT, **more):
         chosen = [check for check in checks.registered() if check.id in ids]
-        found = list(examine(spec(config, **more), falcon, adapter or bridge, chosen))
+        found = list(diagnose_case(spec(config, **more), falcon, adapter or bridge, chosen))
         ladders = [one for one in found if isinstance(one, Ladder)]
         return {one.check: one for one in found if isinstance(one, Evidence)}, ladders[0] if ladders else None
 

@@ -12,7 +12,7 @@ from verifier import checks
 from verifier.engine import catalogue
 from verifier.errors import ImportFailed, UsageError
 
-KNOWN = catalogue.describe_checks(checks.ours())
+KNOWN = catalogue.describe_checks(checks.own_checks())
 
 READABLE = '''
 from verifier.checks import check

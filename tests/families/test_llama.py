@@ -548,7 +548,7 @@ PLANTED = (
 @pytest.mark.parametrize(("name", "check"), PLANTED)
 def test_a_planted_fault_is_seen(name: str, check: str, lens: Any) -> None:
     spec = SPREAD["everything-grouped"]
-    (fault,) = [one for one in faults.of(LLAMA) if one.name == name]
+    (fault,) = [one for one in faults.list_faults(LLAMA) if one.name == name]
     assert check in fault.caught_by
     (clean,) = outcomes(spec, lens, check)
     assert clean.verdict in (Verdict.PASS, Verdict.REDUCED)

@@ -18,11 +18,11 @@ from verifier.errors import ExitStatus
 from verifier.families.falcon import FalconFamily
 from verifier.faults import selftest
 from verifier.faults.mutants import Delegate, Fault, Mutation, Plant, in_adapter
-from verifier.faults.selftest import MOST_REFUSED, MOST_VALID, MutantResult, trials
+from verifier.faults.selftest import MOST_REFUSED, MOST_VALID, MutantResult, choose_trials
 from verifier.judging.outcome import NotApplicable, Outcome, Verdict
 
 FALCON = family.load("falcon")
-FAULTS = faults.of(FALCON)
+FAULTS = faults.list_faults(FALCON)
 PAIRS = [(fault.name, identity) for fault in FAULTS for identity in fault.caught_by]
 RAISING = {fault.name for fault in FAULTS if fault.raises}
 
@@ -86,7 +86,7 @@ def test_each_is_planted_in_the_adapter_or_in_the_family(bridge: Adapter) -> Non
 
 
 def test_a_check_that_no_fault_is_for_is_a_survivor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "of", lambda _family: ())
+    monkeypatch.setattr(faults, "list_faults", lambda _family: ())
     found = list(selftest.run("falcon", "bridge"))
     assert [kill.check for kill in found] == [check.id for check in checks.registered()]
     assert all(kill.survived for kill in found)
@@ -95,7 +95,7 @@ def test_a_check_that_no_fault_is_for_is_a_survivor(monkeypatch: pytest.MonkeyPa
 def planted(monkeypatch: pytest.MonkeyPatch, adapter: str = "bridge", **of: Any) -> MutantResult:
     """What becomes of this fault alone under its one check."""
     fault = Fault(**{"name": "planted", "what": "something is wrong", "caught_by": ["qkv.heads"], **of})
-    monkeypatch.setattr(faults, "of", lambda _family: (fault,))
+    monkeypatch.setattr(faults, "list_faults", lambda _family: (fault,))
     return next(selftest.run("falcon", adapter))
 
 
@@ -127,7 +127,7 @@ def test_a_fault_is_tried_until_it_is_caught(monkeypatch: pytest.MonkeyPatch) ->
     kill = planted(monkeypatch, plant=expand.plant)
     assert kill.case is not None
     assert kill.outcome is not None
-    tried = [one for one in trials(matrix.cases(FALCON, "falcon")) if one.valid]
+    tried = [one for one in choose_trials(matrix.cases(FALCON, "falcon")) if one.valid]
     assert tried.index(kill.case) + 1 == kill.tried
 
 
@@ -198,7 +198,7 @@ def test_a_survivor_makes_it_inconclusive(
 
 def test_trials_are_few_valid_then_corners_then_refused(falcon: FalconFamily) -> None:
     specs = matrix.cases(falcon, "falcon")
-    found = trials(specs)
+    found = choose_trials(specs)
     valid = [one for one in found if one.valid]
     assert found == [*valid, *(one for one in found if not one.valid)]
     assert len(found) - len(valid) == MOST_REFUSED
@@ -217,24 +217,24 @@ def test_every_two_values_of_every_two_flags_meet_in_them(falcon: FalconFamily) 
         }
 
     possible = meetings(specs)
-    missed = possible - meetings([one for one in trials(specs) if one.valid])
+    missed = possible - meetings([one for one in choose_trials(specs) if one.valid])
     assert len(missed) <= len(possible) // 10
 
 
 def test_trials_are_always_the_same(falcon: FalconFamily) -> None:
     specs = matrix.cases(falcon, "falcon")
-    assert [one.id for one in trials(specs)] == [one.id for one in trials(specs)]
+    assert [one.id for one in choose_trials(specs)] == [one.id for one in choose_trials(specs)]
 
 
 def test_no_case_is_tried_twice(falcon: FalconFamily) -> None:
-    ids = [one.id for one in trials(matrix.cases(falcon, "falcon"))]
+    ids = [one.id for one in choose_trials(matrix.cases(falcon, "falcon"))]
     assert len(set(ids)) == len(ids)
 
 
 def test_few_cases_are_all_tried() -> None:
     specs = [spec(config) for config in SPREAD.values()]
-    assert {one.id for one in trials(specs)} <= {one.id for one in specs}
-    assert len(trials(specs)) >= len(specs) - 2
+    assert {one.id for one in choose_trials(specs)} <= {one.id for one in specs}
+    assert len(choose_trials(specs)) >= len(specs) - 2
 
 
 def test_what_a_mutant_does_not_break_is_the_originals(bridge: Adapter) -> None:

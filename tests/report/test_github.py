@@ -186,9 +186,9 @@ def test_a_traceback_that_an_adapter_raises_is_found_again():
     exec(compile("def wrap():\n    raise ValueError('no')", "/elsewhere/mine/adapter.py", "exec"), space)
     with pytest.raises(ValueError, match="no") as caught:
         space["wrap"]()
-    site, detail = blame.site_of(caught.value), blame.in_full(caught.value)
+    site, detail = blame.find_site(caught.value), blame.format_traceback(caught.value)
     assert site == "adapter.py:wrap"  # where it lies is nothing that machines have in common
-    assert blame.frame_of(site, detail) == ("/elsewhere/mine/adapter.py", 2)
+    assert blame.find_frame(site, detail) == ("/elsewhere/mine/adapter.py", 2)
 
 
 def test_of_another_machine_the_longest_end_of_the_path_counts(workspace):
@@ -215,7 +215,7 @@ def test_no_other_file_is_a_place(workspace, path, line):
     detail = f'  File "{path}", line {line}, in split\n'
     site = f"{Path(*Path(path).parts[-3:])}:split"
     failed = outcome("build.adapter", Verdict.ERROR, site=site, detail=detail)
-    assert blame.frame_of(site, detail) == (path, line)
+    assert blame.find_frame(site, detail) == (path, line)
     assert github.place_of(failed, workspace) is None
 
 

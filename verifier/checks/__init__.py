@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from verifier import plugins
 from verifier.adapter import Capability
 from verifier.errors import ImportFailed, UsageError
+from verifier.judging.comparison import summarize
+from verifier.judging.outcome import Finding
 from verifier.output import text
 
 if TYPE_CHECKING:
-    from verifier.judging.outcome import Finding
     from verifier.observing.case import Case
 
 GROUP = "verifier.checks"
@@ -79,11 +81,19 @@ class Check:
 
 def check(
     identity: str, *, needs: Sequence[Capability] = (), applies: Applies = "valid", subject: bool = True
-) -> Callable[[Callable[[Case], Finding]], Check]:
-    """Make a check of a function of a case; the arguments are the attributes of `Check`."""
+) -> Callable[[Callable[[Case], Finding | Iterable[Finding]]], Check]:
+    """Make a check of a function of a case; the arguments are the attributes of `Check`.
 
-    def decorate(function: Callable[[Case], Finding]) -> Check:
-        return Check(id=identity, run=function, needs=frozenset(needs), applies=applies, subject=subject)
+    The function gives the finding on the case, or those at several places in causal order, which are summarized.
+    """
+
+    def decorate(function: Callable[[Case], Finding | Iterable[Finding]]) -> Check:
+        @functools.wraps(function)
+        def run(case: Case) -> Finding:
+            found = function(case)
+            return found if isinstance(found, Finding) else summarize(found)
+
+        return Check(id=identity, run=run, needs=frozenset(needs), applies=applies, subject=subject)
 
     return decorate
 
@@ -96,7 +106,7 @@ class _Named(Protocol):
 Named = TypeVar("Named", bound=_Named)
 
 
-def ours() -> tuple[Check, ...]:
+def own_checks() -> tuple[Check, ...]:
     """Every check of the harness, area by area."""
     modules = [vars(importlib.import_module(f"{__name__}.{module}")) for module in MODULES]
     # A module may import another one's check, which counts once, in the first of them.
@@ -109,7 +119,7 @@ def registered() -> tuple[Check, ...]:
     Raises:
         ImportFailed: a third party's check raised at import, or has the id of another check.
     """
-    return with_outside(ours(), load_outside)
+    return add_outside(own_checks(), load_outside)
 
 
 def load_outside(name: str) -> Check:
@@ -123,7 +133,7 @@ def load_outside(name: str) -> Check:
     return found
 
 
-def with_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Named, ...]:
+def add_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Named, ...]:
     """Join the harness's checks and those of third parties; `get` finds one by the name of its entry point.
 
     Raises:
@@ -150,10 +160,10 @@ def select(patterns: Sequence[str]) -> tuple[Check, ...]:
     Raises:
         UsageError: a pattern matches no check.
     """
-    return chosen(registered(), patterns)
+    return select_from(registered(), patterns)
 
 
-def chosen(known: tuple[Named, ...], patterns: Sequence[str]) -> tuple[Named, ...]:
+def select_from(known: tuple[Named, ...], patterns: Sequence[str]) -> tuple[Named, ...]:
     """Select from known checks those whose id matches one of the globs or areas; all without patterns.
 
     Raises:

@@ -30,9 +30,9 @@ _PARTS_SHOWN = 3  # enough of a path inside a package to find the file by
 _INSTALLED = ("site-packages", "dist-packages")
 
 
-def site_of(error: BaseException) -> str | None:
+def find_site(error: BaseException) -> str | None:
     """Find the innermost frame in the adapter's code: `package/module.py:function`; None where there is none."""
-    return site_among(reversed(_frames(error)))
+    return find_site_among(reversed(_frames(error)))
 
 
 def _frames(error: BaseException) -> list[tuple[str, str]]:
@@ -41,15 +41,15 @@ def _frames(error: BaseException) -> list[tuple[str, str]]:
     return [(code.co_filename, code.co_name) for code in codes]
 
 
-def site_among(frames: Iterable[tuple[str, str]]) -> str | None:
-    """Find the adapter's innermost frame in a stack of (file, function), the innermost first, as `site_of` words it."""
+def find_site_among(frames: Iterable[tuple[str, str]]) -> str | None:
+    """Find the adapter's innermost frame, as `find_site` does, in a stack of (file, function), the innermost first."""
     for filename, function in frames:
-        if _is_adapters(filename):
-            return _spelt(filename, function)
+        if _is_adapter_code(filename):
+            return _shorten(filename, function)
     return None
 
 
-def frame_of(site: str, detail: str) -> tuple[str, int] | None:
+def find_frame(site: str, detail: str) -> tuple[str, int] | None:
     """Find the file and the line of the innermost frame that a site names, in the text of its traceback or stack.
 
     The site already says whose frame it is. It is not decided again, because the paths may be another machine's.
@@ -65,7 +65,7 @@ def frame_of(site: str, detail: str) -> tuple[str, int] | None:
     return found
 
 
-def _spelt(filename: str, function: str) -> str:
+def _shorten(filename: str, function: str) -> str:
     """Word a site with the end of its path, from the outermost package on, so that it is the same on every machine."""
     parts = PurePath(filename).parts
     roots = [place + 1 for place, part in enumerate(parts[:-1]) if part in _INSTALLED]
@@ -75,7 +75,7 @@ def _spelt(filename: str, function: str) -> str:
     return f"{PurePath(*parts[start:][-_PARTS_SHOWN:])}:{function}"
 
 
-def _is_adapters(filename: str) -> bool:
+def _is_adapter_code(filename: str) -> bool:
     if filename.startswith(("<", _OURS)):
         return False
     for marker in _INSTALLED:
@@ -85,7 +85,7 @@ def _is_adapters(filename: str) -> bool:
     return not filename.startswith(_STDLIB)
 
 
-def through_hugging_face(error: BaseException) -> bool:
+def passed_hugging_face(error: BaseException) -> bool:
     """Whether an exception passed through Hugging Face's code, and not only through a family's or the harness's."""
     paths = [PurePath(filename).as_posix() for filename, _ in _frames(error)]
     return any(f"/{name}/" in path for path in paths for name in _HUGGING_FACE)
@@ -95,7 +95,7 @@ _HUGGING_FACE = ("transformers", "huggingface_hub")
 _MOST_LINES = 60
 
 
-def in_full(error: BaseException) -> str:
+def format_traceback(error: BaseException) -> str:
     """The traceback of an exception; its last lines where it is long."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     return "\n".join(lines[-_MOST_LINES:])

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from verifier.adapter import CHANGES, AdapterRefusal, Change, subject_fault
 from verifier.canonical import COMPONENTS, template_of
 from verifier.checks import check
-from verifier.checks.blame import through_hugging_face
-from verifier.checks.configs import written_into
+from verifier.checks.blame import passed_hugging_face
+from verifier.checks.configs import find_config_edits
+from verifier.checks.subjects import compute_logits
 from verifier.errors import one_line
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, failure
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
 from verifier.reference.snapshots import ModelState
-
-AFTER_ONE_FORWARD = "what one forward changed around the model"  # as a case remembers it
 
 
 @check("build.adapter", subject=False)
@@ -61,7 +61,7 @@ def refusal(case: Case) -> Finding:
     try:
         model = case.reference.build()
     except Exception as error:
-        if not through_hugging_face(error):
+        if not passed_hugging_face(error):
             raise
         raise NotApplicable("HF does not even build it") from error
     try:
@@ -91,10 +91,14 @@ def surroundings(case: Case) -> Finding:
     changed = case.subject.contamination
     if not changed:
         case.subject.require_forward()
-        changed = case.memo.memoize(AFTER_ONE_FORWARD, case.subject.wrapping.surroundings.differences)
-    if not changed:
-        return Finding()
-    return failure(changed[0], f"changed: {', '.join(changed[:5])}")
+        changed = changed_by_one_forward(case)
+    return failure(changed[0], f"changed: {', '.join(changed[:5])}") if changed else Finding()
+
+
+@memoized
+def changed_by_one_forward(case: Case) -> list[str]:
+    """Name what wrapping and running the case's model changed around it, when the first check asks."""
+    return case.subject.wrapping.surroundings.differences()
 
 
 @check("build.changes")
@@ -105,15 +109,13 @@ def changes(case: Case) -> Finding:
     edited config.
     """
     case.subject.require_forward()
-    found = {**_changes_in_training(case), **case.subject.wrapping.state.changes()}
+    found = {**_find_changes_in_training(case), **case.subject.wrapping.state.changes()}
     undeclared = sorted(found.keys() - case.subject.wrapped().declared_mutations)
-    if not undeclared:
-        return Finding()
     words = "; ".join(f"{CHANGES[kind]} ({found[kind]})" for kind in undeclared)
-    return failure(undeclared[0], f"not declared: {words}")
+    return failure(undeclared[0], f"not declared: {words}") if undeclared else Finding()
 
 
-def _changes_in_training(case: Case) -> dict[Change, str]:
+def _find_changes_in_training(case: Case) -> dict[Change, str]:
     """Find what wrapping changes of a model in train mode with half of its parameters frozen.
 
     On a trainable model in evaluation mode, an adapter that sets both would change nothing.
@@ -143,7 +145,7 @@ def config(case: Case) -> Finding:
     if "config" in subject.declared_mutations:
         return Finding()
     declared = {"attn_implementation"} if "attention" in subject.declared_mutations else set()
-    return written_into(before, after, verdict=Verdict.FAIL, declared=declared) or Finding()
+    return find_config_edits(before, after, verdict=Verdict.FAIL, declared=declared) or Finding()
 
 
 @check("build.close", applies="pairwise")
@@ -154,8 +156,7 @@ def close(case: Case) -> Finding:
     """
     case.subject.require_forward()
     subject = case.subject.wrap(case.reference.build_for_adapter())
-    with torch.no_grad():
-        subject.forward(case.reference.inputs())
+    compute_logits(case, subject)
     subject.close()
     return Finding()
 
@@ -172,16 +173,14 @@ def parameters(case: Case) -> Finding:
         return failure("components", "no canonical component has a parameter")
     theirs = case.family.components(case.reference.model())
     for name in sorted(theirs.keys() & modules.keys(), key=len, reverse=True):  # what is inside first
-        lost = _lost(theirs[name], [modules[name]])
+        lost = _find_lost_parameter(theirs[name], [modules[name]])
         if lost is not None:
             return failure(name, f"it lacks {lost[1]} of HF's {lost[0]}")
-    lost = _lost(case.reference.model(), list(modules.values()))
-    if lost is None:
-        return Finding()
-    return failure(lost[0], f"{lost[1]} are in no component")
+    lost = _find_lost_parameter(case.reference.model(), list(modules.values()))
+    return Finding() if lost is None else failure(lost[0], f"{lost[1]} are in no component")
 
 
-def _lost(original: nn.Module, modules: Sequence[nn.Module]) -> tuple[str, str] | None:
+def _find_lost_parameter(original: nn.Module, modules: Sequence[nn.Module]) -> tuple[str, str] | None:
     """Find the first parameter of the original that is missing in the modules, and word how much of it is."""
     reachable = list({id(one): one for module in modules for one in module.parameters()}.values())
     scattered = None

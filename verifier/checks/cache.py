@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -14,17 +15,18 @@ from verifier.cases.inputs import one_row
 from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.checks import check
 from verifier.checks.decoding import (
+    ROW_ENDS,
     Run,
-    by_row,
+    cut_piece,
+    decode_in_pieces,
     decoded_by_hf,
-    in_pieces,
-    in_turn,
-    judged,
-    judged_in_pieces,
-    piece,
-    step,
+    judge_by_row,
+    judge_decoding,
+    judge_in_turn,
+    rows_as_places,
+    run_step,
 )
-from verifier.judging.comparison import from_condition, summarize
+from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_bitwise, float64_judge, precision_judge, rms
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations
@@ -37,7 +39,7 @@ PADDED_STEPS = 3  # positions of padded rows are counted wrongly from the first 
 
 
 @check("cache.given", needs=["cache"], applies="pairwise")
-def given(case: Case) -> Finding:
+def given(case: Case) -> list[Finding]:
     """A forward with `use_cache` returns a cache, and the same logits as without.
 
     A failure means that keeping keys and values changes what is computed, or that nothing can be decoded at all.
@@ -45,113 +47,93 @@ def given(case: Case) -> Finding:
     case.subject.agreeing_rows()
     with torch.no_grad():
         output = case.subject.wrapped().forward(replace(case.reference.inputs(), use_cache=True))
-    return summarize(
-        [
-            from_condition("cache", None if output.cache is not None else "it was asked for, and there is none"),
-            case.compare_logits("logits beside the cache", output.logits),
-        ]
-    )
+    return [
+        from_condition("cache", None if output.cache is not None else "it was asked for, and there is none"),
+        case.compare_logits("logits beside the cache", output.logits),
+    ]
 
 
 @check("cache.stepwise", needs=["cache"])
-def stepwise(case: Case) -> Finding:
+def stepwise(case: Case) -> Iterator[Finding]:
     """A prompt at once and then token by token gives the logits of one forward over the whole text.
 
     A failure means that what is decoded is not what is read: positions, the mask or the cached keys are off by what
     is cached.
     """
-    length = case.spec.length
-    ends = [length - 4, length - 3, length - 2, length - 1, length]
-    names = ["the prompt", "the first step", "later steps"]
-    return judged_in_pieces(case, Scenario.PLAIN, ends, in_turn(case, Scenario.PLAIN, ends, names))
+    return judge_in_turn(case, Scenario.PLAIN, (-4, -3, -2, -1, 0))
 
 
 @check("cache.chunks", needs=["cache"], applies="pairwise")
-def chunks(case: Case) -> Finding:
+def chunks(case: Case) -> Iterator[Finding]:
     """A text in uneven chunks, and a token at its end, gives the logits of one forward over the whole text.
 
     A failure means that several tokens after a cache see each other, or what is cached, wrongly.
     """
-    length = case.spec.length
-    ends = [2, length - 3, length - 1, length]
-    names = ["the first chunk", "the second chunk", "later chunks"]
-    return judged_in_pieces(case, Scenario.PLAIN, ends, in_turn(case, Scenario.PLAIN, ends, names))
+    names = ("the first chunk", "the second chunk", "later chunks")
+    return judge_in_turn(case, Scenario.PLAIN, (2, -3, -1, 0), names)
 
 
 @check("cache.padding", needs=["cache"], applies="pairwise")
-def padding(case: Case) -> Finding:
+def padding(case: Case) -> Iterator[Finding]:
     """Rows with padding on the left, on the right and in the middle, decoded under a growing mask, give HF's logits.
 
     A failure means that padding which is cached leaks into what comes after it, or shifts its positions.
     """
-    length = case.spec.length
-    return judged_in_pieces(case, Scenario.PADDED, [length - 4, length - 1, length], by_row(case, Scenario.PADDED))
+    return judge_by_row(case, Scenario.PADDED)
 
 
 @check("cache.position_ids", needs=["cache"], applies="pairwise")
-def position_ids(case: Case) -> Finding:
+def position_ids(case: Case) -> Iterator[Finding]:
     """With the caller's position ids, which start anywhere and skip some, decoding gives HF's logits.
 
     A failure means that the positions of new tokens are counted from the cache's length, whatever the caller says.
     """
-    length = case.spec.length
-    ends = [length - 3, length - 1, length]
-    names = ["the prompt", "the first step", "later steps"]
-    return judged_in_pieces(case, Scenario.POSITION_IDS, ends, in_turn(case, Scenario.POSITION_IDS, ends, names))
+    return judge_in_turn(case, Scenario.POSITION_IDS, (-3, -1, 0))
 
 
 @check("cache.padded_position_ids", needs=["cache"], applies="pairwise")
-def padded_position_ids(case: Case) -> Finding:
+def padded_position_ids(case: Case) -> Iterator[Finding]:
     """With padding, and positions that count the real tokens as generation passes them, decoding gives HF's logits.
 
     A failure means that with a cache one of the two is forgotten when the other is given.
     """
-    length, scenario = case.spec.length, Scenario.PADDED_POSITION_IDS
-    return judged_in_pieces(case, scenario, [length - 4, length - 1, length], by_row(case, scenario))
+    return judge_by_row(case, Scenario.PADDED_POSITION_IDS)
 
 
 @check("cache.inputs_embeds", needs=["cache"], applies="sampled")
-def inputs_embeds(case: Case) -> Finding:
+def inputs_embeds(case: Case) -> Iterator[Finding]:
     """With embeddings in the place of tokens, padded on the left, decoding gives HF's logits.
 
     A failure means that a soft prompt is gone on from otherwise than from tokens.
     """
-    length, scenario = case.spec.length, Scenario.INPUTS_EMBEDS
-    ends = [length - 3, length - 1, length]
-    return judged_in_pieces(
-        case, scenario, ends, in_turn(case, scenario, ends, ["the prompt", "the first step", "later steps"])
-    )
+    return judge_in_turn(case, Scenario.INPUTS_EMBEDS, (-3, -1, 0))
 
 
 @check("cache.long", needs=["cache"], applies="sampled")
-def long(case: Case) -> Finding:
+def long(case: Case) -> Iterator[Finding]:
     """A text that is longer than any dimension of the model, and tokens at its end, give the logits of one forward.
 
     A failure means that what is decoded is right only near the beginning: a table, a mask or a cache ends early.
     """
-    length = case.spec.long
-    if length <= case.spec.length:
+    if case.spec.long <= case.spec.length:
         raise NotApplicable("the long text is no longer than the others")
-    ends = [length - 4, length - 1, length]
-    names = ["the prompt", "the first tokens after it", "later steps"]
-    return judged_in_pieces(case, Scenario.LONG, ends, in_turn(case, Scenario.LONG, ends, names))
+    names = ("the prompt", "the first tokens after it", "later steps")
+    return judge_in_turn(case, Scenario.LONG, (-4, -1, 0), names)
 
 
 @check("cache.precision", needs=["cache"], applies="sampled")
-def precise(case: Case) -> Finding:
+def precise(case: Case) -> Iterator[Finding]:
     """In every working dtype decoding token by token is as exact as HF's decoding.
 
     Judged where the logits of one forward in that dtype agree. A failure means that keys and values are kept more
     coarsely than the model computes them, or positions are counted in too few digits.
     """
-    length = case.spec.length
-    ends = [length - 3, length - 2, length - 1, length]
     case.subject.agreeing_rows()
 
     def decode(run: Run, dtype: str = SEMANTIC_DTYPE) -> Tensor:
-        return in_pieces(run, case.reference.inputs(dtype=dtype), ends)
+        return decode_in_pieces(run, case.reference.inputs(dtype=dtype), (-3, -2, -1, 0))
 
-    # What is decoded wrongly in float64 is told by `cache.stepwise`, and of HF by `reference.cache`.
+    # `cache.stepwise` reports what is decoded wrongly in float64, and `reference.cache` reports HF's own decoding.
     ours = case.compare_logits("decoded", decode(case.subject.wrapped().forward), Scenario.PLAIN)
     theirs = [case.compare_logits("decoded", one) for one in decoded_by_hf(case, decode)]
     for what, made in (("cache.stepwise", [ours]), ("reference.cache", theirs)):
@@ -169,34 +151,29 @@ def precise(case: Case) -> Finding:
         given = decode(case.subject.wrapped(dtype).forward, dtype)
         return judge.compare(f"{dtype}, decoded", given, truth, rows=case.reference.scenario().rows, axes=LOGIT_AXES)
 
-    return summarize(compare(dtype) for dtype in case.subject.agreeing_dtypes())
+    return map(compare, case.subject.agreeing_dtypes())
 
 
 @check("cache.batch", needs=["cache"], applies="sampled")
-def batch(case: Case) -> Finding:
+def batch(case: Case) -> Iterator[Finding]:
     """Each row of a padded batch, decoded alone with a cache of its own, gives HF's logits of that row.
 
     A failure means that rows share a cache, or that a batch of one goes another way.
     """
-    length, count = case.spec.length, len(case.reference.scenario(Scenario.PADDED).rows)
 
     def alone(run: Run) -> Tensor:
-        inputs = case.reference.inputs(Scenario.PADDED)
-        ends = [length - 4, length - 1, length]
-        return torch.cat([in_pieces(run, one_row(inputs, row), ends) for row in range(count)])
+        inputs, count = case.reference.inputs(Scenario.PADDED), len(case.reference.scenario(Scenario.PADDED).rows)
+        return torch.cat([decode_in_pieces(run, one_row(inputs, row), ROW_ENDS) for row in range(count)])
 
-    return summarize(
-        judged(case, Scenario.PADDED, alone, case.subject.wrapped().forward, by_row(case, Scenario.PADDED))
-    )
+    return judge_decoding(case, Scenario.PADDED, alone, rows_as_places(case, Scenario.PADDED))
 
 
 @check("cache.apart", needs=["cache"], applies="sampled")
-def apart(case: Case) -> Finding:
+def apart(case: Case) -> Iterator[Finding]:
     """Two texts that are decoded in turns, each with its own cache, give what each gives in one forward.
 
     A failure means that a cache is kept where every forward finds it, and not in what the caller holds.
     """
-    length = case.spec.length
     if case.spec.batch < 2:
         raise NotApplicable("a batch of one is no second text")
     case.subject.agreeing_rows()
@@ -206,19 +183,17 @@ def apart(case: Case) -> Finding:
     texts = [inputs, replace(inputs, input_ids=inputs.input_ids.flip(0))]
     truths = [case.reference.output().logits, case.reference.output().logits.flip(0)]
     run = case.subject.wrapped().forward
-    prompts = [step(run, piece(text, 0, length - 2, None)) for text in texts]
-    rest = [
-        step(run, piece(text, length - 2, length, prompt.cache)) for text, prompt in zip(texts, prompts, strict=True)
-    ]
-    judge = case.noise.judge()
-    return summarize(
-        judge.compare(where, torch.cat([first.logits, then.logits], dim=1), truth)
-        for where, first, then, truth in zip(("the first text", "the second text"), prompts, rest, truths, strict=True)
-    )
+    past, end = case.spec.length - 2, case.spec.length
+    prompts = [run_step(run, cut_piece(text, 0, past, None)) for text in texts]
+    caches = [prompt.cache for prompt in prompts]
+    rest = [run_step(run, cut_piece(text, past, end, cache)) for text, cache in zip(texts, caches, strict=True)]
+    names = ("the first text", "the second text")
+    for where, first, then, truth in zip(names, prompts, rest, truths, strict=True):
+        yield case.noise.judge().compare(where, torch.cat([first.logits, then.logits], dim=1), truth)
 
 
 @check("cache.hooks", needs=["cache", "hooks"], applies="pairwise")
-def hooks(case: Case) -> Finding:
+def hooks(case: Case) -> Iterable[Finding]:
     """With a cache, every hook point shows the new tokens alone, with the values of one forward over the whole text.
 
     Scores and patterns are of the new queries over all keys. A failure means that what is read while a text is
@@ -232,8 +207,8 @@ def hooks(case: Case) -> Finding:
     length, inputs, names = case.spec.length, case.reference.inputs(), [one.name for one in points]
     truth, noise = activations.reference_trace(case).values, activations.noise(case).values
     past = length - 2
-    prompt = step(case.subject.wrapped().forward, piece(inputs, 0, past, None))
-    last_tokens = piece(inputs, past, length, prompt.cache)
+    prompt = run_step(case.subject.wrapped().forward, cut_piece(inputs, 0, past, None))
+    last_tokens = cut_piece(inputs, past, length, prompt.cache)
     seen = activations.observe(case, case.subject.wrapped(), names, last_tokens).values
 
     def compare(point: Point, shown: object, start: int) -> Finding:
@@ -246,7 +221,7 @@ def hooks(case: Case) -> Finding:
     found = {point: compare(point, seen.get(point.name), past) for point in points}
     wrong = [point for point in points if found[point].verdict is Verdict.FAIL]
     if wrong:
-        # What a point shows without a cache too is not told here.
+        # `hooks.values` reports what a point shows without a cache too.
         names = [one.name for one in wrong]
         whole = activations.observe(case, case.subject.wrapped(), names, case.reference.inputs()).values
         for point in wrong:
@@ -254,7 +229,7 @@ def hooks(case: Case) -> Finding:
                 del found[point]
         if not found:
             raise Blocked("hooks.values")
-    return summarize(found.values())
+    return found.values()
 
 
 def _from(point: Point, value: Tensor, start: int) -> Tensor:
@@ -263,7 +238,7 @@ def _from(point: Point, value: Tensor, start: int) -> Tensor:
     return value.narrow(axis, start, value.shape[axis] - start)
 
 
-def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
+def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> list[Finding]:
     """Judge the subject's greedy continuation of the plain tokens under a mask."""
     prompt = case.reference.inputs().input_ids
     assert prompt is not None
@@ -275,17 +250,15 @@ def _greedy(case: Case, steps: int, mask: Tensor | None, place: str) -> Finding:
     )
     length = prompt.shape[1]
     if not isinstance(ours, Tensor) or ours.shape != theirs.shape:
-        return summarize([compare_bitwise(place, ours, theirs)])
-    return summarize(
-        [
-            compare_bitwise(f"{place}: the prompt", ours[:, :length], prompt),
-            case.noise.judge().compare_choices(place, ours[:, length:], theirs[:, length:], logits),
-        ]
-    )
+        return [compare_bitwise(place, ours, theirs)]
+    return [
+        compare_bitwise(f"{place}: the prompt", ours[:, :length], prompt),
+        case.noise.judge().compare_choices(place, ours[:, length:], theirs[:, length:], logits),
+    ]
 
 
 @check("cache.greedy", needs=["cache"], applies="pairwise")
-def greedy(case: Case) -> Finding:
+def greedy(case: Case) -> list[Finding]:
     """Greedy generation gives the tokens that HF's `generate` gives.
 
     Where HF's own two best are nearer than its noise either may come. A failure means that texts which the adapter
@@ -296,15 +269,14 @@ def greedy(case: Case) -> Finding:
 
 
 @check("cache.greedy_padded", needs=["cache"], applies="pairwise")
-def greedy_padded(case: Case) -> Finding:
+def greedy_padded(case: Case) -> list[Finding]:
     """Greedy generation from a batch with padding on the left gives the tokens that HF's `generate` gives.
 
     A failure means that a shorter prompt is continued otherwise beside a longer one than HF continues it.
     """
     case.subject.agreeing_rows()
-    if not bool(
-        case.subject.agreeing_rows(Scenario.PADDED_POSITION_IDS)[:2].all()
-    ):  # no padding, and padding on the left
+    rows = case.subject.agreeing_rows(Scenario.PADDED_POSITION_IDS)
+    if not bool(rows[:2].all()):  # no padding, and padding on the left
         raise Blocked("forward.padded_position_ids")
     length = case.spec.length
     padding = torch.arange(case.spec.batch, device=case.spec.device).clamp(max=length - 1)

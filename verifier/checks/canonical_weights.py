@@ -12,28 +12,26 @@ from verifier.cases.spec import SEMANTIC_DTYPE
 from verifier.judging.outcome import Blocked
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
 from verifier.reference.weights import canonical_weights
 
 _AXES = {weight.template: weight.axes for weight in WEIGHTS}
 
 
+@memoized
 def reference_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Tensor]:
     """Read HF's weights in canonical names and shapes."""
-    return case.memo.memoize(("canonical", dtype), lambda: canonical_weights(case.family, case.reference.model(dtype)))
+    return canonical_weights(case.family, case.reference.model(dtype))
 
 
+@memoized
 def subject_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
     """Read the subject's canonical weights, copied at the first call; names outside the vocabulary are left out."""
-
-    def make() -> dict[str, Any]:
-        found = require(case.subject.wrapped(dtype).weights).canonical()
-        return {
-            name: weight.detach().clone() if isinstance(weight, Tensor) else weight
-            for name, weight in found.items()
-            if template_of(name) in _AXES
-        }
-
-    return case.memo.memoize(("given weights", dtype), make)
+    return {
+        name: weight.detach().clone() if isinstance(weight, Tensor) else weight
+        for name, weight in require(case.subject.wrapped(dtype).weights).canonical().items()
+        if template_of(name) in _AXES
+    }
 
 
 def readable_weights(case: Case) -> Mapping[str, Any]:
@@ -70,15 +68,12 @@ def misshapen(ours: Tensor, wanted: Tensor, name: str) -> str | None:
     return f"its shape is {list(ours.shape)}, not [{axes}] = {list(wanted.shape)}"
 
 
+@memoized
 def usable_weights(case: Case) -> Mapping[str, Tensor]:
     """Select the subject's weights that can be computed with: readable, and of the right shape."""
-
-    def make() -> Mapping[str, Tensor]:
-        ours = readable_weights(case)
-        return {
-            name: ours[name].to(wanted)
-            for name, wanted in reference_weights(case).items()
-            if unreadable(ours.get(name), wanted) is None and misshapen(ours[name], wanted, name) is None
-        }
-
-    return case.memo.memoize(("usable weights",), make)
+    ours = readable_weights(case)
+    return {
+        name: ours[name].to(wanted)
+        for name, wanted in reference_weights(case).items()
+        if unreadable(ours.get(name), wanted) is None and misshapen(ours[name], wanted, name) is None
+    }

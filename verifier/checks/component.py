@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -13,52 +13,45 @@ from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.checks.canonical_weights import readable_weights, reference_weights
 from verifier.checks.qkv import split_agrees
+from verifier.checks.subjects import require_findings
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import float64_judge, precision_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import isolated_modules
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
 
 _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
 
 
-def _offered(case: Case) -> Mapping[str, nn.Module]:
+@memoized
+def _offered_components(case: Case) -> Mapping[str, nn.Module]:
     """The adapter's modules with canonical component names, by name."""
-
-    def make() -> Mapping[str, nn.Module]:
-        modules = require(case.subject.wrapped().components).modules()
-        return {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
-
-    return case.memo.memoize(("offered components",), make)
+    modules = require(case.subject.wrapped().components).modules()
+    return {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
 
 
 @check("component.names", needs=["components"])
-def names(case: Case) -> Finding:
+def names(case: Case) -> list[Finding]:
     """Every module of HF's with parameters and a canonical name is a component under that name.
 
     `build.parameters` reports parameters in no component, and `weights.names` missing canonical weights. A failure
     means that users find a part of the model only inside another component.
     """
-
-    def compare() -> Iterator[Finding]:
-        offered = _offered(case)
-        for name, module in case.family.components(case.reference.model()).items():
-            if not any(True for _ in module.parameters()):
-                continue
-            owners = (name.rsplit(".", cut)[0] for cut in range(1, name.count(".") + 1))
-            holder = next((owner for owner in owners if owner in offered), None)
-            if name in offered or (holder is not None and not _weights_lack(case, name)):
-                wrong = f"there is no such component, and HF's module has parameters; they are inside {holder}"
-                yield from_condition(name, None if name in offered else wrong)
-
-    findings = list(compare())
-    if not findings:
-        raise Blocked("build.parameters or weights.names")
-    return summarize(findings)
+    offered, findings = _offered_components(case), []
+    for name, module in case.family.components(case.reference.model()).items():
+        if not any(True for _ in module.parameters()):
+            continue
+        owners = (name.rsplit(".", cut)[0] for cut in range(1, name.count(".") + 1))
+        holder = next((owner for owner in owners if owner in offered), None)
+        if name in offered or (holder is not None and not _lacks_weights(case, name)):
+            wrong = f"there is no such component, and HF's module has parameters; they are inside {holder}"
+            findings.append(from_condition(name, None if name in offered else wrong))
+    return require_findings(findings, "build.parameters or weights.names")
 
 
-def _weights_lack(case: Case, name: str) -> bool:
+def _lacks_weights(case: Case, name: str) -> bool:
     """Whether a component's weights are missing among the canonical weights too."""
     if case.subject.wrapped().weights is None:
         return False
@@ -66,23 +59,20 @@ def _weights_lack(case: Case, name: str) -> bool:
     return any(weight.startswith(f"{name}.") and ours.get(weight) is None for weight in reference_weights(case))
 
 
-def _judge(case: Case, name: str) -> Finding:
+@memoized
+def _judge_alone(case: Case, name: str) -> Finding:
     """Run the adapter's component alone as HF calls its module, and judge its output; raises what it raises."""
-
-    def make() -> Finding:
-        lone = isolated_modules.module_reference(case, name)
-        args, kwargs = lone.call.fresh()
-        with torch.no_grad():
-            output = require(case.subject.wrapped().components).run(name, args, kwargs)
-        return float64_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
-
-    return case.memo.memoize(("component", name), make)
+    lone = isolated_modules.module_reference(case, name)
+    args, kwargs = lone.call.fresh()
+    with torch.no_grad():
+        output = require(case.subject.wrapped().components).run(name, args, kwargs)
+    return float64_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
 
 
 def _is_right(case: Case, name: str) -> bool:
     """Whether a component passes the check of its own kind."""
     try:
-        return _judge(case, name).verdict is not Verdict.FAIL
+        return _judge_alone(case, name).verdict is not Verdict.FAIL
     except Exception:  # the check of its kind reports it
         return False
 
@@ -90,9 +80,8 @@ def _is_right(case: Case, name: str) -> bool:
 def _reporting_check(case: Case, name: str) -> str | None:
     """Find the check that reports a failure inside a component; None where nothing inside fails."""
     template = template_of(name)
-    inside = [
-        other for other in _offered(case) if other.startswith(f"{name}.") and other in isolated_modules.calls(case)
-    ]
+    calls = isolated_modules.calls(case)
+    inside = [other for other in _offered_components(case) if other.startswith(f"{name}.") and other in calls]
     for kind, templates in _KINDS.items() if inside else ():
         for other in inside:
             if template_of(other) in templates and not _is_right(case, other):
@@ -126,16 +115,15 @@ _KINDS["positions"] = tuple(
 
 def _judge_kind(case: Case, kind: str, what: str) -> Finding:
     """Judge every component of a kind; `what` is the kind in words."""
-    templates = _KINDS[kind]
     case.subject.require_forward()
-    found = [name for name in isolated_modules.calls(case) if template_of(name) in templates and name in _offered(case)]
+    found = _called_components(case, _KINDS[kind])
     if not found:
         raise NotApplicable(f"the adapter has no {what} that HF's model calls")
     reported = {name: _reporting_check(case, name) for name in found}
     lone = [name for name in found if reported[name] is None]
     if not lone:
         raise Blocked(next(other for other in reported.values() if other is not None))
-    finding = summarize(_judge(case, name) for name in lone)
+    finding = summarize(_judge_alone(case, name) for name in lone)
     if finding.verdict is Verdict.FAIL:
         case.subject.agreeing_rows()  # raises `Blocked` where the whole model is wrong, which other checks locate
     return finding
@@ -219,16 +207,17 @@ def dtypes(case: Case) -> Finding:
     rounds where HF does not.
     """
     case.subject.require_forward()
+    inside_first = [name for templates in _KINDS.values() for name in _called_components(case, templates)]
 
     def compare() -> Iterator[Finding]:
         for dtype in case.spec.dtypes:
             wrong: set[str] = set()
-            for name in _inside_first(case):
+            for name in inside_first:
                 if not _is_right(case, name) or _reporting_check(case, name):
                     continue
                 if any(inner.startswith(f"{name}.") for inner in wrong):
                     continue
-                for one in _in_dtype(case, name, dtype):
+                for one in _judge_in_dtype(case, name, dtype):
                     wrong |= {name} if one.verdict is Verdict.FAIL else set()
                     yield one
 
@@ -244,16 +233,13 @@ def dtypes(case: Case) -> Finding:
     return finding
 
 
-def _inside_first(case: Case) -> list[str]:
-    return [
-        name
-        for templates in _KINDS.values()
-        for name in isolated_modules.calls(case)
-        if template_of(name) in templates and name in _offered(case)
-    ]
+def _called_components(case: Case, templates: Collection[str]) -> list[str]:
+    """List the adapter's components with these templates that HF's model calls, in the order of the calls."""
+    offered = _offered_components(case)
+    return [name for name in isolated_modules.calls(case) if template_of(name) in templates and name in offered]
 
 
-def _in_dtype(case: Case, name: str, dtype: str) -> Iterator[Finding]:
+def _judge_in_dtype(case: Case, name: str, dtype: str) -> Iterator[Finding]:
     lone = isolated_modules.each_in(case, dtype)[name]
     args, kwargs = lone.call.fresh()
     with torch.no_grad():

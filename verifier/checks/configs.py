@@ -9,7 +9,7 @@ from verifier.judging.outcome import Finding, Verdict
 from verifier.reference.snapshots import edited_keys
 
 
-def written_into(
+def find_config_edits(
     before: Mapping[str, Any], after: Mapping[str, Any], *, verdict: Verdict, declared: Collection[str] = ()
 ) -> Finding | None:
     """Make the finding that names each changed field that is not declared; None where there is none."""

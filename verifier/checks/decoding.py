@@ -11,8 +11,8 @@ from torch import Tensor
 from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
 from verifier.cases.spec import Scenario
-from verifier.checks.blame import through_hugging_face
-from verifier.judging.comparison import summarize
+from verifier.checks.blame import passed_hugging_face
+from verifier.checks.subjects import real_logits
 from verifier.judging.outcome import Blocked, Finding, Verdict
 from verifier.observing.case import Case
 from verifier.reference import models
@@ -22,7 +22,7 @@ Place = tuple[str, Tensor]
 """A name, and which logits are compared under it: `[batch, pos]`."""
 
 
-def piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
+def cut_piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
     """Cut the inputs to the tokens from `start` to `end`, after a cache: the mask covers the cached tokens too."""
 
     def part(whole: Tensor | None, first: int) -> Tensor | None:
@@ -38,7 +38,7 @@ def piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
     )
 
 
-def step(run: Run, inputs: Inputs) -> Output:
+def run_step(run: Run, inputs: Inputs) -> Output:
     """Run one forward that returns a cache, and copy its logits.
 
     Raises:
@@ -51,33 +51,48 @@ def step(run: Run, inputs: Inputs) -> Output:
     return replace(output, logits=output.logits.clone())  # the next forward may write into the same memory
 
 
-def in_pieces(run: Run, inputs: Inputs, ends: Sequence[int]) -> Tensor:
-    """Decode a text in pieces with the given ends and a cache, into logits `[batch, pos, d_vocab]`."""
+def decode_in_pieces(run: Run, inputs: Inputs, ends: Sequence[int]) -> Tensor:
+    """Decode a text in pieces with a cache.
+
+    Args:
+        run: a forward.
+        inputs: the whole text.
+        ends: the position after each piece; one that is not positive is counted from the end of the text.
+
+    Returns:
+        The logits `[batch, pos, d_vocab]`.
+    """
+    text = inputs.input_ids if inputs.inputs_embeds is None else inputs.inputs_embeds
+    assert text is not None
     pieces, cache, start = [], None, 0
-    for end in ends:
-        output = step(run, piece(inputs, start, end, cache))
+    for end in _from_start(ends, text.shape[1]):
+        output = run_step(run, cut_piece(inputs, start, end, cache))
         pieces.append(output.logits)
         cache, start = output.cache, end
     return torch.cat(pieces, dim=1)
 
 
-def judged(
-    case: Case, scenario: Scenario, decode: Callable[[Run], Tensor], run: Run, places: Sequence[Place]
+def _from_start(ends: Sequence[int], length: int) -> list[int]:
+    return [end if end > 0 else length + end for end in ends]
+
+
+def judge_decoding(
+    case: Case, scenario: Scenario, decode: Callable[[Run], Tensor], places: Sequence[Place]
 ) -> Iterator[Finding]:
     """Compare decoded logits with HF's one forward, in the rows where the subject's own one forward agrees with it.
 
     Raises:
         Blocked: every difference is one of HF's own decoding too; `reference.cache` reports it.
     """
-    chosen, agreeing = case.reference.scenario(scenario), case.subject.agreeing_rows(scenario)
+    compared_logits, names = real_logits(case, scenario), case.reference.scenario(scenario).rows
     truth, judge = case.reference.output(scenario).logits, case.noise.judge(scenario)
-    ours, compared, excused = decode(run), False, False
+    ours, compared, excused = decode(case.subject.wrapped().forward), False, False
     theirs: list[Tensor] = []
     for where, rows in places:
-        defined = (chosen.real & rows & agreeing[:, None])[..., None]
+        defined = compared_logits & rows[..., None]
         if not bool(defined.any()):
             continue
-        found = judge.compare(where, ours, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES)
+        found = judge.compare(where, ours, truth, defined=defined, rows=names, axes=LOGIT_AXES)
         if found.verdict is Verdict.FAIL:
             theirs = theirs or decoded_by_hf(case, decode)
             follows = any(
@@ -99,33 +114,47 @@ def decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
     try:
         return [decode(lambda inputs: models.forward(case.reference.model(), inputs))]
     except Exception as error:  # where HF raises there is nothing to compare with; `reference.cache` reports it
-        if not through_hugging_face(error):
+        if not passed_hugging_face(error):
             raise
         return []
 
 
-def judged_in_pieces(case: Case, scenario: Scenario, ends: Sequence[int], places: Sequence[Place]) -> Finding:
+def judge_in_pieces(case: Case, scenario: Scenario, ends: Sequence[int], places: Sequence[Place]) -> Iterator[Finding]:
     """Judge the subject's decoding in pieces with the given ends, place by place."""
 
     def decode(run: Run) -> Tensor:
-        return in_pieces(run, case.reference.inputs(scenario), ends)
+        return decode_in_pieces(run, case.reference.inputs(scenario), ends)
 
     case.subject.agreeing_rows(scenario)  # raises `Blocked` before a wrong subject decodes anything
-    return summarize(judged(case, scenario, decode, case.subject.wrapped().forward, places))
+    return judge_decoding(case, scenario, decode, places)
 
 
-def in_turn(case: Case, scenario: Scenario, ends: Sequence[int], names: Sequence[str]) -> list[Place]:
-    """Make a place for each decoded piece, in order; the last name is for all further pieces."""
+STEPS = ("the prompt", "the first step", "later steps")
+
+
+def judge_in_turn(
+    case: Case, scenario: Scenario, ends: Sequence[int], names: Sequence[str] = STEPS
+) -> Iterator[Finding]:
+    """Judge the subject's decoding in pieces, piece by piece; the last name is for all further pieces."""
     real = case.reference.scenario(scenario).real
     position = torch.arange(real.shape[1], device=real.device).expand_as(real)
-    starts = [0, *ends[: len(names) - 1]]
-    stops = [*ends[: len(names) - 1], ends[-1]]
-    return [
-        (name, (position >= start) & (position < stop)) for name, start, stop in zip(names, starts, stops, strict=True)
+    stops = _from_start([*ends[: len(names) - 1], ends[-1]], real.shape[1])
+    places = [
+        (name, (position >= start) & (position < stop))
+        for name, start, stop in zip(names, [0, *stops], stops, strict=False)
     ]
+    return judge_in_pieces(case, scenario, ends, places)
 
 
-def by_row(case: Case, scenario: Scenario) -> list[Place]:
+ROW_ENDS = (-4, -1, 0)  # a prompt, several tokens at once, and one
+
+
+def judge_by_row(case: Case, scenario: Scenario) -> Iterator[Finding]:
+    """Judge the subject's decoding in pieces, row by row."""
+    return judge_in_pieces(case, scenario, ROW_ENDS, rows_as_places(case, scenario))
+
+
+def rows_as_places(case: Case, scenario: Scenario) -> list[Place]:
     """Make a place for each row, which is one way of padding."""
     chosen = case.reference.scenario(scenario)
     numbers = torch.arange(len(chosen.rows), device=chosen.real.device)

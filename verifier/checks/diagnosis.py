@@ -23,7 +23,9 @@ MOST_PLACES = 120  # of one check; a deep model has more, and a difference shows
 _SCENARIO = Scenario.PLAIN
 
 
-def examine(spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]) -> Iterator[Evidence | Ladder]:
+def diagnose_case(
+    spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check]
+) -> Iterator[Evidence | Ladder]:
     """Run these checks on the case once more, and yield what each compares; the ladder comes last.
 
     Args:

@@ -15,6 +15,7 @@ from verifier.canonical import LOGIT_AXES
 from verifier.cases.inputs import NO_LABEL, one_row
 from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks import check
+from verifier.checks.subjects import compute_logits, real_logits, require_dtype
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import compare_bitwise, compare_positions, float64_judge, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
@@ -28,7 +29,7 @@ Compare = Callable[[object, Tensor], Finding]
 """Judges logits against true ones on a scenario, or on a row of it."""
 
 
-def _concluded(case: Case, scenario: Scenario, compare: Compare, rows: Tensor | None = None) -> Finding:
+def _judge_and_locate(case: Case, scenario: Scenario, compare: Compare, rows: Tensor | None = None) -> Finding:
     """Judge the subject's logits on a scenario, or on some rows of it.
 
     A failure says at which hook point it starts, and whether it follows one of HF's other paths.
@@ -67,9 +68,13 @@ def _without_shared_nans(actual: object, other: Tensor) -> tuple[object, Tensor]
     return actual.masked_fill(shared, 0.0), other.masked_fill(shared, 0.0)
 
 
-def _logits(case: Case, scenario: Scenario, where: str) -> Finding:
+def _judge_logits(case: Case, scenario: Scenario, where: str) -> Finding:
     """Judge the subject's logits on one scenario."""
-    return _concluded(case, scenario, lambda actual, truth: case.compare_logits(where, actual, scenario, truth=truth))
+
+    def compare(actual: object, truth: Tensor) -> Finding:
+        return case.compare_logits(where, actual, scenario, truth=truth)
+
+    return _judge_and_locate(case, scenario, compare)
 
 
 @check("forward.logits")
@@ -78,7 +83,7 @@ def logits(case: Case) -> Finding:
 
     A failure means that the wrapped model is another model; whatever is read off it is of that one.
     """
-    return _logits(case, Scenario.PLAIN, "logits")
+    return _judge_logits(case, Scenario.PLAIN, "logits")
 
 
 @check("forward.lengths", applies="pairwise")
@@ -87,7 +92,7 @@ def lengths(case: Case) -> Finding:
 
     A failure means that the adapter is right only for some lengths: a position bias, a mask or a table ends early.
     """
-    findings = [_logits(case, scenario, str(scenario)) for scenario in (Scenario.ONE_TOKEN, Scenario.LONG)]
+    findings = [_judge_logits(case, scenario, str(scenario)) for scenario in (Scenario.ONE_TOKEN, Scenario.LONG)]
     worst = (one for verdict in (Verdict.FAIL, Verdict.REDUCED) for one in findings if one.verdict is verdict)
     return next(worst, findings[-1])
 
@@ -101,24 +106,23 @@ def _judge_padding(case: Case, row: str) -> Finding:
     def compare(actual: object, truth: Tensor) -> Finding:
         return case.noise.judge(Scenario.PADDED).compare(row, actual, truth, defined=defined, axes=LOGIT_AXES)
 
-    finding = _concluded(case, Scenario.PADDED, compare, here)
-    if finding.verdict is Verdict.FAIL and _counts_otherwise(case, compare):
+    finding = _judge_and_locate(case, Scenario.PADDED, compare, here)
+    if finding.verdict is Verdict.FAIL and _is_right_given_positions(case, compare):
         words = "given HF's position ids (0, 1, 2, … whatever the mask) it agrees: it counts positions of its own"
         return replace(finding, message=f"{finding.message}; {words}")
     return finding
 
 
-def _counts_otherwise(case: Case, compare: Compare) -> bool:
+def _is_right_given_positions(case: Case, compare: Compare) -> bool:
     """Whether the subject is right once it is told the positions that HF's forward counts by itself."""
     inputs = case.reference.inputs(Scenario.PADDED)
     assert inputs.input_ids is not None
     counted = torch.arange(inputs.input_ids.shape[1], device=inputs.input_ids.device).expand_as(inputs.input_ids)
     try:
-        with torch.no_grad():
-            told = case.subject.wrapped().forward(replace(inputs, position_ids=counted)).logits
+        logits = compute_logits(case, case.subject.wrapped(), replace(inputs, position_ids=counted))
     except Exception:  # what cannot be tried explains nothing; `forward.position_ids` reports it
         return False
-    return compare(told, case.reference.output(Scenario.PADDED).logits).verdict is not Verdict.FAIL
+    return compare(logits, case.reference.output(Scenario.PADDED).logits).verdict is not Verdict.FAIL
 
 
 @check("forward.left_padding")
@@ -163,7 +167,7 @@ def position_ids(case: Case) -> Finding:
 
     A failure means that the adapter makes up positions of its own.
     """
-    return _logits(case, Scenario.POSITION_IDS, "position ids")
+    return _judge_logits(case, Scenario.POSITION_IDS, "position ids")
 
 
 @check("forward.padded_position_ids", applies="pairwise")
@@ -172,7 +176,7 @@ def padded_position_ids(case: Case) -> Finding:
 
     A failure means that one of the two is forgotten when the other is given.
     """
-    return _logits(case, Scenario.PADDED_POSITION_IDS, "position ids beside padding")
+    return _judge_logits(case, Scenario.PADDED_POSITION_IDS, "position ids beside padding")
 
 
 @check("forward.inputs_embeds", applies="pairwise")
@@ -181,11 +185,11 @@ def inputs_embeds(case: Case) -> Finding:
 
     A failure means that soft prompts and edited embeddings are not run through the same model.
     """
-    return _logits(case, Scenario.INPUTS_EMBEDS, "inputs_embeds")
+    return _judge_logits(case, Scenario.INPUTS_EMBEDS, "inputs_embeds")
 
 
 @check("forward.loss", applies="pairwise")
-def loss(case: Case) -> Finding:
+def loss(case: Case) -> list[Finding]:
     """The loss for labels, some of them ignored, and the logits beside it are HF's and can be differentiated.
 
     Beside padding, where labels stand on real tokens, it is HF's too. A failure means that attributions and gradients
@@ -197,25 +201,25 @@ def loss(case: Case) -> Finding:
     cut_off = isinstance(graph, Tensor) and not graph.requires_grad
     made = [
         case.compare_logits("logits beside labels", case.subject.output(Scenario.LABELS).logits),
-        _judged_loss(case, Scenario.LABELS, "loss"),
+        _judge_loss(case, Scenario.LABELS, "loss"),
         from_condition("loss", "it is in no graph: nothing can be differentiated of it" if cut_off else None),
     ]
     wanted = case.reference.scenario(Scenario.PADDED_LABELS).inputs.labels
     assert wanted is not None
     if bool((wanted != NO_LABEL).any()) and case.subject.agrees(Scenario.PADDED):
-        made.append(_judged_loss(case, Scenario.PADDED_LABELS, "loss beside padding"))
-    return summarize(made)
+        made.append(_judge_loss(case, Scenario.PADDED_LABELS, "loss beside padding"))
+    return made
 
 
 def _loss_agrees(case: Case) -> bool:
     """Whether the float64 loss is HF's; where it is not, `forward.loss` reports it."""
     try:
-        return _judged_loss(case, Scenario.LABELS, "loss").verdict is not Verdict.FAIL
+        return _judge_loss(case, Scenario.LABELS, "loss").verdict is not Verdict.FAIL
     except Exception:  # no labels can be given
         return False
 
 
-def _judged_loss(case: Case, scenario: Scenario, where: str) -> Finding:
+def _judge_loss(case: Case, scenario: Scenario, where: str) -> Finding:
     judge = float64_judge(case.noise.loss(scenario=scenario), lambda: case.noise.loss(SINGLE, scenario))
     truth = case.reference.output(scenario).loss
     assert truth is not None
@@ -223,7 +227,7 @@ def _judged_loss(case: Case, scenario: Scenario, where: str) -> Finding:
 
 
 @check("forward.patterns", needs=["hooks"], applies="pairwise")
-def patterns(case: Case) -> Finding:
+def patterns(case: Case) -> Iterator[Finding]:
     """The attention patterns that the subject's hooks show are HF's, in every layer, in padded rows and not.
 
     A failure where the logits are right means that the shown pattern is not the one that was used.
@@ -232,26 +236,19 @@ def patterns(case: Case) -> Finding:
     offered = require(case.subject.wrapped().hooks).names()
     if not names or not set(names) <= offered.keys():
         raise NotApplicable("there is no attention pattern to read")
-
-    def compare() -> Iterator[Finding]:
-        rows = case.subject.agreeing_rows(Scenario.PADDED)
-        seen, truth, noise = (
-            activations.observe(case, case.subject.wrapped(), names, case.reference.inputs(Scenario.PADDED)).values,
-            activations.reference_trace(case, Scenario.PADDED).values,
-            activations.noise(case, Scenario.PADDED).values,
-        )
-        # Rows of real queries over all keys: what may not be seen must have got nothing.
-        real = (case.reference.scenario(Scenario.PADDED).real & rows[:, None])[:, None, :, None]
-        for name in names:
-            yield float64_judge(noise[name]).compare(
-                name, seen.get(name), truth[name], defined=real, rows=case.reference.scenario(Scenario.PADDED).rows
-            )
-
-    return summarize(compare())
+    rows, inputs = case.subject.agreeing_rows(Scenario.PADDED), case.reference.inputs(Scenario.PADDED)
+    seen = activations.observe(case, case.subject.wrapped(), names, inputs).values
+    truth, noise = activations.reference_trace(case, Scenario.PADDED), activations.noise(case, Scenario.PADDED)
+    chosen = case.reference.scenario(Scenario.PADDED)
+    # Rows of real queries over all keys: what may not be seen must have got nothing.
+    real = (chosen.real & rows[:, None])[:, None, :, None]
+    for name in names:
+        judge = float64_judge(noise.values[name])
+        yield judge.compare(name, seen.get(name), truth.values[name], defined=real, rows=chosen.rows)
 
 
 @check("forward.batch", applies="pairwise")
-def batch(case: Case) -> Finding:
+def batch(case: Case) -> list[Finding]:
     """Each row of a batch, padded or not, gives the same logits alone as in the batch.
 
     A failure means that the rows of a batch see each other.
@@ -259,15 +256,14 @@ def batch(case: Case) -> Finding:
     chosen = case.reference.scenario(Scenario.PADDED)
     case.subject.require_forward()
     subject = case.subject.wrapped()
-    with torch.no_grad():
-        alone = [subject.forward(one_row(chosen.inputs, row)).logits for row in range(len(chosen.rows))]
+    alone = [compute_logits(case, subject, one_row(chosen.inputs, row)) for row in range(len(chosen.rows))]
     # That a row is not finite at all is found by the checks of its padding.
     given, truth = _without_shared_nans(torch.cat(alone), case.subject.output(Scenario.PADDED).logits)
-    return summarize([case.compare_logits("rows alone", given, Scenario.PADDED, truth=truth)])
+    return [case.compare_logits("rows alone", given, Scenario.PADDED, truth=truth)]
 
 
 @check("forward.causality")
-def causality(case: Case) -> Finding:
+def causality(case: Case) -> list[Finding]:
     """Changing the last tokens of a text does not change the logits before them.
 
     A failure means that a position sees what comes after it.
@@ -278,17 +274,14 @@ def causality(case: Case) -> Finding:
     start = case.spec.length // 2
     ids = inputs.input_ids.clone()
     ids[:, start:] = (ids[:, start:] + 1) % vocab
-    before = case.subject.output().logits
-    with torch.no_grad():
-        after = case.subject.wrapped().forward(Inputs(input_ids=ids)).logits
-    chosen = case.reference.scenario()
-    return summarize(
-        [case.noise.judge().compare("logits before the change", after[:, :start], before[:, :start], rows=chosen.rows)]
-    )
+    before = case.subject.output().logits[:, :start]
+    after = compute_logits(case, case.subject.wrapped(), Inputs(input_ids=ids))[:, :start]
+    rows = case.reference.scenario().rows
+    return [case.noise.judge().compare("logits before the change", after, before, rows=rows)]
 
 
 @check("forward.gradients", applies="pairwise")
-def gradients(case: Case) -> Finding:
+def gradients(case: Case) -> list[Finding]:
     """With gradients enabled, which is torch's default, the logits are the same.
 
     A failure means that the model that is differentiated is not the one that is read.
@@ -296,11 +289,11 @@ def gradients(case: Case) -> Finding:
     case.subject.agreeing_rows()
     with torch.enable_grad():
         logits = case.subject.wrapped().forward(case.reference.inputs()).logits
-    return summarize([case.compare_logits("logits with gradients enabled", logits)])
+    return [case.compare_logits("logits with gradients enabled", logits)]
 
 
 @check("forward.inference_mode", applies="pairwise")
-def inference_mode(case: Case) -> Finding:
+def inference_mode(case: Case) -> list[Finding]:
     """Under `torch.inference_mode` the logits are the same, and afterwards gradients can be taken as ever.
 
     Of a subject whose first forward that is. A failure means that what is fast to read cannot be read, or that what a
@@ -313,48 +306,40 @@ def inference_mode(case: Case) -> Finding:
     with torch.enable_grad():
         after = subject.forward(case.reference.inputs()).logits
         after.backward(torch.ones_like(after))
-    return summarize(
-        [
-            case.compare_logits("logits in inference mode", inside.clone()),
-            case.compare_logits("logits after it", after.detach()),
-        ]
-    )
+    return [
+        case.compare_logits("logits in inference mode", inside.clone()),
+        case.compare_logits("logits after it", after.detach()),
+    ]
 
 
 @check("forward.inputs", applies="pairwise")
-def inputs_kept(case: Case) -> Finding:
+def inputs_kept(case: Case) -> Iterator[Finding]:
     """A forward writes into none of the tensors that it is given.
 
     A failure means that the caller's tokens, mask, positions or embeddings are others afterwards.
     """
 
-    def compare() -> Iterator[Finding]:
-        for scenario in (Scenario.PLAIN, Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS, Scenario.LABELS):
-            given, before = case.reference.inputs(scenario), case.reference.inputs(scenario)
-            case.subject.require_forward()
-            with torch.no_grad():
-                case.subject.wrapped().forward(given)
-            for name in ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "labels"):
-                if getattr(before, name) is not None:
-                    yield compare_bitwise(f"{name}, {scenario}", getattr(given, name), getattr(before, name))
-
-    return summarize(compare())
+    for scenario in (Scenario.PLAIN, Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS, Scenario.LABELS):
+        given, before = case.reference.inputs(scenario), case.reference.inputs(scenario)
+        case.subject.require_forward()
+        compute_logits(case, case.subject.wrapped(), given)
+        for name in ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "labels"):
+            if getattr(before, name) is not None:
+                yield compare_bitwise(f"{name}, {scenario}", getattr(given, name), getattr(before, name))
 
 
 @check("forward.twice", applies="pairwise")
-def twice(case: Case) -> Finding:
+def twice(case: Case) -> list[Finding]:
     """A second forward on the same tokens, with others between, gives the same logits bit for bit.
 
     A failure means that a forward leaves something behind.
     """
     first = case.subject.output().logits
     case.subject.output(Scenario.ONE_TOKEN)
-    with torch.no_grad():
-        second = case.subject.wrapped().forward(case.reference.inputs()).logits
-    return summarize([compare_bitwise("logits", second, first)])
+    return [compare_bitwise("logits", compute_logits(case, case.subject.wrapped()), first)]
 
 
-def _in_training(case: Case, **dropouts: Any) -> Finding:
+def _in_training(case: Case, **dropouts: Any) -> list[Finding]:
     """Run both models in training mode, from one state of the random number generator."""
     case.subject.agreeing_rows()
     theirs, ours = case.reference.build(**dropouts), case.subject.wrap(case.reference.build_for_adapter(**dropouts))
@@ -370,70 +355,62 @@ def _in_training(case: Case, **dropouts: Any) -> Finding:
             return forward(inputs).logits
 
     truth = run(lambda given: models.forward(theirs, given))
-    return case.compare_logits("training mode", run(ours.forward), Scenario.PLAIN, truth=truth)
+    return [case.compare_logits("training mode", run(ours.forward), truth=truth)]
 
 
 @check("forward.training", needs=["modes"], applies="pairwise")
-def training(case: Case) -> Finding:
+def training(case: Case) -> list[Finding]:
     """In training mode, with dropouts of zero, the logits are HF's in training mode.
 
     A failure means that fine-tuning through the adapter trains another model.
     """
-    return summarize([_in_training(case, **dict.fromkeys(case.family.dropouts(), 0.0))])
+    return _in_training(case, **dict.fromkeys(case.family.dropouts(), 0.0))
 
 
 @check("forward.dropout", needs=["modes"], applies="pairwise")
-def dropout(case: Case) -> Finding:
+def dropout(case: Case) -> list[Finding]:
     """In training mode, from one state of the random numbers, every dropout drops what HF's drops.
 
     A failure means that a dropout is missing, has another rate, or stands elsewhere.
     """
     if not case.family.dropouts():
         raise NotApplicable("the family has no dropouts")
-    return summarize([_in_training(case, **case.family.dropouts())])
+    return _in_training(case, **case.family.dropouts())
 
 
-def _judge_precision(case: Case, dtype: str) -> Finding:
+def _judge_precision(case: Case, dtype: str) -> Iterator[Finding]:
     """Judge the logits in a working dtype against the float64 truth of the same weights."""
-    if dtype not in case.spec.dtypes:
-        raise NotApplicable(f"{dtype} was not asked for")
-
+    require_dtype(case, dtype)
     width = case.reference.model().get_input_embeddings().weight.shape[1]
-
-    def compare() -> Iterator[Finding]:
-        # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which
-        # is a matter of positions and of no other flag, where the input is long on purpose or everything is asked.
-        far = case.spec.is_sampled or case.spec.label is not None
-        others = (Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS) if case.spec.is_sampled else ()
-        further = [scenario for scenario in others if case.subject.agrees(scenario)]
-        for scenario in (Scenario.PLAIN, Scenario.PADDED, *([Scenario.LONG] if far else []), *further):
-            chosen, agreeing = case.reference.scenario(scenario), case.subject.agreeing_rows(scenario)
-            given, truth = case.subject.output(scenario, dtype).logits, case.noise.truth(scenario, dtype).logits
-            defined = (chosen.real & agreeing[:, None])[..., None]
-            yield case.noise.precision_judge(scenario, dtype).compare(
-                f"{dtype}, {scenario}", given, truth, defined=defined, rows=chosen.rows, axes=LOGIT_AXES
-            )
-            yield compare_positions(
-                f"{dtype}, {scenario}, one position",
-                given,
-                truth,
-                case.noise.by_position(scenario, dtype),
-                defined=defined,
-                width=width,
-                resampled_noise=partial(case.noise.resampled_by_position, scenario, dtype),
-            )
-
-        if case.spec.is_sampled and _loss_agrees(case):
-            of_labels = case.noise.truth(Scenario.LABELS, dtype).loss
-            assert of_labels is not None
-            judge = precision_judge(case.noise.loss(dtype))
-            yield judge.compare(f"{dtype}, loss", case.subject.output(Scenario.LABELS, dtype).loss, of_labels)
-
-    return summarize(compare())
+    # Without a mask, and with one, whose lowest number may overflow; and far from the first position, which is a
+    # matter of positions and of no other flag, where the input is long on purpose or everything is asked.
+    far = case.spec.is_sampled or case.spec.label is not None
+    others = (Scenario.PADDED_POSITION_IDS, Scenario.INPUTS_EMBEDS) if case.spec.is_sampled else ()
+    further = [scenario for scenario in others if case.subject.agrees(scenario)]
+    for scenario in (Scenario.PLAIN, Scenario.PADDED, *([Scenario.LONG] if far else []), *further):
+        defined, rows = real_logits(case, scenario), case.reference.scenario(scenario).rows
+        given, truth = case.subject.output(scenario, dtype).logits, case.noise.truth(scenario, dtype).logits
+        yield case.noise.precision_judge(scenario, dtype).compare(
+            f"{dtype}, {scenario}", given, truth, defined=defined, rows=rows, axes=LOGIT_AXES
+        )
+        yield compare_positions(
+            f"{dtype}, {scenario}, one position",
+            given,
+            truth,
+            case.noise.by_position(scenario, dtype),
+            defined=defined,
+            width=width,
+            resampled_noise=partial(case.noise.resampled_by_position, scenario, dtype),
+        )
+    if case.spec.is_sampled and _loss_agrees(case):
+        of_labels = case.noise.truth(Scenario.LABELS, dtype).loss
+        assert of_labels is not None
+        judge = precision_judge(case.noise.loss(dtype))
+        yield judge.compare(f"{dtype}, loss", case.subject.output(Scenario.LABELS, dtype).loss, of_labels)
 
 
 @check("forward.float32", applies="pairwise")
-def float32(case: Case) -> Finding:
+def float32(case: Case) -> Iterator[Finding]:
     """In float32 the logits are as near to the float64 truth of the same weights as HF's own are.
 
     Over all positions and at each, with and without padding; of some cases far from the first position too, from
@@ -444,7 +421,7 @@ def float32(case: Case) -> Finding:
 
 
 @check("forward.bfloat16", applies="pairwise")
-def bfloat16(case: Case) -> Finding:
+def bfloat16(case: Case) -> Iterator[Finding]:
     """In bfloat16 the logits are as near to the float64 truth of the same weights as HF's own are.
 
     Over all positions and at each, with and without padding; of some cases far from the first position too, from
@@ -455,7 +432,7 @@ def bfloat16(case: Case) -> Finding:
 
 
 @check("forward.float16", applies="pairwise")
-def float16(case: Case) -> Finding:
+def float16(case: Case) -> Iterator[Finding]:
     """In float16 the logits are as near to the float64 truth of the same weights as HF's own are.
 
     Over all positions and at each, with and without padding; of some cases far from the first position too, from

@@ -14,9 +14,9 @@ from torch import Tensor
 from verifier.canonical import KINDS, template_of
 from verifier.cases.spec import Scenario
 from verifier.checks import check
-from verifier.judging.comparison import from_condition, summarize
+from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_bitwise, precision_judge
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Finding, NotApplicable, failure
 from verifier.observing import activations, dependencies, edited_runs, localization, working_precision
 from verifier.observing.case import Case
 
@@ -34,7 +34,7 @@ def present(case: Case) -> Finding:
     if not missing:
         return Finding()
     words = f"{len(missing)} of {len(case.reference.points)} are missing: {activations.by_template(missing)}"
-    return Finding(verdict=Verdict.FAIL, where=missing[0], message=words)
+    return failure(missing[0], words)
 
 
 @check("hooks.absent", needs=["hooks"])
@@ -49,11 +49,7 @@ def absent(case: Case) -> Finding:
     wrong = [name for name in canonical if name not in has]
     if not wrong:
         return Finding()
-    return Finding(
-        verdict=Verdict.FAIL,
-        where=wrong[0],
-        message=f"the model has no such activation: {activations.by_template(wrong)}",
-    )
+    return failure(wrong[0], f"the model has no such activation: {activations.by_template(wrong)}")
 
 
 def _all_firings(case: Case) -> Mapping[str, int]:
@@ -77,11 +73,11 @@ def fires(case: Case) -> Finding:
         # The canonical ones first: those are what people hook.
         first = min(silent, key=lambda name: name not in canonical)
         words = f"it takes a hook and never fires; silent: {activations.by_template([first, *silent])}"
-        return Finding(verdict=Verdict.FAIL, where=first, message=words)
+        return failure(first, words)
     several = [name for name in canonical if fired[name] > 1]
     if several:
         first = min(several)
-        return Finding(verdict=Verdict.FAIL, where=first, message=f"it fires {fired[first]} times in one forward")
+        return failure(first, f"it fires {fired[first]} times in one forward")
     return Finding()
 
 
@@ -96,54 +92,43 @@ def order(case: Case) -> Finding:
         fired = [name for name in activations.subject_activations(case, Scenario.PLAIN, switch).fired if name in before]
         early = dependencies.out_of_order(before, fired)
         if early:
-            return Finding(verdict=Verdict.FAIL, where=early[0], message=f"it fires before {early[1]}")
+            return failure(early[0], f"it fires before {early[1]}")
     return Finding()
 
 
 @check("hooks.axes", needs=["hooks"])
-def axes(case: Case) -> Finding:
+def axes(case: Case) -> Iterator[Finding]:
     """Every canonical point has its canonical axes, or says in which order it has them; each as long as in HF's model.
 
     A failure means that what is read by head, position or dimension is another one.
     """
-    values, truth, infos = (
-        activations.all_values(case),
-        activations.reference_trace(case).values,
-        activations.hook_points(case),
-    )
-
-    def compare() -> Iterator[Finding]:
-        for point in activations.shared_points(case):
-            given = infos[point.name].axes
-            if given is not None and sorted(given) != sorted(point.axes):
-                yield from_condition(point.name, f"its axes are {', '.join(given)}, not {', '.join(point.axes)}")
-            elif point.name in values:
-                found, wanted = list(values[point.name].shape), list(truth[point.name].shape)
-                wrong = f"[{', '.join(point.axes)}] is {found}, not {wanted}" if found != wanted else None
-                yield from_condition(point.name, wrong)
-
-    return summarize(compare())
+    values, infos = activations.all_values(case), activations.hook_points(case)
+    truth = activations.reference_trace(case).values
+    for point in activations.shared_points(case):
+        given = infos[point.name].axes
+        if given is not None and sorted(given) != sorted(point.axes):
+            yield from_condition(point.name, f"its axes are {', '.join(given)}, not {', '.join(point.axes)}")
+        elif point.name in values:
+            found, wanted = list(values[point.name].shape), list(truth[point.name].shape)
+            wrong = f"[{', '.join(point.axes)}] is {found}, not {wanted}" if found != wanted else None
+            yield from_condition(point.name, wrong)
 
 
 @check("hooks.values", needs=["hooks"])
-def values(case: Case) -> Finding:
+def values(case: Case) -> Iterator[Finding]:
     """What every canonical point shows is HF's activation there; in the pairwise cases with padding too.
 
     Judged where the logits agree. A failure means plausible activations that are not the model's; the place is the
     first in causal order.
     """
-
-    def compare(scenario: Scenario) -> list[Finding]:
-        rows = case.subject.agreeing_rows(scenario)
-        return localization.annotate_inputs(
-            case, localization.compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
-        )
-
-    return summarize(one for scenario in case.reference.traced_scenarios for one in compare(scenario))
+    for scenario in case.reference.traced_scenarios:
+        rows, shown = case.subject.agreeing_rows(scenario), activations.all_values(case, scenario)
+        compared = localization.compare_points(case, scenario, shown, rows=rows)
+        yield from localization.annotate_inputs(case, compared)
 
 
 @check("hooks.aliases", needs=["hooks"])
-def aliases(case: Case) -> Finding:
+def aliases(case: Case) -> Iterator[Finding]:
     """An alias of a hook point shows the same tensor as the point, bit for bit.
 
     A failure means that two activations go by the name of one.
@@ -152,57 +137,49 @@ def aliases(case: Case) -> Finding:
     aliased = {name: info.alias_of for name, info in infos.items() if info.alias_of is not None}
     if not aliased:
         raise NotApplicable("no hook point has a second name")
-
-    def compare() -> Iterator[Finding]:
-        for name, target in aliased.items():
-            if target not in infos:
-                yield from_condition(name, f"it is said to be {target}, which is no hook point")
-                continue
-            mine = activations.subject_activations(case, Scenario.PLAIN, infos[name].switch).values
-            theirs = activations.subject_activations(case, Scenario.PLAIN, infos[target].switch).values
-            if name in mine and target in theirs:  # `hooks.fires` looks for silent ones
-                yield compare_bitwise(name, mine[name], theirs[target])
-
-    return summarize(compare())
+    for name, target in aliased.items():
+        if target not in infos:
+            yield from_condition(name, f"it is said to be {target}, which is no hook point")
+            continue
+        mine = activations.subject_activations(case, Scenario.PLAIN, infos[name].switch).values
+        theirs = activations.subject_activations(case, Scenario.PLAIN, infos[target].switch).values
+        if name in mine and target in theirs:  # `hooks.fires` looks for silent ones
+            yield compare_bitwise(name, mine[name], theirs[target])
 
 
 @check("hooks.kept", needs=["hooks"], applies="pairwise")
-def kept(case: Case) -> Finding:
+def kept(case: Case) -> Iterator[Finding]:
     """A tensor that a hook was shown is not written into afterwards, by this forward or by the next.
 
     A failure means that what was kept of a forward, as every cache of activations does, is not what was there.
     """
 
-    def compare() -> Iterator[Finding]:
-        for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
-            seen = activations.subject_activations(case, Scenario.PLAIN, switch)
-            with torch.no_grad():
-                case.subject.wrapped().forward(case.reference.inputs(Scenario.ONE_TOKEN))
-            for point in case.reference.points:
-                if point.name in seen.values:
-                    yield compare_bitwise(point.name, seen.kept[point.name], seen.values[point.name])
-
-    return summarize(compare())
+    for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
+        seen = activations.subject_activations(case, Scenario.PLAIN, switch)
+        with torch.no_grad():
+            case.subject.wrapped().forward(case.reference.inputs(Scenario.ONE_TOKEN))
+        for point in case.reference.points:
+            if point.name in seen.values:
+                yield compare_bitwise(point.name, seen.kept[point.name], seen.values[point.name])
 
 
 @check("hooks.twice", needs=["hooks"], applies="pairwise")
-def twice(case: Case) -> Finding:
+def twice(case: Case) -> Iterator[Finding]:
     """A second forward on the same tokens shows the same at every canonical point, bit for bit.
 
     A failure means that something of a forward stays behind at a hook point.
     """
-    names = [
-        point.name
-        for point in activations.shared_points(case)
-        if activations.hook_points(case)[point.name].switch is None
-    ]
+    names = [point.name for point in activations.shared_points(case)]
+    ungated = activations.by_switch(case, names).get(None, [])
     first = activations.subject_activations(case).values
-    second = activations.observe(case, case.subject.wrapped(), names, case.reference.inputs()).values
-    return summarize(compare_bitwise(name, second.get(name), first[name]) for name in names if name in first)
+    second = activations.observe(case, case.subject.wrapped(), ungated, case.reference.inputs()).values
+    for name in ungated:
+        if name in first:
+            yield compare_bitwise(name, second.get(name), first[name])
 
 
 @check("hooks.precision", needs=["hooks"], applies="sampled")
-def precise(case: Case) -> Finding:
+def precise(case: Case) -> Iterator[Finding]:
     """In every working dtype each point is as near to the float64 truth of the same weights as HF's own activation is.
 
     Judged where the float64 run, and the logits in that dtype, agree. A failure means that what is read of a model in
@@ -210,21 +187,17 @@ def precise(case: Case) -> Finding:
     """
     case.subject.agreeing_rows()
     points = localization.agreeing_points(case)
-
-    def compare(dtype: str) -> Iterator[Finding]:
+    by_switch = activations.by_switch(case, [point.name for point in points])
+    for dtype in case.subject.agreeing_dtypes():
         theirs, seen = working_precision.measure_activations(case, dtype), dict[str, Tensor]()
-        for names in activations.by_switch(case, [point.name for point in points]).values():
-            seen |= activations.observe(
-                case, case.subject.wrapped(dtype), names, case.reference.inputs(dtype=dtype)
-            ).values
+        subject, inputs = case.subject.wrapped(dtype), case.reference.inputs(dtype=dtype)
+        for names in by_switch.values():
+            seen |= activations.observe(case, subject, names, inputs).values
         for point in points:
             if not math.isfinite(theirs.noise[point.name]):
                 continue  # a norm's scale overflows in float16 before the norm does
-            judge = precision_judge(
-                theirs.noise[point.name],
-                partial(working_precision.resampled_activation_noise, case, dtype, point.name),
-            )
-            made = judge.compare(
+            again = partial(working_precision.resampled_activation_noise, case, dtype, point.name)
+            made = precision_judge(theirs.noise[point.name], again).compare(
                 point.name,
                 seen.get(point.name),
                 theirs.truth[point.name],
@@ -232,5 +205,3 @@ def precise(case: Case) -> Finding:
                 rows=case.reference.scenario().rows,
             )
             yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)
-
-    return summarize(one for dtype in case.subject.agreeing_dtypes() for one in compare(dtype))

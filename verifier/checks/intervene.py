@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +13,6 @@ from torch import Tensor
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import LOGIT_AXES
 from verifier.checks import check
-from verifier.judging.comparison import summarize
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 from verifier.observing import activations, edited_runs, interventions, localization
@@ -19,32 +20,31 @@ from verifier.observing.activations import hooked
 from verifier.observing.case import Case
 from verifier.observing.edited_runs import Experiment
 from verifier.observing.interventions import Intervention, Kind
+from verifier.observing.memo import memoized
 
 _WHOLE = ("replace", "everywhere")
 
 
-def _logits(case: Case, subject: Subject, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
+def _edited_logits(case: Case, subject: Subject, ids: Tensor, edits: Mapping[str, Edit]) -> Tensor:
     with torch.no_grad(), hooked(case, subject, forward=edits):
         return subject.forward(Inputs(input_ids=ids)).logits
 
 
-def _given(case: Case) -> Mapping[int, Tensor]:
+@memoized
+def _run_all_interventions(case: Case) -> Mapping[int, Tensor]:
     """By row: the subject's logits with every edit at the points that agree without one."""
     case.subject.agreeing_rows()
-
-    def make() -> Mapping[int, Tensor]:
-        subject = case.subject.wrapped()
-        return edited_runs.run_in_subject(
-            case,
-            edited_runs.run_interventions(case),
-            localization.agreeing_points(case),
-            lambda ids, edits: _logits(case, subject, ids, edits),
-        )
-
-    return case.memo.memoize(("interventions in the subject",), make)
+    return _run_in_subject(case)
 
 
-def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Finding:
+def _run_in_subject(case: Case, **how: Any) -> Mapping[int, Tensor]:
+    """Run the interventions in the subject, at the points that agree; `how` is for `edited_runs.run_in_subject`."""
+    run = partial(_edited_logits, case, case.subject.wrapped())
+    points = localization.agreeing_points(case)
+    return edited_runs.run_in_subject(case, edited_runs.run_interventions(case), points, run, **how)
+
+
+def _judge_intervention(experiment: Experiment, given: Mapping[int, Tensor], one: Intervention) -> Finding:
     where = f"{one.point.name}, {one.extent}" if one.extent != "everywhere" else one.point.name
     judge = float64_judge(float(experiment.noise[one.row]))
     made = judge.compare(where, given[one.row], experiment.results[one.row], axes=LOGIT_AXES[1:])
@@ -57,7 +57,7 @@ def _judged(experiment: Experiment, given: Mapping[int, Tensor], one: Interventi
     return replace(made, message=said)
 
 
-def _first_of_each_point(comparisons: Sequence[Finding]) -> list[Finding]:
+def _report_points_once(comparisons: Sequence[Finding]) -> list[Finding]:
     """Report a point at which several edits go wrong once, by the first of them."""
     failing: set[str] = set()
     kept = []
@@ -71,17 +71,17 @@ def _first_of_each_point(comparisons: Sequence[Finding]) -> list[Finding]:
     return kept
 
 
-def _judge_interventions(case: Case, kind: Kind) -> Finding:
+def _judge_interventions(case: Case, kind: Kind) -> list[Finding]:
     """Judge the effects of all edits of one kind."""
-    experiment, given = edited_runs.run_interventions(case), _given(case)
+    experiment, given = edited_runs.run_interventions(case), _run_all_interventions(case)
     # Nothing is proved by an edit that does nothing in HF's model either.
     acting = [one for one in experiment.interventions if one.kind == kind and bool(experiment.acts[one.row])]
-    made = [_judged(experiment, given, one) for one in acting if one.row in given]
-    return summarize(_first_of_each_point(made))
+    made = [_judge_intervention(experiment, given, one) for one in acting if one.row in given]
+    return _report_points_once(made)
 
 
 @check("intervene.replace", needs=["hooks"])
-def replaced(case: Case) -> Finding:
+def replaced(case: Case) -> list[Finding]:
     """A random activation in the place of the model's, everywhere and in one head at one position, has HF's effect on
     the logits at every point.
 
@@ -92,7 +92,7 @@ def replaced(case: Case) -> Finding:
 
 
 @check("intervene.add", needs=["hooks"])
-def added(case: Case) -> Finding:
+def added(case: Case) -> list[Finding]:
     """A random vector added to an activation, everywhere and in one head at one position, has HF's effect on the logits
     at every point.
 
@@ -103,7 +103,7 @@ def added(case: Case) -> Finding:
 
 
 @check("intervene.zero", needs=["hooks"])
-def zeroed(case: Case) -> Finding:
+def zeroed(case: Case) -> list[Finding]:
     """An activation set to zero, everywhere and in one head at one position, has HF's effect on the logits at every
     point.
 
@@ -114,7 +114,7 @@ def zeroed(case: Case) -> Finding:
 
 
 @check("intervene.swap", needs=["hooks"])
-def swapped(case: Case) -> Finding:
+def swapped(case: Case) -> list[Finding]:
     """The activation of another prompt in the place of its own, everywhere and in one head at one position, has HF's
     effect on the logits at every point.
 
@@ -125,81 +125,63 @@ def swapped(case: Case) -> Finding:
 
 
 @check("intervene.rows", needs=["hooks"])
-def rows(case: Case) -> Finding:
+def rows(case: Case) -> Iterator[Finding]:
     """Edits in some rows of a batch change nothing in the others.
 
     A failure means that an experiment on one prompt is seen by another one.
     """
-    experiment, given = edited_runs.run_interventions(case), _given(case)
+    experiment, given = edited_runs.run_interventions(case), _run_all_interventions(case)
     names = ("the prompt itself", "the prompt that it is swapped with")
-    return summarize(
-        float64_judge(float(experiment.noise[row])).compare(
-            name, given[row], experiment.results[row], axes=LOGIT_AXES[1:]
-        )
-        for row, name in enumerate(names)
-    )
+    for row, name in enumerate(names):
+        judge = float64_judge(float(experiment.noise[row]))
+        yield judge.compare(name, given[row], experiment.results[row], axes=LOGIT_AXES[1:])
 
 
 @check("intervene.in_place", needs=["hooks"], applies="pairwise")
-def in_place(case: Case) -> Finding:
+def in_place(case: Case) -> list[Finding]:
     """An edit that a hook writes into the tensor that it is given, and gives back, has the effect of one on a copy.
 
     A failure means that the commonest way of writing a hook (`z[:, :, head] = 0; return z`) does something else.
     """
     case.subject.agreeing_rows()
-    experiment, subject = edited_runs.run_interventions(case), case.subject.wrapped()
-    given = edited_runs.run_in_subject(
-        case,
-        experiment,
-        localization.agreeing_points(case),
-        lambda ids, edits: _logits(case, subject, ids, edits),
-        kinds=("replace",),
-        in_place=True,
-    )
-
-    def compare() -> Iterator[Finding]:
-        for one in experiment.interventions:
-            if one.row in given and bool(experiment.acts[one.row]):
-                yield _judged(experiment, given, one)
-
-    return summarize(_first_of_each_point(list(compare())))
+    experiment, given = edited_runs.run_interventions(case), _run_in_subject(case, kinds=("replace",), in_place=True)
+    acting = [one for one in experiment.interventions if one.row in given and bool(experiment.acts[one.row])]
+    return _report_points_once([_judge_intervention(experiment, given, one) for one in acting])
 
 
 @check("intervene.alone", needs=["hooks"], applies="sampled")
-def alone(case: Case) -> Finding:
+def alone(case: Case) -> list[Finding]:
     """An edit of one point, with no hook at any other, has HF's effect too.
 
     Run for a few models of each kind of block. A failure means that an edit acts only while other hooks are there.
     """
-    experiment, subject, together = edited_runs.run_interventions(case), case.subject.wrapped(), _given(case)
-
-    def compare() -> Iterator[Finding]:
-        for one in experiment.interventions:
-            if one.kind != "replace" or one.row not in together or not bool(experiment.acts[one.row]):
-                continue
-            if _judged(experiment, together, one).verdict is Verdict.FAIL:
-                continue  # told by `intervene.replace`
-            rows, edits = interventions.batch(experiment.changes, [one.point.name], wanted=one.row.__eq__)
-            logits = _logits(case, subject, experiment.ids[rows], edits)
-            yield _judged(experiment, {one.row: logits[rows.index(one.row)]}, one)
-
-    return summarize(_first_of_each_point(list(compare())))
+    experiment, together = edited_runs.run_interventions(case), _run_all_interventions(case)
+    findings = []
+    for one in experiment.interventions:
+        if one.kind != "replace" or one.row not in together or not bool(experiment.acts[one.row]):
+            continue
+        if _judge_intervention(experiment, together, one).verdict is Verdict.FAIL:
+            continue  # `intervene.replace` reports it
+        rows, edits = interventions.batch(experiment.changes, [one.point.name], wanted=one.row.__eq__)
+        logits = _edited_logits(case, case.subject.wrapped(), experiment.ids[rows], edits)
+        findings.append(_judge_intervention(experiment, {one.row: logits[rows.index(one.row)]}, one))
+    return _report_points_once(findings)
 
 
 @check("intervene.aliases", needs=["hooks"], applies="pairwise")
-def aliases(case: Case) -> Finding:
+def aliases(case: Case) -> Iterator[Finding]:
     """An edit at an alias of a point has the effect of an edit at the point in HF's model.
 
     A failure means that who hooks by the other name edits nothing, or something else.
     """
-    experiment, given = edited_runs.run_interventions(case), _given(case)
+    experiment, given = edited_runs.run_interventions(case), _run_all_interventions(case)
     whole = {one.point.name: one for one in experiment.interventions if (one.kind, one.extent) == _WHOLE}
     names: dict[str, list[str]] = {}
     for name, info in activations.hook_points(case).items():
         one = whole.get(info.alias_of or "")
         if one is None or one.row not in given or not bool(experiment.acts[one.row]):
             continue
-        if _judged(experiment, given, one).verdict is not Verdict.FAIL:  # else `intervene.replace` tells
+        if _judge_intervention(experiment, given, one).verdict is not Verdict.FAIL:  # else `intervene.replace` tells
             names.setdefault(one.point.name, []).append(name)
     if not names:
         raise NotApplicable("no hook point at which edits act has a second name")
@@ -210,15 +192,15 @@ def aliases(case: Case) -> Finding:
             target = {other: point for point, other in chosen.items() if other in switched}
             wanted = {whole[point].row for point in target.values()}
             rows, edits = interventions.batch(experiment.changes, list(target.values()), wanted=wanted.__contains__)
-            logits = _logits(
+            logits = _edited_logits(
                 case, case.subject.wrapped(), experiment.ids[rows], {other: edits[target[other]] for other in target}
             )
             for other, point in target.items():
                 found = {whole[point].row: logits[rows.index(whole[point].row)]}
-                made = _judged(experiment, found, whole[point])
+                made = _judge_intervention(experiment, found, whole[point])
                 said = f"another name of {point}: {made.message}" if made.message else None
                 yield replace(made, where=other, message=said)
 
     most = max(map(len, names.values()))
     rounds = [{point: some[turn] for point, some in names.items() if turn < len(some)} for turn in range(most)]
-    return summarize(one for chosen in rounds for one in compare(chosen))
+    return (one for chosen in rounds for one in compare(chosen))

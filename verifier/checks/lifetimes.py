@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Subject
-from verifier.checks.subjects import open_points
+from verifier.checks.subjects import ungated_names
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 
 
-def exercise(case: Case, subject: Subject) -> None:
+def use_everything(case: Case, subject: Subject) -> None:
     """Use everything once that the subject offers: reads, switches, edits, gradients, decoding, train and eval mode."""
     inputs = case.reference.inputs()
     assert inputs.input_ids is not None
-    with torch.no_grad(), _reading(case, subject):
+    with torch.no_grad(), _read_all_points(case, subject):
         subject.forward(inputs)
-    with torch.enable_grad(), _editing(case, subject):
+    with torch.enable_grad(), _edit_first_point(case, subject):
         subject.forward(inputs).logits.sum().backward()
     if subject.cache is not None:
         half = case.spec.length // 2
@@ -39,7 +39,7 @@ def exercise(case: Case, subject: Subject) -> None:
 
 
 @contextlib.contextmanager
-def _reading(case: Case, subject: Subject) -> Iterator[None]:
+def _read_all_points(case: Case, subject: Subject) -> Iterator[None]:
     """Read every canonical point inside the context, with its switch on where it has one."""
     if subject.hooks is None:
         yield
@@ -51,34 +51,34 @@ def _reading(case: Case, subject: Subject) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _editing(case: Case, subject: Subject) -> Iterator[None]:
+def _edit_first_point(case: Case, subject: Subject) -> Iterator[None]:
     """Edit the first canonical point inside the context."""
-    points = open_points(case, subject)
+    points = ungated_names(case, subject)
     if not points:
         yield
         return
-    with require(subject.hooks).hooked({points[0]: _doubled}, {}):
+    with require(subject.hooks).hooked({points[0]: _double}, {}):
         yield
 
 
 def _read(_value: Tensor) -> None: ...
 
 
-def _doubled(value: Tensor) -> Tensor:
+def _double(value: Tensor) -> Tensor:
     return value * 2
 
 
-def live_and_die(case: Case) -> weakref.ref[Any]:
+def run_whole_life(case: Case) -> weakref.ref[Any]:
     """Build, use and close a subject that nobody keeps, and return a weak reference to its model."""
     model = case.reference.build()
     subject = case.subject.adapter.wrap(model)
-    exercise(case, subject)
+    use_everything(case, subject)
     subject.close()
     return weakref.ref(model)
 
 
 @contextlib.contextmanager
-def apart_from_all_before() -> Iterator[None]:
+def without_earlier_objects() -> Iterator[None]:
     """Freeze all existing objects, so that inside the context the garbage collector only visits new ones, and is fast.
 
     Where the process froze its objects at its start, nothing is done.
@@ -93,7 +93,7 @@ def apart_from_all_before() -> Iterator[None]:
         gc.unfreeze()
 
 
-def live_tensors() -> int:
+def count_live_tensors() -> int:
     """Collect garbage, and count the tensors that are left."""
     gc.collect()
     # By `type` and not `isinstance`, which makes some of torch's objects warn.

@@ -14,6 +14,7 @@ from verifier.adapter import LOG_PROBABILITIES, LOGITS, Subject
 from verifier.canonical import LOGIT_AXES, Point
 from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks.canonical_weights import readable_weights
+from verifier.checks.subjects import real_logits
 from verifier.errors import one_line
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import float64_judge, unit
@@ -21,20 +22,21 @@ from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
 
 SCENARIO, PADDED = Scenario.PLAIN, Scenario.PADDED
 
 
-def promises(case: Case) -> Mapping[str, frozenset[str]]:
+@memoized
+def read_promises(case: Case) -> Mapping[str, frozenset[str]]:
     """Read what each processing promises to keep, by its name.
 
     Raises:
         NotApplicable: no processing promises anything for this model.
     """
-    found = case.memo.memoize(("promises",), lambda: dict(require(case.subject.wrapped().processings).promises()))
-    if not any(found.values()):
+    promised = dict(require(case.subject.wrapped().processings).promises())
+    if not any(promised.values()):
         raise NotApplicable("the adapter has no weight processing that promises anything for this model")
-    promised: Mapping[str, frozenset[str]] = found
     return promised
 
 
@@ -67,41 +69,26 @@ def judge_processed(
         The comparisons: points first, then the output, then the output with padding.
     """
     label = " and ".join(names) if len(names) == 1 else "all together"
-    rows = case.subject.agreeing_rows(SCENARIO)
+    case.subject.agreeing_rows(SCENARIO)
     subject: Subject = require(case.subject.wrapped().processings).apply(names)
     try:
-        seen = _run(case, subject, [point.name for point in points])
-        findings = _judge_promises(case, label, promised, seen, points, rows)
-        if (
-            padded
-            and promised & {LOGITS, LOG_PROBABILITIES}
-            and not any(one.verdict is Verdict.FAIL for one in findings)
-        ):
-            with_padding, rows = _run(case, subject, [], PADDED)[LOGITS], case.subject.agreeing_rows(PADDED)
-            findings.append(_judge_output(case, f"{label}, padded", promised, with_padding, rows, PADDED))
+        seen = _observe(case, subject, [point.name for point in points])
+        findings = [from_condition(point.name, "it no longer fires") for point in points if point.name not in seen]
+        if points:
+            rows = case.subject.agreeing_rows(SCENARIO)
+            findings += localization.compare_points(case, SCENARIO, seen, points=points, rows=rows)
+        findings = [replace(one, where=f"{label}: {one.where}") for one in findings]
+        if promised & {LOGITS, LOG_PROBABILITIES}:
+            findings.append(_judge_output(case, label, promised, seen[LOGITS], SCENARIO))
+            if padded and not any(one.verdict is Verdict.FAIL for one in findings):
+                with_padding = _observe(case, subject, [], PADDED)[LOGITS]
+                findings.append(_judge_output(case, f"{label}, padded", promised, with_padding, PADDED))
     finally:
         subject.close()
     return findings
 
 
-def _judge_promises(
-    case: Case,
-    label: str,
-    promised: frozenset[str],
-    seen: Mapping[str, Tensor],
-    points: Sequence[Point],
-    rows: Tensor,
-) -> list[Finding]:
-    findings = [from_condition(point.name, "it no longer fires") for point in points if point.name not in seen]
-    if points:
-        findings += localization.compare_points(case, SCENARIO, seen, points=points, rows=rows)
-    findings = [replace(one, where=f"{label}: {one.where}") for one in findings]
-    if promised & {LOGITS, LOG_PROBABILITIES}:
-        findings.append(_judge_output(case, label, promised, seen[LOGITS], rows))
-    return findings
-
-
-def _run(case: Case, subject: Subject, names: Sequence[str], scenario: Scenario = SCENARIO) -> dict[str, Tensor]:
+def _observe(case: Case, subject: Subject, names: Sequence[str], scenario: Scenario = SCENARIO) -> dict[str, Tensor]:
     """Run a subject, and read its values at these points and its logits, by name."""
     if names:
         seen = activations.observe(case, subject, names, case.reference.inputs(scenario))
@@ -111,33 +98,25 @@ def _run(case: Case, subject: Subject, names: Sequence[str], scenario: Scenario 
         return {LOGITS: subject.forward(case.reference.inputs(scenario)).logits}
 
 
-def _judge_output(
-    case: Case, label: str, promised: frozenset[str], logits: Tensor, rows: Tensor, scenario: Scenario = SCENARIO
-) -> Finding:
+def _judge_output(case: Case, label: str, promised: frozenset[str], logits: Tensor, scenario: Scenario) -> Finding:
     """Judge the logits; where only log-probabilities are promised, those."""
-    defined = (case.reference.scenario(scenario).real & rows[:, None])[..., None]
-    truth, names = case.reference.output(scenario).logits, case.reference.scenario(scenario).rows
+    defined, rows = real_logits(case, scenario), case.reference.scenario(scenario).rows
+    truth = case.reference.output(scenario).logits
     if LOGITS in promised:
-        return case.noise.judge(scenario).compare(
-            f"{label}: {LOGITS}", logits, truth, defined=defined, rows=names, axes=LOGIT_AXES
-        )
+        where, judge = f"{label}: {LOGITS}", case.noise.judge(scenario)
+        return judge.compare(where, logits, truth, defined=defined, rows=rows, axes=LOGIT_AXES)
     likely = truth.log_softmax(-1)
 
     def noise(dtype_noise: float) -> float:
         return math.hypot(dtype_noise, unit(likely, likely.dtype, defined))
 
     judge = float64_judge(noise(case.noise.logits(scenario)), lambda: noise(case.noise.logits(scenario, SINGLE)))
-    return judge.compare(
-        f"{label}: {LOG_PROBABILITIES}",
-        logits.log_softmax(-1),
-        likely,
-        defined=defined,
-        rows=names,
-        axes=LOGIT_AXES,
-    )
+    where, given = f"{label}: {LOG_PROBABILITIES}", logits.log_softmax(-1)
+    return judge.compare(where, given, likely, defined=defined, rows=rows, axes=LOGIT_AXES)
 
 
-def each(case: Case) -> Mapping[str, Processed]:
+@memoized
+def judge_each(case: Case) -> Mapping[str, Processed]:
     """Apply each processing alone, and judge the output, by processing; one that raises does not stop the others."""
 
     def alone(name: str, promised: frozenset[str]) -> Processed:
@@ -146,17 +125,14 @@ def each(case: Case) -> Mapping[str, Processed]:
         except Exception as error:  # raised again by `summarize_each`
             return Processed(raised=error)
 
-    def make() -> Mapping[str, Processed]:
-        before(case)
-        return {name: alone(name, promised) for name, promised in promises(case).items() if promised}
-
     case.subject.agreeing_rows(SCENARIO)
-    return case.memo.memoize(("each processing",), make)
+    read_before(case)
+    return {name: alone(name, promised) for name, promised in read_promises(case).items() if promised}
 
 
 def summarize_each(case: Case) -> Finding:
     """Summarize all processings; raises what one of them raised only where no other differs."""
-    processed = each(case)
+    processed = judge_each(case)
     raised = {name: one.raised for name, one in processed.items() if one.raised is not None}
     compared = [comparison for one in processed.values() for comparison in one.compared]
     if raised and all(one.kept for one in processed.values() if one.raised is None):
@@ -166,9 +142,10 @@ def summarize_each(case: Case) -> Finding:
     return replace(finding, message=f"{finding.message}{words}") if words else finding
 
 
-def before(case: Case) -> Mapping[str, Tensor]:
-    """The unprocessed subject's weights and logits, read before the first processing."""
-    return case.memo.memoize(("before processing",), lambda: read_unprocessed(case))
+@memoized
+def read_before(case: Case) -> Mapping[str, Tensor]:
+    """Read the unprocessed subject's weights and logits, at the first call before the first processing."""
+    return read_unprocessed(case)
 
 
 def read_unprocessed(case: Case) -> Mapping[str, Tensor]:
@@ -179,4 +156,4 @@ def read_unprocessed(case: Case) -> Mapping[str, Tensor]:
             readable_weights(case)
             canonical = subject.weights.canonical()
             found = {name: one.detach().clone() for name, one in canonical.items() if isinstance(one, Tensor)}
-    return {**found, **_run(case, subject, [])}
+    return {**found, **_observe(case, subject, [])}

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from verifier.canonical import Point
-from verifier.cases.spec import Scenario
+from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks import check
-from verifier.checks.blame import through_hugging_face
-from verifier.checks.configs import written_into
-from verifier.checks.decoding import in_pieces
+from verifier.checks.blame import passed_hugging_face
+from verifier.checks.configs import find_config_edits
+from verifier.checks.decoding import decode_in_pieces
 from verifier.errors import one_line
-from verifier.judging.comparison import from_condition, summarize
+from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_noise_floor, float64_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict, failure
 from verifier.observing import activations
@@ -27,7 +27,7 @@ from verifier.reference import models
 STEPS = 4  # tokens that follow the prompt one by one
 
 
-def _upstream(comparison: Finding) -> Finding:
+def _as_upstream(comparison: Finding) -> Finding:
     """Turn a failure into `upstream`: where HF disagrees with itself, the adapter is not at fault."""
     return replace(comparison, verdict=Verdict.UPSTREAM) if comparison.verdict is Verdict.FAIL else comparison
 
@@ -47,7 +47,7 @@ def acceptance(case: Case) -> Finding:
     except Exception as error:
         # The error behind a `Blocked` of other checks is reported here.
         cause = error.__cause__ if isinstance(error, Blocked) and error.__cause__ is not None else error
-        if not through_hugging_face(cause):
+        if not passed_hugging_face(cause):
             raise
         refused = one_line(cause)
     if case.spec.valid and refused:
@@ -57,19 +57,22 @@ def acceptance(case: Case) -> Finding:
     return Finding()
 
 
-def _compare_path(case: Case, where: str, scenario: Scenario, run: Callable[[], Tensor]) -> Finding:
-    """Compare another path of HF's with the reference; an exception of HF's is `upstream` too."""
-    try:
-        logits = run()
-    except Exception as error:
-        if not through_hugging_face(error):
-            raise
-        return replace(from_condition(where, f"it raises {one_line(error)}"), verdict=Verdict.UPSTREAM)
-    return _upstream(case.compare_logits(where, logits, scenario))
+def _compare_path(case: Case, path: str, run: Callable[[Scenario], Tensor]) -> Iterator[Finding]:
+    """Compare another path of HF's with the reference, without padding and with; where HF raises is `upstream` too."""
+    for scenario in (Scenario.PLAIN, Scenario.PADDED):
+        where = f"{path}, {scenario}"
+        try:
+            logits = run(scenario)
+        except Exception as error:
+            if not passed_hugging_face(error):
+                raise
+            yield _as_upstream(from_condition(where, f"it raises {one_line(error)}"))
+        else:
+            yield _as_upstream(case.compare_logits(where, logits, scenario))
 
 
 @check("reference.attention", applies="pairwise", subject=False)
-def attention(case: Case) -> Finding:
+def attention(case: Case) -> Iterator[Finding]:
     """Every attention implementation of HF's gives the logits of the one that the family calls right.
 
     Upstream means that HF computes two functions from one config and one set of weights, depending on
@@ -79,18 +82,15 @@ def attention(case: Case) -> Finding:
     if not others:
         raise NotApplicable("HF has one attention implementation here")
 
-    def run(name: str, scenario: Scenario) -> Callable[[], Tensor]:
-        return lambda: case.reference.output(scenario, attention=name).logits
+    def run(name: str, scenario: Scenario) -> Tensor:
+        return case.reference.output(scenario, attention=name).logits
 
-    return summarize(
-        _compare_path(case, f"attn_implementation={name}, {scenario}", scenario, run(name, scenario))
-        for name in others
-        for scenario in (Scenario.PLAIN, Scenario.PADDED)
-    )
+    for name in others:
+        yield from _compare_path(case, f"attn_implementation={name}", functools.partial(run, name))
 
 
 @check("reference.attentions_on_request", applies="pairwise", subject=False)
-def attentions_on_request(case: Case) -> Finding:
+def attentions_on_request(case: Case) -> Iterator[Finding]:
     """Asking HF for attention patterns does not change its logits, and the returned patterns are the model's.
 
     Upstream means that `output_attentions=True` makes HF compute another function: the patterns belong to a model that
@@ -105,76 +105,54 @@ def attentions_on_request(case: Case) -> Finding:
         given[scenario] = output.attentions or ()
         return output.logits
 
-    def compare() -> Iterator[Finding]:
-        for scenario in (Scenario.PLAIN, Scenario.PADDED):
-            yield _compare_path(case, f"output_attentions=True, {scenario}", scenario, functools.partial(run, scenario))
-        real = case.reference.scenario(Scenario.PADDED).real[:, None, :, None]
-        truth, noise = (
-            activations.reference_trace(case, Scenario.PADDED).values,
-            activations.noise(case, Scenario.PADDED).values,
-        )
-        found = given.get(Scenario.PADDED, ())
-        if found and len(found) != len(patterns):
-            yield _upstream(from_condition("attentions", f"HF gives {len(found)} patterns of {len(patterns)} layers"))
-            return
-        # Where HF returns no patterns, as its documentation says, there is nothing to compare.
-        for name, pattern in zip(patterns, found, strict=bool(found)):
-            yield _upstream(
-                float64_judge(noise[name]).compare(f"attentions, {name}", pattern, truth[name], defined=real)
-            )
-
-    return summarize(compare())
+    yield from _compare_path(case, "output_attentions=True", run)
+    real = case.reference.scenario(Scenario.PADDED).real[:, None, :, None]
+    truth, noise = activations.reference_trace(case, Scenario.PADDED), activations.noise(case, Scenario.PADDED)
+    found = given.get(Scenario.PADDED, ())
+    if found and len(found) != len(patterns):
+        yield _as_upstream(from_condition("attentions", f"HF gives {len(found)} patterns of {len(patterns)} layers"))
+        return
+    # Where HF returns no patterns, as its documentation says, there is nothing to compare.
+    for name, pattern in zip(patterns, found, strict=bool(found)):
+        judge = float64_judge(noise.values[name])
+        yield _as_upstream(judge.compare(f"attentions, {name}", pattern, truth.values[name], defined=real))
 
 
 @check("reference.cache", applies="pairwise", subject=False)
-def cache(case: Case) -> Finding:
+def cache(case: Case) -> Iterator[Finding]:
     """HF's decoding with its cache, a prompt at once and then token by token, gives the logits of one forward.
 
     Upstream means that HF generates from other logits than it computes for the whole text.
     """
-
-    def run(scenario: Scenario) -> Callable[[], Tensor]:
-        return lambda: _stepwise(case, scenario)
-
-    return summarize(
-        _compare_path(case, f"cached, {scenario}", scenario, run(scenario))
-        for scenario in (Scenario.PLAIN, Scenario.PADDED)
-    )
+    return _compare_path(case, "cached", functools.partial(_decode_stepwise, case))
 
 
-def _stepwise(case: Case, scenario: Scenario) -> Tensor:
+def _decode_stepwise(case: Case, scenario: Scenario) -> Tensor:
     """Decode with HF's cache: logits `[batch, pos, d_vocab]`, the last few positions one at a time."""
-    length = case.reference.scenario(scenario).real.shape[1]
-    ends = [*range(max(1, length - STEPS), length + 1)]
-    return in_pieces(
-        lambda inputs: models.forward(case.reference.model(), inputs), case.reference.inputs(scenario), ends
-    )
+    run = functools.partial(models.forward, case.reference.model())
+    inputs, length = case.reference.inputs(scenario), case.reference.scenario(scenario).real.shape[1]
+    return decode_in_pieces(run, inputs, range(max(1, length - STEPS), length + 1))
 
 
 @check("reference.taps", subject=False)
-def taps(case: Case) -> Finding:
+def taps(case: Case) -> Iterator[Finding]:
     """Reading every canonical activation does not change HF's logits, and every point has its canonical axes.
 
     HF never materialises some activations, so the taps recompute them; this check shows that the recomputed model is
     the same function. A failure means that the family's taps are wrong, and no activation can be judged.
     """
 
-    def compare() -> Iterator[Finding]:
-        sizes = _sizes(case)
-        for scenario in case.reference.traced_scenarios:
-            seen = activations.reference_trace(case, scenario).values
-            for point in case.reference.points:
-                problem = _out_of_shape(point, seen.get(point.name), sizes)
-                if problem:
-                    yield Finding(
-                        where=point.name, verdict=Verdict.FAIL, measured=float("inf"), bound=0.0, message=problem
-                    )
-            yield case.compare_logits(f"tapped, {scenario}", seen["logits"], scenario)
-
-    return summarize(compare())
+    sizes = _axis_lengths(case)
+    for scenario in case.reference.traced_scenarios:
+        seen = activations.reference_trace(case, scenario).values
+        for point in case.reference.points:
+            problem = _describe_wrong_shape(point, seen.get(point.name), sizes)
+            if problem:
+                yield replace(failure(point.name, problem), measured=float("inf"), bound=0.0)
+        yield case.compare_logits(f"tapped, {scenario}", seen["logits"], scenario)
 
 
-def _out_of_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) -> str | None:
+def _describe_wrong_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) -> str | None:
     if value is None:
         return "the taps never saw it"
     if value.ndim != len(point.axes):
@@ -188,7 +166,7 @@ def _out_of_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) 
     return None
 
 
-def _sizes(case: Case) -> dict[str, int]:
+def _axis_lengths(case: Case) -> dict[str, int]:
     """The lengths of the axes that the case and the family's rows fix, by axis."""
     length, d_model = case.spec.length, case.reference.model().get_input_embeddings().weight.shape[1]
     sizes = {"pos": length, "query": length, "key": length, "d_model": d_model, "1": 1}
@@ -211,7 +189,7 @@ def config(case: Case) -> Finding:
     before = given.to_dict()
     type(model)(given)
     after = given.to_dict()
-    return written_into(before, after, verdict=Verdict.UPSTREAM) or Finding()
+    return find_config_edits(before, after, verdict=Verdict.UPSTREAM) or Finding()
 
 
 @check("reference.seeds", applies="pairwise", subject=False)
@@ -231,10 +209,10 @@ def seeds(case: Case) -> Finding:
             return failure(name, "it differs between two models of one seed")
         if one.numel() and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr():
             return failure(name, "two models of one seed share its memory")
-    return Finding() if case.spec.checkpoint is not None else _distinct(theirs)
+    return Finding() if case.spec.checkpoint is not None else _judge_distinct(theirs)
 
 
-def _distinct(parameters: Mapping[str, Tensor]) -> Finding:
+def _judge_distinct(parameters: Mapping[str, Tensor]) -> Finding:
     seen: dict[torch.Size, list[tuple[str, Tensor]]] = {}
     for name, one in parameters.items():
         if one.numel() < 2:
@@ -249,11 +227,10 @@ def _distinct(parameters: Mapping[str, Tensor]) -> Finding:
 
 
 @check("reference.noise", applies="pairwise", subject=False)
-def noise(case: Case) -> Finding:
+def noise(case: Case) -> list[Finding]:
     """Rounding in float64 moves the reference's logits by less than float32 would.
 
     A failure means that the case is chaotic: it cannot be judged in float64, and a pass would prove nothing.
     """
-    return summarize(
-        [compare_noise_floor("logits", case.noise.float64_perturbation(), case.noise.logits(Scenario.PLAIN, "float32"))]
-    )
+    float32 = case.noise.logits(Scenario.PLAIN, SINGLE)
+    return [compare_noise_floor("logits", case.noise.float64_perturbation(), float32)]

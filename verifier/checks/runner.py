@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
 from verifier.checks import Check, registered
-from verifier.checks.blame import in_full, site_of
+from verifier.checks.blame import find_site, format_traceback
 from verifier.errors import OutdatedAdapter, one_line
 from verifier.family import Family
 from verifier.judging.outcome import BLOCKED, Blocked, Finding, NotApplicable, Outcome, Verdict
@@ -100,7 +100,8 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
             finding = Finding(verdict=Verdict.SKIP, message=f"{reason}{error}")
         else:
             raised, finding = error, Finding(verdict=Verdict.ERROR, message=one_line(error))
-            error_facts = {"exception": type(error).__name__, "site": site_of(error), "detail": in_full(error)}
+            kind, site = type(error).__name__, find_site(error)
+            error_facts = {"exception": kind, "site": site, "detail": format_traceback(error)}
     seconds = time.perf_counter() - started
     facts = {one.name: getattr(finding, one.name) for one in dataclasses.fields(Finding)}
     return Outcome(check=check.id, seconds=seconds, **facts, **error_facts), raised

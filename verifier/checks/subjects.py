@@ -3,28 +3,70 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Subject
+from verifier.adapter import Inputs, Subject
 from verifier.canonical import LOGIT_AXES
+from verifier.cases.spec import Scenario
 from verifier.judging.numerics import compare_bitwise, float64_judge, measured_noise, unit
-from verifier.judging.outcome import Blocked, Finding, Verdict
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.reference.random_weights import randomise
 
 
-def logits_of(case: Case, subject: Subject) -> Tensor:
-    """Run a subject on plain tokens in float64, and copy its logits `[batch, pos, d_vocab]`."""
+def compute_logits(case: Case, subject: Subject, inputs: Inputs | None = None) -> Tensor:
+    """Run a subject without gradients, by default on plain tokens in float64, and copy its logits.
+
+    Returns:
+        `[batch, pos, d_vocab]`.
+    """
     with torch.no_grad():
-        return subject.forward(case.reference.inputs()).logits.clone()
+        logits = subject.forward(case.reference.inputs() if inputs is None else inputs).logits
+    return logits.clone() if isinstance(logits, Tensor) else logits  # the comparison reports what is no tensor
+
+
+def real_logits(case: Case, scenario: Scenario = Scenario.PLAIN) -> Tensor:
+    """Select the logits that are compared: those of real tokens, in the rows where the subject agrees with HF.
+
+    Returns:
+        `[batch, pos, 1]`, of booleans.
+
+    Raises:
+        Blocked: no row agrees; the message names the check that reports it.
+    """
+    real, rows = case.reference.scenario(scenario).real, case.subject.agreeing_rows(scenario)
+    return (real & rows[:, None])[..., None]
+
+
+def require_dtype(case: Case, dtype: str) -> None:
+    """Make sure that the case is to be judged in a working dtype.
+
+    Raises:
+        NotApplicable: it is not.
+    """
+    if dtype not in case.spec.dtypes:
+        raise NotApplicable(f"{dtype} was not asked for")
+
+
+def require_findings(findings: Iterable[Finding], reported_by: str) -> list[Finding]:
+    """List the findings of a check, which compares what another check does not report.
+
+    Raises:
+        Blocked: there is none; the message names the check that reports the reason.
+    """
+    found = list(findings)
+    if not found:
+        raise Blocked(reported_by)
+    return found
 
 
 def steady_logits(case: Case) -> Tensor:
@@ -34,18 +76,19 @@ def steady_logits(case: Case) -> Tensor:
         Blocked: they do not agree, or are not repeatable; the message names the check that reports it.
     """
     case.subject.agreeing_rows()
-    first = case.subject.output().logits
-
-    def again() -> bool:
-        return compare_bitwise("logits", logits_of(case, case.subject.wrapped()), first).verdict is Verdict.PASS
-
-    if not case.memo.memoize(("steady",), again):
+    if not _is_repeatable(case):
         raise Blocked("forward.twice")
-    return first
+    return case.subject.output().logits
+
+
+@memoized
+def _is_repeatable(case: Case) -> bool:
+    again = compute_logits(case, case.subject.wrapped())
+    return compare_bitwise("logits", again, case.subject.output().logits).verdict is Verdict.PASS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Other:
+class OtherModel:
     """A subject with the same config and other weights.
 
     Attributes:
@@ -62,17 +105,17 @@ class Other:
 
     def compare(self, where: str, logits: Tensor) -> Finding:
         """Judge logits `[batch, pos, d_vocab]` on plain tokens that must be this model's."""
+
+        def judge(noise: float) -> Finding:
+            defined = self.rows[:, None, None]
+            return float64_judge(noise).compare(where, logits, self.truth, defined=defined, axes=LOGIT_AXES)
+
         # The unit is part of the noise: an error within the unit alone needs no measured noise.
-        here = self.rows[:, None, None]
-        nearest = float64_judge(unit(self.truth, torch.float64)).compare(
-            where, logits, self.truth, defined=here, axes=LOGIT_AXES
-        )
-        if nearest.verdict is Verdict.PASS:
-            return nearest
-        return float64_judge(self.noise()).compare(where, logits, self.truth, defined=here, axes=LOGIT_AXES)
+        nearest = judge(unit(self.truth, torch.float64))
+        return nearest if nearest.verdict is Verdict.PASS else judge(self.noise())
 
 
-def other(case: Case) -> Other:
+def wrap_other_weights(case: Case) -> OtherModel:
     """Wrap a model with other weights, while the case's own subject lives."""
 
     def another() -> Any:
@@ -85,11 +128,11 @@ def other(case: Case) -> Other:
             moved = models.forward(another(), case.reference.inputs()).logits
         return measured_noise(truth, None, [moved], torch.float64)
 
-    def make() -> Other:
+    def make() -> OtherModel:
         model = another()
         with torch.no_grad():
             truth = models.forward(model, case.reference.inputs()).logits
-        return Other(
+        return OtherModel(
             subject=case.subject.wrap(model),
             truth=truth,
             rows=case.subject.agreeing_rows(),
@@ -100,7 +143,7 @@ def other(case: Case) -> Other:
     return case.memo.memoize(("subject", "other weights"), make, is_model=True)
 
 
-def twin(case: Case) -> Subject:
+def wrap_twin(case: Case) -> Subject:
     """Wrap a model with the same weights, and with dropouts that act in train mode."""
     case.subject.wrapped()
 
@@ -110,11 +153,11 @@ def twin(case: Case) -> Subject:
     return case.memo.memoize(("subject", "twin"), make, is_model=True)
 
 
-def copy_of_twin(case: Case) -> Subject:
+def copy_twin(case: Case) -> Subject:
     """Copy the twin with its own `modes.copy`."""
 
     def make() -> Subject:
-        return case.subject.keep(require(twin(case).modes).copy())
+        return case.subject.keep(require(wrap_twin(case).modes).copy())
 
     return case.memo.memoize(("subject", "copy"), make, is_model=True)
 
@@ -129,7 +172,7 @@ def copied(subject: Subject) -> Iterator[Subject]:
         copy.close()
 
 
-def open_points(case: Case, subject: Subject) -> list[str]:
+def ungated_names(case: Case, subject: Subject) -> list[str]:
     """The canonical hook points of a subject that need no switch, in causal order; empty where it has no hooks."""
     if subject.hooks is None:
         return []
@@ -137,7 +180,7 @@ def open_points(case: Case, subject: Subject) -> list[str]:
     return [one.name for one in case.reference.points if one.name in offered and offered[one.name].switch is None]
 
 
-def held(subject: Subject) -> dict[str, Tensor]:
+def collect_tensors(subject: Subject) -> dict[str, Tensor]:
     """Collect every floating tensor of a subject, once: named by its innermost component, else by the state dict."""
     named: list[tuple[str, Tensor]] = []
     if subject.components is not None:
@@ -155,7 +198,7 @@ def held(subject: Subject) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def written_into(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+def changed_in_place(tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Change every value inside the context, and restore all of them after it."""
     kept = [(one, one.clone()) for one in tensors.values()]
     with torch.no_grad():

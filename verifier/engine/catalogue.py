@@ -27,9 +27,7 @@ def registered() -> tuple[CheckInfo, ...]:
     """
     folder = Path(checks.__file__).parent
     ours = [info for module in checks.MODULES for info in read_checks(folder / f"{module}.py").values()]
-    return checks.with_outside(
-        ours, lambda name: _read_outside(name) or describe_checks([checks.load_outside(name)])[0]
-    )
+    return checks.add_outside(ours, lambda name: _read_outside(name) or describe_checks([checks.load_outside(name)])[0])
 
 
 def select(patterns: Sequence[str]) -> tuple[CheckInfo, ...]:
@@ -39,7 +37,7 @@ def select(patterns: Sequence[str]) -> tuple[CheckInfo, ...]:
         UsageError: a pattern matches no check.
         ImportFailed: a third party's check raised at import, or has the id of another check.
     """
-    return checks.chosen(registered(), patterns)
+    return checks.select_from(registered(), patterns)
 
 
 def require_known(patterns: Sequence[str]) -> None:

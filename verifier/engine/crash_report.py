@@ -6,7 +6,7 @@ import re
 import signal
 from pathlib import Path
 
-from verifier.checks.blame import site_among
+from verifier.checks.blame import find_site_among
 
 # The signal on which a worker writes down where it is. It is answered below Python, so that a call into C that never
 # comes back, or holds the interpreter's lock, is seen too.
@@ -45,7 +45,7 @@ def innermost_frame(detail: str | None) -> str | None:
 
 def adapter_site(detail: str | None) -> str | None:
     """Name the adapter's innermost frame in a text from `read`: `package/module.py:function`; None if there is none."""
-    return site_among((frame[1], frame[3]) for frame in _FRAME.finditer(detail or ""))
+    return find_site_among((frame[1], frame[3]) for frame in _FRAME.finditer(detail or ""))
 
 
 def _tail(log: Path) -> str:

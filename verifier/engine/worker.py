@@ -134,9 +134,9 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
     if task.checks is not None:
         wanted = tuple(check for check in wanted if check.id in task.checks)
     if task.diagnose:
-        from verifier.checks.diagnosis import examine
+        from verifier.checks.diagnosis import diagnose_case
 
-        for found in examine(spec, loaded.family, loaded.adapter, wanted):
+        for found in diagnose_case(spec, loaded.family, loaded.adapter, wanted):
             yield EvidenceReady(evidence=found)
     else:
         from verifier.checks import runner

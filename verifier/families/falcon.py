@@ -75,9 +75,9 @@ class FalconFamily:
     def faults(self) -> tuple[Fault, ...]:
         """The planted faults that only Falcon can have."""
         from verifier.families import falcon_faults
-        from verifier.faults.mutants import faults_of
+        from verifier.faults.mutants import collect_faults
 
-        return faults_of(falcon_faults)
+        return collect_faults(falcon_faults)
 
     def refusal(self, config: Config) -> str | None:
         """Why HF refuses the config."""

@@ -20,14 +20,14 @@ from verifier.faults import (
     state,
     weights,
 )
-from verifier.faults.mutants import Fault, faults_of
+from verifier.faults.mutants import Fault, collect_faults
 
 # In the order of the areas of checks.
 _MODULES = (reference, build, qkv, weights, hooks, intervene, backward, forward, cache, state, component)
-GENERIC = tuple(fault for module in _MODULES for fault in faults_of(module))
+GENERIC = tuple(fault for module in _MODULES for fault in collect_faults(module))
 
 
-def of(family: Family) -> tuple[Fault, ...]:
+def list_faults(family: Family) -> tuple[Fault, ...]:
     """Collect every fault that can be planted in a family: the generic faults and the family's own."""
     own = getattr(family, "faults", None)
     return (*GENERIC, *(own() if own is not None else ()))

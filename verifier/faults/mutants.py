@@ -237,7 +237,7 @@ def fault(
     return decorate
 
 
-def faults_of(module: ModuleType) -> tuple[Fault, ...]:
+def collect_faults(module: ModuleType) -> tuple[Fault, ...]:
     """Collect the faults that a module defines, in the order of their definitions."""
     return tuple(value for value in vars(module).values() if isinstance(value, Fault))
 

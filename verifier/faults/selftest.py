@@ -51,7 +51,7 @@ class MutantResult:
         return self.outcome is None and self.unable is None
 
 
-def trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
+def choose_trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     """Choose a few cases in which every two values of every two flags meet soon: valid ones, then refused ones.
 
     The valid ones are the first of a covering, then the corners.
@@ -83,7 +83,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
 
     right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
     known = {check.id: check for check in checks.registered()}
-    cases = trials(matrix.cases(right_family, family_reference, seed=seed))
+    cases = choose_trials(matrix.cases(right_family, family_reference, seed=seed))
     clean: dict[tuple[str, str], Outcome | None] = {}
     caught: set[str] = set()
     inapplicable: set[str] = set()  # to this adapter, which lacks a capability
@@ -92,7 +92,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
         seen = replace(spec.accepted_by(who.refusal), depth=Depth.SAMPLED)
         return next(run_case(seen, who, wrapped, [known[identity]]), None)
 
-    for fault in faults.of(right_family):
+    for fault in faults.list_faults(right_family):
         broken = fault.plant(right_family, right_adapter)
         for identity in fault.caught_by:
             kill = MutantResult(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")

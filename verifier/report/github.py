@@ -149,7 +149,7 @@ def place_of(outcome: Outcome, workspace: Path) -> tuple[str, int] | None:
 
     The record may be of another machine: then the longest end of the path that is a file here is that file.
     """
-    frame = blame.frame_of(outcome.site, outcome.detail) if outcome.site and outcome.detail else None
+    frame = blame.find_frame(outcome.site, outcome.detail) if outcome.site and outcome.detail else None
     if frame is None:
         return None
     filename, line = frame

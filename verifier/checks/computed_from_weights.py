@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from verifier.adapter import Edit
 from verifier.canonical import template_of
 from verifier.checks.canonical_weights import reference_weights, usable_weights
 from verifier.checks.qkv import split_agrees
@@ -14,13 +15,15 @@ from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Finding, Verdict
 from verifier.observing import isolated_modules
 from verifier.observing.case import Case
+from verifier.observing.memo import memoized
 from verifier.reference.weights import n_layers_of
 
 _HEADS = "bpm,hmd->bphd"  # a head's matrix: [batch, pos, d_model], [head, d_model, d_head]
 _OUT = "bphd,hdm->bpm"  # what all heads write: [batch, pos, head, d_head], [head, d_head, d_model]
 
 
-def attentions(case: Case) -> Mapping[int, list[Finding]]:
+@memoized
+def judge_attentions(case: Case) -> Mapping[int, list[Finding]]:
     """Compute the attention of each layer from canonical weights alone, and judge it.
 
     The computed queries, keys and values replace HF's, and HF's own positions and mask act on them. The output of each
@@ -30,26 +33,36 @@ def attentions(case: Case) -> Mapping[int, list[Finding]]:
         By layer. A layer is left out where a weight cannot be used, or where the split of the fused weight is wrong,
         which `qkv.rows` reports.
     """
+    weights = usable_weights(case)
+    layers = []
+    for layer in range(n_layers_of(case.family, case.reference.model())):
+        needed = [name for name in reference_weights(case) if name.startswith(f"blocks.{layer}.attn.")]
+        if all(name in weights for name in needed) and split_agrees(case, layer):
+            layers.append(layer)
+    heads = {name: value for layer in layers for name, value in _heads(case, layer).items()}
+    edits = {name: lambda _hf, value=value: value for name, value in heads.items()}
+    mixed = {layer: f"blocks.{layer}.attn.hook_z" for layer in layers}
+    seen = _run_alone(case, {f"blocks.{layer}.attn": z for layer, z in mixed.items()}, edits)
+    return {layer: _judge_attention(case, layer, heads, seen[z]) for layer, z in mixed.items()}
 
-    def make() -> Mapping[int, list[Finding]]:
-        weights = usable_weights(case)
-        layers = []
-        for layer in range(n_layers_of(case.family, case.reference.model())):
-            needed = [name for name in reference_weights(case) if name.startswith(f"blocks.{layer}.attn.")]
-            if all(name in weights for name in needed) and split_agrees(case, layer):
-                layers.append(layer)
-        heads = {name: value for layer in layers for name, value in _heads(case, layer).items()}
-        edits = {name: lambda _hf, value=value: value for name, value in heads.items()}
-        mixed = [f"blocks.{layer}.attn.hook_z" for layer in layers]
-        with torch.no_grad(), case.family.taps(case.reference.model(), names=mixed, edits=edits) as taps:
-            for layer in layers:
-                here = f"blocks.{layer}.attn"
-                args, kwargs = isolated_modules.calls(case)[here].fresh()
-                isolated_modules.parts(case)[here](*args, **kwargs)
-        by_layer = dict(zip(layers, mixed, strict=True))
-        return {layer: _judge_attention(case, layer, heads, taps.values[z]) for layer, z in by_layer.items()}
 
-    return case.memo.memoize(("attention from weights",), make)
+def _run_alone(case: Case, points: Mapping[str, str], edits: Mapping[str, Edit] | None = None) -> Mapping[str, Tensor]:
+    """Run HF's components alone, each with the arguments of HF's call, and read a hook point inside each.
+
+    Args:
+        case: of the reference.
+        points: by component, the point that is read.
+        edits: by point, what acts there.
+
+    Returns:
+        The values by point.
+    """
+    names = list(points.values())
+    with torch.no_grad(), case.family.taps(case.reference.model(), names=names, edits=edits or {}) as taps:
+        for component in points:
+            args, kwargs = isolated_modules.calls(case)[component].fresh()
+            isolated_modules.parts(case)[component](*args, **kwargs)
+    return taps.values
 
 
 def _heads(case: Case, layer: int) -> dict[str, Tensor]:
@@ -101,7 +114,7 @@ def _scale(normalized: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return normalized * weight if bias is None else normalized * weight + bias
 
 
-# How a component computes with its weight and its bias; `attentions` computes attention as a whole.
+# How a component computes with its weight and its bias; `judge_attentions` computes attention as a whole.
 _COMPUTES: Mapping[str, tuple[str, str | None, Compute]] = {
     "embed": ("embed.W_E", None, _look_up),
     "blocks.{i}.ln1": ("blocks.{i}.ln1.w", "blocks.{i}.ln1.b", _scale),
@@ -115,13 +128,11 @@ _COMPUTES: Mapping[str, tuple[str, str | None, Compute]] = {
 _NORMS = tuple(template for template, (_, _, compute) in _COMPUTES.items() if compute is _scale)
 
 
-def other_components(case: Case) -> list[Finding]:
+@memoized
+def judge_other_components(case: Case) -> list[Finding]:
     """Compute every component but attention from its canonical weights, and judge it, in the order of HF's calls."""
-
-    def make() -> list[Finding]:
-        return [one for name in isolated_modules.calls(case) if (one := _judge_component(case, name)) is not None]
-
-    return case.memo.memoize(("components from weights",), make)
+    found = (_judge_component(case, name) for name in isolated_modules.calls(case))
+    return [one for one in found if one is not None]
 
 
 def _judge_component(case: Case, name: str) -> Finding | None:
@@ -140,30 +151,24 @@ def _judge_component(case: Case, name: str) -> Finding | None:
     return float64_judge(lone.noise).compare(weight, value, lone.truth, defined=lone.defined)
 
 
+@memoized
 def _normalized(case: Case) -> Mapping[str, Tensor]:
     """Compute by norm HF's normalized input, before the norm's weight and bias act."""
-
-    def make() -> Mapping[str, Tensor]:
-        norms = [name for name in isolated_modules.calls(case) if template_of(name) in _NORMS]
-        points = {name: f"{name}.hook_normalized" for name in norms}
-        with torch.no_grad(), case.family.taps(case.reference.model(), names=list(points.values())) as taps:
-            for name in norms:
-                args, kwargs = isolated_modules.calls(case)[name].fresh()
-                isolated_modules.parts(case)[name](*args, **kwargs)
-        return {name: taps.values[point] for name, point in points.items()}
-
-    return case.memo.memoize(("normalized",), make)
+    norms = [name for name in isolated_modules.calls(case) if template_of(name) in _NORMS]
+    points = {name: f"{name}.hook_normalized" for name in norms}
+    seen = _run_alone(case, points)
+    return {name: seen[point] for name, point in points.items()}
 
 
 def weights_reported_elsewhere(case: Case) -> set[str]:
     """Collect the weights that another check reports: they cannot be used, or compute another function in float64."""
     reported = reference_weights(case).keys() - usable_weights(case).keys()
     for layer in range(n_layers_of(case.family, case.reference.model())):
-        findings = attentions(case).get(layer, [])
+        findings = judge_attentions(case).get(layer, [])
         prefix = f"blocks.{layer}.attn."
         if not findings or any(one.verdict is Verdict.FAIL for one in findings):
             reported |= {name for name in reference_weights(case) if name.startswith(prefix)}
-    for one in other_components(case):
+    for one in judge_other_components(case):
         if one.verdict is Verdict.FAIL:
             owner = (one.where or "").rpartition(".")[0]
             reported |= {name for name in reference_weights(case) if name.rpartition(".")[0] == owner}
