@@ -23,9 +23,7 @@ from read_markdown import read, tables
 
 from verifier.analysis.selftest import SelfTest
 from verifier.analysis.view import view_record
-from verifier.judging import wording
 from verifier.judging.outcome import RECORDED, Verdict
-from verifier.judging.wording import VERDICT_SHAPES
 from verifier.report import html, markdown
 
 Q = "blocks.0.attn.hook_q"
@@ -116,9 +114,9 @@ def test_verdicts_are_told_by_word_and_shape(make):
     record = make(specs(), of_every_verdict())
     made = _rendered(record)
     for verdict, count in view_record(record).summary.counts.items():
-        assert f"{count} {wording.VERDICT_WORDS[verdict]}" in made
+        assert f"{count} {verdict.word}" in made
     for verdict in set(RECORDED) - {Verdict.PASS, Verdict.SKIP}:
-        assert f"{VERDICT_SHAPES[verdict]} {wording.VERDICT_WORDS[verdict]}" in made
+        assert f"{verdict.shape} {verdict.word}" in made
 
 
 def test_the_matrix_says_how_each_row_fared(make):

@@ -35,9 +35,7 @@ from verifier.analysis.combinations import list_combinations
 from verifier.analysis.selftest import SelfTest
 from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
-from verifier.judging import wording
 from verifier.judging.outcome import RECORDED, Verdict
-from verifier.judging.wording import VERDICT_SHAPES
 from verifier.report import drawing, html, markdown
 from verifier.report.embedded_data import embed_data, extract_data
 from verifier.report.markdown import bug_report
@@ -320,9 +318,9 @@ def test_verdicts_are_told_by_word_and_shape(make):
     counts = view_record(found).summary.counts
     assert set(counts) == set(RECORDED)
     for verdict in RECORDED:
-        assert f"{VERDICT_SHAPES[verdict]} {wording.VERDICT_WORDS[verdict]}" in parsed.text
-        assert f"{counts[verdict]} {wording.VERDICT_WORDS[verdict].lower()}" in parsed.text
-    assert len(set(VERDICT_SHAPES.values())) == len(set(wording.VERDICT_WORDS.values())) == len(Verdict)
+        assert f"{verdict.shape} {verdict.word}" in parsed.text
+        assert f"{counts[verdict]} {verdict.word.lower()}" in parsed.text
+    assert len({one.shape for one in Verdict}) == len({one.word for one in Verdict}) == len(Verdict)
 
 
 def test_the_page_of_a_run_where_nothing_ran_says_so(make):

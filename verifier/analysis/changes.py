@@ -130,7 +130,7 @@ class FailureChange:
         said = outcome.where or wording.outcome_message(outcome)
         others = len(self.were) - 1
         elsewhere = f" (elsewhere {text.plural(others, 'other failure')})" if others > 0 else ""
-        return wording.VERDICT_WORDS[outcome.verdict] + (f": {said}" if said else "") + elsewhere
+        return outcome.verdict.word + (f": {said}" if said else "") + elsewhere
 
     @property
     def support(self) -> str | None:

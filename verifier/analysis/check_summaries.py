@@ -91,10 +91,7 @@ class CheckSummary:
                 f"the known failure {one.number} is {one.words}: {one.settled.message or 'see below'}"
                 for one in self.stale
             ]
-            said += [
-                f"{wording.VERDICT_WORDS[verdict]} on {_cases(self.counts[verdict])}, which gates"
-                for verdict in self.gated
-            ]
+            said += [f"{verdict.word} on {_cases(self.counts[verdict])}, which gates" for verdict in self.gated]
         elif excused := self.counts.get(Verdict.KNOWN):
             said = [f"{one.number} {one.failure.reason}".strip() for one in self.excusing]
             return text.line(f"known on {_cases(excused)}: {'; '.join(said)}")
@@ -107,11 +104,7 @@ class CheckSummary:
     @property
     def counted(self) -> str:
         """`12 cases: 6 ok, 6 FAIL`: on how many cases it looked, and what it saw."""
-        counts = (
-            f"{count:,} {wording.VERDICT_WORDS[verdict]}"
-            for verdict, count in self.counts.items()
-            if verdict is not Verdict.SKIP
-        )
+        counts = (f"{count:,} {verdict.word}" for verdict, count in self.counts.items() if verdict is not Verdict.SKIP)
         return f"{_cases(self.looked)}: {', '.join(counts)}"
 
 

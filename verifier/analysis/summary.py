@@ -16,7 +16,6 @@ from verifier.analysis.tallies import Tally, count_texts
 from verifier.analysis.verdict import describe_missing_shards, explain_inconclusive, find_exit_status, gating_verdicts
 from verifier.cases.spec import Depth, applies_to, named_depth
 from verifier.errors import ExitStatus
-from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.record import Record, RunLine
@@ -108,7 +107,7 @@ class Summary:
     @property
     def counted(self) -> str:
         """`42 ok, 6 FAIL`: outcomes by verdict."""
-        counts = [f"{number:,} {wording.VERDICT_WORDS[verdict]}" for verdict, number in self.counts.items()]
+        counts = [f"{number:,} {verdict.word}" for verdict, number in self.counts.items()]
         return ", ".join(counts) or "nothing ran"
 
     @property

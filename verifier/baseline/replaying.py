@@ -12,7 +12,7 @@ from verifier.checks import is_selected
 from verifier.engine.events import Event, OutcomeReady, RunFinished, RunStarted, Stop
 from verifier.engine.plan import Plan
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.judging.wording import VERDICT_WORDS, outcome_message
+from verifier.judging.wording import outcome_message
 from verifier.record.known_failure import Baseline, EntryState, KnownFailure, Settled
 
 
@@ -88,6 +88,6 @@ def settle(failure: KnownFailure, outcome: Outcome | None, selected: bool, today
             )
         return Settled(failure=failure, state=EntryState.KNOWN)
     if outcome.verdict.gates or outcome.verdict is Verdict.SKIP:
-        words = f"{VERDICT_WORDS[outcome.verdict]}: {outcome_message(outcome) or 'no reason given'}"
+        words = f"{outcome.verdict.word}: {outcome_message(outcome) or 'no reason given'}"
         return Settled(failure=failure, state=EntryState.CHANGED, message=words)
     return Settled(failure=failure, state=EntryState.FIXED)

@@ -7,23 +7,36 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from verifier.canonical import template_of
 
 
 class Verdict(enum.StrEnum):
-    """How a check ended on a case."""
+    """How a check ended on a case.
 
-    PASS = "pass"
-    REDUCED = "reduced"
-    FAIL = "fail"
-    ERROR = "error"
-    CRASH = "crash"
-    TIMEOUT = "timeout"
-    SKIP = "skip"
-    UPSTREAM = "upstream"
-    KNOWN = "known"  # a failure that a baseline excuses; reports show it, records never have it
+    Attributes:
+        word: the verdict in reports.
+        shape: a character of its own in reports, so that no verdict is shown by colour alone.
+    """
+
+    word: str
+    shape: str
+
+    PASS = "pass", "ok", "✓"
+    REDUCED = "reduced", "reduced", "≈"
+    FAIL = "fail", "FAIL", "✗"
+    ERROR = "error", "ERROR", "!"
+    CRASH = "crash", "CRASH", "☠"
+    TIMEOUT = "timeout", "TIMEOUT", "◷"
+    SKIP = "skip", "n/a", "–"
+    UPSTREAM = "upstream", "upstream", "↑"
+    KNOWN = "known", "known", "◇"  # a failure that a baseline excuses; reports show it, records never have it
+
+    def __new__(cls, value: str, word: str, shape: str) -> Self:
+        verdict = str.__new__(cls, value)
+        verdict._value_, verdict.word, verdict.shape = value, word, shape
+        return verdict
 
     @property
     def gates(self) -> bool:

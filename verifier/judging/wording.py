@@ -1,36 +1,9 @@
-"""Word outcomes for people: verdicts as words and shapes, the message, and an error beside its bound."""
+"""Word outcomes for people: the message, and an error beside its bound."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output.text import number
-
-VERDICT_WORDS: Mapping[Verdict, str] = {
-    Verdict.PASS: "ok",
-    Verdict.REDUCED: "reduced",
-    Verdict.FAIL: "FAIL",
-    Verdict.ERROR: "ERROR",
-    Verdict.CRASH: "CRASH",
-    Verdict.TIMEOUT: "TIMEOUT",
-    Verdict.SKIP: "n/a",
-    Verdict.UPSTREAM: "upstream",
-    Verdict.KNOWN: "known",
-}
-
-# A shape for each verdict, so that none is shown by colour alone.
-VERDICT_SHAPES: Mapping[Verdict, str] = {
-    Verdict.PASS: "✓",
-    Verdict.REDUCED: "≈",
-    Verdict.FAIL: "✗",
-    Verdict.ERROR: "!",
-    Verdict.CRASH: "☠",
-    Verdict.TIMEOUT: "◷",
-    Verdict.SKIP: "–",
-    Verdict.UPSTREAM: "↑",
-    Verdict.KNOWN: "◇",
-}
 
 
 def outcome_message(outcome: Outcome) -> str | None:

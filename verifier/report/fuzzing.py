@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.text import Text
 
 from verifier.engine.events import Event, OutcomeReady
-from verifier.judging import wording
 from verifier.judging.outcome import Outcome
 from verifier.output import text
 from verifier.record.fuzz_finding import CampaignProgress, ReplayedFailure, ShrinkStatus, ShrunkFailure
@@ -104,7 +103,7 @@ class Picture:
             place = f" at {text.line(outcome.where, 50)}" if outcome.where else ""
             lines.append(
                 Text(
-                    f"  {fingerprint} {outcome.check} {wording.VERDICT_WORDS[outcome.verdict]}{place}: {state}",
+                    f"  {fingerprint} {outcome.check} {outcome.verdict.word}{place}: {state}",
                     style="red",
                     no_wrap=True,
                     overflow="ellipsis",

@@ -15,7 +15,6 @@ from verifier.analysis.verdict import gating_verdicts
 from verifier.analysis.view import RecordView
 from verifier.checks import blame
 from verifier.errors import ExitStatus
-from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
 from verifier.report import markdown
@@ -107,7 +106,7 @@ def _annotate_bug(one: Bug, kind: str, name: str, workspace: Path) -> Annotation
     outcome = one.entry.outcome
     return Annotation(
         kind=kind,
-        title=f"{text.line(outcome.check, 80)} {wording.VERDICT_WORDS[outcome.verdict]} in {one.share} ({name})",
+        title=f"{text.line(outcome.check, 80)} {outcome.verdict.word} in {one.share} ({name})",
         message=[f"{what}: {text.line(one.facts[what])}" for what in _FACTS if one.facts[what]],
         place=place_of(outcome, workspace),
     )

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from verifier.engine.events import CaseFinished, Event, Heartbeat, OutcomeReady, RunStarted, WorkerLost
-from verifier.judging import wording
 from verifier.judging.outcome import Outcome
 from verifier.output import text
 
@@ -158,7 +157,7 @@ class Meter:
         for fingerprint, count in counts.most_common(most):
             outcome = named[fingerprint]
             place = f" at {text.line(outcome.where, 60)}" if outcome.where else ""
-            verdict = wording.VERDICT_WORDS[outcome.verdict]
+            verdict = outcome.verdict.word
             lines.append(f"{fingerprint} ×{count:,} {outcome.check} {verdict}{place}")
         return lines
 

@@ -103,8 +103,6 @@ def _environment(finalize: Callable[[Any], Any]) -> jinja2.Environment:
     }
     environment.globals |= {
         "plural": text.plural,
-        "words": wording.VERDICT_WORDS,
-        "shapes": wording.VERDICT_SHAPES,
         "statuses": text.STATUS_WORDS,
         "verdicts": tuple(Verdict),
     }

@@ -78,7 +78,7 @@ def headline(number: str, outcome: Outcome, share: str, style: str) -> Text:
     """The first line of a failure: its number, its check, its verdict, and in how many cases it is."""
     head = Text(f"{number:>3}  ", style="bold")
     head.append(text.line(outcome.check, 100), style="bold")
-    head.append(f"  {wording.VERDICT_WORDS[outcome.verdict]}", style=style)
+    head.append(f"  {outcome.verdict.word}", style=style)
     head.append(f"  {share}", style="not bold")
     return head
 
@@ -111,7 +111,7 @@ def _show_grid(rows: Sequence[Sequence[str]], console: Console, below: int = 0) 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
     """One check's result with its evidence, as `repro` shows it."""
-    line = Text(f"{wording.VERDICT_WORDS[outcome.verdict]:>8}", style=_STYLES[outcome.verdict])
+    line = Text(f"{outcome.verdict.word:>8}", style=_STYLES[outcome.verdict])
     line.append(f"  {text.line(outcome.check)}", style="default")
     if measured := wording.error_against_bound(outcome):
         line.append(f"  {measured}", style="dim")
@@ -189,7 +189,7 @@ def _labels(labels: Sequence[str]) -> str:
 def _cell(cell: Cell | None) -> Text:
     if cell is None or cell.verdict is None:
         return Text("-", style="dim")
-    return Text(" ".join([wording.VERDICT_WORDS[cell.verdict], _numbers(cell.numbers)]).strip(), _STYLES[cell.verdict])
+    return Text(" ".join([cell.verdict.word, _numbers(cell.numbers)]).strip(), _STYLES[cell.verdict])
 
 
 def _numbers(bugs: Sequence[str], most: int = 4) -> str:

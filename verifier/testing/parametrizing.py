@@ -155,7 +155,7 @@ def _story(share: Share, item: Item, outcome: Outcome) -> str:
     """A failure in a few lines, as the terminal of `verifier run` tells it."""
     spec = item.spec
     words = text.config(config_difference(spec.config, share.line)) or "the plainest config"
-    lines = [f"{outcome.check} {wording.VERDICT_WORDS[outcome.verdict]} {outcome.fingerprint}"]
+    lines = [f"{outcome.check} {outcome.verdict.word} {outcome.fingerprint}"]
     facts = {
         "where": outcome.where,
         "measured": wording.error_against_bound(outcome),
