@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,7 +13,6 @@ from verifier_bridge.hook_point import HookPoint
 
 if TYPE_CHECKING:
     from verifier_bridge.architecture import Architecture, BlockSpec
-    from verifier_bridge.kv_cache import LayerSlot
 
 
 class BridgedBlock(nn.Module):
@@ -43,31 +42,17 @@ class BridgedBlock(nn.Module):
         self.hook_mlp_out = HookPoint()
         self.hook_resid_post = HookPoint()
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        alibi: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        layer_past: LayerSlot | None = None,
-        use_cache: bool = False,
-        output_attentions: bool = False,
-        position_embeddings: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        """The residual stream after the block; the arguments are its attention's."""
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute the residual stream after the block.
+
+        Args:
+            hidden_states: `[batch, pos, d_model]`, the residual stream before the block.
+            args: what `BridgedAttention.forward` takes after the hidden states.
+            kwargs: what `BridgedAttention.forward` takes by name.
+        """
         residual = self.hook_resid_pre(hidden_states)
         normed = self.ln1(residual)
-        attn_out = self.attn(
-            normed,
-            alibi=alibi,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            layer_past=layer_past,
-            use_cache=use_cache,
-            output_attentions=output_attentions,
-            position_embeddings=position_embeddings,
-        )
-        attn_out = self.hook_attn_out(attn_out)
+        attn_out = self.hook_attn_out(self.attn(normed, *args, **kwargs))
         if self._spec.parallel:
             mlp_in = normed if self.ln2 is None else self.ln2(residual)
             written = self.hook_mlp_out(self.mlp(mlp_in)) + attn_out

@@ -32,13 +32,13 @@ def test_hidden_states_are_random_and_all_else_is_as_hf_has_it(falcon: FalconFam
     case = case_of(falcon, bridge)
     calls, mask = isolated_modules.calls(case), case.reference.inputs(isolated_modules.SCENARIO).attention_mask
     assert mask is not None
-    read = [calls[f"blocks.{layer}.attn"].main for layer in (0, 1)]
+    read = [calls[f"blocks.{layer}.attn"].main_input for layer in (0, 1)]
     assert all(one is not None and one.shape == (*mask.shape, 24) for one in read)
     assert not torch.equal(*read)  # type: ignore[arg-type]
     allowed = calls["blocks.0.attn"].kwargs["attention_mask"]  # [batch, 1, query, key]
     assert torch.equal(allowed[:, 0, -1], mask.bool())
-    assert calls["embed"].main is not None
-    assert torch.equal(calls["embed"].main, case.reference.inputs(isolated_modules.SCENARIO).input_ids)  # type: ignore[arg-type]
+    assert calls["embed"].main_input is not None
+    assert torch.equal(calls["embed"].main_input, case.reference.inputs(isolated_modules.SCENARIO).input_ids)  # type: ignore[arg-type]
 
 
 def test_it_is_the_same_every_time(falcon: FalconFamily, bridge: Adapter) -> None:
@@ -52,7 +52,7 @@ def test_a_part_of_a_fused_module_is_its_rows(falcon: FalconFamily, bridge: Adap
     rows = falcon.qkv_rows(case.reference.model(), 1).k.rows
     lone = isolated_modules.module_reference(case, "blocks.1.attn.k")
     fused = case.reference.model().transformer.h[1].self_attention.query_key_value
-    assert torch.equal(lone.truth, fused(lone.call.main)[..., rows.flatten()])
+    assert torch.equal(lone.truth, fused(lone.call.main_input)[..., rows.flatten()])
 
 
 @pytest.mark.parametrize("name", ["blocks.0", "blocks.0.attn", "blocks.1.mlp", "unembed"])
@@ -71,9 +71,9 @@ def test_noise_is_what_rounding_does(falcon: FalconFamily, bridge: Adapter, name
 
 def test_whoever_is_called_may_write_into_what_it_is_given(falcon: FalconFamily, bridge: Adapter) -> None:
     call = isolated_modules.calls(case_of(falcon, bridge))["blocks.0"]
-    args, kwargs = call.fresh()
-    args[0].zero_()
-    kwargs["position_embeddings"][0].zero_()
+    copy = call.copy()
+    copy.args[0].zero_()
+    copy.kwargs["position_embeddings"][0].zero_()
     assert call.args[0].any()
     assert call.kwargs["position_embeddings"][0].any()
 
@@ -86,12 +86,12 @@ def test_what_hf_does_not_call_is_not_there(falcon: FalconFamily, bridge: Adapte
 def test_what_comes_in_may_be_named_or_not() -> None:
     x, y = torch.zeros(2), torch.ones(2)
     positional = Call(args=(None, x), kwargs={"mask": y})
-    assert positional.main is x
-    assert positional.given(y).args[1] is y
+    assert positional.main_input is x
+    assert positional.with_main_input(y).args[1] is y
     named = Call(args=(), kwargs={"use_cache": False, "hidden_states": x})
-    assert named.main is x
-    assert named.given(y).kwargs["hidden_states"] is y
-    assert Call(args=(), kwargs={}).main is None
+    assert named.main_input is x
+    assert named.with_main_input(y).kwargs["hidden_states"] is y
+    assert Call(args=(), kwargs={}).main_input is None
 
 
 def test_the_main_output_is_the_first() -> None:
@@ -111,8 +111,8 @@ def test_in_a_working_dtype_the_truth_is_float64s(falcon: FalconFamily, bridge: 
     assert found.keys() == isolated_modules.calls(case).keys()
     lone, eps = found[name], torch.finfo(getattr(torch, dtype)).eps
     assert (lone.truth.dtype, lone.dtype) == (torch.float64, getattr(torch, dtype))
-    args, kwargs = lone.call.fresh()
+    copy = lone.call.copy()
     with torch.no_grad():
-        theirs = isolated_modules.parts(case, dtype)[name](*args, **kwargs)
+        theirs = isolated_modules.parts(case, dtype)[name](*copy.args, **copy.kwargs)
     error = (theirs.double() - lone.truth).square().mean().sqrt()
     assert 0 < error < lone.noise < 64 * eps

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.cases.covering import covering
+from verifier.cases.predicates import plainest_values
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError, one_line
 from verifier.family import Config, Family
@@ -45,9 +46,9 @@ def cases(
         dtypes: the working dtypes in which precision is judged.
         device: where they run.
         where: values that flags or dims must have, as text: `{"alibi": "true"}`.
-        preset: this published checkpoint's shape instead of the matrix.
-        checkpoint: the model in this folder instead of the matrix.
-        everywhere: whether every check is to look at every case, however dear it is.
+        preset: the name of a published checkpoint, whose shape takes the place of the matrix.
+        checkpoint: a folder, whose model takes the place of the matrix.
+        everywhere: whether every check runs on every case, however much that costs.
 
     Raises:
         UsageError: an unknown preset, flag or value.
@@ -64,8 +65,14 @@ def cases(
         products = (dict(zip(flags, values, strict=True)) for values in itertools.product(*flags.values()))
         specs = [case(None, {**dims, **config}) for config in products]
         specs += [case(label, {**dims, **config}, long=_CORNER_LONG) for label, config in family.corners().items()]
-    _know(family, specs, wanted)
-    chosen = [spec for spec in specs if all(_has(family, spec, name, value) for name, value in wanted.items())]
+    plainest = plainest_values(family.flags())
+    settings = [{**plainest, **spec.config} for spec in specs]
+    _require_known(family, settings, wanted)
+    chosen = [
+        spec
+        for spec, config in zip(specs, settings, strict=True)
+        if all(_has(config, name, value) for name, value in wanted.items())
+    ]
     if everywhere:
         return [replace(spec, depth=Depth.SAMPLED) for spec in chosen]
     return (
@@ -74,7 +81,7 @@ def cases(
 
 
 def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
-    """Set the depth of each case: on some, more checks run than on the others.
+    """Set the depth of each case; on a deeper case more checks run.
 
     Pairwise: a covering of the flags, in which every two values of every two flags that HF accepts together meet; the
     last corner of each kind of model, which is what hook points it has; and the last corner with each field that is
@@ -118,7 +125,11 @@ _NOT_FIELDS = frozenset({"architectures", "model_type", "transformers_version", 
 
 
 def _read_checkpoint(family: Family, folder: str) -> tuple[Path, Config]:
-    """The folder in full, and the fields of the model that is in it."""
+    """Read a checkpoint's config: the folder's full path, and the fields of the model.
+
+    Raises:
+        UsageError: the folder has no readable config.json, or it is of another architecture.
+    """
     try:
         path = Path(folder).expanduser().resolve()
         written = json.loads((path / "config.json").read_text())
@@ -139,6 +150,7 @@ _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null":
 
 
 def _value(text: str) -> Any:
+    """Read a value as it is typed on the command line; a text that is no JSON stands for itself."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
@@ -148,27 +160,25 @@ def _value(text: str) -> Any:
 
 
 def _word(value: Any) -> str:
-    """As it is typed."""
+    """Write a value as it is typed on the command line."""
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def _plainest(family: Family, name: str) -> Any:
-    values = family.flags().get(name)
-    return values[0] if values else None
+def _has(settings: Config, name: str, value: Any) -> bool:
+    """Whether a config has this very value; a field that it does not name has HF's default, which only HF knows."""
+    return name in settings and type(settings[name]) is type(value) and bool(settings[name] == value)
 
 
-def _has(family: Family, spec: CaseSpec, name: str, value: Any) -> bool:
-    if name not in spec.config and name not in family.flags():
-        return False  # HF's default, which only HF knows
-    found = spec.config[name] if name in spec.config else _plainest(family, name)
-    return type(found) is type(value) and bool(found == value)
+def _require_known(family: Family, settings: Sequence[Config], wanted: Mapping[str, Any]) -> None:
+    """Make sure that each wanted field exists and some config has the wanted value.
 
-
-def _know(family: Family, specs: Sequence[CaseSpec], wanted: Mapping[str, Any]) -> None:
-    names = sorted({*family.flags(), *(name for spec in specs for name in spec.config)})
+    Raises:
+        UsageError: no config names the field, or none has that value.
+    """
+    names = sorted({*family.flags(), *itertools.chain.from_iterable(settings)})
     for name, value in wanted.items():
         if name not in names:
             raise UsageError(f"--where: {family.name} has no flag or dim {name!r}{nearest(name, names)}")
-        if not any(_has(family, spec, name, value) for spec in specs):
-            values = sorted({_word(spec.config.get(name, _plainest(family, name))) for spec in specs})
+        if not any(_has(config, name, value) for config in settings):
+            values = sorted({_word(config.get(name)) for config in settings})
             raise UsageError(f"--where: no case has {name}={_word(value)}; it is one of {', '.join(values)}")

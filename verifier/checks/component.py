@@ -63,9 +63,9 @@ def _lacks_weights(case: Case, name: str) -> bool:
 def _judge_alone(case: Case, name: str) -> Finding:
     """Run the adapter's component alone as HF calls its module, and judge its output; raises what it raises."""
     lone = isolated_modules.module_reference(case, name)
-    args, kwargs = lone.call.fresh()
+    call = lone.call.copy()
     with torch.no_grad():
-        output = require(case.subject.wrapped().components).run(name, args, kwargs)
+        output = require(case.subject.wrapped().components).run(name, call.args, call.kwargs)
     return float64_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
 
 
@@ -241,9 +241,9 @@ def _called_components(case: Case, templates: Collection[str]) -> list[str]:
 
 def _judge_in_dtype(case: Case, name: str, dtype: str) -> Iterator[Finding]:
     lone = isolated_modules.each_in(case, dtype)[name]
-    args, kwargs = lone.call.fresh()
+    call = lone.call.copy()
     with torch.no_grad():
-        output = require(case.subject.wrapped(dtype).components).run(name, args, kwargs)
+        output = require(case.subject.wrapped(dtype).components).run(name, call.args, call.kwargs)
     judged = precision_judge(lone.noise).compare(name, output, lone.truth, defined=lone.defined)
     words = f"{judged.message} in a {dtype} model"
     yield judged if judged.message is None else replace(judged, message=words)

@@ -60,15 +60,15 @@ def _run_alone(case: Case, points: Mapping[str, str], edits: Mapping[str, Edit] 
     names = list(points.values())
     with torch.no_grad(), case.family.taps(case.reference.model(), names=names, edits=edits or {}) as taps:
         for component in points:
-            args, kwargs = isolated_modules.calls(case)[component].fresh()
-            isolated_modules.parts(case)[component](*args, **kwargs)
+            call = isolated_modules.calls(case)[component].copy()
+            isolated_modules.parts(case)[component](*call.args, **call.kwargs)
     return taps.values
 
 
 def _heads(case: Case, layer: int) -> dict[str, Tensor]:
     """Compute queries, keys and values `[batch, pos, head, d_head]` of the input of HF's attention, by hook point."""
     here, weights = f"blocks.{layer}.attn", usable_weights(case)
-    read = isolated_modules.calls(case)[here].main
+    read = isolated_modules.calls(case)[here].main_input
     found = {}
     for letter in "qkv":
         value = torch.einsum(_HEADS, read, weights[f"{here}.W_{letter.upper()}"])
@@ -86,11 +86,11 @@ def _judge_attention(case: Case, layer: int, heads: Mapping[str, Tensor], z: Ten
     output = float64_judge(whole.noise).compare(f"{here}.W_O", out, whole.truth, defined=whole.defined)
     if output.verdict is Verdict.PASS:
         return [output]
-    pieces, read = [], whole.call.main
+    pieces, read = [], whole.call.main_input
     assert read is not None
     for letter in "qkv":
         piece = isolated_modules.measured(
-            case, f"{here}.{letter}", isolated_modules.calls(case)[f"{here}.{letter}"].given(read)
+            case, f"{here}.{letter}", isolated_modules.calls(case)[f"{here}.{letter}"].with_main_input(read)
         )
         value = heads[f"{here}.hook_{letter}"].flatten(-2)
         where = f"{here}.W_{letter.upper()}"
@@ -145,7 +145,7 @@ def _judge_component(case: Case, name: str) -> Finding | None:
     if weight not in weights or (has_bias and bias not in weights):
         return None  # `weights.names` or `weights.shapes` reports it
     lone = isolated_modules.module_reference(case, name)
-    read = _normalized(case)[name] if compute is _scale else lone.call.main
+    read = _normalized(case)[name] if compute is _scale else lone.call.main_input
     assert read is not None
     value = compute(read, weights[weight], weights[bias] if bias is not None and has_bias else None)
     return float64_judge(lone.noise).compare(weight, value, lone.truth, defined=lone.defined)

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from verifier.canonical import Point, points
+from verifier.families import falcon_fuzzed, falcon_point_sources, falcon_refusals
 from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
-from verifier.families.falcon_fuzzed import FUZZED, fuzzed_config
-from verifier.families.falcon_point_sources import point_source
-from verifier.families.falcon_refusals import refusal
-from verifier.family import Config, PointSource, Projection, QKVRows
+from verifier.family import Config, Projection, QKVRows
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -37,80 +34,54 @@ class FalconFamily:
     reference_attention = "sdpa"
     attentions = ("sdpa", "eager")
 
+    refusal = staticmethod(falcon_refusals.refusal)
+    point_source = staticmethod(falcon_point_sources.point_source)
+    fuzzed_config = staticmethod(falcon_fuzzed.fuzzed_config)
+
     def __init__(self) -> None:
         self._rows: WeakKeyDictionary[nn.Module, QKVRows] = WeakKeyDictionary()
 
     def flags(self) -> Mapping[str, Sequence[Any]]:
-        """Every flag and its values, the plainest first."""
+        """List every flag and its values, the plainest first."""
         return FLAGS
 
     def dims(self) -> Config:
-        """Tiny dims, no two alike."""
+        """Give tiny dims, no two alike."""
         return DIMS
 
     def corners(self) -> Mapping[str, Config]:
-        """Other shapes, published traps, and what HF refuses."""
+        """Give named configs of other shapes, published traps, and configs that HF refuses."""
         return CORNERS
 
     def presets(self) -> Mapping[str, Config]:
-        """The published checkpoints at full width."""
+        """Give the configs of published checkpoints at full width."""
         return PRESETS
 
     def fuzzed(self) -> Mapping[str, Sequence[Any]]:
-        """Heads, head dims, depth, widths, activations, epsilons, tied or not, rotary types and bases."""
-        return FUZZED
-
-    def fuzzed_config(self, chosen: Config) -> Config:
-        """The width follows from heads and head dim."""
-        return fuzzed_config(chosen)
-
-    def point_source(self, config: Config, name: str) -> PointSource | None:
-        """Where HF's model shows an activation."""
-        return point_source(config, name)
+        """List what varies beside the flags: heads, depth, widths, activations, epsilons, rotary types and bases."""
+        return falcon_fuzzed.FUZZED
 
     def dropouts(self) -> Config:
-        """Every dropout of the model, turned on."""
+        """Turn on every dropout of the model."""
         return DROPOUTS
 
     def faults(self) -> tuple[Fault, ...]:
-        """The planted faults that only Falcon can have."""
+        """List the planted faults that only Falcon can have."""
         from verifier.families import falcon_faults
         from verifier.faults.mutants import collect_faults
 
         return collect_faults(falcon_faults)
 
-    def refusal(self, config: Config) -> str | None:
-        """Why HF refuses the config."""
-        return refusal(config)
-
-    def build(
-        self,
-        config: Config,
-        *,
-        dtype: torch.dtype,
-        device: str,
-        attention: str,
-        seed: int,
-        checkpoint: str | None = None,
-    ) -> PreTrainedModel:
-        """HF's model with random weights, or a checkpoint's."""
+    def build(self, config: Config, **options: Any) -> PreTrainedModel:
+        """Build HF's model with random weights or a checkpoint's; the options are those of `Family.build`."""
         from transformers import FalconConfig, FalconForCausalLM
 
         from verifier.reference.models import build
 
-        return build(
-            FalconForCausalLM,
-            FalconConfig,
-            config,
-            dtype=dtype,
-            device=device,
-            attention=attention,
-            seed=seed,
-            checkpoint=checkpoint,
-        )
+        return build(FalconForCausalLM, FalconConfig, config, **options)
 
     def points(self, config: Config) -> Sequence[Point]:
-        """The hook points of a model of this config."""
+        """List the hook points of a model of this config in causal order."""
         blocks = Blocks.of(config)
         kinds = ["hook_embed", "ln_final.hook_scale", "ln_final.hook_normalized"]
         inner = ["hook_resid_pre", "ln1.hook_scale", "ln1.hook_normalized", "attn.hook_q", "attn.hook_k", "attn.hook_v"]
@@ -130,7 +101,7 @@ class FalconFamily:
         """Read and edit the activations of an untouched model."""
         from verifier.reference import taps as at
 
-        config = vars(model.config)  # `to_dict` would copy it at each look
+        config = vars(model.config)  # `to_dict` would copy it in each run
         chosen = [point.name for point in self.points(config)] if names is None else names
         taps = at.Taps(chosen, edits or {})
         return at.tapped(taps, lambda: list(self._sites(model, taps, Blocks.of(config))))
@@ -172,9 +143,9 @@ class FalconFamily:
         ]
 
     def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
-        """Rows read off `FalconAttention._split_heads`, which is fed the fused row numbers themselves.
+        """Read the rows off `FalconAttention._split_heads`, which is given the fused row numbers themselves.
 
-        A module is asked once: every look through the taps needs them.
+        Each module is read once, because every run with taps needs its rows.
         """
         attention = model.get_submodule(f"transformer.h.{layer}.self_attention")
         if attention not in self._rows:
@@ -206,8 +177,8 @@ class FalconFamily:
         )
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """HF's module for each canonical component."""
-        blocks = Blocks.of(vars(model.config))
+        """Find HF's module for each canonical component."""
+        modules = Blocks.of(vars(model.config)).modules()
         transformer: Any = model.transformer
         found: dict[str, nn.Module] = {
             "embed": transformer.word_embeddings,
@@ -216,17 +187,6 @@ class FalconFamily:
             "unembed": model.lm_head,  # type: ignore[dict-item]
         }
         for layer, block in enumerate(transformer.h):
-            here = f"blocks.{layer}"
-            found |= {
-                here: block,
-                f"{here}.ln1": getattr(block, blocks.attention_norm),
-                f"{here}.attn": block.self_attention,
-                f"{here}.attn.qkv": block.self_attention.query_key_value,
-                f"{here}.attn.o": block.self_attention.dense,
-                f"{here}.mlp": block.mlp,
-                f"{here}.mlp.in": block.mlp.dense_h_to_4h,
-                f"{here}.mlp.out": block.mlp.dense_4h_to_h,
-            }
-            if blocks.mlp_norm is not None:
-                found[f"{here}.ln2"] = getattr(block, blocks.mlp_norm)
+            found[f"blocks.{layer}"] = block
+            found |= {f"blocks.{layer}.{name}": block.get_submodule(path) for name, path in modules.items()}
         return found

@@ -34,6 +34,7 @@ DROPOUTS: Config = {"hidden_dropout": 0.2, "attention_dropout": 0.3}
 
 _NEW: Config = {"new_decoder_architecture": True}
 _OLD_HEADS: Config = {"multi_query": False}
+_SIXTEEN_HEADS: Config = {"hidden_size": 64, "num_attention_heads": 16}
 _RW: Config = {"alibi": True, "bias": True, "multi_query": False, "parallel_attn": False}
 
 # What differs from `DIMS` and HF's defaults.
@@ -43,14 +44,8 @@ CORNERS: Mapping[str, Config] = {
     "three-layers-sequential": {"num_hidden_layers": 3, "parallel_attn": False, "multi_query": False},
     # So many that one layer's name begins with another's: `blocks.1` and `blocks.10`.
     "eleven-layers": {"num_hidden_layers": 11, "hidden_size": 24, "num_attention_heads": 6, "ffn_hidden_size": 20},
-    "sixteen-heads-alibi": {**_RW, "hidden_size": 64, "num_attention_heads": 16},
-    "sixteen-heads-grouped-alibi": {
-        **_NEW,
-        "alibi": True,
-        "hidden_size": 64,
-        "num_attention_heads": 16,
-        "num_kv_heads": 2,
-    },
+    "sixteen-heads-alibi": {**_RW, **_SIXTEEN_HEADS},
+    "sixteen-heads-grouped-alibi": {**_NEW, "alibi": True, **_SIXTEEN_HEADS, "num_kv_heads": 2},
     "eight-heads-grouped": {**_NEW, "hidden_size": 80, "num_attention_heads": 8, "num_kv_heads": 2},
     "one-head": {"hidden_size": 10, "num_attention_heads": 1},
     "one-head-alibi": {"hidden_size": 3, "num_attention_heads": 1, "alibi": True},
@@ -71,13 +66,7 @@ CORNERS: Mapping[str, Config] = {
     # Traps of published test checkpoints: HF ignores KV heads beside multi_query.
     "kv-heads-71-of-2": {"num_attention_heads": 2, "hidden_size": 20, "num_kv_heads": 71},
     "kv-heads-inferred": {**_OLD_HEADS, "num_kv_heads": -1},
-    "flags-none": {
-        "multi_query": None,
-        "alibi": None,
-        "new_decoder_architecture": None,
-        "bias": None,
-        "parallel_attn": None,
-    },
+    "flags-none": dict.fromkeys(("multi_query", "alibi", "new_decoder_architecture", "bias", "parallel_attn")),
     "three-norms-asked": {"num_ln_in_parallel_attn": 3},
     "three-norms-asked-new": {**_NEW, "num_ln_in_parallel_attn": 3},
     "d_head-3-rope": {"hidden_size": 36},
@@ -138,13 +127,26 @@ class Blocks:
 
     @classmethod
     def of(cls, config: Config) -> Blocks:
-        """Read off `FalconDecoderLayer.forward`."""
+        """Find how the blocks of a config are made, as `FalconDecoderLayer.forward` reads them."""
         new = bool(config.get("new_decoder_architecture", False))
         if not new and not config.get("parallel_attn", True):
             return cls(sequential=True, attention_norm="input_layernorm", mlp_norm="post_attention_layernorm")
         if new and norms_of_new(config) == 2:
             return cls(sequential=False, attention_norm="ln_attn", mlp_norm="ln_mlp")
         return cls(sequential=False, attention_norm="input_layernorm", mlp_norm=None)
+
+    def modules(self) -> dict[str, str]:
+        """Give the path in HF's block of each canonical component in a block."""
+        paths = {
+            "ln1": self.attention_norm,
+            "attn": "self_attention",
+            "attn.qkv": "self_attention.query_key_value",
+            "attn.o": "self_attention.dense",
+            "mlp": "mlp",
+            "mlp.in": "mlp.dense_h_to_4h",
+            "mlp.out": "mlp.dense_4h_to_h",
+        }
+        return paths if self.mlp_norm is None else {**paths, "ln2": self.mlp_norm}
 
 
 def norms_of_new(config: Config) -> int:

@@ -7,8 +7,8 @@ ones. The hidden states are replaced by random ones: the activations of one mode
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -57,30 +57,27 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
-    def fresh(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def convert(self, change: Callable[[Tensor], Tensor]) -> Call:
+        """Make the call with every tensor changed, also inside tuples, lists and dicts."""
+        args, kwargs = tree_map_only(Tensor, change, (self.args, dict(self.kwargs)))
+        return Call(args=args, kwargs=kwargs)
+
+    def copy(self) -> Call:
         """Copy the arguments, so that the module may write into them."""
-        return _copied(self.args), _copied(dict(self.kwargs))
+        return self.convert(lambda tensor: tensor.detach().clone())
 
     @property
-    def main(self) -> Tensor | None:
-        """The input: the first tensor among the arguments."""
+    def main_input(self) -> Tensor | None:
+        """The first tensor among the arguments."""
         return next((value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor)), None)
 
-    def given(self, main: Tensor) -> Call:
-        """The call with another input."""
-        for place, value in enumerate(self.args):
-            if isinstance(value, Tensor):
-                return replace(self, args=(*self.args[:place], main, *self.args[place + 1 :]))
-        name = next(name for name, value in self.kwargs.items() if isinstance(value, Tensor))
-        return replace(self, kwargs={**self.kwargs, name: main})
-
-
-def _copied(value: Any) -> Any:
-    return tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), value)
-
-
-def _widened(value: Any) -> Any:
-    return tree_map_only(Tensor, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, value)
+    def with_main_input(self, main: Tensor) -> Call:
+        """Make the call with another main input, which the call must have."""
+        replaced = self.main_input
+        return Call(
+            args=tuple(main if value is replaced else value for value in self.args),
+            kwargs={name: main if value is replaced else value for name, value in self.kwargs.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +128,7 @@ def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
         for name, part in parts(case, dtype).items():
 
             def record(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
-                recorded.setdefault(name, Call(args=_copied(args), kwargs=_copied(kwargs)))
+                recorded.setdefault(name, Call(args=args, kwargs=kwargs).copy())
 
             stack.enter_context(module_hook(part.module.register_forward_pre_hook, record, with_kwargs=True))
         with torch.no_grad():
@@ -140,11 +137,11 @@ def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
 
 
 def _with_random_input(case: Case, name: str, call: Call) -> Call:
-    recorded = call.main
+    recorded = call.main_input
     if recorded is None or not recorded.is_floating_point():
         return call
     draw = torch.randn(recorded.shape, generator=generator("alone", case.spec.seed, name), dtype=torch.float64)
-    return call.given(draw.to(recorded.device, recorded.dtype))
+    return call.with_main_input(draw.to(recorded.device, recorded.dtype))
 
 
 @memoized
@@ -180,7 +177,7 @@ def each_in(case: Case, dtype: str) -> Mapping[str, ModuleReference]:
     exact, working = _parts_of(case.family, case.reference.rounded_model(dtype)), parts(case, dtype)
     references = {}
     for name, call in calls(case, dtype).items():
-        truth = _output(exact[name], Call(args=_widened(call.args), kwargs=_widened(dict(call.kwargs))))
+        truth = _output(exact[name], call.convert(lambda value: value.double() if value.is_floating_point() else value))
         own = _output(working[name], call)
         references[name] = _measure(case, working[name], call, truth, getattr(torch, dtype), own)
     return references
@@ -200,10 +197,8 @@ def _measure(
 
 def _output(part: Part, call: Call, *, perturbed_in: torch.dtype | None = None) -> Tensor:
     """A copy of the part's output; with `perturbed_in`, every result of that dtype is moved by a unit."""
-    args, kwargs = call.fresh()
-    perturbation = (
-        Perturbation(perturbed_in, PERTURBATION_SEED) if perturbed_in is not None else contextlib.nullcontext()
-    )
+    copy = call.copy()
+    perturbation = Perturbation(perturbed_in, PERTURBATION_SEED) if perturbed_in else contextlib.nullcontext()
     with torch.no_grad(), perturbation:
-        output = part(*args, **kwargs)
+        output = part(*copy.args, **copy.kwargs)
     return output.detach().clone()

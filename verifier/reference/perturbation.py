@@ -68,27 +68,26 @@ class Perturbation(TorchDispatchMode):
         return result
 
     def _move(self, tensor: Tensor) -> None:
-        start, size = self._deal(tensor.numel())
-        coins = _pool() if size <= POOL // 2 else _tossed(size, self._generator)
-        factors = _factors(self._dtype) if size <= POOL // 2 else _away(coins, self._dtype)
-        mine = slice(start, start + size)
-        farther = tensor * factors[mine].view(tensor.shape).to(tensor.device)
+        coins, factors = self._deal(tensor.numel())
+        farther = tensor * factors.view(tensor.shape).to(tensor.device)
         if farther.sum().isfinite():  # one pass; any NaN or infinity shows in the sum
             torch.nextafter(tensor, farther, out=tensor)
             return
         # Something is masked, or about to overflow. The largest finite number stays too: the next one is infinity.
         movable = (tensor.abs() < torch.finfo(self._dtype).max) & (tensor != 0)
-        steps = coins[mine].to(tensor.device, _BITS[self._dtype]).view(tensor.shape)
+        steps = coins.to(tensor.device, _BITS[self._dtype]).view(tensor.shape)
         tensor.view(_BITS[self._dtype]).add_(steps * movable)
 
-    def _deal(self, size: int) -> tuple[int, int]:
-        """Choose where a tensor's coins start in the pool; one too large for it has coins of its own, from 0 on."""
+    def _deal(self, size: int) -> tuple[Tensor, Tensor]:
+        """Take so many coins from the pool, or toss them where it is too small; give them and their factors."""
         if size > POOL // 2:
-            return 0, size
+            coins = _tossed(size, self._generator)
+            return coins, _away(coins, self._dtype)
         if self._next + size > POOL:
             self._next = int(torch.randint(0, POOL // 2, (), generator=self._generator))
+        dealt = slice(self._next, self._next + size)
         self._next += size
-        return self._next - size, size
+        return _pool()[dealt], _factors(self._dtype)[dealt]
 
 
 # Coins are tossed once, and each tensor takes them from a random place on. To toss anew for each of the thousand small

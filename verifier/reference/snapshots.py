@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -34,88 +33,57 @@ class Surroundings:
             model: whose classes are watched, with their bases and the Hugging Face modules that define them.
         """
         self._watched = _watched(frozenset(type(module) for module in model.modules()))
-        self._namespaces, self._torch = self._take(), _torch_state()
+        # The values: while they are held, no identity is given out again.
+        self._held = [list(vars(one).values()) for one in self._watched.values()]
+        self._before = self._take()
 
-    def _take(self) -> dict[str, _Namespace]:
-        return {label: _take_namespace(label, vars(one)) for label, one in self._watched.items()}
+    def _take(self) -> dict[str, dict[str, Any]]:
+        """Read every class, module and setting of torch by label and name: a registry's contents, else an identity."""
+        seen: set[int] = set()
+        return {**{label: _read_names(one, seen) for label, one in self._watched.items()}, "torch": _torch_state()}
 
-    def _then_and_now(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Everything by name, as it was and as it is; two empty dicts where nothing changed."""
-        torch_now = _torch_state()
-        if torch_now == self._torch and all(
-            self._namespaces[label].is_current(vars(one)) for label, one in self._watched.items()
-        ):
-            return {}, {}
-        return _flatten(self._namespaces) | self._torch, _flatten(self._take()) | torch_now
+    def _changes(self, is_unchanged: Callable[[str, Any, Any], bool]) -> list[str]:
+        """List the names of what is not unchanged, sorted, given each label, value before and value now."""
+        now = self._take()
+        return sorted(
+            f"{label}: {name}"
+            for label, names in self._before.items()
+            if names != now[label]
+            for name in names.keys() | now[label].keys()
+            if not is_unchanged(label, names.get(name), now[label].get(name))
+        )
 
     def differences(self) -> list[str]:
-        """The names of what is no longer as it was, sorted."""
-        then, now = self._then_and_now()
-        return sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+        """List the names of what is no longer as it was, sorted."""
+        return self._changes(lambda _, before, now: bool(before == now))
 
     def changes(self) -> list[str]:
-        """The names of what does something else now, sorted; an addition to a module or a registry is no change.
+        """List the names of what does something else now, sorted; an addition to a module or a registry is no change.
 
         HF itself notes each class that it meets in registries of its own, and fills caches that were None.
         """
-        then, now = self._then_and_now()
-        added = {key for key in now if key.startswith("module ") and then.get(key, _NOTHING) == _NOTHING}
-        return sorted(key for key in (then.keys() | now.keys()) - added if not _still_in(then.get(key), now.get(key)))
+
+        def is_unchanged(label: str, before: Any, now: Any) -> bool:
+            is_new = label.startswith("module ") and before in (None, id(None)) and now is not None
+            return is_new or _still_in(before, now)
+
+        return self._changes(is_unchanged)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Namespace:
-    """The names of a class or a module at one moment.
-
-    Attributes:
-        held: their values; while they are held no identity is given out again.
-        identities: of the values, by name.
-        contents: what the registries among the values held, by name.
-    """
-
-    held: tuple[Any, ...]
-    identities: Mapping[str, int]
-    contents: Mapping[str, Any]
-
-    def is_current(self, names: Mapping[str, Any]) -> bool:
-        """Whether these names are still the same; only registries are looked into."""
-        return self.identities == _identities(names) and all(
-            _contents(names[name]) == contents for name, contents in self.contents.items()
-        )
+def _read_names(namespace: Any, seen: set[int]) -> dict[str, Any]:
+    """Read a class or module by name. A registry that several import is looked into where it is met first."""
+    values = {name: value for name, value in vars(namespace).items() if name not in _SELF_FILLED}
+    read: dict[str, Any] = _identities(values)
+    for name, value in values.items():
+        if _is_registry(type(value)) and id(value) not in seen:
+            seen.add(id(value))
+            read[name] = _contents(value)
+    return read
 
 
-_latest: dict[str, _Namespace] = {}  # by label: to see that nothing changed takes a third of a new snapshot
-
-
-def _take_namespace(label: str, names: Mapping[str, Any]) -> _Namespace:
-    latest = _latest.get(label)
-    if latest is None or not latest.is_current(names):
-        latest = _latest[label] = _Namespace(
-            held=tuple(names.values()),
-            identities=_identities(names),
-            # All of Python's builtins are in each module; they are left out.
-            contents={
-                name: _contents(one) for name, one in names.items() if name not in _SELF_FILLED and _is_registry(one)
-            },
-        )
-    return latest
-
-
-def _flatten(namespaces: Mapping[str, _Namespace]) -> dict[str, Any]:
-    """Every name of every namespace, with the contents of its registry or the identity of its value."""
-    flat: dict[str, Any] = {}
-    seen: set[int] = set()  # a registry that several modules import is looked into under its first name only
-    for label, space in namespaces.items():
-        for name, identity in space.identities.items():
-            if name not in _SELF_FILLED:
-                first = name in space.contents and identity not in seen
-                flat[f"{label}: {name}"] = space.contents[name] if first else identity
-                seen.add(identity)
-    return flat
-
-
-def _is_registry(value: Any) -> bool:
-    return type(value) in (dict, list, set, frozenset, tuple) or isinstance(value, Mapping)
+@functools.cache
+def _is_registry(kind: type) -> bool:
+    return issubclass(kind, list | set | frozenset | tuple | Mapping)
 
 
 def _contents(value: Any) -> Any:
@@ -158,8 +126,6 @@ def _watched(kinds: frozenset[type]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-_NOTHING = id(None)
-
 _AT_FIRST: dict[str, Surroundings | None] = {}
 
 
@@ -198,13 +164,13 @@ def _is_hf(module: object) -> bool:
 
 def _torch_state() -> dict[str, Any]:
     return {
-        "torch: default dtype": torch.get_default_dtype(),
-        "torch: gradients enabled": torch.is_grad_enabled(),
-        "torch: deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "torch: anomaly detection": torch.is_anomaly_enabled(),
-        "torch: scaled_dot_product_attention": id(torch.nn.functional.scaled_dot_product_attention),
-        "torch: float32 matmul precision": torch.get_float32_matmul_precision(),
-        "torch: module hooks for all": tuple(
+        "default dtype": torch.get_default_dtype(),
+        "gradients enabled": torch.is_grad_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "anomaly detection": torch.is_anomaly_enabled(),
+        "scaled_dot_product_attention": id(torch.nn.functional.scaled_dot_product_attention),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "module hooks for all": tuple(
             len(getattr(torch_module, name))
             for name in sorted(vars(torch_module))
             if name.startswith("_global_") and isinstance(getattr(torch_module, name), dict)
@@ -217,7 +183,7 @@ class ModelState:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._names = {name: id(module) for name, module in model.named_modules()}
+        self._names = _module_names(model)
         self._modules = [(module, type(module).__name__, _module_state(module)) for module in model.modules()]
         named: dict[Change, Any] = {"parameters": model.named_parameters(), "buffers": model.named_buffers()}
         self._tensors = [
@@ -228,41 +194,38 @@ class ModelState:
         self._config, self._attention = _config_of(model)
 
     def changes(self) -> dict[Change, str]:
-        """What is not as it was: each kind of change with the first place where it is seen."""
-        model = self._model
-        found: dict[Change, str] = {}
-        names = {name: id(module) for name, module in model.named_modules()}
-        for name in sorted(self._names.keys() | names.keys()):
-            if self._names.get(name) != names.get(name):
-                found.setdefault("modules", name)
+        """Find what is not as it was: each kind of change with the first place where it is seen."""
+        first: dict[Change, str] = {}
+        for kind, place in self._every_change():
+            first.setdefault(kind, place)
+        return first
+
+    def _every_change(self) -> Iterator[tuple[Change, str]]:
+        for name in edited_keys(self._names, _module_names(self._model)):
+            yield "modules", name
         for module, label, before in self._modules:
             for aspect, value in _module_state(module).items():
                 if value != before[aspect]:
-                    found.setdefault(aspect, label)
+                    yield aspect, label
+        in_model = {id(one) for one in (*self._model.parameters(), *self._model.buffers())}
         for kind, name, tensor, value, required in self._tensors:
             frozen = kind == "parameters" and tensor.requires_grad != required
-            if frozen or not _unchanged(tensor, value):
-                found.setdefault(kind, name)
-        kept = {id(one) for one in (*model.parameters(), *model.buffers())}
-        for kind, name, tensor, *_ in self._tensors:
-            if id(tensor) not in kept:
-                found.setdefault(kind, name)
-        config, attention = _config_of(model)
+            if frozen or id(tensor) not in in_model or not _unchanged(tensor, value):
+                yield kind, name
+        config, attention = _config_of(self._model)
         for key in edited_keys(self._config, config):
-            found.setdefault("config", key)
+            yield "config", key
         if attention != self._attention:
-            found["attention"] = f"{self._attention} became {attention}"
-        return found
+            yield "attention", f"{self._attention} became {attention}"
+
+
+def _module_names(model: nn.Module) -> dict[str, int]:
+    return {name: id(module) for name, module in model.named_modules()}
 
 
 def _module_state(module: nn.Module) -> dict[Change, Any]:
     """What may change of a module itself; one of another class has another forward."""
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return {
         "forwards": (type(module), module.__dict__.get("forward")),
         "hooks": tuple(map(len, hooks)),
