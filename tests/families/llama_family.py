@@ -5,12 +5,12 @@ HF's sdpa path is the reference: its eager path takes the softmax in float32 wha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from verifier.canonical import Point, points
-from verifier.family import Config, Projection, QKVRows
+from verifier.family import Config, Projection, QKVRows, Taps
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from verifier.adapter import Edit
-    from verifier.reference.taps import Taps
+    from verifier.reference.taps import TapRecorder
 
 FLAGS: Mapping[str, tuple[Any, ...]] = {
     "attention_bias": (False, True),
@@ -222,50 +222,50 @@ class LlamaFamily:
         """The hook points: all of a sequential block with a gated MLP, whatever the flags."""
         return points([*_AROUND, *(f"blocks.{{i}}.{name}" for name in _BLOCK)], config["num_hidden_layers"])
 
+    @contextlib.contextmanager
     def taps(
         self, model: Any, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
-    ) -> AbstractContextManager[Taps]:
+    ) -> Iterator[Taps]:
         """Read and edit the activations of an untouched model."""
-        from verifier.reference import taps as at
+        from verifier.reference.taps import TapRecorder
 
         chosen = [point.name for point in self.points(model.config.to_dict())] if names is None else names
-        taps = at.Taps(chosen, edits or {})
-        return at.tapped(taps, lambda: list(self._sites(model, taps)))
+        with TapRecorder(chosen, edits or {}) as taps:
+            self._place_taps(model, taps)
+            yield taps
 
-    def _sites(self, model: Any, taps: Taps) -> list[AbstractContextManager[Any]]:
+    def _place_taps(self, model: Any, taps: TapRecorder) -> None:
         import torch
 
         from verifier.reference import taps as at
 
-        def norm(prefix: str, module: Any) -> AbstractContextManager[Any]:
+        def tap_norm(prefix: str, module: Any) -> None:
             # `LlamaRMSNorm.forward` casts to float32 whatever it is given.
             eps = module.variance_epsilon
-            return at.norm(taps, prefix, module, eps=eps, centred=False, computed_in=torch.float32)
+            at.tap_norm(taps, prefix, module, eps=eps, centred=False, computed_in=torch.float32)
 
         body = model.model
-        sites: list[AbstractContextManager[Any]] = [at.module_output(taps, "hook_embed", body.embed_tokens)]
+        at.tap_output(taps, "hook_embed", body.embed_tokens)
         attentions = {}
         for layer, block in enumerate(body.layers):
             here, attn, mlp = f"blocks.{layer}", block.self_attn, block.mlp
+            norm2 = block.post_attention_layernorm
             rows = self.qkv_rows(model, layer)
             attentions[f"{here}.attn"] = (attn, rows.reads)
-            sites += [
-                at.module_input(taps, f"{here}.hook_resid_pre", block),
-                norm(f"{here}.ln1", block.input_layernorm),
-                at.projections(taps, f"{here}.attn", model, rows),
-                at.output_projection(taps, f"{here}.attn", attn.o_proj, n_heads=len(rows.reads)),
-                at.module_output(taps, f"{here}.hook_attn_out", attn),
-                at.residual_mid(
-                    taps, f"{here}.hook_resid_mid", block=block, attention=attn, norm=block.post_attention_layernorm
-                ),
-                norm(f"{here}.ln2", block.post_attention_layernorm),
-                at.module_output(taps, f"{here}.mlp.hook_pre", mlp.gate_proj),
-                at.module_output(taps, f"{here}.mlp.hook_pre_linear", mlp.up_proj),
-                at.module_input(taps, f"{here}.mlp.hook_post", mlp.down_proj),
-                at.module_output(taps, f"{here}.hook_mlp_out", mlp),
-                at.module_output(taps, f"{here}.hook_resid_post", block),
-            ]
-        return [*sites, norm("ln_final", body.norm), at.attention(taps, attentions)]
+            at.tap_input(taps, f"{here}.hook_resid_pre", block)
+            tap_norm(f"{here}.ln1", block.input_layernorm)
+            at.tap_projections(taps, f"{here}.attn", model, rows)
+            at.tap_output_projection(taps, f"{here}.attn", attn.o_proj, n_heads=len(rows.reads))
+            at.tap_output(taps, f"{here}.hook_attn_out", attn)
+            at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, attention=attn, norm=norm2)
+            tap_norm(f"{here}.ln2", norm2)
+            at.tap_output(taps, f"{here}.mlp.hook_pre", mlp.gate_proj)
+            at.tap_output(taps, f"{here}.mlp.hook_pre_linear", mlp.up_proj)
+            at.tap_input(taps, f"{here}.mlp.hook_post", mlp.down_proj)
+            at.tap_output(taps, f"{here}.hook_mlp_out", mlp)
+            at.tap_output(taps, f"{here}.hook_resid_post", block)
+        tap_norm("ln_final", body.norm)
+        at.AttentionTaps(taps, attentions)
 
     def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
         """The rows of three separate modules, in order; which head reads which is read off HF's `repeat_kv`."""

@@ -340,8 +340,9 @@ def attend(
     query: Tensor = Q,
     **more: Any,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    module, taps = Attention(), at.Taps(names, edits)
-    with at.tapped(taps, lambda: [at.attention(taps, {"here": (module, READS)})]):
+    module, taps = Attention(), at.TapRecorder(names, edits)
+    with taps:
+        at.AttentionTaps(taps, {"here": (module, READS)})
         return module(query, K, V, expanded=expanded, **more), taps.values
 
 
@@ -410,8 +411,9 @@ def test_of_keys_from_a_cache_only_the_new_are_shown(expanded: bool) -> None:
 def test_a_lone_querys_heads_may_come_as_the_queries_of_their_key_value_head() -> None:
     alone = Q[:, :, -1:]
     packed = alone.reshape(2, KV_HEADS, HEADS // KV_HEADS, D_HEAD)
-    module, taps = Attention(), at.Taps(POINTS, {})
-    with at.tapped(taps, lambda: [at.attention(taps, {"here": (module, READS)})]):
+    module, taps = Attention(), at.TapRecorder(POINTS, {})
+    with taps:
+        at.AttentionTaps(taps, {"here": (module, READS)})
         mixed = module(packed, K, V, expanded=False)
     right, seen = attend(POINTS, {}, expanded=True, query=alone)
     assert near(mixed.reshape(right.shape), right)
@@ -427,16 +429,18 @@ def test_dropout_drops_what_torch_would() -> None:
 
 
 def test_attention_elsewhere_is_not_looked_at() -> None:
-    taps = at.Taps(POINTS, {})
-    with at.tapped(taps, lambda: [at.attention(taps, {"here": (Attention(), READS)})]):
+    taps = at.TapRecorder(POINTS, {})
+    with taps:
+        at.AttentionTaps(taps, {"here": (Attention(), READS)})
         Attention()(Q, K, V, expanded=False)
     assert not taps.values
 
 
 def test_an_exception_inside_an_attention_does_not_confuse_the_next() -> None:
-    first, second, taps = Attention(), Attention(), at.Taps(["second.hook_pattern"], {})
+    first, second, taps = Attention(), Attention(), at.TapRecorder(["second.hook_pattern"], {})
     layers = {"first": (first, READS), "second": (second, READS)}
-    with at.tapped(taps, lambda: [at.attention(taps, layers)]):
+    with taps:
+        at.AttentionTaps(taps, layers)
         with pytest.raises(RuntimeError):
             first(Q, K[..., :2], V, expanded=False)
         F.scaled_dot_product_attention(Q, Q, Q)
@@ -462,9 +466,9 @@ class RMSNorm(nn.Module):
 
 def test_a_norm_that_does_not_centre_is_recomposed_in_the_dtype_that_it_computes_in() -> None:
     module, x = RMSNorm(), drawn(2, 3, 8) + 1
-    taps = at.Taps(["ln.hook_scale", "ln.hook_normalized"], {})
-    sites = [at.norm(taps, "ln", module, eps=0.125, centred=False, computed_in=torch.float32)]
-    with torch.no_grad(), at.tapped(taps, lambda: sites):
+    taps = at.TapRecorder(["ln.hook_scale", "ln.hook_normalized"], {})
+    with torch.no_grad(), taps:
+        at.tap_norm(taps, "ln", module, eps=0.125, centred=False, computed_in=torch.float32)
         tapped = module(x)
     assert near(tapped, module(x))
     exact = (x.pow(2).mean(-1, keepdim=True) + 0.125).sqrt()

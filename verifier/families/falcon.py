@@ -7,15 +7,15 @@ Falcon-RW code has `softmax((scores + alibi) / sqrt(d_head) + mask)`: once, and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from verifier.canonical import Point, points
 from verifier.families import falcon_fuzzed, falcon_point_sources, falcon_refusals
 from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
-from verifier.family import Config, Projection, QKVRows
+from verifier.family import Config, Projection, QKVRows, Taps
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from verifier.adapter import Edit
     from verifier.faults.mutants import Fault
-    from verifier.reference.taps import Taps
+    from verifier.reference.taps import TapRecorder
 
 
 class FalconFamily:
@@ -95,52 +95,46 @@ class FalconFamily:
         inner += ["mlp.hook_pre", "mlp.hook_post", "hook_mlp_out", "hook_resid_post"]
         return points([*kinds, *(f"blocks.{{i}}.{name}" for name in inner)], config["num_hidden_layers"])
 
+    @contextlib.contextmanager
     def taps(
         self, model: Any, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
-    ) -> AbstractContextManager[Taps]:
+    ) -> Iterator[Taps]:
         """Read and edit the activations of an untouched model."""
-        from verifier.reference import taps as at
+        from verifier.reference.taps import TapRecorder
 
         config = vars(model.config)  # `to_dict` would copy it in each run
         chosen = [point.name for point in self.points(config)] if names is None else names
-        taps = at.Taps(chosen, edits or {})
-        return at.tapped(taps, lambda: list(self._sites(model, taps, Blocks.of(config))))
+        with TapRecorder(chosen, edits or {}) as taps:
+            self._place_taps(model, taps, Blocks.of(config))
+            yield taps
 
-    def _sites(self, model: Any, taps: Taps, blocks: Blocks) -> list[AbstractContextManager[Any]]:
+    def _place_taps(self, model: Any, taps: TapRecorder, blocks: Blocks) -> None:
         from verifier.reference import taps as at
 
         transformer = model.transformer
-        sites: list[AbstractContextManager[Any]] = [at.module_output(taps, "hook_embed", transformer.word_embeddings)]
+        at.tap_output(taps, "hook_embed", transformer.word_embeddings)
         attentions = {}
         for layer, block in enumerate(transformer.h):
             here, attn = f"blocks.{layer}", block.self_attention
             norm1 = getattr(block, blocks.attention_norm)
             rows = self.qkv_rows(model, layer)
             attentions[f"{here}.attn"] = (attn, rows.reads)
-            sites += [
-                at.module_input(taps, f"{here}.hook_resid_pre", block),
-                at.norm(taps, f"{here}.ln1", norm1, eps=norm1.eps, centred=True),
-                at.projections(taps, f"{here}.attn", model, rows),
-                at.output_projection(taps, f"{here}.attn", attn.dense, n_heads=attn.num_heads),
-                at.module_output(taps, f"{here}.hook_attn_out", attn),
-            ]
+            at.tap_input(taps, f"{here}.hook_resid_pre", block)
+            at.tap_norm(taps, f"{here}.ln1", norm1, eps=norm1.eps, centred=True)
+            at.tap_projections(taps, f"{here}.attn", model, rows)
+            at.tap_output_projection(taps, f"{here}.attn", attn.dense, n_heads=attn.num_heads)
+            at.tap_output(taps, f"{here}.hook_attn_out", attn)
             if blocks.mlp_norm is not None:
                 norm2 = getattr(block, blocks.mlp_norm)
                 if blocks.sequential:
-                    sites += [at.residual_mid(taps, f"{here}.hook_resid_mid", block=block, attention=attn, norm=norm2)]
-                sites += [at.norm(taps, f"{here}.ln2", norm2, eps=norm2.eps, centred=True)]
-            sites += [
-                at.module_output(taps, f"{here}.mlp.hook_pre", block.mlp.dense_h_to_4h),
-                at.module_input(taps, f"{here}.mlp.hook_post", block.mlp.dense_4h_to_h),
-                at.module_output(taps, f"{here}.hook_mlp_out", block.mlp),
-                at.module_output(taps, f"{here}.hook_resid_post", block),
-            ]
-        final = transformer.ln_f
-        return [
-            *sites,
-            at.norm(taps, "ln_final", final, eps=final.eps, centred=True),
-            at.attention(taps, attentions),
-        ]
+                    at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, attention=attn, norm=norm2)
+                at.tap_norm(taps, f"{here}.ln2", norm2, eps=norm2.eps, centred=True)
+            at.tap_output(taps, f"{here}.mlp.hook_pre", block.mlp.dense_h_to_4h)
+            at.tap_input(taps, f"{here}.mlp.hook_post", block.mlp.dense_4h_to_h)
+            at.tap_output(taps, f"{here}.hook_mlp_out", block.mlp)
+            at.tap_output(taps, f"{here}.hook_resid_post", block)
+        at.tap_norm(taps, "ln_final", transformer.ln_f, eps=transformer.ln_f.eps, centred=True)
+        at.AttentionTaps(taps, attentions)
 
     def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
         """Read the rows off `FalconAttention._split_heads`, which is given the fused row numbers themselves.

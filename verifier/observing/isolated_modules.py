@@ -25,7 +25,6 @@ from verifier.observing.reuse import memoized_for_equal_models
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.reference.random_weights import generator
-from verifier.reference.taps import module_hook
 from verifier.reference.weights import n_layers_of
 
 SCENARIO = Scenario.PADDED
@@ -130,7 +129,7 @@ def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
             def record(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
                 recorded.setdefault(name, Call(args=args, kwargs=kwargs).copy())
 
-            stack.enter_context(module_hook(part.module.register_forward_pre_hook, record, with_kwargs=True))
+            stack.enter_context(part.module.register_forward_pre_hook(record, with_kwargs=True))
         with torch.no_grad():
             models.forward(case.reference.model(dtype), case.reference.inputs(SCENARIO, dtype))
     return {name: _with_random_input(case, name, call) for name, call in recorded.items()}

@@ -75,13 +75,13 @@ def _read_names(namespace: Any, seen: set[int]) -> dict[str, Any]:
     values = {name: value for name, value in vars(namespace).items() if name not in _SELF_FILLED}
     read: dict[str, Any] = _identities(values)
     for name, value in values.items():
-        if _is_registry(type(value)) and id(value) not in seen:
+        if _is_registry(type(value)) and id(value) not in seen:  # type: ignore[arg-type]  # a class can be hashed
             seen.add(id(value))
             read[name] = _contents(value)
     return read
 
 
-@functools.cache
+@functools.cache  # asked of thousands of values, which are of few classes
 def _is_registry(kind: type) -> bool:
     return issubclass(kind, list | set | frozenset | tuple | Mapping)
 

@@ -6,13 +6,13 @@ module's output. Some activations HF never materialises: a norm's scale, attenti
 result. These are recomputed, and only while they are asked for. The check `reference.taps` shows that the recomputed
 model is the same function.
 
-A family's `taps` combines the sites of this module.
+A family's `taps` makes a `TapRecorder` and places taps in the model with the functions of this module.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,14 +25,17 @@ if TYPE_CHECKING:
     from verifier.family import Projection, QKVRows
 
 
-class Taps:
+class TapRecorder(contextlib.ExitStack):
     """The values that one forward passes at chosen points, and the edits made there.
+
+    The functions of this module place taps in a model. When the context is left, they are removed.
 
     Invariant: `values[name]` is the tensor at the point before any edit, in canonical axes and in the graph, so
     that `torch.autograd.grad` with respect to it is the gradient at the hook point.
     """
 
     def __init__(self, names: Collection[str], edits: Mapping[str, Edit]) -> None:
+        super().__init__()
         self.values: dict[str, Tensor] = {}
         self._names = frozenset(names) | frozenset(edits)
         self._edits = edits
@@ -62,36 +65,7 @@ class Taps:
         return value.clone() if edited is None else edited
 
 
-Site = contextlib.AbstractContextManager[None]
-"""One place in a model: inside the context its hooks are registered."""
-
-
-@contextlib.contextmanager
-def module_hook(register: Callable[..., Any], hook: Callable[..., Any], **options: bool) -> Iterator[None]:
-    """Register a hook of a module for as long as the context lasts.
-
-    Args:
-        register: `module.register_forward_hook` or its like.
-        hook: what is registered.
-        options: keyword arguments of `register`.
-    """
-    handle = register(hook, **options)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
-def _together(*sites: Site) -> Iterator[None]:
-    """Combine sites into one, entered in order."""
-    with contextlib.ExitStack() as stack:
-        for site in sites:
-            stack.enter_context(site)
-        yield
-
-
-def _on_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
+def _on_output(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
     """Replace the module's output, or the first of its outputs."""
 
     def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
@@ -99,10 +73,10 @@ def _on_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
             return (change(output[0]), *output[1:])
         return change(output)
 
-    return module_hook(module.register_forward_hook, hook)
+    taps.enter_context(module.register_forward_hook(hook))
 
 
-def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
+def _on_input(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
     """Replace the module's first input, wherever it stands in the call."""
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -110,23 +84,29 @@ def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Site:
             return (change(args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
-    return module_hook(module.register_forward_pre_hook, hook, with_kwargs=True)
+    taps.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
 
 
-def module_output(taps: Taps, name: str, module: nn.Module) -> Site:
-    """A point at a module's output."""
-    return _on_output(module, lambda value: taps.visit(name, value))
+def tap_output(taps: TapRecorder, name: str, module: nn.Module) -> None:
+    """Place a point at a module's output."""
+    _on_output(taps, module, lambda value: taps.visit(name, value))
 
 
-def module_input(taps: Taps, name: str, module: nn.Module) -> Site:
-    """A point at a module's input."""
-    return _on_input(module, lambda value: taps.visit(name, value))
+def tap_input(taps: TapRecorder, name: str, module: nn.Module) -> None:
+    """Place a point at a module's input."""
+    _on_input(taps, module, lambda value: taps.visit(name, value))
 
 
-def norm(
-    taps: Taps, prefix: str, module: nn.Module, *, eps: float, centred: bool, computed_in: torch.dtype | None = None
-) -> Site:
-    """The points `hook_scale` and `hook_normalized` of a layer norm (`centred`) or an RMS norm.
+def tap_norm(
+    taps: TapRecorder,
+    prefix: str,
+    module: nn.Module,
+    *,
+    eps: float,
+    centred: bool,
+    computed_in: torch.dtype | None = None,
+) -> None:
+    """Place the points `hook_scale` and `hook_normalized` of a layer norm (`centred`) or an RMS norm.
 
     Args:
         taps: where values are kept.
@@ -153,19 +133,20 @@ def norm(
         bias = getattr(module, "bias", None)
         return result if bias is None else result + bias
 
-    return module_hook(module.register_forward_hook, hook)
+    taps.enter_context(module.register_forward_hook(hook))
 
 
-def projections(taps: Taps, prefix: str, model: nn.Module, rows: QKVRows) -> Site:
-    """The points `hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs; edits are scattered back."""
+def tap_projections(taps: TapRecorder, prefix: str, model: nn.Module, rows: QKVRows) -> None:
+    """Place `hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs, their edits scattered back."""
     by_module: dict[str, dict[str, Projection]] = {}
     for letter in "qkv":
         projection: Projection = getattr(rows, letter)
         by_module.setdefault(projection.module, {})[f"{prefix}.hook_{letter}"] = projection
-    return _together(*(_projected(taps, model.get_submodule(path), parts) for path, parts in by_module.items()))
+    for path, parts in by_module.items():
+        _tap_projection(taps, model.get_submodule(path), parts)
 
 
-def _projected(taps: Taps, module: nn.Module, parts: Mapping[str, Projection]) -> Site:
+def _tap_projection(taps: TapRecorder, module: nn.Module, parts: Mapping[str, Projection]) -> None:
     def change(fused: Tensor) -> Tensor:  # [batch, pos, rows of the module]
         wanted = {name: projection.rows for name, projection in parts.items() if taps.wants(name)}
         if not wanted:
@@ -179,11 +160,11 @@ def _projected(taps: Taps, module: nn.Module, parts: Mapping[str, Projection]) -
         ]
         return fused.index_copy(-1, index, torch.cat(heads, dim=-1))
 
-    return _on_output(module, change)
+    _on_output(taps, module, change)
 
 
-def output_projection(taps: Taps, prefix: str, module: nn.Module, *, n_heads: int) -> Site:
-    """The points `hook_z`, the input of attention's output projection, and `hook_result`, what each head writes."""
+def tap_output_projection(taps: TapRecorder, prefix: str, module: nn.Module, *, n_heads: int) -> None:
+    """Place `hook_z`, the input of attention's output projection, and `hook_result`, what each head writes."""
     z_name, result_name = f"{prefix}.hook_z", f"{prefix}.hook_result"
 
     def read_z(x: Tensor) -> Tensor:  # [batch, pos, head * d_head]
@@ -199,11 +180,12 @@ def output_projection(taps: Taps, prefix: str, module: nn.Module, *, n_heads: in
         bias = getattr(module, "bias", None)
         return result.sum(2) if bias is None else result.sum(2) + bias
 
-    return _together(_on_input(module, read_z), module_hook(module.register_forward_hook, recompose))
+    _on_input(taps, module, read_z)
+    taps.enter_context(module.register_forward_hook(recompose))
 
 
-def residual_mid(taps: Taps, name: str, *, block: nn.Module, attention: nn.Module, norm: nn.Module) -> Site:
-    """The point between attention and MLP of a sequential block, `resid_pre + attn_out`.
+def tap_residual_mid(taps: TapRecorder, name: str, *, block: nn.Module, attention: nn.Module, norm: nn.Module) -> None:
+    """Place the point between attention and MLP of a sequential block, `resid_pre + attn_out`.
 
     It is read at the input of the MLP's norm: the block adds the MLP's output to that very tensor. It is edited
     through the attention's output, because an edit of the norm's input would not reach that sum.
@@ -222,10 +204,12 @@ def residual_mid(taps: Taps, name: str, *, block: nn.Module, attention: nn.Modul
     def read(value: Tensor) -> Tensor:
         return value if taps.edits(name) else taps.visit(name, value)
 
-    return _together(_on_input(block, remember), _on_output(attention, edit), _on_input(norm, read))
+    _on_input(taps, block, remember)
+    _on_output(taps, attention, edit)
+    _on_input(taps, norm, read)
 
 
-class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions beside it)
+class AttentionTaps(TorchFunctionMode):
     """The points of rotated queries and keys, scores and pattern, at the calls of `scaled_dot_product_attention`.
 
     Every form of the call is handled: keys and values with one entry for each key/value head (`enable_gqa`, or
@@ -233,8 +217,8 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
     key/value head laid out as so many queries (HF's `pack_gqa`).
     """
 
-    def __init__(self, taps: Taps, layers: Mapping[str, tuple[nn.Module, Tensor]]) -> None:
-        """Tap the attention modules.
+    def __init__(self, taps: TapRecorder, layers: Mapping[str, tuple[nn.Module, Tensor]]) -> None:
+        """Place the points in attention modules.
 
         Args:
             taps: where values are kept.
@@ -245,17 +229,10 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
         self._taps = taps
         self._layers = layers
         self._current: list[str] = []
-        self._stack = contextlib.ExitStack()
+        for prefix, (module, _) in layers.items():
+            self._mark(module, prefix)
 
-    def __enter__(self) -> attention:
-        for prefix, (module, _) in self._layers.items():
-            self._stack.enter_context(self._marked(module, prefix))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
-
-    def _marked(self, module: nn.Module, prefix: str) -> Site:
+    def _mark(self, module: nn.Module, prefix: str) -> None:
         """Mark the module as current while it runs: the innermost attention module that runs makes the calls.
 
         The mode is on only while one runs, because it slows down every torch function.
@@ -269,10 +246,8 @@ class attention(TorchFunctionMode):  # noqa: N801 (entered like the functions be
             TorchFunctionMode.__exit__(self, None, None, None)
             self._current.pop()
 
-        return _together(
-            module_hook(module.register_forward_pre_hook, begin),
-            module_hook(module.register_forward_hook, end, always_call=True),
-        )
+        self._taps.enter_context(module.register_forward_pre_hook(begin))
+        self._taps.enter_context(module.register_forward_hook(end, always_call=True))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -337,10 +312,3 @@ def _unexpanded(heads: Tensor, reads: Tensor) -> Tensor:
         return heads
     first = torch.stack([(reads == group).nonzero()[0, 0] for group in range(n_kv)])
     return heads[:, first]
-
-
-@contextlib.contextmanager
-def tapped(taps: Taps, sites: Callable[[], list[contextlib.AbstractContextManager[Any]]]) -> Iterator[Taps]:
-    """Keep the sites in place inside the context, and give the taps."""
-    with _together(*sites()):
-        yield taps
