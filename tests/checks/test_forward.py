@@ -10,13 +10,13 @@ import pytest
 import torch
 from falcons import KINDS, SPREAD
 from one_check import AmongAll, Broken, Judge
-from torch import Tensor, nn
+from torch import Tensor
 
 from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.cases.inputs import PADDINGS
-from verifier.faults.altered_hooks import showing
-from verifier.faults.mutants import MutantAdapter, Mutation
+from verifier.faults.altered_hooks import altered, showing
+from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
@@ -277,16 +277,8 @@ def test_attention_to_what_may_not_be_seen_fails(judge: Judge, broken: Broken) -
 
 
 def test_a_pattern_that_never_fires_is_named(judge: Judge, broken: Broken) -> None:
-    class Dead(MutantAdapter):
-        def wrap(self, model: nn.Module) -> Any:
-            subject: Any = super().wrap(model)
-            hooked = subject.hooks.hooked
-            subject.hooks.hooked = lambda forward, backward: hooked(
-                {name: edit for name, edit in forward.items() if "0.attn" not in name}, backward
-            )
-            return subject
-
-    found = judge("forward.patterns", adapter=Dead(broken(Mutation()), lambda _model: Mutation()))
+    dead = altered(target=lambda name: None if "0.attn" in name else name)
+    found = judge("forward.patterns", adapter=broken(dead))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_pattern")
     assert (found.message or "").startswith("it is NoneType, not a tensor")
 
