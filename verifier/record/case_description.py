@@ -26,6 +26,10 @@ def plainest_config(run: RunLine) -> dict[str, Any]:
 
 
 def config_difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
-    """The values of the config that are not those of the plainest one."""
-    plain = plainest_config(run)
+    """The values of a config that are not those of the run's plainest one."""
+    return differing_values(config, plainest_config(run))
+
+
+def differing_values(config: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config that the plain one lacks, or has otherwise."""
     return {name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)}

@@ -17,7 +17,7 @@ from verifier.output.console import show_facts
 from verifier.record import Record, RecordedOutcome
 from verifier.record.writing import spell_non_finite
 from verifier.report import terminal
-from verifier.report.markdown import render_template
+from verifier.report.markdown import render_sections
 
 SCHEMA = 1
 # More is read in the JSON, not in a terminal.
@@ -91,7 +91,7 @@ def _show_failures(changes: RecordDiff, kind: ChangeKind, console: Console) -> N
 
 def markdown(changes: RecordDiff) -> str:
     """The comment, cut between its parts where it would be too long; the same text for the same records."""
-    made = render_template(
+    made = render_sections(
         "diff.md.j2",
         changes=changes,
         titles=TITLES,

@@ -76,25 +76,22 @@ class Page:
 def render(views: Sequence[RecordView]) -> str:
     """The page for one record or several; the same bytes for the same records."""
     style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
-    return (
-        templating.html()
-        .get_template("report.html.j2")
-        .render(
-            pages=[
-                _page(one, name, number)
-                for number, (one, name) in enumerate(zip(views, name_views(views), strict=True), start=1)
-            ],
-            together=compare_views(views),
-            style=style,
-            style_hash=_hash(style),
-            script=script,
-            script_hash=_hash(script),
-            died=(Verdict.CRASH, Verdict.TIMEOUT),
-            drawing=drawing,
-            bug_report=bug_report,
-            parity_range=(parity.LOWEST, parity.HIGHEST),
-            **_MOST,
-        )
+    return templating.render(
+        "report.html.j2",
+        pages=[
+            _page(one, name, number)
+            for number, (one, name) in enumerate(zip(views, name_views(views), strict=True), start=1)
+        ],
+        together=compare_views(views),
+        style=style,
+        style_hash=_hash(style),
+        script=script,
+        script_hash=_hash(script),
+        died=(Verdict.CRASH, Verdict.TIMEOUT),
+        drawing=drawing,
+        bug_report=bug_report,
+        parity_range=(parity.LOWEST, parity.HIGHEST),
+        **_MOST,
     )
 
 

@@ -57,29 +57,6 @@ class _Suite:
     started: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    def _count(self, tag: str) -> int:
-        return sum(case.tag == tag for case in self.cases)
-
-    @property
-    def tests(self) -> int:
-        return len(self.cases)
-
-    @property
-    def failures(self) -> int:
-        return self._count("failure")
-
-    @property
-    def errors(self) -> int:
-        return self._count("error")
-
-    @property
-    def skipped(self) -> int:
-        return self._count("skipped")
-
-    @property
-    def seconds(self) -> float:
-        return sum(case.seconds for case in self.cases)
-
 
 def render(views: Sequence[RecordView], not_started: Sequence[NotStarted] = ()) -> str:
     """One record or several, and the adapters of which there is none; the same text for the same records."""
@@ -100,8 +77,7 @@ def render(views: Sequence[RecordView], not_started: Sequence[NotStarted] = ()) 
                 cases=[_verdict(prefix, missing.status, said)],
             )
         )
-    template = templating.xml().get_template("junit.xml.j2")
-    return template.render(suites=suites, most_bugs=MOST_BUGS, most_reasons=_MOST_REASONS) + "\n"
+    return templating.render("junit.xml.j2", suites=suites, most_bugs=MOST_BUGS, most_reasons=_MOST_REASONS) + "\n"
 
 
 def _suites(one: RecordView, prefix: str) -> Iterator[_Suite]:

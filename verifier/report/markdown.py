@@ -31,7 +31,7 @@ def render(views: Sequence[RecordView], most: int | None = None) -> str:
         most: how many bytes it may have, where that is fewer than a job's summary may.
     """
     most = MOST_BYTES if most is None else most
-    made = render_template(
+    made = render_sections(
         "report.md.j2",
         views=views,
         names=name_views(views),
@@ -57,30 +57,26 @@ def bug_report(bug: Bug, run: RunLine) -> str:
     subject = "Hugging Face disagrees with itself" if upstream else f"{run.adapter_name} differs from Hugging Face"
     place = f" at {outcome.where}" if outcome.where else ""
     versions = [f"{run.adapter_name} {run.adapter_version}", *(" ".join(one) for one in run.versions.items())]
-    return (
-        templating.markdown()
-        .get_template("bug.md.j2")
-        .render(
-            title=f"{run.family}: {subject}{place} ({outcome.check})",
-            bug=bug,
-            run=run,
-            outcome=outcome,
-            facts=(  # its name, itself, and whether it is code
-                ("Rule", bug.explanation, True),
-                ("Where", outcome.where, True),
-                ("Starts at", bug.starts, False),
-                ("Measured", facts["measured"], False),
-                ("Said", facts["said"], False),
-                ("In", outcome.site, True),
-                ("Smallest config", facts["smallest"] if bug.differs else "the plainest one", True),
-            ),
-            versions=", ".join(versions),
-            config=json.dumps(dict(bug.smallest.config), indent=1, sort_keys=True, ensure_ascii=True),
-        )
+    return templating.render(
+        "bug.md.j2",
+        title=f"{run.family}: {subject}{place} ({outcome.check})",
+        bug=bug,
+        run=run,
+        outcome=outcome,
+        facts=(  # its name, itself, and whether it is code
+            ("Rule", bug.explanation, True),
+            ("Where", outcome.where, True),
+            ("Starts at", bug.starts, False),
+            ("Measured", facts["measured"], False),
+            ("Said", facts["said"], False),
+            ("In", outcome.site, True),
+            ("Smallest config", facts["smallest"] if bug.differs else "the plainest one", True),
+        ),
+        versions=", ".join(versions),
+        config=json.dumps(dict(bug.smallest.config), indent=1, sort_keys=True, ensure_ascii=True),
     )
 
 
-def render_template(name: str, **values: object) -> str:
-    """A template of which sections may be missing, with one empty line between those that are there."""
-    made = templating.markdown().get_template(name).render(**values)
-    return re.sub(r"\n{3,}", "\n\n", made).strip() + "\n"
+def render_sections(name: str, **values: object) -> str:
+    """Render a template of which sections may be empty, with one empty line between those that are not."""
+    return re.sub(r"\n{3,}", "\n\n", templating.render(name, **values)).strip() + "\n"

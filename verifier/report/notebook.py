@@ -27,5 +27,6 @@ _COLOURS: Mapping[Verdict, str] = {
 
 def render(one: RecordView) -> str:
     """The fragment; whatever comes from outside is escaped."""
-    template = templating.html().get_template("notebook.html.j2")
-    return template.render(summary=one.summary, colours=_COLOURS, most_rows=MOST_ROWS, most_bugs=MOST_BUGS)
+    return templating.render(
+        "notebook.html.j2", summary=one.summary, colours=_COLOURS, most_rows=MOST_ROWS, most_bugs=MOST_BUGS
+    )

@@ -1,10 +1,11 @@
-"""The environments that templates are rendered in: each escapes whatever comes from outside, as its format needs it."""
+"""Render templates, and escape whatever comes from outside as each format needs it."""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import jinja2
@@ -51,29 +52,30 @@ def in_a_cell(one: str) -> Markup:
     return Markup(str(one).replace("\\|", "|").replace("|", "\\|"))
 
 
-@functools.cache
-def html() -> jinja2.Environment:
-    """For pages, and parts of them."""
-    return _environment(lambda one: one)
+# How each format writes a text from outside; HTML needs nothing beyond what jinja2 does.
+_ESCAPES: Mapping[str, Callable[[str], str]] = {
+    ".html": str,
+    ".md": escaped,
+    ".xml": lambda one: _NOT_IN_XML.sub("\ufffd", text.visible(one)),
+}
+
+
+def render(name: str, **values: object) -> str:
+    """Render a template, with texts from outside escaped as the format in the template's name needs it.
+
+    In Markdown every text is put on one line, unless a filter has made code of it.
+    """
+    return _environment(PurePath(name).suffixes[0]).get_template(name).render(**values)
 
 
 @functools.cache
-def markdown() -> jinja2.Environment:
-    """For Markdown: every text is escaped and put on one line, unless a filter has made code of it."""
-    return _environment(lambda one: escaped(one) if _is_plain(one) else one)
+def _environment(suffix: str) -> jinja2.Environment:
+    """Make the environment in which templates of one format are rendered."""
+    escape = _ESCAPES[suffix]
 
+    def finalize(one: Any) -> Any:
+        return escape(one) if isinstance(one, str) and not isinstance(one, Markup) else one
 
-@functools.cache
-def xml() -> jinja2.Environment:
-    """For XML: what it cannot hold is replaced."""
-    return _environment(lambda one: _NOT_IN_XML.sub("\ufffd", text.visible(one)) if _is_plain(one) else one)
-
-
-def _is_plain(one: Any) -> bool:
-    return isinstance(one, str) and not isinstance(one, Markup)
-
-
-def _environment(finalize: Callable[[Any], Any]) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("verifier.report"),
         autoescape=True,
