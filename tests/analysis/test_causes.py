@@ -26,8 +26,7 @@ def test_failures_with_one_rule_at_one_place_are_one(make):
     (cause,) = _causes(make, {"qkv.rows": Q, "forward.logits": Q})
     assert [one.entry.outcome.check for one in cause.bugs] == ["qkv.rows", "forward.logits"]
     assert (cause.place, cause.cases) == ("blocks.{i}.attn.hook_q", 6)
-    assert cause.explanation == "bias (fails 6 of 6, passes 6 of 6)"
-    assert cause.rule == cause.bugs[0].rule
+    assert cause.bugs[0].explanation == "bias (fails 6 of 6, passes 6 of 6)"
 
 
 def test_the_layer_does_not_tell_two_places_apart(make):
@@ -47,7 +46,7 @@ def test_failures_with_two_rules_are_two_those_in_most_cases_first(make):
         return outcome(check, Verdict.FAIL, where=Q) if wrong.get(check) else None
 
     found = find_causes(summarize(make(specs(), fails)).bugs)
-    assert [(one.rule.text, one.cases) for one in found] == [("alibi", 6), ("alibi and bias", 3)]
+    assert [(one.bugs[0].rule.text, one.cases) for one in found] == [("alibi", 6), ("alibi and bias", 3)]
 
 
 def test_equally_large_ones_stay_in_the_order_of_the_findings(make):
@@ -73,7 +72,7 @@ def test_errors_start_where_the_code_is_that_raised(make):
 
 def test_where_nothing_passes_the_explanation_says_so_and_there_is_no_rule(make):
     (cause,) = _causes(make, {"qkv.rows": Q, "forward.logits": Q}, when=lambda config: True)
-    assert (cause.rule, cause.explanation) == (None, "every case that the check looked at")
+    assert (cause.bugs[0].rule, cause.bugs[0].explanation) == (None, "every case that the check looked at")
 
 
 def test_without_findings_there_are_none(make):

@@ -37,16 +37,16 @@ def test_each_says_what_the_areas_said(make):
     record = make(specs(), rows_fail)
     summary = summarize(record)
     made = _shown(list_combinations(record, summary))
-    assert all(one.cells == summary.cells[one.case] for one in made)
+    assert all(one.cells == summary.cells[one.spec.id] for one in made)
     assert {one.flags[0] for one in made if one.differing} == {True}
     assert {one.cells["qkv"].numbers for one in made if one.differing} == {("1",)}
 
 
 def test_a_refused_one_has_its_reason(make):
     made = _shown(_made(make(specs(lambda config: config["kv_heads"] == 4))))
-    assert [one.flags[2] for one in made if not one.valid] == [4] * 4
-    assert {one.reason for one in made} == {None, "HF says no"}
-    assert all((one.reason is None) == one.valid for one in made)
+    assert [one.flags[2] for one in made if not one.spec.valid] == [4] * 4
+    assert {one.spec.reason for one in made} == {None, "HF says no"}
+    assert all((one.spec.reason is None) == one.spec.valid for one in made)
 
 
 def test_named_cases_and_other_dims_come_after_them_with_what_is_other(make):
@@ -55,7 +55,7 @@ def test_named_cases_and_other_dims_come_after_them_with_what_is_other(make):
     wider = CaseSpec(family="toy", config={**specs()[0].config, "hidden_size": 64})
     made = _made(make([refused, corner, *specs(), wider]))
     assert len(_shown(made)) == 12
-    assert [one.label for one in made.others] == [None, "corner", "a refused one"]
+    assert [one.spec.label for one in made.others] == [None, "corner", "a refused one"]
     assert [one.differs for one in made.others[:2]] == [
         {"hidden_size": 64},
         {"hidden_size": 8, "bias": True, "alibi": True, "kv_heads": 4},
@@ -100,7 +100,8 @@ AREAS = ("reference", "build", "qkv", "forward")
 
 def _one(valid, *areas):
     cells = {area: Cell(verdict=Verdict.PASS, numbers=()) for area in areas}
-    return Combination(case="a", flags=(), label=None, differs={}, valid=valid, reason=None, cells=cells)
+    spec = CaseSpec(family="toy", config={}, valid=valid, reason=None if valid else "HF says no")
+    return Combination(spec=spec, flags=(), differs={}, cells=cells)
 
 
 @pytest.mark.parametrize(

@@ -25,14 +25,14 @@ def test_of_a_whole_matrix_every_value_and_every_pair_was_there(make):
 
 def test_pairs_that_hf_refuses_are_named_with_how_often_it_did(make):
     found = measure_coverage(make(specs(lambda config: config["bias"] and config["alibi"])))
-    assert found.missing == (MissingPair(flags=("bias", "alibi"), values=(True, True), refused=3),)
+    assert found.missing == (MissingPair(values={"bias": True, "alibi": True}, refused=3),)
     assert found.met == PAIRS - 1
     assert found.values[1] == ValueCoverage(flag="bias", value=True, valid=3, refused=3)
 
 
 def test_pairs_that_nobody_tried_are_told_from_refused_ones(make):
     found = measure_coverage(make([spec for spec in specs() if not (spec.config["bias"] and spec.config["alibi"])]))
-    assert found.missing == (MissingPair(flags=("bias", "alibi"), values=(True, True), refused=0),)
+    assert found.missing == (MissingPair(values={"bias": True, "alibi": True}, refused=0),)
 
 
 def test_a_pair_that_some_valid_case_has_is_met_whatever_others_say(make):
@@ -46,7 +46,7 @@ def test_a_value_that_never_was_in_a_valid_case_misses_every_pair(make):
         ValueCoverage(flag="kv_heads", value=4, valid=0, refused=0)
     ]
     assert len(found.missing) == 4
-    assert all(pair.values[1] == 4 for pair in found.missing)
+    assert all(pair.values["kv_heads"] == 4 for pair in found.missing)
 
 
 def test_a_flag_that_is_left_out_has_its_plainest_value(make):

@@ -32,8 +32,8 @@ def test_one_flag_is_enough():
     rule = found(lambda config: config["alibi"])
     assert rule.text == "alibi"
     assert rule.exact
-    assert rule.support == "fails 24 of 24, passes 26 of 26"
-    assert rule.words == "alibi (fails 24 of 24, passes 26 of 26)"
+    assert rule.count_support() == "fails 24 of 24, passes 26 of 26"
+    assert rule.state() == "alibi (fails 24 of 24, passes 26 of 26)"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_where_none_is_exact_the_best_is_given_with_its_exceptions():
     assert not rule.exact
     assert rule.text == "alibi"
     assert (rule.failing, rule.caught, rule.passing, rule.spared) == (25, 24, 23, 23)
-    assert rule.words == "nearly alibi (fails 24 of 24, passes 23 of 24)"
+    assert rule.state() == "nearly alibi (fails 24 of 24, passes 23 of 24)"
 
 
 def test_the_exceptions_can_be_looked_up():
@@ -238,7 +238,7 @@ def test_ten_thousand_configs_of_many_random_fields_are_told_apart_by_what_matte
 
     failing, passing = ([config for config in configs if fails(config) is wrong] for wrong in (True, False))
     rule = explain(failing, passing, flags=switches)
-    assert rule.words.startswith("2 < dim_4 < dim_9 and flag_3 and flag_7 (fails")
+    assert rule.state().startswith("2 < dim_4 < dim_9 and flag_3 and flag_7 (fails")
 
 
 # --- whatever the configs --------------------------------------------------------------------------------------------

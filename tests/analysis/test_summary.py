@@ -75,7 +75,6 @@ def test_failures_with_one_fingerprint_are_one_bug_with_its_smallest_case(make):
     assert finding.differs == {"bias": True}
     assert finding.entry.outcome.where == "blocks.0.attn.hook_q"
     assert finding.proves == "What qkv.rows proves."
-    assert found.failing_cases == 6
 
 
 def test_the_line_that_reproduces_names_the_records_folder(make):

@@ -11,7 +11,7 @@ from made_records import ladder, rung, wrong
 
 from verifier.judging.evidence import Heat
 from verifier.judging.outcome import Verdict
-from verifier.report.drawing import BOUND, CELL, LEVELS, WIDTH, bar, heat_map, shortened, sides
+from verifier.report.drawing import BOUND, CELL, LEVELS, WIDTH, bar_length, draw_heat_map, shorten
 
 INF, NAN = math.inf, math.nan
 
@@ -21,7 +21,7 @@ INF, NAN = math.inf, math.nan
 
 def test_a_larger_error_never_has_a_shorter_bar():
     errors = [0.0, *(10.0 ** (tenth / 10) for tenth in range(-250, 250)), INF]
-    lengths = [bar(error, 1e-3) for error in errors]
+    lengths = [bar_length(error, 1e-3) for error in errors]
     assert lengths == sorted(lengths)
     assert len(set(lengths)) > 100
     assert (lengths[0], lengths[-1]) == (0, WIDTH)
@@ -29,7 +29,7 @@ def test_a_larger_error_never_has_a_shorter_bar():
 
 @pytest.mark.parametrize("bound", [1e-14, 1.0, 3e7])
 def test_an_error_at_the_bound_ends_where_the_bound_stands(bound):
-    assert bar(bound, bound) == BOUND
+    assert bar_length(bound, bound) == BOUND
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_an_error_at_the_bound_ends_where_the_bound_stands(bound):
     [(-9, 0), (-4, 0), (-2, BOUND // 2), (-0.5, 44), (1, 60), (3, 80), (15, WIDTH), (20, WIDTH)],
 )
 def test_orders_of_magnitude_are_equally_long_on_either_side(magnitude, length):
-    assert bar(10.0**magnitude, 1.0) == length
+    assert bar_length(10.0**magnitude, 1.0) == length
 
 
 def test_what_is_well_within_the_bound_ends_before_it_and_what_is_well_over_ends_after():
-    assert bar(0.5, 1.0) < BOUND < bar(2.0, 1.0)
+    assert bar_length(0.5, 1.0) < BOUND < bar_length(2.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_is_well_within_the_bound_ends_before_it_and_what_is_well_over_ends
     [(0.0, 0.0, 0), (1.0, 0.0, WIDTH), (NAN, 0.0, WIDTH), (NAN, 1.0, WIDTH), (1.0, NAN, WIDTH), (1e300, 1e-300, WIDTH)],
 )
 def test_what_has_no_ratio_has_all_of_the_bar_or_none(measured, bound, length):
-    assert bar(measured, bound) == length
+    assert bar_length(measured, bound) == length
 
 
 # --- ladders ---------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ LADDERS = ["", ".", "x", "....", "xxxx", "..xx..x.", "x.x.x.x.x", "xxxx....xxxx"
 @pytest.mark.parametrize("most", [0, 1, 3, 12])
 @pytest.mark.parametrize("letters", LADDERS)
 def test_a_shortened_ladder_keeps_every_rung_in_its_place(letters, most):
-    made = shortened(_rungs(letters), most)
+    made = shorten(_rungs(letters), most)
     assert list(itertools.chain.from_iterable(one.rungs for one in made)) == _rungs(letters)
     shown = [one for one in made if one.shown]
     assert len(shown) == min(most, letters.count("x"))
@@ -91,24 +91,24 @@ def test_a_shortened_ladder_keeps_every_rung_in_its_place(letters, most):
     ],
 )
 def test_those_that_agree_are_one_stretch_and_those_that_are_left_out_another(letters, most, spelt):
-    assert _spelt(shortened(_rungs(letters), most)) == spelt
+    assert _spelt(shorten(_rungs(letters), most)) == spelt
 
 
 def test_the_first_that_differs_is_always_shown():
-    made = shortened(_rungs("." * 30 + "x" * 30))
+    made = shorten(_rungs("." * 30 + "x" * 30))
     assert [one.shown for one in made[:2]] == [False, True]
     assert made[1].rungs[0].where == "p30"
 
 
 def test_gradients_are_met_from_the_logits_back():
     forward, backward = _rungs("..x"), _rungs("xx.")
-    there, back = sides(ladder("a", forward, backward))
-    assert (there.name, there.rungs, there.first) == ("forward", tuple(forward), forward[2])
-    assert (back.name, back.rungs, back.first) == ("backward", tuple(backward[::-1]), backward[1])
+    both = ladder("a", forward, backward)
+    assert (both.starts, both.starts_backward) == (forward[2], backward[1])
 
 
 def test_where_all_agree_nothing_is_first():
-    assert [side.first for side in sides(ladder("a", _rungs(".."), [rung("q", Verdict.REDUCED)]))] == [None, None]
+    agreeing = ladder("a", _rungs(".."), [rung("q", Verdict.REDUCED)])
+    assert (agreeing.starts, agreeing.starts_backward) == (None, None)
 
 
 # --- heat maps -------------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def _heat(values, axes=("head", "pos"), lengths=None):
 
 def _levels(*values, bound=0.1):
     """The level of each of these cells, by what is drawn."""
-    made = heat_map(_heat([values]), bound)
+    made = draw_heat_map(_heat([values]), bound)
     places = {int(x): level for level, path in made.paths for x in re.findall(r"M(\d+) 0", path)}
     return [places.get(CELL * place) for place in range(len(values))]
 
@@ -144,7 +144,7 @@ def test_without_a_bound_nothing_but_equal_numbers_agrees():
 
 def test_every_cell_is_drawn_once():
     values = [[0.0, None, 1.0], [0.3, 0.001, 2.0]]
-    made = heat_map(_heat(values), 0.1)
+    made = draw_heat_map(_heat(values), 0.1)
     drawn = [place for _, path in made.paths for place in re.findall(r"M(\d+) (\d+)h11v11h-11z", path)]
     assert sorted((int(y) // CELL, int(x) // CELL) for x, y in drawn) == [(0, 0), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert (made.width, made.height) == (3 * CELL, 2 * CELL)
@@ -166,4 +166,4 @@ def test_every_cell_is_drawn_once():
     ],
 )
 def test_a_heat_map_is_told_in_words(values, axes, lengths, words):
-    assert heat_map(_heat(values, axes, lengths), 0.5).words == words
+    assert draw_heat_map(_heat(values, axes, lengths), 0.5).words == words

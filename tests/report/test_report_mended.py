@@ -95,12 +95,12 @@ def test_a_failure_of_a_refused_case_in_the_last_area_is_shown(make):
     assert "FAIL" in row
 
 
-# --- drawing.shortened: reduced places use up what may be shown, and hide where it starts ---
+# --- drawing.shorten: reduced places use up what may be shown, and hide where it starts ---
 
 
 def test_where_it_starts_is_shown_however_many_places_are_reduced_before_it():
     rungs = [rung(f"p{place}", Verdict.REDUCED) for place in range(14)] + [wrong("here"), wrong("there")]
-    shown = [one.rungs[0].where for one in drawing.shortened(rungs) if one.shown]
+    shown = [one.rungs[0].where for one in drawing.shorten(rungs) if one.shown]
     assert "here" in shown
 
 
@@ -270,6 +270,6 @@ def test_the_script_reproduces_in_the_folder_as_the_page_does(make):
 
 def test_a_finding_far_down_a_ladder_keeps_its_words_for_reduced_places():
     rungs = [rung(f"p{place}", Verdict.REDUCED) for place in range(14)]
-    assert all(one.words == "agree to float32 rounding only" for one in drawing.shortened(rungs)), (
+    assert all(one.words == "agree to float32 rounding only" for one in drawing.shorten(rungs)), (
         "they are said to `differ too`"
     )

@@ -247,7 +247,7 @@ def test_only_cases_that_are_left_out_have_no_place_of_their_own(make):
     all_ = view_record(found)
     shown = list_combinations(found, all_.summary, most=3)
     parsed = _Page(html.render([replace(all_, combinations=shown)]))
-    kept = {one.case for _, some in shown.of_flags for one in some}
+    kept = {one.spec.id for _, some in shown.of_flags for one in some}
     [finding] = all_.summary.bugs
     assert _links_without_a_target(parsed) == {f"#{case}" for case in finding.cases if case not in kept}
     assert "9 cases of 12 not shown here; those that differ come first." in parsed.text
@@ -429,7 +429,7 @@ def test_bars_are_as_long_as_the_errors_say(make):
     page = html.render([view_record(with_looks(found, ladder(finding.smallest.id, rungs)))])
     [table] = re.findall(r'<details id="ladder-.*?</details>', page, re.DOTALL)
     assert re.findall(r'<rect class="(?:ok|over)" y="1" width="(\d+)"', table) == [
-        str(drawing.bar(one.measured, one.bound)) for one in rungs
+        str(drawing.bar_length(one.measured, one.bound)) for one in rungs
     ]
 
 

@@ -1,4 +1,4 @@
-"""A run held against its baseline: what is excused, how much of the space that is, and what is not true any more."""
+"""What a baseline excuses in a run, how much of the config space that is, and which entries are not true any more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from verifier.judging.outcome import Verdict
-from verifier.output.text import LINE_LIMIT, line, plural
+from verifier.output.text import LINE_LIMIT, first_of, line, plural
 from verifier.record import Record
 from verifier.record.excusing import checks_looking_at_less, count_cases_looked_at
 from verifier.record.known_failure import BaselineState, EntryState, KnownFailure, Settled
@@ -27,7 +27,7 @@ class AcceptedFailure:
     """A known failure in a report.
 
     Attributes:
-        number: `K1` in the matrix and the list.
+        number: its name in the matrix and the list: `K1`.
         settled: the entry, and what became of it.
         cases: on how many cases it excused something.
     """
@@ -45,20 +45,15 @@ class AcceptedFailure:
         return STATE_WORDS[self.settled.state]
 
     @property
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """`K1  qc8eamvf, known, 3 cases`, with its reason and where it is followed up."""
         cases = plural(self.cases, "case")
         parts = (f"{self.number}  {self.failure.fingerprint}", self.words, cases, self.failure.reason, self.follow_up)
         return ", ".join(part for part in parts if part)
 
     @property
-    def state_words(self) -> str:
-        """`CHANGED: it fails in another way`."""
-        return self.words + (f": {self.settled.message}" if self.settled.message else "")
-
-    @property
     def follow_up(self) -> str:
-        """Where it is followed up, or until when it is accepted."""
+        """Where the failure is followed up, and until when it is accepted."""
         until = "" if self.failure.expires is None else f"until {self.failure.expires}"
         return ", ".join(part for part in (self.failure.issue, until) if part)
 
@@ -69,11 +64,11 @@ class BaselineComparison:
 
     Attributes:
         path: the baseline's file.
-        entries: in the order of the file.
+        entries: the known failures, in the order of the file.
         excused: how many outcomes are excused.
-        outcomes: of how many that looked.
+        outcomes: how many outcomes are of a check that looked.
         cases: on how many valid cases something is excused.
-        valid: of how many.
+        valid: how many valid cases there are.
         looking_at_less: where the run came to its end, the checks that looked at fewer cases than in the baseline's
             run: how many then, and how many now.
     """
@@ -94,56 +89,41 @@ class BaselineComparison:
             f"{self.cases:,} of {plural(self.valid, 'valid case')} ({_percent(self.cases, self.valid)})"
         )
 
+    def in_state(self, *states: EntryState) -> tuple[AcceptedFailure, ...]:
+        """The entries of which one of these became, in the order of the file."""
+        return tuple(entry for entry in self.entries if entry.settled.state in states)
+
     @property
     def stale(self) -> tuple[AcceptedFailure, ...]:
-        """The entries that are not true any more."""
-        return tuple(one for one in self.entries if one.settled.state.gates)
-
-    @property
-    def stale_first(self) -> tuple[AcceptedFailure, ...]:
-        """All entries, those that are not true any more first."""
-        return (*self.stale, *(one for one in self.entries if one not in self.stale))
-
-    @property
-    def still_failing(self) -> tuple[AcceptedFailure, ...]:
-        """Those that still fail as they did."""
-        return tuple(one for one in self.entries if one.settled.state is EntryState.KNOWN)
-
-    @property
-    def not_run(self) -> int:
-        """How many belong to checks that were not selected."""
-        return sum(one.settled.state is EntryState.NOT_RUN for one in self.entries)
-
-    @property
-    def fixed(self) -> tuple[AcceptedFailure, ...]:
-        return tuple(one for one in self.entries if one.settled.state is EntryState.FIXED)
+        """The entries that are not true any more, so that the run fails."""
+        return self.in_state(*(state for state in EntryState if state.gates))
 
     @property
     def removal(self) -> str | None:
         """The command that takes the entries out that are fixed, all of it on one line."""
-        if not self.fixed:
+        fixed = self.in_state(EntryState.FIXED)
+        if not fixed:
             return None
-        named = " ".join(f"--remove {shlex.quote(one.failure.fingerprint)}" for one in self.fixed)
-        command = f"verifier baseline {named} --out {shlex.quote(self.path)}"
-        return line(command, LINE_LIMIT * (1 + len(self.fixed)))  # so long that only what is no id is cut off
+        options = " ".join(f"--remove {shlex.quote(entry.failure.fingerprint)}" for entry in fixed)
+        command = f"verifier baseline {options} --out {shlex.quote(self.path)}"
+        return line(command, LINE_LIMIT * (1 + len(fixed)))  # so long that only what is no id is cut off
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the run is not green on its account."""
-        said = []
-        for state in (EntryState.FIXED, EntryState.CHANGED, EntryState.EXPIRED):
-            some = [one for one in self.entries if one.settled.state is state]
-            if some:
-                said.append(f"{plural(len(some), 'known failure')} {STATE_WORDS[state].lower()}")
+        """Why the run does not conform on account of its baseline, in clauses; none where it may."""
+        reasons = [
+            f"{plural(len(entries), 'known failure')} {STATE_WORDS[state].lower()}"
+            for state in (EntryState.FIXED, EntryState.CHANGED, EntryState.EXPIRED)
+            if (entries := self.in_state(state))
+        ]
         if self.looking_at_less:
             named = [f"{line(check, 80)} at {now:,} of {then:,}" for check, (then, now) in self.looking_at_less.items()]
-            more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-            said.append(f"fewer cases looked at than the baseline's run: {', '.join(named[:_MOST_NAMED])}{more}")
-        return tuple(said)
+            reasons.append(f"fewer cases looked at than the baseline's run: {first_of(named, _MOST_NAMED)}")
+        return tuple(reasons)
 
 
 def compare_with_baseline(record: Record) -> BaselineComparison | None:
-    """What the baseline did to a run whose excused failures have the verdict `known`; None where there was none."""
+    """Compare a run, whose excused failures have the verdict `known`, with its baseline; None where it had none."""
     held = record.held
     if held is None:
         return None
@@ -170,13 +150,13 @@ def compare_with_baseline(record: Record) -> BaselineComparison | None:
 
 
 def number_known_failures(held: BaselineState | None) -> dict[str, str]:
-    """Fingerprint → `K1`."""
+    """Number the known failures of a baseline, `K1` being the first, by fingerprint."""
     settled = () if held is None else held.settled
     return {one.failure.fingerprint: f"K{number}" for number, one in enumerate(settled, start=1)}
 
 
 def _percent(part: int, whole: int) -> str:
-    """As a share; what is not all is never said to be all, nor what is something nothing."""
+    """Spell a share in percent: only all is 100%, and only nothing is 0%."""
     if not whole or part in (0, whole):
         return "100%" if whole and part else "0%"
     return f"{min(99, max(1, round(100 * part / whole)))}%"

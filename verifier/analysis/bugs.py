@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier.analysis.outcome_index import OutcomeIndex, count_support, state_rule
+from verifier.analysis.outcome_index import OutcomeIndex
 from verifier.analysis.rules import Rule
 from verifier.cases.spec import CaseSpec
 from verifier.judging import wording
@@ -131,7 +131,7 @@ class Bug:
     def explanation(self) -> str | None:
         """The rule in words; None where there is none."""
         if self.rule is not None:
-            return state_rule(self.rule, self.support)
+            return self.rule.state(self.support)
         if self.passes:
             return None
         if len(self.cases) < self.ran:
@@ -142,9 +142,9 @@ class Bug:
     def support(self) -> str | None:
         """How far the rule holds, in numbers."""
         if self.rule is None or self.passes:
-            return None if self.rule is None else self.rule.support
-        true, false = count_support(self.rule)
-        return f"all {self.rule.failing + self.rule.passing:,} cases fail; this way in {true}, another way in {false}"
+            return None if self.rule is None else self.rule.count_support()
+        every = self.rule.failing + self.rule.passing
+        return f"all {every:,} cases fail; {self.rule.count_support('this way in', 'another way in')}"
 
 
 def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from verifier.analysis.bugs import Bug
-from verifier.analysis.rules import Rule
 from verifier.canonical import template_of
 
 
@@ -15,16 +14,11 @@ class Cause:
     """Some bugs that are explained alike; it is a guess at what one change would mend.
 
     Attributes:
-        explanation: the rule in words, or what stands in its place; None where there is none.
-        rule: the rule of the first of them, and its support.
         place: where they start, or whose code raised.
-        bugs: in their order.
+        bugs: in their order; the first one's rule stands for all.
         cases: in how many cases they are.
     """
 
-    explanation: str | None
-    rule: Rule | None
-    support: str | None
     place: str | None
     bugs: tuple[Bug, ...]
     cases: int
@@ -34,13 +28,10 @@ def find_causes(bugs: Iterable[Bug]) -> tuple[Cause, ...]:
     """Group bugs by their rule and the place where they start, those in most cases first."""
     alike: dict[tuple[str | None, str | None], list[Bug]] = {}
     for one in bugs:
-        told = one.rule.text if one.rule else one.explanation
-        alike.setdefault((told, _place(one)), []).append(one)
+        rule = one.rule.text if one.rule else one.explanation
+        alike.setdefault((rule, _place(one)), []).append(one)
     found = [
         Cause(
-            explanation=some[0].explanation,
-            rule=some[0].rule,
-            support=some[0].support,
             place=place,
             bugs=tuple(some),
             cases=len({case for one in some for case in one.cases}),

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.outcome_index import count_support, state_rule
 from verifier.analysis.rules import Rule
-from verifier.analysis.run_differences import RunDifference, describe_run, explain_unfinished
+from verifier.analysis.run_differences import describe_run, explain_unfinished
 from verifier.analysis.tallies import Tally
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
@@ -135,16 +134,13 @@ class FailureChange:
     @property
     def support(self) -> str | None:
         """`broken 6 of 6, passes 6 of 6`: of the cases of which the rule is true, and of which it is false."""
-        if self.rule is None:
-            return None
-        true, false = count_support(self.rule)
-        return f"{self.kind} {true}, {self.against} {false}"
+        return None if self.rule is None else self.rule.count_support(self.kind, self.against)
 
     @property
     def explanation(self) -> str | None:
         """The rule in words, or why there is nothing to tell apart; None where nothing tells it apart."""
         if self.rule is not None:
-            return state_rule(self.rule, self.support)
+            return self.rule.state(self.support)
         if self.kind not in EXPLAINED or self.others:
             return None
         if self.kind is ChangeKind.MENDED:
@@ -176,7 +172,7 @@ class RecordDiff:
     Attributes:
         old: the record before.
         new: the record after.
-        differences: what the runs differ in.
+        differences: what the runs differ in, by name: how it is spelled for OLD and for NEW.
         failures: what became of each failure, by kind; kinds without any are not in it.
         lost: what NEW looks at no more.
         counts: outcomes by kind, of the cases that NEW has.
@@ -186,7 +182,7 @@ class RecordDiff:
 
     old: Record
     new: Record
-    differences: tuple[RunDifference, ...]
+    differences: Mapping[str, tuple[str | None, str | None]]
     failures: Mapping[ChangeKind, tuple[FailureChange, ...]]
     lost: tuple[LostOutcomes, ...]
     counts: Mapping[ChangeKind, int]
@@ -254,9 +250,10 @@ class RecordDiff:
     @property
     def facts(self) -> Mapping[str, str]:
         """The two runs, and what they differ in, by name."""
-        return {"OLD": describe_run(self.old), "NEW": describe_run(self.new)} | {
-            one.what: one.words for one in self.differences
-        }
+        facts = {"OLD": describe_run(self.old), "NEW": describe_run(self.new)}
+        for what, runs in self.differences.items():
+            facts[what] = " → ".join("none" if one is None else text.line(one or '""', 160) for one in runs)
+        return facts
 
     @property
     def checks_apart(self) -> Mapping[str, tuple[str, ...]]:
@@ -299,7 +296,5 @@ class RecordDiff:
 
 
 def name_some(checks: Sequence[str]) -> str:
-    """The first of the checks' names, and how many more there are."""
-    shown = ", ".join(text.line(check, 60) for check in checks[:_MOST_NAMES])
-    left = len(checks) - _MOST_NAMES
-    return f"{shown} and {left:,} more" if left > 0 else shown
+    """Name the first of several checks, and say how many more there are."""
+    return text.first_of([text.line(check, 60) for check in checks], _MOST_NAMES)

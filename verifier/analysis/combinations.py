@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verifier.analysis.condense import FlagIndices
 from verifier.analysis.rows import Cell, place_of
 from verifier.analysis.summary import Summary
 from verifier.cases.spec import CaseSpec
@@ -21,26 +22,20 @@ class Combination:
     """One case.
 
     Attributes:
-        case: its id.
+        spec: the case.
         flags: its values, in the order of the run's flags; None where it is no combination of them.
-        label: what it is called, where it is not of the matrix.
         differs: what its config has that the plainest has not, where it is not of the matrix.
-        valid: whether HF accepts it.
-        reason: why HF refuses it.
         cells: by area.
     """
 
-    case: str
+    spec: CaseSpec
     flags: tuple[Any, ...] | None
-    label: str | None
     differs: Mapping[str, Any]
-    valid: bool
-    reason: str | None
     cells: Mapping[str, Cell]
 
     def columns(self, areas: Sequence[str]) -> int:
         """How many of these areas have a cell of their own: of a refused case those up to the last with a verdict."""
-        if self.valid:
+        if self.spec.valid:
             return len(areas)
         said = [place for place, area in enumerate(areas) if area in self.cells and self.cells[area].verdict]
         return max(said, default=-1) + 1
@@ -65,52 +60,34 @@ class Combinations:
     of_flags: tuple[tuple[Any, tuple[Combination, ...]], ...]
     others: tuple[Combination, ...]
     left_out: int
-    placed: Mapping[tuple[int, ...], Combination]
+    placed: Mapping[FlagIndices, Combination]
 
 
 def list_combinations(record: Record, summary: Summary, most: int = MOST) -> Combinations:
-    """The record's cases, at most that many: combinations in the product's order, then the others."""
+    """List at most `most` of a record's cases: combinations in the order of the flags' product, then the others."""
     flags = record.run.flags
-    placed: dict[tuple[int, ...], Combination] = {}
+    placed: dict[FlagIndices, Combination] = {}
     others: list[Combination] = []
     for spec in record.cases.values():
         place = place_of(spec.config, flags) if spec.label is None else None
-        new = place is not None and place not in placed
-        one = _combination(spec, record, summary, of_flags=new)
-        if place is not None and new:
-            placed[place] = one
+        cells = summary.cells[spec.id]
+        if place is not None and place not in placed:
+            values = tuple(spec.config[name] for name in flags)
+            placed[place] = Combination(spec=spec, flags=values, differs={}, cells=cells)
         else:
-            others.append(one)
-    ordered = [one for _, one in sorted(placed.items())]
-    others.sort(key=lambda one: (not one.valid, one.label or "", one.case))
-    kept = _kept([*ordered, *others], most)
+            differs = config_difference(spec.config, record.run)
+            others.append(Combination(spec=spec, flags=None, differs=differs, cells=cells))
+    others.sort(key=lambda one: (not one.spec.valid, one.spec.label or "", one.spec.id))
+    every = [*(one for _, one in sorted(placed.items())), *others]
+    shown = {one.spec.id for one in sorted(every, key=lambda one: not one.differing)[:most]}
     groups: dict[str, tuple[Any, list[Combination]]] = {}
-    for one in ordered:
-        if one.case in kept:
-            assert one.flags is not None
+    for one in every:
+        if one.spec.id in shown and one.flags is not None:
             first = one.flags[0] if one.flags else None
             groups.setdefault(repr(first), (first, []))[1].append(one)
     return Combinations(
         of_flags=tuple((value, tuple(some)) for value, some in groups.values()),
-        others=tuple(one for one in others if one.case in kept),
-        left_out=len(ordered) + len(others) - len(kept),
+        others=tuple(one for one in others if one.spec.id in shown),
+        left_out=len(every) - len(shown),
         placed=placed,
     )
-
-
-def _combination(spec: CaseSpec, record: Record, summary: Summary, *, of_flags: bool) -> Combination:
-    return Combination(
-        case=spec.id,
-        flags=tuple(spec.config[name] for name in record.run.flags) if of_flags else None,
-        label=spec.label,
-        differs={} if of_flags else config_difference(spec.config, record.run),
-        valid=spec.valid,
-        reason=spec.reason,
-        cells=summary.cells[spec.id],
-    )
-
-
-def _kept(all_: Sequence[Combination], most: int) -> set[str]:
-    if len(all_) <= most:
-        return {one.case for one in all_}
-    return {one.case for one in sorted(all_, key=lambda one: not one.differing)[:most]}

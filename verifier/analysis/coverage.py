@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from verifier.cases.spec import CaseSpec
 from verifier.output import text
 from verifier.record import Record
-from verifier.record.case_description import same_value
+from verifier.record.case_description import find_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,16 +26,15 @@ class ValueCoverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingPair:
-    """Two values of two flags that no valid case has together; `refused` is how many refused ones have."""
+    """Values of two flags that no valid case has together, and the number of refused cases that have them."""
 
-    flags: tuple[str, str]
-    values: tuple[Any, Any]
+    values: Mapping[str, Any]
     refused: int
 
     @property
     def words(self) -> str:
         """`alibi=true bias=false`."""
-        return text.config(dict(zip(self.flags, self.values, strict=True)))
+        return text.config(self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +48,14 @@ class DimCoverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigCoverage:
-    """What was exercised.
+    """What of the config space a record's cases exercise.
 
     Attributes:
         values: every value of every flag.
         pairs: how many pairs of values there are.
         met: how many of them some valid case has.
-        missing: the others.
-        dims: what else varied, or stood still.
+        missing: the pairs that no valid case has.
+        dims: the other fields of the config and of the inputs, with their values.
         strange: flags' values that valid cases have and the family does not list, by flag.
     """
 
@@ -71,63 +70,61 @@ class ConfigCoverage:
 def measure_coverage(record: Record) -> ConfigCoverage:
     """Measure which values and pairs of a record's flags valid cases have; a flag left out has its plainest value."""
     flags = record.run.flags
-    plain = {name: values[0] for name, values in flags.items()}
-    cases = [({**plain, **spec.config}, spec) for spec in record.cases.values()]
-    single: Counter[tuple[str, int, bool]] = Counter()
-    double: Counter[tuple[str, int, str, int, bool]] = Counter()
+    values = {name: [(name, index) for index, _ in enumerate(listed)] for name, listed in flags.items()}
+    single: Counter[tuple[tuple[str, int], bool]] = Counter()
+    double: Counter[tuple[tuple[tuple[str, int], ...], bool]] = Counter()
     strange: dict[str, dict[str, Any]] = {}
-    for config, spec in cases:
-        places = {name: _place(config[name], values) for name, values in flags.items()}
-        for name, place in places.items():
-            if place is None and spec.valid:
-                strange.setdefault(name, {})[repr(config[name])] = config[name]
-        known = [(name, place) for name, place in places.items() if place is not None]
-        single.update((name, place, spec.valid) for name, place in known)
-        double.update((*one, *other, spec.valid) for one, other in itertools.combinations(known, 2))
+    for spec in record.cases.values():
+        taken = []
+        for name, listed in flags.items():
+            value = spec.config.get(name, listed[0])
+            index = find_value(value, listed)
+            if index is not None:
+                taken.append((name, index))
+            elif spec.valid:
+                strange.setdefault(name, {})[repr(value)] = value
+        single.update((one, spec.valid) for one in taken)
+        double.update((pair, spec.valid) for pair in itertools.combinations(taken, 2))
     pairs = [
-        ((one, place), (other, there))
-        for one, other in itertools.combinations(flags, 2)
-        for place in range(len(flags[one]))
-        for there in range(len(flags[other]))
+        pair
+        for first, second in itertools.combinations(flags, 2)
+        for pair in itertools.product(values[first], values[second])
     ]
-    missing = tuple(
-        MissingPair(flags=(one, other), values=(flags[one][place], flags[other][there]), refused=double[*pair, False])
-        for (one, place), (other, there) in pairs
-        if not double[*(pair := (one, place, other, there)), True]
-    )
+    missing = [pair for pair in pairs if not double[pair, True]]
     return ConfigCoverage(
         values=tuple(
-            ValueCoverage(flag=name, value=value, valid=single[name, place, True], refused=single[name, place, False])
-            for name, values in flags.items()
-            for place, value in enumerate(values)
+            ValueCoverage(flag=name, value=flags[name][index], valid=single[one, True], refused=single[one, False])
+            for one in itertools.chain(*values.values())
+            for name, index in (one,)
         ),
         pairs=len(pairs),
         met=len(pairs) - len(missing),
-        missing=missing,
-        dims=_dims([spec for _, spec in cases if spec.valid], flags),
+        missing=tuple(
+            MissingPair(values={name: flags[name][index] for name, index in pair}, refused=double[pair, False])
+            for pair in missing
+        ),
+        dims=_dims((spec for spec in record.cases.values() if spec.valid), flags),
         strange={name: tuple(found[key] for key in sorted(found)) for name, found in strange.items()},
     )
 
 
-def _place(value: Any, values: Sequence[Any]) -> int | None:
-    return next((place for place, one in enumerate(values) if same_value(one, value)), None)
-
-
-def _dims(specs: Sequence[CaseSpec], flags: Mapping[str, Sequence[Any]]) -> tuple[DimCoverage, ...]:
-    found: dict[str, dict[str, Any]] = {}
-    counts: Counter[str] = Counter()
+def _dims(specs: Iterable[CaseSpec], flags: Mapping[str, object]) -> tuple[DimCoverage, ...]:
+    """Collect the values of every field that is no flag."""
+    found: dict[str, list[Any]] = {}
     for spec in specs:
-        of_inputs = {"batch": spec.batch, "length": spec.length, "long": spec.long, "dtypes": list(spec.dtypes)}
-        for name, value in {**spec.config, **of_inputs}.items():
+        inputs = {"batch": spec.batch, "length": spec.length, "long": spec.long, "dtypes": list(spec.dtypes)}
+        for name, value in {**spec.config, **inputs}.items():
             if name not in flags:
-                found.setdefault(name, {})[repr(value)] = value
-                counts[name] += 1
+                found.setdefault(name, []).append(value)
     return tuple(
-        DimCoverage(name=name, values=tuple(sorted(values.values(), key=_order)), cases=counts[name])
+        DimCoverage(
+            name=name, values=tuple(sorted({repr(one): one for one in values}.values(), key=_order)), cases=len(values)
+        )
         for name, values in found.items()
     )
 
 
 def _order(value: Any) -> tuple[bool, int | float, str]:
+    """Put numbers before everything else, and the rest in the order of the alphabet."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return not number, value if number else 0, repr(value)

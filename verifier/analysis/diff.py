@@ -10,7 +10,7 @@ from typing import Any
 from verifier.analysis.bugs import case_differences, minimal_case
 from verifier.analysis.changes import EXPLAINED, ChangeKind, FailureChange, LostOutcomes, RecordDiff
 from verifier.analysis.outcome_index import OutcomeIndex
-from verifier.analysis.run_differences import explain_nothing_in_common, list_run_differences, record_location
+from verifier.analysis.run_differences import explain_nothing_in_common, list_run_differences
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record import Record, RecordedOutcome
@@ -126,7 +126,7 @@ class _Pair:
             # `repro` takes a fingerprint for the smallest of all its cases, which may be one that was there before.
             written = side.written.get(fingerprint, ())
             by_print = spec.id in written and minimal_case(side.record, fingerprint, written).id == spec.id
-            place = shlex.quote(str(record_location(side.record)))
+            place = shlex.quote(str(side.record.location))
             old = {case: self.old.entries.get((case, check)) for case in cases}
             yield FailureChange(
                 kind=kind,

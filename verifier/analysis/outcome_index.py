@@ -54,14 +54,3 @@ class OutcomeIndex:
             if case not in self._descriptions:
                 self._descriptions[case] = describe_case(self.record.cases[case])
         return [self._descriptions[case] for case in cases]
-
-
-def count_support(rule: Rule) -> tuple[str, str]:
-    """How far a rule holds: `24 of 30` of the cases of which it is true, `128 of 128` of those of which it is false."""
-    true, false = rule.caught + rule.passing - rule.spared, rule.spared + rule.failing - rule.caught
-    return f"{rule.caught:,} of {true:,}", f"{rule.spared:,} of {false:,}"
-
-
-def state_rule(rule: Rule, support: str | None) -> str:
-    """`nearly alibi (fails 3 of 3, passes 5 of 6)`."""
-    return f"{'' if rule.exact else 'nearly '}{rule.text} ({support})"

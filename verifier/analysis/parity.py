@@ -53,12 +53,11 @@ def ratio(outcome: Outcome) -> float | None:
 
 def measure_spreads(record: Record) -> tuple[Spread, ...]:
     """Measure the spread of errors over bounds of every check that measures, in the order in which checks run."""
-    found: dict[str, list[float]] = {check["id"]: [] for check in record.run.checks}
-    for entry in record.entries:
-        one = ratio(entry.outcome)
-        if one is not None:
-            found.setdefault(entry.outcome.check, []).append(one)
-    return tuple(_spread(check, ratios) for check, ratios in found.items() if ratios)
+    ratios = {
+        check: [found for outcome in outcomes if (found := ratio(outcome)) is not None]
+        for check, outcomes in record.outcomes_by_check.items()
+    }
+    return tuple(_spread(check, found) for check, found in ratios.items() if found)
 
 
 def dtype_of(check: str) -> str:

@@ -1,8 +1,8 @@
-"""The matrix: flag combinations and named cases by areas, those that fared alike in one row."""
+"""The matrix of a report: a row for flag combinations or named cases that fared alike, a column for each area."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,12 @@ from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.record import Record
-from verifier.record.case_description import same_value
+from verifier.record.case_description import find_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """An area on one or more cases: the worst verdict (None: no check of it applies), and the bugs' numbers."""
+    """What an area says of one or more cases: the worst verdict (None: no check applies), and the bugs' numbers."""
 
     verdict: Verdict | None
     numbers: tuple[str, ...]
@@ -24,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Cases with the same result.
+    """Cases with the same result, as a row of the matrix.
 
     Attributes:
         labels: the corners' or presets' names; none for combinations of the flag matrix.
@@ -42,12 +42,12 @@ class Row:
 
     @property
     def value_words(self) -> Mapping[str, str]:
-        """For each flag `any`, or the values: `none or 4`."""
+        """By flag `any`, or the values: `none or 4`."""
         return {name: _spell(values, "any", " or ") for name, values in self.flags.items()}
 
     @property
     def terse_values(self) -> Mapping[str, str]:
-        """For each flag `*` for any, or the values: `none|4`."""
+        """By flag `*` for any, or the values: `none|4`."""
         return {name: _spell(values, "*", "|") for name, values in self.flags.items()}
 
     @property
@@ -78,20 +78,19 @@ WORST_FIRST = (
 
 
 def make_cell(verdicts: Iterable[Verdict], numbers: Iterable[str]) -> Cell:
-    """Of several verdicts the worst, and the numbers in order, known and upstream ones last."""
+    """Make a cell with the worst of several verdicts, and the numbers in order, known and upstream ones last."""
     seen = set(verdicts)
     named = sorted(set(numbers), key=lambda number: (not number.isdigit(), number[0] == "U", len(number), number))
     return Cell(verdict=next((one for one in WORST_FIRST if one in seen), None), numbers=tuple(named))
 
 
 def merge_cells(cells: Iterable[Cell]) -> Cell:
-    """Several cells as one: the worst verdict, and every number."""
+    """Merge cells into one with the worst verdict and every number."""
     kept = list(cells)
     verdicts = [one.verdict for one in kept if one.verdict is not None]
     return make_cell(verdicts, [number for one in kept for number in one.numbers])
 
 
-_Found = tuple[Cell, ...]
 NOTHING = Cell(verdict=None, numbers=())
 # A case of the flag matrix has no label; one that shares its flags with another differs from it in what has no column.
 _UNNAMED = "other dims"
@@ -101,13 +100,13 @@ Cells = Mapping[str, Mapping[str, Cell]]  # by case and area
 
 
 def make_rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str], quiet: set[str]) -> tuple[Row, ...]:
-    """The matrix of a record.
+    """Make the matrix of a record, in which cases that fared alike share a row.
 
     Args:
         record: what was run.
-        cells: what is shown; of a row the worst of its cases.
-        deciding: what makes cases fare alike: the same of those checks alone that looked at all of them, because that
-            one was looked at more closely than the other is nothing that tells two combinations apart.
+        cells: what is shown, by case and area; a row shows the worst of its cases.
+        deciding: the cells of those checks alone that looked at all cases: they decide which cases fared alike. That a
+            case was looked at more closely than another tells no two combinations apart.
         areas: the columns.
         quiet: ids of cases that are not to be shown.
     """
@@ -116,67 +115,49 @@ def make_rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str
     named: list[CaseSpec] = []
     run: list[set[int]] = [set() for _ in flags]
     for spec in record.cases.values():
-        place = place_of(spec.config, flags)
-        if spec.label is None and place is not None:
-            for some, index in zip(run, place, strict=True):
-                some.add(index)
+        place = place_of(spec.config, flags) if spec.label is None else None
+        if place is not None:
+            for seen, index in zip(run, place, strict=True):
+                seen.add(index)
         if spec.id in quiet:
             continue
-        if spec.label is None and place is not None and place not in matrix[spec.valid]:
+        if place is not None and place not in matrix[spec.valid]:
             matrix[spec.valid][place] = spec.id
         else:
             named.append(spec)
 
-    def found(case: str) -> _Found:
+    def result(case: str) -> tuple[Cell, ...]:
         return tuple(deciding[case].get(area, NOTHING) for area in areas)
 
-    def shown(cases: Sequence[str]) -> dict[str, Cell]:
-        return {area: merge_cells(cells[case].get(area, NOTHING) for case in cases) for area in areas}
+    def row(cases: Sequence[str], **described: Any) -> Row:
+        shown = {area: merge_cells(cells[case].get(area, NOTHING) for case in cases) for area in areas}
+        return Row(cases=tuple(cases), cells=shown, **described)
 
-    made = []
+    rows = []
     for valid, ids in matrix.items():
-        results = {place: found(case) for place, case in sorted(ids.items())}
+        results = {place: result(case) for place, case in sorted(ids.items())}
         for values, places in condense_flags(results, flags, run):
-            cases = tuple(ids[place] for place in places)
-            made.append(Row(labels=(), flags=values, valid=valid, cases=cases, cells=shown(cases)))
-    return (*made, *_named_rows(named, found, shown))
-
-
-def _named_rows(
-    named: Sequence[CaseSpec], found: Callable[[str], _Found], shown: Callable[[Sequence[str]], dict[str, Cell]]
-) -> list[Row]:
-    alike: dict[tuple[bool, _Found], list[CaseSpec]] = {}
+            rows.append(row([ids[place] for place in places], labels=(), flags=values, valid=valid))
+    alike: dict[tuple[bool, tuple[Cell, ...]], list[CaseSpec]] = {}
     for spec in sorted(named, key=lambda one: (not one.valid, one.label or _UNNAMED, one.id)):
-        alike.setdefault((spec.valid, found(spec.id)), []).append(spec)
-    return [
-        Row(
-            labels=tuple(dict.fromkeys(spec.label or _UNNAMED for spec in specs)),
-            flags={},
-            valid=valid,
-            cases=tuple(spec.id for spec in specs),
-            cells=shown([spec.id for spec in specs]),
-        )
-        for (valid, _), specs in alike.items()
-    ]
+        alike.setdefault((spec.valid, result(spec.id)), []).append(spec)
+    for (valid, _), specs in alike.items():
+        labels = tuple(dict.fromkeys(spec.label or _UNNAMED for spec in specs))
+        rows.append(row([spec.id for spec in specs], labels=labels, flags={}, valid=valid))
+    return tuple(rows)
 
 
 def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> FlagIndices | None:
-    """Where the config stands in the product of the flags; None where a value of it is not one of the flag's."""
-    place = []
-    for name, values in flags.items():
-        if name not in config:
-            return None
-        found = [index for index, value in enumerate(values) if same_value(value, config[name])]
-        if not found:
-            return None
-        place.append(found[0])
-    return tuple(place)
+    """Find a config in the product of the flags; None where a flag has a value there that is not in the product."""
+    indices = [find_value(config[name], values) if name in config else None for name, values in flags.items()]
+    known = [index for index in indices if index is not None]
+    return tuple(known) if len(known) == len(indices) else None
 
 
 def condense_flags(
     results: Mapping[FlagIndices, ResultT], flags: Mapping[str, Sequence[Any]], run: Sequence[set[int]]
 ) -> Iterator[tuple[dict[str, tuple[Any, ...] | None], Sequence[FlagIndices]]]:
-    """Combinations with the same result, in few rows.
+    """Put combinations with the same result into few rows.
 
     Args:
         results: what came out for each combination.

@@ -64,17 +64,22 @@ class Rule:
         """Whether the predicate is true of every failing case, and of no other."""
         return self.caught == self.failing and self.spared == self.passing
 
-    @property
-    def words(self) -> str:
-        """The predicate with its support; `nearly` where it is not exact."""
-        return f"{self.text} ({self.support})" if self.exact else f"nearly {self.text} ({self.support})"
+    def state(self, support: str | None = None) -> str:
+        """Spell the predicate and how far it holds: `nearly alibi (fails 3 of 3, passes 5 of 6)`."""
+        return f"{'' if self.exact else 'nearly '}{self.text} ({support or self.count_support()})"
 
-    @property
-    def support(self) -> str:
-        """`fails 24 of 24, passes 128 of 128`: of the cases of which it is true, and of which it is false."""
+    def count_support(self, caught: str = "fails", spared: str = "passes") -> str:
+        """Count how far the rule holds: `fails 24 of 24, passes 128 of 128`.
+
+        The first pair of numbers is of the cases of which the rule is true, the second of those of which it is false.
+
+        Args:
+            caught: the word for what a case does of which the rule is rightly true.
+            spared: the word for what a case does of which the rule is rightly false.
+        """
         true = self.caught + self.passing - self.spared
         false = self.spared + self.failing - self.caught
-        return f"fails {self.caught:,} of {true:,}, passes {self.spared:,} of {false:,}"
+        return f"{caught} {self.caught:,} of {true:,}, {spared} {self.spared:,} of {false:,}"
 
 
 def explain(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifier.analysis.combinations import Combination as Shown
-from verifier.analysis.labels import name_apart
 from verifier.analysis.rows import NOTHING, Cell, Cells, condense_flags, merge_cells
 from verifier.analysis.summary import Summary
 from verifier.analysis.view import RecordView
@@ -49,8 +48,14 @@ class SideBySide:
 
 
 def name_views(views: Sequence[RecordView]) -> tuple[str, ...]:
-    """What each record is called beside the others."""
-    return name_apart([(one.summary.run, one.summary.path) for one in views])
+    """Name each record so that no two have one name: by adapter and version, then also by folder, then by number."""
+    runs = [one.summary.run for one in views]
+    names = [f"{run.family} × {run.adapter_name} {run.adapter_version}" for run in runs]
+    folders = [one.summary.path.parent.name for one in views]
+    numbers = [f"record {number}" for number, _ in enumerate(views, start=1)]
+    for marks in (folders, numbers):
+        names = [f"{name} ({mark})" if names.count(name) > 1 else name for name, mark in zip(names, marks, strict=True)]
+    return tuple(names)
 
 
 def compare_views(views: Sequence[RecordView]) -> SideBySide | None:
@@ -114,8 +119,8 @@ def _at(combination: Shown | None, cells: Cells) -> Cell | None:
     """The worst of a combination; None of one that HF refuses and the adapter too, as it should."""
     if combination is None:
         return NOTHING
-    worst = merge_cells(cells[combination.case].values())
-    return worst if combination.valid or (worst.verdict or Verdict.PASS).is_finding else None
+    worst = merge_cells(cells[combination.spec.id].values())
+    return worst if combination.spec.valid or (worst.verdict or Verdict.PASS).is_finding else None
 
 
 def _of_all(cells: Iterable[Cell | None]) -> Cell | None:

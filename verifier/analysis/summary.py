@@ -1,4 +1,4 @@
-"""What a record amounts to: verdict, matrix, bugs. Pure, and the same for terminal and page."""
+"""The summary of a record: its verdict, its matrix and its bugs, the same for every report."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier.analysis.baseline_comparison import BaselineComparison, compare_with_baseline
-from verifier.analysis.baseline_comparison import number_known_failures as known_numbers
+from verifier.analysis.baseline_comparison import (
+    BaselineComparison,
+    compare_with_baseline,
+    number_known_failures,
+)
 from verifier.analysis.bugs import Bug, find_bugs
-from verifier.analysis.labels import run_title
 from verifier.analysis.rows import Cell, Cells, Row, make_cell, make_rows
-from verifier.analysis.tallies import Tally, count_texts
+from verifier.analysis.tallies import Tally, count_reasons, count_texts, count_verdicts
 from verifier.analysis.verdict import describe_missing_shards, explain_inconclusive, find_exit_status, gating_verdicts
 from verifier.cases.spec import Depth, applies_to, named_depth
 from verifier.errors import ExitStatus
-from verifier.judging.outcome import Verdict
+from verifier.judging.outcome import Verdict, area_of
 from verifier.output import text
 from verifier.record import Record, RunLine
 from verifier.record.excusing import apply_known_failures, count_cases_looked_at
@@ -31,30 +33,30 @@ _GATING_WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Everything that a report shows.
+    """What a record says of an adapter.
 
     Attributes:
-        path: where the record is.
+        path: the record's file.
         run: what was run.
         status: the exit status that the record stands for.
-        counts: outcomes by verdict.
-        valid: cases that HF accepts.
-        refused: cases that HF refuses.
-        areas: those that ran, in order.
-        rows: the matrix; refused combinations whose refusal is as it should be are not in it.
-        refusals: why HF refuses the refused ones, and how many, whatever the adapter did with them.
+        counts: the number of outcomes of each verdict.
+        valid: the number of cases that Hugging Face accepts.
+        refused: the number of cases that Hugging Face refuses.
+        areas: the areas that ran, in order.
+        rows: the matrix, without refused combinations of which the refusal is as it should be.
+        refusals: why Hugging Face refuses cases, and how many, whatever the adapter did with them.
         bugs: the adapter's bugs.
-        upstream: Hugging Face's.
-        reduced: where the adapter agrees to float32 rounding only.
+        upstream: Hugging Face's bugs.
+        reduced: the checks in which the adapter agrees to float32 rounding only.
         skips: why checks did not run.
-        cells: by case and area.
-        deciding: the same of those checks alone that looked at every case.
-        not_started: how many planned cases never came to be run.
-        seconds: of the whole run; None where it was cut off.
-        notes: of the record's reader.
+        cells: the matrix's cell of each case and area.
+        deciding: the cells of those checks alone that looked at every case.
+        not_started: the number of planned cases that were never run.
+        seconds: the time of the whole run; None where it was cut off.
+        notes: what a reader should know of the record, in sentences.
         hollow: why no verdict can rest on what ran; None where one can.
-        expected: how many outcomes the cases that were run were to give.
-        looked: how many outcomes are of a check that looked, and so no skips.
+        expected: the number of outcomes that the cases that were run should give.
+        looked: the number of outcomes of checks that looked, which are those without the skips.
         baselined: what the baseline did to the run; None where there was none.
     """
 
@@ -83,20 +85,12 @@ class Summary:
 
     @property
     def narrow_checks(self) -> int:
-        """How many of the checks looked at some of the valid cases only, because no more was asked for."""
-        if self.run.asked.get("everywhere"):
-            return 0
-        return len(_narrow(self.run))
-
-    @property
-    def title(self) -> str:
-        """`falcon × mine:Adapter (mine 1.0)`."""
-        return run_title(self.run)
+        """The number of checks that looked at a covering of the valid cases, because no more was asked for."""
+        return 0 if self.run.asked.get("everywhere") else len(_narrow_checks(self.run))
 
     @property
     def scope(self) -> str:
-        """`242 valid cases, 14 refused by HF, 116 checks (62 on a covering of the flags): 13,421 of 13,679 looked`: of
-        the outcomes that were to come, how many are of a check that looked."""
+        """How much was looked at: `242 valid cases, 14 refused by HF, 116 checks: 13,421 of 13,679 looked`."""
         checks = text.plural(len(self.run.checks), "check")
         checks += f" ({self.narrow_checks} on a covering of the flags)" if self.narrow_checks else ""
         return (
@@ -106,28 +100,30 @@ class Summary:
 
     @property
     def counted(self) -> str:
-        """`42 ok, 6 FAIL`: outcomes by verdict."""
+        """The number of outcomes of each verdict: `42 ok, 6 FAIL`."""
         counts = [f"{number:,} {verdict.word}" for verdict, number in self.counts.items()]
         return ", ".join(counts) or "nothing ran"
 
     @property
     def reasons(self) -> str:
-        """What the verdict rests on, in a few words."""
-        said = [text.line(self.hollow)] if self.hollow else []
+        """What the verdict rests on, in clauses."""
+        clauses = [text.line(self.hollow)] if self.hollow else []
         if self.baselined is not None:
-            said += self.baselined.reasons
-            excusing = sum(bool(one.cases) for one in self.baselined.entries)
-            said += [text.plural(excusing, "known failure")] if excusing else []
+            clauses += self.baselined.reasons
+            excusing = sum(bool(entry.cases) for entry in self.baselined.entries)
+            clauses += [text.plural(excusing, "known failure")] if excusing else []
         if self.bugs:
-            said.append(f"{text.plural(len(self.bugs), 'bug')} in {text.plural(self.failing_cases, 'case')}")
-        gated = gating_verdicts(self.run)
+            cases = {case for bug in self.bugs for case in bug.cases}
+            clauses.append(f"{text.plural(len(self.bugs), 'bug')} in {text.plural(len(cases), 'case')}")
+        gating = gating_verdicts(self.run)
         for verdict, word in _GATING_WORDS.items():
             number = len(self.upstream) if verdict is Verdict.UPSTREAM else self.counts.get(verdict, 0)
-            gates = f", which {'gates' if number == 1 else 'gate'} here" if verdict in gated else ""
-            said += [text.plural(number, word) + gates] if number and (gates or verdict is Verdict.UPSTREAM) else []
+            gates = f", which {'gates' if number == 1 else 'gate'} here" if verdict in gating else ""
+            if number and (gates or verdict is Verdict.UPSTREAM):
+                clauses.append(text.plural(number, word) + gates)
         if self.not_started:
-            said.append(f"{text.plural(self.not_started, 'case')} never run")
-        return ", ".join(said)
+            clauses.append(f"{text.plural(self.not_started, 'case')} never run")
+        return ", ".join(clauses)
 
     @property
     def verdict(self) -> str:
@@ -135,21 +131,15 @@ class Summary:
         words = text.STATUS_WORDS[self.status]
         return f"{words} ({self.reasons})" if self.reasons else words
 
-    @property
-    def failing_cases(self) -> int:
-        """How many cases have a bug against the adapter."""
-        return len({case for bug in self.bugs for case in bug.cases})
-
 
 def summarize(record: Record) -> Summary:
-    """The record's summary; failures that its baseline excuses are `known` in it."""
+    """Summarize a record, in which the failures that its baseline excuses have the verdict `known`."""
     record = apply_known_failures(record)
-    counts = Counter(entry.outcome.verdict for entry in record.entries)
-    order = {check["id"]: place for place, check in enumerate(record.run.checks)}
-    ours, theirs = find_bugs(record, upstream=False), find_bugs(record, upstream=True)
-    cells = _cells(record, (*ours, *theirs))
-    deciding = _cells(record, (*ours, *theirs), leaving=_narrow(record.run))
-    areas = _areas(record, order)
+    outcomes = [entry.outcome for entry in record.entries]
+    bugs, upstream = find_bugs(record, upstream=False), find_bugs(record, upstream=True)
+    cells = _make_cells(record, (*bugs, *upstream))
+    deciding = _make_cells(record, (*bugs, *upstream), without=_narrow_checks(record.run))
+    areas = tuple(dict.fromkeys(area_of(check) for check, given in record.outcomes_by_check.items() if given))
     specs = record.cases.values()
     quiet = {
         spec.id
@@ -157,44 +147,36 @@ def summarize(record: Record) -> Summary:
         if not spec.valid and not any(cell.verdict and cell.verdict.is_finding for cell in cells[spec.id].values())
     }
     status = find_exit_status(record)
-    held_against = compare_with_baseline(record)
-    held_back = held_against is not None and bool(held_against.looking_at_less)
+    baselined = compare_with_baseline(record)
+    looks_at_less = baselined is not None and bool(baselined.looking_at_less)
     return Summary(
         path=record.path,
         run=record.run,
         status=status,
-        counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
+        counts=count_verdicts(outcomes),
         valid=sum(spec.valid for spec in specs),
         refused=sum(not spec.valid for spec in specs),
         areas=areas,
         rows=make_rows(record, cells, deciding, areas, quiet),
         refusals=count_texts((spec.reason or "no reason given", None) for spec in specs if not spec.valid),
-        bugs=ours,
-        upstream=theirs,
-        reduced=count_texts(
-            (entry.outcome.check, entry.outcome.check)
-            for entry in record.entries
-            if entry.outcome.verdict is Verdict.REDUCED
-        ),
-        skips=count_texts(
-            (entry.outcome.message or "no reason given", entry.outcome.check)
-            for entry in record.entries
-            if entry.outcome.verdict is Verdict.SKIP
-        ),
+        bugs=bugs,
+        upstream=upstream,
+        reduced=count_texts((one.check, one.check) for one in outcomes if one.verdict is Verdict.REDUCED),
+        skips=count_reasons(outcomes),
         cells=cells,
         deciding=deciding,
         not_started=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
-        notes=(*record.notes, *_of_processes(record)),
-        hollow=explain_inconclusive(record) if status is ExitStatus.INCONCLUSIVE and not held_back else None,
-        expected=_expected(record),
+        notes=(*record.notes, *_list_notes(record)),
+        hollow=explain_inconclusive(record) if status is ExitStatus.INCONCLUSIVE and not looks_at_less else None,
+        expected=_count_expected(record),
         looked=sum(count_cases_looked_at(record).values()),
-        baselined=held_against,
+        baselined=baselined,
     )
 
 
-def _expected(record: Record) -> int:
-    """How many outcomes the checks that were selected give on the cases that were run."""
+def _count_expected(record: Record) -> int:
+    """Count the outcomes that the selected checks should give on the cases that were run."""
     applies = Counter(check.get("applies", "") for check in record.run.checks)
     return sum(
         number
@@ -204,13 +186,13 @@ def _expected(record: Record) -> int:
     )
 
 
-def _narrow(run: RunLine) -> set[str]:
-    """The checks that look at some of the valid cases only."""
+def _narrow_checks(run: RunLine) -> set[str]:
+    """Find the checks that look at some of the valid cases only."""
     return {check["id"] for check in run.checks if named_depth(check.get("applies", "")) not in (None, Depth.ALL)}
 
 
-def _of_processes(record: Record) -> list[str]:
-    """Sentences on what no verdict tells: deaths that did not come again, and that the run was taken up again."""
+def _list_notes(record: Record) -> list[str]:
+    """Say in sentences what no verdict tells: missing shards or lines, processes that died once, a resumed run."""
     notes = []
     if record.missing:
         notes.append(f"{describe_missing_shards(record)}: this is of the cases of the others alone")
@@ -231,28 +213,21 @@ def _of_processes(record: Record) -> list[str]:
     return notes
 
 
-def _areas(record: Record, order: Mapping[str, int]) -> tuple[str, ...]:
-    seen = {entry.outcome.check for entry in record.entries}
-    ordered = sorted(seen, key=lambda check: (order.get(check, len(order)), check))
-    return tuple(dict.fromkeys(check.partition(".")[0] for check in ordered))
-
-
-def _cells(record: Record, bugs: Sequence[Bug], leaving: Set[str] = frozenset()) -> dict[str, dict[str, Cell]]:
-    """Case → area → cell, of all checks but those that are to be left aside."""
+def _make_cells(record: Record, bugs: Sequence[Bug], without: Set[str] = frozenset()) -> dict[str, dict[str, Cell]]:
+    """Make the matrix's cell of each case and area, of all checks but those without which it is to be made."""
     numbers = {bug.fingerprint: bug.number for bug in bugs}
-    accepted = known_numbers(record.held)
+    known = number_known_failures(record.held)
     verdicts: dict[tuple[str, str], set[Verdict]] = {}
-    hit: dict[tuple[str, str], set[str]] = {}
+    found: dict[tuple[str, str], set[str]] = {}
     for entry in record.entries:
-        if entry.outcome.check in leaving:
+        if entry.outcome.check in without:
             continue
-        place = entry.case, entry.outcome.check.partition(".")[0]
+        place = entry.case, area_of(entry.outcome.check)
         verdicts.setdefault(place, set()).add(entry.outcome.verdict)
-        if entry.outcome.verdict is Verdict.KNOWN:
-            hit.setdefault(place, set()).add(accepted[entry.fingerprint or ""])
-        elif entry.fingerprint in numbers:
-            hit.setdefault(place, set()).add(numbers[entry.fingerprint])
+        number = (known if entry.outcome.verdict is Verdict.KNOWN else numbers).get(entry.fingerprint or "")
+        if number is not None:
+            found.setdefault(place, set()).add(number)
     cells: dict[str, dict[str, Cell]] = {case: {} for case in record.cases}
-    for (case, area), found in verdicts.items():
-        cells[case][area] = make_cell(found, hit.get((case, area), ()))
+    for (case, area), seen in verdicts.items():
+        cells[case][area] = make_cell(seen, found.get((case, area), ()))
     return cells

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from verifier.judging.outcome import Outcome, Verdict
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
@@ -14,6 +16,19 @@ class Tally:
     text: str
     count: int
     checks: tuple[str, ...]
+
+
+def count_verdicts(outcomes: Iterable[Outcome]) -> dict[Verdict, int]:
+    """Count the outcomes of each verdict that is there, in the order of the verdicts."""
+    counts = Counter(outcome.verdict for outcome in outcomes)
+    return {verdict: counts[verdict] for verdict in Verdict if counts[verdict]}
+
+
+def count_reasons(outcomes: Iterable[Outcome]) -> tuple[Tally, ...]:
+    """Count the reasons for which checks did not look, the most frequent first."""
+    return count_texts(
+        (outcome.message or "no reason given", outcome.check) for outcome in outcomes if outcome.verdict is Verdict.SKIP
+    )
 
 
 def count_texts(pairs: Iterable[tuple[str, str | None]]) -> tuple[Tally, ...]:

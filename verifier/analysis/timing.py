@@ -55,13 +55,11 @@ class Timing:
 
 def measure_timing(record: Record, most: int = SLOWEST) -> Timing:
     """Measure where a record's time went, in seconds, with at most `most` of the slowest cases."""
-    seconds: dict[str, list[float]] = {}
-    for entry in record.entries:
-        seconds.setdefault(entry.outcome.check, []).append(entry.outcome.seconds)
-    costs = [
-        CheckCost(check=check, runs=len(all_), total=sum(all_), median=statistics.median(all_), largest=max(all_))
-        for check, all_ in seconds.items()
-    ]
+    costs = []
+    for check, outcomes in record.outcomes_by_check.items():
+        if seconds := [outcome.seconds for outcome in outcomes]:
+            median, largest = statistics.median(seconds), max(seconds)
+            costs.append(CheckCost(check=check, runs=len(seconds), total=sum(seconds), median=median, largest=largest))
     return Timing(
         cases=sum(record.done.values()),
         workers=record.run.workers,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from verifier.analysis.tallies import count_texts
+from verifier.analysis.tallies import count_reasons
 from verifier.errors import ExitStatus
-from verifier.judging.outcome import Verdict
+from verifier.judging.outcome import Verdict, area_of
 from verifier.record import Record, RunLine
 from verifier.record.excusing import apply_known_failures, checks_looking_at_less
 
@@ -41,7 +41,7 @@ def gating_verdicts(run: RunLine) -> frozenset[Verdict]:
 
 
 def _about_the_adapter(check: str) -> bool:
-    return check.partition(".")[0] != _NOT_ABOUT_THE_ADAPTER
+    return area_of(check) != _NOT_ABOUT_THE_ADAPTER
 
 
 def describe_missing_shards(record: Record) -> str | None:
@@ -63,12 +63,10 @@ def explain_inconclusive(record: Record) -> str:
         return "the record is not as it was written"
     if not any(spec.valid for spec in record.cases.values()):
         return "no valid case was selected"
-    reasons = count_texts(
-        (entry.outcome.message or "no reason given", None)
+    reasons = count_reasons(
+        entry.outcome
         for entry in record.entries
-        if entry.outcome.verdict is Verdict.SKIP
-        and record.cases[entry.case].valid
-        and _about_the_adapter(entry.outcome.check)
+        if record.cases[entry.case].valid and _about_the_adapter(entry.outcome.check)
     )
     commonest = reasons[0].text if reasons else "none was selected for a valid case"
     return f"no check that looks at the adapter ran: {commonest}"

@@ -25,7 +25,7 @@ SCHEMA = 1
 _TABLES = {"asked": dict[str, str | bool | list[str | bool]], "ran": dict[str, Count]}
 
 
-class _EntryTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class EntryTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A known failure as the file has it; `case` is JSON, because TOML has no null."""
 
     id: str
@@ -124,7 +124,7 @@ def require_of(one: Baseline, family: str, adapter: str, what: str) -> None:
 
 def _failure(entry: Mapping[str, Any], number: int, finished: bool) -> KnownFailure:
     name = f"failure {entry['id']}" if isinstance(entry.get("id"), str) else f"failure number {number}"
-    one = convert(entry, _EntryTable, of=name, keys=_EntryTable.__struct_fields__, toml=True)
+    one = convert(entry, EntryTable, of=name, keys=EntryTable.__struct_fields__, toml=True)
     if finished and not one.reason.strip():
         raise UsageError(f"{name} has no reason: write why it is accepted into `reason`")
     if finished and not one.issue.strip() and one.expires is None:

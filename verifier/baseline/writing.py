@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from verifier.baseline.file import SCHEMA, read
+from verifier.baseline.file import SCHEMA, EntryTable, read
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.output.text import nearest
 from verifier.record.files import write_report
 from verifier.record.known_failure import Baseline, KnownFailure
 
-if TYPE_CHECKING:
-    from tomlkit.container import Container
-
 # The parser that keeps comments is imported where a file is written: a command without one must not wait for it.
+
+_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*failure[ \t]*\]\].*\n?", re.MULTILINE)
+_UP_TO_AN_EMPTY_LINE = re.compile(r".*^[ \t]*\n", re.MULTILINE | re.DOTALL)
 
 _HEAD = """\
 Failures of {adapter} on {family} that are accepted, each with the reason.
@@ -31,27 +33,11 @@ a `reason`, and an `issue` (where it is followed up) or `expires` (the last day 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _EntryText:
-    """An entry as text: the comments that stand above it, and its keys."""
+    """An entry as text: the comments that stand above its header, and the lines below it."""
 
     above: str
     fingerprint: str
     body: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _BaselineText:
-    """A baseline as text: what stands before its entries, the entries, and what stands after them."""
-
-    head: str
-    entries: tuple[_EntryText, ...] = ()
-    end: str = ""
-
-    @property
-    def text(self) -> str:
-        parts = [self.head]
-        for entry in self.entries:
-            parts += ["" if entry.above.startswith("\n") else "\n", entry.above, "[[failure]]\n", entry.body]
-        return "".join([*parts, self.end])
 
 
 def write(path: Path, made: Baseline) -> None:
@@ -62,26 +48,26 @@ def write(path: Path, made: Baseline) -> None:
     """
     import tomlkit
 
-    old = _taken_apart(path) if path.exists() else _BaselineText(head=_new_head(made))
-    head = tomlkit.parse(old.head)
+    text, old, end = _split(path) if path.exists() else (_new_head(made), [], "")
+    head = tomlkit.parse(text)
     for name, table in (("asked", dict(made.asked)), ("ran", dict(made.ran))):
         if table or name == "ran":
             head[name] = table
         elif name in head:
             del head[name]
-    before = {entry.fingerprint: entry for entry in old.entries}
+    before = {entry.fingerprint: entry for entry in old}
     entries = []
-    for one in made.failures:
-        entry = before.get(one.fingerprint, _EntryText(above="", fingerprint=one.fingerprint, body=""))
-        body = tomlkit.parse(entry.body)
-        _fill(body, one)
-        entries.append(_EntryText(above=entry.above, fingerprint=one.fingerprint, body=tomlkit.dumps(body)))
-    text = _BaselineText(head=tomlkit.dumps(head), entries=tuple(entries), end=old.end).text
+    for failure in made.failures:
+        new = _EntryText(above="", fingerprint=failure.fingerprint, body="")
+        entry = before.get(failure.fingerprint, new)
+        entries.append(replace(entry, body=_fill(entry.body, failure)))
+    written = _join(tomlkit.dumps(head), entries, end)
     try:
-        text.encode()
+        written.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"a baseline cannot hold {text[error.start : error.end]!r}, which the record has") from error
-    write_report(text, path)
+        half = written[error.start : error.end]
+        raise UsageError(f"a baseline cannot hold {half!r}, which the record has") from error
+    write_report(written, path)
 
 
 def remove(path: Path, fingerprints: Iterable[str]) -> None:
@@ -90,56 +76,52 @@ def remove(path: Path, fingerprints: Iterable[str]) -> None:
     Raises:
         UsageError: it has no such entry, is no baseline, or cannot be written.
     """
-    old = _taken_apart(path)
-    gone = list(fingerprints)
-    known = [entry.fingerprint for entry in old.entries]
-    for fingerprint in gone:
+    head, old, end = _split(path)
+    removed = list(fingerprints)
+    known = [entry.fingerprint for entry in old]
+    for fingerprint in removed:
         if fingerprint not in known:
             raise UsageError(f"{str(path)!r} has no entry {fingerprint!r}{nearest(fingerprint, known)}")
     entries, left = [], ""
-    for entry in old.entries:
-        if entry.fingerprint in gone:
-            left += _further_above(entry.above)
+    for entry in old:
+        if entry.fingerprint in removed:
+            left += _comments_apart(entry.above)
         else:
-            entries.append(_EntryText(above=left + entry.above, fingerprint=entry.fingerprint, body=entry.body))
+            entries.append(replace(entry, above=left + entry.above))
             left = ""
-    write_report(_BaselineText(head=old.head, entries=tuple(entries), end=left + old.end).text, path)
+    write_report(_join(head, entries, left + end), path)
 
 
-def _taken_apart(path: Path) -> _BaselineText:
-    """Split the existing file into head, entries and end.
+def _split(path: Path) -> tuple[str, list[_EntryText], str]:
+    """Split an existing baseline into the text before its entries, the entries, and the comments after them.
 
     Raises:
         UsageError: it is no baseline, or its entries do not stand one by one, after everything else.
     """
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-    from tomlkit.items import AoT
-
-    read(path, finished=False)  # says what is wrong with it
-    text = path.read_text(encoding="utf-8")
-    try:
-        document = tomlkit.parse(text)
-    except TOMLKitError as error:
-        raise UsageError(f"the baseline {str(path)!r} is not TOML: {error}") from error
-    failures = document.get("failure", [])
-    if failures:
-        if not isinstance(failures, AoT):
-            raise UsageError(f"{str(path)!r}: an entry is a table of its own, under [[failure]], to be rewritten")
-        del document["failure"]
-    head, above = _parted(tomlkit.dumps(document))
+    failures = read(path, finished=False).failures  # says what is wrong with it
+    text, *tables = _HEADER.split(path.read_text(encoding="utf-8"))
+    if len(tables) != len(failures):
+        raise UsageError(f"{str(path)!r}: an entry is a table of its own, under [[failure]], to be rewritten")
+    head, above = _split_comments(text)
     entries = []
-    for failure in failures:
-        body, after = _parted(failure.as_string())
-        entries.append(_EntryText(above=above, fingerprint=str(failure["id"]), body=body))
+    for failure, table in zip(failures, tables, strict=True):
+        body, after = _split_comments(table)
+        if any(name not in EntryTable.__struct_fields__ for name in tomllib.loads(body)):
+            raise UsageError(f"{str(path)!r}: its entries must stand after everything else to be rewritten")
+        entries.append(_EntryText(above=above, fingerprint=failure.fingerprint, body=body))
         above = after
-    found = _BaselineText(head=head, entries=tuple(entries), end=above)
-    if tomlkit.parse(found.text).unwrap() != tomlkit.parse(text).unwrap():
-        raise UsageError(f"{str(path)!r}: its entries must stand after everything else to be rewritten")
-    return found
+    return head, entries, above
 
 
-def _parted(text: str) -> tuple[str, str]:
+def _join(head: str, entries: Iterable[_EntryText], end: str) -> str:
+    """Put together what `_split` took apart, with an empty line above every entry."""
+    parts = [head]
+    for entry in entries:
+        parts += ["" if entry.above.startswith("\n") else "\n", entry.above, "[[failure]]\n", entry.body]
+    return "".join([*parts, end])
+
+
+def _split_comments(text: str) -> tuple[str, str]:
     """Split a table from the empty lines and comments after it, which belong to what follows."""
     lines = text.splitlines(keepends=True)
     number = len(lines)
@@ -148,14 +130,10 @@ def _parted(text: str) -> tuple[str, str]:
     return "".join(lines[:number]), "".join(lines[number:])
 
 
-def _further_above(above: str) -> str:
+def _comments_apart(above: str) -> str:
     """The comments above an entry that an empty line separates from it: they are not about it alone."""
-    lines = above.splitlines(keepends=True)
-    number = len(lines)
-    while number and lines[number - 1].strip():
-        number -= 1
-    kept = "".join(lines[:number])
-    return kept if kept.strip() else ""
+    apart = _UP_TO_AN_EMPTY_LINE.match(above)
+    return apart[0] if apart and apart[0].strip() else ""
 
 
 def _new_head(made: Baseline) -> str:
@@ -170,10 +148,11 @@ def _new_head(made: Baseline) -> str:
     return tomlkit.dumps(new)
 
 
-def _fill(entry: Container, failure: KnownFailure) -> None:
-    """Fill in what a run knows of the failure, and keep what a person wrote, or make room for it."""
+def _fill(body: str, failure: KnownFailure) -> str:
+    """Fill what a run knows of the failure into an entry's text, and keep what a person wrote, or make room for it."""
     import tomlkit
 
+    entry = tomlkit.parse(body)
     entry["id"], entry["check"] = failure.fingerprint, failure.check
     for name in ("rule", "also", "excepted"):
         value: Any = getattr(failure, name)
@@ -189,6 +168,7 @@ def _fill(entry: Container, failure: KnownFailure) -> None:
     if failure.expires is not None and "expires" not in entry:
         entry["expires"] = failure.expires
     entry["case"] = tomlkit.string(_spelt(failure.spec), literal=True)
+    return tomlkit.dumps(entry)
 
 
 def _spelt(spec: CaseSpec) -> str:

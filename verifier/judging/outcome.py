@@ -134,6 +134,11 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read al
 _ID_LENGTH = 8  # 40 bits: among ten thousand cases two collide once in twenty thousand runs
 
 
+def area_of(check: str) -> str:
+    """The area of a check, as its id says it: `qkv` of `qkv.rows`."""
+    return check.partition(".")[0]
+
+
 def canonical_json(value: Any) -> str:
     """Write plain data as JSON, in one way for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -90,6 +90,12 @@ def plural(count: int, word: str, words: str | None = None) -> str:
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
+def first_of(texts: Sequence[str], most: int, between: str = ", ", last: str = " and ") -> str:
+    """Join the first of several texts, and say how many more there are: `a, b and 3 more`."""
+    shown = between.join(texts[:most])
+    return shown if len(texts) <= most else f"{shown}{last}{len(texts) - most:,} more"
+
+
 def duration(seconds: float) -> str:
     """`32 ms`, `8.4 s`, `48 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds < 0.1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from verifier.cases.spec import CaseSpec
@@ -12,6 +12,11 @@ from verifier.record.lines import RunLine
 def same_value(one: Any, other: Any) -> bool:
     """Whether two values of a config are the same: 1 is not True."""
     return type(one) is type(other) and bool(one == other)
+
+
+def find_value(value: Any, values: Sequence[Any]) -> int | None:
+    """The index of the first of the values that is the same; None where there is none."""
+    return next((index for index, one in enumerate(values) if same_value(one, value)), None)
 
 
 def describe_case(spec: CaseSpec) -> dict[str, Any]:

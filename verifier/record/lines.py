@@ -13,6 +13,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
+from verifier.output import text
 from verifier.output.validation import Count, convert
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState
@@ -63,6 +64,11 @@ class RunLine:
     asked: Mapping[str, Any]
     workers: int
     limits: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """`falcon × mine:Adapter (mine 1.0)`: the family, the adapter as asked for, and what it calls itself."""
+        return f"{text.line(self.family)} × {text.subject(self.adapter, self.adapter_name, self.adapter_version)}"
 
     def __post_init__(self) -> None:
         if not all("id" in check for check in self.checks):
@@ -146,9 +152,22 @@ class Record:
     origins: Mapping[str, Path] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
+    @property
+    def location(self) -> Path:
+        """The record as `repro` and `diff` take it: its folder, or the file where it has a name of its own."""
+        return self.path.parent if self.path.name == FILE else self.path
+
     def folder_of(self, case: str) -> Path:
         """The folder of the record that the case is in, which is where `repro` finds it."""
         return self.origins.get(case, self.path).parent
+
+    @property
+    def outcomes_by_check(self) -> Mapping[str, Sequence[Outcome]]:
+        """The outcomes of each check: in the order of the run's checks, then of checks that the run does not name."""
+        found: dict[str, list[Outcome]] = {check["id"]: [] for check in self.run.checks}
+        for entry in sorted(self.entries, key=lambda entry: entry.outcome.check):
+            found.setdefault(entry.outcome.check, []).append(entry.outcome)
+        return found
 
     @property
     def unrepeated(self) -> tuple[LostProcess, ...]:

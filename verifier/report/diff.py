@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from verifier.analysis.changes import STATUS_WORDS, TITLES, ChangeKind, FailureChange, RecordDiff, name_some
-from verifier.analysis.run_differences import explain_unfinished, record_location
+from verifier.analysis.run_differences import explain_unfinished
 from verifier.judging import wording
 from verifier.output import text
 from verifier.output.console import show_facts
@@ -117,7 +117,7 @@ def as_json(changes: RecordDiff) -> str:
         "family": changes.new.run.family,
         "old": _run(changes.old),
         "new": _run(changes.new),
-        "differences": [{"what": one.what, "old": one.old, "new": one.new} for one in changes.differences],
+        "differences": [{"what": what, "old": old, "new": new} for what, (old, new) in changes.differences.items()],
         "checks": {f"only_{name.lower()}": checks for name, checks in changes.checks_apart.items()},
         "cases": {
             "common": len(changes.old.cases.keys() & changes.new.cases.keys()),
@@ -143,7 +143,7 @@ def _key(kind: ChangeKind) -> str:
 def _run(record: Record) -> dict[str, Any]:
     named = ("adapter", "adapter_name", "adapter_version", "versions", "seed", "started")
     return {
-        "record": str(record_location(record)),
+        "record": str(record.location),
         **{name: getattr(record.run, name) for name in named},
         "cases": len(record.cases),
         "unfinished": explain_unfinished(record),

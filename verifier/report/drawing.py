@@ -1,4 +1,4 @@
-"""Numbers as pictures: where a bar ends, which cells of a heat map are how dark, and the same in words."""
+"""Numbers as pictures: how long a bar is, how dark each cell of a heat map is, and the same in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from verifier.judging.evidence import Heat, Ladder, Rung
+from verifier.judging.evidence import Heat, Rung
 from verifier.judging.outcome import Verdict
 
 WIDTH = 200  # of a bar
@@ -17,8 +17,8 @@ CELL = 12  # of a heat map, both ways
 LEVELS = 6
 
 
-def bar(measured: float, bound: float) -> int:
-    """How long the bar of an error is, of `WIDTH`: a log axis on which the bound stands at `BOUND`."""
+def bar_length(measured: float, bound: float) -> int:
+    """Find the length of an error's bar, from 0 to `WIDTH`, on a log axis on which the bound stands at `BOUND`."""
     if not bound:
         return WIDTH if measured else 0
     ratio = measured / bound
@@ -34,14 +34,14 @@ def bar(measured: float, bound: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A part of a ladder: a rung that is shown, or several in a row that agree, or that are left out."""
+    """A part of a ladder: one rung that is shown, or several in a row of which only the number is."""
 
     rungs: tuple[Rung, ...]
     shown: bool
 
     @property
     def words(self) -> str:
-        """What is said of several in a row."""
+        """What the rungs have in common: `agree`."""
         return _WORDS[_kind(self.rungs[0])]
 
 
@@ -56,8 +56,8 @@ def _kind(rung: Rung) -> Verdict:
     return rung.verdict if rung.verdict in (Verdict.PASS, Verdict.REDUCED) else Verdict.FAIL
 
 
-def shortened(rungs: Sequence[Rung], most: int = 12) -> tuple[Stretch, ...]:
-    """A ladder with those that agree drawn together, and with at most so many of those that differ."""
+def shorten(rungs: Sequence[Rung], most: int = 12) -> tuple[Stretch, ...]:
+    """Shorten a ladder: at most `most` of the rungs that differ are shown, all others are put together."""
     stretches: list[Stretch] = []
     shown = 0
     for rung in rungs:
@@ -72,35 +72,12 @@ def shortened(rungs: Sequence[Rung], most: int = 12) -> tuple[Stretch, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LadderSide:
-    """A ladder on one way, as it is drawn.
-
-    Attributes:
-        name: `forward` or `backward`.
-        rungs: in the order in which the computation meets them.
-        first: the first that differs.
-    """
-
-    name: str
-    rungs: tuple[Rung, ...]
-    first: Rung | None
-
-
-def sides(ladder: Ladder) -> tuple[LadderSide, LadderSide]:
-    """Both ways of a ladder: activations from the tokens on, gradients from the logits back."""
-    return (
-        LadderSide(name="forward", rungs=ladder.forward, first=ladder.starts),
-        LadderSide(name="backward", rungs=ladder.backward[::-1], first=ladder.starts_backward),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HeatMapDrawing:
-    """A heat map as it is drawn.
+    """A heat map as an SVG picture.
 
     Attributes:
-        width: of the picture.
-        height: of the picture.
+        width: in pixels.
+        height: in pixels.
         paths: the cells of each level that has some, as an SVG path: 0 agrees, the highest is darkest.
         words: what it shows, in a sentence.
     """
@@ -111,8 +88,8 @@ class HeatMapDrawing:
     words: str
 
 
-def heat_map(heat: Heat, bound: float) -> HeatMapDrawing:
-    """The picture of a heat map, its cells by how they compare with the largest error."""
+def draw_heat_map(heat: Heat, bound: float) -> HeatMapDrawing:
+    """Draw a heat map, each cell by how its error compares with the bound and with the largest error."""
     cells = [(row, column, value) for row, values in enumerate(heat.values) for column, value in enumerate(values)]
     largest = max((value for _, _, value in cells if value is not None), default=0.0)
     drawn: dict[int, list[str]] = {}
@@ -123,11 +100,12 @@ def heat_map(heat: Heat, bound: float) -> HeatMapDrawing:
         width=CELL * max((len(values) for values in heat.values), default=0),
         height=CELL * len(heat.values),
         paths=tuple((level, "".join(parts)) for level, parts in sorted(drawn.items())),
-        words=_in_words(heat, bound),
+        words=_describe(heat, bound),
     )
 
 
 def _level(value: float, largest: float, bound: float) -> int:
+    """Find how dark a cell is: 0 where it agrees, `LEVELS - 1` where its error is of the largest."""
     if value <= bound or value == 0:
         return 0
     if not math.isfinite(value):
@@ -138,36 +116,38 @@ def _level(value: float, largest: float, bound: float) -> int:
     return next((LEVELS - 1 - step for step, part in enumerate((2, 10, 100, 10_000)) if value * part >= largest), 1)
 
 
-def _in_words(heat: Heat, bound: float) -> str:
-    """`differs in head 3 to 11 of 12, in all of 11 pos`."""
-    rows = [any(_off(value, bound) for value in values) for values in heat.values]
+def _describe(heat: Heat, bound: float) -> str:
+    """Say where a heat map differs: `differs in head 3 to 11 of 12, in all of 11 pos`."""
+    rows = [any(_is_over(value, bound) for value in values) for values in heat.values]
     width = max(map(len, heat.values), default=0)
     columns = [
-        any(_off(value, bound) for values in heat.values for value in values[place : place + 1])
+        any(_is_over(value, bound) for values in heat.values for value in values[place : place + 1])
         for place in range(width)
     ]
     parts = [
-        _axis(axis, flags, length)
+        _describe_axis(axis, flags, length)
         for axis, flags, length in zip(heat.axes, (rows, columns), heat.lengths, strict=True)
         if axis
     ]
     return f"differs in {', '.join(parts)}" if any(rows) else "no cell alone is over the bound"
 
 
-def _off(value: float | None, bound: float) -> bool:
+def _is_over(value: float | None, bound: float) -> bool:
     return value is not None and value > bound
 
 
-def _axis(name: str, flags: Sequence[bool], length: int) -> str:
+def _describe_axis(name: str, flags: Sequence[bool], length: int) -> str:
+    """Say which indices of an axis differ: `head 3 to 11 (of 12)`; a flag may stand for several indices."""
     if all(flags):
         return f"every {name} (of {length})"
     size = math.ceil(length / len(flags))
-    spans = [(first * size, min(length, (last + 1) * size) - 1) for first, last in _runs(flags)]
+    spans = [(first * size, min(length, (last + 1) * size) - 1) for first, last in _find_spans(flags)]
     spelt = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in spans)
     return f"{name} {spelt} (of {length})"
 
 
-def _runs(flags: Iterable[bool]) -> list[tuple[int, int]]:
+def _find_spans(flags: Iterable[bool]) -> list[tuple[int, int]]:
+    """Find the first and the last index of each run of flags that are set."""
     found: list[tuple[int, int]] = []
     for place, flag in enumerate(flags):
         if flag and found and found[-1][1] == place - 1:

@@ -40,7 +40,8 @@ class Page:
     """A record's part of the page.
 
     Attributes:
-        view: what it says.
+        view: everything that the page says of the record.
+        summary: the view's.
         name: family, adapter and version, and what tells it from another record of these.
         id: of its section.
         prefix: of the ids in it: nothing for the first record, so that a case's or a failure's address is its id.
@@ -51,6 +52,7 @@ class Page:
     """
 
     view: RecordView
+    summary: Summary
     name: str
     id: str
     prefix: str
@@ -58,14 +60,6 @@ class Page:
     ladders: tuple[Ladder, ...]
     embedded: EmbeddedData
     opened: frozenset[str]
-
-    @property
-    def summary(self) -> Summary:
-        return self.view.summary
-
-    @property
-    def path(self) -> str:
-        return str(self.summary.path)
 
     @property
     def folder(self) -> str:
@@ -104,6 +98,7 @@ def _page(one: RecordView, name: str, number: int) -> Page:
     ladders = {bug.smallest.id: bug.ladder for bug in one.summary.bugs if bug.ladder is not None}
     return Page(
         view=one,
+        summary=one.summary,
         name=name,
         id=f"r{number}",
         prefix=prefix,

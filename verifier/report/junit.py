@@ -30,8 +30,18 @@ _SKIPPED = (Verdict.KNOWN, Verdict.SKIP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Case:
-    """A test case; `tag` is the element that says how it ended, None where it passed."""
+class _TestCase:
+    """A test case of the XML: a check, or the run as a whole.
+
+    Attributes:
+        classname: the package in which build servers show it.
+        name: the check's id.
+        seconds: what it took.
+        kind: how it ended, as a verdict or the state of a known failure; None where it passed.
+        message: why it ended so.
+        check: what the check found; None for the run as a whole.
+        notes: what more there is to say of the run as a whole.
+    """
 
     classname: str
     name: str
@@ -43,6 +53,7 @@ class _Case:
 
     @property
     def tag(self) -> str | None:
+        """The element that says how it ended; None where it passed."""
         if self.kind is None or self.kind in _SKIPPED:
             return self.kind and "skipped"
         return "error" if self.check is None or self.kind in _ERRORS else "failure"
@@ -50,44 +61,40 @@ class _Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Suite:
-    """The test cases of an area, and the facts of the run."""
+    """The test cases of an area, with the facts of the run."""
 
     name: str
-    cases: Sequence[_Case]
+    cases: Sequence[_TestCase]
     started: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def render(views: Sequence[RecordView], not_started: Sequence[NotStarted] = ()) -> str:
-    """One record or several, and the adapters of which there is none; the same text for the same records."""
+    """Render records, and adapters that could not be run; the same text for the same records."""
     suites: list[_Suite] = []
     prefixes: list[str] = []
-    for one in views:
-        prefix = _prefix(one.summary.run.family, one.summary.run.adapter)
+    for view in views:
+        prefix = _prefix(view.summary.run.family, view.summary.run.adapter)
         same = sum(name == prefix or name.startswith(f"{prefix}-") for name in prefixes)
         prefixes.append(f"{prefix}-{same + 1}" if same else prefix)
-        suites += _suites(one, prefixes[-1])
+        suites += _suites(view, prefixes[-1])
     for missing in not_started:
         # What was asked for and did not run is never green.
-        prefix = _prefix(missing.family, missing.adapter)
-        said = f"{text.STATUS_WORDS[missing.status]} ({text.line(missing.reason)})"
-        suites.append(
-            _Suite(
-                name=_suite_name(missing.family, missing.adapter, "run"),
-                cases=[_verdict(prefix, missing.status, said)],
-            )
-        )
+        prefix, name = _prefix(missing.family, missing.adapter), _suite_name(missing.family, missing.adapter, "run")
+        message = f"{text.STATUS_WORDS[missing.status]} ({text.line(missing.reason)})"
+        suites.append(_Suite(name=name, cases=[_whole_run(prefix, missing.status, message)]))
     return templating.render("junit.xml.j2", suites=suites, most_bugs=MOST_BUGS, most_reasons=_MOST_REASONS) + "\n"
 
 
-def _suites(one: RecordView, prefix: str) -> Iterator[_Suite]:
-    summary, run = one.summary, one.summary.run
-    areas: dict[str, list[_Case]] = {}
-    for check in one.checks:
-        case = _Case(
-            classname=f"{prefix}.{_name(check.area)}",
+def _suites(view: RecordView, prefix: str) -> Iterator[_Suite]:
+    """Make a suite for each area of a record."""
+    summary, run = view.summary, view.summary.run
+    areas: dict[str, list[_TestCase]] = {}
+    for check in view.checks:
+        case = _TestCase(
+            classname=f"{prefix}.{_as_name(check.area)}",
             name=check.check,
-            seconds=_finite(check.seconds),
+            seconds=check.seconds if math.isfinite(check.seconds) and check.seconds > 0 else 0.0,
             kind=check.result,
             message=check.message,
             check=check,
@@ -97,7 +104,7 @@ def _suites(one: RecordView, prefix: str) -> Iterator[_Suite]:
     if not failing and summary.status is not ExitStatus.CONFORMS:
         # Nothing is green that does not conform.
         notes = "\n".join(text.line(note) for note in summary.notes)
-        areas["run"] = [_verdict(prefix, summary.status, summary.verdict, notes)]
+        areas["run"] = [_whole_run(prefix, summary.status, summary.verdict, notes)]
     facts = {
         "family": run.family,
         "adapter": text.subject(run.adapter, run.adapter_name, run.adapter_version),
@@ -111,30 +118,30 @@ def _suites(one: RecordView, prefix: str) -> Iterator[_Suite]:
         yield _Suite(name=name, cases=cases, started=_timestamp(run.started), facts=facts)
 
 
-def _verdict(prefix: str, status: ExitStatus, said: str, notes: str = "") -> _Case:
-    """A test case for a run that does not conform although no check says so."""
-    return _Case(classname=f"{prefix}.run", name="run.verdict", kind=status.name.lower(), message=said, notes=notes)
+def _whole_run(prefix: str, status: ExitStatus, message: str, notes: str = "") -> _TestCase:
+    """Make a test case for a run that does not conform although no check says so."""
+    return _TestCase(
+        classname=f"{prefix}.run", name="run.verdict", kind=status.name.lower(), message=message, notes=notes
+    )
 
 
 def _prefix(family: str, adapter: str) -> str:
     """`verifier.FAMILY.ADAPTER`."""
-    return f"verifier.{_name(family)}.{_name(adapter)}"
+    return f"verifier.{_as_name(family)}.{_as_name(adapter)}"
 
 
 def _suite_name(family: str, adapter: str, area: str) -> str:
+    """`FAMILY × ADAPTER: AREA`."""
     return f"{text.line(family, 80)} × {text.line(adapter, 80)}: {text.line(area, 80)}"
 
 
-def _name(one: str) -> str:
-    return _NOT_IN_A_NAME.sub("_", text.line(one, 80))
-
-
-def _finite(seconds: float) -> float:
-    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
+def _as_name(part: str) -> str:
+    """Make a text a part of a class name."""
+    return _NOT_IN_A_NAME.sub("_", text.line(part, 80))
 
 
 def _timestamp(started: str) -> str | None:
-    """ISO 8601 in UTC without its zone, as Ant's schema has it; None where the record has no time."""
+    """Spell a time in ISO 8601 in UTC without its zone, as Ant's schema has it; None where it cannot be read."""
     try:
         return datetime.fromisoformat(started).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     except (ValueError, OverflowError):

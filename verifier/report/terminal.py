@@ -23,6 +23,7 @@ from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
 from verifier.output.console import show_facts
 from verifier.record import Record
+from verifier.record.known_failure import EntryState
 
 # More is read in the report, not in a terminal.
 MAX_BUGS = 20
@@ -63,7 +64,7 @@ def show_verdict(summary: Summary, console: Console) -> None:
     """Counts, and the verdict with what it rests on."""
     time = "" if summary.seconds is None else f", {text.duration(summary.seconds)}"
     console.print(Text(f"{summary.scope}; {summary.counted.lower()}{time}, seed {summary.run.seed}"))
-    show_status(summary.title, summary.status, text.STATUS_WORDS[summary.status], summary.reasons, console)
+    show_status(summary.run.title, summary.status, text.STATUS_WORDS[summary.status], summary.reasons, console)
 
 
 def show_status(title: str, status: ExitStatus, words: str, reason: str, console: Console) -> None:
@@ -210,7 +211,7 @@ def _show_causes(bugs: Sequence[Bug], console: Console) -> None:
         line.append(f"at {text.line(cause.place, 100)}" if cause.place else "nowhere in particular", "bold")
         line.append(f"  ({numbers})", "dim")
         console.print(line)
-        show_facts({"rule": cause.explanation}, console)
+        show_facts({"rule": cause.bugs[0].explanation}, console)
     show_left(len(found) - MAX_CAUSES, console)
     console.print()
 
@@ -249,13 +250,14 @@ def _show_baselined(found: BaselineComparison | None, console: Console) -> None:
             console,
         )
     grid = Table.grid(padding=(0, 2))
-    for one in found.still_failing[:MAX_TALLIES]:
+    still_failing = found.in_state(EntryState.KNOWN)
+    for one in still_failing[:MAX_TALLIES]:
         said = [one.number, one.failure.fingerprint, one.failure.check, text.plural(one.cases, "case")]
         grid.add_row(*(Text(text.line(part)) for part in said), Text(text.line(one.failure.reason, 120), style="dim"))
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-    show_left(max(0, len(found.still_failing) - MAX_TALLIES) + max(0, len(found.stale) - MAX_BUGS), console)
-    if found.not_run:
-        console.print(f"     {text.plural(found.not_run, 'entry', 'entries')} of checks that were not selected")
+    show_left(max(0, len(still_failing) - MAX_TALLIES) + max(0, len(found.stale) - MAX_BUGS), console)
+    if not_run := found.in_state(EntryState.NOT_RUN):
+        console.print(f"     {text.plural(len(not_run), 'entry', 'entries')} of checks that were not selected")
     if found.removal:
         console.print(Text(f"     What is fixed must go: {found.removal}"), soft_wrap=True)
     console.print()
