@@ -33,27 +33,27 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bug:
-    """One bug: every failure with one fingerprint.
+    """A bug: every failure with one fingerprint.
 
     Attributes:
-        number: `1` in the matrix and the list; `U1` for an upstream one.
+        number: its name in the matrix and the list: `1`, or `U1` for one of Hugging Face's.
         fingerprint: what `repro` takes.
         entry: the failure on the smallest case.
-        smallest: that case.
-        differs: what its config has that the plainest has not.
+        smallest: the smallest case.
+        differs: what the smallest case's config has that the plainest has not.
         cases: the ids of all its cases.
-        ran: on how many cases the check gave anything but a skip.
-        passes: on how many of these it agreed.
+        ran: the number of cases on which the check gave anything but a skip.
+        passes: the number of these on which it agreed.
         proves: what the check proves, and what a failure means.
-        reproduce: the command line.
-        rule: what its cases have in common that those have not which the check passes, or, where it passes none, those
-            that fail in another way; None where nothing is to be told apart, or nothing tells them apart.
-        missed: cases that fail like this although the rule is false of them.
-        unjust: cases that do not although the rule is true of them.
-        around: how its check fared where one flag of the smallest case is another.
-        shrunk: how a fuzzing campaign came to the smallest case; None where there was none.
-        evidence: what a closer look at the smallest case found; None where there was none.
-        ladder: that case's hook points.
+        reproduce: the command line that shows it.
+        rule: what its cases have in common that other cases have not: those that the check passes, or, where it passes
+            none, those that fail in another way. None where there are no others, or no rule tells them apart.
+        missed: the cases that fail like this although the rule is false of them.
+        unjust: the cases that do not fail like this although the rule is true of them.
+        around: how the check fared on cases that differ from the smallest in one flag.
+        shrunk: how a fuzzing campaign came to the smallest case; None without one.
+        evidence: what a closer look at the smallest case found; None without one.
+        ladder: the smallest case's hook points, in causal order.
     """
 
     number: str
@@ -76,7 +76,7 @@ class Bug:
 
     @property
     def facts(self) -> Mapping[str, str | None]:
-        """What is said of it in a list, by name; None where there is nothing to say."""
+        """What a list says of the bug, by name; None where there is nothing to say."""
         return {
             **wording.outcome_facts(self.entry.outcome),
             "rule": self.explanation,
@@ -95,41 +95,36 @@ class Bug:
     @property
     def shrinking(self) -> str | None:
         """How a campaign came to the smallest case, in words."""
-        found = self.shrunk
-        if found is None:
+        shrunk = self.shrunk
+        if shrunk is None:
             return None
-        said = (
-            "it was kept from before"
-            if not found.first
-            else f"after {plural(found.first, 'case')}, shrunk in {found.calls:,}"
-        )
-        if found.cut:
-            said += ", which the campaign's time cut off: there may be a smaller one"
-        again, times = found.again
+        words = "it was kept from before"
+        if shrunk.first:
+            words = f"after {plural(shrunk.first, 'case')}, shrunk in {shrunk.calls:,}"
+        if shrunk.cut:
+            words += ", which the campaign's time cut off: there may be a smaller one"
+        again, times = shrunk.again
         if times:
-            said += f"; it came again {again} of {times} times in fresh processes"
-        return said if found.stable else f"UNSTABLE: {said}"
+            words += f"; it came again {again} of {times} times in fresh processes"
+        return words if shrunk.stable else f"UNSTABLE: {words}"
 
     @property
     def starts(self) -> str | None:
-        """Where the smallest case's activations, or else its gradients, begin to differ; None where the failure says
-        that itself, or nothing was seen to differ."""
+        """The first activation of the smallest case that differs, or else the first gradient on the way back.
+
+        None where the failure says that itself, or nothing was seen to differ.
+        """
         if self.ladder is None or not self.entry.outcome.verdict.gates:
             return None
-        for rung, what in (
-            (self.ladder.starts, "the first activation that differs"),
-            (
-                self.ladder.starts_backward,
-                "the first gradient that differs on the way back, where every activation agrees",
-            ),
-        ):
-            if rung is not None:
-                return None if rung.where == self.entry.outcome.where else f"{rung.where}, {what}"
-        return None
+        first, what = self.ladder.starts, "the first activation that differs"
+        if first is None:
+            first = self.ladder.starts_backward
+            what = "the first gradient that differs on the way back, where every activation agrees"
+        return None if first is None or first.where == self.entry.outcome.where else f"{first.where}, {what}"
 
     @property
     def explanation(self) -> str | None:
-        """The rule in words; None where there is none."""
+        """The rule in words, or why there is none; None where that goes without saying."""
         if self.rule is not None:
             return self.rule.state(self.support)
         if self.passes:
@@ -148,7 +143,7 @@ class Bug:
 
 
 def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
-    """Choose the case that is easiest to think about.
+    """Choose the case that is easiest to understand.
 
     A case of the flag matrix comes before a named one, then fewer flags off their plainest value, then smaller dims.
     """
@@ -166,7 +161,7 @@ def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
 
 
 def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> CaseSpec:
-    """Choose the case at which a failure is shown: the one that a campaign shrank it to, or else the smallest."""
+    """Choose the case on which a failure is shown: the one to which a campaign shrank it, or else the smallest."""
     shrunk = record.found.get(fingerprint)
     if shrunk is not None and shrunk.case in cases:
         return record.cases[shrunk.case]
@@ -174,11 +169,11 @@ def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> Ca
 
 
 def case_differences(record: Record, fingerprint: str, spec: CaseSpec) -> Mapping[str, Any]:
-    """What the case has that the plainest has not; of one that a campaign shrank its inputs too."""
+    """List what a case has that the plainest has not; if a campaign shrank it, its inputs are compared too."""
     shrunk = record.found.get(fingerprint)
-    return (
-        shrunk.differs if shrunk is not None and shrunk.case == spec.id else config_difference(spec.config, record.run)
-    )
+    if shrunk is not None and shrunk.case == spec.id:
+        return shrunk.differs
+    return config_difference(spec.config, record.run)
 
 
 def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
@@ -226,7 +221,7 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
                 rule=rule,
                 missed=tuple(cases[place] for place in rule.missed) if rule else (),
                 unjust=tuple(others[place] for place in rule.unjust) if rule else (),
-                around=tuple(_around(index, spec, check, fingerprint)),
+                around=tuple(_find_neighbours(index, spec, check, fingerprint)),
                 shrunk=record.found.get(fingerprint),
                 evidence=record.evidence.get((fingerprint, spec.id)),
                 ladder=record.ladders.get(spec.id),
@@ -235,8 +230,8 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
     return tuple(made)
 
 
-def _around(index: OutcomeIndex, spec: CaseSpec, check: str, fingerprint: str) -> Iterator[Neighbour]:
-    """The cases that differ from this one in one flag alone, where the check ran."""
+def _find_neighbours(index: OutcomeIndex, spec: CaseSpec, check: str, fingerprint: str) -> Iterator[Neighbour]:
+    """Find the cases that differ from this one in one flag alone and on which the check ran."""
     for flag, values in index.record.run.flags.items():
         for value in values:
             case = replace(spec, config={**spec.config, flag: value}).id

@@ -1,4 +1,4 @@
-"""Failures that look like one: with the same rule, starting at the same place, whatever check saw them."""
+"""Find failures that are likely one: with the same rule, starting at the same place, whatever check saw them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verifier.canonical import template_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Some bugs that are explained alike; it is a guess at what one change would mend.
+    """Bugs that have one explanation: a guess at what one change of the adapter would mend.
 
     Attributes:
         place: where they start, or whose code raised.
@@ -29,7 +29,7 @@ def find_causes(bugs: Iterable[Bug]) -> tuple[Cause, ...]:
     alike: dict[tuple[str | None, str | None], list[Bug]] = {}
     for one in bugs:
         rule = one.rule.text if one.rule else one.explanation
-        alike.setdefault((rule, _place(one)), []).append(one)
+        alike.setdefault((rule, _find_place(one)), []).append(one)
     found = [
         Cause(
             place=place,
@@ -41,6 +41,7 @@ def find_causes(bugs: Iterable[Bug]) -> tuple[Cause, ...]:
     return tuple(sorted(found, key=lambda cause: -cause.cases))  # those of equal size stay in the bugs' order
 
 
-def _place(bug: Bug) -> str | None:
+def _find_place(bug: Bug) -> str | None:
+    """Find where a bug shows, in any layer, or else whose code raised."""
     outcome = bug.entry.outcome
     return template_of(outcome.where) if outcome.where else outcome.site

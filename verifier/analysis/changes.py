@@ -1,4 +1,4 @@
-"""What became of a record's failures in a later one: broken, changed, mended or no longer looked at, and in words."""
+"""What became of a record's failures in a later record: broken, changed, mended or lost; and how people read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from verifier.record import Record, RecordedOutcome
 
 
 class ChangeKind(enum.StrEnum):
-    """What became of a check on a case that NEW has."""
+    """What became of an outcome of OLD, the record before, in NEW, the record after."""
 
     BROKEN = "broken"  # it fails, and did not: it passed, was upstream, or was not looked at
     CHANGED = "changed"  # it fails, and did in another way
@@ -33,7 +33,7 @@ class ChangeKind(enum.StrEnum):
     UNSEEN = "unseen"  # neither looked
 
 
-# What a rule is made for, and what says nothing of whether two runs looked at the same thing.
+# The kinds for which a rule is made, and those that say nothing of whether two runs looked at the same thing.
 EXPLAINED = (ChangeKind.BROKEN, ChangeKind.CHANGED, ChangeKind.MENDED)
 _ONE_SIDED = (ChangeKind.LOST, ChangeKind.GAINED, ChangeKind.UNSEEN)
 _UNCOUNTED = (ChangeKind.AGREES, ChangeKind.UNSEEN)  # among the things that happened
@@ -58,25 +58,24 @@ _MOST_NAMES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureChange:
-    """What became of a failure: all cases with one fingerprint of which the same became.
+    """What became of a failure: all cases with one fingerprint in which its outcome changed in the same way.
 
     Attributes:
-        kind: that.
-        number: among those of its kind, from 1 on.
-        fingerprint: NEW's; OLD's of what NEW has no more.
-        entry: the failure on the smallest case, of the record whose fingerprint it is.
-        before: what OLD had there; None where it had nothing.
-        were: OLD's fingerprints, in any of its cases, of what fails in another way now.
-        smallest: that case.
+        kind: what became of it.
+        number: its number among the failures of its kind, from 1 on.
+        fingerprint: of NEW; where NEW has the failure no more, of OLD.
+        entry: the failure on the smallest case, of the record that has the fingerprint.
+        before: OLD's outcome there; None where it had none.
+        were: OLD's fingerprints, in any of the cases, of what fails in another way now.
+        smallest: the smallest case.
         differs: what its config has that the plainest has not.
         cases: the ids of all its cases, sorted.
-        unseen: those of them that OLD did not look at.
-        stays: in how many other cases both records have it.
-        reproduce: the command line.
-        rule: what its cases have in common that those have not which it is set against; None where nothing tells them
-            apart.
-        against: what those cases are, in words: they pass in NEW, or fail there.
-        others: how many they are.
+        unseen: the cases that OLD did not look at.
+        stays: the number of other cases in which both records have the failure.
+        reproduce: the command line that shows it.
+        rule: what its cases have in common that other cases have not; None where nothing tells them apart.
+        against: what the other cases do: they pass in NEW, or fail there.
+        others: the number of the other cases.
     """
 
     kind: ChangeKind
@@ -97,7 +96,7 @@ class FailureChange:
 
     @property
     def facts(self) -> Mapping[str, str | None]:
-        """What is said of it in a list, by name; None where there is nothing to say."""
+        """What a list says of the failure, by name; None where there is nothing to say."""
         return {
             **wording.outcome_facts(self.entry.outcome),
             "before": self.was,
@@ -108,11 +107,11 @@ class FailureChange:
 
     @property
     def share(self) -> str:
-        """`6 cases`, with how many more have it in both, and how many were not looked at before."""
+        """The number of cases, and of those that OLD did not look at or that have the failure in both: `6 cases`."""
         more = []
         if self.unseen and self.kind is ChangeKind.BROKEN:
-            every = len(self.unseen) == len(self.cases)
-            more.append("OLD looked at none of them" if every else f"OLD did not look at {len(self.unseen):,} of them")
+            some = len(self.unseen) < len(self.cases)
+            more.append(f"OLD did not look at {len(self.unseen):,} of them" if some else "OLD looked at none of them")
         if self.stays:
             still = "still fails in" if self.kind is ChangeKind.MENDED else "failed before in"
             more.append(f"{still} {self.stays:,} more")
@@ -126,10 +125,10 @@ class FailureChange:
         outcome = self.before.outcome
         if not outcome.verdict.is_finding and not self.unseen:
             return None
-        said = outcome.where or wording.outcome_message(outcome)
+        place = outcome.where or wording.outcome_message(outcome)
         others = len(self.were) - 1
         elsewhere = f" (elsewhere {text.plural(others, 'other failure')})" if others > 0 else ""
-        return outcome.verdict.word + (f": {said}" if said else "") + elsewhere
+        return outcome.verdict.word + (f": {place}" if place else "") + elsewhere
 
     @property
     def support(self) -> str | None:
@@ -153,10 +152,10 @@ class LostOutcomes:
     """Outcomes of a check in OLD that NEW has no more.
 
     Attributes:
-        check: id.
+        check: its id.
         reason: why NEW does not look there.
-        cases: their ids, sorted.
-        failed: in how many of them it failed.
+        cases: the ids of the cases, sorted.
+        failed: the number of cases in which the check failed.
     """
 
     check: str
@@ -167,17 +166,17 @@ class LostOutcomes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordDiff:
-    """Everything that is told of two records.
+    """How two records differ.
 
     Attributes:
         old: the record before.
         new: the record after.
         differences: what the runs differ in, by name: how it is spelled for OLD and for NEW.
-        failures: what became of each failure, by kind; kinds without any are not in it.
+        failures: what became of each failure, by kind; a kind that has none is left out.
         lost: what NEW looks at no more.
-        counts: outcomes by kind, of the cases that NEW has.
-        unseen_failures: how many failures OLD has in the cases that it alone has.
-        newly_reduced: the cases that agree to float32 rounding only, and agreed better, by check.
+        counts: the number of outcomes of each kind, on the cases that NEW has.
+        unseen_failures: the number of failures of OLD in cases that NEW has not.
+        newly_reduced: by check the cases that agree to float32 rounding only, and agreed better.
     """
 
     old: Record
@@ -195,33 +194,32 @@ class RecordDiff:
 
     @property
     def status(self) -> ExitStatus:
-        """What the comparison says, as an exit status."""
+        """The exit status that the comparison stands for."""
         if self.of(ChangeKind.BROKEN):
             return ExitStatus.DIFFERS
         return ExitStatus.INCONCLUSIVE if self.doubts else ExitStatus.CONFORMS
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why more may be broken than is seen, in clauses."""
-        said = []
+        """Why more may be broken than NEW shows, in clauses."""
+        doubts = []
         if reason := explain_unfinished(self.new):
-            said.append(f"NEW {reason}")
+            doubts.append(f"NEW {reason}")
         if self.new.contradicts_itself:
-            said.append("NEW's last line counts other outcomes than it holds")
+            doubts.append("NEW's last line counts other outcomes than it holds")
         if lost := self.counts[ChangeKind.LOST]:
-            said.append(f"{text.plural(lost, 'outcome')} of OLD lost")
+            doubts.append(f"{text.plural(lost, 'outcome')} of OLD lost")
         if not any(count for kind, count in self.counts.items() if kind not in _ONE_SIDED):
-            said.append("no check looked at the same case in both")
-        return tuple(said)
+            doubts.append("no check looked at the same case in both")
+        return tuple(doubts)
 
     @property
     def reason(self) -> str:
-        """`2 bugs in 14 cases; 3 outcomes of OLD lost`: what the verdict rests on."""
-        said = list(self.doubts)
-        if broken := self.of(ChangeKind.BROKEN):
-            hit = {case for change in broken for case in change.cases}
-            said.insert(0, f"{text.plural(len(broken), 'bug')} in {text.plural(len(hit), 'case')}")
-        return "; ".join(said)
+        """What the status rests on: `2 bugs in 14 cases; 3 outcomes of OLD lost`."""
+        broken = self.of(ChangeKind.BROKEN)
+        cases = {case for change in broken for case in change.cases}
+        bugs = [f"{text.plural(len(broken), 'bug')} in {text.plural(len(cases), 'case')}"] if broken else []
+        return "; ".join([*bugs, *self.doubts])
 
     @property
     def verdict(self) -> str:
@@ -230,22 +228,22 @@ class RecordDiff:
 
     @property
     def counted(self) -> str:
-        """What became of how many outcomes, and of how many cases nothing can be said."""
+        """The number of cases in both records and in one alone, and of outcomes by what became of them."""
         failing = f" ({text.plural(self.unseen_failures, 'failure')})" if self.unseen_failures else ""
         cases = [f"{text.plural(len(self.old.cases) - len(self.cases_apart['OLD']), 'case')} in both"]
         cases += [
-            f"{len(some):,} in {name} only{failing if name == 'OLD' else ''}"
-            for name, some in self.cases_apart.items()
-            if some
+            f"{len(apart):,} in {name} only{failing if name == 'OLD' else ''}"
+            for name, apart in self.cases_apart.items()
+            if apart
         ]
         agree = self.counts[ChangeKind.AGREES]
-        said = [f"{text.plural(agree, 'outcome')} {'passes' if agree == 1 else 'pass'} in both"]
-        said += [
+        outcomes = [f"{text.plural(agree, 'outcome')} {'passes' if agree == 1 else 'pass'} in both"]
+        outcomes += [
             f"{self.counts[kind]:,} {'newly looked at and passed' if kind is ChangeKind.GAINED else kind}"
             for kind in ChangeKind
             if self.counts[kind] and kind not in _UNCOUNTED
         ]
-        return f"{', '.join(cases)}: {', '.join(said)}"
+        return f"{', '.join(cases)}: {', '.join(outcomes)}"
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -269,30 +267,30 @@ class RecordDiff:
 
     @property
     def reasons_lost(self) -> tuple[Tally, ...]:
-        """Why NEW does not look any more, the most frequent reason first."""
+        """The reasons why NEW looks no more, the most frequent one first."""
         by_reason: dict[str, list[LostOutcomes]] = {}
-        for one in self.lost:
-            by_reason.setdefault(one.reason, []).append(one)
-        found = []
-        for reason, some in by_reason.items():
-            failed = sum(one.failed for one in some)
-            said = text.line(reason, 160) + (f"; {failed:,} failed in OLD" if failed else "")
-            count = sum(len(one.cases) for one in some)
-            found.append((-count, reason, Tally(text=said, count=count, checks=tuple(one.check for one in some))))
-        return tuple(tally for *_, tally in sorted(found, key=lambda one: one[:2]))
+        for lost in self.lost:
+            by_reason.setdefault(lost.reason, []).append(lost)
+        tallies = []
+        for reason, group in sorted(by_reason.items()):
+            failed = sum(lost.failed for lost in group)
+            words = text.line(reason, 160) + (f"; {failed:,} failed in OLD" if failed else "")
+            count, checks = sum(len(lost.cases) for lost in group), tuple(lost.check for lost in group)
+            tallies.append(Tally(text=words, count=count, checks=checks))
+        return tuple(sorted(tallies, key=lambda tally: -tally.count))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know of the two files."""
-        said = [f"{name}: {note}" for name, run in (("OLD", self.old), ("NEW", self.new)) for note in run.notes]
+        """What a reader should know of the two records, in sentences."""
+        notes = [f"{name}: {note}" for name, run in (("OLD", self.old), ("NEW", self.new)) for note in run.notes]
         if reason := explain_unfinished(self.old):
-            said.append(f"OLD {reason}: what it did not come to counts as not looked at")
+            notes.append(f"OLD {reason}: what it did not come to counts as not looked at")
         if self.old.contradicts_itself:
-            said.append("OLD's last line counts other outcomes than it holds: lines are missing, or were changed")
+            notes.append("OLD's last line counts other outcomes than it holds: lines are missing, or were changed")
         if reduced := self.newly_reduced:
             number = text.plural(sum(map(len, reduced.values())), "outcome")
-            said.append(f"{number} that agreed now agree to float32 rounding only: {name_some(tuple(reduced))}")
-        return tuple(said)
+            notes.append(f"{number} that agreed now agree to float32 rounding only: {name_some(tuple(reduced))}")
+        return tuple(notes)
 
 
 def name_some(checks: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Two records compared, case by case and check by check: each pair of outcomes has one `ChangeKind`."""
+"""Compare two records, case by case and check by check: each pair of outcomes has one `ChangeKind`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compare_records(old: Record, new: Record) -> RecordDiff:
     if not common:
         why = explain_nothing_in_common(old.cases, new.cases)
         raise UsageError(f"{str(old.path)!r} and {str(new.path)!r} have no case in common: {why}")
-    pair = _Pair(OutcomeIndex(old), OutcomeIndex(new))
+    pair = _Comparison(OutcomeIndex(old), OutcomeIndex(new))
     return RecordDiff(
         old=old,
         new=new,
@@ -50,27 +50,27 @@ def compare_records(old: Record, new: Record) -> RecordDiff:
     )
 
 
-def _kind(before: RecordedOutcome | None, after: RecordedOutcome | None) -> ChangeKind:
-    """What became of one check on one case of NEW."""
-    same = _print(before) == _print(after)
-    match _state(before), _state(after):
-        case "fails", "fails":
-            return ChangeKind.UNCHANGED if same else ChangeKind.CHANGED
-        case _, "fails":
-            return ChangeKind.BROKEN
-        case "unseen", "unseen":
-            return ChangeKind.UNSEEN
-        case _, "unseen":
-            return ChangeKind.LOST
-        case was, "upstream":
-            return ChangeKind.STILL_UPSTREAM if was == "upstream" and same else ChangeKind.NEWLY_UPSTREAM
-        case "unseen", _:
-            return ChangeKind.GAINED
-        case "fails", _:
-            return ChangeKind.MENDED
-        case "upstream", _:
-            return ChangeKind.NO_LONGER_UPSTREAM
-    return ChangeKind.AGREES
+# What became of an outcome, by OLD's state (the row) and NEW's (the column), where both have the same fingerprint.
+_KINDS: Mapping[str, Mapping[str, ChangeKind]] = {
+    old: dict(zip(("unseen", "upstream", "fails", "passes"), kinds, strict=True))
+    for old, kinds in {
+        "unseen": (ChangeKind.UNSEEN, ChangeKind.NEWLY_UPSTREAM, ChangeKind.BROKEN, ChangeKind.GAINED),
+        "upstream": (ChangeKind.LOST, ChangeKind.STILL_UPSTREAM, ChangeKind.BROKEN, ChangeKind.NO_LONGER_UPSTREAM),
+        "fails": (ChangeKind.LOST, ChangeKind.NEWLY_UPSTREAM, ChangeKind.UNCHANGED, ChangeKind.MENDED),
+        "passes": (ChangeKind.LOST, ChangeKind.NEWLY_UPSTREAM, ChangeKind.BROKEN, ChangeKind.AGREES),
+    }.items()
+}
+# What the same becomes where the fingerprints differ.
+_OTHERWISE = {
+    ChangeKind.UNCHANGED: ChangeKind.CHANGED,
+    ChangeKind.STILL_UPSTREAM: ChangeKind.NEWLY_UPSTREAM,
+}
+
+
+def _find_kind(old: RecordedOutcome | None, new: RecordedOutcome | None) -> ChangeKind:
+    """Find what became of one check on one case of NEW."""
+    kind = _KINDS[_state(old)][_state(new)]
+    return kind if _fingerprint(old) == _fingerprint(new) else _OTHERWISE.get(kind, kind)
 
 
 def _state(entry: RecordedOutcome | None) -> str:
@@ -85,79 +85,86 @@ def _fails(entry: RecordedOutcome | None) -> bool:
     return _state(entry) == "fails"
 
 
-def _print(entry: RecordedOutcome | None) -> str:
-    """The bug's id, also where a record was written without it."""
+def _fingerprint(entry: RecordedOutcome | None) -> str:
+    """The bug's id, also where a record was written without it; an empty text where there is none."""
     return "" if entry is None else entry.fingerprint or entry.outcome.fingerprint or ""
 
 
-class _Pair:
-    """Both records by case and check, and what became of each pair."""
+class _Comparison:
+    """The outcomes of both records by case and check, and what became of each pair."""
 
     def __init__(self, old: OutcomeIndex, new: OutcomeIndex) -> None:
         self.old, self.new = old, new
         self.keys: dict[ChangeKind, list[_Key]] = {kind: [] for kind in ChangeKind}
         for key in sorted(old.entries.keys() | new.entries.keys()):
             if key[0] in new.record.cases:
-                self.keys[_kind(old.entries.get(key), new.entries.get(key))].append(key)
+                self.keys[_find_kind(old.entries.get(key), new.entries.get(key))].append(key)
         # As NEW ran the checks, then those that OLD alone ran.
         ids = [check["id"] for one in (new, old) for check in one.record.run.checks]
         self._order = {check: place for place, check in enumerate(dict.fromkeys(ids))}
         self._passing = new.cases(lambda entry: entry.outcome.verdict in (Verdict.PASS, Verdict.REDUCED))
         self._failing = new.cases(_fails)
-        self._stays = Counter(_print(new.entries[key]) for kind in _IN_BOTH for key in self.keys[kind])
+        self._stays = Counter(_fingerprint(new.entries[key]) for kind in _IN_BOTH for key in self.keys[kind])
 
-    def _grouped(self, kind: ChangeKind, label: Callable[[_Key], str]) -> Iterator[tuple[str, str, list[str]]]:
-        """By check and label the cases of the kind, in the order of the checks, the most frequent first."""
+    def _group(self, kind: ChangeKind, label: Callable[[_Key], str]) -> Iterator[tuple[str, str, list[str]]]:
+        """Group the cases of a kind by check and label, in the order of the checks, the most frequent first.
+
+        Yields:
+            The check, the label and the ids of the cases.
+        """
         groups: dict[tuple[str, str], list[str]] = {}
         for key in self.keys[kind]:
             groups.setdefault((key[1], label(key)), []).append(key[0])
-        last = len(self._order)
-        for (check, said), cases in sorted(
-            groups.items(), key=lambda group: (self._order.get(group[0][0], last), -len(group[1]), group[0])
-        ):
-            yield check, said, cases
+
+        def order(group: tuple[str, str]) -> tuple[int, int, tuple[str, str]]:
+            return self._order.get(group[0], len(self._order)), -len(groups[group]), group
+
+        for group in sorted(groups, key=order):
+            yield *group, groups[group]
 
     def failures(self, kind: ChangeKind) -> Iterator[FailureChange]:
-        """Those of which this became."""
+        """Describe the failures of which this became, by check and fingerprint."""
         side = self.old if kind in _OF_OLD else self.new
-        groups = self._grouped(kind, lambda key: _print(side.entries[key]))
+        groups = self._group(kind, lambda key: _fingerprint(side.entries[key]))
         for number, (check, fingerprint, cases) in enumerate(groups, start=1):
             spec = minimal_case(side.record, fingerprint, cases)
             # `repro` takes a fingerprint for the smallest of all its cases, which may be one that was there before.
             written = side.written.get(fingerprint, ())
-            by_print = spec.id in written and minimal_case(side.record, fingerprint, written).id == spec.id
+            by_fingerprint = spec.id in written and minimal_case(side.record, fingerprint, written).id == spec.id
             place = shlex.quote(str(side.record.location))
             old = {case: self.old.entries.get((case, check)) for case in cases}
+            were = {_fingerprint(entry) for entry in old.values()} if kind is ChangeKind.CHANGED else ()
             yield FailureChange(
                 kind=kind,
                 number=str(number),
                 fingerprint=fingerprint,
                 entry=side.entries[spec.id, check],
                 before=old[spec.id],
-                were=tuple(sorted({_print(entry) for entry in old.values()})) if kind is ChangeKind.CHANGED else (),
+                were=tuple(sorted(were)),
                 smallest=spec,
                 differs=case_differences(side.record, fingerprint, spec),
                 cases=tuple(cases),
                 unseen=tuple(case for case, entry in old.items() if _state(entry) == "unseen"),
                 stays=0 if kind in _IN_BOTH else self._stays[fingerprint],
-                reproduce=f"verifier repro {shlex.quote(fingerprint if by_print else spec.id)} {place}",
-                **(self._explained(kind, check, cases, spec.id) if kind in EXPLAINED else {}),
+                reproduce=f"verifier repro {shlex.quote(fingerprint if by_fingerprint else spec.id)} {place}",
+                **(self._explain(kind, check, cases, spec.id) if kind in EXPLAINED else {}),
             )
 
-    def _explained(self, kind: ChangeKind, check: str, cases: Sequence[str], shown: str) -> dict[str, Any]:
-        """What the cases have in common: broken ones against those that pass, mended ones against those that fail."""
+    def _explain(self, kind: ChangeKind, check: str, cases: Sequence[str], shown: str) -> dict[str, Any]:
+        """Find what broken cases have that passing ones have not, or mended ones that failing ones have not."""
         passing = () if kind is ChangeKind.MENDED else self._passing.get(check, ())
         others = passing or sorted({*self._failing.get(check, ())} - {*cases})
         against = "still fails" if kind is ChangeKind.MENDED else "passes" if passing else "fails otherwise"
         return {"rule": self.new.find_rule(cases, others, shown), "against": against, "others": len(others)}
 
     def lost(self) -> Iterator[LostOutcomes]:
-        """What NEW looks at no more, by check and reason."""
-        for check, reason, cases in self._grouped(ChangeKind.LOST, self._why_lost):
+        """List what NEW looks at no more, by check and reason."""
+        for check, reason, cases in self._group(ChangeKind.LOST, self._why_lost):
             failed = sum(_fails(self.old.entries[case, check]) for case in cases)
             yield LostOutcomes(check=check, reason=reason, cases=tuple(cases), failed=failed)
 
     def _why_lost(self, key: _Key) -> str:
+        """Say why NEW has no outcome of a check that looked in OLD."""
         case, check = key
         record, entry = self.new.record, self.new.entries.get(key)
         spec = record.cases[case]
@@ -172,8 +179,7 @@ class _Pair:
         return "NEW did not run the check on this case"
 
     def newly_reduced(self) -> Mapping[str, tuple[str, ...]]:
-        """Where the adapter agrees to float32 rounding only, and agreed better."""
-
+        """List by check the cases in which the adapter agrees to float32 rounding only, and agreed better."""
         found: dict[str, tuple[str, ...]] = {}
         for case, check in sorted(self.keys[ChangeKind.AGREES]):
             was, now = (side.entries[case, check].outcome.verdict for side in (self.old, self.new))

@@ -61,7 +61,7 @@ def measure_spreads(record: Record) -> tuple[Spread, ...]:
 
 
 def dtype_of(check: str) -> str:
-    """What the check judges in, as its id says it."""
+    """The dtype in which a check judges, as its id says it."""
     return next((dtype for dtype in WORKING_DTYPES if dtype in check), SEMANTIC_DTYPE)
 
 
@@ -78,8 +78,10 @@ def _spread(check: str, ratios: Sequence[float]) -> Spread:
     )
 
 
-def magnitude(one: float) -> int:
+def magnitude(error_over_bound: float) -> int:
     """Round a ratio up to its order of magnitude; a ratio of 1, at the bound, is not yet over it."""
-    if one <= 0:
+    if error_over_bound <= 0:
         return LOWEST
-    return min(max(math.ceil(math.log10(one)), LOWEST), HIGHEST) if math.isfinite(one) else HIGHEST
+    if not math.isfinite(error_over_bound):
+        return HIGHEST
+    return min(max(math.ceil(math.log10(error_over_bound)), LOWEST), HIGHEST)

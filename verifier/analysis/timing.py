@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from verifier.judging.outcome import Outcome
@@ -16,7 +15,7 @@ SLOWEST = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckCost:
-    """What one check took in seconds, with what it was the first to ask for."""
+    """The seconds that a check took over all its runs, with all that it was the first to ask for."""
 
     check: str
     runs: int
@@ -27,7 +26,7 @@ class CheckCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowCase:
-    """A case that took long, and the check that took most of its time."""
+    """A case that took long, and the check that took most of its time, in seconds."""
 
     case: str
     name: str
@@ -70,10 +69,11 @@ def measure_timing(record: Record, most: int = SLOWEST) -> Timing:
 
 def find_slowest_cases(record: Record, most: int) -> tuple[SlowCase, ...]:
     """Find at most `most` cases, the slowest first."""
-    if most < 1:
-        return ()
-    chosen = sorted(record.done.items(), key=lambda item: (-item[1], item[0]))[:most]
-    dearest = _dearest(record, {case for case, _ in chosen})
+    chosen = sorted(record.done.items(), key=lambda item: (-item[1], item[0]))[: max(most, 0)]
+    dearest: dict[str, Outcome] = {}
+    for entry in record.entries:
+        if entry.case not in dearest or entry.outcome.seconds > dearest[entry.case].seconds:
+            dearest[entry.case] = entry.outcome
     found = []
     for case, seconds in chosen:
         spec, outcome = record.cases[case], dearest.get(case)
@@ -87,11 +87,3 @@ def find_slowest_cases(record: Record, most: int) -> tuple[SlowCase, ...]:
             )
         )
     return tuple(found)
-
-
-def _dearest(record: Record, cases: set[str]) -> Mapping[str, Outcome]:
-    found: dict[str, Outcome] = {}
-    for entry in record.entries:
-        if entry.case in cases and (entry.case not in found or entry.outcome.seconds > found[entry.case].seconds):
-            found[entry.case] = entry.outcome
-    return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from verifier.cases.shards import Shard, parse_shard
 from verifier.errors import UsageError
@@ -18,12 +18,6 @@ _ASKED = "shard"
 OF_ANOTHER_RUN = "a shard of another run"  # in a note on a record that has what this one lacks, and differs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    record: Record
-    shard: Shard
-
-
 def join_shards(records: Sequence[Record]) -> tuple[Record, ...]:
     """Join the shards of each run into one record, which stands where the first of them stood.
 
@@ -33,62 +27,65 @@ def join_shards(records: Sequence[Record]) -> tuple[Record, ...]:
         UsageError: a shard is there twice, one is of another number of shards, or what a record says of its shard is
             not readable.
     """
-    runs: dict[str, list[_Part]] = {}
-    made: list[Record | str] = []
+    runs: dict[str, list[Record]] = {}
+    places: list[Record | str] = []
     for record in records:
         if _ASKED not in record.run.asked:
-            made.append(record)
+            places.append(record)
             continue
-        key = json.dumps(_alike(record.run), sort_keys=True)
+        key = json.dumps(_shared_settings(record.run), sort_keys=True)
         if key not in runs:
-            made.append(key)
-        runs.setdefault(key, []).append(_part(record))
-    whole = {key: _whole(parts) for key, parts in runs.items()}
-    return tuple(_hinted(whole[one], list(whole.values())) if isinstance(one, str) else one for one in made)
+            places.append(key)
+        runs.setdefault(key, []).append(record)
+    whole = {key: _join(parts) for key, parts in runs.items()}
+    return tuple(_with_hints(whole[one], whole.values()) if isinstance(one, str) else one for one in places)
 
 
-def _part(record: Record) -> _Part:
+def _parse_shard(record: Record) -> Shard:
+    """Read which shard a record is of."""
     try:
-        return _Part(record=record, shard=parse_shard(str(record.run.asked[_ASKED])))
+        return parse_shard(str(record.run.asked[_ASKED]))
     except UsageError as error:
         raise UsageError(f"{record.path}: its shard {error}") from error
 
 
-def _alike(run: RunLine) -> dict[str, object]:
+def _shared_settings(run: RunLine) -> dict[str, object]:
+    """Collect what all shards of a run have alike, by name."""
     asked = {name: value for name, value in run.asked.items() if name != _ASKED}
     return {**{name: getattr(run, name) for name in _ALIKE}, "asked": asked}
 
 
-def _whole(parts: Sequence[_Part]) -> Record:
-    by_number: dict[int, _Part] = {}
+def _join(parts: Sequence[Record]) -> Record:
+    """Join the shards of one run."""
+    first = _parse_shard(parts[0])
+    by_number: dict[int, Record] = {}
     for part in parts:
-        first = parts[0]
-        if part.shard.of != first.shard.of:
+        shard = _parse_shard(part)
+        if shard.of != first.of:
             raise UsageError(
-                f"{str(part.record.path)!r} is shard {part.shard} and {str(first.record.path)!r} shard {first.shard} "
-                f"of the same run: run all its shards with the same N of --shard I/N"
+                f"{str(part.path)!r} is shard {shard} and {str(parts[0].path)!r} shard {first} of the same run: run "
+                f"all its shards with the same N of --shard I/N"
             )
-        if part.shard.number in by_number:
+        if shard.number in by_number:
             raise UsageError(
-                f"{str(by_number[part.shard.number].record.path)!r} and {str(part.record.path)!r} are both shard "
-                f"{part.shard} of the same run: name each shard once"
+                f"{str(by_number[shard.number].path)!r} and {str(part.path)!r} are both shard {shard} of the same run: "
+                f"name each shard once"
             )
-        by_number[part.shard.number] = part
-    of = parts[0].shard.of
-    records = [by_number[number].record for number in sorted(by_number)]
-    missing = tuple(str(Shard(number=number, of=of)) for number in range(1, of + 1) if number not in by_number)
-    found = combine_records(records, _run(records, missing), word="put together")
-    return replace(found, missing=missing)
+        by_number[shard.number] = part
+    every = [Shard(number=number, of=first.of) for number in range(1, first.of + 1)]
+    records = [by_number[shard.number] for shard in every if shard.number in by_number]
+    missing = tuple(str(shard) for shard in every if shard.number not in by_number)
+    return replace(combine_records(records, _run(records, missing), word="put together"), missing=missing)
 
 
-def _hinted(record: Record, others: Sequence[Record]) -> Record:
-    """Add a note where a missing shard is there, but differs in what it was run with."""
+def _with_hints(record: Record, others: Iterable[Record]) -> Record:
+    """Add a note where a missing shard is there, but was run with other settings."""
     run, notes = record.run, []
     for other in others:
         is_near = (other.run.family, other.run.adapter) == (run.family, run.adapter)
         if record.missing and other.missing and is_near and not set(record.missing) <= set(other.missing):
-            mine, its = _alike(run), _alike(other.run)
-            apart = [name.replace("_", " ") for name in mine if mine[name] != its[name]]
+            settings, its = _shared_settings(run), _shared_settings(other.run)
+            apart = [name.replace("_", " ") for name in settings if settings[name] != its[name]]
             if other is not record and apart:
                 notes.append(
                     f"{str(other.path)!r} is {OF_ANOTHER_RUN}: their {' and '.join(apart)} differ, and what the "
@@ -98,7 +95,7 @@ def _hinted(record: Record, others: Sequence[Record]) -> Record:
 
 
 def _run(records: Sequence[Record], missing: Sequence[str]) -> RunLine:
-    """The first line that the run would have had in one piece; it names its shards if some are missing."""
+    """Make the first line that the run would have had in one piece; it names its shards if some are missing."""
     runs = [record.run for record in records]
     planned: Counter[str] = Counter()
     for run in runs:

@@ -12,7 +12,7 @@ from verifier.errors import ExitStatus, UsageError
 from verifier.record.known_failure import BaselineState, EntryState, Settled
 from verifier.record.lines import EndLine, Record, RecordedOutcome, RunLine
 
-# What must be the same: else the records are to stand side by side, and are not one.
+# What must be the same of records that are made one.
 _SAME = ("family", "adapter", "adapter_name", "adapter_version", "versions", "flags", "dims")
 _WORST_FIRST = (
     ExitStatus.INTERRUPTED,
@@ -88,7 +88,7 @@ def combine_records(records: Sequence[Record], run: RunLine, *, word: str) -> Re
 
 
 def _origins(records: Sequence[Record]) -> dict[str, Path]:
-    """The record that each case comes from: the first in which it fails, or else the first that has it."""
+    """Find the record of each case: the first in which it fails, or else the first that has it."""
     places: dict[str, Path] = {}
     failing: dict[str, Path] = {}
     for record in reversed(records):
@@ -99,6 +99,7 @@ def _origins(records: Sequence[Record]) -> dict[str, Path]:
 
 
 def _require_same(first: Record, other: Record) -> None:
+    """Make sure that two records are of the same adapter, versions and config space."""
     for name in _SAME:
         one, two = getattr(first.run, name), getattr(other.run, name)
         if one != two:
@@ -109,6 +110,7 @@ def _require_same(first: Record, other: Record) -> None:
 
 
 def _run(records: Sequence[Record], cases: int) -> RunLine:
+    """Make the first line of merged records; it says how many were planned, and names their seeds if these differ."""
     runs = [record.run for record in records]
     unrun = sum(max(0, sum(record.run.planned.values()) - len(record.cases)) for record in records)
     checks: dict[str, Any] = {check["id"]: check for run in runs for check in run.checks}
@@ -140,15 +142,14 @@ def _held(records: Sequence[Record]) -> BaselineState | None:
 
 def _end(records: Sequence[Record], entries: Any) -> EndLine | None:
     """Merge the last lines: the worst end counts; None if one run was cut off."""
-    ends = [record.end for record in records]
-    if any(end is None for end in ends):
+    ends = [record.end for record in records if record.end is not None]
+    if len(ends) < len(records):
         return None
-    known = [end for end in ends if end is not None]
-    worst = min(known, key=lambda end: _WORST_FIRST.index(end.exit))
+    worst = min(ends, key=lambda end: _WORST_FIRST.index(end.exit))
     counts = Counter(str(entry.outcome.verdict) for entry in entries)
     return EndLine(
         counts=dict(sorted(counts.items())),
         exit=worst.exit,
-        stop=next((end.stop for end in known if end.stop != "complete"), worst.stop),
-        seconds=max(end.seconds for end in known),
+        stop=next((end.stop for end in ends if end.stop != "complete"), worst.stop),
+        seconds=max(end.seconds for end in ends),
     )

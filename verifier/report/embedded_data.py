@@ -12,7 +12,7 @@ import gzip
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,17 +39,16 @@ LIMIT = 4_000_000  # bytes of text in a page, for one record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedData:
-    """The data of a record, and what of it was left out, in words; empty where nothing was."""
+    """The encoded data of a record, and in words what of it was left out; empty where nothing was."""
 
     data: str
     left_out: str
 
 
 def embed_data(record: Record, limit: int = LIMIT) -> EmbeddedData:
-    """The record's outcomes, with as little left out as the limit allows."""
-    data = ""
+    """Encode a record's outcomes, with as little left out as the limit allows, in bytes."""
     for level, left_out in enumerate(LEVELS):
-        data = _encoded(_columns(record, level))
+        data = _encode(_make_columns(record, level))
         if len(data) <= limit:
             return EmbeddedData(data=data, left_out=left_out)
     return EmbeddedData(data="", left_out="every case and outcome")
@@ -61,26 +60,22 @@ def extract_data(data: str) -> dict[str, Any]:
     return found
 
 
-def _encoded(columns: dict[str, Any]) -> str:
+def _encode(columns: dict[str, Any]) -> str:
+    """Compress columns, and write them as base64; the same text for the same columns."""
     plain = json.dumps(columns, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
     return base64.b64encode(gzip.compress(plain.encode(), compresslevel=9, mtime=0)).decode()
 
 
-class _Texts:
-    """Each text once, by number; -1 stands for none."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+class _Texts(dict[str, int]):
+    """Texts, each with the number by which the page knows it; -1 stands for none."""
 
     def number(self, one: str | None) -> int:
-        return -1 if one is None else self._numbers.setdefault(text.line(one), len(self._numbers))
-
-    @property
-    def all(self) -> list[str]:
-        return list(self._numbers)
+        """Give the number of a text, a new one to a new text."""
+        return -1 if one is None else self.setdefault(text.line(one), len(self))
 
 
-def _columns(record: Record, level: int) -> dict[str, Any]:
+def _make_columns(record: Record, level: int) -> dict[str, Any]:
+    """Write a record as columns, without what that level and all before it leave out."""
     entries = [entry for entry in record.entries if level < 3 or entry.outcome.verdict.is_finding]
     chosen = list(record.cases) if level < 3 else sorted({entry.case for entry in entries})
     places = {case: place for place, case in enumerate(chosen)}
@@ -94,9 +89,9 @@ def _columns(record: Record, level: int) -> dict[str, Any]:
         check, case = numbers[entry.outcome.check], places[entry.case]
         verdicts[check][case] = LETTERS[entry.outcome.verdict]
         if level < 1 or entry.outcome.verdict is not Verdict.PASS:
-            errors[check][case] = _error(entry)
+            errors[check][case] = _spell_error(entry)
         if _is_noted(entry, level):
-            notes.append([check, case, *_note(entry, texts)])
+            notes.append([check, case, *_make_note(entry, texts)])
     specs = [record.cases[case] for case in chosen]
     fields = list(dict.fromkeys([*record.run.flags, *(name for spec in specs for name in spec.config)]))
     return {
@@ -115,7 +110,7 @@ def _columns(record: Record, level: int) -> dict[str, Any]:
         "verdicts": ["".join(column) for column in verdicts],
         "errors": ["".join(column).rstrip() for column in errors],
         "notes": notes,
-        "texts": texts.all,
+        "texts": list(texts),
     }
 
 
@@ -125,22 +120,19 @@ def _is_noted(entry: RecordedOutcome, level: int) -> bool:
     return verdict is not Verdict.PASS and (level < 2 or verdict is not Verdict.SKIP)
 
 
-def _note(entry: RecordedOutcome, texts: _Texts) -> Sequence[Any]:
+def _make_note(entry: RecordedOutcome, texts: _Texts) -> Iterator[int]:
+    """Number what an outcome says: its place, message, fingerprint, error and bound."""
     outcome = entry.outcome
-    return (
-        texts.number(outcome.where),
-        texts.number(wording.outcome_message(outcome)),
-        texts.number(entry.fingerprint),
-        texts.number(None if outcome.measured is None else text.number(outcome.measured)),
-        texts.number(None if outcome.bound is None else text.number(outcome.bound)),
-    )
+    numbers = (None if one is None else text.number(one) for one in (outcome.measured, outcome.bound))
+    return map(texts.number, (outcome.where, wording.outcome_message(outcome), entry.fingerprint, *numbers))
 
 
-def _error(entry: RecordedOutcome) -> str:
-    found = ratio(entry.outcome)
-    if found is None:
+def _spell_error(entry: RecordedOutcome) -> str:
+    """Spell an outcome's error over its bound as one letter; a blank where it has none."""
+    error = ratio(entry.outcome)
+    if error is None:
         return " "
-    if not math.isfinite(found):
+    if not math.isfinite(error):
         return _FIRST
-    tenths = _LOWEST if found <= 0 else min(max(round(10 * math.log10(found)), _LOWEST), _HIGHEST)
+    tenths = _LOWEST if error <= 0 else min(max(round(10 * math.log10(error)), _LOWEST), _HIGHEST)
     return chr(ord(_FIRST) + 1 + tenths - _LOWEST)

@@ -1,4 +1,4 @@
-"""A summary in the terminal: matrix, bugs with the line that reproduces each, and the verdict last."""
+"""Print a summary in the terminal: the matrix, the bugs with the line that reproduces each, and the verdict last."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _STATUS_STYLES: Mapping[ExitStatus, str] = {ExitStatus.CONFORMS: "bold green", E
 
 
 def show(summary: Summary, console: Console) -> None:
-    """Everything but the verdict, which `show_verdict` says last."""
+    """Print everything of a summary but its verdict, which `show_verdict` prints last."""
     _show_matrix(summary, console)
     _show_tallies(summary.refusals, "Refused by HF", "case", console)
     _show_causes(summary.bugs, console)
@@ -61,14 +61,14 @@ def show(summary: Summary, console: Console) -> None:
 
 
 def show_verdict(summary: Summary, console: Console) -> None:
-    """Counts, and the verdict with what it rests on."""
+    """Print the counts, and the verdict with what it rests on."""
     time = "" if summary.seconds is None else f", {text.duration(summary.seconds)}"
     console.print(Text(f"{summary.scope}; {summary.counted.lower()}{time}, seed {summary.run.seed}"))
     show_status(summary.run.title, summary.status, text.STATUS_WORDS[summary.status], summary.reasons, console)
 
 
 def show_status(title: str, status: ExitStatus, words: str, reason: str, console: Console) -> None:
-    """The last line of a command: on one line, whatever the width, because it is what a log is searched for."""
+    """Print the last line of a command, on one line whatever the width: it is what people search a log for."""
     line = Text(f"{title}: ", style="bold")
     line.append(words, style=_STATUS_STYLES.get(status, "bold yellow"))
     line.append(f" ({reason})" if reason else "")
@@ -76,7 +76,7 @@ def show_status(title: str, status: ExitStatus, words: str, reason: str, console
 
 
 def headline(number: str, outcome: Outcome, share: str, style: str) -> Text:
-    """The first line of a failure: its number, its check, its verdict, and in how many cases it is."""
+    """Make the first line of a failure: its number, its check, its verdict, and in how many cases it is."""
     head = Text(f"{number:>3}  ", style="bold")
     head.append(text.line(outcome.check, 100), style="bold")
     head.append(f"  {outcome.verdict.word}", style=style)
@@ -85,7 +85,7 @@ def headline(number: str, outcome: Outcome, share: str, style: str) -> Text:
 
 
 def show_left(left: int, console: Console, elsewhere: str = "in the report") -> None:
-    """How many of a list are not shown, where there are any."""
+    """Print how many of a list are not shown, if any."""
     if left > 0:
         between = "," if elsewhere.startswith("which") else ""
         console.print(f"     … and {left:,} more{between} {elsewhere}")
@@ -94,7 +94,7 @@ def show_left(left: int, console: Console, elsewhere: str = "in the report") -> 
 def show_tallies(
     rows: Sequence[tuple[int, str]], title: str, console: Console, *, most: int, elsewhere: str = "in the report"
 ) -> None:
-    """Sentences, each with how many outcomes it is true of."""
+    """Print sentences, each with the number of outcomes of which it is true, and how many of them are left out."""
     console.print(Text(title, style="bold"))
     _show_grid([(f"{count:,}", said) for count, said in rows[:most]], console)
     show_left(len(rows) - most, console, elsewhere)
@@ -102,7 +102,7 @@ def show_tallies(
 
 
 def _show_grid(rows: Sequence[Sequence[str]], console: Console, below: int = 0) -> None:
-    """Rows of texts of which the last may be long."""
+    """Print rows of texts, of which the last may be long."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", no_wrap=True)
     for row in rows:
@@ -111,7 +111,7 @@ def _show_grid(rows: Sequence[Sequence[str]], console: Console, below: int = 0) 
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
-    """One check's result with its evidence, as `repro` shows it."""
+    """Print one check's outcome with its evidence, as `repro` shows it."""
     line = Text(f"{outcome.verdict.word:>8}", style=_STYLES[outcome.verdict])
     line.append(f"  {text.line(outcome.check)}", style="default")
     if measured := wording.error_against_bound(outcome):
@@ -127,78 +127,78 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
 
 def show_slowest(record: Record, most: int, console: Console) -> None:
     """Print at most that many cases, the slowest first, each with the check that took most of its time."""
-    found = find_slowest_cases(record, most)
-    if not found:
-        return
     rows = []
-    for one in found:
-        most_of_it = f"; {one.check} took {text.duration(one.of_check)}" if one.check else ""
-        rows.append((text.duration(one.seconds), one.case, text.line(one.name) + most_of_it))
-    console.print(Text("Slowest cases", style="bold"))
-    _show_grid(rows, console, below=1)
+    for slow in find_slowest_cases(record, most):
+        dearest = f"; {slow.check} took {text.duration(slow.of_check)}" if slow.check else ""
+        rows.append((text.duration(slow.seconds), slow.case, text.line(slow.name) + dearest))
+    if rows:
+        console.print(Text("Slowest cases", style="bold"))
+        _show_grid(rows, console, below=1)
 
 
 def _show_matrix(summary: Summary, console: Console) -> None:
-    if summary.rows:
-        flags = list(summary.run.flags)
-        rows = summary.rows[:MAX_ROWS]
-        table = _matrix(rows, flags, summary.areas, wide=True)
-        wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width
-        if not wide:
-            table = _matrix(rows, flags, summary.areas, wide=False)
-        console.print(table)
-        if any(None in row.flags.values() for row in rows):
-            mark = "  * is" if wide else "  A flag that is not named takes"
-            console.print(f"{mark} every value that occurs in that row's cases.")
-        if len(summary.rows) > MAX_ROWS:
-            console.print(f"  … and {text.plural(len(summary.rows) - MAX_ROWS, 'more row')} in the report")
-        console.print()
+    """Print the matrix with a column for each flag, or, where that is too wide, with one for all flags."""
+    if not summary.rows:
+        return
+    flags = list(summary.run.flags)
+    rows = summary.rows[:MAX_ROWS]
+    table = _make_matrix(rows, flags, summary.areas, wide=True)
+    wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width
+    console.print(table if wide else _make_matrix(rows, flags, summary.areas, wide=False))
+    if any(None in row.flags.values() for row in rows):
+        mark = "  * is" if wide else "  A flag that is not named takes"
+        console.print(f"{mark} every value that occurs in that row's cases.")
+    if len(summary.rows) > MAX_ROWS:
+        console.print(f"  … and {text.plural(len(summary.rows) - MAX_ROWS, 'more row')} in the report")
+    console.print()
 
 
-def _matrix(rows: Sequence[Row], flags: Sequence[str], areas: Sequence[str], *, wide: bool) -> Table:
-    """One row for combinations that fared alike.
+def _make_matrix(rows: Sequence[Row], flags: Sequence[str], areas: Sequence[str], *, wide: bool) -> Table:
+    """Make the matrix, a row for combinations that fared alike.
 
-    `*` is every value that its cases have, and `-` that no check of the area applies.
+    `*` is every value that the row's cases have, and `-` means that no check of the area applies.
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    if wide:
-        for name in flags:
-            table.add_column(text.line(name, 60).replace("_", "_\n"), no_wrap=True)
-    else:
-        table.add_column("combination")
+    for name in flags if wide else ["combination"]:
+        table.add_column(text.line(name, 60).replace("_", "_\n"), no_wrap=wide)
     table.add_column("cases", justify="right", no_wrap=True)
     for area in areas:
         table.add_column(text.line(area, 20), no_wrap=True)
     for row in rows:
         if row.labels:
-            described = [Text(_labels(row.labels), style="italic"), *([Text("")] * (len(flags) - 1 if wide else 0))]
+            described = [
+                Text(_spell_labels(row.labels), style="italic"),
+                *([Text("")] * (len(flags) - 1 if wide else 0)),
+            ]
         elif wide:
             described = [Text(row.terse_values[name]) for name in flags]
         else:
             described = [Text(row.words)]
         count = f"{len(row.cases)}" + ("" if row.valid else " refused")
-        table.add_row(*described, count, *(_cell(row.cells.get(area)) for area in areas))
+        table.add_row(*described, count, *(_spell_cell(row.cells.get(area)) for area in areas))
     return table
 
 
-def _labels(labels: Sequence[str]) -> str:
-    """The first of them, and how many more."""
+def _spell_labels(labels: Sequence[str]) -> str:
+    """Name the first label, and say how many more there are."""
     first = text.line(labels[0], 22)
     return first if len(labels) == 1 else f"{first} +{len(labels) - 1}"
 
 
-def _cell(cell: Cell | None) -> Text:
+def _spell_cell(cell: Cell | None) -> Text:
+    """Spell a cell of the matrix: its verdict, and the bugs' numbers."""
     if cell is None or cell.verdict is None:
         return Text("-", style="dim")
-    return Text(" ".join([cell.verdict.word, _numbers(cell.numbers)]).strip(), _STYLES[cell.verdict])
+    return Text(" ".join([cell.verdict.word, _spell_numbers(cell.numbers)]).strip(), _STYLES[cell.verdict])
 
 
-def _numbers(bugs: Sequence[str], most: int = 4) -> str:
+def _spell_numbers(bugs: Sequence[str], most: int = 4) -> str:
+    """Name the first bugs by their numbers: `1,2,3,4…`."""
     return ",".join(bugs[:most]) + ("…" if len(bugs) > most else "")
 
 
 def _show_causes(bugs: Sequence[Bug], console: Console) -> None:
-    """What explains many failures, where several are explained alike or some are not shown."""
+    """Print what explains many failures, where several have one explanation or some are not shown."""
     found = find_causes(bugs)
     if len(found) == len(bugs) <= MAX_BUGS:
         return
@@ -206,7 +206,7 @@ def _show_causes(bugs: Sequence[Bug], console: Console) -> None:
         Text("Why: failures with the same rule that start at the same place are likely one", "bold underline")
     )
     for cause in found[:MAX_CAUSES]:
-        numbers = _numbers([bug.number for bug in cause.bugs], 12)
+        numbers = _spell_numbers([bug.number for bug in cause.bugs], 12)
         line = Text(f"{text.plural(cause.cases, 'case'):>10}  ", no_wrap=False)
         line.append(f"at {text.line(cause.place, 100)}" if cause.place else "nowhere in particular", "bold")
         line.append(f"  ({numbers})", "dim")
@@ -217,6 +217,7 @@ def _show_causes(bugs: Sequence[Bug], console: Console) -> None:
 
 
 def _show_bugs(bugs: Sequence[Bug], title: str, console: Console) -> None:
+    """Print the first bugs with all that is known of them."""
     if not bugs:
         return
     console.print(Text(title, style="bold underline"))
@@ -229,31 +230,31 @@ def _show_bugs(bugs: Sequence[Bug], title: str, console: Console) -> None:
 
 
 def _show_baselined(found: BaselineComparison | None, console: Console) -> None:
-    """The known failures, what is not true of them any more first."""
+    """Print the known failures, those that are not true any more first."""
     if found is None:
         return
     console.print(
         Text(f"Known failures, of {text.line(found.path)}: they excuse {found.share}", style="bold underline")
     )
-    for one in found.stale[:MAX_BUGS]:
-        head = Text(f"{one.number:>4} ", style="bold")
-        head.append(f"{text.line(one.failure.fingerprint)} {text.line(one.failure.check)}", style="bold")
-        head.append(f"  {one.words}", style="bold red")
+    for entry in found.stale[:MAX_BUGS]:
+        failure = entry.failure
+        head = Text(f"{entry.number:>4} ", style="bold")
+        head.append(f"{text.line(failure.fingerprint)} {text.line(failure.check)}", style="bold")
+        head.append(f"  {entry.words}", style="bold red")
         console.print(head)
-        show_facts(
-            {
-                "said": one.settled.message,
-                "rule": one.failure.rule or None,
-                "reason": one.failure.reason,
-                "see": one.follow_up or None,
-            },
-            console,
-        )
+        facts = {
+            "said": entry.settled.message,
+            "rule": failure.rule,
+            "reason": failure.reason,
+            "see": entry.follow_up,
+        }
+        show_facts(facts, console)
     grid = Table.grid(padding=(0, 2))
     still_failing = found.in_state(EntryState.KNOWN)
-    for one in still_failing[:MAX_TALLIES]:
-        said = [one.number, one.failure.fingerprint, one.failure.check, text.plural(one.cases, "case")]
-        grid.add_row(*(Text(text.line(part)) for part in said), Text(text.line(one.failure.reason, 120), style="dim"))
+    for entry in still_failing[:MAX_TALLIES]:
+        parts = (entry.number, entry.failure.fingerprint, entry.failure.check, text.plural(entry.cases, "case"))
+        reason = Text(text.line(entry.failure.reason, 120), style="dim")
+        grid.add_row(*(Text(text.line(part)) for part in parts), reason)
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
     show_left(max(0, len(still_failing) - MAX_TALLIES) + max(0, len(found.stale) - MAX_BUGS), console)
     if not_run := found.in_state(EntryState.NOT_RUN):
@@ -263,17 +264,14 @@ def _show_baselined(found: BaselineComparison | None, console: Console) -> None:
     console.print()
 
 
-def _few(checks: Sequence[str]) -> str:
-    """Their names, or how many they are."""
-    return text.line(", ".join(checks)) if len(checks) <= MAX_NAMES else text.plural(len(checks), "check")
-
-
 def _show_tallies(tallies: Sequence[Tally], title: str, word: str, console: Console) -> None:
-    if not tallies:
-        return
-    rows = [
-        (one.count, text.line(one.text, 160) + (f" ({_few(one.checks)})" if set(one.checks) - {one.text} else ""))
-        for one in tallies
-    ]
-    total = text.plural(sum(count for count, _ in rows), word)
-    show_tallies(rows, f"{title}: {total}", console, most=MAX_TALLIES)
+    """Print why cases or checks are as they are, each reason with the checks that it concerns."""
+    rows = []
+    for tally in tallies:
+        few = len(tally.checks) <= MAX_NAMES
+        checks = text.line(", ".join(tally.checks)) if few else text.plural(len(tally.checks), "check")
+        named = f" ({checks})" if set(tally.checks) - {tally.text} else ""
+        rows.append((tally.count, text.line(tally.text, 160) + named))
+    if rows:
+        total = text.plural(sum(tally.count for tally in tallies), word)
+        show_tallies(rows, f"{title}: {total}", console, most=MAX_TALLIES)
