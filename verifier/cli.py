@@ -309,7 +309,9 @@ def _answer(arguments: list[str], session: _Session) -> int:
         raise
     except VerifierError as error:
         if session.traceback and error.status is ExitStatus.BROKEN:
-            _show_traceback(error)
+            traceback.print_exception(error)
+            if error.detail:
+                print(error.detail, file=sys.stderr)
         status = _say(str(error), error.status)
     except Exception as error:
         if _is_nowhere():
@@ -318,7 +320,7 @@ def _answer(arguments: list[str], session: _Session) -> int:
             pipe.discard(sys.stdout)
             status = _say(_unprinted(error), ExitStatus.BROKEN)
         elif session.traceback:
-            _show_traceback(error)
+            traceback.print_exception(error)
             status = _say(one_line(error), ExitStatus.BROKEN)
         else:
             hint = "--traceback shows where"
@@ -351,11 +353,3 @@ def _say(message: str, status: ExitStatus) -> ExitStatus:
     with contextlib.suppress(BrokenPipeError):  # nobody is there to be told; the status still says it
         print(f"verifier: {text}", file=sys.stderr)
     return status
-
-
-def _show_traceback(error: Exception) -> None:
-    """That of the process in which it showed, where it was a worker."""
-    traceback.print_exception(error)
-    detail = getattr(error, "detail", None)
-    if detail:
-        print(detail, file=sys.stderr)

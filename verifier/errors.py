@@ -17,9 +17,15 @@ class ExitStatus(enum.IntEnum):
 
 
 class VerifierError(Exception):
-    """One line for a person: what is wrong, where, and what would be right."""
+    """One line for a person: what is wrong, where, and what would be right.
+
+    Attributes:
+        status: what a command ends with because of it.
+        detail: the traceback of another process in which the error was raised; None if there is none.
+    """
 
     status = ExitStatus.BROKEN
+    detail: str | None = None
 
 
 class UsageError(VerifierError):
@@ -37,6 +43,14 @@ class ImportFailed(VerifierError):
     """Code from outside (an adapter, a family, a check) raised while it was imported or made."""
 
     status = ExitStatus.BROKEN
+
+
+class HarnessError(VerifierError):
+    """The harness itself is at fault; `detail` is the traceback of the process in which it failed."""
+
+    def __init__(self, message: str, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 class OutdatedAdapter(ImportFailed):

@@ -11,13 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from verifier.engine.case_runner import CaseRunner, InProcessRunner, SubprocessRunner
-from verifier.engine.events import CheckInfo
-from verifier.engine.interrupts import Paused
+from verifier.engine.case_runner import CaseResult, CaseRunner, InProcessRunner, SubprocessRunner
 from verifier.engine.plan import Plan
-from verifier.engine.schedule import Schedule
 from verifier.errors import ImportFailed
-from verifier.judging.outcome import Outcome, Verdict
+from verifier.judging.outcome import Verdict
 
 CHECKS = ["build.adapter"]
 
@@ -40,8 +37,8 @@ def runner_of(
     return made
 
 
-def essence(outcomes: tuple[Outcome, ...]) -> list[tuple[str, Verdict, str | None]]:
-    return [(one.check, one.verdict, one.fingerprint) for one in outcomes]
+def essence(result: CaseResult) -> list[tuple[str, Verdict, str | None]]:
+    return [(one.check, one.verdict, one.fingerprint) for one in result.outcomes]
 
 
 @pytest.mark.parametrize("kind", [SubprocessRunner, InProcessRunner])
@@ -83,14 +80,14 @@ def test_the_same_case_can_be_run_again_with_other_checks(plan, runners) -> None
     wanted = plan("Right", count=1)
     runner = runner_of(runners, wanted)
     (spec,) = wanted.specs
-    assert [one.check for one in runner.run(spec, ["build.adapter"])] == ["build.adapter"]
-    assert [one.check for one in runner.run(spec, ["reference.acceptance"])] == ["reference.acceptance"]
+    assert [one.check for one in runner.run(spec, ["build.adapter"]).outcomes] == ["build.adapter"]
+    assert [one.check for one in runner.run(spec, ["reference.acceptance"]).outcomes] == ["reference.acceptance"]
 
 
 def test_a_worker_that_dies_is_replaced(plan, runners) -> None:
     wanted = plan("Segfaults", count=4)
     runner = runner_of(runners, wanted)
-    verdicts = [runner.run(spec, CHECKS)[0].verdict for spec in wanted.specs]
+    verdicts = [runner.run(spec, CHECKS).outcomes[0].verdict for spec in wanted.specs]
     assert verdicts == [Verdict.PASS, Verdict.CRASH, Verdict.PASS, Verdict.CRASH]
     assert {one.case for one in runner.lost} == {wanted.specs[1].id, wanted.specs[3].id}
 
@@ -98,7 +95,7 @@ def test_a_worker_that_dies_is_replaced(plan, runners) -> None:
 def test_a_case_with_nothing_to_look_at_is_over_at_once(plan, runners) -> None:
     wanted = plan("Right", count=1)
     runner = runner_of(runners, wanted)
-    assert runner.run(wanted.specs[0], ["build.refusal"]) == ()
+    assert runner.run(wanted.specs[0], ["build.refusal"]).outcomes == ()
 
 
 def test_what_fails_at_import_is_told_each_time(plan, runners) -> None:
@@ -116,7 +113,7 @@ def test_a_runner_can_be_closed_at_any_time_and_used_again(plan, runners) -> Non
     runner.run(wanted.specs[0], CHECKS)
     runner.close()
     runner.close()
-    assert runner.run(wanted.specs[1], CHECKS)[0].verdict is Verdict.PASS
+    assert runner.run(wanted.specs[1], CHECKS).outcomes[0].verdict is Verdict.PASS
 
 
 def test_between_two_cases_an_interrupt_is_the_callers(plan, runners) -> None:
@@ -127,7 +124,7 @@ def test_between_two_cases_an_interrupt_is_the_callers(plan, runners) -> None:
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
-    assert runner.run(wanted.specs[1], CHECKS)[0].verdict is Verdict.PASS
+    assert runner.run(wanted.specs[1], CHECKS).outcomes[0].verdict is Verdict.PASS
     runner.close()
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -141,7 +138,7 @@ def test_in_a_case_an_interrupt_ends_it(plan, runners) -> None:
     signal.setitimer(signal.ITIMER_REAL, 1.0)
     with pytest.raises(KeyboardInterrupt):
         runner.run(biased, CHECKS)
-    assert runner.run(plain, CHECKS)[0].verdict is Verdict.PASS
+    assert runner.run(plain, CHECKS).outcomes[0].verdict is Verdict.PASS
 
 
 def test_here_torch_has_one_thread_and_afterwards_as_many_as_before(plan, runners) -> None:
@@ -153,34 +150,3 @@ def test_here_torch_has_one_thread_and_afterwards_as_many_as_before(plan, runner
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-
-
-def test_handlers_are_put_aside_and_taken_up_again() -> None:
-    paused, before = Paused(), signal.getsignal(signal.SIGINT)
-
-    def inside(number: int, frame: object) -> None:
-        raise AssertionError("it is not called")
-
-    with paused:
-        assert signal.getsignal(signal.SIGINT) is before
-        signal.signal(signal.SIGINT, inside)
-    assert signal.getsignal(signal.SIGINT) is before
-    with paused:
-        assert signal.getsignal(signal.SIGINT) is inside
-        signal.signal(signal.SIGINT, before)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_case_that_is_added_waits_like_any_other(plan) -> None:
-    first, second = plan("Right", count=2).specs
-    checks = (CheckInfo(id="build.adapter", doc="", applies="valid"),)
-    schedule = Schedule((), checks)
-    assert not schedule
-    schedule.add(first)
-    assert schedule
-    assert schedule.take_case() is first
-    schedule.note_cost(first.id, 2.0)
-    schedule.add(second)
-    assert schedule.estimate_left({}, (), 1) == 2.0
-    assert schedule.take_case() is second
-    assert not schedule

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Sequence
-from dataclasses import replace
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import connection
+from pathlib import Path
 from typing import Protocol
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine.events import CaseFinished, Event, OutcomeReady, RunFinished, RunStarted, WorkerLost
+from verifier.engine import server
+from verifier.engine.events import CaseFinished, OutcomeReady, RunStarted, WorkerLost
 from verifier.engine.inline import threads_kept
-from verifier.engine.interrupts import Paused
+from verifier.engine.interrupts import Interrupts
+from verifier.engine.limits import Limits
 from verifier.engine.loading import Loaded, load
-from verifier.engine.plan import Plan, Task
-from verifier.engine.run import run as run_plan
-from verifier.engine.worker import execute
+from verifier.engine.plan import Plan, Task, applicable
+from verifier.engine.retry_policy import LostCase, RetryPolicy
+from verifier.engine.worker import CaseEvent, execute
+from verifier.engine.worker_pool import WorkerPool
+from verifier.engine.worker_process import Worker
 from verifier.engine.working_directory import preserve_cwd
 from verifier.judging.outcome import Outcome
+
+_POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
+
+# The forkserver and its environment belong to the whole process, each of whose threads may have a runner.
+_STARTING = threading.Lock()
+
+
+class Stopped(Exception):
+    """Nothing more is to be run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """What came of a case.
+
+    Attributes:
+        outcomes: of each check that ran, in order, and of those in which or before which the process died.
+        seconds: how long the case took.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    @property
+    def failures(self) -> set[str | None]:
+        """The fingerprints of the failures."""
+        return {outcome.fingerprint for outcome in self.outcomes if outcome.verdict.gates}
 
 
 class CaseRunner(Protocol):
@@ -24,13 +60,13 @@ class CaseRunner(Protocol):
 
     Attributes:
         started: what the adapter calls itself, and which checks are selected; None before the first case.
-        lost: the processes that died in a case, so far.
+        lost: the processes that died in a case that was then run again.
     """
 
     started: RunStarted | None
     lost: list[WorkerLost]
 
-    def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+    def run(self, spec: CaseSpec, checks: Sequence[str]) -> CaseResult:
         """Run these checks on the case, and the checks that they rest on.
 
         Raises:
@@ -49,58 +85,144 @@ class CaseRunner(Protocol):
 class SubprocessRunner:
     """Runs cases in a worker process, under the plan's limits; a worker that dies is replaced.
 
-    Its run is paused between two cases, and takes no signal then.
-
     Args:
-        plan: family, adapter, checks, device and limits; it has no cases yet.
+        plan: family, adapter, checks, device and limits; its cases are not run.
+        retries: whether a case whose worker died is run once more in a fresh one before the death counts.
+        stop: another thread sets it when nothing more is to be run.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._wanted: dict[str, tuple[str, ...]] = {}
-        self._plan = replace(plan, wanted=self._wanted)
-        self._more: deque[CaseSpec] = deque()
-        self._events: Generator[Event] | None = None
-        self._paused = Paused()
+    def __init__(self, plan: Plan, *, retries: bool = True, stop: threading.Event | None = None) -> None:
+        self._plan = plan
+        self._retries = RetryPolicy() if retries else None
+        self._stop = stop or threading.Event()
+        self._resources = contextlib.ExitStack()
+        self._pool: WorkerPool | None = None
+        self._worker: Worker | None = None
         self.started: RunStarted | None = None
         self.lost: list[WorkerLost] = []
 
-    def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+    def run(self, spec: CaseSpec, checks: Sequence[str] | None = None, *, seconds: float | None = None) -> CaseResult:
+        """Run these checks on the case, or all that the plan selects, and the checks that they rest on.
+
+        Args:
+            spec: the case.
+            checks: the ids of the checks.
+            seconds: a shorter limit than the plan's; None for that one.
+
+        Raises:
+            UsageError, ImportFailed, HarnessError, KeyboardInterrupt: as `CaseRunner.run` says.
+            Stopped: nothing more is to be run.
+        """
+        task = Task(spec=spec, checks=None if checks is None else tuple(checks))
+        limits = self._plan.limits if seconds is None else replace(self._plan.limits, seconds=seconds)
         try:
-            with self._paused:
-                return self._run(spec, checks)
+            with Interrupts() as interrupts:
+                interrupts.immediate = True  # what the case has done by then is lost anyhow
+                return self._run(task, limits)
         except BaseException:
             self.close()  # the next case begins anew
             raise
 
-    def _run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
-        self._wanted[spec.id] = tuple(checks)
-        if self._events is None:
-            self._events = run_plan(replace(self._plan, specs=(spec,)), workers=1, more=self._more)
-        else:
-            self._more.append(spec)
-        outcomes: dict[str, Outcome] = {}
-        for event in self._events:
-            match event:
-                case RunStarted():
-                    self.started = event
-                case OutcomeReady(case=case, outcome=outcome) if case == spec.id:
-                    outcomes[outcome.check] = outcome
-                case WorkerLost():
-                    self.lost.append(event)
-                case CaseFinished(case=case) if case == spec.id:
-                    return tuple(outcomes.values())
-                case RunFinished():
-                    break
-                case _:
-                    pass
-        raise KeyboardInterrupt  # nothing else ends a run before its case has ended
+    def load(self) -> RunStarted:
+        """Start a worker if there is none, wait until it has loaded everything, and say what it has loaded.
+
+        Raises:
+            UsageError, ImportFailed, HarnessError: the worker could not load everything.
+            Stopped: nothing more is to be run.
+        """
+        if self._stop.is_set():
+            raise Stopped
+        if self._worker is None:
+            worker = self._worker = self._start()
+            try:
+                for message in self._listen(worker, self._plan.limits):
+                    if isinstance(message, RunStarted):
+                        self.started = message
+                        break
+            except EOFError:
+                raise worker.import_error(worker.wait_for_exit()) from None
+        assert self.started is not None
+        return self.started
+
+    def renew(self) -> None:
+        """End the worker, so that the next case runs in a fresh one."""
+        if self._pool is not None and self._worker is not None:
+            self._pool.stop(self._worker)
+        self._worker = None
 
     def close(self) -> None:
-        if self._events is not None:
-            with self._paused:
-                self._events.close()
-            self._events = None
-            self._more.clear()
+        self._pool = self._worker = None
+        self._resources.close()
+
+    def _start(self) -> Worker:
+        with _STARTING:
+            try:
+                if self._pool is None:
+                    folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="verifier-"))
+                    self._pool = WorkerPool(self._plan, Path(folder))
+                    self._resources.callback(self._pool.stop_all)
+                return self._pool.start()
+            except KeyboardInterrupt:
+                server.discard()  # it may be seconds deep in imports, and whoever reads our output would wait for it
+                raise
+
+    def _run(self, task: Task, limits: Limits) -> CaseResult:
+        selected = applicable(task.spec, self.load().checks)
+        checks = [check for check in selected if task.checks is None or check in task.checks]
+        if not checks:
+            return CaseResult(outcomes=(), seconds=0.0)
+        result, lost = self._attempt(task, limits, checks)
+        if lost is not None and self._retries is not None and not self._retries.is_confirmed(lost):
+            self.lost.append(lost.event)
+            result, lost = self._attempt(task, limits, checks)
+            if lost is not None:
+                self._retries.confirm(lost)
+        return result
+
+    def _attempt(self, task: Task, limits: Limits, checks: Sequence[str]) -> tuple[CaseResult, LostCase | None]:
+        """Run a case once.
+
+        Args:
+            task: the case, and what to do with it.
+            limits: what the case may take.
+            checks: the ids of the checks that apply to the case, in their order.
+
+        Returns:
+            What came of the case, and how the worker died if it did.
+        """
+        if self._worker is not None and self._worker.is_bloated(self._plan.limits):
+            self.renew()
+        self.load()
+        worker = self._worker
+        assert worker is not None
+        worker.send_task(task)
+        outcomes: list[Outcome] = []
+        try:
+            for message in self._listen(worker, limits):
+                match message:
+                    case OutcomeReady(outcome=outcome):
+                        outcomes.append(outcome)
+                    case CaseFinished(seconds=seconds):
+                        return CaseResult(outcomes=tuple(outcomes), seconds=seconds), None
+        except EOFError:
+            lost = LostCase.from_worker(worker, worker.wait_for_exit(), checks)
+            self.renew()
+            return CaseResult(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds), lost
+        raise AssertionError("a worker is listened to until it ends a case or dies")
+
+    def _listen(self, worker: Worker, limits: Limits) -> Iterator[RunStarted | CaseEvent]:
+        """Wait for what a worker says, and end it if it takes too much.
+
+        Raises:
+            EOFError: the worker is dead.
+            Stopped: nothing more is to be run.
+        """
+        while not self._stop.is_set():
+            if connection.wait([worker.pipe, worker.process.sentinel], timeout=_POLL_SECONDS):
+                yield from worker.messages()
+            if worker.enforce_limits(limits):
+                raise EOFError
+        raise Stopped
 
 
 class InProcessRunner:
@@ -116,13 +238,15 @@ class InProcessRunner:
         self.started: RunStarted | None = None
         self.lost: list[WorkerLost] = []
 
-    def run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+    def run(self, spec: CaseSpec, checks: Sequence[str]) -> CaseResult:
         with threads_kept(), preserve_cwd():
             if self._loaded is None:
                 self._loaded = load(self._plan)
                 self.started = self._loaded.started()
+            began = time.perf_counter()
             events = execute(Task(spec=spec, checks=tuple(checks)), self._loaded)
-            return tuple(event.outcome for event in events if isinstance(event, OutcomeReady))
+            outcomes = tuple(event.outcome for event in events if isinstance(event, OutcomeReady))
+            return CaseResult(outcomes=outcomes, seconds=time.perf_counter() - began)
 
     def close(self) -> None:
         self._loaded = None

@@ -9,7 +9,6 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_Handlers = dict[signal.Signals, Any]
 
 
 class Interrupts:
@@ -24,7 +23,7 @@ class Interrupts:
         self.noted = False
         self.immediate = False
         self.reader, self._writer = os.pipe()
-        self._before: _Handlers = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -44,34 +43,3 @@ class Interrupts:
         if again or self.immediate:
             raise KeyboardInterrupt
         os.write(self._writer, b"!")
-
-
-class Paused:
-    """Give signals back to the caller between the steps of a generator that is inside `Interrupts`.
-
-    Each step of the generator is taken inside this block. While the generator pauses, its handlers are put aside, so
-    that a paused run does not swallow a Ctrl-C that is meant for something else.
-    """
-
-    def __init__(self) -> None:
-        self._inside: _Handlers = {}
-        self._outside: _Handlers = {}
-
-    def __enter__(self) -> None:
-        self._outside = _exchanged(self._inside)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._inside = _exchanged(self._outside)
-
-
-def _exchanged(handlers: _Handlers) -> _Handlers:
-    """Set signal handlers, and return the earlier ones of all signals; outside the main thread do nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in handlers.items():
-        if handler is not None:  # one that was not set by Python cannot be set again
-            signal.signal(number, handler)
-    return before

@@ -15,7 +15,8 @@ from typing import Any
 
 from verifier.engine import server
 from verifier.engine.worker import lead_process_group, redirect_output
-from verifier.engine.worker_pool import Launcher, Worker
+from verifier.engine.worker_pool import Launcher
+from verifier.engine.worker_process import Worker
 from verifier.errors import ExitStatus, VerifierError, one_line
 
 SAID = "said"  # the key of an answer's words; the others are its figures

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from verifier.cases.spec import CaseSpec
 from verifier.engine import crash_report
+from verifier.engine.events import WorkerLost
 from verifier.engine.worker import trim_outcome
-from verifier.engine.worker_pool import Worker, WorkerExit
+from verifier.engine.worker_process import Worker, WorkerExit
 from verifier.judging.outcome import Outcome, Verdict
 
 # After so many retried cases that died in the same check and the same way, further ones are not run again.
@@ -56,6 +57,12 @@ class LostCase:
             by_itself=worker.ended is None,
             seconds=time.perf_counter() - worker.began,
         )
+
+    @property
+    def event(self) -> WorkerLost:
+        """What is told of the death if the case is run again."""
+        exited = self.exited
+        return WorkerLost(case=self.spec.id, check=self.culprit, verdict=exited.verdict, reason=exited.how, again=True)
 
     @property
     def outcomes(self) -> Iterator[Outcome]:

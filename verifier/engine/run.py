@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine import crash_report, server
+from verifier.engine import server
 from verifier.engine.events import (
     CaseFinished,
     CaseStarted,
     CheckInfo,
     Event,
-    EvidenceReady,
     Heartbeat,
     OutcomeReady,
     RunFinished,
@@ -28,27 +26,15 @@ from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, count_outcomes
 from verifier.engine.retry_policy import LostCase, RetryPolicy
 from verifier.engine.schedule import Schedule
-from verifier.engine.worker import Failed
-from verifier.engine.worker_pool import Worker, WorkerExit, WorkerPool
-from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError
-from verifier.judging.outcome import Verdict
+from verifier.engine.worker_pool import WorkerPool
+from verifier.engine.worker_process import Worker, WorkerExit
+from verifier.errors import HarnessError, VerifierError
 
 _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
 _BEAT_SECONDS = 1.0
 
 
-class HarnessError(VerifierError):
-    """The harness itself is at fault; `detail` is the traceback of the process in which it failed."""
-
-    def __init__(self, message: str, detail: str | None = None) -> None:
-        super().__init__(message)
-        self.detail = detail
-
-
-_ERRORS: dict[ExitStatus, type[VerifierError]] = {ExitStatus.USAGE: UsageError, ExitStatus.BROKEN: ImportFailed}
-
-
-def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Generator[Event]:
+def run(plan: Plan, *, workers: int) -> Generator[Event]:
     """Run every case of a plan in worker processes, and yield what happens.
 
     The events of one case come in order; those of different cases are mixed as the workers go. Ctrl-C ends the run
@@ -57,8 +43,6 @@ def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Gen
     Args:
         plan: the cases, and what is run on them.
         workers: how many processes run cases, at most.
-        more: a queue from which further cases are taken whenever none is left. A case can be put there after each
-            event: nothing happens until the next event is asked for.
 
     Raises:
         UsageError: a check, the family, the adapter or the device is not what it should be.
@@ -75,7 +59,7 @@ def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Gen
                 for _ in range(max(1, min(workers, len(plan.specs)))):
                     pool.start()
                 interrupts.immediate = False
-                yield from _Coordinator(plan, pool, interrupts, more).events()
+                yield from _Coordinator(plan, pool, interrupts).events()
             finally:
                 pool.stop_all()
         except KeyboardInterrupt:
@@ -89,8 +73,7 @@ def run(plan: Plan, *, workers: int, more: deque[CaseSpec] | None = None) -> Gen
 class _Coordinator:
     """The queue of one run: every case waits, is at one worker, waits to be run again alone, or is finished."""
 
-    def __init__(self, plan: Plan, pool: WorkerPool, interrupts: Interrupts, more: deque[CaseSpec] | None) -> None:
-        self._more = deque[CaseSpec]() if more is None else more
+    def __init__(self, plan: Plan, pool: WorkerPool, interrupts: Interrupts) -> None:
         self._plan = plan
         self._pool = pool
         self._interrupts = interrupts
@@ -103,7 +86,7 @@ class _Coordinator:
     def events(self) -> Iterator[Event]:
         while not self._interrupts.noted:
             if not self._pool.workers:
-                if not self._retries and not (self._schedule is not None and self._waiting()):
+                if not self._retries and not self._schedule:
                     return
                 self._pool.start()
             for worker in self._pool.wait(_POLL_SECONDS):
@@ -140,44 +123,36 @@ class _Coordinator:
             for message in worker.messages():
                 match message:
                     case RunStarted():
-                        yield from self._ready(worker, message)
-                    case CaseFinished():
-                        self._done(worker, message)
+                        yield from self._begin(message)
+                    case CaseFinished(case=case, seconds=seconds):
+                        assert self._schedule is not None
+                        self._schedule.note_cost(case, seconds)
                         yield message
-                    case OutcomeReady(outcome=outcome):
-                        worker.seen.append(outcome.check)
+                    case _:
                         yield message
-                    case EvidenceReady():
-                        yield message
-                    case Failed() if last:
-                        return
-                    case Failed(status=status, message=text, detail=detail):
-                        raise worker_error(status, text, detail, loaded=worker.ready)
         except EOFError:
             if not last:
                 yield from self._lost(worker)
             return
+        except VerifierError:
+            if last:
+                return
+            raise
         if worker.ready and worker.spec is None and not last:
             yield from self._next(worker)
 
-    def _ready(self, worker: Worker, message: RunStarted) -> Iterator[Event]:
-        worker.ready, worker.memory_when_ready = True, worker.memory
+    def _begin(self, message: RunStarted) -> Iterator[Event]:
         if self._checks is None:
             self._checks = message.checks
             self._schedule = Schedule(self._plan.specs, message.checks, self._plan.known)
             total = count_outcomes(self._plan.specs, message.checks)
             yield replace(message, expected=total, workers=len(self._pool.workers))
 
-    def _done(self, worker: Worker, event: CaseFinished) -> None:
-        assert self._schedule is not None
-        self._schedule.note_cost(event.case, event.seconds)
-        worker.last, worker.spec = worker.spec, None
-
     def _next(self, worker: Worker) -> Iterator[Event]:
         """Give the worker its next case, or stop it if none is left; a case that no check looks at is over at once."""
         assert self._checks is not None
         assert self._schedule is not None
-        while self._waiting():
+        while self._schedule:
             if worker.is_bloated(self._plan.limits):
                 self._pool.stop(worker)
                 self._pool.start()
@@ -196,19 +171,12 @@ class _Coordinator:
             return
         self._pool.stop(worker)  # a case that is to be run again gets a fresh worker
 
-    def _waiting(self) -> bool:
-        """Whether a case waits for a worker."""
-        assert self._schedule is not None
-        while self._more:
-            self._schedule.add(self._more.popleft())
-        return bool(self._schedule)
-
     def _lost(self, worker: Worker) -> Iterator[Event]:
         """Replace a worker that died or was ended. Its case is run once more alone, or gets the worker's verdict."""
         exited, spec = worker.wait_for_exit(), worker.spec
         self._pool.stop(worker)
         if not worker.ready:
-            raise blame_import(worker, exited)
+            raise worker.import_error(exited)
         if spec is not None and self._plan.diagnose:
             yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
         elif spec is not None:
@@ -219,7 +187,7 @@ class _Coordinator:
                 raise HarnessError(f"a worker {exited.how} before its first case", exited.detail)
             check = worker.seen[-1]
             yield WorkerLost(case=worker.last.id, check=check, verdict=exited.verdict, reason=exited.how, again=False)
-        if self._waiting():
+        if self._schedule:
             self._pool.start()
 
     def _retry_or_report(self, worker: Worker, spec: CaseSpec, exited: WorkerExit) -> Iterator[Event]:
@@ -229,7 +197,7 @@ class _Coordinator:
             self._retries.confirm(lost)
         elif not self._retries.is_confirmed(lost):
             self._retries.add(lost)
-            yield WorkerLost(case=spec.id, check=lost.culprit, verdict=exited.verdict, reason=exited.how, again=True)
+            yield lost.event
             return
         yield from _report_lost(lost)
 
@@ -238,21 +206,3 @@ def _report_lost(lost: LostCase) -> Iterator[Event]:
     for outcome in lost.outcomes:
         yield OutcomeReady(case=lost.spec.id, outcome=outcome)
     yield CaseFinished(case=lost.spec.id, seconds=lost.seconds)
-
-
-def worker_error(status: ExitStatus, text: str, detail: str | None, *, loaded: bool = True) -> VerifierError:
-    """Make the error of a worker that failed; once the worker has loaded everything, the harness is at fault."""
-    if status is ExitStatus.BROKEN and loaded:
-        return HarnessError(text, detail)
-    return _ERRORS[status](text)
-
-
-def blame_import(worker: Worker, exited: WorkerExit) -> VerifierError:
-    """Make the error of a worker that died before it was ready; the message names the import that ended it."""
-    if worker.loading is None:
-        return HarnessError(f"a worker died before it could load anything: it {exited.how}", exited.detail)
-    if exited.verdict is Verdict.TIMEOUT:
-        at = crash_report.innermost_frame(exited.detail)
-        return ImportFailed(f"the import of {worker.loading} {exited.how}" + (f"; it was at {at}" if at else ""))
-    said = f"; it last wrote: {exited.detail.splitlines()[-1].strip()[:200]}" if exited.detail else ""
-    return ImportFailed(f"{worker.loading} ended the process at import: it {exited.how}{said}")

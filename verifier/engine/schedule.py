@@ -33,22 +33,17 @@ class Schedule:
     def __init__(
         self, specs: Sequence[CaseSpec], checks: Sequence[CheckInfo], known: Mapping[str, float] | None = None
     ) -> None:
-        self._checks = checks
         self._known = dict(known or {})
         self._kinds: dict[str, tuple[object, ...]] = {}
         self._waiting: dict[tuple[object, ...], deque[CaseSpec]] = {}
         self._spent: dict[tuple[object, ...], tuple[int, float]] = {}
         for spec in specs:
-            self.add(spec)
+            kind = (applicable(spec, checks), spec.batch, spec.length, spec.long)
+            self._kinds[spec.id] = kind
+            self._waiting.setdefault(kind, deque()).append(spec)
 
     def __bool__(self) -> bool:
         return any(self._waiting.values())
-
-    def add(self, spec: CaseSpec) -> None:
-        """Add a case that waits."""
-        kind = (applicable(spec, self._checks), spec.batch, spec.length, spec.long)
-        self._kinds[spec.id] = kind
-        self._waiting.setdefault(kind, deque()).append(spec)
 
     def take_case(self, *, last: bool = False) -> CaseSpec:
         """Take a case of the most expensive kind.

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import itertools
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import replace
 
 from verifier.analysis.parity import ratio
-from verifier.engine import server
-from verifier.engine.events import RunFinished, RunStarted, Stop
+from verifier.engine.case_runner import Stopped, SubprocessRunner
+from verifier.engine.events import RunFinished, Stop
 from verifier.engine.interrupts import Interrupts
-from verifier.engine.worker_pool import WorkerPool
 from verifier.fuzz.fields import Choice
 from verifier.fuzz.ledger import Event, Ledger
-from verifier.fuzz.minimizing import minimize
+from verifier.fuzz.minimizing import checks_up_to, minimize
 from verifier.fuzz.remembered import Remembered
 from verifier.fuzz.request import CampaignRequest
-from verifier.fuzz.worker import FuzzWorker, Stopped
 from verifier.judging.outcome import Verdict
 from verifier.record.fuzz_finding import ReplayedFailure, ShrinkStatus, ShrunkFailure, StoredFailure
 
@@ -41,27 +38,19 @@ def run(request: CampaignRequest) -> Iterator[Event]:
     """
     began = time.perf_counter()
     stop = Stop.COMPLETE
-    with tempfile.TemporaryDirectory(prefix="verifier-") as folder, Interrupts() as interrupts:
+    with Interrupts() as interrupts:
         interrupts.immediate = True
+        campaign = _Campaign(request)
         try:
-            pool = WorkerPool(request.plan, Path(folder))
-            try:
-                campaign = _Campaign(request, pool)
-                ready = campaign.workers[0].load()
-                interrupts.immediate = False
-                yield RunStarted(
-                    adapter_name=ready.adapter_name,
-                    adapter_version=ready.adapter_version,
-                    checks=ready.checks,
-                    expected=0,
-                    workers=request.workers,
-                )
-                yield from campaign.events(lambda: interrupts.noted)
-            finally:
-                pool.stop_all()
+            started = campaign.runners[0].load()
+            interrupts.immediate = False
+            yield replace(started, workers=request.workers)
+            yield from campaign.events(lambda: interrupts.noted)
         except KeyboardInterrupt:
             interrupts.noted = True
-            server.discard()
+        finally:
+            for runner in campaign.runners:
+                runner.close()
         if interrupts.noted:
             stop = Stop.INTERRUPTED
     yield RunFinished(stop=stop, seconds=time.perf_counter() - began)
@@ -70,12 +59,13 @@ def run(request: CampaignRequest) -> Iterator[Event]:
 class _Campaign:
     """The threads of a campaign: each has a worker process of its own, and asks for a case in turns."""
 
-    def __init__(self, request: CampaignRequest, pool: WorkerPool) -> None:
+    def __init__(self, request: CampaignRequest) -> None:
         self._request = request
         self._space = request.space
         self._ledger = Ledger(request)
-        lock = threading.Lock()
-        self.workers = [FuzzWorker(pool, lock, request.limits, self._ledger.stop) for _ in range(request.workers)]
+        self.runners = [
+            SubprocessRunner(request.plan, retries=False, stop=self._ledger.stop) for _ in range(request.workers)
+        ]
         self._ordered = self._deterministic()
         self._remembered = Remembered(request.choices)
 
@@ -85,7 +75,7 @@ class _Campaign:
         ledger.begin()
         threads = [
             threading.Thread(target=self._guarded, args=(number,), name=f"verifier-fuzz-{number}", daemon=True)
-            for number in range(len(self.workers))
+            for number in range(len(self.runners))
         ]
         for thread in threads:
             thread.start()
@@ -117,16 +107,16 @@ class _Campaign:
             self._ledger.events.put(error)
 
     def _work(self, number: int) -> None:
-        worker, ledger, step = self.workers[number], self._ledger, len(self.workers)
+        runner, ledger, step = self.runners[number], self._ledger, len(self.runners)
         for kept in self._request.kept[number::step]:
-            self._replay(worker, kept)
+            self._replay(runner, kept)
         while (choice := self._next()) is not None:
-            self._explore(worker, choice)
+            self._explore(runner, choice)
         ledger.phase = "random cases"
         idle = 0
         for seed in itertools.count(number, step):
             before = ledger.cases
-            self._explore_randomly(worker, seed)
+            self._explore_randomly(runner, seed)
             idle = 0 if ledger.cases > before else idle + 1
             if ledger.is_over or idle == _IDLE:
                 return
@@ -149,7 +139,7 @@ class _Campaign:
         self._ledger.phase = "every pair of values"
         yield from self._ledger.covering.choices()
 
-    def _explore_randomly(self, worker: FuzzWorker, seed: int) -> None:
+    def _explore_randomly(self, runner: SubprocessRunner, seed: int) -> None:
         """Let Hypothesis choose cases at random, and lead it towards errors near their bounds."""
         from hypothesis import HealthCheck, Phase, given, settings, strategies, target
         from hypothesis import seed as seeded
@@ -169,7 +159,7 @@ class _Campaign:
             if self._ledger.is_over:
                 return
             try:
-                nearest = self._explore(worker, tuple(choice))
+                nearest = self._explore(runner, tuple(choice))
             except Stopped:
                 return  # what Hypothesis still asks for is answered at once
             if nearest is not None:
@@ -179,7 +169,7 @@ class _Campaign:
 
     # --- running cases -------------------------------------------------------------------------------------------
 
-    def _explore(self, worker: FuzzWorker, choice: Choice) -> float | None:
+    def _explore(self, runner: SubprocessRunner, choice: Choice) -> float | None:
         """Run a case and minimize its new failures.
 
         Returns:
@@ -189,18 +179,18 @@ class _Campaign:
         first = ledger.enter(spec, choice)
         if first is None:
             return None
-        outcomes = ledger.tell(spec, worker.run(spec)).outcomes
+        outcomes = ledger.tell(spec, runner.run(spec)).outcomes
         for outcome in outcomes:
             if outcome.verdict.gates and outcome.fingerprint is not None and ledger.is_new(outcome.fingerprint):
-                found = minimize(self._space, ledger, worker, self._remembered, choice, outcome, first=first)
+                found = minimize(self._space, ledger, runner, self._remembered, choice, outcome, first=first)
                 ledger.events.put(found)
         ratios = [ratio(outcome) for outcome in outcomes if outcome.verdict is Verdict.PASS]
         return max((one for one in ratios if one is not None and 0 < one < float("inf")), default=None)
 
-    def _replay(self, worker: FuzzWorker, kept: StoredFailure) -> None:
+    def _replay(self, runner: SubprocessRunner, kept: StoredFailure) -> None:
         """Run the minimal case of an earlier campaign's failure, and report what became of the failure."""
         ledger = self._ledger
-        answer = ledger.tell(kept.spec, worker.run(kept.spec, worker.checks_up_to(kept.check)))
+        answer = ledger.tell(kept.spec, runner.run(kept.spec, checks_up_to(runner, kept.check)))
         passed = (Verdict.PASS, Verdict.REDUCED)
         if kept.fingerprint in answer.failures:
             status = ShrinkStatus.STILL

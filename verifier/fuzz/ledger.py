@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterable, Iterator
 
 from verifier.cases.spec import CaseSpec
+from verifier.engine.case_runner import CaseResult
 from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady, RunFinished, RunStarted
 from verifier.fuzz.fields import Choice
 from verifier.fuzz.pairs import Covering
 from verifier.fuzz.request import CampaignRequest
-from verifier.fuzz.worker import CaseResult
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record.fuzz_finding import CampaignProgress, ReplayedFailure, ShrunkFailure
 

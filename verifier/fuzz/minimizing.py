@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from verifier.engine.case_runner import CaseResult, Stopped, SubprocessRunner
 from verifier.fuzz.fields import Choice, Space
 from verifier.fuzz.ledger import Ledger
 from verifier.fuzz.remembered import Remembered
 from verifier.fuzz.shrinking import minimal
-from verifier.fuzz.worker import CaseResult, FuzzWorker, Stopped
 from verifier.judging.outcome import Outcome
 from verifier.record.fuzz_finding import PassingNeighbour, ShrunkFailure
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 def minimize(
     space: Space,
     ledger: Ledger,
-    worker: FuzzWorker,
+    runner: SubprocessRunner,
     remembered: Remembered,
     choice: Choice,
     outcome: Outcome,
@@ -34,7 +34,7 @@ def minimize(
     Args:
         space: what varies.
         ledger: of the campaign.
-        worker: where cases are run.
+        runner: runs the cases.
         remembered: what shrinking ended with in earlier campaigns.
         choice: the case that fails.
         outcome: the failure.
@@ -47,7 +47,7 @@ def minimize(
 
     def run(tried: Choice, checks: Sequence[str]) -> CaseResult:
         spec = space.spec(tried)
-        return ledger.tell(spec, worker.run(spec, checks, seconds=ledger.time_limit(outcome)), outcome)
+        return ledger.tell(spec, runner.run(spec, checks, seconds=ledger.time_limit(outcome)), outcome)
 
     def fails(tried: Choice, checks: Sequence[str]) -> bool:
         nonlocal calls
@@ -79,13 +79,13 @@ def minimize(
     # Most checks fail alone as they do after others; of one that does not, all before it are run too.
     checks: tuple[str, ...] = (check,)
     if ledger.is_late or not fails(choice, checks):
-        checks = worker.checks_up_to(check)
+        checks = checks_up_to(runner, check)
     sizes = [len(one.values) for one in space.fields]
     before = remembered.of(fingerprint, sizes)
     smallest = _in_own_thread(lambda: minimal(choice, sizes, still_fails, before=before))
     again = tried = 0
     while tried < AGAIN and not ledger.stop.is_set():
-        worker.renew()
+        runner.renew()
         came = fails(smallest, checks)
         if ledger.stop.is_set() and not came:
             break  # it was cut off, which says nothing
@@ -104,6 +104,12 @@ def minimize(
         neighbours=() if again < AGAIN or ledger.is_late else tuple(neighbours()),
         cut=cut,
     )
+
+
+def checks_up_to(runner: SubprocessRunner, check: str) -> tuple[str, ...]:
+    """List the ids of the selected checks that run before a check, and its own."""
+    selected = [one.id for one in (runner.started or runner.load()).checks]
+    return tuple(selected[: selected.index(check) + 1]) if check in selected else (check,)
 
 
 def _in_own_thread(work: Callable[[], T]) -> T:

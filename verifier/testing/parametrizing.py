@@ -76,8 +76,7 @@ class ChecksUnderTest:
             pytest.skip(f"blocked: {share.unusable}")
         found = _found(share, self.item)
         if isinstance(found, VerifierError):
-            detail = getattr(found, "detail", None)
-            parts = [text.line(str(found)), *([text.detail(detail)] if detail else [])]
+            parts = [text.line(str(found)), *([text.detail(found.detail)] if found.detail else [])]
             pytest.fail("\n\n".join(parts), pytrace=False)
         if isinstance(found, Settled):
             _known(share, found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import pickle
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from verifier import record
 from verifier.baseline.replaying import settle
 from verifier.cases.spec import CaseSpec
-from verifier.engine.case_runner import CaseRunner, InProcessRunner, SubprocessRunner
+from verifier.engine.case_runner import CaseResult, CaseRunner, InProcessRunner, SubprocessRunner
 from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady
 from verifier.engine.plan import Plan
 from verifier.errors import ImportFailed, UsageError, VerifierError
@@ -119,14 +118,12 @@ class Share:
         had = self._outcomes.get(spec.id, {})
         if not set(checks) <= had.keys():
             wanted = self.selected.get(spec.id, set()) | set(checks)
-            began = time.perf_counter()
             ran = self._run(spec, [check.id for check in self.plan.checks if check.id in wanted])
-            self._outcomes[spec.id] = had = {outcome.check: outcome for outcome in ran}
-            seconds = time.perf_counter() - began
+            self._outcomes[spec.id] = had = {outcome.check: outcome for outcome in ran.outcomes}
             self._news.append(CaseStarted(spec=spec))
             self._news += [lost for lost in self._runner.lost if lost.case == spec.id]
-            self._news += [OutcomeReady(case=spec.id, outcome=outcome) for outcome in ran]
-            self._news.append(CaseFinished(case=spec.id, seconds=seconds))
+            self._news += [OutcomeReady(case=spec.id, outcome=outcome) for outcome in ran.outcomes]
+            self._news.append(CaseFinished(case=spec.id, seconds=ran.seconds))
             self._runner.lost = []
         return had
 
@@ -165,9 +162,9 @@ class Share:
             spec = next(spec for spec in self.plan.run.specs if spec.id == failure.spec.id)
             return self._case(spec, [failure.check]).get(failure.check)
         ran = self._run(self.plan.revalidate(failure.spec), [failure.check])
-        return next((one for one in ran if one.check == failure.check), None)
+        return next((one for one in ran.outcomes if one.check == failure.check), None)
 
-    def _run(self, spec: CaseSpec, checks: Sequence[str]) -> tuple[Outcome, ...]:
+    def _run(self, spec: CaseSpec, checks: Sequence[str]) -> CaseResult:
         """Run it; what went wrong with the harness is not tried again for another item of the case."""
         if self.unusable or spec.id in self._broken:
             raise self.unusable or self._broken[spec.id]
