@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from verifier import family, record
 from verifier.cases.spec import CaseSpec
 from verifier.commands.run import show
 from verifier.engine import recording
 from verifier.engine.environment import usable_cores, versions
-from verifier.engine.events import CaseStarted, Event, RunFinished, RunStarted, Stop
+from verifier.engine.events import CaseStarted, RunFinished, RunStarted, Stop
 from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
-from verifier.engine.plan import Plan
-from verifier.errors import ExitStatus, UsageError, VerifierError
+from verifier.engine.run import run as run_plan
+from verifier.errors import ExitStatus, UsageError
 from verifier.fuzz import kept
 from verifier.record.fuzz_finding import ReplayedFailure, ShrunkFailure, StoredFailure
 from verifier.requests.cases import parse_where
@@ -26,6 +27,7 @@ from verifier.requests.request import RunRequest
 
 if TYPE_CHECKING:
     from verifier.fuzz.fields import Space
+    from verifier.fuzz.ledger import Event as CampaignEvent
     from verifier.fuzz.request import CampaignRequest
 
 # The largest cases of the space, with all interventions and their gradients, are a hundred times the matrix's: some
@@ -42,11 +44,12 @@ def fuzz(request: RunRequest) -> ExitStatus:
         VerifierError: the harness, or code from outside at its import, failed.
     """
     require_known(request)
-    reference = request.adapter
     # Hypothesis is imported here and not above: a wrong command line must fail at once.
     from verifier.fuzz.fields import space
     from verifier.fuzz.remembered import FOLDER as CHOICES
     from verifier.fuzz.request import CampaignRequest
+    from verifier.output import console
+    from verifier.report.fuzzing import Picture, show_replayed
 
     described = space(
         family.load(request.family),
@@ -56,29 +59,45 @@ def fuzz(request: RunRequest) -> ExitStatus:
         device=request.device,
         dtypes=request.dtypes,
     )
-    folder = request.out or REPORTS / folder_name(request.family, reference, "fuzz")
-    order = CampaignRequest(
+    folder = request.out or REPORTS / folder_name(request.family, request.adapter, "fuzz")
+    campaign = CampaignRequest(
         space=described,
-        adapter=reference,
+        adapter=request.adapter,
         only=request.only,
         limits=Limits(seconds=SECONDS, bytes=BYTES).with_asked(request.timeout, request.memory),
         workers=request.workers or usable_cores(),
         seconds=request.time,
         most=request.max_examples,
-        kept=_kept(folder / kept.FOLDER, described),
+        kept=_read_kept(folder / kept.FOLDER, described),
         choices=folder / CHOICES,
     )
-    with record.lock_folder(folder):
-        return _campaign(request, order, folder)
+    replayed: list[ReplayedFailure] = []
+    title = f"fuzzing {request.family} × {request.adapter}"
+    with record.lock_folder(folder), record.Writer(folder, of=(request.family, request.adapter)) as writer:
+        with Picture(console.standard_error(), title, seconds=campaign.seconds) as picture:
+            started = recording.record_events(
+                writer,
+                _run(campaign, folder / kept.FOLDER, replayed),
+                campaign.plan,
+                partial(run_plan, workers=campaign.workers),
+                lambda event: writer.run(_first_line(request, campaign, event)),
+                picture,
+            )
+        if not started:
+            print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)
+            return ExitStatus.INTERRUPTED
+    status = show(writer.path, folder, 0).summary.status
+    show_replayed(replayed, folder / kept.FOLDER, console.standard_output())
+    return status
 
 
-def _kept(folder: Path, described: Space) -> tuple[StoredFailure, ...]:
-    """What is kept in the folder, of this family.
+def _read_kept(folder: Path, described: Space) -> tuple[StoredFailure, ...]:
+    """Read the failures that the folder keeps, whose cases are to run on the device of the space.
 
     Raises:
         UsageError: a file is broken, or of another family.
     """
-    found = []
+    failures = []
     for one in kept.read(folder):
         if one.spec.family != described.reference:
             raise UsageError(
@@ -86,92 +105,40 @@ def _kept(folder: Path, described: Space) -> tuple[StoredFailure, ...]:
                 f"{described.reference!r}; name another folder with --out"
             )
         spec = replace(one.spec.accepted_by(described.family.refusal), device=described.device)
-        found.append(replace(one, spec=spec))
-    return tuple(found)
+        failures.append(replace(one, spec=spec))
+    return tuple(failures)
 
 
-def _campaign(request: RunRequest, order: CampaignRequest, folder: Path) -> ExitStatus:
-    from verifier.output import console
-    from verifier.report.fuzzing import Picture, show_replayed
+def _run(request: CampaignRequest, folder: Path, replayed: list[ReplayedFailure]) -> Iterator[CampaignEvent]:
+    """Run a campaign, yield its events, and keep each failure at once: a campaign may be killed.
 
-    with record.Writer(folder, of=(request.family, order.adapter)) as writer:
-        drive = _Drive(request=request, order=order, writer=writer, folder=folder)
-        picture = Picture(
-            console.standard_error(), f"fuzzing {request.family} × {order.adapter}", seconds=order.seconds
-        )
-        with picture:
-            started = drive.run(picture)
-        if not started:
-            print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)
-            return ExitStatus.INTERRUPTED
-    status = show(writer.path, folder, 0).summary.status
-    show_replayed(drive.replayed, folder / kept.FOLDER, console.standard_output())
-    return status
+    Args:
+        request: the campaign.
+        folder: where failures are kept.
+        replayed: receives what became of the failures that were kept before.
+    """
+    from verifier.fuzz import campaign
 
-
-class _Drive:
-    """One campaign into one record."""
-
-    def __init__(self, *, request: RunRequest, order: CampaignRequest, writer: record.Writer, folder: Path) -> None:
-        self._request = request
-        self._order = order
-        self._writer = writer
-        self._folder = folder
-        self._specs: dict[str, CaseSpec] = {}
-        self.replayed: list[ReplayedFailure] = []
-
-    def run(self, picture: Any) -> bool:
-        """Run it; whether it came to its first case."""
-        from verifier.fuzz import campaign
-
-        writer, started = self._writer, False
-        try:
-            for event in campaign.run(self._order):
-                match event:
-                    case RunStarted():
-                        writer.run(_line(self._request, self._order, event))
-                        started = True
-                    case CaseStarted(spec=spec) if self._specs.setdefault(spec.id, spec) is not spec:
-                        pass  # it is run once more
-                    case ShrunkFailure():
-                        writer.found(event)
-                        self._keep(event)
-                    case ReplayedFailure():
-                        self.replayed.append(event)
-                    case RunFinished(stop=stop, seconds=seconds):
-                        if started:
-                            stop = self._meant(stop)
-                            recording.finish(
-                                writer, self._order.plan, self._look_with, picture.look, stop=stop, seconds=seconds
-                            )
-                    case _:
-                        recording.write_event(writer, event)
-                picture.note(event)
-        except VerifierError as error:
-            if started and not writer.ended:
-                writer.end(status=error.status, stop=Stop.BROKEN, seconds=0.0)
-            raise
-        return started
-
-    def _keep(self, found: ShrunkFailure) -> None:
-        """At once: a campaign may be killed, and nothing that it has found is lost."""
-        one = StoredFailure(
-            fingerprint=found.fingerprint, check=found.check, spec=self._specs[found.case], differs=found.differs
-        )
-        kept.write(self._folder / kept.FOLDER, one)
-
-    def _look_with(self, plan: Plan) -> Iterator[Event]:
-        from verifier.engine.run import run as run_plan
-
-        return run_plan(plan, workers=self._order.workers)
-
-    def _meant(self, stop: Stop) -> Stop:
-        """Ctrl-C is how a campaign without an end is ended."""
-        endless = self._order.seconds is None and self._order.most is None
-        return Stop.COMPLETE if endless else stop
+    specs: dict[str, CaseSpec] = {}
+    is_endless = request.seconds is None and request.most is None
+    for event in campaign.run(request):
+        match event:
+            case CaseStarted(spec=spec):
+                specs[spec.id] = spec
+            case ShrunkFailure(fingerprint=fingerprint, check=check, case=case, differs=differs):
+                failure = StoredFailure(fingerprint=fingerprint, check=check, spec=specs[case], differs=differs)
+                kept.write(folder, failure)
+            case ReplayedFailure():
+                replayed.append(event)
+            case RunFinished() if is_endless:  # Ctrl-C is how a campaign without an end is ended
+                event = replace(event, stop=Stop.COMPLETE)
+        yield event
 
 
-def _line(request: RunRequest, order: CampaignRequest, event: RunStarted) -> record.RunLine:
+def _first_line(request: RunRequest, campaign: CampaignRequest, event: RunStarted) -> record.RunLine:
+    space = campaign.space
+    flags = {name: list(values) for name, values in space.family.flags().items()}
+    plainest = space.spec(space.plainest).config
     asked = {
         "fuzz": True,
         "only": list(request.only),
@@ -179,27 +146,19 @@ def _line(request: RunRequest, order: CampaignRequest, event: RunStarted) -> rec
         "time": request.time,
         "max_examples": request.max_examples,
     }
-    flags, dims = _plain(order.space)
     return record.RunLine(
         family=request.family,
-        adapter=order.adapter,
+        adapter=request.adapter,
         adapter_name=event.adapter_name,
         adapter_version=event.adapter_version,
-        versions=versions(order.adapter),
+        versions=versions(request.adapter),
         seed=request.seed,
         started=now(),
         flags=flags,
-        dims=dims,
+        dims={name: value for name, value in plainest.items() if name not in flags},
         checks=[check.to_json() for check in event.checks],
         planned={"valid": 0, "refused": 0},
         asked={name: value for name, value in asked.items() if value},
         workers=event.workers,
-        limits={"timeout": order.limits.seconds, "memory": order.limits.bytes},
+        limits={"timeout": campaign.limits.seconds, "memory": campaign.limits.bytes},
     )
-
-
-def _plain(space: Space) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """The flags with their values, and what the plainest config has besides."""
-    flags = {name: list(values) for name, values in space.family.flags().items()}
-    config = space.spec(space.plainest).config
-    return flags, {name: value for name, value in config.items() if name not in flags}

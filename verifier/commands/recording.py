@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verifier import family, record
 from verifier.commands import resuming
 from verifier.engine import recording
-from verifier.engine.events import Event, RunFinished, RunStarted, Stop
+from verifier.engine.events import Event, RunStarted, Stop
 from verifier.engine.plan import Plan
-from verifier.errors import ExitStatus, VerifierError
 from verifier.output import pipe
 from verifier.record.known_failure import BaselineState
 from verifier.requests.planning import PlannedRun
@@ -61,7 +60,7 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
             shard=None if request.shard is None else str(request.shard),
             onto=earlier,
         ) as writer:
-            drive = _Drive(planned=planned, plan=plan, writer=writer, header=header, earlier=earlier)
+            recorder = _Recorder(planned=planned, plan=plan, writer=writer, header=header, earlier=earlier)
             meter = Meter(
                 shown,
                 title=f"{request.family} × {planned.adapter}",
@@ -71,7 +70,7 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
             )
             try:
                 with meter:
-                    started = drive.run(meter)
+                    started = recorder.run(meter)
             except BrokenPipeError:
                 pipe.discard(sys.stderr)
                 started = writer.ended  # the record says whether the run came to its end before
@@ -83,8 +82,8 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
 
 
 @dataclass(slots=True, kw_only=True)
-class _Drive:
-    """One run into one record.
+class _Recorder:
+    """Records one run.
 
     Attributes:
         planned: the whole run.
@@ -93,7 +92,6 @@ class _Drive:
         header: what is known of the record's first line before anything is loaded.
         earlier: the record that is continued.
         held: the run against its baseline, with what became of each known failure; None until their cases have run.
-        started: whether the run came to its first case.
     """
 
     planned: PlannedRun
@@ -102,31 +100,13 @@ class _Drive:
     header: Mapping[str, Any]
     earlier: record.Record | None
     held: BaselineState | None = None
-    started: bool = False
 
     def run(self, meter: Meter) -> bool:
         """Run the plan into the record; whether it came to its first case."""
-        writer = self.writer
         if not self._replay(meter):
             return False
-        try:
-            for event in self._events(self.plan):
-                match event:
-                    case RunStarted():
-                        self._begin(event, meter)
-                    case RunFinished(stop=stop, seconds=seconds):
-                        if self.started:
-                            recording.finish(writer, self.plan, self._events, meter.look, stop=stop, seconds=seconds)
-                    case _:
-                        recording.write_event(writer, event)
-                meter.note(event)
-        except (KeyboardInterrupt, BrokenPipeError):
-            self._broken_off(ExitStatus.INTERRUPTED, Stop.INTERRUPTED)
-            raise
-        except VerifierError as error:
-            self._broken_off(error.status, Stop.BROKEN)
-            raise
-        return self.started
+        begin = partial(self._begin, meter)
+        return recording.record_events(self.writer, self._events(self.plan), self.plan, self._events, begin, meter)
 
     def _replay(self, meter: Meter) -> bool:
         """See what became of the known failures; whether that came to its end."""
@@ -143,11 +123,6 @@ class _Drive:
         self.held = BaselineState(path=baseline.path, asked=baseline.asked, ran=baseline.ran, settled=settled)
         return stop is Stop.COMPLETE
 
-    def _broken_off(self, status: ExitStatus, stop: Stop) -> None:
-        if self.started and not self.writer.ended:
-            with contextlib.suppress(VerifierError):  # where the disk is full there is no room for this line either
-                self.writer.end(status=status, stop=stop, seconds=0.0)
-
     def _events(self, plan: Plan) -> Iterator[Event]:
         if self.planned.request.isolated:
             from verifier.engine.run import run as run_plan
@@ -162,14 +137,13 @@ class _Drive:
             debugger = Debugger()
         return inline.run(plan, debugger=debugger)
 
-    def _begin(self, event: RunStarted, meter: Meter) -> None:
+    def _begin(self, meter: Meter, event: RunStarted) -> None:
         line = self.planned.first_line(event, self.header)
         if self.earlier is None:
             self.writer.run(line)
         else:
             resuming.require_same_code(self.earlier, line)
             self.writer.resumed(started=line.started, workers=line.workers)
-        self.started = True
         if self.held is not None:
             self.writer.held(self.held)
             meter.excuse = self._excuse(self.held, line)

@@ -2,18 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 from verifier import record
 from verifier.engine.diagnose import diagnose_failures
-from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, Stop, WorkerLost
+from verifier.engine.events import (
+    CaseFinished,
+    CaseStarted,
+    Event,
+    OutcomeReady,
+    RunFinished,
+    RunStarted,
+    Stop,
+    WorkerLost,
+)
 from verifier.engine.plan import Plan
-from verifier.errors import ExitStatus
+from verifier.errors import ExitStatus, VerifierError
 from verifier.record import Writer
+from verifier.record.fuzz_finding import ShrunkFailure
+
+
+class Display(Protocol):
+    """Shows how far a run is."""
+
+    def note(self, event: Any) -> None:
+        """Take an event in, and show it if it is time."""
+        ...
+
+    def look(self, cases: int) -> None:
+        """Show that so many failing cases are diagnosed."""
+        ...
+
+
+def record_events(
+    writer: Writer,
+    events: Iterable[object],
+    plan: Plan,
+    run: Callable[[Plan], Iterator[Event]],
+    begin: Callable[[RunStarted], None],
+    display: Display,
+) -> bool:
+    """Write the events of a run into its record as they come, diagnose its failures, and end the record.
+
+    If the run is broken off, the last line of the record says so.
+
+    Args:
+        writer: of the record.
+        events: of the run.
+        plan: what is run.
+        run: runs a plan, to diagnose failures.
+        begin: writes the first line of the record.
+        display: shows each event.
+
+    Returns:
+        Whether the run came to its first case.
+
+    Raises:
+        VerifierError, KeyboardInterrupt, BrokenPipeError: what broke the run off.
+    """
+    started = False
+
+    def break_off(status: ExitStatus, stop: Stop) -> None:
+        if started and not writer.ended:
+            with contextlib.suppress(VerifierError):  # where the disk is full there is no room for this line either
+                writer.end(status=status, stop=stop, seconds=0.0)
+
+    try:
+        for event in events:
+            match event:
+                case RunStarted():
+                    begin(event)
+                    started = True
+                case RunFinished(stop=stop, seconds=seconds):
+                    if started:
+                        finish(writer, plan, run, display.look, stop=stop, seconds=seconds)
+                case _:
+                    write_event(writer, event)
+            display.note(event)
+    except (KeyboardInterrupt, BrokenPipeError):
+        break_off(ExitStatus.INTERRUPTED, Stop.INTERRUPTED)
+        raise
+    except VerifierError as error:
+        break_off(error.status, Stop.BROKEN)
+        raise
+    return started
 
 
 def write_event(writer: Writer, event: object) -> None:
-    """Write an event of a case into the record; events of the run as a whole are not written."""
+    """Write an event of a case, or a finding, into the record; events of the run as a whole are not written."""
     match event:
         case CaseStarted(spec=spec):
             writer.case(spec)
@@ -23,6 +101,8 @@ def write_event(writer: Writer, event: object) -> None:
             writer.done(case, seconds)
         case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
             writer.lost(record.LostProcess(case=case, check=check, verdict=verdict, reason=reason))
+        case ShrunkFailure():
+            writer.found(event)
         case _:
             pass
 

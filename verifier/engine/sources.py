@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_SUFFIXES = tuple(importlib.machinery.all_suffixes())
 _SOURCE = ".py"
 _PACKAGE = "__init__"
 _IMPORTING = ("import_module", "__import__")  # functions that import what a text names
@@ -92,7 +91,7 @@ def find_sources(name: str, within: Within, *, leaving: str = "") -> Sources:
 
 def package_folder(name: str) -> Path | None:
     """Find the folder of a top-level package; None if there is no such package."""
-    found = _top(name)
+    found = _find_module(name)
     return None if found is None or found.file is None or not found.places else found.file.parent
 
 
@@ -112,15 +111,14 @@ def _find(name: str) -> tuple[list[_Module], list[Path]]:
     If the last part of a name is not found, it may be an attribute, or a module that is gone.
     """
     first, *rest = name.split(".")
-    candidates = [path for entry in sys.path for path in _files(_real(Path(entry)) / first)]
-    found = _top(first)
+    candidates = [path for entry in sys.path for path in _files(Path(entry).resolve() / first)]
+    found = _find_module(first)
     if found is None:
         return [], candidates
     chain = [found]
     for part in rest:
-        below = [place / part for place in found.places]
-        candidates += [path for one in below for path in _files(one)]
-        found = _below(f"{found.name}.{part}", below)
+        candidates += [path for place in found.places for path in _files(place / part)]
+        found = _find_module(f"{found.name}.{part}", found.places)
         if found is None:
             break
         chain.append(found)
@@ -132,33 +130,21 @@ def _files(stem: Path) -> tuple[Path, Path]:
     return stem / (_PACKAGE + _SOURCE), stem.with_name(stem.name + _SOURCE)
 
 
-def _top(name: str) -> _Module | None:
+def _find_module(name: str, places: Sequence[Path] | None = None) -> _Module | None:
+    """Find a module at the top, or in the folders of its package, without importing it or the package."""
+    part = name.rpartition(".")[2]
     try:
-        spec = importlib.util.find_spec(name)
+        if places is None:
+            spec = importlib.util.find_spec(part)
+        else:
+            spec = importlib.machinery.PathFinder.find_spec(part, [str(place) for place in places])
     except (ImportError, ValueError):  # a module without a spec, as `__main__` is one
         return None
     if spec is None:
         return None
-    places = tuple(_real(Path(place)) for place in spec.submodule_search_locations or ())
+    inside = tuple(Path(place).resolve() for place in spec.submodule_search_locations or ())
     file = Path(spec.origin) if spec.origin is not None and spec.has_location else None
-    return _Module(name=name, file=None if file is None else _real(file.parent) / file.name, places=places)
-
-
-def _real(folder: Path) -> Path:
-    return folder.resolve()
-
-
-def _below(name: str, stems: Sequence[Path]) -> _Module | None:
-    """Find a submodule at one of the paths that it can have, in the order of Python's own finder."""
-    for stem in stems:
-        for suffix in _SUFFIXES:
-            inside, beside = stem / (_PACKAGE + suffix), stem.with_name(stem.name + suffix)
-            if inside.is_file():
-                return _Module(name=name, file=inside, places=(stem,))
-            if beside.is_file():
-                return _Module(name=name, file=beside)
-    portions = tuple(stem for stem in stems if stem.is_dir())
-    return _Module(name=name, file=None, places=portions) if portions else None
+    return _Module(name=name, file=None if file is None else file.parent.resolve() / file.name, places=inside)
 
 
 def _state(file: Path) -> tuple[int, int]:

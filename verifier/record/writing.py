@@ -62,6 +62,7 @@ class Writer:
         self._fresh = folder / f".{FILE}.new"  # what a killed run left of it is written over: the folder is held
         self.verdicts: dict[tuple[str, str], Verdict] = {}
         self.valid: set[str] = set()
+        self._cases: set[str] = set()
         self.ended = False
         try:
             if onto is not None:
@@ -100,7 +101,11 @@ class Writer:
         self._append({"kind": "resumed", "started": started, "workers": workers})
 
     def case(self, spec: CaseSpec) -> None:
+        """Write a case; a case that is run several times is written once."""
+        if spec.id in self._cases:
+            return
         self._append({"kind": "case", "case": spec.id, **spec.to_json()})
+        self._cases.add(spec.id)
         if spec.valid:
             self.valid.add(spec.id)
 

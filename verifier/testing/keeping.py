@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verifier import adapter, record
 from verifier.analysis.summary import Summary, summarize
 from verifier.engine import inline, recording
 from verifier.engine.environment import usable_cores
-from verifier.engine.events import CaseStarted, Event, Stop
+from verifier.engine.events import Event, Stop
 from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.errors import UsageError, VerifierError
@@ -43,14 +43,12 @@ class _Open:
         introduction: what it is a record of.
         stays: whether it is where it was asked for.
         settled: what became of each known failure, by fingerprint.
-        cases: the ids of those that are in it.
     """
 
     writer: record.Writer
     introduction: Introduction
     stays: bool
     settled: dict[str, Settled]
-    cases: set[str] = field(default_factory=set)
 
     @property
     def engine(self) -> Callable[[Plan], Iterator[Event]] | None:
@@ -62,16 +60,12 @@ class _Open:
         return (lambda plan: run_plan(plan, workers=usable_cores())) if one.isolated else inline.run
 
     def write(self, events: Sequence[Event | Settled]) -> None:
-        """Write what happened into the record; of a case that was run several times, the case once."""
+        """Write what happened into the record."""
         for event in events:
-            match event:
-                case Settled():
-                    self.settled[event.failure.fingerprint] = event
-                case CaseStarted(spec=spec) if spec.id in self.cases:
-                    pass
-                case _:
-                    recording.write_event(self.writer, event)
-                    self.cases.update([event.spec.id] if isinstance(event, CaseStarted) else [])
+            if isinstance(event, Settled):
+                self.settled[event.failure.fingerprint] = event
+            else:
+                recording.write_event(self.writer, event)
 
     def end(self, stop: Stop, seconds: float) -> None:
         """Diagnose the failures and write the end of the record."""
