@@ -118,11 +118,9 @@ class Hooks(Protocol):
 
     def names(self) -> Mapping[str, HookInfo]:
         """List every hook point by its canonical name, or by the library's name if it has no canonical one."""
-        ...
 
     def switched(self, names: Set[str]) -> AbstractContextManager[None]:
         """Turn on what gates these points; when the context is left, every switch is as it was before."""
-        ...
 
     def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> AbstractContextManager[None]:
         """Attach edits by the names of their points: `forward` to activations, `backward` to their gradients.
@@ -130,7 +128,6 @@ class Hooks(Protocol):
         The context is entered before the forward. A backward edit runs whenever a backward pass goes through that
         forward's graph inside the context. When the context is left, also by an exception, no edit stays attached.
         """
-        ...
 
 
 class ProjectionLike(Protocol):
@@ -139,12 +136,10 @@ class ProjectionLike(Protocol):
     @property
     def weight(self) -> Tensor:
         """`[n_heads * d_head, d_model]`."""
-        ...
 
     @property
     def bias(self) -> Tensor | None:
         """`[n_heads * d_head]`, or None."""
-        ...
 
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
@@ -163,15 +158,12 @@ class Weights(Protocol):
 
     def split(self, layer: int) -> SplitQKV:
         """Give the projections of one layer, as the adapter's own forward applies them."""
-        ...
 
     def canonical(self) -> Mapping[str, Tensor]:
         """Give every weight by canonical name: `blocks.0.attn.W_Q` is `[head, d_model, d_head]`."""
-        ...
 
     def gradients(self) -> Mapping[str, Tensor]:
         """Give the gradient of every canonical weight, in its canonical shape, after a backward pass."""
-        ...
 
 
 class Restore(Protocol):
@@ -179,7 +171,6 @@ class Restore(Protocol):
 
     def __call__(self, canonical: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
         """Turn canonical weights into a state dict with Hugging Face's names and shapes."""
-        ...
 
 
 LOGITS, LOG_PROBABILITIES = "logits", "log-probabilities"
@@ -194,11 +185,9 @@ class Processings(Protocol):
         A promise is `LOGITS`, `LOG_PROBABILITIES` or the template of a canonical hook point
         (`blocks.{i}.attn.hook_pattern`).
         """
-        ...
 
     def apply(self, names: Set[str]) -> Subject:
         """Make a new subject of the same model with exactly these processings applied; this subject does not change."""
-        ...
 
 
 class Cache(Protocol):
@@ -206,7 +195,6 @@ class Cache(Protocol):
 
     def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
         """Continue greedily with the cache, and never stop early: `[batch, pos + max_new_tokens]`."""
-        ...
 
 
 class Components(Protocol):
@@ -214,11 +202,9 @@ class Components(Protocol):
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Give the components that the adapter has, by canonical name (`canonical.COMPONENTS`)."""
-        ...
 
     def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """Run one component with the arguments that HF's forward passes to its own module; give its main output."""
-        ...
 
 
 class Modes(Protocol):
@@ -226,27 +212,21 @@ class Modes(Protocol):
 
     def train(self, mode: bool) -> None:
         """Switch to training mode, in which dropouts act, or to evaluation mode."""
-        ...
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
         """Cast or move the subject in place."""
-        ...
 
     def checkpointing(self, enabled: bool) -> None:
         """Switch gradient checkpointing on or off."""
-        ...
 
     def copy(self) -> Subject:
         """Make a deep copy that shares nothing with the original."""
-        ...
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Give the subject's state dict, in the library's own keys."""
-        ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load a state dict that `state_dict` gave."""
-        ...
 
 
 @runtime_checkable
@@ -295,7 +275,6 @@ class Adapter(Protocol):
         Raises:
             AdapterRefusal: the adapter cannot wrap this model.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +298,6 @@ class Scripted(Protocol):
 
     def usage(self, given: Sequence[str]) -> Usage:
         """Give the code of a forward with these fields of `Inputs`, each in a variable of its name."""
-        ...
 
 
 @runtime_checkable
@@ -335,7 +313,6 @@ class ScriptedHooks(Protocol):
             given: the fields of `Inputs` that the forward of the `subject` is given, each in a variable of its name.
             point: the canonical name.
         """
-        ...
 
 
 def is_adapter(candidate: object) -> bool:

@@ -54,7 +54,6 @@ class Taps(Protocol):
     @property
     def values(self) -> Mapping[str, Tensor]:
         """By point: the tensor before any edit, in canonical axes and in the graph."""
-        ...
 
 
 @runtime_checkable
@@ -79,27 +78,21 @@ class Family(Protocol):
 
     def flags(self) -> Mapping[str, Sequence[Any]]:
         """Every flag and its values; the matrix is their product. The first value is the flag's plainest. No torch."""
-        ...
 
     def dims(self) -> Config:
         """The tiny dims that the matrix gives to every flag combination. No torch."""
-        ...
 
     def corners(self) -> Mapping[str, Config]:
         """Named configs beyond the product: other shapes, published traps, odd ones that HF refuses. No torch."""
-        ...
 
     def presets(self) -> Mapping[str, Config]:
         """Published checkpoints by name, at full width and reduced depth. No torch."""
-        ...
 
     def dropouts(self) -> Config:
         """What to set in a config for every dropout of the model to act; empty where it has none. No torch."""
-        ...
 
     def refusal(self, config: Config) -> str | None:
         """Why HF refuses the config, in words, or None where it accepts it. No torch."""
-        ...
 
     def build(
         self,
@@ -116,25 +109,20 @@ class Family(Protocol):
         Its weights are random, or those of the folder `checkpoint`. Two calls with one seed give equal weights (up
         to rounding to the dtype) and share nothing.
         """
-        ...
 
     def points(self, config: Config) -> Sequence[Point]:
         """The canonical hook points that a model of this config has, in causal order. No torch."""
-        ...
 
     def taps(
         self, model: nn.Module, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
     ) -> AbstractContextManager[Taps]:
         """Read (all points, or those named) and edit activations of an untouched model, in canonical axes."""
-        ...
 
     def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
         """Which fused row is which head's query, key or value, read off HF's own split."""
-        ...
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """HF's module for each canonical component that has one."""
-        ...
 
 
 @runtime_checkable
@@ -144,12 +132,10 @@ class Fuzzes(Protocol):
     def fuzzed(self) -> Mapping[str, Sequence[Any]]:
         """Fields and their values, the plainest first: heads, head dims, depths, activations, … A flag that is named
         here has these values instead of those of `flags()`. No torch."""
-        ...
 
     def fuzzed_config(self, chosen: Mapping[str, Any]) -> Config:
         """The config of one value for each flag and field; what it leaves out is as in `dims()`. HF may refuse it. No
         torch."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +158,6 @@ class ShowsPoints(Protocol):
 
     def point_source(self, config: Config, name: str) -> PointSource | None:
         """Where the activation at one of `points(config)` is seen; None where that takes more than a line. No torch."""
-        ...
 
 
 def is_family(candidate: object) -> bool:

@@ -13,7 +13,7 @@ from verifier.checks import runner
 from verifier.engine import events, loading, preload, worker
 from verifier.engine.plan import Task
 from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, trim_outcome
-from verifier.errors import ExitStatus
+from verifier.errors import HarnessError
 from verifier.judging.outcome import Outcome, Verdict
 
 
@@ -86,6 +86,6 @@ def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
     worker._run(there, Task(spec=spec), loading.Loaded(family=None, adapter=None, checks=()))
     assert isinstance(here.recv(), events.OutcomeReady)
     failed = here.recv()
-    assert failed.status is ExitStatus.BROKEN
-    assert failed.message == f"the harness failed on case {spec.id}: LookupError: the harness lost its way"
+    assert isinstance(failed, HarnessError)
+    assert str(failed) == f"the harness failed on case {spec.id}: LookupError: the harness lost its way"
     assert "run_case" in failed.detail

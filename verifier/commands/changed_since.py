@@ -56,6 +56,14 @@ class Changes:
         """Whether git was told to ignore the file, so that nobody can say whether it was touched."""
         return not self.ignored.isdisjoint((path, *path.parents))
 
+    def below(self, place: Path) -> list[str]:
+        """Name a file if it was touched, or what was touched in a folder."""
+        return [self.short(path) for path in sorted(self.paths) if place == path or place in path.parents]
+
+    def short(self, path: Path) -> str:
+        """Name a file as it is called in the tree."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
@@ -73,13 +81,16 @@ class Touched:
 
 
 def since(revision: str, folder: Path) -> Changes:
-    """What was touched since then in the working tree that the folder lies in.
+    """Ask git what was touched since a revision in the working tree that the folder lies in.
 
     Raises:
         UsageError: there is no git, no repository, or no such revision.
     """
-    root = Path(_git(folder, "rev-parse", "--show-toplevel", failing=_no_repository(folder)).removesuffix("\n"))
-    if _succeeds(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}") is None:
+    top = _try_git(folder, "rev-parse", "--show-toplevel")
+    if top is None:
+        raise UsageError(f"{OPTION} asks git, and {str(folder)!r} is in no git repository with a working tree")
+    root = Path(top.removesuffix("\n"))
+    if _try_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}") is None:
         named = _git(root, "for-each-ref", "--format=%(refname:short)").split()
         shallow = _git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
         hint = "; the clone is shallow: fetch that revision first" if shallow else nearest(revision, named)
@@ -101,7 +112,7 @@ def since(revision: str, folder: Path) -> Changes:
 
 
 def look(changes: Changes, *, family: str, adapter: str, beside: Sequence[Path] = ()) -> Touched:
-    """Whether something was touched that the adapter, the family, a third party's check or the harness is made of.
+    """Say whether a change touches the adapter, the family, a third party's check, the harness or its configuration.
 
     Args:
         changes: what was touched.
@@ -109,53 +120,47 @@ def look(changes: Changes, *, family: str, adapter: str, beside: Sequence[Path] 
         adapter: reference.
         beside: further files and folders that a run of it depends on.
     """
-    own = _sources(changes, plugins.module_of(adapter, ADAPTERS))
-    reasons = [*_untold(changes, own), *_files(changes, own, family, beside)]
-    if reasons:
-        more = f" and {len(reasons) - _MOST_NAMED} more" if reasons[_MOST_NAMED:] else ""
-        sentence = f"{adapter}: touched since {changes.revision}: {', '.join(reasons[:_MOST_NAMED])}{more}"
-        return Touched(adapter=adapter, is_touched=True, sentence=sentence)
-    if own.start is None or not changes.within(own.start):
-        said = f"nothing that it is made of lies in {str(changes.root)!r}"
-    else:
-        said = f"nothing that it is made of was touched since {changes.revision}"
-    return Touched(adapter=adapter, is_touched=False, sentence=f"{adapter}: {said}; not run")
-
-
-def _sources(changes: Changes, module: str | None) -> sources.Sources:
-    # The harness counts as a whole.
-    return sources.find_sources(module or "", changes.within, leaving=_HARNESS)
-
-
-def _untold(changes: Changes, own: sources.Sources) -> list[str]:
-    """Why git cannot say that an adapter was not touched."""
-    if own.start is None:
-        return ["its module is not found"]
-    return [f"git ignores {_short(changes, own.start)}"] if changes.hides(own.start) else []
-
-
-def _files(changes: Changes, own: sources.Sources, family: str, beside: Sequence[Path]) -> list[str]:
-    """What was touched, the adapter's own files first, and what cannot be parsed."""
-    modules = [plugins.module_of(family, FAMILIES)]
+    modules = [plugins.module_of(adapter, ADAPTERS), plugins.module_of(family, FAMILIES)]
     modules += [point.module for point in importlib.metadata.entry_points(group=CHECKS)]
-    found: list[str] = []
-    for part in (own, *(_sources(changes, module) for module in modules)):
-        home = part.start.parent if part.start is not None else None
-        data = [path for path in changes.paths if path.suffix != ".py" and _is_data(path, part, home)]
-        found += [_short(changes, path) for path in sorted([path for path in part.files if changes.has(path)])]
-        found += [_short(changes, path) for path in sorted(data)]
-        unread = sorted(path for path in part.unread if not changes.has(path))
-        found += [f"{_short(changes, path)}, which cannot be parsed" for path in unread]
+    # The harness counts as a whole.
+    parts = [sources.find_sources(module or "", changes.within, leaving=_HARNESS) for module in modules]
+    start = parts[0].start
+    reasons = []
+    if start is None:
+        reasons.append("its module is not found")
+    elif changes.hides(start):
+        reasons.append(f"git ignores {changes.short(start)}")
+    for part in parts:
+        reasons += _touched_sources(changes, part)
     harness = sources.package_folder(_HARNESS)
     if harness is not None and changes.within(harness):
-        found += [_short(changes, path) for path in sorted(changes.paths) if harness in path.parents]
+        reasons += changes.below(harness)
     for path in (*beside, *_configurations(changes)):
         # What a link leads to may be touched, and the link itself.
         for place in (Path(os.path.abspath(path)), path.resolve()):
-            found += [_short(changes, one) for one in sorted(changes.paths) if place == one or place in one.parents]
-            found += [_short(changes, place)] if changes.has(place) else []
-            found += [f"{_short(changes, place)}, which git ignores"] if changes.hides(place) else []
-    return list(dict.fromkeys(found))
+            reasons += changes.below(place)
+            reasons += [changes.short(place)] if changes.has(place) else []
+            reasons += [f"{changes.short(place)}, which git ignores"] if changes.hides(place) else []
+    reasons = list(dict.fromkeys(reasons))
+    if reasons:
+        more = f" and {len(reasons) - _MOST_NAMED} more" if reasons[_MOST_NAMED:] else ""
+        why = f"touched since {changes.revision}: {', '.join(reasons[:_MOST_NAMED])}{more}"
+    elif start is None or not changes.within(start):
+        why = f"nothing that it is made of lies in {str(changes.root)!r}; not run"
+    else:
+        why = f"nothing that it is made of was touched since {changes.revision}; not run"
+    return Touched(adapter=adapter, is_touched=bool(reasons), sentence=f"{adapter}: {why}")
+
+
+def _touched_sources(changes: Changes, part: sources.Sources) -> list[str]:
+    """Name the touched files that a module is made of, the data beside them, and what cannot be parsed."""
+    home = part.start.parent if part.start is not None else None
+    data = [path for path in changes.paths if path.suffix != ".py" and _is_data(path, part, home)]
+    touched = sorted(path for path in part.files if changes.has(path)) + sorted(data)
+    unread = sorted(path for path in part.unread if not changes.has(path))
+    return [changes.short(path) for path in touched] + [
+        f"{changes.short(path)}, which cannot be parsed" for path in unread
+    ]
 
 
 def _is_data(path: Path, part: sources.Sources, home: Path | None) -> bool:
@@ -175,23 +180,15 @@ def _is_installed(path: Path) -> bool:
     return any(path.is_relative_to(folder) for name in _INSTALLED if (folder := sysconfig.get_path(name)))
 
 
-def _short(changes: Changes, path: Path) -> str:
-    return str(path.relative_to(changes.root)) if path.is_relative_to(changes.root) else str(path)
+def _git(folder: Path, *arguments: str) -> str:
+    output = _try_git(folder, *arguments)
+    if output is None:
+        raise UsageError(f"{OPTION}: `git {' '.join(arguments)}` failed in {str(folder)!r}")
+    return output
 
 
-def _no_repository(folder: Path) -> str:
-    return f"{OPTION} asks git, and {str(folder)!r} is in no git repository with a working tree"
-
-
-def _git(folder: Path, *arguments: str, failing: str | None = None) -> str:
-    said = _succeeds(folder, *arguments)
-    if said is None:
-        raise UsageError(failing or f"{OPTION}: `git {' '.join(arguments)}` failed in {str(folder)!r}")
-    return said
-
-
-def _succeeds(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails."""
+def _try_git(folder: Path, *arguments: str) -> str | None:
+    """Run git and give what it prints; None if it fails."""
     command = ["git", "-C", str(folder), *arguments]
     try:
         ended = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"})

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from verifier import family, record
 from verifier.cases.spec import CaseSpec
 from verifier.commands.run import show
 from verifier.engine import recording
 from verifier.engine.environment import usable_cores, versions
-from verifier.engine.events import CaseStarted, RunFinished, RunStarted, Stop
+from verifier.engine.events import CaseStarted, RunFinished, Stop
 from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
 from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
@@ -22,7 +22,7 @@ from verifier.fuzz import kept
 from verifier.record.fuzz_finding import ReplayedFailure, ShrunkFailure, StoredFailure
 from verifier.requests.cases import parse_where
 from verifier.requests.folders import REPORTS, folder_name
-from verifier.requests.planning import now, require_known
+from verifier.requests.planning import make_first_line, require_known
 from verifier.requests.request import RunRequest
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def fuzz(request: RunRequest) -> ExitStatus:
                 _run(campaign, folder / kept.FOLDER, replayed),
                 campaign.plan,
                 partial(run_plan, workers=campaign.workers),
-                lambda event: writer.run(_first_line(request, campaign, event)),
+                lambda event: writer.run(make_first_line(_header(request, described), event, campaign.limits)),
                 picture,
             )
         if not started:
@@ -135,8 +135,8 @@ def _run(request: CampaignRequest, folder: Path, replayed: list[ReplayedFailure]
         yield event
 
 
-def _first_line(request: RunRequest, campaign: CampaignRequest, event: RunStarted) -> record.RunLine:
-    space = campaign.space
+def _header(request: RunRequest, space: Space) -> dict[str, Any]:
+    """Give the fields of the record's first line that are known before anything is loaded."""
     flags = {name: list(values) for name, values in space.family.flags().items()}
     plainest = space.spec(space.plainest).config
     asked = {
@@ -146,19 +146,13 @@ def _first_line(request: RunRequest, campaign: CampaignRequest, event: RunStarte
         "time": request.time,
         "max_examples": request.max_examples,
     }
-    return record.RunLine(
-        family=request.family,
-        adapter=request.adapter,
-        adapter_name=event.adapter_name,
-        adapter_version=event.adapter_version,
-        versions=versions(request.adapter),
-        seed=request.seed,
-        started=now(),
-        flags=flags,
-        dims={name: value for name, value in plainest.items() if name not in flags},
-        checks=[check.to_json() for check in event.checks],
-        planned={"valid": 0, "refused": 0},
-        asked={name: value for name, value in asked.items() if value},
-        workers=event.workers,
-        limits={"timeout": campaign.limits.seconds, "memory": campaign.limits.bytes},
-    )
+    return {
+        "family": request.family,
+        "adapter": request.adapter,
+        "versions": versions(request.adapter),
+        "seed": request.seed,
+        "flags": flags,
+        "dims": {name: value for name, value in plainest.items() if name not in flags},
+        "planned": {"valid": 0, "refused": 0},
+        "asked": {name: value for name, value in asked.items() if value},
+    }

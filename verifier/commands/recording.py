@@ -17,7 +17,7 @@ from verifier.engine.events import Event, RunStarted, Stop
 from verifier.engine.plan import Plan
 from verifier.output import pipe
 from verifier.record.known_failure import BaselineState
-from verifier.requests.planning import PlannedRun
+from verifier.requests.planning import PlannedRun, make_first_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,7 +138,7 @@ class _Recorder:
         return inline.run(plan, debugger=debugger)
 
     def _begin(self, meter: Meter, event: RunStarted) -> None:
-        line = self.planned.first_line(event, self.header)
+        line = make_first_line(self.header, event, self.planned.limits)
         if self.earlier is None:
             self.writer.run(line)
         else:

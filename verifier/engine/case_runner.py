@@ -75,11 +75,9 @@ class CaseRunner(Protocol):
             HarnessError: the harness failed on the case; others can be run after it.
             KeyboardInterrupt: Ctrl-C.
         """
-        ...
 
     def close(self) -> None:
         """Stop what was started; a later `run` starts it anew."""
-        ...
 
 
 class SubprocessRunner:

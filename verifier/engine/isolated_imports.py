@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
 
 from verifier.engine import server
 from verifier.engine.worker import lead_process_group, redirect_output
@@ -19,10 +18,8 @@ from verifier.engine.worker_pool import Launcher
 from verifier.engine.worker_process import Worker
 from verifier.errors import ExitStatus, VerifierError, one_line
 
-SAID = "said"  # the key of an answer's words; the others are its figures
-
-Question = Callable[[], Mapping[str, Any]]
-"""A function that can be pickled; it may raise, print, crash or hang, and gives words and figures."""
+Question = Callable[[], str | Mapping[str, int]]
+"""A function that can be pickled; it may raise, print, crash or hang, and gives words or figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,25 +29,25 @@ class Answer:
     Attributes:
         status: `CONFORMS` if the question could be answered, else the exit status that a run would have because of it.
         said: the answer in words, or why there is none.
-        seconds: how long the process was at it.
-        found: the figures that were asked for; none where there is no answer.
+        seconds: how long the question took.
+        found: the figures that were asked for; empty if there is no answer, or one in words.
     """
 
     status: ExitStatus
     said: str
     seconds: float
-    found: Mapping[str, Any] = field(default_factory=dict)
+    found: Mapping[str, int] = field(default_factory=dict)
 
 
 def ask(questions: Sequence[Question], *, at_once: int, seconds: float) -> list[Answer]:
-    """Answer each question in a process that is forked from the server, where what every run needs is imported.
+    """Answer each question in a process that is forked from the server, which has imported what every run needs.
 
-    Where the server cannot import that, each process tries for itself.
+    If the server cannot import that, each process tries for itself.
 
     Args:
         questions: the questions.
         at_once: how many processes run at the same time, at least 1.
-        seconds: what each may take.
+        seconds: how long each may take.
 
     Returns:
         The answers, in the order of the questions.
@@ -63,7 +60,7 @@ def ask(questions: Sequence[Question], *, at_once: int, seconds: float) -> list[
                 if len(running) == at_once:
                     answers.append(_take_answer(running.popleft(), seconds))
                 log = Path(folder, f"log-{number}")
-                running.append(launcher.start(_work, log, str(log), question, seconds=seconds))
+                running.append(launcher.start(_work, log, question, seconds=seconds))
             while running:
                 answers.append(_take_answer(running.popleft(), seconds))
         finally:
@@ -76,16 +73,17 @@ def _work(pipe: connection.Connection, log: str, question: Question) -> None:
     """Answer the question, in its own process; nothing that it raises gets out."""
     lead_process_group(pipe)
     redirect_output(log)
-    began, status, found = time.perf_counter(), ExitStatus.CONFORMS, dict[str, Any]()
+    began, status = time.perf_counter(), ExitStatus.CONFORMS
+    answer: str | Mapping[str, int]
     try:
-        found = dict(question())
+        answer = question()
     except VerifierError as error:
-        status, found = error.status, {SAID: str(error)}
+        status, answer = error.status, str(error)
     except BaseException as error:  # code from outside may raise anything, SystemExit too
         traceback.print_exc()
-        status, found = ExitStatus.BROKEN, {SAID: f"it raised at import: {one_line(error)}"}
-    said, taken = found.pop(SAID, ""), time.perf_counter() - began
-    pipe.send(Answer(status=status, said=said, seconds=taken, found=found))
+        status, answer = ExitStatus.BROKEN, f"it raised at import: {one_line(error)}"
+    said, found = (answer, {}) if isinstance(answer, str) else ("", answer)
+    pipe.send(Answer(status=status, said=said, seconds=time.perf_counter() - began, found=found))
 
 
 def _take_answer(worker: Worker, seconds: float) -> Answer:

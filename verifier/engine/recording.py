@@ -29,11 +29,9 @@ class Display(Protocol):
 
     def note(self, event: Any) -> None:
         """Take an event in, and show it if it is time."""
-        ...
 
     def look(self, cases: int) -> None:
         """Show that so many failing cases are diagnosed."""
-        ...
 
 
 def record_events(

@@ -13,7 +13,6 @@ from verifier.engine import server
 from verifier.engine.events import (
     CaseFinished,
     CaseStarted,
-    CheckInfo,
     Event,
     Heartbeat,
     OutcomeReady,
@@ -77,7 +76,6 @@ class _Coordinator:
         self._plan = plan
         self._pool = pool
         self._interrupts = interrupts
-        self._checks: tuple[CheckInfo, ...] | None = None
         self._schedule: Schedule | None = None  # once the checks are known
         self._retries = RetryPolicy()
         self._beaten = self._looked = time.perf_counter()
@@ -142,15 +140,13 @@ class _Coordinator:
             yield from self._next(worker)
 
     def _begin(self, message: RunStarted) -> Iterator[Event]:
-        if self._checks is None:
-            self._checks = message.checks
+        if self._schedule is None:
             self._schedule = Schedule(self._plan.specs, message.checks, self._plan.known)
             total = count_outcomes(self._plan.specs, message.checks)
             yield replace(message, expected=total, workers=len(self._pool.workers))
 
     def _next(self, worker: Worker) -> Iterator[Event]:
         """Give the worker its next case, or stop it if none is left; a case that no check looks at is over at once."""
-        assert self._checks is not None
         assert self._schedule is not None
         while self._schedule:
             if worker.is_bloated(self._plan.limits):
@@ -159,7 +155,7 @@ class _Coordinator:
                 return
             spec = self._schedule.take_case(last=worker.number % 2 == 1)
             yield CaseStarted(spec=spec)
-            if self._plan.diagnose or self._plan.applicable(spec, self._checks):
+            if self._plan.diagnose or self._plan.applicable(spec, self._schedule.checks):
                 worker.send_task(self._plan.task(spec))
                 return
             yield CaseFinished(case=spec.id, seconds=0.0)
@@ -191,8 +187,8 @@ class _Coordinator:
             self._pool.start()
 
     def _retry_or_report(self, worker: Worker, spec: CaseSpec, exited: WorkerExit) -> Iterator[Event]:
-        assert self._checks is not None
-        lost = LostCase.from_worker(worker, exited, self._plan.applicable(spec, self._checks))
+        assert self._schedule is not None
+        lost = LostCase.from_worker(worker, exited, self._plan.applicable(spec, self._schedule.checks))
         if worker.alone:
             self._retries.confirm(lost)
         elif not self._retries.is_confirmed(lost):

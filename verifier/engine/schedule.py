@@ -33,6 +33,7 @@ class Schedule:
     def __init__(
         self, specs: Sequence[CaseSpec], checks: Sequence[CheckInfo], known: Mapping[str, float] | None = None
     ) -> None:
+        self.checks = checks
         self._known = dict(known or {})
         self._kinds: dict[str, tuple[object, ...]] = {}
         self._waiting: dict[tuple[object, ...], deque[CaseSpec]] = {}

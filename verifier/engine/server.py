@@ -160,7 +160,7 @@ def search_path() -> tuple[str, ...]:
 def without_shadowing_paths() -> Iterator[None]:
     """Leave folders that hold another `verifier` out of `sys.path`, for a process that is spawned inside the block.
 
-    The process takes over `sys.path` before it imports the package; the full path comes with its `WorkerConfig`.
+    The process takes over `sys.path` before it imports the package; the worker sets the full path itself.
     """
     before = list(sys.path)
     sys.path[:] = [entry for entry in search_path() if plugins.shadowing(entry) is None]

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -25,7 +25,16 @@ from verifier.engine import crash_report
 from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RunStarted
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan, Task
-from verifier.errors import ExitStatus, OutdatedAdapter, Unrunnable, VerifierError, one_line
+from verifier.errors import (
+    ExitStatus,
+    HarnessError,
+    ImportFailed,
+    OutdatedAdapter,
+    Unrunnable,
+    UsageError,
+    VerifierError,
+    one_line,
+)
 from verifier.judging.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -45,50 +54,34 @@ class Loading:
     what: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """The run cannot go on, because of an error with this exit status; `detail` is the traceback, if there is one."""
-
-    status: ExitStatus
-    message: str
-    detail: str | None = None
-
-
-# What a worker sends: of a case the events that the coordinator passes on, and what it answers itself.
+# What a worker sends: the events of a case, which the coordinator passes on, and an error if the run cannot go on.
 CaseEvent = OutcomeReady | EvidenceReady | CaseFinished
-Message = Loading | Failed | RunStarted | CaseEvent
+Message = Loading | VerifierError | RunStarted | CaseEvent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerConfig:
-    """What a worker process is started with.
+def work(pipe: connection.Connection, log: str, path: Sequence[str], plan: Plan) -> None:
+    """Load what a plan names, then run each case that comes through the pipe until it is closed.
 
-    Attributes:
-        plan: names family, adapter, checks and device; it has no cases.
+    Args:
+        pipe: cases come in, and messages go out.
         log: the file that the worker's output goes to.
         path: the worker's `sys.path`.
+        plan: names family, adapter, checks and device; it has no cases.
     """
-
-    plan: Plan
-    log: str
-    path: tuple[str, ...]
-
-
-def work(pipe: connection.Connection, config: WorkerConfig) -> None:
-    """Load what the configuration names, then run each case that comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to answer
     lead_process_group(pipe)
-    sys.path[:] = config.path
-    redirect_output(config.log)
-    stacks = _open(crash_report.stack_file(Path(config.log)))
+    sys.path[:] = path
+    redirect_output(log)
+    stacks = _open(crash_report.stack_file(Path(log)))
     faulthandler.enable(file=stacks)
     faulthandler.register(crash_report.ASK, file=stacks, all_threads=False)
     _end_with_parent()
     try:
         try:
-            loaded = load(config.plan, about_to=lambda what: pipe.send(Loading(what=what)))
-        except VerifierError as error:
-            pipe.send(Failed(status=error.status, message=str(error), detail=traceback.format_exc()))
+            loaded = load(plan, about_to=lambda what: pipe.send(Loading(what=what)))
+        except VerifierError as error:  # an adapter may raise a class of its own, which no other process can load
+            kind = UsageError if error.status is ExitStatus.USAGE else ImportFailed
+            pipe.send(kind(str(error)))
             return
         # What was imported is never garbage; left in, each collection would go through all of it.
         gc.collect()
@@ -109,16 +102,13 @@ def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
             pipe.send(event)
     except (BrokenPipeError, ConnectionResetError):
         raise
-    except (Unrunnable, OutdatedAdapter) as error:
-        pipe.send(Failed(status=error.status, message=str(error)))
+    except Unrunnable as error:
+        pipe.send(UsageError(str(error)))
+    except OutdatedAdapter as error:
+        pipe.send(HarnessError(str(error)))
     except Exception as error:
-        pipe.send(
-            Failed(
-                status=ExitStatus.BROKEN,
-                message=f"the harness failed on case {task.spec.id}: {one_line(error)}",
-                detail=traceback.format_exc(),
-            )
-        )
+        what = f"the harness failed on case {task.spec.id}: {one_line(error)}"
+        pipe.send(HarnessError(what, traceback.format_exc()))
 
 
 def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[CaseEvent]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from verifier.engine import crash_report, server
 from verifier.engine.plan import Plan
-from verifier.engine.worker import WorkerConfig, work
+from verifier.engine.worker import work
 from verifier.engine.worker_process import Worker
 
 Context = ForkServerContext | SpawnContext
@@ -39,7 +39,7 @@ class Launcher:
         """Start a process; the first one waits until the forkserver has imported what all processes share.
 
         Args:
-            target: the function that runs in it; it is given its end of the pipe, and the arguments.
+            target: the function that runs in it; it is given its end of the pipe, the log and the arguments.
             log: the file that its output goes to.
             arguments: whatever can be pickled.
             seconds: what the forkserver's imports may take; None for any time.
@@ -55,7 +55,7 @@ class Launcher:
     def _start(self, target: Callable[..., None], log: Path, *arguments: object) -> Worker:
         ours, theirs = self._context.Pipe()
         _hurry(ours)
-        process = self._context.Process(target=target, args=(theirs, *arguments), daemon=True)
+        process = self._context.Process(target=target, args=(theirs, str(log), *arguments), daemon=True)
         try:
             server.start(process)
         except BaseException:
@@ -92,8 +92,7 @@ class WorkerPool:
         log = self._folder / f"worker-{self._started}"
         self._started += 1
         plan = replace(self._plan, specs=(), known={}, wanted=None)
-        config = WorkerConfig(plan=plan, log=str(log), path=server.search_path())
-        worker = self._launcher.start(work, log, config, seconds=plan.limits.loading)
+        worker = self._launcher.start(work, log, server.search_path(), plan, seconds=plan.limits.loading)
         worker.number = next(one for one in itertools.count() if all(one != other.number for other in self.workers))
         self.workers.append(worker)
         for end in (worker.pipe, worker.process.sentinel):

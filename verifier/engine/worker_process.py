@@ -18,8 +18,8 @@ from verifier.engine import crash_report
 from verifier.engine.events import CaseFinished, OutcomeReady, RunStarted
 from verifier.engine.limits import Limits, resident_memory
 from verifier.engine.plan import Task
-from verifier.engine.worker import CaseEvent, Failed, Loading, Message
-from verifier.errors import ExitStatus, HarnessError, ImportFailed, UsageError, VerifierError
+from verifier.engine.worker import CaseEvent, Loading, Message
+from verifier.errors import HarnessError, ImportFailed, VerifierError
 from verifier.judging.outcome import Verdict
 
 # A dead process's exit status comes a moment after its pipe is closed.
@@ -119,8 +119,8 @@ class Worker:
                     case Loading(what=what):
                         self.loading = what
                         continue
-                    case Failed():
-                        raise self._error(message)
+                    case VerifierError():
+                        raise message
                     case RunStarted():
                         self.ready, self.memory_when_ready = True, self.memory
                     case OutcomeReady(outcome=outcome):
@@ -133,12 +133,6 @@ class Worker:
         # Not asked in the middle of a case, hundreds of times a second: one that dies there is heard again at once.
         if not midway and not self.process.is_alive() and not _speaks(self.pipe):
             raise EOFError
-
-    def _error(self, failed: Failed) -> VerifierError:
-        """Make the error that the worker reports; once the worker has loaded everything, the harness is at fault."""
-        if failed.status is ExitStatus.USAGE:
-            return UsageError(failed.message)
-        return HarnessError(failed.message, failed.detail) if self.ready else ImportFailed(failed.message)
 
     def _message(self) -> Message:
         """Read the next message.

@@ -86,23 +86,6 @@ class PlannedRun:
             "asked": self._asked(),
         }
 
-    def first_line(self, started: RunStarted, header: Mapping[str, Any]) -> RunLine:
-        """The record's first line.
-
-        Args:
-            started: what the workers have loaded.
-            header: of this run.
-        """
-        return RunLine(
-            **header,
-            adapter_name=started.adapter_name,
-            adapter_version=started.adapter_version,
-            started=now(),
-            checks=[check.to_json() for check in started.checks],
-            workers=started.workers,
-            limits={"timeout": self.limits.seconds, "memory": self.limits.bytes},
-        )
-
     def _asked(self) -> dict[str, Any]:
         """What the record keeps of the request: what was asked for, and neither how fast nor where to it runs."""
         asked = {option.key: getattr(self.request, name) for name, option in options().items() if option.recorded}
@@ -113,15 +96,29 @@ class PlannedRun:
         return {name: _plain(one) for name, one in asked.items() if one}
 
 
+def make_first_line(header: Mapping[str, Any], started: RunStarted, limits: Limits) -> RunLine:
+    """Make the first line of a record.
+
+    Args:
+        header: the fields that are known before anything is loaded.
+        started: what the workers have loaded.
+        limits: what a case may take.
+    """
+    return RunLine(
+        **header,
+        adapter_name=started.adapter_name,
+        adapter_version=started.adapter_version,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        checks=[check.to_json() for check in started.checks],
+        workers=started.workers,
+        limits={"timeout": limits.seconds, "memory": limits.bytes},
+    )
+
+
 def _plain(asked: Any) -> Any:
     if isinstance(asked, tuple):
         return list(asked)
     return asked if isinstance(asked, bool) else str(asked)
-
-
-def now() -> str:
-    """The time as a record's first line has it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def require_known(request: RunRequest) -> None:

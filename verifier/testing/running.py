@@ -19,6 +19,7 @@ from verifier.judging.outcome import Outcome
 from verifier.record.excusing import covers
 from verifier.record.known_failure import BaselineState, EntryState, KnownFailure, Settled
 from verifier.requests.folders import folder_name
+from verifier.requests.planning import make_first_line
 from verifier.testing.plans import Item, TestPlan, items
 
 
@@ -185,7 +186,8 @@ class Share:
             assert started is not None
             chosen = [spec.valid for spec in self.plan.run.specs if spec.id in self.selected]
             header = {**self.plan.header, "planned": {"valid": chosen.count(True), "refused": chosen.count(False)}}
-            self._line = self.plan.run.first_line(replace(started, checks=self.plan.checks, workers=1), header)
+            loaded = replace(started, checks=self.plan.checks, workers=1)
+            self._line = make_first_line(header, loaded, self.plan.run.limits)
             every = sum(len(item.checks) for item in items(self.plan) if item.known is None)
             wanted = sum(map(len, self.selected.values()))
             if wanted < every:  # `-k`, a node id, `--lf`: not to be held against a run of everything

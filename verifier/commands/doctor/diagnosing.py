@@ -14,7 +14,7 @@ from typing import Any
 from verifier import plugins
 from verifier.baseline.file import read as read_baseline
 from verifier.commands.doctor import imports
-from verifier.commands.doctor.facts import Diagnosis, Fact, Kind, Problem, Section
+from verifier.commands.doctor.facts import Diagnosis, Fact, PluginKind, Problem, Section
 from verifier.commands.doctor.installed import GROUPS, find_installed, requirements
 from verifier.commands.run import worst
 from verifier.engine import isolated_imports
@@ -30,7 +30,7 @@ from verifier.requests.folders import result_folders
 from verifier.requests.option import Door
 from verifier.requests.request import RunRequest
 
-Reference = tuple[Kind, str]
+Reference = tuple[PluginKind, str]
 
 # What a run does where nothing is said of a setting that has no value of its own.
 _UNSET = {
@@ -68,14 +68,14 @@ def diagnose(folder: Path, family: str | None, adapters: Sequence[str]) -> Diagn
     answers = isolated_imports.ask(questions, at_once=usable_cores(), seconds=LOADING_SECONDS)
     loaded = dict(zip(references, answers, strict=False))
 
-    loading = [_registered(one, answer, one in asked, found, run) for one, answer in loaded.items()]
-    settings = [_setting(key, option.name, run, given) for key, option in configuration.known_keys().items()]
+    loading = [_describe_plugin(one, answer, one in asked, found, run) for one, answer in loaded.items()]
+    settings = [_describe_setting(key, option.name, run, given) for key, option in configuration.known_keys().items()]
     facts = [
-        *_machine(folder, answers[len(references)].said),
+        _describe_machine(folder, answers[len(references)].said),
         *find_installed(requirements()),
         *loading,
         *settings,
-        *(_planned(run, answers[-1], loaded["family", run.family], found) if run.family else ()),
+        *(_describe_plan(run, answers[-1], loaded["family", run.family], found) if run.family else ()),
     ]
     problems += [problem for fact in facts for problem in fact.problems]
     return Diagnosis(
@@ -94,27 +94,29 @@ def _read_configuration(folder: Path) -> tuple[Configuration, list[Problem]]:
         return Configuration(), [Problem(what=str(error), remedy=remedy, status=error.status)]
 
 
-def _machine(folder: Path, torch: str) -> Iterator[Fact]:
-    shadow, problems = plugins.shadowing(str(folder)), tuple[Problem, ...]()
+def _describe_machine(folder: Path, torch: str) -> Fact:
+    shadow = plugins.shadowing(str(folder))
+    problems = []
     if shadow is not None:
         what = f"{shadow!r} has the name of this harness"
         remedy = "rename it: the command `verifier` is not misled by it, but `python -m verifier` runs it here"
-        problems = (Problem(what=what, remedy=remedy),)
+        problems.append(Problem(what=what, remedy=remedy))
     python = f"{platform.python_version()} ({platform.python_implementation()})"
     system, cores, memory = platform.platform(), usable_cores(), free_memory()
-    values = {"python": python, "platform": system, "cores": cores, "memory": memory, "torch": torch}
     free = "memory unknown" if memory is None else f"{memory / 2**30:.1f} GiB of memory free"
-    words = {
-        "python": f"{python} on {system}",
-        "torch": torch,
-        "machine": f"{text.plural(cores, 'usable core')}, {free}",
-    }
-    for name, said in words.items():
-        yield Fact(section=Section.MACHINE, words=(name, said), values=values, problems=problems)
-        problems = ()
+    return Fact(
+        section=Section.MACHINE,
+        rows=(
+            ("python", f"{python} on {system}"),
+            ("torch", torch),
+            ("machine", f"{text.plural(cores, 'usable core')}, {free}"),
+        ),
+        values={"python": python, "platform": system, "cores": cores, "memory": memory, "torch": torch},
+        problems=tuple(problems),
+    )
 
 
-def _registered(reference: Reference, answer: Answer, asked: bool, found: Configuration, run: RunRequest) -> Fact:
+def _describe_plugin(reference: Reference, answer: Answer, asked: bool, found: Configuration, run: RunRequest) -> Fact:
     """Tell whether a family, an adapter or a check loads.
 
     Args:
@@ -145,18 +147,18 @@ def _registered(reference: Reference, answer: Answer, asked: bool, found: Config
     values = {"kind": kind, "name": name, "where": where, "origin": origin, "loads": loads}
     return Fact(
         section=Section.REGISTERED,
-        words=(kind, name, f"{where}{', from ' * bool(origin)}{origin}; {told}"),
+        rows=((kind, name, f"{where}{', from ' * bool(origin)}{origin}; {told}"),),
         values={**values, "said": answer.said, "seconds": answer.seconds},
         problems=problems,
     )
 
 
-def _setting(key: str, name: str, run: RunRequest, given: Mapping[str, Any]) -> Fact:
+def _describe_setting(key: str, name: str, run: RunRequest, given: Mapping[str, Any]) -> Fact:
     source = "command line" if name in given else "file" if key in run.configured else "default"
     value = _in_words(key, getattr(run, name))
     return Fact(
         section=Section.SETTINGS,
-        words=(key, source, value or (_UNSET.get(key, "") if source == "default" else "nothing")),
+        rows=((key, source, value or (_UNSET.get(key, "") if source == "default" else "nothing")),),
         values={"key": key, "value": value, "source": source},
     )
 
@@ -171,7 +173,7 @@ def _in_words(key: str, value: Any) -> str:
     return f"{value:g} s" if key == "timeout" else text.size(value) if key == "memory" else str(value)
 
 
-def _planned(run: RunRequest, plan: Answer, family: Answer, found: Configuration) -> Iterator[Fact]:
+def _describe_plan(run: RunRequest, plan: Answer, family: Answer, found: Configuration) -> Iterator[Fact]:
     """Tell what a run would do with each adapter; what is wrong with all of them is said of the first.
 
     Args:
@@ -204,7 +206,7 @@ def _planned(run: RunRequest, plan: Answer, family: Answer, found: Configuration
         values = {"adapter": adapter, "out": str(out), "baseline": path, "entries": len(entries), "expires": expires}
         yield Fact(
             section=Section.PLANNED,
-            words=(adapter, f"{told}; {known}; into {out}"),
+            rows=((adapter, f"{told}; {known}; into {out}"),),
             values={"family": run.family, **counts, "workers": workers, "limits": taken, **values},
             problems=(*problems, *_folder_problems(out)),
         )

@@ -1,4 +1,4 @@
-"""What the doctor finds: a list of facts, each with its words for a terminal and its plain values for JSON."""
+"""What the doctor finds: a list of facts, each with its rows for a terminal and its plain values for JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from verifier.errors import ExitStatus
 
-Kind = Literal["family", "adapter", "check"]
+PluginKind = Literal["family", "adapter", "check"]
 
 
 class Section(enum.StrEnum):
@@ -45,13 +45,13 @@ class Fact:
 
     Attributes:
         section: what it is about.
-        words: the cells of its row in a terminal; the first one names it.
+        rows: what a terminal shows of it, a tuple of cells for each row; the first cell names the row.
         values: the same as plain values, by the key that each has in the JSON.
         problems: what is wrong with it.
     """
 
     section: Section
-    words: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
     values: Mapping[str, Any]
     problems: tuple[Problem, ...] = ()
 
@@ -75,6 +75,6 @@ class Diagnosis:
     def to_json(self) -> Any:
         """Give everything in plain values: one object for the machine, and for each other section a list of objects."""
         found = {one.name.lower(): [fact.values for fact in self.facts if fact.section is one] for one in Section}
-        machine, *_ = found.pop("machine")  # each of its facts has all of its values
+        (machine,) = found.pop("machine")
         whole = {"machine": machine, **found, "file": self.file, "problems": self.problems, "status": self.status}
         return msgspec.to_builtins(whole)

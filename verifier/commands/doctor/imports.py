@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-from verifier.commands.doctor.facts import Kind
+from verifier.commands.doctor.facts import PluginKind
 from verifier.errors import ImportFailed
 from verifier.requests.request import RunRequest
 
 
-def describe_torch() -> dict[str, Any]:
+def describe_torch() -> str:
     """Say which devices and how many threads torch has."""
     import torch
 
     devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     cuda = ", ".join(devices) or "no CUDA device"
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU"
-    return {"said": f"{built}, {cuda}, {torch.get_num_threads()} threads (a run gives each worker one)"}
+    return f"{built}, {cuda}, {torch.get_num_threads()} threads (a run gives each worker one)"
 
 
-def describe(kind: Kind, reference: str) -> dict[str, Any]:
+def describe(kind: PluginKind, reference: str) -> str:
     """Import a family, an adapter or a third party's check, and say what it calls itself.
 
     Args:
@@ -33,19 +33,19 @@ def describe(kind: Kind, reference: str) -> dict[str, Any]:
     from verifier import adapter, checks, family
 
     if kind == "check":
-        return {"said": checks.load_outside(reference).id}
+        return checks.load_outside(reference).id
     if kind == "adapter":
         subject = adapter.load(reference)
-        return {"said": f"{subject.name} {subject.version}"}
+        return f"{subject.name} {subject.version}"
     architecture = family.load(reference).architecture
     import transformers
 
     if not hasattr(transformers, architecture):
         raise ImportFailed(f"the installed transformers has no {architecture}")
-    return {"said": architecture}
+    return architecture
 
 
-def count_plan(request: RunRequest) -> dict[str, Any]:
+def count_plan(request: RunRequest) -> Mapping[str, int]:
     """Count the cases and the checks of a run.
 
     Returns:

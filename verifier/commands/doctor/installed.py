@@ -9,12 +9,12 @@ from packaging.requirements import Requirement
 
 from verifier.adapter import GROUP as ADAPTERS
 from verifier.checks import GROUP as CHECKS
-from verifier.commands.doctor.facts import Fact, Kind, Problem, Section
+from verifier.commands.doctor.facts import Fact, PluginKind, Problem, Section
 from verifier.family import GROUP as FAMILIES
 
 OURS = "adapter-verifier"
 NEEDED = "needed"  # the purpose of what nothing goes without
-GROUPS: dict[Kind, str] = {"family": FAMILIES, "adapter": ADAPTERS, "check": CHECKS}
+GROUPS: dict[PluginKind, str] = {"family": FAMILIES, "adapter": ADAPTERS, "check": CHECKS}
 
 
 def requirements() -> Iterator[tuple[Requirement, str]]:
@@ -58,7 +58,7 @@ def find_installed(wanted: Iterable[tuple[Requirement, str]]) -> Iterator[Fact]:
         values = {"name": name, "version": version, "wanted": specifier, "purpose": purpose}
         yield Fact(
             section=Section.INSTALLED,
-            words=(name, version or "-", f"{purpose}, {specifier}" if specifier else purpose),
+            rows=((name, version or "-", f"{purpose}, {specifier}" if specifier else purpose),),
             values={**values, "needed": needed, "right": right},
             problems=problems,
         )

@@ -16,7 +16,7 @@ def show(found: Diagnosis) -> None:
     """Print every section that has facts, every problem, and whether a run would begin."""
     console = standard_output()
     for section in Section:
-        rows = [fact.words for fact in found.facts if fact.section is section]
+        rows = [row for fact in found.facts if fact.section is section for row in fact.rows]
         if rows:
             file = f": {found.file or _NO_FILE}" if section is Section.SETTINGS else ""
             console.print(Text(text.line(section + file), style="bold"))
