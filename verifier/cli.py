@@ -21,8 +21,9 @@ from verifier.commands.options import Command, TypedParameter, request_option, r
 from verifier.errors import ExitStatus, VerifierError, one_line
 from verifier.output import pipe
 from verifier.output.text import nearest
-from verifier.requests.option import FILE, IDENTITY, REFERENCE, Door, ValueType, one_of
+from verifier.requests.option import Door
 from verifier.requests.request import RunRequest
+from verifier.requests.values import FILE, IDENTITY, REFERENCE, ValueType, one_of
 
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = one_of("html", "markdown")

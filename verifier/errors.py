@@ -63,6 +63,11 @@ class Inconclusive(VerifierError):
     status = ExitStatus.INCONCLUSIVE
 
 
+def as_import_error(error: VerifierError) -> VerifierError:
+    """Make the same error as a `UsageError` or `ImportFailed`: its own class may be one that other processes lack."""
+    return (UsageError if error.status is ExitStatus.USAGE else ImportFailed)(str(error))
+
+
 def one_line(error: BaseException, *, limit: int = 300) -> str:
     """The exception as `Type: message` in one line of at most `limit` characters."""
     try:

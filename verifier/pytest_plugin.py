@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from verifier.requests.option import FLAG, Door
+from verifier.requests.option import Door
 from verifier.requests.request import options
+from verifier.requests.values import FLAG
 
 if TYPE_CHECKING:
     from verifier.testing.keeping import Keeper, PlanResult

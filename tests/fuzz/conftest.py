@@ -12,6 +12,7 @@ from fuzz_subjects import SOURCE
 
 from verifier import family
 from verifier.engine.limits import Limits
+from verifier.engine.plan import Plan
 from verifier.fuzz import campaign
 from verifier.fuzz.fields import Space, space
 from verifier.fuzz.ledger import Event
@@ -56,14 +57,9 @@ def fuzz(in_folder: Path, falcons: Callable[..., Space]) -> Callable[..., Happen
         fixed: dict[str, str] | None = None,
         **more: Any,
     ) -> Happened:
-        request = CampaignRequest(
-            space=falcons(**(fixed or {})),
-            adapter=f"fuzzed:{adapter}",
-            only=only,
-            limits=Limits(seconds=seconds, bytes=2**31),
-            most=most,
-            **more,
-        )
+        limits = Limits(seconds=seconds, bytes=2**31)
+        plan = Plan(family="falcon", adapter=f"fuzzed:{adapter}", specs=(), only=only, limits=limits)
+        request = CampaignRequest(space=falcons(**(fixed or {})), plan=plan, most=most, **more)
         return list(campaign.run(request))
 
     return run

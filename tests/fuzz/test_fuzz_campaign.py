@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from verifier.engine import events
+from verifier.engine.plan import Plan
 from verifier.fuzz import campaign, ledger
 from verifier.fuzz.ledger import Ledger, believable
 from verifier.fuzz.request import CampaignRequest
@@ -185,7 +186,8 @@ def test_a_space_that_is_exhausted_ends_the_campaign(fuzz, falcons):
 
 
 def test_whoever_stops_listening_leaves_no_thread_behind(in_folder, falcons):
-    request = CampaignRequest(space=falcons(), adapter="fuzzed:Right", only=("build.adapter",), workers=2)
+    plan = Plan(family="falcon", adapter="fuzzed:Right", specs=(), only=("build.adapter",))
+    request = CampaignRequest(space=falcons(), plan=plan, workers=2)
     events_told = campaign.run(request)
     for event in events_told:
         if isinstance(event, events.CaseFinished):

@@ -9,7 +9,8 @@ import pytest
 from verifier.adapter import DEFAULT
 from verifier.errors import UsageError
 from verifier.requests.configuration import Configuration, known_keys, read
-from verifier.requests.option import SIZE, Door
+from verifier.requests.option import Door
+from verifier.requests.values import SIZE
 
 
 def write(folder: Path, text: str, name: str = "verifier.toml") -> Path:

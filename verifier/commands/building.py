@@ -33,18 +33,14 @@ def write_build_reports(
     """
     if not views and not not_started:
         return
-    unwritten = None
-    if junit_file is not None:
-        try:
+    try:
+        if junit_file is not None:
             files.write_report(junit.render(views, not_started), junit_file)
-        except UsageError as error:  # GitHub is told all the same
-            unwritten = error
-    if on_github:
-        _annotate(views, not_started)
-        if views:
-            _summarise(views)
-    if unwritten is not None:
-        raise unwritten
+    finally:  # GitHub is told even if the file cannot be written
+        if on_github:
+            _annotate(views, not_started)
+            if views:
+                _summarise(views)
 
 
 def _annotate(views: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:

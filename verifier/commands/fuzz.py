@@ -16,6 +16,7 @@ from verifier.engine import recording
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseStarted, RunFinished, Stop
 from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
+from verifier.engine.plan import Plan
 from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
 from verifier.fuzz import kept
@@ -60,11 +61,17 @@ def fuzz(request: RunRequest) -> ExitStatus:
         dtypes=request.dtypes,
     )
     folder = request.out or REPORTS / folder_name(request.family, request.adapter, "fuzz")
+    plan = Plan(
+        family=request.family,
+        adapter=request.adapter,
+        specs=(),
+        only=request.only,
+        device=request.device,
+        limits=Limits(seconds=SECONDS, bytes=BYTES).with_asked(request.timeout, request.memory),
+    )
     campaign = CampaignRequest(
         space=described,
-        adapter=request.adapter,
-        only=request.only,
-        limits=Limits(seconds=SECONDS, bytes=BYTES).with_asked(request.timeout, request.memory),
+        plan=plan,
         workers=request.workers or usable_cores(),
         seconds=request.time,
         most=request.max_examples,
@@ -78,9 +85,9 @@ def fuzz(request: RunRequest) -> ExitStatus:
             started = recording.record_events(
                 writer,
                 _run(campaign, folder / kept.FOLDER, replayed),
-                campaign.plan,
+                plan,
                 partial(run_plan, workers=campaign.workers),
-                lambda event: writer.run(make_first_line(_header(request, described), event, campaign.limits)),
+                lambda event: writer.run(make_first_line(_header(request, described), event, plan.limits)),
                 picture,
             )
         if not started:

@@ -6,7 +6,7 @@ import importlib.metadata
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,21 @@ _OF_A_FAMILY = ("hooks", "presets")
 
 
 def listing(kind: str, family_reference: str | None) -> ExitStatus:
-    """Print them: a line for each name, its meaning indented under it.
+    """Print a line for each name of a kind, with its meaning indented under it.
 
     Raises:
-        UsageError: the family is unknown, or the kind has none.
+        UsageError: the family is unknown, or the kind is not one of a family.
     """
     if family_reference is not None and kind not in _OF_A_FAMILY:
         raise UsageError(f"`list {kind}` takes no family; {' and '.join(_OF_A_FAMILY)} do")
-    makers = {"families": _families, "adapters": _adapters, "checks": _checks}
-    if kind in makers:
-        lines = makers[kind]()
-    elif kind == "hooks":
-        lines = _hooks(family_reference)
-    else:
-        lines = _presets(family_reference)
-    _print(lines)
+    makers: Mapping[str, Callable[[], Iterator[Named]]] = {
+        "families": _families,
+        "adapters": _adapters,
+        "checks": _checks,
+        "hooks": lambda: _hooks(family_reference),
+        "presets": lambda: _presets(family_reference),
+    }
+    _print(makers[kind]())
     return ExitStatus.CONFORMS
 
 
@@ -83,7 +83,7 @@ def _hooks(reference: str | None) -> Iterator[Named]:
 
 
 def _templates(found: family.Family, reference: str) -> set[str]:
-    """Every kind of hook point that some flag combination has."""
+    """List the template of every kind of hook point that some flag combination has."""
     specs = matrix.cases(found, reference, seed=0, dtypes=(), device="cpu")
     return {point.kind.template for spec in specs if spec.valid for point in found.points(spec.config)}
 

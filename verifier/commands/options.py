@@ -12,8 +12,9 @@ from click.core import ParameterSource
 
 from verifier.errors import ExitStatus, UsageError
 from verifier.requests import configuration
-from verifier.requests.option import FLAG, Door, ValueType
+from verifier.requests.option import Door
 from verifier.requests.request import RunRequest, options
+from verifier.requests.values import FLAG, ValueType
 
 Command = Callable[..., ExitStatus]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from verifier.engine import recording
 from verifier.engine.events import Event, RunStarted, Stop
 from verifier.engine.plan import Plan
 from verifier.output import pipe
-from verifier.record.known_failure import BaselineState
+from verifier.record.known_failure import Baseline, BaselineState
 from verifier.requests.planning import PlannedRun, make_first_line
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
             shard=None if request.shard is None else str(request.shard),
             onto=earlier,
         ) as writer:
-            recorder = _Recorder(planned=planned, plan=plan, writer=writer, header=header, earlier=earlier)
             meter = Meter(
                 shown,
                 title=f"{request.family} × {planned.adapter}",
@@ -70,7 +68,7 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
             )
             try:
                 with meter:
-                    started = recorder.run(meter)
+                    started = _record(planned, plan, writer, header, earlier, meter)
             except BrokenPipeError:
                 pipe.discard(sys.stderr)
                 started = writer.ended  # the record says whether the run came to its end before
@@ -81,75 +79,73 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
         return writer.path
 
 
-@dataclass(slots=True, kw_only=True)
-class _Recorder:
-    """Records one run.
+def _record(
+    planned: PlannedRun,
+    plan: Plan,
+    writer: record.Writer,
+    header: Mapping[str, Any],
+    earlier: record.Record | None,
+    meter: Meter,
+) -> bool:
+    """Run the known failures again, and then a plan into the record.
 
-    Attributes:
+    Args:
         planned: the whole run.
         plan: what is still to be run.
         writer: of the record.
-        header: what is known of the record's first line before anything is loaded.
+        header: the fields of the record's first line that are known before anything is loaded.
         earlier: the record that is continued.
-        held: the run against its baseline, with what became of each known failure; None until their cases have run.
+        meter: shows the progress.
+
+    Returns:
+        Whether the run came to its first case.
     """
-
-    planned: PlannedRun
-    plan: Plan
-    writer: record.Writer
-    header: Mapping[str, Any]
-    earlier: record.Record | None
+    run = partial(_run, planned)
     held: BaselineState | None = None
-
-    def run(self, meter: Meter) -> bool:
-        """Run the plan into the record; whether it came to its first case."""
-        if not self._replay(meter):
+    if planned.baseline is not None:
+        held = _replay(planned.baseline, plan, run, meter)
+        if held is None:
             return False
-        begin = partial(self._begin, meter)
-        return recording.record_events(self.writer, self._events(self.plan), self.plan, self._events, begin, meter)
 
-    def _replay(self, meter: Meter) -> bool:
-        """See what became of the known failures; whether that came to its end."""
-        baseline = self.planned.baseline
-        if baseline is None:
-            return True
-        from verifier.baseline.replaying import replay
-
-        refusal = family.load(self.plan.family).refusal
-        if baseline.failures:
-            meter.replay(len(baseline.failures))
-        today = datetime.now(UTC).date()
-        settled, stop = replay(baseline, self.plan, self._events, refusal, today)
-        self.held = BaselineState(path=baseline.path, asked=baseline.asked, ran=baseline.ran, settled=settled)
-        return stop is Stop.COMPLETE
-
-    def _events(self, plan: Plan) -> Iterator[Event]:
-        if self.planned.request.isolated:
-            from verifier.engine.run import run as run_plan
-
-            return run_plan(plan, workers=self.planned.workers)
-        from verifier.engine import inline
-
-        debugger = None
-        if self.planned.request.pdb:
-            from verifier.engine.debugger import Debugger
-
-            debugger = Debugger()
-        return inline.run(plan, debugger=debugger)
-
-    def _begin(self, meter: Meter, event: RunStarted) -> None:
-        line = make_first_line(self.header, event, self.planned.limits)
-        if self.earlier is None:
-            self.writer.run(line)
+    def begin(event: RunStarted) -> None:
+        line = make_first_line(header, event, planned.limits)
+        if earlier is None:
+            writer.run(line)
         else:
-            resuming.require_same_code(self.earlier, line)
-            self.writer.resumed(started=line.started, workers=line.workers)
-        if self.held is not None:
-            self.writer.held(self.held)
-            meter.excuse = self._excuse(self.held, line)
+            resuming.require_same_code(earlier, line)
+            writer.resumed(started=line.started, workers=line.workers)
+        if held is not None:
+            from verifier.record.excusing import make_excuser
 
-    def _excuse(self, held: BaselineState, line: record.RunLine) -> Callable[[str, str | None], bool]:
-        from verifier.record.excusing import make_excuser
+            writer.held(held)
+            excuse, specs = make_excuser(held, line), {spec.id: spec for spec in plan.specs}
+            meter.excuse = lambda case, fingerprint: excuse(specs[case], fingerprint)
 
-        excuse, specs = make_excuser(held, line), {spec.id: spec for spec in self.plan.specs}
-        return lambda case, fingerprint: excuse(specs[case], fingerprint)
+    return recording.record_events(writer, run(plan), plan, run, begin, meter)
+
+
+def _replay(
+    baseline: Baseline, plan: Plan, run: Callable[[Plan], Iterator[Event]], meter: Meter
+) -> BaselineState | None:
+    """See what became of the known failures; None if that was interrupted."""
+    from verifier.baseline.replaying import replay
+
+    refusal = family.load(plan.family).refusal
+    if baseline.failures:
+        meter.replay(len(baseline.failures))
+    settled, stop = replay(baseline, plan, run, refusal, datetime.now(UTC).date())
+    if stop is not Stop.COMPLETE:
+        return None
+    return BaselineState(path=baseline.path, asked=baseline.asked, ran=baseline.ran, settled=settled)
+
+
+def _run(planned: PlannedRun, plan: Plan) -> Iterator[Event]:
+    """Run a plan in worker processes, or in this process if that is asked for."""
+    if planned.request.isolated:
+        from verifier.engine.run import run as run_plan
+
+        return run_plan(plan, workers=planned.workers)
+    from verifier.engine import inline
+    from verifier.engine.debugger import Debugger
+
+    return inline.run(plan, debugger=Debugger() if planned.request.pdb else None)

@@ -50,10 +50,6 @@ class ReproTarget:
     fingerprint: str | None
     others: int = 0
 
-    @property
-    def checks(self) -> tuple[str, ...]:
-        return tuple(outcome.check for outcome in self.outcomes)
-
 
 def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = False) -> ExitStatus:
     """Run the case of that id, or the smallest case of that fingerprint, again, under the limits that it was under.
@@ -76,7 +72,7 @@ def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = 
         family=found.spec.family,
         adapter=reference,
         specs=(found.spec,),
-        only=found.checks,
+        only=tuple(outcome.check for outcome in found.outcomes),
         device=found.spec.device,
         limits=Limits(seconds=limits.get("timeout"), bytes=limits.get("memory")),
     )
@@ -96,8 +92,6 @@ def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = 
                 outcomes[outcome.check] = outcome
             case RunFinished(stop=Stop.INTERRUPTED):
                 return ExitStatus.INTERRUPTED
-            case _:
-                pass
     gating = [outcome for outcome in outcomes.values() if outcome.verdict.gates]
     known = {one.fingerprint for one in found.outcomes if one.verdict.gates}
     asked_for = {found.fingerprint} if found.fingerprint else known

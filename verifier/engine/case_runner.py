@@ -165,8 +165,7 @@ class SubprocessRunner:
                 raise
 
     def _run(self, task: Task, limits: Limits) -> CaseResult:
-        selected = applicable(task.spec, self.load().checks)
-        checks = [check for check in selected if task.checks is None or check in task.checks]
+        checks = applicable(task.spec, self.load().checks, task.checks)
         if not checks:
             return CaseResult(outcomes=(), seconds=0.0)
         result, lost = self._attempt(task, limits, checks)

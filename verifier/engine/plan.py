@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from verifier.cases.spec import CaseSpec, applies_to
@@ -56,9 +56,8 @@ class Plan:
         return Task(spec=spec, checks=None if self.wanted is None else self.wanted.get(spec.id), diagnose=self.diagnose)
 
     def applicable(self, spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
-        """The ids of the checks that run on a case of the plan, in their order."""
-        wanted = None if self.wanted is None else self.wanted.get(spec.id)
-        return tuple(one for one in applicable(spec, checks) if wanted is None or one in wanted)
+        """List the ids of the checks that run on a case of the plan, in their order."""
+        return applicable(spec, checks, self.task(spec).checks)
 
 
 def drop_repeated(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:
@@ -69,11 +68,19 @@ def drop_repeated(specs: Iterable[CaseSpec]) -> tuple[CaseSpec, ...]:
     return tuple(first.values())
 
 
-def applicable(spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
-    """The ids of the checks that run on the case, in their order; capabilities are known only once it is built."""
-    return tuple(check.id for check in checks if applies_to(check.applies, spec))
+def applicable(spec: CaseSpec, checks: Sequence[CheckInfo], wanted: Collection[str] | None = None) -> tuple[str, ...]:
+    """List the ids of the checks that run on the case, in their order; capabilities are known only once it is built.
+
+    Args:
+        spec: the case.
+        checks: the selected checks.
+        wanted: the ids of the checks that are wanted; None for all that are selected.
+    """
+    return tuple(
+        check.id for check in checks if (wanted is None or check.id in wanted) and applies_to(check.applies, spec)
+    )
 
 
 def count_outcomes(specs: Iterable[CaseSpec], checks: Sequence[CheckInfo]) -> int:
-    """The number of outcomes that the cases give."""
+    """Count the outcomes that the cases give."""
     return sum(len(applicable(spec, checks)) for spec in specs)

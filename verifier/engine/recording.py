@@ -7,17 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from verifier import record
+from verifier.engine import events
 from verifier.engine.diagnose import diagnose_failures
-from verifier.engine.events import (
-    CaseFinished,
-    CaseStarted,
-    Event,
-    OutcomeReady,
-    RunFinished,
-    RunStarted,
-    Stop,
-    WorkerLost,
-)
 from verifier.engine.plan import Plan
 from verifier.errors import ExitStatus, VerifierError
 from verifier.record import Writer
@@ -36,10 +27,10 @@ class Display(Protocol):
 
 def record_events(
     writer: Writer,
-    events: Iterable[object],
+    happening: Iterable[object],
     plan: Plan,
-    run: Callable[[Plan], Iterator[Event]],
-    begin: Callable[[RunStarted], None],
+    run: Callable[[Plan], Iterator[events.Event]],
+    begin: Callable[[events.RunStarted], None],
     display: Display,
 ) -> bool:
     """Write the events of a run into its record as they come, diagnose its failures, and end the record.
@@ -48,7 +39,7 @@ def record_events(
 
     Args:
         writer: of the record.
-        events: of the run.
+        happening: the events of the run.
         plan: what is run.
         run: runs a plan, to diagnose failures.
         begin: writes the first line of the record.
@@ -62,28 +53,28 @@ def record_events(
     """
     started = False
 
-    def break_off(status: ExitStatus, stop: Stop) -> None:
+    def break_off(status: ExitStatus, stop: events.Stop) -> None:
         if started and not writer.ended:
             with contextlib.suppress(VerifierError):  # where the disk is full there is no room for this line either
                 writer.end(status=status, stop=stop, seconds=0.0)
 
     try:
-        for event in events:
+        for event in happening:
             match event:
-                case RunStarted():
+                case events.RunStarted():
                     begin(event)
                     started = True
-                case RunFinished(stop=stop, seconds=seconds):
+                case events.RunFinished(stop=stop, seconds=seconds):
                     if started:
                         finish(writer, plan, run, display.look, stop=stop, seconds=seconds)
                 case _:
                     write_event(writer, event)
             display.note(event)
     except (KeyboardInterrupt, BrokenPipeError):
-        break_off(ExitStatus.INTERRUPTED, Stop.INTERRUPTED)
+        break_off(ExitStatus.INTERRUPTED, events.Stop.INTERRUPTED)
         raise
     except VerifierError as error:
-        break_off(error.status, Stop.BROKEN)
+        break_off(error.status, events.Stop.BROKEN)
         raise
     return started
 
@@ -91,27 +82,25 @@ def record_events(
 def write_event(writer: Writer, event: object) -> None:
     """Write an event of a case, or a finding, into the record; events of the run as a whole are not written."""
     match event:
-        case CaseStarted(spec=spec):
+        case events.CaseStarted(spec=spec):
             writer.case(spec)
-        case OutcomeReady(case=case, outcome=outcome):
+        case events.OutcomeReady(case=case, outcome=outcome):
             writer.outcome(case, outcome)
-        case CaseFinished(case=case, seconds=seconds):
+        case events.CaseFinished(case=case, seconds=seconds):
             writer.done(case, seconds)
-        case WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
+        case events.WorkerLost(case=case, check=check, verdict=verdict, reason=reason):
             writer.lost(record.LostProcess(case=case, check=check, verdict=verdict, reason=reason))
         case ShrunkFailure():
             writer.found(event)
-        case _:
-            pass
 
 
 def finish(
     writer: Writer,
     plan: Plan,
-    run: Callable[[Plan], Iterator[Event]] | None,
+    run: Callable[[Plan], Iterator[events.Event]] | None,
     announce: Callable[[int], None],
     *,
-    stop: Stop,
+    stop: events.Stop,
     seconds: float,
 ) -> None:
     """Diagnose the failures of a record whose run is complete, and write its last line.
@@ -128,11 +117,11 @@ def finish(
     from verifier.record.excusing import apply_known_failures
 
     status = ExitStatus.INTERRUPTED
-    if stop is Stop.COMPLETE:
+    if stop is events.Stop.COMPLETE:
         seen = apply_known_failures(record.read(writer.path))
         if run is not None:
             stop, more = diagnose_failures(seen, writer, plan, run, announce)
             seconds += more
-        if stop is Stop.COMPLETE:
+        if stop is events.Stop.COMPLETE:
             status = conclude_status(seen)
     writer.end(status=status, stop=stop, seconds=seconds)

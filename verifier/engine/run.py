@@ -9,18 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine import server
-from verifier.engine.events import (
-    CaseFinished,
-    CaseStarted,
-    Event,
-    Heartbeat,
-    OutcomeReady,
-    RunFinished,
-    RunStarted,
-    Stop,
-    WorkerLost,
-)
+from verifier.engine import events, server
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, count_outcomes
 from verifier.engine.retry_policy import LostCase, RetryPolicy
@@ -33,7 +22,7 @@ _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
 _BEAT_SECONDS = 1.0
 
 
-def run(plan: Plan, *, workers: int) -> Generator[Event]:
+def run(plan: Plan, *, workers: int) -> Generator[events.Event]:
     """Run every case of a plan in worker processes, and yield what happens.
 
     The events of one case come in order; those of different cases are mixed as the workers go. Ctrl-C ends the run
@@ -49,7 +38,7 @@ def run(plan: Plan, *, workers: int) -> Generator[Event]:
         HarnessError: the harness failed on a case.
     """
     began = time.perf_counter()
-    stop = Stop.COMPLETE
+    stop = events.Stop.COMPLETE
     with tempfile.TemporaryDirectory(prefix="verifier-") as folder, Interrupts() as interrupts:
         interrupts.immediate = True  # starting blocks on imports, and there is nothing yet to lose
         try:
@@ -58,15 +47,15 @@ def run(plan: Plan, *, workers: int) -> Generator[Event]:
                 for _ in range(max(1, min(workers, len(plan.specs)))):
                     pool.start()
                 interrupts.immediate = False
-                yield from _Coordinator(plan, pool, interrupts).events()
+                yield from _Coordinator(plan, pool, interrupts).run()
             finally:
                 pool.stop_all()
         except KeyboardInterrupt:
             interrupts.noted = True
             server.discard()  # it may be seconds deep in imports, and whoever reads our output would wait for it
         if interrupts.noted:
-            stop = Stop.INTERRUPTED
-    yield RunFinished(stop=stop, seconds=time.perf_counter() - began)
+            stop = events.Stop.INTERRUPTED
+    yield events.RunFinished(stop=stop, seconds=time.perf_counter() - began)
 
 
 class _Coordinator:
@@ -81,7 +70,7 @@ class _Coordinator:
         self._beaten = self._looked = time.perf_counter()
         pool.listen(interrupts.reader)
 
-    def events(self) -> Iterator[Event]:
+    def run(self) -> Iterator[events.Event]:
         while not self._interrupts.noted:
             if not self._pool.workers:
                 if not self._retries and not self._schedule:
@@ -95,7 +84,7 @@ class _Coordinator:
             if worker.spec is not None:
                 yield from self._hear(worker, last=True)
 
-    def _look(self) -> Iterator[Event]:
+    def _look(self) -> Iterator[events.Event]:
         """End workers that take too much time or memory; ten times a second, because messages come far more often."""
         now = time.perf_counter()
         if now - self._looked < _POLL_SECONDS:
@@ -106,23 +95,23 @@ class _Coordinator:
                 # Messages that came after the signal that asks for its stack are not read: the signal wakes sleepers.
                 yield from self._lost(worker)
 
-    def _beat(self) -> Iterator[Event]:
+    def _beat(self) -> Iterator[events.Event]:
         now = time.perf_counter()
         if now - self._beaten < _BEAT_SECONDS or self._schedule is None:
             return
         self._beaten = now
         busy = {worker.spec.id: now - worker.began for worker in self._pool.workers if worker.spec is not None}
-        yield Heartbeat(
+        yield events.Heartbeat(
             running=busy, left=self._schedule.estimate_left(busy, self._retries.specs, len(self._pool.workers))
         )
 
-    def _hear(self, worker: Worker, *, last: bool = False) -> Iterator[Event]:
+    def _hear(self, worker: Worker, *, last: bool = False) -> Iterator[events.Event]:
         try:
             for message in worker.messages():
                 match message:
-                    case RunStarted():
+                    case events.RunStarted():
                         yield from self._begin(message)
-                    case CaseFinished(case=case, seconds=seconds):
+                    case events.CaseFinished(case=case, seconds=seconds):
                         assert self._schedule is not None
                         self._schedule.note_cost(case, seconds)
                         yield message
@@ -139,13 +128,13 @@ class _Coordinator:
         if worker.ready and worker.spec is None and not last:
             yield from self._next(worker)
 
-    def _begin(self, message: RunStarted) -> Iterator[Event]:
+    def _begin(self, message: events.RunStarted) -> Iterator[events.Event]:
         if self._schedule is None:
             self._schedule = Schedule(self._plan.specs, message.checks, self._plan.known)
             total = count_outcomes(self._plan.specs, message.checks)
             yield replace(message, expected=total, workers=len(self._pool.workers))
 
-    def _next(self, worker: Worker) -> Iterator[Event]:
+    def _next(self, worker: Worker) -> Iterator[events.Event]:
         """Give the worker its next case, or stop it if none is left; a case that no check looks at is over at once."""
         assert self._schedule is not None
         while self._schedule:
@@ -154,11 +143,11 @@ class _Coordinator:
                 self._pool.start()
                 return
             spec = self._schedule.take_case(last=worker.number % 2 == 1)
-            yield CaseStarted(spec=spec)
+            yield events.CaseStarted(spec=spec)
             if self._plan.diagnose or self._plan.applicable(spec, self._schedule.checks):
                 worker.send_task(self._plan.task(spec))
                 return
-            yield CaseFinished(case=spec.id, seconds=0.0)
+            yield events.CaseFinished(case=spec.id, seconds=0.0)
         for lost in self._retries.take_confirmed():
             yield from _report_lost(lost)
         if self._retries and len(self._pool.workers) == 1 and worker.last is None:
@@ -167,14 +156,14 @@ class _Coordinator:
             return
         self._pool.stop(worker)  # a case that is to be run again gets a fresh worker
 
-    def _lost(self, worker: Worker) -> Iterator[Event]:
+    def _lost(self, worker: Worker) -> Iterator[events.Event]:
         """Replace a worker that died or was ended. Its case is run once more alone, or gets the worker's verdict."""
         exited, spec = worker.wait_for_exit(), worker.spec
         self._pool.stop(worker)
         if not worker.ready:
             raise worker.import_error(exited)
         if spec is not None and self._plan.diagnose:
-            yield CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
+            yield events.CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
         elif spec is not None:
             yield from self._retry_or_report(worker, spec, exited)
         elif not self._plan.diagnose:
@@ -182,11 +171,13 @@ class _Coordinator:
             if worker.last is None:
                 raise HarnessError(f"a worker {exited.how} before its first case", exited.detail)
             check = worker.seen[-1]
-            yield WorkerLost(case=worker.last.id, check=check, verdict=exited.verdict, reason=exited.how, again=False)
+            yield events.WorkerLost(
+                case=worker.last.id, check=check, verdict=exited.verdict, reason=exited.how, again=False
+            )
         if self._schedule:
             self._pool.start()
 
-    def _retry_or_report(self, worker: Worker, spec: CaseSpec, exited: WorkerExit) -> Iterator[Event]:
+    def _retry_or_report(self, worker: Worker, spec: CaseSpec, exited: WorkerExit) -> Iterator[events.Event]:
         assert self._schedule is not None
         lost = LostCase.from_worker(worker, exited, self._plan.applicable(spec, self._schedule.checks))
         if worker.alone:
@@ -198,7 +189,7 @@ class _Coordinator:
         yield from _report_lost(lost)
 
 
-def _report_lost(lost: LostCase) -> Iterator[Event]:
+def _report_lost(lost: LostCase) -> Iterator[events.Event]:
     for outcome in lost.outcomes:
-        yield OutcomeReady(case=lost.spec.id, outcome=outcome)
-    yield CaseFinished(case=lost.spec.id, seconds=lost.seconds)
+        yield events.OutcomeReady(case=lost.spec.id, outcome=outcome)
+    yield events.CaseFinished(case=lost.spec.id, seconds=lost.seconds)

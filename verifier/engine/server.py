@@ -54,7 +54,9 @@ def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnCon
     if not outside:
         return shared_context()
     theirs = plugins.module_of(plan.family, family.GROUP), plugins.module_of(plan.adapter, adapter.GROUP)
-    return _forking([module for module in theirs if module is not None], _modelling(plan.family))
+    # The family's class makes transformers import its modelling file.
+    architecture = ("transformers", family.load(plan.family).architecture)
+    return _forking([module for module in theirs if module is not None], [architecture])
 
 
 def shared_context() -> ForkServerContext:
@@ -198,8 +200,3 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def _modelling(reference: str) -> list[tuple[str, str]]:
-    """Name the attribute that makes transformers import the family's modelling file: the family's class."""
-    return [("transformers", family.load(reference).architecture)]

@@ -25,16 +25,7 @@ from verifier.engine import crash_report
 from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RunStarted
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan, Task
-from verifier.errors import (
-    ExitStatus,
-    HarnessError,
-    ImportFailed,
-    OutdatedAdapter,
-    Unrunnable,
-    UsageError,
-    VerifierError,
-    one_line,
-)
+from verifier.errors import HarnessError, OutdatedAdapter, Unrunnable, VerifierError, as_import_error, one_line
 from verifier.judging.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -79,9 +70,8 @@ def work(pipe: connection.Connection, log: str, path: Sequence[str], plan: Plan)
     try:
         try:
             loaded = load(plan, about_to=lambda what: pipe.send(Loading(what=what)))
-        except VerifierError as error:  # an adapter may raise a class of its own, which no other process can load
-            kind = UsageError if error.status is ExitStatus.USAGE else ImportFailed
-            pipe.send(kind(str(error)))
+        except VerifierError as error:
+            pipe.send(as_import_error(error))
             return
         # What was imported is never garbage; left in, each collection would go through all of it.
         gc.collect()
@@ -103,7 +93,7 @@ def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
     except (BrokenPipeError, ConnectionResetError):
         raise
     except Unrunnable as error:
-        pipe.send(UsageError(str(error)))
+        pipe.send(as_import_error(error))
     except OutdatedAdapter as error:
         pipe.send(HarnessError(str(error)))
     except Exception as error:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Iterator
 
 from verifier.cases.spec import CaseSpec
+from verifier.engine import events
 from verifier.engine.case_runner import CaseResult
-from verifier.engine.events import CaseFinished, CaseStarted, OutcomeReady, RunFinished, RunStarted
 from verifier.fuzz.fields import Choice
 from verifier.fuzz.pairs import Covering
 from verifier.fuzz.request import CampaignRequest
@@ -22,16 +22,7 @@ _LONGER, _LEAST_LONGER = 0.1, 30.0
 # What a hanging case may take while it is shrunk: so many times what a usual case takes, and at least some seconds.
 _TIMES_USUAL, _LEAST_SECONDS = 10.0, 3.0
 
-Event = (
-    RunStarted
-    | CaseStarted
-    | OutcomeReady
-    | CaseFinished
-    | RunFinished
-    | ShrunkFailure
-    | ReplayedFailure
-    | CampaignProgress
-)
+Event = events.Event | ShrunkFailure | ReplayedFailure | CampaignProgress
 
 
 class Ledger:
@@ -135,15 +126,15 @@ class Ledger:
             answer: its outcomes.
             shrunk: the failure that is being shrunk; None where the case was run for itself.
         """
-        self.events.put(CaseStarted(spec=spec))
+        self.events.put(events.CaseStarted(spec=spec))
         for outcome in answer.outcomes if shrunk is None else believable(answer.outcomes, shrunk):
             # A failure that does not come when the case is run again is unstable, and stays told.
             if outcome.verdict.gates:
                 self._failed.add((spec.id, outcome.check))
             elif (spec.id, outcome.check) in self._failed:
                 continue
-            self.events.put(OutcomeReady(case=spec.id, outcome=outcome))
-        self.events.put(CaseFinished(case=spec.id, seconds=answer.seconds))
+            self.events.put(events.OutcomeReady(case=spec.id, outcome=outcome))
+        self.events.put(events.CaseFinished(case=spec.id, seconds=answer.seconds))
         if not any(outcome.verdict is Verdict.TIMEOUT for outcome in answer.outcomes):
             self._usual.append(answer.seconds)
         return answer
@@ -156,7 +147,8 @@ class Ledger:
         if outcome.verdict is not Verdict.TIMEOUT or not self._usual:
             return None
         limit = max(_LEAST_SECONDS, _TIMES_USUAL * statistics.median_high(self._usual))
-        return limit if self._request.limits.seconds is None else min(limit, self._request.limits.seconds)
+        most = self._request.plan.limits.seconds
+        return limit if most is None else min(limit, most)
 
 
 def believable(outcomes: Iterable[Outcome], shrunk: Outcome) -> Iterator[Outcome]:

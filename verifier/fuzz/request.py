@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from verifier.engine.limits import Limits
 from verifier.engine.plan import Plan
 from verifier.fuzz.fields import Space
 from verifier.record.fuzz_finding import StoredFailure
@@ -17,9 +16,7 @@ class CampaignRequest:
 
     Attributes:
         space: what varies.
-        adapter: reference of the adapter under test.
-        only: globs that select checks; all where there is none.
-        limits: what one case may take.
+        plan: what workers are started with, and failures are diagnosed with; it has no case yet.
         workers: processes.
         seconds: how long it goes on; None for no limit.
         most: how many cases it runs, those of shrinking aside; None for no limit.
@@ -28,23 +25,9 @@ class CampaignRequest:
     """
 
     space: Space
-    adapter: str
-    only: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    plan: Plan
     workers: int = 1
     seconds: float | None = None
     most: int | None = None
     kept: tuple[StoredFailure, ...] = ()
     choices: Path | None = None
-
-    @property
-    def plan(self) -> Plan:
-        """What workers are started with, and failures are diagnosed with; it has no case yet."""
-        return Plan(
-            family=self.space.reference,
-            adapter=self.adapter,
-            specs=(),
-            only=self.only,
-            device=self.space.device,
-            limits=self.limits,
-        )

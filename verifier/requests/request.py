@@ -17,31 +17,8 @@ from verifier.cases.shards import Shard
 from verifier.cases.spec import SEEDS, WORKING_DTYPES
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
-from verifier.requests.option import (
-    CONDITION,
-    COUNT,
-    DURATION,
-    FAMILY,
-    FILE,
-    FLAG,
-    FOLDER,
-    GLOB,
-    MODEL,
-    NAME,
-    NOWHERE,
-    ONE_ADAPTER,
-    OPTION,
-    REFERENCE,
-    REVISION,
-    SHARD,
-    SIZE,
-    TEXT,
-    Door,
-    Option,
-    ask,
-    one_of,
-    whole_number,
-)
+from verifier.requests import values
+from verifier.requests.option import NOWHERE, ONE_ADAPTER, OPTION, Door, Option, ask
 
 _RUN, _FUZZ, _SELFTEST, _PYTHON, _PYTEST = Door.RUN, Door.FUZZ, Door.SELFTEST, Door.PYTHON, Door.PYTEST
 _MATRIX = _RUN | _FUZZ | _PYTHON
@@ -118,50 +95,52 @@ class RunRequest:
         configured: The keys of the configuration that were used.
     """
 
-    family: str = ask(MISSING, FAMILY, _ALL ^ _PYTHON, 'family = "name"')
+    family: str = ask(MISSING, values.FAMILY, _ALL ^ _PYTHON, 'family = "name"')
     adapters: tuple[str, ...] = ask(
         (),
-        REFERENCE,
+        values.REFERENCE,
         _ALL ^ _PYTHON,
         'adapter = "name" or adapter = ["name", "module:object"]',
         single=ONE_ADAPTER,
         unlisted=True,
         spelled="adapter",
     )
-    only: tuple[str, ...] = ask((), GLOB, _MATRIX | _PYTEST, 'only = ["qkv", "weights.*"]', recorded=True)
-    where: tuple[str, ...] = ask((), CONDITION, _MATRIX | _PYTEST, 'where = ["flag=true"]', recorded=True)
-    preset: str | None = ask(None, NAME, _RUN | _PYTHON, recorded=True)
-    checkpoint: str | None = ask(None, MODEL, _RUN | _PYTHON, recorded=True)
-    cases: Path | None = ask(None, FILE, _RUN, recorded=True)
-    everywhere: bool = ask(False, FLAG, _RUN | _PYTHON | _PYTEST, recorded=True)
-    dtypes: tuple[str, ...] = ask(WORKING_DTYPES, one_of(*WORKING_DTYPES), _MATRIX, spelled="dtype", recorded=True)
-    device: str = ask("cpu", TEXT, _MATRIX, recorded=True)
-    seed: int = ask(0, whole_number(0, SEEDS - 1), _ALL, "seed = 7")
-    time: float | None = ask(None, DURATION, _FUZZ)
-    max_examples: int | None = ask(None, COUNT, _FUZZ)
-    workers: int | None = ask(None, COUNT, _MATRIX, "workers = 2", unconfigured=_PYTEST)
-    out: Path | None = ask(None, FOLDER, _RUN | _FUZZ | _PYTEST, 'out = "reports"', unconfigured=_FUZZ | _PYTEST)
+    only: tuple[str, ...] = ask((), values.GLOB, _MATRIX | _PYTEST, 'only = ["qkv", "weights.*"]', recorded=True)
+    where: tuple[str, ...] = ask((), values.CONDITION, _MATRIX | _PYTEST, 'where = ["flag=true"]', recorded=True)
+    preset: str | None = ask(None, values.NAME, _RUN | _PYTHON, recorded=True)
+    checkpoint: str | None = ask(None, values.MODEL, _RUN | _PYTHON, recorded=True)
+    cases: Path | None = ask(None, values.FILE, _RUN, recorded=True)
+    everywhere: bool = ask(False, values.FLAG, _RUN | _PYTHON | _PYTEST, recorded=True)
+    dtypes: tuple[str, ...] = ask(
+        WORKING_DTYPES, values.one_of(*WORKING_DTYPES), _MATRIX, spelled="dtype", recorded=True
+    )
+    device: str = ask("cpu", values.TEXT, _MATRIX, recorded=True)
+    seed: int = ask(0, values.whole_number(0, SEEDS - 1), _ALL, "seed = 7")
+    time: float | None = ask(None, values.DURATION, _FUZZ)
+    max_examples: int | None = ask(None, values.COUNT, _FUZZ)
+    workers: int | None = ask(None, values.COUNT, _MATRIX, "workers = 2", unconfigured=_PYTEST)
+    out: Path | None = ask(None, values.FOLDER, _RUN | _FUZZ | _PYTEST, 'out = "reports"', unconfigured=_FUZZ | _PYTEST)
     baseline: tuple[Path, ...] = ask(
         (),
-        FILE,
+        values.FILE,
         _RUN | _PYTHON | _PYTEST,
         'baseline = "verifier-known.toml"',
         single=_PYTHON | _PYTEST,
         unlisted=True,
     )
-    no_baseline: bool = ask(False, FLAG, _RUN)
-    gate: tuple[str, ...] = ask((), one_of(*GATES), _RUN | _PYTHON, 'gate = ["reduced"]', recorded=True)
-    changed_since: str | None = ask(None, REVISION, _RUN)
-    resume: bool = ask(False, FLAG, _RUN)
-    timeout: float | None = ask(None, DURATION, _MATRIX, 'timeout = "90s"')
-    memory: int | None = ask(None, SIZE, _MATRIX, 'memory = "4G"')
-    isolation: bool = ask(True, FLAG, _RUN | _PYTHON | _PYTEST)
-    pdb: bool = ask(False, FLAG, _RUN)
-    slowest: int = ask(0, whole_number(0), _RUN)
-    shard: Shard | None = ask(None, SHARD, _RUN, recorded=True)
-    junit: Path | None = ask(None, FILE, _RUN)
-    github: bool = ask(False, FLAG, _RUN)
-    per: str = ask("area", one_of("area", "check"), _PYTEST)
+    no_baseline: bool = ask(False, values.FLAG, _RUN)
+    gate: tuple[str, ...] = ask((), values.one_of(*GATES), _RUN | _PYTHON, 'gate = ["reduced"]', recorded=True)
+    changed_since: str | None = ask(None, values.REVISION, _RUN)
+    resume: bool = ask(False, values.FLAG, _RUN)
+    timeout: float | None = ask(None, values.DURATION, _MATRIX, 'timeout = "90s"')
+    memory: int | None = ask(None, values.SIZE, _MATRIX, 'memory = "4G"')
+    isolation: bool = ask(True, values.FLAG, _RUN | _PYTHON | _PYTEST)
+    pdb: bool = ask(False, values.FLAG, _RUN)
+    slowest: int = ask(0, values.whole_number(0), _RUN)
+    shard: Shard | None = ask(None, values.SHARD, _RUN, recorded=True)
+    junit: Path | None = ask(None, values.FILE, _RUN)
+    github: bool = ask(False, values.FLAG, _RUN)
+    per: str = ask("area", values.one_of("area", "check"), _PYTEST)
     configured: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class PlanResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Open:
+class _OpenRecord:
     """A record that is being written.
 
     Attributes:
@@ -89,61 +89,58 @@ class Keeper:
     def __init__(self, folder: Path | None) -> None:
         self.complaints: list[str] = []
         self._folder = folder
-        self._folders = contextlib.ExitStack()
-        self._spare: Path | None = None
-        self._open: dict[str, _Open | None] = {}  # None where not even the first line could be written
+        self._resources = contextlib.ExitStack()
+        self._records: dict[str, _OpenRecord | None] = {}  # None if not even the first line could be written
 
     def note(self, news: News) -> None:
-        """Take in what a share told."""
+        """Write what a share reports into the record of its plan."""
         try:
-            if news.plan not in self._open:
-                self._open[news.plan] = None
+            if news.plan not in self._records:
+                self._records[news.plan] = None
                 assert news.introduction is not None
-                self._open[news.plan] = self._begin(news.plan, news.introduction)
-            one = self._open[news.plan]
-            if one is not None:
-                one.write(news.events)
+                self._records[news.plan] = self._begin(news.plan, news.introduction)
+            opened = self._records[news.plan]
+            if opened is not None:
+                opened.write(news.events)
         except VerifierError as error:  # a full disk: the tests go on
             if str(error) not in self.complaints:
                 self.complaints.append(str(error))
 
-    def _begin(self, plan: str, introduction: Introduction) -> _Open:
+    def _begin(self, plan: str, introduction: Introduction) -> _OpenRecord:
+        """Write the first line of a plan's record: in its folder, or elsewhere if that cannot be had."""
+        line = introduction.line
         writer = None
         if self._folder is not None:
-            writer = self._writer(self._folder / introduction.folder, introduction.line)
+            folder = self._folder / introduction.folder
+            try:
+                self._resources.enter_context(record.lock_folder(folder))
+                writer = record.Writer(folder, of=(line.family, line.adapter))
+            except UsageError as error:
+                self.complaints.append(str(error).replace("--out", "--verifier-out"))
         stays = writer is not None
         if writer is None:
-            if self._spare is None:
-                self._spare = Path(self._folders.enter_context(tempfile.TemporaryDirectory(prefix="verifier-")))
-            writer = record.Writer(self._spare / plan)
-        writer.run(introduction.line)
+            spare = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="verifier-"))
+            writer = record.Writer(Path(spare))
+        self._resources.enter_context(writer)
+        writer.run(line)
         settled = () if introduction.baseline is None else introduction.baseline.settled
-        return _Open(
-            writer=self._folders.enter_context(writer),
+        return _OpenRecord(
+            writer=writer,
             introduction=introduction,
             stays=stays,
             settled={one.failure.fingerprint: one for one in settled},
         )
 
-    def _writer(self, folder: Path, line: record.RunLine) -> record.Writer | None:
-        """Of a record there; None where that cannot be had."""
-        try:
-            self._folders.enter_context(record.lock_folder(folder))
-            return record.Writer(folder, of=(line.family, line.adapter))
-        except UsageError as error:
-            self.complaints.append(str(error).replace("--out", "--verifier-out"))
-            return None
-
     def finish(self, stop: Stop, seconds: float) -> list[PlanResult]:
-        """End every record and write its report; what came of each.
+        """End every record, write its report, and give what came of each.
 
         Args:
             stop: why the session ended.
             seconds: how long it took.
         """
-        found = []
-        with self._folders:
-            for one in filter(None, self._open.values()):
+        results = []
+        with self._resources:
+            for one in filter(None, self._records.values()):
                 try:
                     one.end(stop, seconds)
                     kept = record.read(one.writer.path)
@@ -153,8 +150,8 @@ class Keeper:
                     self.complaints.append(str(error))
                     continue
                 folder = one.writer.path.parent if one.stays else None
-                found.append(PlanResult(summary=summarize(kept), folder=folder))
-        return found
+                results.append(PlanResult(summary=summarize(kept), folder=folder))
+        return results
 
 
 def _report(kept: record.Record) -> None:
