@@ -62,10 +62,10 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     """The matrix that the command line asks for, as if it stood in a file."""
     if config.getoption("verifier_family"):
         from verifier.errors import VerifierError
-        from verifier.testing.collecting import collected
+        from verifier.testing.collecting import collect_items
 
         try:
-            items.extend(collected(session))
+            items.extend(collect_items(session))
         except VerifierError as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -74,12 +74,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Tell each share what is asked of it, so that a case is run once for all its items."""
     if not _is_used():
         return
-    from verifier.testing.parametrizing import checks_of
+    from verifier.testing.parametrizing import find_checks
     from verifier.testing.running import share_of
 
     isolated = session.config.getoption("verifier_isolation") is not False
     for item in session.items:
-        found = checks_of(item)
+        found = find_checks(item)
         if found is not None:
             share_of(found.plan, isolated=isolated).expect(found.item)
 
@@ -103,10 +103,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Send along what happened, to the process that keeps the record."""
     report = yield
     if _is_used():
-        from verifier.testing.parametrizing import checks_of
+        from verifier.testing.parametrizing import find_checks
         from verifier.testing.running import share_of
 
-        found = checks_of(item)
+        found = find_checks(item)
         news = share_of(found.plan).news() if found is not None else None
         if news is not None:
             setattr(report, _NEWS, news.as_text())

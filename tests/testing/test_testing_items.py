@@ -11,7 +11,7 @@ from session_adapters import FEW, LOGITS, ONE, decorated, wishes
 from sessions import Ended
 
 from verifier.testing.parametrizing import CaseUnderTest, ChecksUnderTest
-from verifier.testing.plans import items, plan_decorated
+from verifier.testing.plans import list_items, plan_decorated
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_without_the_plugin_what_fails_is_told_all_the_same(session, folder: Pat
 
 def test_checks_are_of_the_case_that_they_came_with() -> None:
     plan = plan_decorated("falcon", "bridge", only="build", where=FEW)
-    first, second = items(plan)[:2]
+    first, second = list_items(plan)[:2]
     assert first.spec != second.spec
     with pytest.raises(ValueError, match=f"these checks came with case {first.spec.id}, not with {second.spec.id}"):
         ChecksUnderTest(plan, first)(CaseUnderTest(second.spec))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from xdist.remote import Producer
 
-from verifier.testing.plans import items, plan_decorated
+from verifier.testing.plans import list_items, plan_decorated
 from verifier.testing.spreading import WholeCases, case_of
 
 OURS = [
@@ -87,9 +87,9 @@ def test_sessions_without_an_item_of_ours_are_left_to_xdist() -> None:
 def test_every_item_of_a_plan_is_known_by_its_name() -> None:
     plan = plan_decorated("falcon", "bridge", only=["qkv", "forward.logits"])
     for per in ("area", "check"):
-        for item in items(plan_decorated("falcon", "bridge", only=["qkv", "forward.logits"], per=per)):
+        for item in list_items(plan_decorated("falcon", "bridge", only=["qkv", "forward.logits"], per=per)):
             assert case_of(f"tests/test_it.py::test_conforms[{item.name}]") == item.spec.id
-    assert len({item.name for item in items(plan)}) == len(items(plan))
+    assert len({item.name for item in list_items(plan)}) == len(list_items(plan))
 
 
 @pytest.mark.parametrize(

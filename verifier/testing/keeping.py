@@ -1,4 +1,4 @@
-"""The record of a pytest run: kept by the process that hears of every item."""
+"""Keep the record of a pytest run, in the process that hears of every item."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from verifier.testing.running import Introduction, News
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanResult:
-    """What came of a plan.
+    """The result of a plan.
 
     Attributes:
-        summary: of its record.
-        folder: where record and report are; None where they do not stay.
+        summary: of the plan's record.
+        folder: where record and report are; None if they are deleted.
     """
 
     summary: Summary
@@ -40,8 +40,8 @@ class _OpenRecord:
 
     Attributes:
         writer: of the record.
-        introduction: what it is a record of.
-        stays: whether it is where it was asked for.
+        introduction: what the record begins with.
+        stays: whether the record is in the folder that was asked for, and not in one that is deleted.
         settled: what became of each known failure, by fingerprint.
     """
 
@@ -52,8 +52,8 @@ class _OpenRecord:
 
     @property
     def engine(self) -> Callable[[Plan], Iterator[Event]] | None:
-        """Runs a plan, to diagnose failures; None where the adapter is an object of another process, or where nobody
-        would see what is found."""
+        """Runs a plan, to diagnose failures; None if nobody would see the evidence, or only another process has the
+        adapter."""
         one = self.introduction
         if not self.stays or (one.is_object and not adapter.is_registered_instance(one.line.adapter)):
             return None
@@ -79,11 +79,11 @@ class Keeper:
     """Writes a record for each plan as its cases come in, and the report at the end.
 
     Args:
-        folder: where, each plan in a folder of its own; None for nowhere that stays.
+        folder: where each plan gets a folder of its own; None to keep records for the verdict only.
 
     Attributes:
-        complaints: what could not be kept, and why. Where a folder cannot be had its record is kept elsewhere, for the
-            verdict.
+        complaints: what could not be kept, and why. If a folder cannot be used, its record is kept elsewhere until the
+            verdict is known.
     """
 
     def __init__(self, folder: Path | None) -> None:

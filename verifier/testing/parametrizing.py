@@ -1,4 +1,4 @@
-"""`parametrize_with_checks`: a test function that is run for every case and what is checked of it."""
+"""`parametrize_with_checks`: run a test function for every case and each group of checks that look at it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from verifier.output import text
 from verifier.record.case_description import config_difference
 from verifier.record.known_failure import EntryState, Settled
 from verifier.requests.python import PythonOptions
-from verifier.testing.plans import Item, TestPlan, items, plan_decorated
+from verifier.testing.plans import Item, TestPlan, list_items, plan_decorated
 from verifier.testing.running import Share, share_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -25,7 +25,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 MARK = "verifier"
 CASE, CHECK = "case", "check"
 
-# The item that is being run, which the plugin sets: its subtests are asked for there.
+# The item that is being run. The plugin sets it, and its subtests are reported through it.
 running_item: ContextVar[pytest.Item | None] = ContextVar("running_item", default=None)
 
 
@@ -41,7 +41,7 @@ class CaseUnderTest:
 
     @property
     def id(self) -> str:
-        """The same in terminal, record and reports; `verifier repro` takes it."""
+        """The case's id, the same in the terminal, the record and the reports; `verifier repro` takes it."""
         return self.spec.id
 
     def __repr__(self) -> str:
@@ -49,10 +49,12 @@ class CaseUnderTest:
 
 
 class ChecksUnderTest:
-    """What is checked of a case: call it with the case.
+    """The checks of one test item: call the object with the case that came with it.
 
     Attributes:
-        ids: of the checks.
+        plan: the plan that the item is of.
+        item: the item.
+        ids: the ids of the checks.
     """
 
     def __init__(self, plan: TestPlan, item: Item) -> None:
@@ -63,10 +65,10 @@ class ChecksUnderTest:
         return f"<checks {', '.join(self.ids)}>"
 
     def __call__(self, case: CaseUnderTest) -> None:
-        """Run the checks on the case; each is a subtest, where there are several.
+        """Run the checks on the case; if there are several, each is a subtest.
 
         Raises:
-            ValueError: it is another case than the one that came with these checks.
+            ValueError: the case is not the one that came with these checks.
         """
         __tracebackhide__ = True
         if case.spec != self.item.spec:
@@ -74,36 +76,39 @@ class ChecksUnderTest:
         share = share_of(self.plan)
         if share.unusable is not None:  # one failure, not a thousand
             pytest.skip(f"blocked: {share.unusable}")
-        found = _found(share, self.item)
-        if isinstance(found, VerifierError):
-            parts = [text.line(str(found)), *([text.detail(found.detail)] if found.detail else [])]
+        result = _run_item(share, self.item)
+        if isinstance(result, VerifierError):
+            parts = [text.line(str(result)), *([text.detail(result.detail)] if result.detail else [])]
             pytest.fail("\n\n".join(parts), pytrace=False)
-        if isinstance(found, Settled):
-            _known(share, found)
+        if isinstance(result, Settled):
+            _conclude_known(share, result)
             return
-        outcomes = found
+        outcomes = result
         if all(outcome.verdict is Verdict.SKIP and not share.plan.gates(outcome) for outcome in outcomes):
             pytest.skip("; ".join(dict.fromkeys(outcome.message or "no reason given" for outcome in outcomes)))
         if len(outcomes) == 1:
             _conclude(share, self.item, outcomes[0])
             return
-        excused = _each(share, self.item, outcomes)
+        excused = _conclude_each(share, self.item, outcomes)
         if excused:
             pytest.xfail("; ".join(excused))
 
 
-def _found(share: Share, item: Item) -> tuple[Outcome, ...] | Settled | VerifierError:
-    """What the item's checks say, what became of its known failure, or why neither can be told."""
+def _run_item(share: Share, item: Item) -> tuple[Outcome, ...] | Settled | VerifierError:
+    """Give the outcomes of an item, or what became of its known failure, or the error that kept it from running."""
     try:
         return share.outcomes(item) if item.known is None else share.settled(item.known, whole=True)
     except VerifierError as error:
         return error
 
 
-def _each(share: Share, item: Item, outcomes: Sequence[Outcome]) -> list[str]:
-    """Each check as a subtest; why some failures are excused.
+def _conclude_each(share: Share, item: Item, outcomes: Sequence[Outcome]) -> list[str]:
+    """Report each check as a subtest.
 
-    Not hidden from tracebacks: pytest tells where a subtest was skipped, and there must be such a place.
+    This function is not hidden from tracebacks: pytest names the place where a subtest was skipped, and it needs one.
+
+    Returns:
+        Why each excused failure is excused.
     """
     running = running_item.get()
     subtests = getattr(running, "funcargs", {}).get("subtests")
@@ -113,9 +118,9 @@ def _each(share: Share, item: Item, outcomes: Sequence[Outcome]) -> list[str]:
         if failure is not None:
             excused.append(f"{outcome.check} {failure.fingerprint}: {failure.reason}")
         if subtests is None:
-            failed += [] if failure or not share.plan.gates(outcome) else [_story(share, item, outcome)]
+            failed += [] if failure or not share.plan.gates(outcome) else [_describe_failure(share, item, outcome)]
             continue
-        # Whose failure it is stands in the short summary too.
+        # The short summary shows this text too.
         with subtests.test(msg=" ".join(filter(None, (outcome.check, outcome.fingerprint)))):
             _conclude(share, item, outcome)
     if failed:
@@ -124,7 +129,7 @@ def _each(share: Share, item: Item, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _conclude(share: Share, item: Item, outcome: Outcome) -> None:
-    """Pass, fail, skip or expect the failure, as the outcome is."""
+    """Pass, fail, skip or expect the failure, as the outcome says."""
     __tracebackhide__ = True
     if not share.plan.gates(outcome):
         if outcome.verdict is Verdict.SKIP:
@@ -133,25 +138,25 @@ def _conclude(share: Share, item: Item, outcome: Outcome) -> None:
     failure = share.excused(item.spec, outcome)
     if failure is not None:
         pytest.xfail(f"known {failure.fingerprint}: {failure.reason}")
-    pytest.fail(_story(share, item, outcome), pytrace=False)
+    pytest.fail(_describe_failure(share, item, outcome), pytrace=False)
 
 
-def _known(share: Share, found: Settled) -> None:
-    """A known failure must still be one, strictly."""
+def _conclude_known(share: Share, settled: Settled) -> None:
+    """Expect a known failure, strictly: if it is no longer one, the item fails."""
     __tracebackhide__ = True
-    failure = found.failure
-    if not found.state.gates:
+    failure = settled.failure
+    if not settled.state.gates:
         pytest.xfail(f"known {failure.fingerprint}: {failure.reason}")
     baseline = share.plan.run.baseline
     assert baseline is not None
-    name = f"known failure {failure.fingerprint} of {failure.check} is {found.state}"
-    said = f": {text.line(found.message)}" if found.message else ""
-    todo = f"; take it out: verifier baseline --remove {failure.fingerprint} --out {baseline.path}"
-    pytest.fail(f"[XPASS(strict)] {name}{said}{todo if found.state is EntryState.FIXED else ''}", pytrace=False)
+    name = f"known failure {failure.fingerprint} of {failure.check} is {settled.state}"
+    message = f": {text.line(settled.message)}" if settled.message else ""
+    remedy = f"; take it out: verifier baseline --remove {failure.fingerprint} --out {baseline.path}"
+    pytest.fail(f"[XPASS(strict)] {name}{message}{remedy if settled.state is EntryState.FIXED else ''}", pytrace=False)
 
 
-def _story(share: Share, item: Item, outcome: Outcome) -> str:
-    """A failure in a few lines, as the terminal of `verifier run` tells it."""
+def _describe_failure(share: Share, item: Item, outcome: Outcome) -> str:
+    """Describe a failure in a few lines, as the terminal of `verifier run` does."""
     spec = item.spec
     words = text.config(config_difference(spec.config, share.line)) or "the plainest config"
     lines = [f"{outcome.check} {outcome.verdict.word} {outcome.fingerprint}"]
@@ -181,35 +186,36 @@ def parametrize_with_checks(
     ```
 
     The cases, checks and verdicts are those of `verifier run`. An item is a case and an area, its checks are subtests;
-    `per="check"` makes an item of each. Every case is run once, for all its items that are selected.
+    `per="check"` makes an item of each check. Every case is run once, for all of its items that are selected.
 
     Args:
         family: the family's name.
         adapter: a registered name, `module:object`, or the adapter itself. Named, it runs in a process of its own,
-            under limits; an object runs in this one.
+            under limits; an object runs in the process of the tests.
         per: whether an item is a case and an `area` of checks, or a case and a `check`.
-        options: what `verifier.run` takes besides, but for `workers`: pytest decides how many processes there are.
+        options: what `verifier.run` takes besides, except `workers`: pytest decides how many processes there are.
 
     Raises:
-        UsageError: something of it is wrong.
+        UsageError: an option is wrong.
     """
     plan = plan_decorated(family, adapter, per=per, **options)
 
     def decorate(function: Function) -> Function:
         marked = pytest.mark.usefixtures("subtests")(getattr(pytest.mark, MARK)(function))
-        found: Function = pytest.mark.parametrize((CASE, CHECK), params(plan))(marked)
-        return found
+        parametrized: Function = pytest.mark.parametrize((CASE, CHECK), make_parameters(plan))(marked)
+        return parametrized
 
     return decorate
 
 
-def params(plan: TestPlan) -> list[Any]:
-    """The plan's items as parameters."""
-    return [pytest.param(CaseUnderTest(item.spec), ChecksUnderTest(plan, item), id=item.name) for item in items(plan)]
+def make_parameters(plan: TestPlan) -> list[Any]:
+    """Make the parameters of a test function, one for each item of a plan."""
+    items = list_items(plan)
+    return [pytest.param(CaseUnderTest(item.spec), ChecksUnderTest(plan, item), id=item.name) for item in items]
 
 
-def checks_of(item: pytest.Item) -> ChecksUnderTest | None:
-    """What an item looks at; None where it is none of ours."""
+def find_checks(item: pytest.Item) -> ChecksUnderTest | None:
+    """Find the checks of a test item; None if the item is not of this plugin."""
     callspec = getattr(item, "callspec", None)
-    found = callspec.params.get(CHECK) if callspec is not None else None
-    return found if isinstance(found, ChecksUnderTest) else None
+    checks = callspec.params.get(CHECK) if callspec is not None else None
+    return checks if isinstance(checks, ChecksUnderTest) else None

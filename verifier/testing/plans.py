@@ -1,4 +1,4 @@
-"""What a test function stands for: cases and checks, as the command would run them."""
+"""The plan of a test function: the cases and checks that `verifier run` would run, as test items."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestPlan:
         run: the run of the adapter, as the command would have it.
         checks: those selected, in the order in which they run.
         header: the fields of a record's first line that are known before anything runs.
-        id: the same in every process that collects it.
+        id: a short hash of the plan, the same in every process that collects it.
     """
 
     __test__ = False  # pytest looks for tests by name
@@ -41,7 +41,7 @@ class TestPlan:
 
     @property
     def is_object(self) -> bool:
-        """Whether the adapter is an object of this process, and not one that any process finds by its name."""
+        """Whether the adapter is an object of this process alone, which no other process finds by its name."""
         return adapters.is_registered_instance(self.run.adapter)
 
     def gates(self, outcome: Outcome) -> bool:
@@ -49,22 +49,22 @@ class TestPlan:
         return outcome.verdict.gates or str(outcome.verdict) in self.run.request.gate
 
     def revalidate(self, spec: CaseSpec) -> CaseSpec:
-        """A case that was written down, as Hugging Face takes it now, on this plan's device."""
+        """Ask again whether Hugging Face accepts a recorded case, and put the case on this plan's device."""
         refusal = families.load(self.run.request.family).refusal
         return replace(spec.accepted_by(refusal), device=self.run.specs[0].device)
 
 
 def plan_decorated(family: str, adapter: object, *, per: str = "area", **asked: Unpack[PythonOptions]) -> TestPlan:
-    """The plan of what a decorator was given; `parametrize_with_checks` says what each is."""
+    """Make the plan of what a decorator was given; `parametrize_with_checks` says what each argument is."""
     return plan_tests(replace(python_request(family, adapter, asked), per=read_option("per", per)))
 
 
 def plan_tests(request: RunRequest) -> TestPlan:
-    """The plan of a request.
+    """Make the plan of a request.
 
     Raises:
-        UsageError: something of it is wrong.
-        Inconclusive: no case is like that.
+        UsageError: an option is wrong.
+        Inconclusive: no case is selected.
         ImportFailed: code from outside raised at import.
     """
     if request.workers is not None:
@@ -73,7 +73,7 @@ def plan_tests(request: RunRequest) -> TestPlan:
     header = run.header()
     header["asked"] = {**header["asked"], "pytest": True}
     checks = catalogue.select(request.only)
-    told_apart = [
+    identity = [
         request.family,
         run.adapter,
         header["asked"],
@@ -83,16 +83,16 @@ def plan_tests(request: RunRequest) -> TestPlan:
         request.isolated,
         asdict(run.limits),
     ]
-    return TestPlan(id=short_id(told_apart), run=run, checks=checks, header=header)
+    return TestPlan(id=short_id(identity), run=run, checks=checks, header=header)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """What one test item looks at.
+    """One test item: a case, and the checks that look at it.
 
     Attributes:
-        name: readable, the same in every run, and in the signs that `-k` takes: `alibi+num_kv_heads:4-gjei7dt5-qkv`;
-            `spreading` reads the case off it.
+        name: the item's id in pytest, the same in every run, of characters that `-k` takes:
+            `alibi+num_kv_heads:4-gjei7dt5-qkv`. `spreading` reads the case off it.
         spec: the case.
         checks: the ids of its checks.
         known: the known failure whose own case this is; None for an item of the matrix.
@@ -104,36 +104,33 @@ class Item:
     known: KnownFailure | None = None
 
 
-def items(plan: TestPlan) -> list[Item]:
-    """The items of a plan: first the known failures, then the cases in the order of the matrix."""
-    found = []
+def list_items(plan: TestPlan) -> list[Item]:
+    """List the items of a plan: first the known failures, then the cases in the order of the matrix."""
+    items = []
     if plan.run.baseline is not None:
         for failure in plan.run.baseline.failures:
             if failure.check in {check.id for check in plan.checks}:
                 spec = plan.revalidate(failure.spec)
                 name = f"known-{failure.fingerprint}-{spec.id}-{failure.check}"
-                found.append(Item(name=name, spec=spec, checks=(failure.check,), known=failure))
-    names = _names(plan)
+                items.append(Item(name=name, spec=spec, checks=(failure.check,), known=failure))
+    names = _name_cases(plan)
     for spec in plan.run.specs:
-        looked = applicable(spec, plan.checks)
-        groups = (
-            {check: (check,) for check in looked}
-            if plan.run.request.per == "check"
-            else {
-                area: tuple(check for check in looked if check.partition(".")[0] == area)
-                for area in dict.fromkeys(check.partition(".")[0] for check in looked)
-            }
-        )
-        found += [
-            Item(name=f"{names[spec.id]}-{spec.id}-{group}", spec=spec, checks=some) for group, some in groups.items()
+        checks = applicable(spec, plan.checks)
+        groups: dict[str, list[str]] = {}
+        for check in checks:
+            group = check if plan.run.request.per == "check" else check.partition(".")[0]
+            groups.setdefault(group, []).append(check)
+        items += [
+            Item(name=f"{names[spec.id]}-{spec.id}-{group}", spec=spec, checks=tuple(ids))
+            for group, ids in groups.items()
         ]
-    return found
+    return items
 
 
-def _names(plan: TestPlan) -> dict[str, str]:
-    """What each case is called in words: its label, or the flags that are not plainest."""
+def _name_cases(plan: TestPlan) -> dict[str, str]:
+    """Name each case in words, by its id: with its label, or the flags that are not plainest."""
     flags = families.load(plan.run.request.family).flags()
-    named = {}
+    names = {}
     for spec in plan.run.specs:
         strange = [
             name if spec.config[name] is True else f"{name}:{value(spec.config[name])}"
@@ -141,5 +138,5 @@ def _names(plan: TestPlan) -> dict[str, str]:
             if name in spec.config and repr(spec.config[name]) != repr(values[0])
         ]
         words = spec.label or "+".join(strange) or "plainest"
-        named[spec.id] = words if spec.valid else f"refused+{words}"
-    return named
+        names[spec.id] = words if spec.valid else f"refused+{words}"
+    return names

@@ -1,4 +1,4 @@
-"""One process's share of a plan: each case is run once, whichever of its items asks first."""
+"""Run one process's share of a plan: each case is run once, for whichever of its items asks first."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from verifier.record.excusing import covers
 from verifier.record.known_failure import BaselineState, EntryState, KnownFailure, Settled
 from verifier.requests.folders import folder_name
 from verifier.requests.planning import make_first_line
-from verifier.testing.plans import Item, TestPlan, items
+from verifier.testing.plans import Item, TestPlan, list_items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introduction:
-    """What whoever keeps the record must know before the first case.
+    """What the process that keeps the record must know before the first case.
 
     Attributes:
         line: the record's first line.
-        plan: what failures are diagnosed with; it has no case.
-        baseline: the run against its baseline, before any known failure was run again; None where it has none.
+        plan: the plan that failures are diagnosed with; it has no case.
+        baseline: the state of the baseline, before any known failure was run again; None if the run has none.
         folder: the name of the folder for record and report.
         isolated: whether cases run in a process of their own.
         is_object: whether the adapter is an object of its process.
@@ -46,12 +46,12 @@ class Introduction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What happened in a share since this was last asked.
+    """What happened in a share since the last news of it.
 
     Attributes:
         plan: the id of the plan.
-        introduction: with the first news alone.
-        events: what happened.
+        introduction: what the record begins with; None in all news but the first.
+        events: what happened, in order.
     """
 
     plan: str
@@ -59,28 +59,28 @@ class News:
     events: tuple[Event | Settled, ...]
 
     def as_text(self) -> str:
-        """In letters that any transport of reports can carry."""
+        """Spell the news in ASCII letters, which any transport of reports can carry."""
         return base64.b64encode(pickle.dumps(self)).decode()
 
     @staticmethod
     def from_text(text: str) -> News:
-        """The news that `as_text` made a text of."""
-        found: News = pickle.loads(base64.b64decode(text))
-        return found
+        """Read what `as_text` spelled."""
+        news: News = pickle.loads(base64.b64decode(text))
+        return news
 
 
 class Share:
-    """What of a plan this process runs.
+    """The part of a plan that this process runs.
 
     Args:
         plan: the plan.
-        isolated: whether what the plan isolates is to be.
+        isolated: whether to isolate cases if the plan does.
 
     Attributes:
         plan: the plan.
         isolated: whether cases run in a process of their own.
-        selected: the checks that are to be run in this session, by case: what is known of them before the first.
-        unusable: why no case can be run; None where they can, as far as is known.
+        selected: the ids of the checks that this session runs, by the id of their case.
+        unusable: why no case can be run; None as long as nothing is known to be in the way.
     """
 
     def __init__(self, plan: TestPlan, *, isolated: bool = True) -> None:
@@ -97,12 +97,12 @@ class Share:
         self._introduced = False
 
     def expect(self, item: Item) -> None:
-        """The item is to be run in this session, so that its checks are run with the others of its case."""
+        """Note that the session runs an item, so that its checks are run together with the others of its case."""
         if item.known is None:
             self.selected.setdefault(item.spec.id, set()).update(item.checks)
 
     def outcomes(self, item: Item) -> tuple[Outcome, ...]:
-        """What the item's checks say; the case is run if it has not been.
+        """Give the outcomes of an item's checks; its case is run if it has not been.
 
         Raises:
             VerifierError: no case can be run, or the harness failed on this one.
@@ -110,12 +110,12 @@ class Share:
         had = self._case(item.spec, item.checks)
         missing = [check for check in item.checks if check not in had]
         assert not missing, f"the engine gave no outcome of {missing}"
-        # What they rest on and nobody selected was run too; a failure of that is this item's to tell.
+        # The checks that they rest on were run too; if nobody selected one of these, this item reports its failure.
         others = self.selected.get(item.spec.id, set()) - set(item.checks)
         return tuple(outcome for check, outcome in had.items() if check not in others)
 
     def _case(self, spec: CaseSpec, checks: Sequence[str]) -> Mapping[str, Outcome]:
-        """Every outcome of the case, by check; it is run with these checks, and with all that are selected of it."""
+        """Give every outcome of a case, by check; it is run with these checks and all that are selected for it."""
         had = self._outcomes.get(spec.id, {})
         if not set(checks) <= had.keys():
             wanted = self.selected.get(spec.id, set()) | set(checks)
@@ -129,7 +129,7 @@ class Share:
         return had
 
     def excused(self, spec: CaseSpec, outcome: Outcome) -> KnownFailure | None:
-        """The known failure that excuses this one; None where none does."""
+        """Find the known failure that excuses an outcome; None if there is none."""
         baseline = self.plan.run.baseline
         if baseline is None or not outcome.verdict.gates:
             return None
@@ -139,11 +139,11 @@ class Share:
         return None
 
     def settled(self, failure: KnownFailure, *, whole: bool = False) -> Settled:
-        """What became of a known failure; its own case is run again, once in this process.
+        """Say what became of a known failure; its own case is run again, once in this process.
 
         Args:
             failure: the entry.
-            whole: whether the case is this process's to run anyhow, so that it is run with all that is selected of it.
+            whole: whether the case is this process's to run anyhow, so that it is run with all that is selected for it.
 
         Raises:
             VerifierError: no case can be run, or the harness failed on this one.
@@ -156,7 +156,7 @@ class Share:
         return found
 
     def _again(self, failure: KnownFailure, whole: bool) -> Outcome | None:
-        """What its check says on its case now."""
+        """Give the outcome of a known failure's check on its case now; None if the check does not apply any more."""
         if failure.check in self._outcomes.get(failure.spec.id, {}):
             return self._outcomes[failure.spec.id][failure.check]
         if whole and failure.check in self.selected.get(failure.spec.id, set()):
@@ -166,7 +166,7 @@ class Share:
         return next((one for one in ran.outcomes if one.check == failure.check), None)
 
     def _run(self, spec: CaseSpec, checks: Sequence[str]) -> CaseResult:
-        """Run it; what went wrong with the harness is not tried again for another item of the case."""
+        """Run a case; if the harness failed on it before, raise the same error again instead."""
         if self.unusable or spec.id in self._broken:
             raise self.unusable or self._broken[spec.id]
         try:
@@ -180,7 +180,7 @@ class Share:
 
     @property
     def line(self) -> record.RunLine:
-        """A record's first line; only once something has run."""
+        """The first line of the record, once something has run."""
         started = self._runner.started
         if self._line is None:
             assert started is not None
@@ -188,7 +188,7 @@ class Share:
             header = {**self.plan.header, "planned": {"valid": chosen.count(True), "refused": chosen.count(False)}}
             loaded = replace(started, checks=self.plan.checks, workers=1)
             self._line = make_first_line(header, loaded, self.plan.run.limits)
-            every = sum(len(item.checks) for item in items(self.plan) if item.known is None)
+            every = sum(len(item.checks) for item in list_items(self.plan) if item.known is None)
             wanted = sum(map(len, self.selected.values()))
             if wanted < every:  # `-k`, a node id, `--lf`: not to be held against a run of everything
                 asked = {**self._line.asked, "items": f"{wanted:,} of {every:,} outcomes"}
@@ -196,7 +196,7 @@ class Share:
         return self._line
 
     def news(self) -> News | None:
-        """What happened since this was last asked; None where nothing did."""
+        """Give what happened since the last news; None if nothing did."""
         if not self._news:
             return None
         events, self._news = tuple(self._news), []
@@ -231,11 +231,11 @@ _shares: dict[str, Share] = {}
 
 
 def share_of(plan: TestPlan, *, isolated: bool = True) -> Share:
-    """What of the plan the process has run, and is to run.
+    """Give this process's share of a plan; there is one for each plan.
 
     Args:
         plan: the plan.
-        isolated: whether what the plan isolates is to be, if this is the first time that it is asked for.
+        isolated: whether to isolate cases if the plan does; only the first call for a plan counts.
     """
     if plan.id not in _shares:
         _shares[plan.id] = Share(plan, isolated=isolated)
@@ -243,7 +243,7 @@ def share_of(plan: TestPlan, *, isolated: bool = True) -> Share:
 
 
 def close_all() -> None:
-    """End what was started for any plan."""
+    """Stop what was started for any plan."""
     for share in _shares.values():
         share.close()
     _shares.clear()

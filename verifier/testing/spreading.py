@@ -1,4 +1,4 @@
-"""How pytest-xdist spreads items: those of one case go to one worker, and where there are none, as it always does."""
+"""Spread items over the workers of pytest-xdist: those of one case go to one worker, all others as usual."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from verifier import plugins
 from verifier.checks import AREAS, GROUP
 from verifier.judging.outcome import is_short_id
 
-# How the name of an item ends: the case's id, and the area or the check.
+# The end of an item's name: the case's id, and the area or the check.
 _ENDS = re.compile(r"-([^-\[\]]+)-([^-.\[\]]+)(?:\.[^-\[\]]+)?\]$")
 
 
 def case_of(nodeid: str) -> str | None:
-    """The id of the case that the item looks at; None where it is none of ours, as far as its name tells."""
-    found = _ENDS.search(nodeid)
-    if found is None or not is_short_id(found[1]):
+    """Read the id of an item's case off the item's name; None if the item does not seem to be of this plugin."""
+    end = _ENDS.search(nodeid)
+    if end is None or not is_short_id(end[1]):
         return None
-    # Another project may have a test of `[cpu-standard-forward]`, which then shares a process with its like.
-    return found[1] if found[2] in AREAS or plugins.names(GROUP) else None
+    # Another project may have a test `[cpu-standard-forward]`, which then shares a process with its like.
+    return end[1] if end[2] in AREAS or plugins.names(GROUP) else None
 
 
 class _ByCase(LoadGroupScheduling):  # type: ignore[misc]  # it has no types
@@ -35,7 +35,7 @@ class _ByCase(LoadGroupScheduling):  # type: ignore[misc]  # it has no types
 
 
 class WholeCases:
-    """A scheduler that is pytest-xdist's own until it sees an item of ours.
+    """A scheduler that behaves as pytest-xdist's own until it sees an item of this plugin.
 
     Args:
         config: of the session, in which `dist` is `load` or `loadgroup`.
@@ -51,7 +51,7 @@ class WholeCases:
         return getattr(self._inner, name)
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
-        """What a worker has collected; every worker collects the same."""
+        """Take in what a worker has collected; every worker collects the same."""
         if not isinstance(self._inner, _ByCase) and any(map(case_of, collection)):
             before, self._inner = self._inner, _ByCase(self._config, self._log)
             for one in before.nodes:
