@@ -1,4 +1,4 @@
-"""`verifier.run`: the command from Python, and what came of it as an object that notebooks show."""
+"""`verifier.run`: run the command from Python; its result is an object that notebooks show."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """What a run found, made from its record alone.
+    """The result of a run, made from its record alone.
 
     Args:
         record: the record.
-        folder: where record and report are; None where they do not stay.
+        folder: where record and report are; None if they are deleted.
     """
 
     def __init__(self, record: Record, folder: Path | None = None) -> None:
@@ -38,12 +38,12 @@ class Result:
 
     @cached_property
     def view(self) -> RecordView:
-        """Everything that a report says."""
+        """The record as a report shows it."""
         return view_record(self.record)
 
     @property
     def status(self) -> ExitStatus:
-        """How the command would have ended."""
+        """The exit status that the command would have."""
         return self.view.summary.status
 
     @property
@@ -63,13 +63,11 @@ class Result:
 
     @property
     def rules(self) -> Mapping[str, str]:
-        """What explains each failure, by fingerprint: `new_decoder_architecture and multi_query`; those that nothing
-        explains are left out."""
+        """The rule of each failure that has one, by fingerprint: `new_decoder_architecture and multi_query`."""
         return {one.fingerprint: one.rule.text for one in self.failures if one.rule is not None}
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Every outcome as a row: case, config, check, area, verdict, measured, bound, where, message, fingerprint,
-        seconds.
+        """Make a table with a row for each outcome: its case with the config, and what the check found there.
 
         Raises:
             UsageError: pandas is not installed.
@@ -78,22 +76,19 @@ class Result:
             import pandas
         except ImportError as error:
             raise UsageError("to_dataframe needs pandas: pip install pandas") from error
+        columns = ("check", "verdict", "measured", "bound", "where", "message")
         configs = {case: describe_case(spec) for case, spec in self.record.cases.items()}
         rows = []
         for entry in apply_known_failures(self.record).entries:
-            outcome = entry.outcome
+            outcome, spec = entry.outcome, self.record.cases[entry.case]
             rows.append(
                 {
                     "case": entry.case,
-                    "label": self.record.cases[entry.case].label,
-                    "valid": self.record.cases[entry.case].valid,
+                    "label": spec.label,
+                    "valid": spec.valid,
                     "area": outcome.check.partition(".")[0],
-                    "check": outcome.check,
+                    **{column: getattr(outcome, column) for column in columns},
                     "verdict": str(outcome.verdict),
-                    "measured": outcome.measured,
-                    "bound": outcome.bound,
-                    "where": outcome.where,
-                    "message": outcome.message,
                     "fingerprint": entry.fingerprint,
                     "seconds": outcome.seconds,
                     **configs[entry.case],
@@ -102,7 +97,7 @@ class Result:
         return pandas.DataFrame(rows)
 
     def report(self, path: str | Path) -> Path:
-        """Write the page of it.
+        """Write the report, an HTML page.
 
         Raises:
             UsageError: it cannot be written there.
@@ -135,7 +130,7 @@ def run(
     progress: bool = True,
     **options: Unpack[PythonOptions],
 ) -> Result:
-    """Run the family's cases under an adapter, as `verifier run` does, and give back what came of it.
+    """Run the family's cases under an adapter, as `verifier run` does.
 
     ```python
     result = verifier.run("falcon", "bridge", only="qkv", where={"alibi": True})
@@ -144,17 +139,17 @@ def run(
 
     Args:
         family: the family's name.
-        adapter: a registered name, `module:object`, or the adapter itself, which then runs in this very process,
-            without limits; None for the one that the configuration names.
-        out: the folder for record and report; None for none that stays.
-        progress: whether to show how far it is.
+        adapter: a registered name, `module:object`, or the adapter itself, which then runs in this process, without
+            limits; None for the one that the configuration names.
+        out: the folder for record and report; None to keep neither.
+        progress: whether to show how far the run is.
         options: any of the options that are listed below.
 
     Raises:
-        UsageError: something of it is wrong.
-        Inconclusive: no case is like that.
+        UsageError: an argument is wrong.
+        Inconclusive: no case is selected.
         VerifierError: the harness, or code from outside at its import, failed.
-        KeyboardInterrupt: Ctrl-C before the first case; later on what is there is given back.
+        KeyboardInterrupt: Ctrl-C before the first case; after it, the result has what is there.
     """
     from verifier.output import console
 

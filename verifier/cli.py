@@ -298,14 +298,15 @@ def _have_streams() -> None:
 
 
 def _answer(arguments: list[str], session: _Session) -> int:
+    """Run a command; the exit status, also of what went wrong, of which a line is printed."""
     try:
-        status = _invoke(arguments, session)
+        return _invoke(arguments, session)
     except click.exceptions.Exit as ended:
-        status = ended.exit_code
+        return ended.exit_code
     except click.ClickException as error:
-        status = _say(error.format_message(), ExitStatus.USAGE)
+        return _say(error.format_message(), ExitStatus.USAGE)
     except (KeyboardInterrupt, click.Abort):
-        status = _say("interrupted", ExitStatus.INTERRUPTED)
+        return _say("interrupted", ExitStatus.INTERRUPTED)
     except BrokenPipeError:
         raise
     except VerifierError as error:
@@ -313,20 +314,17 @@ def _answer(arguments: list[str], session: _Session) -> int:
             traceback.print_exception(error)
             if error.detail:
                 print(error.detail, file=sys.stderr)
-        status = _say(str(error), error.status)
+        return _say(str(error), error.status)
     except Exception as error:
         if _is_nowhere():
-            status = _say("the current folder is not there any more: change into one that is", ExitStatus.USAGE)
-        elif isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            return _say("the current folder is not there any more: change into one that is", ExitStatus.USAGE)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
             pipe.discard(sys.stdout)
-            status = _say(_unprinted(error), ExitStatus.BROKEN)
-        elif session.traceback:
+            return _say(_unprinted(error), ExitStatus.BROKEN)
+        if session.traceback:
             traceback.print_exception(error)
-            status = _say(one_line(error), ExitStatus.BROKEN)
-        else:
-            hint = "--traceback shows where"
-            status = _say(f"internal error: {one_line(error)} ({hint})", ExitStatus.BROKEN)
-    return int(status)
+            return _say(one_line(error), ExitStatus.BROKEN)
+        return _say(f"internal error: {one_line(error)} (--traceback shows where)", ExitStatus.BROKEN)
 
 
 def _is_nowhere() -> bool:

@@ -151,7 +151,7 @@ class _Main:
 
     def _at_home(self) -> contextlib.AbstractContextManager[None]:
         """Where pytest was started, from where paths lead, wherever a test or an adapter has gone since."""
-        from verifier.engine.working_directory import preserve_cwd
+        from verifier.engine.process import preserve_cwd
 
         return preserve_cwd(self._config.invocation_params.dir)
 

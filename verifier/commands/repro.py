@@ -1,10 +1,10 @@
-"""`verifier repro`: one case again, with everything that its checks have to say."""
+"""`verifier repro`: run one case of a record again, with every check that it failed, or write it down as a script."""
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,11 +37,11 @@ class ReproTarget:
     """What an id stands for.
 
     Attributes:
-        record: where it was found.
-        spec: the case; for a fingerprint the smallest of its cases.
-        outcomes: those of the checks to run: of a case all that it had, of a fingerprint its own.
-        fingerprint: the id, if it is one.
-        others: how many older records know the id too, where none was named.
+        record: the record in which the id was found.
+        spec: the case; of a fingerprint the smallest case that has it.
+        outcomes: the recorded outcomes of the checks to run: all of a case, or the one of a fingerprint.
+        fingerprint: the id, if it is a fingerprint.
+        others: how many older records also know the id, if no record was named.
     """
 
     record: record.Record
@@ -52,32 +52,35 @@ class ReproTarget:
 
 
 def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = False) -> ExitStatus:
-    """Run the case of that id, or the smallest case of that fingerprint, again, under the limits that it was under.
+    """Run the case of an id, or the smallest case of a fingerprint, again, under the limits of its record.
 
     Args:
         identity: a case's id or a fingerprint.
-        path: the record that knows it; None for the newest one.
-        adapter: another one than the record's.
+        path: the record that knows the id; None for the newest one that does.
+        adapter: the adapter to run it with; None for the record's.
         pdb: whether to run it in this process, and to stop in the debugger at each failure.
+
+    Returns:
+        `DIFFERS` if anything fails, `INCONCLUSIVE` if nothing ran.
 
     Raises:
         UsageError: no record knows the id.
         VerifierError: the harness, or code from outside at its import, failed.
     """
-    found = find(identity, path)
-    reference = adapter or found.record.run.adapter
+    target = find(identity, path)
+    reference = adapter or target.record.run.adapter
     adapters.require_findable(reference)
-    limits = found.record.run.limits
+    limits = target.record.run.limits
     plan = Plan(
-        family=found.spec.family,
+        family=target.spec.family,
         adapter=reference,
-        specs=(found.spec,),
-        only=tuple(outcome.check for outcome in found.outcomes),
-        device=found.spec.device,
+        specs=(target.spec,),
+        only=tuple(outcome.check for outcome in target.outcomes),
+        device=target.spec.device,
         limits=Limits(seconds=limits.get("timeout"), bytes=limits.get("memory")),
     )
     out = console.standard_output()
-    _show_case(found, reference, out)
+    _show_case(target, reference, out)
     outcomes: dict[str, Outcome] = {}
     for event in inline.run(plan, debugger=Debugger()) if pdb else run_plan(plan, workers=1):
         match event:
@@ -92,49 +95,62 @@ def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = 
                 outcomes[outcome.check] = outcome
             case RunFinished(stop=Stop.INTERRUPTED):
                 return ExitStatus.INTERRUPTED
-    gating = [outcome for outcome in outcomes.values() if outcome.verdict.gates]
-    known = {one.fingerprint for one in found.outcomes if one.verdict.gates}
-    asked_for = {found.fingerprint} if found.fingerprint else known
-    fails = "it fails, in another way" if asked_for else "it fails, as it did not in the record"
-    if any(outcome.fingerprint in asked_for for outcome in gating):
-        fails = "it still fails"
-    return _conclude([outcome.verdict for outcome in outcomes.values()], fails, out)
+    status, conclusion = _conclude(target, outcomes.values())
+    out.print(Text(conclusion, style="bold"))
+    return status
+
+
+def _conclude(target: ReproTarget, outcomes: Collection[Outcome]) -> tuple[ExitStatus, str]:
+    """Compare the outcomes with the recorded ones: the exit status, and a sentence for the user."""
+    verdicts = {outcome.verdict for outcome in outcomes}
+    failing = {outcome.fingerprint for outcome in outcomes if outcome.verdict.gates}
+    recorded = {outcome.fingerprint for outcome in target.outcomes if outcome.verdict.gates}
+    wanted = {target.fingerprint} if target.fingerprint else recorded
+    if failing & wanted:
+        return ExitStatus.DIFFERS, "it still fails"
+    if failing:
+        return ExitStatus.DIFFERS, "it fails, in another way" if wanted else "it fails, as it did not in the record"
+    if Verdict.UPSTREAM in verdicts:
+        return ExitStatus.CONFORMS, "Hugging Face still disagrees with itself; the adapter is not to blame"
+    if verdicts - {Verdict.SKIP}:
+        return ExitStatus.CONFORMS, "it does not fail here"
+    return ExitStatus.INCONCLUSIVE, "nothing ran"
 
 
 def write(
     identity: str, path: Path | None, adapter: str | None, *, script: Path | None, pytest: Path | None
 ) -> ExitStatus:
-    """Write a Python file that shows again what failed, instead of running it.
+    """Write a Python file that shows a failure again, instead of running the case.
 
     Args:
         identity: a case's id or a fingerprint.
-        path: the record that knows it; None for the newest one.
-        adapter: another one than the record's.
-        script: where the file goes that can be run; `-` is the standard output.
-        pytest: where the test goes.
+        path: the record that knows the id; None for the newest one that does.
+        adapter: the adapter that the file uses; None for the record's.
+        script: the file that is written to be run; `-` is the standard output.
+        pytest: the file that is written as a test.
 
     Raises:
-        UsageError: no record knows the id, a file cannot be written there, or the failure ended its process.
+        UsageError: no record knows the id, a file cannot be written, or the failure ended its process.
         VerifierError: the family or the adapter failed at its import.
     """
-    targets = [(file, as_test) for file, as_test in ((script, False), (pytest, True)) if file is not None]
-    if len({file for file, _ in targets}) < len(targets):
+    files_wanted = [(file, as_test) for file, as_test in ((script, False), (pytest, True)) if file is not None]
+    if script == pytest:
         raise UsageError(f"--script and --pytest are two files, not both {str(script)!r}")
-    for file, _ in targets:
+    for file, _ in files_wanted:
         if file.is_dir() or not file.parent.is_dir():
             what = "a folder" if file.is_dir() else f"in {str(file.parent)!r}, which is no folder"
             raise UsageError(f"cannot write {str(file)!r}: it is {what}")
-    found = find(identity, path)
-    reference = adapter or found.record.run.adapter
+    target = find(identity, path)
+    reference = adapter or target.record.run.adapter
     adapters.require_findable(reference)
-    deadly = [one for one in found.outcomes if one.verdict in (Verdict.CRASH, Verdict.TIMEOUT)]
-    if deadly:
-        # A process that dies tells nothing, not even that it failed.
-        raise UsageError(
-            f"no script can show a {deadly[0].verdict}; `verifier repro {identity}` runs it in a process of its own"
-        )
-    for file, as_test in targets:
-        written = scripts.write(found.spec, reference, found.outcomes, found.record.run, pytest=as_test)
+    for outcome in target.outcomes:
+        if outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT):
+            # A process that dies tells nothing, not even that it failed.
+            raise UsageError(
+                f"no script can show a {outcome.verdict}; `verifier repro {identity}` runs it in a process of its own"
+            )
+    for file, as_test in files_wanted:
+        written = scripts.write(target.spec, reference, target.outcomes, target.record.run, pytest=as_test)
         if file == STANDARD_OUTPUT:
             sys.stdout.write(written.source)
         else:
@@ -146,31 +162,32 @@ def write(
 
 
 def find(identity: str, path: Path | None) -> ReproTarget:
-    """The case or fingerprint of that id in a record; without one in the newest record that knows it.
+    """Find the case or the fingerprint of an id, in a record or in the newest record under `reports/` that knows it.
 
     Raises:
         UsageError: nothing has that id, or the record cannot be read.
     """
     known: list[str] = []
-    knowing: list[ReproTarget] = []
-    looked = 0
+    targets: list[ReproTarget] = []
+    records = 0
     for one in _records(path):
-        looked += 1
-        found = _in(one, identity)
-        if found is not None:
-            knowing.append(found)
+        records += 1
+        target = _find_in(one, identity)
+        if target is not None:
+            targets.append(target)
         known += [*one.cases, *(entry.fingerprint for entry in one.entries if entry.fingerprint)]
-    if knowing:
-        return replace(knowing[0], others=len(knowing) - 1)
-    if not looked:
+    if targets:
+        return replace(targets[0], others=len(targets) - 1)
+    if not records:
         raise UsageError(f"there is no record under {REPORTS}/ here: name one, or run `verifier run` first")
     close = difflib.get_close_matches(identity, dict.fromkeys(known), n=3, cutoff=0.5)
     hint = f"; near it: {', '.join(close)}" if close else ""
-    place = str(path) if path else text.plural(looked, "record") + f" under {REPORTS}/"
+    place = str(path) if path else text.plural(records, "record") + f" under {REPORTS}/"
     raise UsageError(f"no case and no fingerprint {identity!r} in {place}{hint}")
 
 
 def _records(path: Path | None) -> Iterator[record.Record]:
+    """Read a record, or all records under `reports/`, the newest first."""
     if path is not None:
         yield record.read(path)
         return
@@ -183,7 +200,7 @@ def _records(path: Path | None) -> Iterator[record.Record]:
             print(f"verifier: left aside: {error}", file=sys.stderr)
 
 
-def _in(one: record.Record, identity: str) -> ReproTarget | None:
+def _find_in(one: record.Record, identity: str) -> ReproTarget | None:
     if identity in one.cases:
         outcomes = tuple(entry.outcome for entry in one.entries if entry.case == identity)
         return ReproTarget(record=one, spec=one.cases[identity], outcomes=outcomes, fingerprint=None)
@@ -195,35 +212,14 @@ def _in(one: record.Record, identity: str) -> ReproTarget | None:
     return ReproTarget(record=one, spec=spec, outcomes=(outcome,), fingerprint=identity)
 
 
-def _show_case(found: ReproTarget, reference: str, out: Console) -> None:
-    spec = found.spec
+def _show_case(target: ReproTarget, reference: str, out: Console) -> None:
+    spec = target.spec
     label = f", {text.line(spec.label)}" if spec.label else ""
-    out.print(Text(f"case {spec.id} of {found.record.run.family} × {reference}{label}", style="bold"))
-    if found.others:
-        newest = f"{found.record.path.parent}, the newest of {found.others + 1} that know this id"
+    out.print(Text(f"case {spec.id} of {target.record.run.family} × {reference}{label}", style="bold"))
+    if target.others:
+        newest = f"{target.record.path.parent}, the newest of {target.others + 1} that know this id"
         out.print(Text(f"record   {text.line(newest)}"))
-    out.print(Text(f"config   {text.config(config_difference(spec.config, found.record.run)) or 'the plainest one'}"))
+    out.print(Text(f"config   {text.config(config_difference(spec.config, target.record.run)) or 'the plainest one'}"))
     out.print(Text(f"inputs   seed {spec.seed}, {spec.batch} × {spec.length} tokens on {spec.device}"))
     if not spec.valid:
         out.print(Text(f"refused  {text.line(spec.reason)}"))
-
-
-def _conclude(verdicts: Iterable[Verdict], fails: str, out: Console) -> ExitStatus:
-    """Say what it came to.
-
-    Args:
-        verdicts: of each check that was run.
-        fails: what a failure among them means.
-        out: where to say it.
-    """
-    seen = set(verdicts)
-    if any(verdict.gates for verdict in seen):
-        status, said = ExitStatus.DIFFERS, fails
-    elif Verdict.UPSTREAM in seen:
-        status, said = ExitStatus.CONFORMS, "Hugging Face still disagrees with itself; the adapter is not to blame"
-    elif seen - {Verdict.SKIP}:
-        status, said = ExitStatus.CONFORMS, "it does not fail here"
-    else:
-        status, said = ExitStatus.INCONCLUSIVE, "nothing ran"
-    out.print(Text(said, style="bold"))
-    return status

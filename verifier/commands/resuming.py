@@ -1,4 +1,4 @@
-"""`--resume`: whether the record that is there is of the very run that is asked for."""
+"""`--resume`: make sure that the record that is there is of the run that is asked for."""
 
 from __future__ import annotations
 
@@ -14,44 +14,45 @@ _COMPARED = ("family", "adapter", "seed", "asked", "versions", "flags", "dims", 
 
 
 def find(folder: Path) -> record.Record | None:
-    """The record in the folder; None where there is none yet, so that everything is missing.
+    """Read the record in a folder; None if there is none yet, so that every case is missing.
 
     Raises:
-        UsageError: what has its name is broken, or no record.
+        UsageError: the file with a record's name is broken, or no record.
     """
     path = folder / record.FILE
     return record.read(path) if path.exists() else None
 
 
 def require_same(earlier: record.Record, header: Mapping[str, Any], specs: Sequence[CaseSpec]) -> None:
-    """Make sure that the record is of the run with this header (fields of a `RunLine`) and these cases.
+    """Make sure that a record is of the run with this header (fields of a `RunLine`) and these cases.
 
     Raises:
-        UsageError: it is of another one; it says in what they differ.
+        UsageError: it is of another run; the message says in what the two differ.
     """
-    for name in _COMPARED:
-        was, now = getattr(earlier.run, name), header[name]
-        if was != now:
-            raise _another(earlier, _in_words(name, was, now))
+    _compare(earlier, {name: header[name] for name in _COMPARED})
     strange = set(earlier.cases) - {spec.id for spec in specs}
     if strange:
         raise _another(earlier, f"it has the case {min(strange)}, which is none of this run's")
 
 
 def require_same_code(earlier: record.Record, line: record.RunLine) -> None:
-    """Make sure of what is known only once everything is loaded: the adapter's version, and the checks.
+    """Make sure that the adapter's version and the checks, which are known once everything is loaded, are the same.
 
     Raises:
-        UsageError: they are not the same.
+        UsageError: they are not.
     """
-    for name in ("adapter_name", "adapter_version"):
-        was, now = getattr(earlier.run, name), getattr(line, name)
-        if was != now:
-            raise _another(earlier, _in_words(name, was, now))
+    _compare(earlier, {"adapter_name": line.adapter_name, "adapter_version": line.adapter_version})
     was, now = [one["id"] for one in earlier.run.checks], [one["id"] for one in line.checks]
     if was != now:
         strange = sorted(set(was) ^ set(now))
         raise _another(earlier, f"its checks differ by {', '.join(strange[:4]) or 'their order'}")
+
+
+def _compare(earlier: record.Record, values: Mapping[str, Any]) -> None:
+    for name, now in values.items():
+        was = getattr(earlier.run, name)
+        if was != now:
+            raise _another(earlier, _in_words(name, was, now))
 
 
 def _another(earlier: record.Record, how: str) -> UsageError:

@@ -1,4 +1,4 @@
-"""`verifier run`: every case, every check, one record and one report for each adapter."""
+"""`verifier run`: run every check on every case, with one record and one report for each adapter."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ _WORST_FIRST = (
 
 
 def run(request: RunRequest) -> ExitStatus:
-    """Run the family's cases under each adapter, show and keep the results.
+    """Run the family's cases under each adapter, print the results, and write records and reports.
 
     Raises:
         UsageError: something named on the command line is wrong.
-        Inconclusive: no case is like that.
+        Inconclusive: no case is selected.
         VerifierError: the harness, or code from outside at its import, failed.
     """
+    from verifier.output import console
+
     require_known(request)
     baselines = _baselines(request)
     specs = _cases(request)
@@ -61,11 +63,12 @@ def run(request: RunRequest) -> ExitStatus:
     for reference in wanted:
         planned = PlannedRun(request=request, adapter=reference, specs=specs, baseline=baselines.get(reference))
         try:
-            view = _run_one(planned, folders[reference])
+            path = record_run(planned, folders[reference], console.standard_error())
+            view = None if path is None else show(path, folders[reference], request.slowest)
         except VerifierError as error:
             note_not_started(reference, error.status, str(error))
             if len(wanted) == 1:
-                _leave(request, views, not_started)
+                _write_build_reports(request, views, not_started)
                 raise
             # The other adapters are not to blame for this one.
             print(f"verifier: {error}", file=sys.stderr)
@@ -82,11 +85,11 @@ def run(request: RunRequest) -> ExitStatus:
             break
     for reference in wanted[len(statuses) :]:
         note_not_started(reference, ExitStatus.INTERRUPTED, "interrupted before it")
-    _leave(request, views, not_started)
+    _write_build_reports(request, views, not_started)
     return worst(statuses)
 
 
-def _leave(request: RunRequest, views: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:
+def _write_build_reports(request: RunRequest, views: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:
     if request.junit is not None or request.github:
         from verifier.commands import building
 
@@ -94,17 +97,17 @@ def _leave(request: RunRequest, views: Sequence[RecordView], not_started: Sequen
 
 
 def worst(statuses: Sequence[ExitStatus]) -> ExitStatus:
-    """The status of a command that did several things."""
+    """Choose the exit status of a command that did several things: the worst one."""
     return min(statuses, key=_WORST_FIRST.index)
 
 
 def _baselines(request: RunRequest) -> dict[str, Baseline]:
-    """The baselines by the adapter that each is of."""
+    """Read the baselines, by the adapter that each is of."""
     if not request.baseline:
         return {}
     from verifier.baseline.file import read
 
-    found: dict[str, Baseline] = {}
+    baselines: dict[str, Baseline] = {}
     for path in request.baseline:
         one = read(path)
         if one.family != request.family or one.adapter not in request.adapters:
@@ -118,14 +121,14 @@ def _baselines(request: RunRequest) -> dict[str, Baseline]:
                 f"the baseline {str(path)!r} is of {one.family} × {one.adapter}, and this run of {request.family} × "
                 f"{', '.join(request.adapters)}"
             )
-        if one.adapter in found:
-            raise UsageError(f"{found[one.adapter].path!r} and {str(path)!r} are both baselines of {one.adapter!r}")
-        found[one.adapter] = one
-    return found
+        if one.adapter in baselines:
+            raise UsageError(f"{baselines[one.adapter].path!r} and {str(path)!r} are both baselines of {one.adapter!r}")
+        baselines[one.adapter] = one
+    return baselines
 
 
 def _adapters_to_run(request: RunRequest, baselines: Mapping[str, Baseline]) -> Sequence[str]:
-    """The adapters to run: with `--changed-since` only those that a change touches; each is told with the reason."""
+    """List the adapters to run; with `--changed-since`, print for each whether a change touches it, and why."""
     if request.changed_since is None:
         return request.adapters
     from verifier.commands import changed_since
@@ -136,57 +139,58 @@ def _adapters_to_run(request: RunRequest, baselines: Mapping[str, Baseline]) -> 
         beside = [Path(baselines[reference].path)] if reference in baselines else []
         beside += [request.cases] if request.cases is not None else []
         beside += [Path(request.checkpoint).expanduser()] if request.checkpoint is not None else []
-        found = changed_since.look(changes, family=request.family, adapter=reference, beside=beside)
-        print(f"verifier: {found.sentence}", file=sys.stderr)
-        wanted += [reference] if found.is_touched else []
+        touched = changed_since.look(changes, family=request.family, adapter=reference, beside=beside)
+        print(f"verifier: {touched.sentence}", file=sys.stderr)
+        wanted += [reference] if touched.is_touched else []
     if not wanted:
         print("verifier: no adapter is to be run; nothing ran", file=sys.stderr)
     return wanted
 
 
 def _cases(request: RunRequest) -> tuple[CaseSpec, ...]:
+    """Select the cases of the request, or of its shard."""
     specs = select_cases(request)
     if request.shard is None:
         return specs
-    mine = dealt(specs, request.shard)
-    if not mine:
+    dealt_out = dealt(specs, request.shard)
+    if not dealt_out:
         raise Inconclusive(
             f"shard {request.shard} has no case: there are {len(specs)} to be dealt out, so that the last shard with "
             f"one is {len(specs)}/{request.shard.of}; nothing ran"
         )
-    return mine
+    return dealt_out
 
 
-def _run_one(planned: PlannedRun, folder: Path) -> RecordView | None:
-    """Run one adapter into a record and show it; None where the run was interrupted before its first case."""
-    from verifier.output import console
+def show(path: Path, folder: Path, slowest: int) -> RecordView:
+    """Print what a record says, and write its report; the terminal is told even if the report cannot be written.
 
-    path = record_run(planned, folder, console.standard_error())
-    return None if path is None else show(path, folder, planned.request.slowest)
+    Args:
+        path: the record.
+        folder: where the report goes.
+        slowest: how many of the slowest cases are named.
 
-
-def show(path: Path, folder: Path, slow: int) -> RecordView:
-    """Tell what the record says, and give it back; the terminal hears it whatever becomes of the page."""
-    from verifier.analysis import view
+    Raises:
+        UsageError: the report cannot be written.
+    """
+    from verifier.analysis.view import view_record
     from verifier.output import console
     from verifier.record import files
     from verifier.report import html, terminal
 
-    kept = record.read(path)
-    everything = view.view_record(kept)
-    found = everything.summary
+    read = record.read(path)
+    view = view_record(read)
     page = folder / REPORT_FILE
     unwritten = None
     try:
-        files.write_report(html.render([everything]), page)
+        files.write_report(html.render([view]), page)
     except UsageError as error:
         unwritten = error
     out = console.standard_output()
     with pipe.until_closed(sys.stdout):
-        terminal.show(found, out)
-        terminal.show_slowest(kept, slow, out)
+        terminal.show(view.summary, out)
+        terminal.show_slowest(read, slowest, out)
         out.print(f"record  {path}" + (f"\nreport  {page}" if unwritten is None else ""), soft_wrap=True)
-        terminal.show_verdict(found, out)
+        terminal.show_verdict(view.summary, out)
     if unwritten is not None:
         raise unwritten
-    return everything
+    return view

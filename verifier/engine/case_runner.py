@@ -15,16 +15,15 @@ from typing import Protocol
 from verifier.cases.spec import CaseSpec
 from verifier.engine import server
 from verifier.engine.events import CaseFinished, OutcomeReady, RunStarted, WorkerLost
-from verifier.engine.inline import threads_kept
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.limits import Limits
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan, Task, applicable
+from verifier.engine.process import preserve_cwd, preserve_threads
 from verifier.engine.retry_policy import LostCase, RetryPolicy
 from verifier.engine.worker import CaseEvent, execute
 from verifier.engine.worker_pool import WorkerPool
 from verifier.engine.worker_process import Worker
-from verifier.engine.working_directory import preserve_cwd
 from verifier.judging.outcome import Outcome
 
 _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
@@ -236,7 +235,7 @@ class InProcessRunner:
         self.lost: list[WorkerLost] = []
 
     def run(self, spec: CaseSpec, checks: Sequence[str]) -> CaseResult:
-        with threads_kept(), preserve_cwd():
+        with preserve_threads(), preserve_cwd():
             if self._loaded is None:
                 self._loaded = load(self._plan)
                 self.started = self._loaded.started()

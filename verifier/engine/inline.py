@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from verifier.engine.debugger import Debugger
 from verifier.engine.events import CaseFinished, CaseStarted, Event, RunFinished, Stop
 from verifier.engine.loading import load
 from verifier.engine.plan import Plan, count_outcomes
+from verifier.engine.process import preserve_cwd, preserve_threads
 from verifier.engine.worker import execute
-from verifier.engine.working_directory import preserve_cwd
 
 
 def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
@@ -28,7 +27,7 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
         UsageError: a check, the family, the adapter or the device is not what it should be.
         ImportFailed: code from outside raised at import.
     """
-    with threads_kept():
+    with preserve_threads():
         events = _run(plan, debugger)
         while True:
             with preserve_cwd():  # wherever an adapter goes, paths that were given lead from here
@@ -36,19 +35,6 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
             if event is None:
                 return
             yield event
-
-
-@contextlib.contextmanager
-def threads_kept() -> Iterator[None]:
-    """Give torch one thread inside the block, and as many as before afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _run(plan: Plan, debugger: Debugger | None) -> Iterator[Event]:

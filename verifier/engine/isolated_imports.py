@@ -13,7 +13,8 @@ from multiprocessing import connection
 from pathlib import Path
 
 from verifier.engine import server
-from verifier.engine.worker import lead_process_group, redirect_output
+from verifier.engine.process import redirect_output
+from verifier.engine.worker import lead_process_group
 from verifier.engine.worker_pool import Launcher
 from verifier.engine.worker_process import Worker
 from verifier.errors import ExitStatus, VerifierError, one_line

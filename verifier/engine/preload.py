@@ -15,6 +15,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from verifier.engine.process import redirect_output
+
 VARIABLE = "VERIFIER_PRELOAD"
 SAFE_PATH, OURS = "PYTHONSAFEPATH", "verifier"  # Python asks only whether the variable has a value
 
@@ -28,7 +30,8 @@ def preload(spelt: str) -> None:
     """Import what `spell` spelt; what fails is left to the workers."""
     modules, attributes, folders = json.loads(spelt)
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
-    _silence()
+    # What imports print would break a progress bar; a worker repeats a failing import and keeps its output.
+    redirect_output(os.devnull)
     with _nothing_collected():
         for module in modules:
             # Code from outside may raise anything at import, SystemExit included; the worker sees it again and says so.
@@ -52,14 +55,6 @@ def _nothing_collected() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
-
-
-def _silence() -> None:
-    """Drop the output of imports, which would break a progress bar; a worker repeats a failing import and keeps it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    os.close(nowhere)
 
 
 if VARIABLE in os.environ:

@@ -25,6 +25,7 @@ from verifier.engine import crash_report
 from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RunStarted
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan, Task
+from verifier.engine.process import redirect_output
 from verifier.errors import HarnessError, OutdatedAdapter, Unrunnable, VerifierError, as_import_error, one_line
 from verifier.judging.outcome import Outcome
 
@@ -63,7 +64,7 @@ def work(pipe: connection.Connection, log: str, path: Sequence[str], plan: Plan)
     lead_process_group(pipe)
     sys.path[:] = path
     redirect_output(log)
-    stacks = _open(crash_report.stack_file(Path(log)))
+    stacks = os.open(crash_report.stack_file(Path(log)), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     faulthandler.enable(file=stacks)
     faulthandler.register(crash_report.ASK, file=stacks, all_threads=False)
     _end_with_parent()
@@ -149,18 +150,6 @@ def _cut(text: str | None, limit: int) -> str | None:
         half = limit // 2
         text = f"{text[:half]} … {len(text) - 2 * half:,} characters left out … {text[-half:]}"
     return _ADDRESS.sub("0x…", text)
-
-
-def redirect_output(log: str) -> None:
-    """Send whatever this process prints to a log; the log's end is shown if the process dies."""
-    sink = _open(Path(log))
-    for stream in (1, 2):
-        os.dup2(sink, stream)
-    os.close(sink)
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 def lead_process_group(pipe: connection.Connection) -> None:

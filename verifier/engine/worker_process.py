@@ -152,7 +152,7 @@ class Worker:
         return message
 
     def enforce_limits(self, limits: Limits) -> bool:
-        """End the worker if it takes more time or memory than a case, or than loading, may take.
+        """End the worker if it takes more time or memory than a case, or than loading, may take; cut its output.
 
         Returns:
             Whether the worker was ended.
@@ -170,18 +170,14 @@ class Worker:
             took = f"took more than {limits.bytes / 2**20:,.0f} MiB for the case (--memory), and was ended"
             self.end(Verdict.CRASH, "memory", took)
         else:
-            self.cut_output()
+            with contextlib.suppress(FileNotFoundError):
+                if self.log.stat().st_size > _LOG_BYTES:
+                    os.truncate(self.log, 0)
         return self.ended is not None
 
     def is_bloated(self, limits: Limits) -> bool:
         """Whether earlier cases left half as much memory behind in it as one case may take."""
         return limits.bytes is not None and self.memory_growth(self.memory_when_ready) > limits.bytes / 2
-
-    def cut_output(self) -> None:
-        """Drop the output that the worker has written if it is too long."""
-        with contextlib.suppress(FileNotFoundError):
-            if self.log.stat().st_size > _LOG_BYTES:
-                os.truncate(self.log, 0)
 
     def end(self, verdict: Verdict, word: str, how: str) -> None:
         """End the worker because it took too much; it writes its Python stack first."""

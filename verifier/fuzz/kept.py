@@ -28,7 +28,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(folder: Path) -> tuple[StoredFailure, ...]:
-    """Read every failure that the folder keeps; there may be no such folder.
+    """Read every failure that is kept in a folder; if there is no such folder, there is none.
 
     Raises:
         UsageError: a file cannot be read, or holds something else.

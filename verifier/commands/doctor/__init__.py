@@ -15,7 +15,7 @@ STANDARD_OUTPUT = Path("-")
 
 
 def doctor(family: str | None, adapters: tuple[str, ...], json_file: Path | None) -> ExitStatus:
-    """Look at everything that a run needs, and tell what was found.
+    """Look at everything that a run needs, and print what was found.
 
     Args:
         family: the family that would be run; None for the configured one.
@@ -23,13 +23,13 @@ def doctor(family: str | None, adapters: tuple[str, ...], json_file: Path | None
         json_file: the file that everything is written to as JSON; `-` is the standard output, which then has only that.
 
     Returns:
-        The exit status that a run would end with at once; `CONFORMS` where it would begin.
+        The exit status that a run would end with at once; `CONFORMS` if it would begin.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    found = diagnose(Path.cwd(), family, adapters)
-    text = json.dumps(found.to_json(), indent=1) + "\n"
+    diagnosis = diagnose(Path.cwd(), family, adapters)
+    text = json.dumps(diagnosis.to_json(), indent=1) + "\n"
     if json_file is not None and json_file != STANDARD_OUTPUT:
         files.write_report(text, json_file)
     with pipe.until_closed(sys.stdout):
@@ -38,5 +38,5 @@ def doctor(family: str | None, adapters: tuple[str, ...], json_file: Path | None
         else:
             from verifier.commands.doctor import printing
 
-            printing.show(found)
-    return found.status
+            printing.show(diagnosis)
+    return diagnosis.status
