@@ -1,4 +1,4 @@
-"""The pytest plugin: the matrix as tests, by a decorator or from the command line, with the record and the report.
+"""The pytest plugin: run the matrix as tests, by a decorator or from the command line, with a record and a report.
 
 It is loaded by every pytest run on the machine, so until it is used it imports the options and nothing heavy.
 """
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     from verifier.testing.keeping import Keeper, PlanResult
 
 _GROUP = "verifier: adapters of interpretability libraries held against Hugging Face"
-_OF_DECORATED = ("family", "isolation", "out")  # the options that say something without a family
+_OF_DECORATED = ("family", "isolation", "out")  # the options that mean something without a family
 _NEWS = "verifier_news"  # the attribute of a report that carries what happened from one process to another
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of the door without a test file."""
+    """Add the options that run the matrix without a test file."""
     group = parser.getgroup("verifier", _GROUP)
     for option in options(Door.PYTEST).values():
-        name, help_text = f"--verifier-{option.flag}", option.help_for(Door.PYTEST)
-        if option.type is not FLAG:
-            action: dict[str, Any] = {"action": "append" if option.is_repeated(Door.PYTEST) else "store"}
-            group.addoption(name, **action, default=None, metavar=option.type.metavar, help=help_text)
-        elif option.default:
-            name = f"--verifier-no-{option.flag}"
-            group.addoption(name, dest=option.pytest_name, action="store_false", default=None, help=help_text)
+        is_on = option.type is FLAG and option.default
+        if option.type is FLAG:
+            settings: dict[str, Any] = {"action": "store_false" if is_on else "store_true"}
         else:
-            group.addoption(name, action="store_true", default=None, help=help_text)
+            action = "append" if option.is_repeated(Door.PYTEST) else "store"
+            settings = {"action": action, "metavar": option.type.metavar}
+        name = f"--verifier-{'no-' if is_on else ''}{option.flag}"
+        help_text = option.help_for(Door.PYTEST)
+        group.addoption(name, dest=option.pytest_name, default=None, help=help_text, **settings)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known, and the door without a test file."""
+    """Register the mark, and take the tests without a file out of the command line's paths."""
     config.addinivalue_line("markers", "verifier: a case of a model family and what is checked of it")
     family = config.getoption("verifier_family")
     if not family:
         for name, option in options(Door.PYTEST).items():
             if name not in _OF_DECORATED and config.getoption(option.pytest_name) is not None:
                 raise pytest.UsageError(f"--verifier-{option.flag} needs --verifier-family: which family is to be run?")
-    # A test of no file is named as pytest names it when it fails; as a path there is no such thing.
+    # A test without a file is named as pytest names it when it fails; there is no such path.
     config.option.verifier_items = [one for one in config.args if family and one.startswith(f"{family}::")]
     config.args[:] = [one for one in config.args if one not in config.option.verifier_items]
     if not hasattr(config, "workerinput"):
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The matrix that the command line asks for, as if it stood in a file."""
+    """Add the tests that the command line asks for, as if they were in a file."""
     if config.getoption("verifier_family"):
         from verifier.errors import VerifierError
         from verifier.testing.collecting import collect_items
@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell each share what is asked of it, so that a case is run once for all its items."""
+    """Tell each share which items the session runs, so that a case is run once for all of them."""
     if not _is_used():
         return
     from verifier.testing.parametrizing import find_checks
@@ -86,7 +86,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let the checks know in which item they run: their subtests are its."""
+    """Let the checks know the item in which they run: their subtests are reported through it."""
     if not _is_used():
         return (yield)
     from verifier.testing.parametrizing import running_item
@@ -100,7 +100,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Send along what happened, to the process that keeps the record."""
+    """Attach what happened to the report, for the process that keeps the record."""
     report = yield
     if _is_used():
         from verifier.testing.parametrizing import find_checks
@@ -114,7 +114,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_sessionfinish() -> None:
-    """End what was started to run cases in."""
+    """Stop what was started to run cases."""
     if _is_used():
         from verifier.testing.running import close_all
 
@@ -122,7 +122,7 @@ def pytest_sessionfinish() -> None:
 
 
 class _Main:
-    """The process that hears of every item: with pytest-xdist the one that gives work to the others.
+    """Keeps the records in the process that hears of every item: with pytest-xdist the one that gives out the work.
 
     Args:
         config: of the session.
@@ -136,7 +136,7 @@ class _Main:
         self._complaints: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what happened."""
+        """Write what happened into the record."""
         news = getattr(report, _NEWS, None)
         if news is None:
             return
@@ -150,14 +150,14 @@ class _Main:
             self._keeper.note(News.from_text(news))
 
     def _at_home(self) -> contextlib.AbstractContextManager[None]:
-        """Where pytest was started, from where paths lead, wherever a test or an adapter has gone since."""
+        """Go back to where pytest was started, from where paths lead, wherever a test or an adapter has gone since."""
         from verifier.engine.process import preserve_cwd
 
         return preserve_cwd(self._config.invocation_params.dir)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """End the records; what no item says, that too little was looked at, makes the session fail."""
+        """End the records; the session also fails if a verdict does, for example because too little was looked at."""
         if self._keeper is None:
             return
         from verifier.engine.events import Stop
@@ -174,7 +174,7 @@ class _Main:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """The verdict on each adapter, as the command gives it."""
+        """Print the verdict on each adapter, as `verifier run` does."""
         for one in self._kept:
             from verifier.output import console
             from verifier.report import terminal
@@ -191,7 +191,7 @@ class _Main:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Whole cases to one worker, so that nothing is built twice; other tests are spread as ever."""
+    """Give whole cases to one worker, so that nothing is built twice; other tests are spread as usual."""
     if config.getoption("dist") not in ("load", "loadgroup"):
         return None
     from verifier.testing.spreading import WholeCases
@@ -200,5 +200,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def _is_used() -> bool:
-    """Whether any test of this process is ours."""
+    """Whether this process has any test of this plugin."""
     return "verifier.testing.parametrizing" in sys.modules

@@ -1,4 +1,4 @@
-"""What `run` and `report` leave for a build server: JUnit XML, and what GitHub shows beside the code."""
+"""The reports of `run` and `report` for a build server: JUnit XML, and what GitHub shows beside the code."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WORKSPACE, SUMMARY = "GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY"
 def write_build_reports(
     views: Sequence[RecordView], *, junit_file: Path | None, on_github: bool, not_started: Sequence[NotStarted] = ()
 ) -> None:
-    """Write what was asked for of the records that a command tells of, once for all of them.
+    """Write the reports for a build server, once for all records of a command.
 
     Args:
         views: of the records.
-        not_started: the adapters that were asked for and of which there is no record.
-        junit_file: where the JUnit XML goes.
+        not_started: the adapters that were asked for and have no record.
+        junit_file: the file that JUnit XML is written to; None for no such file.
         on_github: whether annotations go to the standard output, and the report into the step's summary.
 
     Raises:
@@ -38,16 +38,11 @@ def write_build_reports(
             files.write_report(junit.render(views, not_started), junit_file)
     finally:  # GitHub is told even if the file cannot be written
         if on_github:
-            _annotate(views, not_started)
+            with pipe.until_closed(sys.stdout):
+                for line in github.commands(views, Path(os.environ.get(WORKSPACE) or Path.cwd()), not_started):
+                    print(line)
             if views:
                 _summarise(views)
-
-
-def _annotate(views: Sequence[RecordView], not_started: Sequence[NotStarted]) -> None:
-    workspace = Path(os.environ.get(WORKSPACE) or Path.cwd())
-    with pipe.until_closed(sys.stdout):
-        for line in github.commands(views, workspace, not_started):
-            print(line)
 
 
 def _summarise(views: Sequence[RecordView]) -> None:

@@ -34,7 +34,7 @@ class Debugger:
         if error is not None and error.__traceback__ is not None:
             _stop_in(None, error.__traceback__)
         else:
-            _stop_beside(case, check, outcome)
+            _stop_in(sys._getframe(), None)  # with `case`, `check` and `outcome` as its variables
 
 
 class _Pdb(pdb.Pdb):
@@ -61,8 +61,3 @@ def _stop_in(frame: FrameType | None, trace: TracebackType | None) -> None:
     debugger.interaction(frame, trace)
     if debugger.left:
         raise KeyboardInterrupt
-
-
-def _stop_beside(case: Case, check: Check, outcome: Outcome) -> None:
-    """Debug in a frame with `case`, `check` and `outcome` as its variables."""
-    _stop_in(sys._getframe(), None)

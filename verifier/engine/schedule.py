@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from verifier.cases.spec import CaseSpec
 from verifier.engine.events import CheckInfo
 from verifier.engine.plan import applicable
+
+
+class _Kind(NamedTuple):
+    """What cases of about the same cost have in common: the ids of their checks, and the sizes of their inputs."""
+
+    checks: tuple[str, ...]
+    batch: int
+    length: int
+    long: int
 
 
 class Schedule:
@@ -35,11 +45,11 @@ class Schedule:
     ) -> None:
         self.checks = checks
         self._known = dict(known or {})
-        self._kinds: dict[str, tuple[object, ...]] = {}
-        self._waiting: dict[tuple[object, ...], deque[CaseSpec]] = {}
-        self._spent: dict[tuple[object, ...], tuple[int, float]] = {}
+        self._kinds: dict[str, _Kind] = {}
+        self._waiting: dict[_Kind, deque[CaseSpec]] = {}
+        self._spent: dict[_Kind, tuple[int, float]] = {}
         for spec in specs:
-            kind = (applicable(spec, checks), spec.batch, spec.length, spec.long)
+            kind = _Kind(applicable(spec, checks), spec.batch, spec.length, spec.long)
             self._kinds[spec.id] = kind
             self._waiting.setdefault(kind, deque()).append(spec)
 
@@ -87,16 +97,10 @@ class Schedule:
             return self._known[case]
         kind = self._kinds[case]
         number, spent = self._spent.get(kind, (0, 0.0))
-        return spent / number if number else pace * _checks_of(kind)
+        return spent / number if number else pace * len(kind.checks)
 
     def _pace(self) -> float:
         """Compute the mean seconds of a check, over the cases that have ended so far."""
-        checks = sum(number * _checks_of(kind) for kind, (number, _) in self._spent.items())
+        checks = sum(number * len(kind.checks) for kind, (number, _) in self._spent.items())
         spent = sum(seconds for _, seconds in self._spent.values())
         return spent / checks if checks and spent else 1.0
-
-
-def _checks_of(kind: tuple[object, ...]) -> int:
-    looked_at = kind[0]
-    assert isinstance(looked_at, tuple)
-    return len(looked_at)
