@@ -47,7 +47,7 @@ def test_a_value_from_python_is_read_as_everywhere_else() -> None:
     assert (made.where, made.only, made.timeout, made.gate) == (("alibi=true",), ("qkv",), 120, ())
     with pytest.raises(UsageError, match=r"^seed must be a whole number from 0 to 4294967295, not 1\.5$"):
         python_request("falcon", "bridge", {"seed": 1.5})
-    with pytest.raises(UsageError, match=r"nothing called 'wheer' to ask for \(did you mean 'where'\?\)"):
+    with pytest.raises(UsageError, match=r"there is no option 'wheer' \(did you mean 'where'\?\)"):
         python_request("falcon", "bridge", {"wheer": "alibi=true"})
 
 

@@ -1,4 +1,4 @@
-"""`verifier baseline`: a run's failures written down as known, for a person to say why each is accepted."""
+"""`verifier baseline`: write a run's failures down as known, for a person to say why each is accepted."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def baseline(paths: Sequence[Path], out: Path | None, fingerprints: Sequence[str
     """Write the baseline of a run, or take entries out of one.
 
     Args:
-        paths: the record; several are shards of one run.
+        paths: the record, or the shards of one run.
         out: the baseline; None for the configured one.
-        fingerprints: the entries that are to go.
+        fingerprints: the entries to take out.
 
     Raises:
-        UsageError: a record cannot be read or is not whole, several are no shards of one run, the file is no baseline
-            or one of something else, it has no such entry, or it cannot be written.
+        UsageError: a record cannot be read or is not whole, several records are not shards of one run, the file is no
+            baseline or one of another family or adapter, it has no such entry, or it cannot be written.
     """
     if bool(paths) == bool(fingerprints):
         raise UsageError("name a RECORD to write the baseline of, or entries to take out of it with --remove ID")
-    out = out or _configured()
+    out = out or _configured_baseline()
     if fingerprints:
         remove(out, fingerprints)
         print(f"{out}: {text.plural(len(fingerprints), 'entry', 'entries')} removed")
@@ -64,13 +64,13 @@ def baseline(paths: Sequence[Path], out: Path | None, fingerprints: Sequence[str
     return ExitStatus.CONFORMS
 
 
-def _configured() -> Path:
-    """The baseline that the project names, or where one is looked for.
+def _configured_baseline() -> Path:
+    """Name the baseline that the project configures, or the usual file.
 
     Raises:
-        UsageError: it names several.
+        UsageError: the project configures several.
     """
-    named: tuple[Path, ...] = configuration.read(Path.cwd()).settings.get("baseline", ())
-    if len(named) > 1:
+    paths: tuple[Path, ...] = configuration.read(Path.cwd()).settings.get("baseline", ())
+    if len(paths) > 1:
         raise UsageError("the project names several baselines: say which with --out FILE")
-    return named[0] if named else Path(NAME)
+    return paths[0] if paths else Path(NAME)

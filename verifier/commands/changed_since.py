@@ -1,4 +1,4 @@
-"""Which adapters a change touches: git says what was touched, and `sources` what an adapter is made of."""
+"""Find out which adapters a change touches: git lists what was touched, `sources` what an adapter is made of."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _INSTALLED = ("purelib", "platlib", "stdlib", "platstdlib")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What was touched between a revision and the working tree.
+    """The difference between a revision and the working tree.
 
     Attributes:
-        revision: as the user named it.
-        root: the working tree.
-        folder: the current one.
-        paths: what was changed, added, deleted or renamed (both names), and what git does not know yet.
-        ignored: what of the tree git leaves out of sight, folders as such.
+        revision: the revision, as the user named it.
+        root: the folder of the working tree.
+        folder: the current folder.
+        paths: the files that were changed, added, deleted or renamed (both names), and those that git does not know.
+        ignored: the files and folders of the tree that git ignores.
     """
 
     revision: str
@@ -49,7 +49,7 @@ class Changes:
         return not self.paths.isdisjoint((path, *path.parents))
 
     def within(self, path: Path) -> bool:
-        """Whether git looks after the file."""
+        """Whether git tracks the place of a file."""
         return self.root in path.parents and not _is_installed(path) and not self.hides(path)
 
     def hides(self, path: Path) -> bool:
@@ -67,12 +67,12 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """What a change is to an adapter.
+    """Whether a change touches an adapter.
 
     Attributes:
-        adapter: reference.
-        is_touched: whether it is to be run.
-        sentence: that, with the reason.
+        adapter: the adapter, by name or as `module:object`.
+        is_touched: whether the adapter is to be run.
+        sentence: the same in words, with the reason.
     """
 
     adapter: str
@@ -164,19 +164,19 @@ def _touched_sources(changes: Changes, part: sources.Sources) -> list[str]:
 
 
 def _is_data(path: Path, part: sources.Sources, home: Path | None) -> bool:
-    """Whether it lies beside a module of a package, or anywhere below the folder of the adapter's own one."""
+    """Whether a file lies beside a module of a package, or anywhere below the folder of the module itself."""
     return path.parent in part.folders or (home in part.folders and home in path.parents)
 
 
 def _configurations(changes: Changes) -> list[Path]:
-    """The file that configures this run, and those that did if they are gone."""
+    """List the file that configures this run, and those that may have configured it before they were deleted."""
     above = [place for place in (changes.folder, *changes.folder.parents) if place.is_relative_to(changes.root)]
     found = configuration.read(changes.folder).file
     return [*([] if found is None else [found]), *(place / configuration.OWN for place in above)]
 
 
 def _is_installed(path: Path) -> bool:
-    """Whether it lies where packages are installed, be that inside the tree."""
+    """Whether a file lies where packages are installed, which may be inside the tree."""
     return any(path.is_relative_to(folder) for name in _INSTALLED if (folder := sysconfig.get_path(name)))
 
 

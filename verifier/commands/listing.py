@@ -1,4 +1,4 @@
-"""`verifier list`: what there is, by name, with what it means."""
+"""`verifier list`: print the names of families, adapters, checks, hook points or presets, and what each means."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def listing(kind: str, family_reference: str | None) -> ExitStatus:
     return ExitStatus.CONFORMS
 
 
-# What a check applies to, in words.
+# Which cases a check looks at, in words.
 _LOOKS_AT = {
     Depth.ALL: "every valid case",
     "invalid": "every case that HF refuses",
@@ -54,18 +54,18 @@ Named = tuple[str, str]  # a name and its meaning
 
 def _families() -> Iterator[Named]:
     for name in family.registered():
-        found = family.load(name)
-        flags = "; ".join(f"{flag}: {_values(values)}" for flag, values in found.flags().items())
-        yield name, f"{found.architecture}. {flags}"
+        described = family.load(name)
+        flags = "; ".join(f"{flag}: {_in_words(values)}" for flag, values in described.flags().items())
+        yield name, f"{described.architecture}. {flags}"
 
 
 def _adapters() -> Iterator[Named]:
-    chosen = configuration.read(Path.cwd()).adapters
+    configured = configuration.read(Path.cwd()).adapters
     for point in sorted(importlib.metadata.entry_points(group=adapter.GROUP), key=lambda one: one.name):
         origin = f", from {point.dist.name} {point.dist.version}" if point.dist else ""
-        default = " (the default here)" if point.name in chosen else ""
+        default = " (the default here)" if point.name in configured else ""
         yield point.name, f"{point.value}{origin}{default}"
-    for reference in chosen:
+    for reference in configured:
         if ":" in reference:
             yield reference, "configured here (the default here)"
 
@@ -76,16 +76,16 @@ def _checks() -> Iterator[Named]:
 
 
 def _hooks(reference: str | None) -> Iterator[Named]:
-    had = None if reference is None else _templates(family.load(reference), reference)
+    templates = None if reference is None else _templates(family.load(reference), reference)
     for kind in canonical.KINDS:
-        if had is None or kind.template in had:
+        if templates is None or kind.template in templates:
             yield f"{kind.template} [{', '.join(kind.axes)}]", kind.meaning
 
 
-def _templates(found: family.Family, reference: str) -> set[str]:
+def _templates(described: family.Family, reference: str) -> set[str]:
     """List the template of every kind of hook point that some flag combination has."""
-    specs = matrix.cases(found, reference, seed=0, dtypes=(), device="cpu")
-    return {point.kind.template for spec in specs if spec.valid for point in found.points(spec.config)}
+    specs = matrix.cases(described, reference, seed=0, dtypes=(), device="cpu")
+    return {point.kind.template for spec in specs if spec.valid for point in described.points(spec.config)}
 
 
 def _presets(reference: str | None) -> Iterator[Named]:
@@ -94,7 +94,7 @@ def _presets(reference: str | None) -> Iterator[Named]:
             yield preset, f"{name}: {text.config(config)}"
 
 
-def _values(values: Iterable[Any]) -> str:
+def _in_words(values: Iterable[Any]) -> str:
     return " or ".join(text.value(one) for one in values)
 
 

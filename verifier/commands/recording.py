@@ -1,4 +1,4 @@
-"""One run into one record: known failures first, then every case, then a closer look at what failed."""
+"""Run the cases of one adapter into a record: known failures first, then every case, then a diagnosis of failures."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
 
     Args:
         planned: the run.
-        folder: where the record goes.
-        shown: where the progress of the run is shown.
+        folder: the folder that the record goes to.
+        shown: the console that shows the progress.
 
     Returns:
-        The record; None where the run was interrupted before its first case.
+        The record; None if the run was interrupted before its first case.
 
     Raises:
         VerifierError: the harness, or code from outside at its import, failed, or something named is wrong.

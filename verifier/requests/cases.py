@@ -1,4 +1,4 @@
-"""The cases of a request: the flag matrix, narrowed by what was asked for, or the cases in a file."""
+"""Select the cases of a request: the flag matrix, narrowed by what was asked for, or the cases in a file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from verifier.requests.request import RunRequest
 
 
 def select_cases(request: RunRequest) -> tuple[CaseSpec, ...]:
-    """The cases of a request: the family's matrix, narrowed, or those in a file.
+    """Select the cases of a request: the family's matrix, narrowed, or those in a file.
 
     Raises:
-        UsageError: something that was asked for is wrong.
-        Inconclusive: no case is like that.
+        UsageError: an option is wrong.
+        Inconclusive: no case is selected.
     """
     if request.cases is not None:
-        found = from_file(request.family, request.cases)
-        return tuple(replace(spec, depth=Depth.SAMPLED) for spec in found) if request.everywhere else found
-    chosen = drop_repeated(
+        specs = read_cases(request.family, request.cases)
+        return tuple(replace(spec, depth=Depth.SAMPLED) for spec in specs) if request.everywhere else specs
+    specs = drop_repeated(
         matrix.cases(
             family.load(request.family),
             request.family,
@@ -38,13 +38,17 @@ def select_cases(request: RunRequest) -> tuple[CaseSpec, ...]:
             everywhere=request.everywhere,
         )
     )
-    if not chosen:
+    if not specs:
         raise Inconclusive(f"no case of {request.family!r} is as --where asks; nothing ran")
-    return chosen
+    return specs
 
 
-def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:
-    """The family's cases in a file: a record, or one JSON object a line as a record's `case` lines have them.
+def read_cases(reference: str, path: Path) -> tuple[CaseSpec, ...]:
+    """Read a family's cases from a file: a record, or one JSON object a line as a record's `case` lines have them.
+
+    Args:
+        reference: the family.
+        path: the file.
 
     Raises:
         UsageError: the file cannot be read, or a line of it is no case of the family.
@@ -54,22 +58,22 @@ def from_file(reference: str, path: Path) -> tuple[CaseSpec, ...]:
     except OSError as error:
         raise UsageError(f"cannot read the cases {str(path)!r}: {error.strerror}") from error
     if lines and b'"run"' in lines[0] and b'"schema"' in lines[0]:
-        found = list(record.read(path).cases.values())
+        specs = list(record.read(path).cases.values())
     else:
-        found = [_case(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not found:
+        specs = [_read_case(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not specs:
         raise UsageError(f"{str(path)!r} holds no case")
-    for spec in found:
+    for spec in specs:
         if spec.family != reference:
             raise UsageError(f"{str(path)!r} holds cases of the family {spec.family!r}, not of {reference!r}")
-    devices = sorted({spec.device for spec in found})
+    devices = sorted({spec.device for spec in specs})
     if len(devices) > 1:
         raise UsageError(f"{str(path)!r} holds cases of several devices, {', '.join(devices)}: run each device's alone")
-    judge = family.load(reference).refusal
-    return drop_repeated(spec.accepted_by(judge) for spec in found)
+    refusal = family.load(reference).refusal
+    return drop_repeated(spec.accepted_by(refusal) for spec in specs)
 
 
-def _case(path: Path, number: int, line: bytes) -> CaseSpec:
+def _read_case(path: Path, number: int, line: bytes) -> CaseSpec:
     try:
         data = json.loads(line.decode())
         json.dumps(data, allow_nan=False)  # as it is written into the record
@@ -84,18 +88,18 @@ def _case(path: Path, number: int, line: bytes) -> CaseSpec:
 
 
 def parse_where(texts: Sequence[str]) -> dict[str, str]:
-    """`('alibi=true,bias=false', 'num_kv_heads=4')` → flag → value as written.
+    """Split `('alibi=true,bias=false', 'num_kv_heads=4')` into the value, as written, of each flag.
 
     Raises:
         UsageError: a part is not `flag=value`, or a flag is given twice.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for text in texts:
         for part in text.split(","):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if not name or not equals or not value:
                 raise UsageError(f"--where {text!r}: {part.strip()!r} is not flag=value")
-            if name in found:
+            if name in values:
                 raise UsageError(f"--where names {name!r} twice")
-            found[name] = value
-    return found
+            values[name] = value
+    return values

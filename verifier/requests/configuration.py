@@ -1,4 +1,4 @@
-"""The settings of a project, in `[tool.verifier]` of its `pyproject.toml` or in `verifier.toml`."""
+"""Read the settings of a project, in `[tool.verifier]` of its `pyproject.toml` or in `verifier.toml`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SHARED, OWN = "pyproject.toml", "verifier.toml"
 
 
 def known_keys() -> Mapping[str, Option]:
-    """The keys that the file may have."""
+    """List the options that the file may set, by their key."""
     return {option.key: option for option in options().values() if option.example}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What the file says; nothing at all where there is none.
+    """The settings of a project; without a file there are none.
 
     Attributes:
-        file: where it stands.
-        settings: by key, as a `RunRequest` has them; paths lead from the folder that was asked about.
+        file: the file with the settings.
+        settings: the values by key, as a `RunRequest` has them; paths lead from the folder that was asked about.
     """
 
     file: Path | None = None
@@ -38,13 +38,13 @@ class Configuration:
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """The references of the adapters that are used where none is given."""
+        """The references of the adapters to use if none is given."""
         adapters: tuple[str, ...] = self.settings.get("adapter", (DEFAULT,))
         return adapters
 
     @property
     def adapter(self) -> str:
-        """The reference of the adapter that is used where none is given and one is wanted.
+        """The reference of the adapter to use if none is given and only one is wanted.
 
         Raises:
             UsageError: the file names several.
@@ -54,17 +54,17 @@ class Configuration:
         return self.adapters[0]
 
     def complete(self, given: Mapping[str, Any], door: Door) -> dict[str, Any]:
-        """Add to what was given for a request the settings that the door takes where nothing was given.
+        """Fill the fields of a request that were not given with the settings that the door takes.
 
-        This is the one place where a setting meets an option. What was given wins, also over a setting that does not
-        go with it: a selection of cases, or a seed, beside a file of cases; a limit where no process can be ended.
+        This is the only place where a setting meets an option. What was given wins, also over a setting that does not
+        go with it: a selection of cases, or a seed, beside a file of cases; a limit if no process can be ended.
 
         Args:
             given: the fields of a `RunRequest` that were given.
             door: where they were given.
 
         Returns:
-            Them, and the settings, with the keys of these as `configured`.
+            The given fields and the settings, with the keys of the settings as `configured`.
 
         Raises:
             UsageError: the file names several adapters, and the door takes one.
@@ -88,11 +88,11 @@ class Configuration:
         return {**values, "configured": tuple(used)}
 
     def blame(self, error: UsageError, used: Sequence[str]) -> UsageError:
-        """Add the file's name to an error about something that stands there.
+        """Add the file's name to an error that a setting caused.
 
         Args:
             error: the error.
-            used: the keys that were used.
+            used: the keys of the settings that were used.
         """
 
         def is_named(key: str) -> bool:
@@ -107,25 +107,25 @@ class Configuration:
 
 
 def read(folder: Path) -> Configuration:
-    """The configuration in the nearest file at or above the folder that has any.
+    """Read the configuration of the nearest file that has one, in the folder or above it.
 
     Raises:
-        UsageError: a file is not TOML, a key or a value in it is wrong, or it stands beside another one.
+        UsageError: a file is not TOML, a key or a value in it is wrong, or a folder has two such files.
     """
     for place in (folder, *folder.parents):
-        found = {path: settings for path in (place / SHARED, place / OWN) if (settings := _read(path, folder))}
-        if len(found) > 1:
+        files = {path: settings for path in (place / SHARED, place / OWN) if (settings := _read(path, folder))}
+        if len(files) > 1:
             raise UsageError(
                 f"both {place / SHARED} and {place / OWN} configure verifier: leave it to one of them, and take "
                 f"[tool.verifier] out of {SHARED} or remove {OWN}"
             )
-        for path, settings in found.items():
+        for path, settings in files.items():
             return Configuration(file=path, settings=settings)
     return Configuration()
 
 
 def _read(path: Path, folder: Path) -> dict[str, Any]:
-    """The settings in the file; none where there is no file."""
+    """Read the settings in a file; without the file there are none."""
     if not path.is_file():
         return {}
     try:
@@ -138,10 +138,10 @@ def _read(path: Path, folder: Path) -> dict[str, Any]:
         section = section.get("verifier", {}) if isinstance(section, dict) else {}
     if not isinstance(section, dict):
         raise UsageError(f"{path}: `tool.verifier` must be a table, which begins with [tool.verifier]")
-    return {key: _setting(path, inside, key, value, folder) for key, value in section.items()}
+    return {key: _read_setting(path, inside, key, value, folder) for key, value in section.items()}
 
 
-def _setting(path: Path, inside: str, key: str, value: Any, folder: Path) -> Any:
+def _read_setting(path: Path, inside: str, key: str, value: Any, folder: Path) -> Any:
     option = known_keys().get(key)
     if option is None:
         hint = nearest(key, tuple(known_keys())) or f"; the keys are {', '.join(known_keys())}"
@@ -163,7 +163,7 @@ def _setting(path: Path, inside: str, key: str, value: Any, folder: Path) -> Any
 
 
 def _from_folder(setting: Any, start: Path, folder: Path) -> Any:
-    """The setting, its paths, which the file gives from its own folder on, as they lead from another folder."""
+    """Make the paths of a setting, which lead from the folder of the file, lead from another folder."""
     if isinstance(setting, tuple):
         return tuple(_from_folder(one, start, folder) for one in setting)
     return Path(os.path.relpath(start / setting.expanduser(), folder)) if isinstance(setting, Path) else setting

@@ -1,4 +1,4 @@
-"""Where the record and the report of a run go."""
+"""Name the folders that the records and reports of a run go to."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ REPORT_FILE = "report.html"
 
 
 def folder_name(*parts: str) -> str:
-    """The name of a folder that is of these."""
+    """Make the name of a folder out of these parts."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
 
 def result_folders(request: RunRequest) -> dict[str, Path]:
-    """The folder of each adapter's record and report, by the adapter's reference."""
+    """Name the folder of each adapter's record and report, by the adapter's reference."""
     shard = [] if request.shard is None else [f"{request.shard.number}-of-{request.shard.of}"]
     names = {adapter: folder_name(request.family, adapter, *shard) for adapter in request.adapters}
     if request.out is not None and len(request.adapters) == 1:

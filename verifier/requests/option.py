@@ -13,7 +13,7 @@ from verifier.requests.values import ValueType
 
 
 class Door(enum.Flag):
-    """Where a request comes from: a command that takes options, a call from Python, or pytest's command line."""
+    """A place that requests come from: a command that takes options, a call from Python, or pytest's command line."""
 
     RUN = enum.auto()
     FUZZ = enum.auto()
@@ -25,26 +25,26 @@ class Door(enum.Flag):
 
 NOWHERE = Door(0)
 ONE_ADAPTER = Door.FUZZ | Door.SELFTEST | Door.PYTHON | Door.PYTEST
-"""The doors in which one adapter is put under test, and so one baseline is used."""
+"""The doors that take one adapter, and so one baseline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One thing that can be asked for.
+    """One thing that can be asked for: a field of `RunRequest`.
 
     Attributes:
-        type: how a value is written; of a list, how each of its values is.
-        doors: which doors have it.
-        example: how the configuration has it; empty where it is no key of that.
-        unconfigured: the doors that do not take what the configuration has.
-        single: of a list, the doors in which it has one value.
-        unlisted: whether the configuration may have a text in the place of a list of one.
-        spelled: its name on command lines and in the configuration, where it is not the field's.
+        type: the type of the value; of a list, of each of its values.
+        doors: the doors that have the option.
+        example: a line of the configuration that sets it; empty if the configuration cannot.
+        unconfigured: the doors that do not take the setting of the configuration.
+        single: of a list, the doors at which it has one value.
+        unlisted: whether the configuration may have a text instead of a list of one.
+        spelled: its name on command lines and in the configuration, if that is not the field's.
         recorded: whether a record keeps it as `asked`.
         name: the field's name.
         default: the field's default.
-        help: what it means.
-        helps: what it means in a door where that differs.
+        help: what the option means.
+        helps: what it means at a door where that differs.
     """
 
     type: ValueType
@@ -62,39 +62,39 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Its name in the configuration and in a record."""
+        """The option's name in the configuration and in a record."""
         return self.spelled or self.name
 
     @property
     def flag(self) -> str:
-        """Its name on a command line, without the dashes."""
+        """The option's name on a command line, without the dashes."""
         return self.key.replace("_", "-")
 
     @property
     def pytest_name(self) -> str:
-        """Its name in pytest's configuration."""
+        """The option's name in pytest's configuration."""
         return f"verifier_{self.key}"
 
     def help_for(self, door: Door) -> str:
-        """What it means there."""
+        """Say what the option means at a door."""
         return next((text for doors, text in self.helps.items() if door in doors), self.help)
 
     @property
     def is_list(self) -> bool:
-        """Whether a request has several values of it."""
+        """Whether a request has several values of the option."""
         return isinstance(self.default, tuple)
 
     def is_configured(self, door: Door) -> bool:
-        """Whether the door takes what the configuration has where nothing is given."""
+        """Whether the door takes the setting of the configuration if nothing is given."""
         takes = self.doors | Door.DOCTOR | Door.PYTEST  # these two have fewer options than they take settings
         return bool(self.example) and door in takes and door not in self.unconfigured
 
     def is_repeated(self, door: Door) -> bool:
-        """Whether it can be given more than once there."""
+        """Whether the option can be given more than once at a door."""
         return self.is_list and door not in self.single
 
     def read(self, value: Any, *, strict: bool = True) -> Any:
-        """The request's value of what was given; a text stands for a list of one.
+        """Turn what was given into the request's value; a text stands for a list of one.
 
         Raises:
             UsageError: the value is of another type; the message completes "it …".

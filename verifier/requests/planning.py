@@ -1,4 +1,4 @@
-"""What a request comes to for one adapter: its cases, its limits, its known failures, and the head of its record."""
+"""Plan the run of one adapter for a request: its cases, its limits, its known failures, and the head of its record."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from verifier.requests.request import RunRequest, options
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One adapter's run.
+    """The run of one adapter.
 
     Attributes:
         request: what was asked for.
-        adapter: reference.
-        specs: the cases, refused ones too.
-        baseline: what is known to fail.
+        adapter: the adapter, by name or as `module:object`.
+        specs: the cases, also those that Hugging Face refuses.
+        baseline: the known failures; None if there is no baseline.
     """
 
     request: RunRequest
@@ -42,18 +42,18 @@ class PlannedRun:
 
     @property
     def workers(self) -> int:
-        """How many processes run cases."""
+        """The number of processes that run cases."""
         return self.request.workers or usable_cores()
 
     @cached_property  # what is free changes
     def limits(self) -> Limits:
-        """What a case may take."""
+        """How much time and memory a case may take."""
         large = self.request.preset is not None or any(spec.checkpoint for spec in self.specs)
         usual = default_limits(large=large, workers=self.workers)
         return usual.with_asked(self.request.timeout, self.request.memory)
 
     def plan(self, specs: tuple[CaseSpec, ...] = (), known: Mapping[str, float] | None = None) -> Plan:
-        """What the engine is given.
+        """Make the plan that the engine is given.
 
         Args:
             specs: the cases to run.
@@ -70,7 +70,7 @@ class PlannedRun:
         )
 
     def header(self) -> dict[str, Any]:
-        """The fields of the record's first line that are known before anything is loaded."""
+        """Make the fields of the record's first line that are known before anything is loaded."""
         described = family.load(self.request.family)
         return {
             "family": self.request.family,
@@ -87,7 +87,7 @@ class PlannedRun:
         }
 
     def _asked(self) -> dict[str, Any]:
-        """What the record keeps of the request: what was asked for, and neither how fast nor where to it runs."""
+        """Select what the record keeps of the request: what was asked for, and neither how fast nor where it runs."""
         asked = {option.key: getattr(self.request, name) for name, option in options().items() if option.recorded}
         if self.request.cases is not None:  # each of the cases in a file has its own
             del asked["dtype"], asked["device"]
@@ -122,10 +122,10 @@ def _plain(asked: Any) -> Any:
 
 
 def require_known(request: RunRequest) -> None:
-    """Make sure, without importing torch, that what the request names is there and goes together.
+    """Make sure, without importing torch, that what a request names exists, and that its options go together.
 
     Raises:
-        UsageError: it is not, or does not.
+        UsageError: something does not exist, or two options contradict each other.
     """
     request.require_consistent()
     catalogue.require_known(request.only)
@@ -135,21 +135,21 @@ def require_known(request: RunRequest) -> None:
 
 
 def plan_run(request: RunRequest, what: str) -> PlannedRun:
-    """The run of a request that has one adapter, and one baseline or none.
+    """Plan the run of a request that has one adapter, and one baseline or none.
 
     Args:
         request: what was asked for.
-        what: what it was asked for, for people: `this run`.
+        what: what is run, in words for a message: `this run`.
 
     Raises:
-        UsageError: something of it is wrong.
-        Inconclusive: no case is like that.
+        UsageError: an option is wrong.
+        Inconclusive: no case is selected.
         ImportFailed: code from outside raised at import.
     """
     require_known(request)
     specs = select_cases(request)
-    known = None
+    baseline = None
     for path in request.baseline:
-        known = read_baseline(path)
-        require_of(known, request.family, request.adapter, what)
-    return PlannedRun(request=request, adapter=request.adapter, specs=specs, baseline=known)
+        baseline = read_baseline(path)
+        require_of(baseline, request.family, request.adapter, what)
+    return PlannedRun(request=request, adapter=request.adapter, specs=specs, baseline=baseline)

@@ -1,4 +1,4 @@
-"""A request from Python: what `verifier.run` and `parametrize_with_checks` are given."""
+"""Make a request of what `verifier.run` and `parametrize_with_checks` are given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from verifier.requests.request import RunRequest, options
 
 
 class PythonOptions(TypedDict, total=False):
-    """The types of what can be asked for from Python; `RunRequest` says what each means. A test holds the two equal."""
+    """The types of the options that Python has; `RunRequest` says what each means, and a test holds the two equal."""
 
     only: str | Sequence[str]
     where: str | Sequence[str] | Mapping[str, Any]
@@ -35,22 +35,22 @@ class PythonOptions(TypedDict, total=False):
 
 
 def python_request(family: str, adapter: object, given: Mapping[str, Any]) -> RunRequest:
-    """The request of what was given from Python.
+    """Make the request of what was given from Python.
 
     Args:
         family: the family's name.
         adapter: a registered name, `module:object`, a class, or the adapter itself, which then runs in this process;
             None for the configured one.
-        given: `PythonOptions`; None stands for what is not given.
+        given: `PythonOptions`; an option that is None is not given.
 
     Raises:
-        UsageError: something of it is wrong.
+        UsageError: an argument is wrong.
     """
     known = options(Door.PYTHON)
     values: dict[str, Any] = {"family": family}
     for name, value in given.items():
         if name not in known:
-            raise UsageError(f"there is nothing called {name!r} to ask for{nearest(name, tuple(known))}")
+            raise UsageError(f"there is no option {name!r}{nearest(name, tuple(known))}")
         if name == "where" and isinstance(value, Mapping):
             value = tuple(f"{flag}={as_text(wanted)}" for flag, wanted in value.items())
         if value is not None:
@@ -65,10 +65,14 @@ def python_request(family: str, adapter: object, given: Mapping[str, Any]) -> Ru
 
 
 def read_option(name: str, value: Any) -> Any:
-    """The request's value of what was given for the field of that name.
+    """Turn what was given for a field into the request's value.
+
+    Args:
+        name: of the field.
+        value: what was given.
 
     Raises:
-        UsageError: it is of another kind.
+        UsageError: the value is of another type.
     """
     try:
         return options()[name].read(value)
@@ -77,5 +81,5 @@ def read_option(name: str, value: Any) -> Any:
 
 
 def describe_options() -> str:
-    """What can be asked for from Python, a line each, as a docstring has it."""
+    """Describe the options that Python has, each in a line, for a docstring."""
     return "\n".join(f"        {name}: {option.help_for(Door.PYTHON)}" for name, option in options(Door.PYTHON).items())
