@@ -298,9 +298,12 @@ def _have_streams() -> None:
 
 
 def _answer(arguments: list[str], session: _Session) -> int:
-    """Run a command; the exit status, also of what went wrong, of which a line is printed."""
+    """Run a command, print a line about what went wrong, and give the exit status."""
     try:
-        return _invoke(arguments, session)
+        # Not `cli.main`: it would end the process itself when a pipe is closed.
+        with cli.make_context("verifier", arguments, obj=session) as context:
+            status = cli.invoke(context)
+            return ExitStatus.CONFORMS if status is None else int(status)
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:
@@ -338,13 +341,6 @@ def _is_nowhere() -> bool:
 
 def _unprinted(error: OSError) -> str:
     return f"cannot print: {error.strerror}"
-
-
-def _invoke(arguments: list[str], session: _Session) -> int:
-    # Not `cli.main`: it would end the process itself when a pipe is closed.
-    with cli.make_context("verifier", arguments, obj=session) as context:
-        status = cli.invoke(context)
-        return ExitStatus.CONFORMS if status is None else int(status)
 
 
 def _say(message: str, status: ExitStatus) -> ExitStatus:

@@ -38,7 +38,6 @@ def run(plan: Plan, *, workers: int) -> Generator[events.Event]:
         HarnessError: the harness failed on a case.
     """
     began = time.perf_counter()
-    stop = events.Stop.COMPLETE
     with tempfile.TemporaryDirectory(prefix="verifier-") as folder, Interrupts() as interrupts:
         interrupts.immediate = True  # starting blocks on imports, and there is nothing yet to lose
         try:
@@ -53,8 +52,7 @@ def run(plan: Plan, *, workers: int) -> Generator[events.Event]:
         except KeyboardInterrupt:
             interrupts.noted = True
             server.discard()  # it may be seconds deep in imports, and whoever reads our output would wait for it
-        if interrupts.noted:
-            stop = events.Stop.INTERRUPTED
+    stop = events.Stop.INTERRUPTED if interrupts.noted else events.Stop.COMPLETE
     yield events.RunFinished(stop=stop, seconds=time.perf_counter() - began)
 
 

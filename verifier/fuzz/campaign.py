@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -37,22 +38,19 @@ def run(request: CampaignRequest) -> Iterator[Event]:
         HarnessError: the harness failed on a case.
     """
     began = time.perf_counter()
-    stop = Stop.COMPLETE
-    with Interrupts() as interrupts:
-        interrupts.immediate = True
-        campaign = _Campaign(request)
+    with Interrupts() as interrupts, contextlib.ExitStack() as resources:
+        interrupts.immediate = True  # starting blocks on imports, and there is nothing yet to lose
         try:
+            campaign = _Campaign(request)
+            for runner in campaign.runners:
+                resources.callback(runner.close)
             started = campaign.runners[0].load()
             interrupts.immediate = False
             yield replace(started, workers=request.workers)
             yield from campaign.events(lambda: interrupts.noted)
         except KeyboardInterrupt:
             interrupts.noted = True
-        finally:
-            for runner in campaign.runners:
-                runner.close()
-        if interrupts.noted:
-            stop = Stop.INTERRUPTED
+    stop = Stop.INTERRUPTED if interrupts.noted else Stop.COMPLETE
     yield RunFinished(stop=stop, seconds=time.perf_counter() - began)
 
 
