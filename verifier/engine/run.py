@@ -106,15 +106,12 @@ class _Coordinator:
     def _hear(self, worker: Worker, *, last: bool = False) -> Iterator[events.Event]:
         try:
             for message in worker.messages():
-                match message:
-                    case events.RunStarted():
-                        yield from self._begin(message)
-                    case events.CaseFinished(case=case, seconds=seconds):
-                        assert self._schedule is not None
-                        self._schedule.note_cost(case, seconds)
-                        yield message
-                    case _:
-                        yield message
+                if isinstance(message, events.RunStarted):
+                    yield from self._begin(message)
+                    continue
+                if isinstance(message, events.CaseFinished) and self._schedule is not None:
+                    self._schedule.note_cost(message.case, message.seconds)
+                yield message
         except EOFError:
             if not last:
                 yield from self._lost(worker)

@@ -1,7 +1,7 @@
-"""What may vary: fields with finitely many values, the plainest first; a choice of one value each is a case.
+"""Describe what may vary in a family: fields with finitely many values; one value of each makes a case.
 
-A choice is a tuple of places, one for each field. Place 0 is the plainest value, so that a smaller choice, field by
-field, is a simpler case: this is what shrinking goes by.
+A choice is a tuple of places, one for each field. Place 0 is the field's plainest value, so a choice that is smaller,
+field by field, is a simpler case: shrinking goes by this.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from verifier.output.text import value as spelt
 
 Choice = tuple[int, ...]
 
-# What of a case is no matter of the family: its inputs, and how large its weights are. Lengths are about the tiny dims
-# and far from them: 263 is beyond 256, from where on bfloat16 does not count exactly.
+# The fields of a case that do not depend on the family: its inputs, and how large its weights are. Lengths are near the
+# tiny dims and far from them: 263 is beyond 256, up to which bfloat16 counts exactly.
 INPUTS: Mapping[str, tuple[Any, ...]] = {
     "batch": (5, 1, 2, 3),
     "length": (11, SHORTEST, 8, 17, 33, 70),
@@ -34,10 +34,10 @@ class Field:
     """One thing that varies.
 
     Attributes:
-        name: a flag, a dim, or a field of `CaseSpec`.
-        values: the plainest first.
-        of_case: whether it is the case's own, and not part of the config.
-        moved: whether it was fixed to another value than its plainest.
+        name: the name of a flag, of a dim, or of a field of `CaseSpec`.
+        values: its values, the plainest first.
+        of_case: whether it is a field of the case, and not of the config.
+        moved: whether it was fixed to a value that is not its plainest.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Space:
     """Everything that varies in a family.
 
     Attributes:
-        family: whose it is.
-        reference: how a worker finds the family again.
-        fields: in the order in which they are shrunk: what comes first is made plain first.
+        family: the family.
+        reference: the family's name, or `module:object`, by which a worker finds it.
+        fields: the fields, in the order in which shrinking makes them plain.
         seed: of weights and inputs.
-        device: where cases run.
+        device: the device that cases run on.
         dtypes: the working dtypes in which precision is judged.
     """
 
@@ -68,22 +68,24 @@ class Space:
 
     @property
     def plainest(self) -> Choice:
+        """The choice of the plainest value of every field."""
         return (0,) * len(self.fields)
 
     def values(self, choice: Choice) -> dict[str, Any]:
-        """By field."""
+        """Give the values of a choice, by the name of the field."""
         return {field.name: field.values[place] for field, place in zip(self.fields, choice, strict=True)}
 
     def differing(self, choice: Choice) -> dict[str, Any]:
-        """The values that are not the plainest, those to which a field was fixed too."""
+        """Give the values of a choice that are not the plainest, including those that a field was fixed to."""
         chosen = zip(self.fields, choice, strict=True)
         return {field.name: field.values[place] for field, place in chosen if place or field.moved}
 
     def spec(self, choice: Choice, *, depth: Depth = Depth.PAIRWISE) -> CaseSpec:
-        """The case of that choice."""
+        """Make the case of a choice."""
         values = self.values(choice)
         own = {field.name: values.pop(field.name) for field in self.fields if field.of_case}
-        config = _config(self.family, values)
+        chosen = self.family.fuzzed_config(values) if isinstance(self.family, Fuzzes) else values
+        config = {**self.family.dims(), **chosen}
         reason = self.family.refusal(config)
         return CaseSpec(
             family=self.reference,
@@ -107,18 +109,18 @@ def space(
     device: str = "cpu",
     dtypes: Sequence[str] = WORKING_DTYPES,
 ) -> Space:
-    """What varies in a family: its flags, what it says besides (`Fuzzes`), and the inputs.
+    """Describe what varies in a family: its flags, the fields that it declares besides (`Fuzzes`), and the inputs.
 
     Args:
-        family: whose flags they are.
-        reference: how a worker finds the family again.
-        fixed: fields that are to have one value alone, as text: `{"alibi": "true"}`.
+        family: the family.
+        reference: the family's name, or `module:object`, by which a worker finds it.
+        fixed: the text of the only value of each field that is fixed: `{"alibi": "true"}`.
         seed: of weights and inputs.
-        device: where cases run.
+        device: the device that cases run on.
         dtypes: the working dtypes in which precision is judged.
 
     Raises:
-        UsageError: a field that is to be fixed, or its value, is not known.
+        UsageError: a fixed field, or its value, does not exist.
     """
     more = family.fuzzed() if isinstance(family, Fuzzes) else {}
     values: dict[str, tuple[Any, ...]] = {name: tuple(some) for name, some in {**family.flags(), **more}.items()}
@@ -151,7 +153,3 @@ def _fixed(fields: Sequence[Field], fixed: Mapping[str, str]) -> list[Field]:
         moved = spelt(kept[0]) != spelt(field.values[0])
         made.append(Field(name=field.name, values=kept, of_case=field.of_case, moved=moved))
     return made
-
-
-def _config(family: Family, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**family.dims(), **(family.fuzzed_config(values) if isinstance(family, Fuzzes) else values)}

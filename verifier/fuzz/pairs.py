@@ -1,4 +1,4 @@
-"""Choose few cases in which every two values of every two fields meet, as far as a valid case can have both."""
+"""Choose few cases in which every two values of two fields meet, as far as a valid case can have both."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _MORE_TRIES = 60  # for a pair that no completion so far is accepted with
 
 
 def pairs_of(choice: Choice) -> set[Pair]:
-    """Every pair of values that meets in a choice."""
+    """List every pair of values that meets in a choice."""
     return meetings(enumerate(choice), 2)
 
 
 def every_pair(space: Space) -> set[Pair]:
-    """Every pair of values of two fields."""
+    """List every pair of values of two fields of a space."""
     fields = [[(number, place) for place in range(len(field.values))] for number, field in enumerate(space.fields)]
     return {pair for one, other in itertools.combinations(fields, 2) for pair in itertools.product(one, other)}
 
@@ -29,8 +29,8 @@ class Covering:
     """Counts which pairs have met in a valid case, and chooses cases in which others meet.
 
     Args:
-        space: whose pairs they are.
-        accepted: whether a choice's case is valid.
+        space: what varies.
+        accepted: tells whether the case of a choice is valid.
         seed: of the random completions.
     """
 
@@ -44,29 +44,29 @@ class Covering:
 
     @property
     def total(self) -> int:
-        """How many pairs there are that a valid case was found for, or may still be."""
+        """The number of pairs for which a valid case was found, or may still be found."""
         return self._all - len(self._refused)
 
     @property
     def met(self) -> int:
-        """How many pairs have met."""
+        """The number of pairs that have met."""
         return self.total - len(self._left)
 
     @property
     def refused(self) -> int:
-        """How many pairs no valid case was found for."""
+        """The number of pairs for which no valid case was found."""
         return len(self._refused)
 
     def note(self, choice: Choice) -> None:
-        """A valid case of that choice was run."""
+        """Note that the valid case of a choice is run."""
         met = pairs_of(choice)
         self._left -= met
         self._refused -= met
 
     def choices(self) -> Iterator[Choice]:
-        """Choices until every pair has met or was given up; whoever takes one notes it."""
+        """Yield choices until every pair has met or was given up."""
         while self._left:
-            # In an order that hangs on nothing but the space, however sets are hashed.
+            # This order depends on the space alone, and not on how sets are hashed.
             pair = min(self._left)
             best = self._best_with(pair)
             if best is None:

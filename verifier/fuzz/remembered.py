@@ -1,8 +1,8 @@
-"""Remember the choices that shrinking ended with: it starts there when the same failure comes again.
+"""Remember the choices that shrinking ended with, so that it starts there when the same failure is met again.
 
 They only save time: a choice that is broken, or of another space, is ignored, and without the folder every minimal case
-is found again, only later. The folder is a database of Hypothesis', which takes no harm from a disk that
-is full or a file that cannot be read.
+is found again, only later. The folder is one of Hypothesis' databases, which a full disk or an unreadable file does not
+break.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Remembered:
     """The smallest known choice of each failure, by its fingerprint.
 
     Args:
-        folder: where choices stay from one campaign to the next; None to forget them at the end of this one.
+        folder: the folder that keeps choices from one campaign to the next; None to forget them after this campaign.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -36,7 +36,7 @@ class Remembered:
         )
 
     def of(self, fingerprint: str, sizes: Sequence[int]) -> tuple[Choice, ...]:
-        """The choices remembered of a failure that are valid where fields have these numbers of values."""
+        """List the remembered choices of a failure that fit fields with these numbers of values."""
         return tuple(
             choice
             for stored in self._database.fetch(fingerprint.encode())
@@ -44,7 +44,7 @@ class Remembered:
         )
 
     def keep(self, fingerprint: str, choice: Choice) -> None:
-        """Remember this choice of a failure, and forget every other one."""
+        """Remember this choice of a failure, and forget every other choice of it."""
         key, value = fingerprint.encode(), choices_to_bytes(choice)
         # Its own file too, which Hypothesis does not write where there is one: it may be broken.
         for stored in (*self._database.fetch(key), value):

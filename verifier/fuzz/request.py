@@ -1,4 +1,4 @@
-"""The request for a fuzzing campaign."""
+"""The request of a fuzzing campaign."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from verifier.record.fuzz_finding import StoredFailure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignRequest:
-    """What is asked of a campaign.
+    """Everything that a campaign is asked for.
 
     Attributes:
         space: what varies.
-        plan: what workers are started with, and failures are diagnosed with; it has no case yet.
-        workers: processes.
-        seconds: how long it goes on; None for no limit.
-        most: how many cases it runs, those of shrinking aside; None for no limit.
-        kept: failures of earlier campaigns.
-        choices: the folder in which shrinking finds what it ended with in earlier ones; None for no such folder.
+        plan: the plan that workers are started with, and failures are diagnosed with; it has no cases.
+        workers: the number of processes.
+        seconds: how long the campaign goes on; None for no limit.
+        most: how many cases it runs, not counting those of shrinking; None for no limit.
+        kept: the failures that earlier campaigns kept.
+        choices: the folder with the minimal choices of earlier campaigns; None for no such folder.
     """
 
     space: Space

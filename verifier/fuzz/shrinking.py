@@ -1,7 +1,7 @@
-"""The minimal case of one failure, found by Hypothesis' shrinker, which sees choices alone and never runs a case.
+"""Shrink one failure to its minimal case with Hypothesis' shrinker, which sees only choices and never runs a case.
 
-The test that Hypothesis is given asks whether a choice still fails *like this*: a choice that fails otherwise does not
-count, so shrinking never slips from one bug to another.
+Hypothesis is told whether a choice fails *in the same way*. A choice that fails in another way does not count, so
+shrinking never slips from one bug to another.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def minimal(
     before: Sequence[Choice] = (),
     calls: int = MOST_CALLS,
 ) -> Choice:
-    """The smallest choice that was found to fail in the same way; `start` itself if that is the one.
+    """Find the smallest choice that fails in the same way; it may be `start` itself.
 
-    One that shrinking ended with before is still the smallest if it fails and nothing that is one step plainer does:
-    to know that takes a few calls. Otherwise Hypothesis goes on from there.
+    A choice that shrinking ended with before is still the smallest if it fails and no choice that is one step plainer
+    does, which takes a few calls to know. Otherwise Hypothesis goes on from there.
 
     Args:
         start: a choice that fails.
         sizes: how many values each field has.
-        fails: whether a choice fails in that way; asked at most once of each, and at most `calls` times.
-        before: what shrinking this failure ended with in other campaigns; it need not fail any more.
-        calls: after how many a shrink is given up, with the best that it has.
+        fails: tells whether a choice fails in that way; called at most once for each choice, and at most `calls` times.
+        before: the choices that shrinking this failure ended with in earlier campaigns; they may not fail any more.
+        calls: the number of calls after which shrinking gives up and returns the best choice so far.
     """
     known: dict[Choice, bool] = {start: True}
     best = start
@@ -75,7 +75,7 @@ def minimal(
 
 
 def _plainer(choice: Choice) -> Iterator[Choice]:
-    """The choices in which one field is the plainest, or the next plainer one."""
+    """Yield the choices in which one field has its plainest value, or the next plainer one."""
     for place, value in enumerate(choice):
         for less in sorted({0, value - 1}) if value else ():
             yield (*choice[:place], less, *choice[place + 1 :])
