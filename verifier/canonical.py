@@ -14,10 +14,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of hook point: what stands there in every layer that has it.
+    """A kind of hook point, which every layer that has it shares.
 
     Attributes:
-        template: its name, with `{i}` for the layer where it stands in a block.
+        template: the name, with `{i}` for the layer if it stands in a block.
         axes: the tensor's dimensions: `head` runs over query heads, `kv_head` over key/value heads (unexpanded: one
             entry for each head that the weights have), `query` and `key` over positions.
         meaning: what the tensor is.
@@ -29,11 +29,11 @@ class Kind:
 
     @property
     def in_block(self) -> bool:
-        """Whether it stands once in each block."""
+        """Whether each block has a hook point of the kind."""
         return "{i}" in self.template
 
     def at(self, layer: int) -> str:
-        """The name in one layer."""
+        """Name the hook point of one layer."""
         return self.template.replace("{i}", str(layer))
 
 
@@ -68,7 +68,7 @@ class Point:
 
 
 def points(templates: Sequence[str], n_layers: int) -> tuple[Point, ...]:
-    """The hook points of a model of `n_layers` blocks that has the given kinds, in causal order.
+    """List the hook points of a model of `n_layers` blocks that has the given kinds, in causal order.
 
     Raises:
         KeyError: a template is not in the vocabulary.
@@ -87,7 +87,7 @@ def points(templates: Sequence[str], n_layers: int) -> tuple[Point, ...]:
 
 
 def template_of(name: str) -> str:
-    """`blocks.3.attn.hook_q` → `blocks.{i}.attn.hook_q`, HF's `h.3.mlp` → `h.{i}.mlp`: the place in any layer."""
+    """Replace the layer in a name by `{i}`: `blocks.3.attn.hook_q` → `blocks.{i}.attn.hook_q`."""
     return ".".join("{i}" if part.isdigit() else part for part in name.split("."))
 
 
@@ -117,5 +117,5 @@ _AXES = {
 
 
 def axes_of(name: str) -> tuple[str, ...] | None:
-    """The axes of a hook point, of a weight, or of the logits, by name; None of anything else."""
+    """Give the axes of a hook point, of a weight, or of the logits, by name; None for any other name."""
     return _AXES.get(template_of(name))

@@ -1,4 +1,4 @@
-"""The command line: parsing, hints, and what each kind of failure ends with. What commands do is in `commands/`.
+"""The command line: parsing, hints, and the exit status of each kind of error. `commands/` has what commands do.
 
 Everything heavy is imported inside the commands, so that `--help` and a wrong command line cost nothing.
 """
@@ -50,7 +50,7 @@ adapter or a check does not load."""
 
 @dataclass(slots=True)
 class _Session:
-    """What the options say of the command as a whole."""
+    """What the options say about the command as a whole."""
 
     traceback: bool
 

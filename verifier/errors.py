@@ -1,4 +1,4 @@
-"""What can go wrong for a user, in one line each, and the exit status that it has."""
+"""The errors that users see, each in one line, and the exit status of each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class ExitStatus(enum.IntEnum):
-    """How a command ended; the only place where a number stands."""
+    """How a command ended, as the number that its process gives."""
 
     CONFORMS = 0
     DIFFERS = 1
@@ -17,7 +17,7 @@ class ExitStatus(enum.IntEnum):
 
 
 class VerifierError(Exception):
-    """One line for a person: what is wrong, where, and what would be right.
+    """An error whose message is one line for a person: what is wrong, where, and what would be right.
 
     Attributes:
         status: what a command ends with because of it.
@@ -35,8 +35,7 @@ class UsageError(VerifierError):
 
 
 class Unrunnable(UsageError):
-    """No adapter could be tried on a case as it is here: its checkpoint cannot be loaded, or it asks for what Hugging
-    Face's model does not have."""
+    """No adapter can be tried on a case: its checkpoint cannot be loaded, or Hugging Face lacks what it asks for."""
 
 
 class ImportFailed(VerifierError):
@@ -54,11 +53,11 @@ class HarnessError(VerifierError):
 
 
 class OutdatedAdapter(ImportFailed):
-    """An adapter is written for the protocol as it was: nothing of it can be looked at."""
+    """An adapter is written for an older protocol, so that nothing of it can be checked."""
 
 
 class Inconclusive(VerifierError):
-    """There is nothing that a verdict could rest on."""
+    """Nothing ran, so that there is no verdict."""
 
     status = ExitStatus.INCONCLUSIVE
 
@@ -69,7 +68,7 @@ def as_import_error(error: VerifierError) -> VerifierError:
 
 
 def one_line(error: BaseException, *, limit: int = 300) -> str:
-    """The exception as `Type: message` in one line of at most `limit` characters."""
+    """Spell an exception as `Type: message` in one line of at most `limit` characters."""
     try:
         text = " ".join(str(error).split())
     except Exception:  # code from outside may even fail to say what is wrong

@@ -1,4 +1,4 @@
-"""What a model family must look like: the reference side of the comparison, which knows no adapter."""
+"""The family protocol: what describes a model family of Hugging Face, the reference side, which knows no adapter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
-    """Where a projection's rows are: `rows [head, d_head]` index the outputs of the linear module at `module`."""
+    """The place of a projection's rows: `rows [head, d_head]` index the outputs of the linear module `module`."""
 
     module: str
     rows: Tensor
@@ -33,7 +33,7 @@ class Projection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QKVRows:
-    """Which row of which module is which head's query, key or value, read off HF's own code.
+    """The rows of each head's query, key and value in HF's modules, read off HF's own code.
 
     Attributes:
         q: rows `[head, d_head]`.
@@ -49,11 +49,11 @@ class QKVRows:
 
 
 class Taps(Protocol):
-    """What one forward showed at the points that were asked for."""
+    """The activations of one forward at the points that were asked for."""
 
     @property
     def values(self) -> Mapping[str, Tensor]:
-        """By point: the tensor before any edit, in canonical axes and in the graph."""
+        """The tensor at each point before any edit, in canonical axes and in the graph."""
 
 
 @runtime_checkable
@@ -61,10 +61,10 @@ class Family(Protocol):
     """One model family of Hugging Face.
 
     Attributes:
-        name: as on the command line.
+        name: the name on the command line.
         architecture: HF's class name, `FalconForCausalLM`.
-        reference_attention: HF's attention implementation that is right; the family's module says why.
-        attentions: every implementation of HF's that runs here, the reference one included.
+        reference_attention: the attention implementation of HF that is right; the family's module says why.
+        attentions: every attention implementation of HF that runs here, including the reference.
     """
 
     @property
@@ -77,22 +77,22 @@ class Family(Protocol):
     def attentions(self) -> tuple[str, ...]: ...
 
     def flags(self) -> Mapping[str, Sequence[Any]]:
-        """Every flag and its values; the matrix is their product. The first value is the flag's plainest. No torch."""
+        """List the values of every flag, the plainest first; the matrix is their product. Imports no torch."""
 
     def dims(self) -> Config:
-        """The tiny dims that the matrix gives to every flag combination. No torch."""
+        """Give the tiny dims of every flag combination in the matrix. Imports no torch."""
 
     def corners(self) -> Mapping[str, Config]:
-        """Named configs beyond the product: other shapes, published traps, odd ones that HF refuses. No torch."""
+        """Name configs beside the matrix: other shapes, published traps, odd ones that HF refuses. Imports no torch."""
 
     def presets(self) -> Mapping[str, Config]:
-        """Published checkpoints by name, at full width and reduced depth. No torch."""
+        """Give the configs of published checkpoints by name, at full width and reduced depth. Imports no torch."""
 
     def dropouts(self) -> Config:
-        """What to set in a config for every dropout of the model to act; empty where it has none. No torch."""
+        """Give what to set in a config so that every dropout acts; empty if there is none. Imports no torch."""
 
     def refusal(self, config: Config) -> str | None:
-        """Why HF refuses the config, in words, or None where it accepts it. No torch."""
+        """Say why HF refuses a config; None if HF accepts it. Imports no torch."""
 
     def build(
         self,
@@ -104,14 +104,14 @@ class Family(Protocol):
         seed: int,
         checkpoint: str | None = None,
     ) -> PreTrainedModel:
-        """HF's own model in evaluation mode, built in its dtype and not cast to it.
+        """Build HF's own model in evaluation mode, in its dtype and not cast to it.
 
         Its weights are random, or those of the folder `checkpoint`. Two calls with one seed give equal weights (up
         to rounding to the dtype) and share nothing.
         """
 
     def points(self, config: Config) -> Sequence[Point]:
-        """The canonical hook points that a model of this config has, in causal order. No torch."""
+        """List the canonical hook points of a model of this config, in causal order. Imports no torch."""
 
     def taps(
         self, model: nn.Module, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
@@ -119,23 +119,27 @@ class Family(Protocol):
         """Read (all points, or those named) and edit activations of an untouched model, in canonical axes."""
 
     def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
-        """Which fused row is which head's query, key or value, read off HF's own split."""
+        """Find which fused row is which head's query, key or value, read off HF's own split."""
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """HF's module for each canonical component that has one."""
+        """Give HF's module for each canonical component that has one."""
 
 
 @runtime_checkable
 class Fuzzes(Protocol):
-    """What a family may say besides: what else of its configs varies, for `verifier fuzz`."""
+    """A family that also says what else in its configs varies, for `verifier fuzz`."""
 
     def fuzzed(self) -> Mapping[str, Sequence[Any]]:
-        """Fields and their values, the plainest first: heads, head dims, depths, activations, … A flag that is named
-        here has these values instead of those of `flags()`. No torch."""
+        """List the values of further fields, the plainest first: heads, head dims, depths, activations and so on.
+
+        A flag that is named here has these values instead of those of `flags()`. Imports no torch.
+        """
 
     def fuzzed_config(self, chosen: Mapping[str, Any]) -> Config:
-        """The config of one value for each flag and field; what it leaves out is as in `dims()`. HF may refuse it. No
-        torch."""
+        """Make the config of one value for each flag and field, which HF may refuse.
+
+        What the config leaves out is as in `dims()`. Imports no torch.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +147,9 @@ class PointSource:
     """Where Hugging Face's model shows an activation, as Python code that needs torch alone.
 
     Attributes:
-        module: the submodule whose forward hook sees it: `transformer.h.0.mlp`.
-        value: an expression for it, in its canonical axes, of what a forward hook is given (`module`, `args`, `output`)
-            and of the whole `model`. What the model writes into afterwards is cloned.
+        module: the submodule whose forward hook sees the activation: `transformer.h.0.mlp`.
+        value: an expression for the activation in its canonical axes, of what a forward hook is given (`module`,
+            `args`, `output`) and of the whole `model`. It clones what the model writes into afterwards.
     """
 
     module: str
@@ -154,28 +158,28 @@ class PointSource:
 
 @runtime_checkable
 class ShowsPoints(Protocol):
-    """What a family may say besides: where HF's model shows its activations, for `verifier repro --script`."""
+    """A family that also says where HF's model shows its activations, for `verifier repro --script`."""
 
     def point_source(self, config: Config, name: str) -> PointSource | None:
-        """Where the activation at one of `points(config)` is seen; None where that takes more than a line. No torch."""
+        """Say where one of `points(config)` is seen; None if that takes more than a line. Imports no torch."""
 
 
 def is_family(candidate: object) -> bool:
-    """Whether it has a family's attributes."""
+    """Whether an object has a family's attributes."""
     return isinstance(candidate, Family)
 
 
 def load(reference: str) -> Family:
-    """The family of that registered name or `module:object`.
+    """Load a family by its registered name or as `module:object`.
 
     Raises:
-        UsageError: nothing has that name, or it is no family.
-        ImportFailed: it raised at import.
+        UsageError: nothing has that name, or the object is no family.
+        ImportFailed: importing it raised.
     """
     found: Family = plugins.load(reference, group=GROUP, kind="family", is_one=is_family, needs=plugins.members(Family))
     return found
 
 
 def registered() -> tuple[str, ...]:
-    """The names of the installed families."""
+    """List the names of the installed families."""
     return plugins.names(GROUP)

@@ -1,4 +1,4 @@
-"""The state that the threads of a campaign share: which cases were run, and which failures are known."""
+"""Hold the state that the threads of a campaign share: which cases were run, and which failures are known."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Ledger:
     """The state of a campaign; its methods may be called from any thread.
 
     Args:
-        request: what is asked of the campaign.
+        request: the request of the campaign.
 
     Attributes:
         lock: held while something is counted, or the next case is chosen.
-        stop: is set when nothing more is to be run.
+        stop: set when nothing more is to be run.
         events: what happened, and what a thread raised, in the order of reporting.
-        covering: which pairs of values have met.
+        covering: the pairs of values that have met.
         phase: what the campaign does now, in words.
     """
 
@@ -56,7 +56,7 @@ class Ledger:
 
     @property
     def cases(self) -> int:
-        """How many cases were run, those of shrinking aside."""
+        """The number of cases that were run, not counting those of shrinking."""
         return len(self._run)
 
     @property
@@ -68,7 +68,7 @@ class Ledger:
 
     @property
     def is_late(self) -> bool:
-        """Whether shrinking must stop: failures found by now are reported as they are."""
+        """Whether shrinking must stop, so that failures are reported as they are."""
         limit = self._request.seconds
         if limit is None:
             return False
@@ -112,7 +112,7 @@ class Ledger:
             self._shrinking += 1
 
     def is_new(self, fingerprint: str) -> bool:
-        """Note a failure; whether it was not known before."""
+        """Note a failure, and say whether it was not known before."""
         with self.lock:
             before = len(self._known)
             self._known.add(fingerprint)

@@ -33,12 +33,12 @@ def minimize(
 
     Args:
         space: what varies.
-        ledger: of the campaign.
+        ledger: the state of the campaign.
         runner: runs the cases.
-        remembered: what shrinking ended with in earlier campaigns.
-        choice: the case that fails.
+        remembered: the choices that shrinking ended with in earlier campaigns.
+        choice: the choice whose case fails.
         outcome: the failure.
-        first: the number of the case that fails, in the campaign.
+        first: the number of that case in the campaign.
     """
     check, fingerprint = outcome.check, outcome.fingerprint
     assert fingerprint is not None

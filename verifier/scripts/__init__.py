@@ -1,8 +1,8 @@
 """Write a failure as a Python file: what `verifier repro --script` gives.
 
-Where the adapter says how its library is used (`adapter.Scripted`) and what fails is the wrapping, the logits or what
-is read at a hook point, the file needs Hugging Face and that library alone, so that whoever mends the library can run
-it. Anything else becomes a file that runs the failing check itself, and says that it needs the harness for that.
+If the adapter says how its library is used (`adapter.Scripted`), and the wrapping, the logits or an activation at a
+hook point is wrong, the file needs only Hugging Face and that library, so that the library's authors can run it. Any
+other failure becomes a file that runs the failing check itself, and says that it needs the harness for that.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Script:
     """A Python file.
 
     Attributes:
-        source: what stands in it.
-        why_harness: why it needs the harness; None where it does not.
+        source: its text.
+        why_harness: why it needs the harness; None if it does not.
     """
 
     source: str
@@ -42,10 +42,10 @@ def write(spec: CaseSpec, reference: str, outcomes: Sequence[Outcome], run: RunL
 
     Args:
         spec: the case.
-        reference: of the adapter.
-        outcomes: what checks said of it; the first failure that can stand alone is shown.
-        run: what the record says of its run.
-        pytest: whether it is a test; otherwise the file is run.
+        reference: the adapter, by name or as `module:object`.
+        outcomes: the recorded outcomes of the case; the first failure that needs no harness is shown.
+        run: the first line of the record.
+        pytest: whether the file is a test; otherwise it is run.
 
     Raises:
         UsageError: there is no such family or adapter, or the case holds what cannot be written as code.
@@ -83,7 +83,7 @@ def write(spec: CaseSpec, reference: str, outcomes: Sequence[Outcome], run: RunL
     return Script(source=source, why_harness=why)
 
 
-# --- which of the two it is ------------------------------------------------------------------------------------------
+# --- whether the file needs the harness ------------------------------------------------------------------------------
 
 
 def _stands_alone(outcome: Outcome, spec: CaseSpec, of: Family, library: object) -> bool:

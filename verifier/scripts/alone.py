@@ -1,4 +1,4 @@
-"""Scripts that need Hugging Face and the adapter's library alone: of its wrapping, its logits, and its hooks."""
+"""Write scripts that need only Hugging Face and the adapter's library: of its wrapping, its logits, and its hooks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Reading:
 
     Attributes:
         point: the hook point.
-        source: where Hugging Face's model shows it.
-        statements: after which the variable `found` is what the adapter shows.
-        inputs: of the forward in which it is read.
+        source: where Hugging Face's model shows the activation.
+        statements: code after which the variable `found` is the activation that the adapter shows.
+        inputs: the inputs of the forward in which it is read.
     """
 
     point: Point
@@ -39,13 +39,13 @@ def find_reading(spec: CaseSpec, of: Family, library: object, outcome: Outcome) 
     """Find how to read the activation that an outcome names.
 
     Returns:
-        How; None where the family or the adapter does not say, or the outcome names no hook point of the model.
+        How to read it; None if the family or the adapter does not say, or the outcome names no hook point of the model.
     """
     if not isinstance(of, ShowsPoints) or not isinstance(library, ScriptedHooks):
         return None
     if of.refusal(spec.config) is not None:
         return None
-    # What the family does not know does not get into code.
+    # A name that the family does not know does not get into code.
     point = next((point for point in of.points(spec.config) if point.name == outcome.where), None)
     source = None if point is None else of.point_source(spec.config, point.name)
     if point is None or source is None:

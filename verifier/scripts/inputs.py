@@ -1,4 +1,4 @@
-"""Which inputs a script makes: those of `verifier.cases.inputs` on which a check failed."""
+"""Choose the inputs that a script makes: those of `verifier.cases.inputs` on which a check failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from verifier.judging.outcome import Outcome
 class ScriptInputs(StrEnum):
     """The inputs of a script; `templates/inputs.py.j2` has the statements that make them.
 
-    Those with padding have one row without, and one with padding of that way.
+    Inputs with padding have one row without padding, and one row that is padded in that way.
     """
 
     PLAIN = "plain"
@@ -56,7 +56,7 @@ ROWS = (ScriptInputs.LEFT, ScriptInputs.RIGHT, ScriptInputs.GAPS, ScriptInputs.M
 
 
 def logit_inputs(outcome: Outcome) -> ScriptInputs:
-    """The inputs on which a check of logits or of the wrapping failed."""
+    """Choose the inputs on which a check of logits or of the wrapping failed."""
     found = INPUTS.get(outcome.check, ScriptInputs.PLAIN)
     failed_on = (outcome.where, (outcome.message or "").partition(":")[0])
     is_short = found is ScriptInputs.LONG and Scenario.ONE_TOKEN in failed_on
@@ -64,7 +64,7 @@ def logit_inputs(outcome: Outcome) -> ScriptInputs:
 
 
 def activation_inputs(outcome: Outcome) -> ScriptInputs:
-    """The inputs of the worst row, of all in which `hooks.values` compares activations."""
+    """Choose the inputs of the worst row of those in which `hooks.values` compares activations."""
     _, _, worst = (outcome.message or "").partition(", most in ")
     if worst.startswith(ScriptInputs.RANDOM):
         return ScriptInputs.RANDOM

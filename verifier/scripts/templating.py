@@ -1,6 +1,6 @@
 """Render Python files from templates in which every value becomes a literal, unless it is marked as code.
 
-What comes from a record is text from outside: it gets into a file as a literal, or into a comment on one line.
+Text of a record comes from outside: it gets into a file only as a literal, or into a comment that it cannot end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _INDENT = " " * 4
 
 
 def render(template: str, **values: Any) -> str:
-    """Write the Python file of a template.
+    """Render a template to the text of a Python file.
 
     Args:
         template: the name of a file in `templates`.
@@ -50,19 +50,19 @@ def _environment() -> jinja2.Environment:
 
 
 def _code(statements: str | Iterable[str], depth: int = 0) -> Markup:
-    """Statements of an adapter or a family, one a line; those after the first are indented by `depth` levels."""
+    """Mark statements of an adapter or a family as code, one a line; all but the first are indented `depth` levels."""
     lines = [statements] if isinstance(statements, str) else statements
     return Markup(f"\n{_INDENT * depth}".join(lines))
 
 
 def _comment(words: str) -> Markup:
-    """The words in comments, in which nothing of them can end the line."""
+    """Write words as comments, in which nothing of them can end the line."""
     shown = text.line(words, _COMMENT_CHARACTERS)
     return Markup("\n".join(f"# {line}" for line in textwrap.wrap(shown, WIDTH - len("# "), break_on_hyphens=False)))
 
 
 def _fitted(call: str, depth: int, before: str = "", after: str = "") -> Markup:
-    """The call, or what formatters make of one that is too long: its arguments on a line of their own."""
+    """Write a call as formatters do: if it is too long, with its arguments on a line of their own."""
     statement = f"{before}{call}{after}"
     if len(statement) <= WIDTH - depth * len(_INDENT) or "(" not in statement:
         return _code(statement)
@@ -72,7 +72,7 @@ def _fitted(call: str, depth: int, before: str = "", after: str = "") -> Markup:
 
 
 def _assigned(value: Any, name: str, depth: int = 0) -> Markup:
-    """The assignment of a list or a dict to a name, an item a line."""
+    """Write the assignment of a list or a dict to a name, with an item a line."""
     return Markup("\n".join(_laid_out(f"{name} = ", value, _INDENT * depth)).lstrip())
 
 
@@ -92,10 +92,10 @@ def _laid_out(before: str, value: Any, indent: str) -> list[str]:
 
 
 def write_literal(value: Any) -> str:
-    """A plain value as code, a text in double quotes where it has no quote.
+    """Write a plain value as code; a text is in double quotes if it has no quote itself.
 
     Raises:
-        UsageError: it is no plain value.
+        UsageError: the value is not plain.
     """
     match value:
         case None | bool() | int() | float():
