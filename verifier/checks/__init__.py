@@ -13,7 +13,7 @@ from verifier import plugins
 from verifier.adapter import Capability
 from verifier.errors import ImportFailed, UsageError
 from verifier.judging.comparison import summarize
-from verifier.judging.outcome import Finding
+from verifier.judging.outcome import Finding, failure
 from verifier.output import text
 
 if TYPE_CHECKING:
@@ -79,19 +79,31 @@ class Check:
         return " ".join((self.run.__doc__ or "").split())
 
 
+class FailedAt(Exception):
+    """Ends a check with a failure at a place."""
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(f"{where}: {message}")
+        self.finding = failure(where, message)
+
+
 def check(
     identity: str, *, needs: Sequence[Capability] = (), applies: Applies = "valid", subject: bool = True
 ) -> Callable[[Callable[[Case], Finding | Iterable[Finding]]], Check]:
     """Make a check of a function of a case; the arguments are the attributes of `Check`.
 
-    The function gives the finding on the case, or those at several places in causal order, which are summarized.
+    The function gives the finding on the case, or those at several places in causal order, which are summarized. It may
+    raise `FailedAt` before the first of them.
     """
 
     def decorate(function: Callable[[Case], Finding | Iterable[Finding]]) -> Check:
         @functools.wraps(function)
         def run(case: Case) -> Finding:
-            found = function(case)
-            return found if isinstance(found, Finding) else summarize(found)
+            try:
+                found = function(case)
+                return found if isinstance(found, Finding) else summarize(found)
+            except FailedAt as end:
+                return end.finding
 
         return Check(id=identity, run=run, needs=frozenset(needs), applies=applies, subject=subject)
 

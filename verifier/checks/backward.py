@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from torch import Tensor
 from verifier.adapter import Edit, Inputs, Subject
 from verifier.canonical import Point
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
-from verifier.checks import check, edited_calls
+from verifier.checks import FailedAt, check, edited_calls
 from verifier.checks.subjects import real_logits, require_dtype
 from verifier.errors import one_line
 from verifier.judging.comparison import from_condition
@@ -25,7 +26,7 @@ from verifier.judging.numerics import (
     gradient_judge,
     noise_from_float32,
 )
-from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict, failure
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, edited_runs, localization, working_precision
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
@@ -57,23 +58,32 @@ def _read_gradient_alone(case: Case, point: Point) -> activations.Seen:
     )
 
 
-def _find_culprit(
-    case: Case,
-    points: Iterable[Point],
-    run: Callable[[Point], object],
-    error: Exception,
-    *,
-    what: str = "a backward hook",
-) -> Finding:
-    """Make the finding of an autograd error: it names the first hook point that raises it alone."""
-    if isinstance(error, Blocked | NotApplicable):
-        raise error
-    for point in points:
-        try:
-            run(point)
-        except Exception as raised:
-            return failure(point.name, f"{what} there raises {one_line(raised)}")
-    return failure("all points together", f"{what} at every point raises {one_line(error)}, at none of them alone")
+@contextlib.contextmanager
+def _blaming(
+    points: Iterable[Point], run: Callable[[Point], object], *, what: str = "a backward hook"
+) -> Iterator[None]:
+    """Turn an error of autograd inside the context into a failure at the first hook point that raises it alone.
+
+    Args:
+        points: those that are hooked at once inside the context.
+        run: does the same with one of them.
+        what: hooks them, for people.
+
+    Raises:
+        FailedAt: there was an error.
+    """
+    try:
+        yield
+    except (Blocked, NotApplicable):
+        raise
+    except Exception as error:
+        for point in points:
+            try:
+                run(point)
+            except Exception as raised:
+                raise FailedAt(point.name, f"{what} there raises {one_line(raised)}") from raised
+        message = f"{what} at every point raises {one_line(error)}, at none of them alone"
+        raise FailedAt("all points together", message) from error
 
 
 def _judge_gradients(case: Case, gradients: Mapping[str, Tensor], points: Sequence[Point]) -> list[Finding]:
@@ -96,7 +106,7 @@ def _differentiate(case: Case, subject: Subject, **hooks: Mapping[str, Edit]) ->
 
 
 @check("backward.hooks", needs=["hooks"])
-def hooks(case: Case) -> Finding | Iterator[Finding]:
+def hooks(case: Case) -> Iterator[Finding]:
     """With a backward hook on every point at once, the gradient at each is HF's, and each is shown it once.
 
     HF's gradients are taken of its tapped activations, with no hook of any module. The loss is a random weighting of
@@ -104,26 +114,20 @@ def hooks(case: Case) -> Finding | Iterator[Finding]:
     gradient-based patching are of another model; the place is the first one on the way back from the logits.
     """
     points = _points_to_judge(case)
-    try:
+    with _blaming(points, partial(_read_gradient_alone, case)):
         found = {scenario: _read_all_gradients(case, scenario) for scenario in case.reference.traced_scenarios}
-    except Exception as error:
-        return _find_culprit(case, points, lambda point: _read_gradient_alone(case, point), error)
-
-    def compare() -> Iterator[Finding]:
-        for scenario, (gradients, shown) in found.items():
-            for point in reversed(points):
-                if shown[point.name] != 1:
-                    words = f"its backward hook fires {shown[point.name]} times" if shown[point.name] else "no gradient"
-                    yield from_condition(point.name, f"{words} in one backward")
-            rows = case.subject.agreeing_rows(scenario)
-            made = localization.compare_points(case, scenario, gradients, of="gradients", points=points, rows=rows)
-            yield from reversed(localization.annotate_inputs(case, made, backwards=True))
-
-    return compare()
+    for scenario, (gradients, shown) in found.items():
+        for point in reversed(points):
+            if shown[point.name] != 1:
+                words = f"its backward hook fires {shown[point.name]} times" if shown[point.name] else "no gradient"
+                yield from_condition(point.name, f"{words} in one backward")
+        rows = case.subject.agreeing_rows(scenario)
+        made = localization.compare_points(case, scenario, gradients, of="gradients", points=points, rows=rows)
+        yield from reversed(localization.annotate_inputs(case, made, backwards=True))
 
 
 @check("backward.alone", needs=["hooks"], applies="sampled")
-def alone(case: Case) -> Finding | list[Finding]:
+def alone(case: Case) -> list[Finding]:
     """A backward hook on each point alone, with none elsewhere, gets HF's gradient too.
 
     Run for a few models of each kind of block. A failure means that a gradient is right only while other hooks are
@@ -132,10 +136,8 @@ def alone(case: Case) -> Finding | list[Finding]:
     points = _points_to_judge(case)
     gradients: dict[str, Tensor] = {}
     for point in points:
-        try:
+        with _blaming([point], partial(_read_gradient_alone, case)):
             gradients |= _read_gradient_alone(case, point).gradients
-        except Exception as error:
-            return _find_culprit(case, [point], lambda one: _read_gradient_alone(case, one), error)
     return _judge_gradients(case, gradients, points)
 
 
@@ -201,7 +203,7 @@ def inputs_embeds(case: Case) -> list[Finding]:
 
 
 @check("backward.interleaved", needs=["hooks"], applies="pairwise")
-def interleaved(case: Case) -> Finding | list[Finding]:
+def interleaved(case: Case) -> list[Finding]:
     """The gradients of a forward are HF's although another forward came between it and its backward.
 
     With readers on every point that are there for both. A failure means that a forward leaves what its backward needs
@@ -230,10 +232,8 @@ def interleaved(case: Case) -> Finding | list[Finding]:
             first.backward(along.to(first))
         return found
 
-    try:
+    with _blaming(points, lambda point: run([point])):
         seen = run(points)
-    except Exception as error:
-        return _find_culprit(case, points, lambda point: run([point]), error)
     of_one_forward = activations.subject_gradients(case).gradients
     compared = localization.compare_points(case, Scenario.PLAIN, of_one_forward, of="gradients", points=points)
     right = {one.where for one in compared if one.verdict is not Verdict.FAIL}
@@ -244,16 +244,14 @@ def interleaved(case: Case) -> Finding | list[Finding]:
 
 
 @check("backward.identity", needs=["hooks"], applies="pairwise")
-def identity(case: Case) -> Finding | list[Finding]:
+def identity(case: Case) -> list[Finding]:
     """Hooks that read gradients change no bit of the logits, and none of the gradients that others read.
 
     A failure means that what makes hooks safe (clones, patched forwards) makes another model.
     """
     points = _points_to_judge(case)
-    try:
+    with _blaming(points, partial(_read_gradient_alone, case)):
         seen = activations.subject_gradients(case)
-    except Exception as error:
-        return _find_culprit(case, points, lambda point: _read_gradient_alone(case, point), error)
     with torch.enable_grad():
         bare = case.subject.wrapped().forward(case.reference.inputs()).logits
     made = [compare_bitwise("logits", seen.logits, bare.detach())]
@@ -267,7 +265,7 @@ def identity(case: Case) -> Finding | list[Finding]:
 
 
 @check("backward.replace", needs=["hooks"], applies="pairwise")
-def replaced(case: Case) -> Finding | Iterator[Finding]:
+def replaced(case: Case) -> Iterator[Finding]:
     """A gradient that a backward hook replaces, everywhere or in one head at one position, has HF's effect upstream.
 
     Seen at the model's first point. A failure means that stopping or editing gradients at a hook does something else,
@@ -278,28 +276,22 @@ def replaced(case: Case) -> Finding | Iterator[Finding]:
     first = case.reference.points[0]
     if first not in points:
         raise NotApplicable(f"the adapter does not show HF's {first.name}, at which replaced gradients are seen")
-    try:
+    with _blaming(points[1:], lambda point: _replace_gradients(case, [point])):
         given = _replace_gradients(case, points)
-    except Exception as error:
-        return _find_culprit(case, points[1:], lambda point: _replace_gradients(case, [point]), error)
-
-    def compare() -> Iterator[Finding]:
-        failing: set[str] = set()
-        for one in experiment.interventions:
-            name = one.point.name
-            if one.row not in given or name in failing or not bool(experiment.acts[one.row]):
-                continue
-            made = float64_judge(float(experiment.noise[one.row])).compare(
-                name, given[one.row], experiment.results[one.row], axes=first.axes[1:]
-            )
-            if made.verdict is Verdict.FAIL:
-                failing.add(name)
-                bare = float64_judge(float(experiment.noise[0])).compare(name, given[one.row], experiment.results[0])
-                words = "replacing its gradient changes nothing" if bare.verdict is not Verdict.FAIL else made.message
-                made = replace(made, message=f"{words} ({one.kind}, {one.extent}; seen at {first.name})")
-            yield made
-
-    return compare()
+    failing: set[str] = set()
+    for one in experiment.interventions:
+        name = one.point.name
+        if one.row not in given or name in failing or not bool(experiment.acts[one.row]):
+            continue
+        made = float64_judge(float(experiment.noise[one.row])).compare(
+            name, given[one.row], experiment.results[one.row], axes=first.axes[1:]
+        )
+        if made.verdict is Verdict.FAIL:
+            failing.add(name)
+            bare = float64_judge(float(experiment.noise[0])).compare(name, given[one.row], experiment.results[0])
+            words = "replacing its gradient changes nothing" if bare.verdict is not Verdict.FAIL else made.message
+            made = replace(made, message=f"{words} ({one.kind}, {one.extent}; seen at {first.name})")
+        yield made
 
 
 def _replace_gradients(case: Case, points: Sequence[Point]) -> Mapping[int, Tensor]:
@@ -336,15 +328,13 @@ def in_place(case: Case) -> Finding:
         for names in activations.by_switch(case, [point.name for point in chosen]).values():
             _differentiate(case, subject, forward=dict.fromkeys(names, write))
 
-    try:
+    with _blaming(points, lambda point: run([point]), what="an edit in place"):
         run(points)
-    except Exception as error:
-        return _find_culprit(case, points, lambda point: run([point]), error, what="an edit in place")
     return Finding()
 
 
 @check("backward.checkpointing", needs=["modes", "hooks"], applies="pairwise")
-def checkpointing(case: Case) -> Finding | list[Finding]:
+def checkpointing(case: Case) -> list[Finding]:
     """Under gradient checkpointing in training mode the gradients at hook points and of weights are HF's.
 
     With readers at every point, and with edits. The reference never checkpoints. A failure means that what is
@@ -361,10 +351,8 @@ def checkpointing(case: Case) -> Finding | list[Finding]:
         names, along = [point.name for point in chosen], case.reference.cotangent()
         return activations.observe(case, subject, names, case.reference.inputs(), along=along)
 
-    try:
+    with _blaming(ungated, lambda point: run([point])):
         seen = run(ungated)
-    except Exception as error:
-        return _find_culprit(case, ungated, lambda point: run([point]), error)
     made = [case.compare_logits("logits", seen.logits)]
     made += [from_condition(one.name, "no gradient") for one in reversed(ungated) if one.name not in seen.gradients]
     made += reversed(localization.compare_points(case, Scenario.PLAIN, seen.gradients, of="gradients", points=ungated))
@@ -412,7 +400,7 @@ def _any_fails(comparisons: Iterable[Finding]) -> bool:
 
 
 @check("backward.edited", needs=["hooks"], applies="pairwise")
-def edited(case: Case) -> Finding | list[Finding]:
+def edited(case: Case) -> list[Finding]:
     """Behind edits the gradients are those of HF's model with the same edits in it, of values and of gradients at once.
 
     Every point but the first is multiplied by a number of its own, and so is the gradient there; what comes of it is
@@ -428,14 +416,12 @@ def edited(case: Case) -> Finding | list[Finding]:
     def alone(point: Point, what: edited_runs.What = "values") -> list[Finding]:
         return list(_judge_behind_edits(case, case.subject.wrapped(), [point], what))
 
-    try:
-        what: edited_runs.What = "both"
+    what: edited_runs.What = "both"
+    with _blaming(points, alone, what="an edit"):
         made = judged(what)
         if not _any_fails(made):
             return made
         values: list[Finding] = judged("values")
-    except Exception as error:
-        return _find_culprit(case, points, alone, error, what="an edit")
     if case.subject.wrapped().weights is not None and parameters.run(case).verdict is Verdict.FAIL:
         raise Blocked("backward.parameters")
     if _any_fails(values):

@@ -163,7 +163,7 @@ def copy_weights(case: Case) -> list[Finding]:
             compare_bitwise("the copy, when the original is written into", compute_logits(case, duplicate), first)
         )
     if torch.equal(changed, before):
-        raise NotApplicable("nothing of what it gives out as copied_tensors weights is what it computes with")
+        raise NotApplicable("nothing of what it gives out as its weights is what it computes with")
     with changed_in_place(copied_tensors):
         found.append(
             compare_bitwise("the original, when the copy is written into", compute_logits(case, original), before)
