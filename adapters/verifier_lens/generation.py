@@ -13,11 +13,11 @@ class LensCache:
     """Generation by one bridge. Its cache is the one of Hugging Face that `return_type="logits_and_cache"` gives."""
 
     def __init__(self, bridge: TransformerBridge) -> None:
-        self._bridge = bridge
+        self._bridge: Any = bridge
 
     def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
-        """Greedy continuation with the cache, `[batch, pos + max_new_tokens]`."""
-        tokens: Any = self._bridge.generate(
+        """Continue greedily with the cache: `[batch, pos + max_new_tokens]`."""
+        tokens: Tensor = self._bridge.generate(
             input_ids,
             max_new_tokens=max_new_tokens,
             do_sample=False,
@@ -27,5 +27,4 @@ class LensCache:
             verbose=False,
             attention_mask=attention_mask,
         )
-        continued: Tensor = tokens
-        return continued
+        return tokens

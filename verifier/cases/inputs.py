@@ -67,12 +67,12 @@ def _special(spec: CaseSpec, vocab: int) -> list[int]:
     return list(dict.fromkeys([0, vocab - 1, *(one for one in roles if isinstance(one, int) and 0 <= one < vocab)]))
 
 
-def _scenario_inputs(inputs: Inputs, real: Tensor, rows: tuple[str, ...] | None = None) -> ScenarioInputs:
+def _scenario_inputs(inputs: Inputs, real: Tensor | None = None, rows: tuple[str, ...] = ()) -> ScenarioInputs:
+    """Describe the inputs; every token is real if `real` is not given, and the rows have numbers for names."""
+    if real is None:
+        assert inputs.input_ids is not None
+        real = torch.ones_like(inputs.input_ids, dtype=torch.bool)
     return ScenarioInputs(inputs=inputs, real=real, rows=rows or tuple(f"row {row}" for row in range(real.shape[0])))
-
-
-def _everything(ids: Tensor) -> Tensor:
-    return torch.ones(ids.shape, dtype=torch.bool, device=ids.device)
 
 
 def plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
@@ -80,19 +80,19 @@ def plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.PLAIN)
     for row, token in zip(range(1, spec.batch), itertools.cycle(_special(spec, vocab)), strict=False):
         ids[row, 0] = ids[row, -1] = ids[row, -2] = token
-    return _scenario_inputs(Inputs(input_ids=ids), _everything(ids))
+    return _scenario_inputs(Inputs(input_ids=ids))
 
 
 def one_token(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make a batch of single tokens: kernels take other paths for one query."""
     ids = _tokens(spec, vocab, spec.batch, 1, Scenario.ONE_TOKEN)
-    return _scenario_inputs(Inputs(input_ids=ids), _everything(ids))
+    return _scenario_inputs(Inputs(input_ids=ids))
 
 
 def long(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make one sequence that is longer than every other dimension of the model."""
     ids = _tokens(spec, vocab, 1, spec.long, Scenario.LONG)
-    return _scenario_inputs(Inputs(input_ids=ids), _everything(ids))
+    return _scenario_inputs(Inputs(input_ids=ids))
 
 
 PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right and gaps")
@@ -132,10 +132,7 @@ def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """
     ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.POSITION_IDS)
     steps = torch.randint(1, 4, ids.shape, generator=generator("positions", spec.seed)).to(ids.device)
-    everything = _everything(ids)
-    return _scenario_inputs(
-        Inputs(input_ids=ids, position_ids=steps.cumsum(-1), attention_mask=everything.to(ids.dtype)), everything
-    )
+    return _scenario_inputs(Inputs(input_ids=ids, position_ids=steps.cumsum(-1), attention_mask=torch.ones_like(ids)))
 
 
 def padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
@@ -168,7 +165,7 @@ def labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
         chosen[row, spec.length - ignored :] = NO_LABEL
         if ignored:
             chosen[row, first + 1] = NO_LABEL
-    return _scenario_inputs(Inputs(input_ids=ids, labels=chosen), _everything(ids))
+    return _scenario_inputs(Inputs(input_ids=ids, labels=chosen))
 
 
 def padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:

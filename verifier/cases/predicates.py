@@ -36,7 +36,7 @@ def require_readable(text: str) -> None:
     """Make sure that a text is a predicate.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is no predicate.
     """
     _parse(text)
 
@@ -56,12 +56,15 @@ def holds(text: str, config: Mapping[str, Any], flags: Mapping[str, Sequence[Any
 
 
 def plainest_values(flags: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """The value of each flag in a config that does not name it."""
+    """Give the value that each flag has in a config that does not name it."""
     return {name: values[0] for name, values in flags.items() if values}
 
 
 def write_value(value: Any) -> str:
-    """A value as it stands in a predicate: equal ones alike, be they tuples or lists, and in whatever order of keys."""
+    """Write a value as it stands in a predicate.
+
+    Equal values are written alike: a tuple as a list, and a mapping in the order of its keys.
+    """
     if is_list(value):
         return f"[{', '.join(map(write_value, value))}]"
     if isinstance(value, Mapping):
@@ -70,20 +73,20 @@ def write_value(value: Any) -> str:
 
 
 def is_list(value: Any) -> bool:
-    """Whether a value has elements, of which a predicate may speak."""
+    """Whether a value is a list or a tuple, whose elements a predicate may name."""
     return isinstance(value, list | tuple)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value can be compared by size: NaN cannot, and a switch is no number."""
+    """Whether a value can be compared by size: NaN cannot, and `true` and `false` are no numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-@functools.lru_cache(maxsize=1024)  # the same few are asked of every case
+@functools.lru_cache(maxsize=1024)  # few predicates are evaluated, each on every case
 def _parse(text: str) -> ast.expr:
     try:
         found = ast.parse(text, mode="eval").body
-        _evaluate(found, {})  # it evaluates every part, whatever the config
+        _evaluate(found, {})  # every part is evaluated whatever the config, so a wrong part raises here
     except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{text!r} is no rule: write names, values, comparisons, and, or, not, as in `alibi and num_kv_heads > 1`"
@@ -129,7 +132,7 @@ def _compare(comparison: ast.cmpop, one: Any, other: Any) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equal, where a switch is no number, and a tuple is a list."""
+    """Whether two values are equal: `true` is not 1, and a tuple equals a list with the same elements."""
     if is_list(one) and is_list(other):
         return len(one) == len(other) and all(map(_equal, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

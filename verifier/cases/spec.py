@@ -20,6 +20,14 @@ SEEDS = 2**32  # as many as torch's generators take
 _LARGEST = 2**31  # of rows and positions; more are no tensor's
 SHORTEST = 6  # positions in which every way of padding leaves a token
 
+_RANGES: Mapping[str, range] = {
+    "batch": range(1, _LARGEST),
+    "length": range(SHORTEST, _LARGEST),
+    "long": range(1, _LARGEST),
+    "padding": range(SEEDS),
+    "seed": range(SEEDS),
+}
+
 # Fields that do not count for the id where they have these values, so that a case keeps the id that it always had.
 _ADDED: Mapping[str, Any] = {"checkpoint": None, "attention": None, "padding": 0, "scale": 1.0}
 
@@ -69,26 +77,26 @@ class Scenario(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseSpec:
-    """One config + weights seed + inputs, of a family; it names no adapter.
+    """One config of a family with a seed of weights and the sizes of its inputs; it names no adapter.
 
     Attributes:
         family: the family's reference, as on the command line.
         config: flags and dims as HF's config names them.
         valid: whether the family says that HF accepts it.
         reason: why HF refuses it, where it does.
-        label: what it is called, where it is not of the flag matrix: a corner's or a preset's name.
+        label: the name of a corner, preset or checkpoint; None for a case of the flag matrix.
         seed: of the weights and the inputs.
         batch: rows of the inputs.
         length: positions of the inputs.
         long: positions of the one long input.
-        dtypes: the working dtypes that precision is judged in.
-        device: where it runs.
-        checkpoint: the folder whose weights it has, or None for random ones.
-        attention: HF's attention implementation of the model that the adapter is given; None for the right one.
-            What is right does not hang on it.
-        padding: which masks its padded inputs have: 0 for a row of each way of padding, else random ones by number.
-        scale: what every weight matrix is multiplied by: how peaked attention is, and how large activations are.
-        depth: which checks run on it.
+        dtypes: the working dtypes in which precision is judged.
+        device: where the case runs.
+        checkpoint: the folder with the weights; None for random weights.
+        attention: HF's attention implementation of the model that the adapter is given; None for the family's right
+            one. The reference has the right one always.
+        padding: which masks the padded inputs have: 0 for a row of each way of padding, else the number of a draw.
+        scale: a factor of every weight matrix. It changes how peaked attention is, and how large activations are.
+        depth: which checks run on the case.
     """
 
     family: str
@@ -111,17 +119,11 @@ class CaseSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_id", None)  # whoever reads a file sets every field that it names
-        if self.batch < 1 or self.length < SHORTEST or self.long < 1:
-            raise UsageError(
-                f"a case needs batch ≥ 1, length ≥ {SHORTEST} (padding on both sides and in the middle) and long ≥ 1, "
-                f"not {self.batch}, {self.length} and {self.long}"
-            )
-        if max(self.batch, self.length, self.long) >= _LARGEST or not 0 <= self.padding < SEEDS:
-            raise UsageError(
-                "a case's batch, length and long are below 2^31, and its padding a number from 0, below 2^32"
-            )
-        if not 0 <= self.seed < SEEDS:
-            raise UsageError(f"a case's seed is a whole number from 0 to {SEEDS - 1}, not {reprlib.repr(self.seed)}")
+        for name, allowed in _RANGES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                span = f"from {allowed[0]} to {allowed[-1]}"
+                raise UsageError(f"a case's `{name}` must be a whole number {span}, not {reprlib.repr(value)}")
         try:
             object.__setattr__(self, "depth", Depth(self.depth))
         except ValueError as error:
@@ -150,7 +152,7 @@ class CaseSpec:
     def id(self) -> str:
         """The short id of the case, the same wherever it is shown.
 
-        What it is called, whether it is valid and how much of it is looked at do not count.
+        The label, the validity and the depth do not count.
         """
         if self._id is None:  # it is asked for with each outcome
             spelt = {
@@ -163,18 +165,18 @@ class CaseSpec:
         return self._id
 
     def accepted_by(self, refusal: Callable[[Mapping[str, Any]], str | None]) -> CaseSpec:
-        """Mark the case valid or refused, as the family says today."""
+        """Mark the case valid or refused, as this version of the family says."""
         reason = refusal(self.config)
         return replace(self, valid=reason is None, reason=reason)
 
     def to_json(self) -> dict[str, Any]:
-        """The case as plain data, which `from_json` reads."""
+        """Write the case as plain data, which `from_json` reads."""
         data = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
         return data | {"config": dict(self.config), "dtypes": list(self.dtypes), "depth": str(self.depth)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CaseSpec:
-        """Read what `to_json` gave; keys that no case has are ignored.
+        """Read a case from plain data as `to_json` writes it; keys that no case has are ignored.
 
         Raises:
             UsageError: the family or the config is missing, or a field is of another type or holds what no case has.
@@ -183,7 +185,7 @@ class CaseSpec:
 
 
 def named_depth(applies: str) -> Depth | None:
-    """The depth that a check's `checks.Applies` names; None where the check looks at refused cases.
+    """Find the depth that a check's `checks.Applies` names; None if the check runs on refused cases.
 
     Args:
         applies: the word, as this or an earlier version writes it.

@@ -377,7 +377,7 @@ def _judge_behind_edits(
         what: their values, the gradients there, or both.
         weights: whether the weights' gradients are judged.
     """
-    truth, edits = edited_runs.scale_gradients_in_reference(case, points, what), scaling_edits(points)
+    truth, edits = edited_runs.scale_gradients_in_reference(case, tuple(points), what), scaling_edits(points)
     seen: list[Tensor] = []
     name = truth.seen_at.name
 

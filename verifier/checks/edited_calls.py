@@ -88,7 +88,7 @@ def _calls(case: Case) -> Iterator[_Call]:
 
 def _judge_edited(case: Case, way: _Call, points: Sequence[Point], where: str) -> Finding | None:
     """What the subject gives with these points edited, judged; None where HF's model is not changed by it."""
-    truth = edited_runs.scale_in_reference(case, way.scenario, points)
+    truth = edited_runs.scale_in_reference(case, way.scenario, tuple(points))
     if not truth.acts:
         return None
     edits = {name: edit for name, edit in interventions.scaling_edits(points).items() if name in truth.edited}

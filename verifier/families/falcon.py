@@ -141,34 +141,11 @@ class FalconFamily:
 
         Each module is read once, because every run with taps needs its rows.
         """
-        attention = model.get_submodule(f"transformer.h.{layer}.self_attention")
-        if attention not in self._rows:
-            self._rows[attention] = self._read_rows(model, layer)
-        return self._rows[attention]
-
-    def _read_rows(self, model: nn.Module, layer: int) -> QKVRows:
-        import torch
-
         path = f"transformer.h.{layer}.self_attention"
-        attention: Any = model.get_submodule(path)
-        fused = f"{path}.query_key_value"
-        numbers = torch.arange(attention.query_key_value.out_features).view(1, 1, -1)
-        q, k, v = (heads[0, 0] for heads in attention._split_heads(numbers))  # [head, d_head]
-        # HF gives keys and values once for each query head, or once for all: equal ones are one key/value head.
-        firsts: list[int] = []
-        reads = []
-        for head in range(q.shape[0]):
-            row = int(k[head if k.shape[0] > 1 else 0, 0])
-            if row not in firsts:
-                firsts.append(row)
-            reads.append(firsts.index(row))
-        first = [reads.index(group) for group in range(len(firsts))]
-        return QKVRows(
-            q=Projection(module=fused, rows=q.clone()),
-            k=Projection(module=fused, rows=k[first].clone()),
-            v=Projection(module=fused, rows=v[first].clone()),
-            reads=torch.tensor(reads),
-        )
+        attention = model.get_submodule(path)
+        if attention not in self._rows:
+            self._rows[attention] = _read_rows(attention, f"{path}.query_key_value")
+        return self._rows[attention]
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Find HF's module for each canonical component."""
@@ -184,3 +161,20 @@ class FalconFamily:
             found[f"blocks.{layer}"] = block
             found |= {f"blocks.{layer}.{name}": block.get_submodule(path) for name, path in modules.items()}
         return found
+
+
+def _read_rows(attention: Any, fused: str) -> QKVRows:
+    import torch
+
+    numbers = torch.arange(attention.query_key_value.out_features).view(1, 1, -1)
+    q, k, v = (heads[0, 0] for heads in attention._split_heads(numbers))  # [head, d_head]
+    # HF gives keys and values once for each query head, or once for all: equal ones are one key/value head.
+    keys = k[:, 0].expand(len(q)).tolist()
+    distinct = list(dict.fromkeys(keys))
+    first = [keys.index(key) for key in distinct]
+    return QKVRows(
+        q=Projection(module=fused, rows=q.clone()),
+        k=Projection(module=fused, rows=k[first].clone()),
+        v=Projection(module=fused, rows=v[first].clone()),
+        reads=torch.tensor([distinct.index(key) for key in keys]),
+    )

@@ -48,13 +48,6 @@ def watching() -> Iterator[Watch]:
         _WATCH.reset(token)
 
 
-def record_comparisons(comparisons: Sequence[Finding]) -> None:
-    """Record the findings that a check summarizes, if somebody watches."""
-    watch = _WATCH.get()
-    if watch is not None:
-        watch.comparisons += comparisons
-
-
 def record_mismatch(
     where: str,
     actual: Tensor,
@@ -100,7 +93,8 @@ def summarize(comparisons: Iterable[Finding]) -> Finding:
         found[first] = replace(found[first], message=f"{found[first].message}; after that {one_line(error)}")
     if not found:
         raise NotApplicable("there is nothing to compare")
-    record_comparisons(found)
+    if (watch := _WATCH.get()) is not None:
+        watch.comparisons += found
     for verdict in _WORST_FIRST:
         same = [one for one in found if one.verdict is verdict]
         if same:

@@ -307,8 +307,7 @@ def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> T
         real: `[batch, pos, 1]`, true at a real token.
         least: the noise over all positions, below which no position falls: its few numbers may be luckily small.
     """
-    squares = sum((error.double().square() for error in errors), torch.zeros(()))
-    assert isinstance(squares, Tensor)
+    squares = torch.stack([error.double().square() for error in errors]).sum(0)
     compared = real.expand_as(squares)
     summed = squares.masked_fill(~compared, 0.0).sum((0, 2))
     return (summed / compared.sum((0, 2)).clamp(min=1)).sqrt().clamp(min=least)

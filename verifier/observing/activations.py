@@ -254,15 +254,13 @@ def observe(
         return keep
 
     forward = {name: reader(name) for name in wanted}
-    if along is None:
-        with torch.no_grad(), hooked(case, subject, forward=forward):
-            seen.logits = subject.forward(inputs).logits
-        return seen
-    backward = {name: grad_hook(name) for name in (wanted if gradients_of is None else gradients_of)}
-    with torch.enable_grad(), hooked(case, subject, forward=forward, backward=backward):
-        logits = subject.forward(inputs).logits
-        logits.backward(along.to(logits))
-    seen.logits = logits.detach()
+    differentiated = () if along is None else wanted if gradients_of is None else gradients_of
+    backward = {name: grad_hook(name) for name in differentiated}
+    with torch.set_grad_enabled(along is not None), hooked(case, subject, forward=forward, backward=backward):
+        seen.logits = logits = subject.forward(inputs).logits
+        if along is not None:
+            logits.backward(along.to(logits))
+            seen.logits = logits.detach()
     return seen
 
 

@@ -261,24 +261,21 @@ class ScaledGradients:
     noise: Mapping[str, float]
 
 
-def scale_in_reference(case: Case, scenario: Scenario, points: Sequence[Point]) -> ScaledRun:
+@memoized_for_equal_models
+def scale_in_reference(case: Case, scenario: Scenario, points: tuple[Point, ...]) -> ScaledRun:
     """Run HF's model on a scenario with these points scaled."""
-
-    def make() -> ScaledRun:
-        (exact, edited), (single, _) = (
-            _logits(case, dtype, case.reference.inputs(scenario, dtype), scaling_edits(points))
-            for dtype in (SEMANTIC_DTYPE, SINGLE)
-        )
-        real = case.reference.scenario(scenario).real[..., None]
-        noise = noise_from_float32(exact, single, real)
-        scaled, unedited = (one.masked_fill(~real, 0.0) for one in (exact, case.reference.output(scenario).logits))
-        return ScaledRun(edited=edited, logits=exact, noise=noise, acts=bool(moved_rows(scaled, unedited, noise).any()))
-
-    names = tuple(point.name for point in points)
-    return case.shared_reference.memoize(("scaled", case.shared_reference.run_key(scenario), names), make)
+    (exact, edited), (single, _) = (
+        _logits(case, dtype, case.reference.inputs(scenario, dtype), scaling_edits(points))
+        for dtype in (SEMANTIC_DTYPE, SINGLE)
+    )
+    real = case.reference.scenario(scenario).real[..., None]
+    noise = noise_from_float32(exact, single, real)
+    scaled, unedited = (one.masked_fill(~real, 0.0) for one in (exact, case.reference.output(scenario).logits))
+    return ScaledRun(edited=edited, logits=exact, noise=noise, acts=bool(moved_rows(scaled, unedited, noise).any()))
 
 
-def scale_gradients_in_reference(case: Case, points: Sequence[Point], what: What = "both") -> ScaledGradients:
+@memoized_for_equal_models
+def scale_gradients_in_reference(case: Case, points: tuple[Point, ...], what: What = "both") -> ScaledGradients:
     """Differentiate HF's model on plain tokens with these points' values scaled, the gradients there, or both."""
 
     def gradients(dtype: str) -> dict[str, Tensor]:
@@ -286,10 +283,7 @@ def scale_gradients_in_reference(case: Case, points: Sequence[Point], what: What
         at, weights = case.reference.gradients(model, logits, first)
         return {**weights, **at}
 
-    def make() -> ScaledGradients:
-        seen_at = case.reference.points[0]
-        exact, single = gradients(SEMANTIC_DTYPE), gradients(SINGLE)
-        noise = {name: noise_from_float32(value, single[name]) for name, value in exact.items()}
-        return ScaledGradients(seen_at=seen_at, at=exact.pop(seen_at.name), weights=exact, noise=noise)
-
-    return case.shared_reference.memoize(("scaled gradients", tuple(point.name for point in points), what), make)
+    seen_at = case.reference.points[0]
+    exact, single = gradients(SEMANTIC_DTYPE), gradients(SINGLE)
+    noise = {name: noise_from_float32(value, single[name]) for name, value in exact.items()}
+    return ScaledGradients(seen_at=seen_at, at=exact.pop(seen_at.name), weights=exact, noise=noise)

@@ -10,7 +10,7 @@ from torch import Tensor
 from verifier.canonical import Point
 from verifier.cases.spec import Scenario
 from verifier.judging.numerics import float64_judge
-from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, Verdict
 from verifier.observing import activations, dependencies, edited_runs
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
@@ -122,9 +122,6 @@ def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None)
         if case.subject.wrapped().hooks is None:
             return None
         comparisons = compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
-    except (Blocked, NotApplicable):
+    except Exception:  # hooks that raise, or are not there, locate nothing; `hooks.fires` reports them
         return None
-    except Exception:  # hooks that raise locate nothing; `hooks.fires` reports them
-        return None
-    failing = [one for one in annotate_inputs(case, comparisons) if one.verdict is Verdict.FAIL]
-    return failing[0] if failing else None
+    return next((one for one in annotate_inputs(case, comparisons) if one.verdict is Verdict.FAIL), None)

@@ -21,11 +21,6 @@ def generator(*key: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-@functools.lru_cache(maxsize=1024)  # a case builds its model in every dtype, from the same draws
-def _small_draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    return _draw(name, shape, seed)
-
-
 def draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """Draw a parameter by its name, shape and seed, in float64 on the CPU. Nobody may write into the result.
 
@@ -41,6 +36,9 @@ def _draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
         scale: float = max(1, shape[-1]) ** -0.5
         return noise * scale
     return 1 + SPREAD * noise if name.endswith("weight") else SPREAD * noise
+
+
+_small_draw = functools.lru_cache(maxsize=1024)(_draw)  # a case builds its model in every dtype, from the same draws
 
 
 @torch.no_grad()
