@@ -310,8 +310,7 @@ class Bridge(nn.Module):
 
     def canonical_weights(self) -> dict[str, Tensor]:
         """Copies of the parameters: `blocks.0.attn.W_Q [head, d_model, d_head]`."""
-        state = self._model.state_dict()
-        return WeightMap(self.architecture, state).to_canonical(state)
+        return self.weight_map().to_canonical(self._model.state_dict())
 
     def canonical_gradients(self) -> dict[str, Tensor]:
         """Copies of the gradients of those that have one; a tied parameter's stands under both of its names."""

@@ -158,11 +158,9 @@ def _fold_value_biases(bridge: BridgeLike, weights: Canonical) -> None:
 def _no_value_biases(bridge: BridgeLike, weights: Mapping[str, Tensor]) -> str | None:
     if not len(bridge.blocks):
         return "there are no blocks"
-    for layer in range(len(bridge.blocks)):
-        for bias in ("b_V", "b_O"):
-            if f"blocks.{layer}.attn.{bias}" not in weights:
-                return f"there is no blocks.{layer}.attn.{bias}"
-    return None
+    biases = (f"blocks.{layer}.attn.{bias}" for layer in range(len(bridge.blocks)) for bias in ("b_V", "b_O"))
+    missing = next((bias for bias in biases if bias not in weights), None)
+    return None if missing is None else f"there is no {missing}"
 
 
 _WRITING = ("W_E", "W_O", "b_O", "W_out", "b_out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from verifier.adapter import (
@@ -221,15 +221,9 @@ class BridgeSubject(Subject):
 
     def forward(self, inputs: Inputs) -> Output:
         """Run one forward through the bridge's own code."""
-        output = self.bridge(
-            inputs.input_ids,
-            inputs_embeds=inputs.inputs_embeds,
-            attention_mask=inputs.attention_mask,
-            position_ids=inputs.position_ids,
-            labels=inputs.labels,
-            cache=inputs.cache,
-            use_cache=inputs.use_cache,
-        )
+        # A forward of the bridge has the arguments that `Inputs` has as fields, by the same names.
+        given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+        output = self.bridge(given.pop("input_ids"), **given)
         return Output(logits=output.logits, loss=output.loss, cache=output.cache)
 
     def close(self) -> None:

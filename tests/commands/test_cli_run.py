@@ -283,7 +283,10 @@ def test_the_cases_of_a_file_are_run(verifier, tmp_path):
         ('{"family": "llama", "config": {}}', "holds cases of the family 'llama', not of 'falcon'"),
         ('{"family": "falcon", "config": {}, "length": 2}', "line 1: a case's `length` must be a whole number from 6"),
         ('{"family": "falcon", "config": {}, "seed": -1}', "line 1: a case's `seed` must be a whole number from 0"),
-        ('{"family": "falcon", "config": {}, "batch": 1000000000000}', "line 1: a case's batch, length and long are"),
+        (
+            '{"family": "falcon", "config": {}, "batch": 1000000000000}',
+            "line 1: a case's `batch` must be a whole number from 1",
+        ),
         ('{"family": "falcon", "config": {"rope_theta": 1e400}}', "line 1: not JSON: Out of range"),
         ('{"family": "falcon", "config": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 1: not JSON"),
         (

@@ -146,7 +146,7 @@ def precise(case: Case) -> Iterator[Finding]:
         own = rms(decode(partial(models.forward, case.reference.model(dtype)), dtype).double() - truth)
         judge = precision_judge(
             math.hypot(case.noise.logits(dtype=dtype), own),
-            lambda: math.hypot(case.noise.resampled_logits(Scenario.PLAIN, dtype), own),
+            lambda: math.hypot(case.noise.logits(Scenario.PLAIN, dtype, resampled=True), own),
         )
         given = decode(case.subject.wrapped(dtype).forward, dtype)
         return judge.compare(f"{dtype}, decoded", given, truth, rows=case.reference.scenario().rows, axes=LOGIT_AXES)

@@ -400,7 +400,7 @@ def _judge_precision(case: Case, dtype: str) -> Iterator[Finding]:
             case.noise.by_position(scenario, dtype),
             defined=defined,
             width=width,
-            resampled_noise=partial(case.noise.resampled_by_position, scenario, dtype),
+            resampled_noise=partial(case.noise.by_position, scenario, dtype, resampled=True),
         )
     if case.spec.is_sampled and _loss_agrees(case):
         of_labels = case.noise.truth(Scenario.LABELS, dtype).loss

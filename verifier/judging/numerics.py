@@ -400,12 +400,10 @@ def compare_bitwise(where: str, actual: object, truth: Tensor) -> Finding:
         given = actual.detach().to(truth.device)
         if given.dtype != truth.dtype:
             wrong = f"its dtype is {given.dtype}, not {truth.dtype}"
-        else:
-            # Compared as integers, so that a NaN equals itself and nothing else, and -0 is not 0.
-            differing = int((_bits(given) != _bits(truth.detach())).sum())
-            if differing:
-                record_mismatch(where, given, truth, bound=0.0)
-            wrong = f"{differing} of {truth.numel()} values differ" if differing else None
+        # Compared as integers, so that a NaN equals itself and nothing else, and -0 is not 0.
+        elif differing := int((_bits(given) != _bits(truth.detach())).sum()):
+            record_mismatch(where, given, truth, bound=0.0)
+            wrong = f"{differing} of {truth.numel()} values differ"
     return from_condition(where, wrong)
 
 

@@ -42,7 +42,7 @@ class CaseNoise:
 
     @memoized
     def truth(self, scenario: Scenario, dtype: str) -> Output:
-        """HF's output in float64, of the rounded weights that a model in that dtype has."""
+        """Run HF's model in float64, with the rounded weights that a model in that dtype has."""
         if dtype == SEMANTIC_DTYPE:
             return self._reference.output(scenario)
         if scenario is Scenario.PLAIN:
@@ -52,33 +52,39 @@ class CaseNoise:
             return models.forward(self._reference.rounded_model(dtype), self._reference.inputs(scenario))
 
     @memoized_for_equal_models
-    def logits(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> float:
-        """The noise of HF's logits in that dtype, an rms over all real tokens."""
+    def logits(
+        self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE, *, resampled: bool = False
+    ) -> float:
+        """Measure the noise of HF's logits in a dtype, an rms over all real tokens.
+
+        Args:
+            scenario: of the runs.
+            dtype: of the model.
+            resampled: whether a working dtype's noise is the largest of several perturbations, not that of one.
+        """
         if dtype != SEMANTIC_DTYPE:
-            return self._working_noise(scenario, dtype)[0]
+            return self._working_noise(scenario, dtype, resampled)[0]
         single = self._reference.output(scenario, SINGLE).logits
         return noise_from_float32(self._reference.output(scenario).logits, single, self._real(scenario))
 
-    def by_position(self, scenario: Scenario, dtype: str) -> Tensor:
-        """`[pos]`: the noise of logits in a working dtype at each position, at least the noise over all of them."""
-        return self._working_noise(scenario, dtype)[1]
+    def by_position(self, scenario: Scenario, dtype: str, *, resampled: bool = False) -> Tensor:
+        """Measure the noise of logits in a working dtype at each position: `[pos]`, at least the noise over all.
 
-    def resampled_logits(self, scenario: Scenario, dtype: str) -> float:
-        """The noise of HF's logits in a working dtype, the largest of several perturbations."""
-        return self._working_noise(scenario, dtype, resampled=True)[0]
-
-    def resampled_by_position(self, scenario: Scenario, dtype: str) -> Tensor:
-        """`[pos]`: the noise of logits in a working dtype at each position, the largest of several perturbations."""
-        return self._working_noise(scenario, dtype, resampled=True)[1]
+        Args:
+            scenario: of the runs.
+            dtype: the working dtype.
+            resampled: whether the noise is the largest of several perturbations, not that of one.
+        """
+        return self._working_noise(scenario, dtype, resampled)[1]
 
     def float64_perturbation(self, scenario: Scenario = Scenario.PLAIN) -> float:
-        """How far HF's float64 logits move, an rms, when every result is moved by a unit in the last place."""
+        """Measure how far HF's float64 logits move, an rms, when every result is moved by a unit in the last place."""
         moved = self._perturbed(scenario, SEMANTIC_DTYPE).logits
         return rms(moved - self._reference.output(scenario).logits, self._real(scenario))
 
     @memoized_for_equal_models
     def loss(self, dtype: str = SEMANTIC_DTYPE, scenario: Scenario = Scenario.LABELS) -> float:
-        """The noise of HF's loss, at most the rms over tokens of each token's noise, because the loss is their mean."""
+        """Measure the noise of HF's loss: the rms of each token's noise, which the mean over tokens cannot exceed."""
         truth, own = self.truth(scenario, dtype), self._reference.output(scenario, dtype)
         labels = self._reference.inputs(scenario).labels
         assert truth.loss is not None
@@ -97,7 +103,7 @@ class CaseNoise:
 
     def precision_judge(self, scenario: Scenario, dtype: str) -> Judge:
         """Make the judge of logits of a run in a working dtype."""
-        return precision_judge(self.logits(scenario, dtype), lambda: self.resampled_logits(scenario, dtype))
+        return precision_judge(self.logits(scenario, dtype), lambda: self.logits(scenario, dtype, resampled=True))
 
     def _real(self, scenario: Scenario) -> Tensor:
         return self._reference.scenario(scenario).real[..., None]
@@ -109,15 +115,15 @@ class CaseNoise:
 
     @memoized_for_equal_models
     def _runs(self, scenario: Scenario, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
-        """HF's logits `[batch, pos, d_vocab]` in float64, in a working dtype, and perturbed in that dtype."""
+        """Read HF's logits `[batch, pos, d_vocab]` in float64, in a working dtype, and perturbed in that dtype."""
         if scenario is Scenario.PLAIN:
             return measure_gradients(self, dtype).logits
         own = self._reference.output(scenario, dtype).logits
         return self.truth(scenario, dtype).logits, own, self._perturbed(scenario, dtype).logits
 
     @memoized_for_equal_models
-    def _working_noise(self, scenario: Scenario, dtype: str, *, resampled: bool = False) -> tuple[float, Tensor]:
-        """The noise of logits in a working dtype over all positions, and `[pos]` at each."""
+    def _working_noise(self, scenario: Scenario, dtype: str, resampled: bool) -> tuple[float, Tensor]:
+        """Measure the noise of logits in a working dtype over all positions, and `[pos]` at each."""
         # One perturbed run is enough at first: over thousands of elements its rms varies by a few hundredths.
         truth, own, moved = self._runs(scenario, dtype)
         runs = [self._perturbed(scenario, dtype, seed).logits for seed in SEEDS] if resampled else [moved]
