@@ -361,8 +361,8 @@ def subject_fault(candidate: object) -> str | None:
 
 def _has(candidate: object, name: str) -> bool:
     """Whether an object has an attribute, without running a property."""
-    found = inspect.getattr_static(candidate, name, _ABSENT)
-    return found is not _ABSENT or hasattr(candidate, name)
+    attribute = inspect.getattr_static(candidate, name, _ABSENT)
+    return attribute is not _ABSENT or hasattr(candidate, name)
 
 
 def _hooks_fault(subject: Subject) -> str | None:
@@ -419,10 +419,9 @@ def load(reference: str) -> Adapter:
     """
     if reference in _instances:
         return _instances[reference]
-    found: Adapter = plugins.load(
-        reference, group=GROUP, kind="adapter", is_one=is_adapter, needs=plugins.members(Adapter)
-    )
-    return found
+    needs = plugins.members(Adapter)
+    adapter: Adapter = plugins.load(reference, group=GROUP, kind="adapter", is_one=is_adapter, needs=needs)
+    return adapter
 
 
 def require_findable(reference: str) -> None:

@@ -154,10 +154,10 @@ def run(
     from verifier.output import console
 
     planned = plan_run(python_request(family, adapter, options), "this run")
-    shown = console.standard_error() if progress else console.into(io.StringIO())
+    meter_console = console.standard_error() if progress else console.into(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="verifier-") as spare:
         folder = Path(spare) if out is None else Path(out)
-        path = record_run(planned, folder, shown)
+        path = record_run(planned, folder, meter_console)
         if path is None:
             raise KeyboardInterrupt
         result = Result(read(path), None if out is None else folder)

@@ -176,8 +176,9 @@ def load(reference: str) -> Family:
         UsageError: nothing has that name, or the object is no family.
         ImportFailed: importing it raised.
     """
-    found: Family = plugins.load(reference, group=GROUP, kind="family", is_one=is_family, needs=plugins.members(Family))
-    return found
+    needs = plugins.members(Family)
+    family: Family = plugins.load(reference, group=GROUP, kind="family", is_one=is_family, needs=needs)
+    return family
 
 
 def registered() -> tuple[str, ...]:

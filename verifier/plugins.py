@@ -36,10 +36,10 @@ def module_of(reference: str, group: str) -> str | None:
 
 def shadowing(folder: str) -> str | None:
     """Find the file in a folder that Python would import in the place of this harness; None if there is none."""
-    found = importlib.machinery.PathFinder.find_spec(_HARNESS, [folder or os.getcwd()])
-    if found is None or found.origin is None or Path(found.origin).resolve() == _INIT_FILE:
+    spec = importlib.machinery.PathFinder.find_spec(_HARNESS, [folder or os.getcwd()])
+    if spec is None or spec.origin is None or Path(spec.origin).resolve() == _INIT_FILE:
         return None
-    return found.origin
+    return spec.origin
 
 
 def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool], needs: tuple[str, ...] = ()) -> Any:
@@ -60,14 +60,14 @@ def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]
     """
     with _code_from_outside(f"{kind} {reference!r} raised at import"):
         if ":" in reference:
-            found = _import_object(reference, kind)
+            candidate = _import_object(reference, kind)
         else:
-            found = _find_entry_point(reference, group, kind).load()
-        if isinstance(found, type):
-            found = instantiate(found, f"{kind} {reference!r}")
-        if not is_one(found):
-            raise UsageError(f"{reference!r} is no {kind}: it {_describe_fault(found, needs)}")
-        return found
+            candidate = _find_entry_point(reference, group, kind).load()
+        if isinstance(candidate, type):
+            candidate = instantiate(candidate, f"{kind} {reference!r}")
+        if not is_one(candidate):
+            raise UsageError(f"{reference!r} is no {kind}: it {_describe_fault(candidate, needs)}")
+        return candidate
 
 
 def require_findable(reference: str, *, group: str, kind: str) -> None:
@@ -85,18 +85,18 @@ def require_findable(reference: str, *, group: str, kind: str) -> None:
         load(reference, group=group, kind=kind, is_one=lambda found: True)  # its message says which module is missing
 
 
-def instantiate(found: type, what: str) -> Any:
+def instantiate(kind: type, what: str) -> Any:
     """Make an object of a class, without arguments.
 
     Args:
-        found: the class.
+        kind: the class.
         what: what the object is, for the message: `adapter 'module:class'`.
 
     Raises:
         ImportFailed: the class raised.
     """
     with _code_from_outside(f"{what} could not be made"):
-        return found()
+        return kind()
 
 
 def members(protocol: type) -> tuple[str, ...]:
@@ -120,12 +120,12 @@ def _code_from_outside(failed: str) -> Iterator[None]:
         raise ImportFailed(f"{failed}: {one_line(error)}") from error
 
 
-def _describe_fault(found: object, needs: tuple[str, ...]) -> str:
+def _describe_fault(candidate: object, needs: tuple[str, ...]) -> str:
     """Say why an object is not of the kind: the few attributes that it lacks, else what it is."""
-    missing = [f"no `{name}`" for name in needs if not hasattr(found, name)]
-    if not isinstance(found, ModuleType) and 0 < len(missing) < len(needs):
+    missing = [f"no `{name}`" for name in needs if not hasattr(candidate, name)]
+    if not isinstance(candidate, ModuleType) and 0 < len(missing) < len(needs):
         return f"has {', '.join(missing[:-1])}{' and ' if missing[1:] else ''}{missing[-1]}"
-    name = type(found).__name__
+    name = type(candidate).__name__
     return f"is {'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
@@ -171,15 +171,15 @@ def _import_object(reference: str, kind: str) -> Any:
     if module_name.partition(".")[0] == _HARNESS and (own := shadowing(os.getcwd())) is not None:
         raise UsageError(f"{kind} {reference!r}: {own} has the name of this harness, which is found first: rename it")
     try:
-        found: Any = importlib.import_module(module_name)
+        imported: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # Only the module that was asked for is the user's spelling; one that it needs is its own fault.
         if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise UsageError(f"{kind} {reference!r}: there is no module {error.name!r} here or installed") from error
         raise
     for part in path.split("."):
-        if not hasattr(found, part):
-            public = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+        if not hasattr(imported, part):
+            public = [name for name in getattr(imported, "__dict__", ()) if not name.startswith("_")]
             raise UsageError(f"{kind} {reference!r}: {module_name!r} has no {part!r}{nearest(part, public)}")
-        found = getattr(found, part)
-    return found
+        imported = getattr(imported, part)
+    return imported

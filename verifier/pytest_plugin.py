@@ -79,9 +79,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
     isolated = session.config.getoption("verifier_isolation") is not False
     for item in session.items:
-        found = find_checks(item)
-        if found is not None:
-            share_of(found.plan, isolated=isolated).expect(found.item)
+        checks = find_checks(item)
+        if checks is not None:
+            share_of(checks.plan, isolated=isolated).expect(checks.item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -106,8 +106,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         from verifier.testing.parametrizing import find_checks
         from verifier.testing.running import share_of
 
-        found = find_checks(item)
-        news = share_of(found.plan).news() if found is not None else None
+        checks = find_checks(item)
+        news = share_of(checks.plan).news() if checks is not None else None
         if news is not None:
             setattr(report, _NEWS, news.as_text())
     return report

@@ -171,8 +171,8 @@ def _is_data(path: Path, part: sources.Sources, home: Path | None) -> bool:
 def _configurations(changes: Changes) -> list[Path]:
     """List the file that configures this run, and those that may have configured it before they were deleted."""
     above = [place for place in (changes.folder, *changes.folder.parents) if place.is_relative_to(changes.root)]
-    found = configuration.read(changes.folder).file
-    return [*([] if found is None else [found]), *(place / configuration.OWN for place in above)]
+    file = configuration.read(changes.folder).file
+    return [*([] if file is None else [file]), *(place / configuration.OWN for place in above)]
 
 
 def _is_installed(path: Path) -> bool:

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 # Printers and processes are imported where they are used: a wrong command line must fail at once.
 
 
-def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None:
+def record_run(planned: PlannedRun, folder: Path, console: Console) -> Path | None:
     """Run the cases under one adapter into a record in the folder.
 
     Args:
         planned: the run.
         folder: the folder that the record goes to.
-        shown: the console that shows the progress.
+        console: the console that shows the progress.
 
     Returns:
         The record; None if the run was interrupted before its first case.
@@ -60,7 +60,7 @@ def record_run(planned: PlannedRun, folder: Path, shown: Console) -> Path | None
             onto=earlier,
         ) as writer:
             meter = Meter(
-                shown,
+                console,
                 title=f"{request.family} × {planned.adapter}",
                 cases=len(specs),
                 done=len(specs) - len(missing),

@@ -44,8 +44,6 @@ def run(request: RunRequest) -> ExitStatus:
         Inconclusive: no case is selected.
         VerifierError: the harness, or code from outside at its import, failed.
     """
-    from verifier.output import console
-
     require_known(request)
     baselines = _baselines(request)
     specs = _cases(request)
@@ -53,6 +51,8 @@ def run(request: RunRequest) -> ExitStatus:
     wanted = _adapters_to_run(request, baselines)
     if not wanted:
         return ExitStatus.CONFORMS
+    from verifier.output import console
+
     statuses: list[ExitStatus] = []
     views: list[RecordView] = []
     not_started: list[NotStarted] = []

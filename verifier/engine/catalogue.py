@@ -52,15 +52,15 @@ def require_known(patterns: Sequence[str]) -> None:
         select(patterns)
 
 
-def describe_checks(some: Iterable[checks.Check]) -> tuple[CheckInfo, ...]:
+def describe_checks(selected: Iterable[checks.Check]) -> tuple[CheckInfo, ...]:
     """Describe checks without their functions."""
-    return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in some)
+    return tuple(CheckInfo(id=check.id, doc=check.doc, applies=check.applies) for check in selected)
 
 
 def read_checks(path: Path) -> Mapping[str, CheckInfo]:
     """Read the checks that a module defines, by the name of their function; none if the file cannot be parsed."""
     tree = sources.parse(path)
-    found: dict[str, CheckInfo] = {}
+    infos: dict[str, CheckInfo] = {}
     for node in tree.body if tree is not None and _imports_check(tree) else ():
         match node:
             case ast.FunctionDef(
@@ -73,8 +73,8 @@ def read_checks(path: Path) -> Mapping[str, CheckInfo]:
                 applies = given.get("applies", ast.Constant(_DEFAULT_APPLIES))
                 if isinstance(applies, ast.Constant):
                     doc = " ".join((ast.get_docstring(node) or "").split())
-                    found[name] = CheckInfo(id=identity, doc=doc, applies=str(applies.value))
-    return found
+                    infos[name] = CheckInfo(id=identity, doc=doc, applies=str(applies.value))
+    return infos
 
 
 def _imports_check(tree: ast.Module) -> bool:

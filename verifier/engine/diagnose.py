@@ -55,9 +55,9 @@ def checks_to_diagnose(seen: Record) -> dict[str, tuple[str, ...]]:
         if entry.fingerprint is not None and entry.outcome.verdict not in _NOT_DIAGNOSED:
             failing.setdefault(entry.fingerprint, []).append(entry)
     counts = Counter({fingerprint: len(entries) for fingerprint, entries in sorted(failing.items())})
-    found: dict[str, list[str]] = {}
+    by_case: dict[str, list[str]] = {}
     for fingerprint, _ in counts.most_common(MOST):
         spec = minimal_case(seen, fingerprint, {entry.case for entry in failing[fingerprint]})
         if (fingerprint, spec.id) not in seen.evidence:
-            found.setdefault(spec.id, []).append(failing[fingerprint][0].outcome.check)
-    return {case: tuple(checks) for case, checks in sorted(found.items())}
+            by_case.setdefault(spec.id, []).append(failing[fingerprint][0].outcome.check)
+    return {case: tuple(checks) for case, checks in sorted(by_case.items())}

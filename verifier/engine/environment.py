@@ -24,18 +24,18 @@ def versions(adapter_reference: str) -> dict[str, str]:
         The version by name: of Python, of the distributions that every result depends on, and of the adapter's
         distribution if it has one; and a short hash of the adapter's sources, because an edit changes no version.
     """
-    found = {"python": platform.python_version()}
+    found_versions = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            found_versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     for point in importlib.metadata.entry_points(group=adapter.GROUP, name=adapter_reference):
         if point.dist is not None:
-            found[point.dist.name] = point.dist.version
+            found_versions[point.dist.name] = point.dist.version
     module = plugins.module_of(adapter_reference, adapter.GROUP)
     digest = None if module is None else sources.digest(module)
-    return found if digest is None else {**found, f"{module} (sources)": digest}
+    return found_versions if digest is None else {**found_versions, f"{module} (sources)": digest}
 
 
 def usable_cores() -> int:

@@ -90,7 +90,7 @@ def _work(pipe: connection.Connection, log: str, question: Question) -> None:
 def _take_answer(worker: Worker, seconds: float) -> Answer:
     """Wait for what a process answers, or for the reason why it never will, and end it."""
     left = worker.began + seconds - time.perf_counter()
-    said = f"it was not imported after {seconds:g} s"
+    reason = f"it was not imported after {seconds:g} s"
     try:
         connection.wait([worker.pipe, worker.process.sentinel], max(0.0, left))
         for answer in worker.messages():
@@ -99,7 +99,7 @@ def _take_answer(worker: Worker, seconds: float) -> Answer:
     except EOFError:
         ended = worker.wait_for_exit()
         last = (ended.detail or "").rpartition("\n")[2].strip()
-        said = f"the process that imported it {ended.how.partition(' (')[0]}{': ' * bool(last)}{last}"
+        reason = f"the process that imported it {ended.how.partition(' (')[0]}{': ' * bool(last)}{last}"
     finally:
         worker.close()
-    return Answer(status=ExitStatus.BROKEN, said=said, seconds=time.perf_counter() - worker.began)
+    return Answer(status=ExitStatus.BROKEN, said=reason, seconds=time.perf_counter() - worker.began)

@@ -70,7 +70,7 @@ def find_sources(name: str, within: Within, *, leaving: str = "") -> Sources:
         if wanted in seen or wanted.partition(".")[0] == leaving:
             continue
         seen.add(wanted)
-        chain, candidates = _find(wanted)
+        chain, candidates = _find_chain(wanted)
         files.update(path for path in candidates if within(path))
         for found in chain:
             if found.file is None:
@@ -81,7 +81,7 @@ def find_sources(name: str, within: Within, *, leaving: str = "") -> Sources:
             read.add(found.file)
             files.add(found.file)
             folders |= {found.file.parent} if found.package else set()
-            names = _named(found, *_state(found.file))
+            names = _read_imports(found, *_file_state(found.file))
             if names is None:
                 unread.add(found.file)
             else:
@@ -91,8 +91,8 @@ def find_sources(name: str, within: Within, *, leaving: str = "") -> Sources:
 
 def package_folder(name: str) -> Path | None:
     """Find the folder of a top-level package; None if there is no such package."""
-    found = _find_module(name)
-    return None if found is None or found.file is None or not found.places else found.file.parent
+    package = _find_module(name)
+    return None if package is None or package.file is None or not package.places else package.file.parent
 
 
 def module_file(name: str) -> Path | None:
@@ -101,31 +101,31 @@ def module_file(name: str) -> Path | None:
     Args:
         name: the dotted name of the module.
     """
-    chain, _ = _find(name)
+    chain, _ = _find_chain(name)
     return chain[-1].file if chain and chain[-1].name == name else None
 
 
-def _find(name: str) -> tuple[list[_Module], list[Path]]:
+def _find_chain(name: str) -> tuple[list[_Module], list[Path]]:
     """Find the packages above a module and the module, as far as they exist, and every file that it could be.
 
     If the last part of a name is not found, it may be an attribute, or a module that is gone.
     """
     first, *rest = name.split(".")
-    candidates = [path for entry in sys.path for path in _files(Path(entry).resolve() / first)]
-    found = _find_module(first)
-    if found is None:
+    candidates = [path for entry in sys.path for path in _possible_files(Path(entry).resolve() / first)]
+    module = _find_module(first)
+    if module is None:
         return [], candidates
-    chain = [found]
+    chain = [module]
     for part in rest:
-        candidates += [path for place in found.places for path in _files(place / part)]
-        found = _find_module(f"{found.name}.{part}", found.places)
-        if found is None:
+        candidates += [path for place in module.places for path in _possible_files(place / part)]
+        module = _find_module(f"{module.name}.{part}", module.places)
+        if module is None:
             break
-        chain.append(found)
+        chain.append(module)
     return chain, candidates
 
 
-def _files(stem: Path) -> tuple[Path, Path]:
+def _possible_files(stem: Path) -> tuple[Path, Path]:
     """Name the source files that a module could have at a path: that of a package, and that of a plain module."""
     return stem / (_PACKAGE + _SOURCE), stem.with_name(stem.name + _SOURCE)
 
@@ -147,20 +147,20 @@ def _find_module(name: str, places: Sequence[Path] | None = None) -> _Module | N
     return _Module(name=name, file=None if file is None else file.parent.resolve() / file.name, places=inside)
 
 
-def _state(file: Path) -> tuple[int, int]:
+def _file_state(file: Path) -> tuple[int, int]:
     """Give the time and the size of a file, which change when it is written to."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=4096)
-def _named(found: _Module, _changed: int, _size: int) -> tuple[str, ...] | None:
+def _read_imports(source: _Module, _changed: int, _size: int) -> tuple[str, ...] | None:
     """List the dotted names that a module may import; None if it cannot be parsed."""
-    tree = None if found.file is None else parse(found.file)
-    return None if tree is None else tuple(_imports(tree, found))
+    tree = None if source.file is None else parse(source.file)
+    return None if tree is None else tuple(_list_imports(tree, source))
 
 
 def parse(file: Path) -> ast.Module | None:
@@ -173,7 +173,7 @@ def parse(file: Path) -> ast.Module | None:
         return None
 
 
-def _imports(tree: ast.Module, found: _Module) -> list[str]:
+def _list_imports(tree: ast.Module, source: _Module) -> list[str]:
     """List the dotted names that a syntax tree may import."""
     names: list[str] = []
     for node in ast.walk(tree):
@@ -181,15 +181,15 @@ def _imports(tree: ast.Module, found: _Module) -> list[str]:
             case ast.Import(names=aliases):
                 names += [alias.name for alias in aliases]
             case ast.ImportFrom(module=module, names=aliases, level=level):
-                base = _absolute(module or "", level, found.package)
+                base = _resolve_relative(module or "", level, source.package)
                 if base:
                     names += [base, *(f"{base}.{alias.name}" for alias in aliases if alias.name != "*")]
             case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=arguments):
-                names += _called(arguments, found) if called in _IMPORTING else []
+                names += _list_dynamic_imports(arguments, source) if called in _IMPORTING else []
     return names
 
 
-def _absolute(module: str, level: int, package: str) -> str:
+def _resolve_relative(module: str, level: int, package: str) -> str:
     """Spell a relative import as a dotted name; empty if it leads beyond the top."""
     if level == 0:
         return module
@@ -198,17 +198,17 @@ def _absolute(module: str, level: int, package: str) -> str:
     return ".".join([*kept, module] if module else kept) if kept else ""
 
 
-def _called(arguments: Sequence[ast.expr], found: _Module) -> Iterable[str]:
+def _list_dynamic_imports(arguments: Sequence[ast.expr], source: _Module) -> Iterable[str]:
     """List what `import_module(…)` may import: the name that it is given, else everything in the package."""
     match arguments:
         case [ast.Constant(value=str(name)), *_]:
             bare = name.lstrip(".")
-            absolute = _absolute(bare, len(name) - len(bare), found.package)
+            absolute = _resolve_relative(bare, len(name) - len(bare), source.package)
             return [absolute] if absolute else []
-    return _everything(found.file.parent, found.package) if found.file is not None and found.package else []
+    return _list_modules(source.file.parent, source.package) if source.file is not None and source.package else []
 
 
-def _everything(folder: Path, package: str) -> Iterator[str]:
+def _list_modules(folder: Path, package: str) -> Iterator[str]:
     for path in sorted(folder.rglob(f"*{_SOURCE}")):
         parts = path.relative_to(folder).with_suffix("").parts
         yield ".".join([package, *(parts[:-1] if parts[-1] == _PACKAGE else parts)])

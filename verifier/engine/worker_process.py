@@ -160,8 +160,8 @@ class Worker:
         taken = time.perf_counter() - self.began
         if not self.ready:
             if limits.loading is not None and taken > limits.loading:
-                said = f"was not over after {limits.loading:g} s (a larger --timeout gives it as long)"
-                self.end(Verdict.TIMEOUT, "timeout", said)
+                how = f"was not over after {limits.loading:g} s (a larger --timeout gives it as long)"
+                self.end(Verdict.TIMEOUT, "timeout", how)
         elif self.spec is None:
             return False
         elif limits.seconds is not None and taken > limits.seconds:

@@ -180,8 +180,8 @@ class _Campaign:
         outcomes = ledger.tell(spec, runner.run(spec)).outcomes
         for outcome in outcomes:
             if outcome.verdict.gates and outcome.fingerprint is not None and ledger.is_new(outcome.fingerprint):
-                found = minimize(self._space, ledger, runner, self._remembered, choice, outcome, first=first)
-                ledger.events.put(found)
+                shrunk = minimize(self._space, ledger, runner, self._remembered, choice, outcome, first=first)
+                ledger.events.put(shrunk)
         ratios = [ratio(outcome) for outcome in outcomes if outcome.verdict is Verdict.PASS]
         return max((one for one in ratios if one is not None and 0 < one < float("inf")), default=None)
 
@@ -193,7 +193,7 @@ class _Campaign:
         if kept.fingerprint in answer.failures:
             status = ShrinkStatus.STILL
             ledger.is_new(kept.fingerprint)
-            found = ShrunkFailure(
+            failure = ShrunkFailure(
                 fingerprint=kept.fingerprint,
                 check=kept.check,
                 case=kept.spec.id,
@@ -203,7 +203,7 @@ class _Campaign:
                 again=(1, 1),
                 neighbours=(),
             )
-            ledger.events.put(found)
+            ledger.events.put(failure)
         elif answer.failures:
             status = ShrinkStatus.CHANGED
         elif any(one.check == kept.check and one.verdict in passed for one in answer.outcomes):

@@ -123,11 +123,11 @@ def space(
         UsageError: a fixed field, or its value, does not exist.
     """
     more = family.fuzzed() if isinstance(family, Fuzzes) else {}
-    values: dict[str, tuple[Any, ...]] = {name: tuple(some) for name, some in {**family.flags(), **more}.items()}
-    fields = [Field(name=name, values=some) for name, some in values.items()]
+    values: dict[str, tuple[Any, ...]] = {name: tuple(choices) for name, choices in {**family.flags(), **more}.items()}
+    fields = [Field(name=name, values=choices) for name, choices in values.items()]
     others = tuple(name for name in family.attentions if name != family.reference_attention)
     own = {**INPUTS, "attention": (None, *others)}
-    fields += [Field(name=name, values=some, of_case=True) for name, some in own.items()]
+    fields += [Field(name=name, values=choices, of_case=True) for name, choices in own.items()]
     return Space(
         family=family,
         reference=reference,

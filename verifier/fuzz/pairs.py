@@ -77,17 +77,17 @@ class Covering:
                 yield best
 
     def _best_with(self, pair: Pair) -> Choice | None:
-        found: Choice | None = None
+        best: Choice | None = None
         most = -1
         for number in range(_MORE_TRIES):
-            if found is not None and number >= _TRIES:
+            if best is not None and number >= _TRIES:
                 break
             made = self._completed(pair, plain=number == 0)
             if self._accepted(made):
                 new = len(pairs_of(made) & self._left)
                 if new > most:
-                    found, most = made, new
-        return found
+                    best, most = made, new
+        return best
 
     def _completed(self, pair: Pair, *, plain: bool) -> Choice:
         """Complete the pair to a random choice, or to the plainest one."""

@@ -57,10 +57,10 @@ ROWS = (ScriptInputs.LEFT, ScriptInputs.RIGHT, ScriptInputs.GAPS, ScriptInputs.M
 
 def logit_inputs(outcome: Outcome) -> ScriptInputs:
     """Choose the inputs on which a check of logits or of the wrapping failed."""
-    found = INPUTS.get(outcome.check, ScriptInputs.PLAIN)
+    inputs = INPUTS.get(outcome.check, ScriptInputs.PLAIN)
     failed_on = (outcome.where, (outcome.message or "").partition(":")[0])
-    is_short = found is ScriptInputs.LONG and Scenario.ONE_TOKEN in failed_on
-    return ScriptInputs.ONE_TOKEN if is_short else found
+    is_short = inputs is ScriptInputs.LONG and Scenario.ONE_TOKEN in failed_on
+    return ScriptInputs.ONE_TOKEN if is_short else inputs
 
 
 def activation_inputs(outcome: Outcome) -> ScriptInputs:

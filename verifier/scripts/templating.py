@@ -57,8 +57,8 @@ def _code(statements: str | Iterable[str], depth: int = 0) -> Markup:
 
 def _comment(words: str) -> Markup:
     """Write words as comments, in which nothing of them can end the line."""
-    shown = text.line(words, _COMMENT_CHARACTERS)
-    return Markup("\n".join(f"# {line}" for line in textwrap.wrap(shown, WIDTH - len("# "), break_on_hyphens=False)))
+    lines = textwrap.wrap(text.line(words, _COMMENT_CHARACTERS), WIDTH - len("# "), break_on_hyphens=False)
+    return Markup("\n".join(f"# {line}" for line in lines))
 
 
 def _fitted(call: str, depth: int, before: str = "", after: str = "") -> Markup:

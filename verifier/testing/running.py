@@ -148,12 +148,12 @@ class Share:
         Raises:
             VerifierError: no case can be run, or the harness failed on this one.
         """
-        found = self._settled.get(failure.fingerprint)
-        if found is None:
-            found = settle(failure, self._again(failure, whole), True, datetime.now(UTC).date())
-            self._settled[failure.fingerprint] = found
-            self._news.append(found)
-        return found
+        settled = self._settled.get(failure.fingerprint)
+        if settled is None:
+            settled = settle(failure, self._again(failure, whole), True, datetime.now(UTC).date())
+            self._settled[failure.fingerprint] = settled
+            self._news.append(settled)
+        return settled
 
     def _again(self, failure: KnownFailure, whole: bool) -> Outcome | None:
         """Give the outcome of a known failure's check on its case now; None if the check does not apply any more."""

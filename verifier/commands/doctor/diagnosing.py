@@ -116,14 +116,14 @@ def _describe_machine(folder: Path, torch: str) -> Fact:
     )
 
 
-def _describe_plugin(reference: Reference, answer: Answer, asked: bool, found: Configuration, run: RunRequest) -> Fact:
+def _describe_plugin(reference: Reference, answer: Answer, asked: bool, config: Configuration, run: RunRequest) -> Fact:
     """Tell whether a family, an adapter or a check loads.
 
     Args:
         reference: which one.
         answer: what came of importing it.
         asked: whether the run is of it.
-        found: the configuration, which is named where it is to blame.
+        config: the configuration, which is named where it is to blame.
         run: what was asked for.
     """
     (kind, name), loads = reference, answer.status is ExitStatus.CONFORMS
@@ -134,7 +134,7 @@ def _describe_plugin(reference: Reference, answer: Answer, asked: bool, found: C
     what, problems = answer.said, tuple[Problem, ...]()
     if not loads:
         if answer.status is ExitStatus.USAGE:
-            what = str(found.blame(UsageError(what), run.configured if asked else ()))
+            what = str(config.blame(UsageError(what), run.configured if asked else ()))
             remedy = f"`verifier list {'families' if kind == 'family' else kind + 's'}` names those that there are"
         else:
             what = what if repr(name) in what else f"{kind} {name!r}: {what}"
@@ -143,11 +143,11 @@ def _describe_plugin(reference: Reference, answer: Answer, asked: bool, found: C
         # Every run loads all checks; of families and adapters only those that it asks for.
         status = answer.status if asked or kind == "check" else None
         problems = (Problem(what=what, remedy=remedy, status=status),)
-    told = f"loads in {text.duration(answer.seconds)}: {answer.said}" if loads else "DOES NOT LOAD"
+    state = f"loads in {text.duration(answer.seconds)}: {answer.said}" if loads else "DOES NOT LOAD"
     values = {"kind": kind, "name": name, "where": where, "origin": origin, "loads": loads}
     return Fact(
         section=Section.REGISTERED,
-        rows=((kind, name, f"{where}{', from ' * bool(origin)}{origin}; {told}"),),
+        rows=((kind, name, f"{where}{', from ' * bool(origin)}{origin}; {state}"),),
         values={**values, "said": answer.said, "seconds": answer.seconds},
         problems=problems,
     )
@@ -173,28 +173,28 @@ def _in_words(key: str, value: Any) -> str:
     return f"{value:g} s" if key == "timeout" else text.size(value) if key == "memory" else str(value)
 
 
-def _describe_plan(run: RunRequest, plan: Answer, family: Answer, found: Configuration) -> Iterator[Fact]:
+def _describe_plan(run: RunRequest, plan: Answer, family: Answer, config: Configuration) -> Iterator[Fact]:
     """Tell what a run would do with each adapter; what is wrong with all of them is said of the first.
 
     Args:
         run: what was asked for.
         plan: the numbers of cases and checks, or why there are none.
         family: what came of importing the family.
-        found: the configuration, which is named where it is to blame.
+        config: the configuration, which is named where it is to blame.
     """
     workers = run.workers or usable_cores()
     limits = default_limits(large=False, workers=workers).with_asked(run.timeout, run.memory)
     baselines, problems = _read_baselines(run)
     problems += _memory_problems(workers, limits.bytes)
     if plan.status is not ExitStatus.CONFORMS and family.status is ExitStatus.CONFORMS:
-        what = str(found.blame(UsageError(plan.said), run.configured))
+        what = str(config.blame(UsageError(plan.said), run.configured))
         problems.append(Problem(what=what, remedy="write what there is", status=ExitStatus.USAGE))
-    told = "cases and checks unknown"
+    size = "cases and checks unknown"
     if plan.found:
         cases = f"{text.plural(plan.found['valid'], 'valid case')}, {plan.found['refused']:,} refused by HF"
-        told = f"{cases}, {text.plural(plan.found['checks'], 'check')}"
+        size = f"{cases}, {text.plural(plan.found['checks'], 'check')}"
     taken = {"timeout": limits.seconds, "memory": limits.bytes}
-    told = f"{run.family}: {told}; {text.plural(workers, 'worker')}; a case may take {text.limits(taken)}"
+    size = f"{run.family}: {size}; {text.plural(workers, 'worker')}; a case may take {text.limits(taken)}"
     counts = {name: plan.found.get(name) for name in ("valid", "refused", "checks")}
     for adapter, out in result_folders(run).items():
         baseline = baselines.get(adapter)
@@ -206,7 +206,7 @@ def _describe_plan(run: RunRequest, plan: Answer, family: Answer, found: Configu
         values = {"adapter": adapter, "out": str(out), "baseline": path, "entries": len(entries), "expires": expires}
         yield Fact(
             section=Section.PLANNED,
-            rows=((adapter, f"{told}; {known}; into {out}"),),
+            rows=((adapter, f"{size}; {known}; into {out}"),),
             values={"family": run.family, **counts, "workers": workers, "limits": taken, **values},
             problems=(*problems, *_folder_problems(out)),
         )

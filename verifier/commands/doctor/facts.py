@@ -74,7 +74,7 @@ class Diagnosis:
 
     def to_json(self) -> Any:
         """Give everything in plain values: one object for the machine, and for each other section a list of objects."""
-        found = {one.name.lower(): [fact.values for fact in self.facts if fact.section is one] for one in Section}
-        (machine,) = found.pop("machine")
-        whole = {"machine": machine, **found, "file": self.file, "problems": self.problems, "status": self.status}
+        sections = {one.name.lower(): [fact.values for fact in self.facts if fact.section is one] for one in Section}
+        (machine,) = sections.pop("machine")
+        whole = {"machine": machine, **sections, "file": self.file, "problems": self.problems, "status": self.status}
         return msgspec.to_builtins(whole)
