@@ -113,7 +113,7 @@ class Result:
         from verifier.report import terminal
 
         text = io.StringIO()
-        terminal.show_verdict(self.view.summary, console.into(text))
+        terminal.show_verdict(self.view.summary, console.stream_console(text))
         return text.getvalue().strip()
 
     def _repr_html_(self) -> str:
@@ -154,7 +154,7 @@ def run(
     from verifier.output import console
 
     planned = plan_run(python_request(family, adapter, options), "this run")
-    meter_console = console.standard_error() if progress else console.into(io.StringIO())
+    meter_console = console.standard_error() if progress else console.stream_console(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="verifier-") as spare:
         folder = Path(spare) if out is None else Path(out)
         path = record_run(planned, folder, meter_console)

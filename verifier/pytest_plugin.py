@@ -180,7 +180,7 @@ class _Main:
             from verifier.report import terminal
 
             text = io.StringIO()
-            terminal.show_verdict(one.summary, console.into(text))
+            terminal.show_verdict(one.summary, console.stream_console(text))
             terminalreporter.section(f"verifier {one.summary.run.family} × {one.summary.run.adapter}")
             terminalreporter.write_line(text.getvalue().rstrip())
             if one.folder is not None:

@@ -79,7 +79,7 @@ def test_what_is_over_the_bound_stands_right_of_it(make):
     assert len(spread.bins) == BINS
     assert sum(spread.bins) == spread.count == len(errors)
     assert sum(spread.bins[1 - LOWEST :]) == spread.over == 5
-    assert spread.tallest == max(spread.bins) == 3
+    assert max(spread.bins) == 3
 
 
 def test_median_and_largest_are_of_the_errors_in_bounds(make):

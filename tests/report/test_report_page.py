@@ -41,7 +41,7 @@ from verifier.report.embedded_data import embed_data, extract_data
 from verifier.report.markdown import bug_report
 
 Q = "blocks.0.attn.hook_q"
-OWN = len(html._source("page.js")) + len(html._source("page.css"))  # what every page has, whatever is in it
+OWN = sum(len(html._read_template(name)) for name in ("page.js", "page.css"))  # what every page has, whatever is in it
 _RENDERED = """
 import sys
 from pathlib import Path

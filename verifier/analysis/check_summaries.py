@@ -11,7 +11,7 @@ from verifier.analysis.summary import Summary
 from verifier.analysis.tallies import Tally, count_reasons, count_verdicts
 from verifier.analysis.verdict import gating_verdicts
 from verifier.judging import wording
-from verifier.judging.outcome import Verdict, area_of
+from verifier.judging.outcome import Verdict
 from verifier.output import text
 from verifier.record import Record
 
@@ -39,10 +39,6 @@ class CheckSummary:
     upstream: tuple[Bug, ...]
     known: tuple[AcceptedFailure, ...]
     gated: tuple[Verdict, ...]
-
-    @property
-    def area(self) -> str:
-        return area_of(self.check)
 
     @property
     def looked(self) -> int:

@@ -38,10 +38,6 @@ class Spread:
     bins: tuple[int, ...]
     over: int
 
-    @property
-    def tallest(self) -> int:
-        return max(self.bins)
-
 
 def ratio(outcome: Outcome) -> float | None:
     """Error over bound; None where the check measured nothing, or compared what is either so or not."""

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verifier.output.text import plural
-
 VERDICTS = ("caught", "survived", "not tried")
 
 
@@ -37,11 +35,6 @@ class SelfTest:
     family: str
     adapter: str
     kills: tuple[PlantedFault, ...]
-
-    @property
-    def pairs(self) -> str:
-        """`2 pairs`: how many faults were planted for how many checks."""
-        return plural(len(self.kills), "pair")
 
     @property
     def counted(self) -> str:

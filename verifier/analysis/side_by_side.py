@@ -1,4 +1,4 @@
-"""Several records side by side: what each said of every area, of every combination, and which failures they share."""
+"""Compare several records: what each says of every area and of every combination, and which failures they share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.combinations import Combination as Shown
+from verifier.analysis.combinations import Combination
+from verifier.analysis.condense import FlagIndices
 from verifier.analysis.rows import NOTHING, Cell, Cells, condense_flags, merge_cells
 from verifier.analysis.summary import Summary
 from verifier.analysis.view import RecordView
@@ -15,7 +16,7 @@ from verifier.judging.outcome import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedFailure:
-    """A failure, and in how many cases of each record it is; None where a record has none."""
+    """A failure, and the number of its cases in each record; None where a record has none."""
 
     fingerprint: str
     check: str
@@ -25,7 +26,7 @@ class SharedFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRow:
-    """Combinations that fared alike in every record: the flags' values (None: any), a cell a record (None: refused)."""
+    """Combinations that fared alike in every record: values by flag (None: any), a cell a record (None: refused)."""
 
     flags: Mapping[str, tuple[Any, ...] | None]
     cases: int
@@ -65,64 +66,67 @@ def compare_views(views: Sequence[RecordView]) -> SideBySide | None:
     summaries = [one.summary for one in views]
     areas = list(dict.fromkeys(area for one in summaries for area in one.areas))
     return SideBySide(
-        areas={area: tuple(_area(one, area) for one in summaries) for area in areas},
-        rows=_rows(views),
-        shared=_shared(summaries),
+        areas={area: tuple(_merge_area(one, area) for one in summaries) for area in areas},
+        rows=_make_rows(views),
+        shared=_list_shared(summaries),
     )
 
 
-def _area(summary: Summary, area: str) -> Cell:
+def _merge_area(summary: Summary, area: str) -> Cell:
+    """Find the worst of an area over all cases of a record."""
     return merge_cells(cells[area] for cells in summary.cells.values() if area in cells)
 
 
-def _shared(summaries: Sequence[Summary]) -> tuple[SharedFailure, ...]:
-    by_print = [{bug.fingerprint: bug for bug in one.bugs} for one in summaries]
-    made = []
-    for fingerprint in dict.fromkeys(name for known in by_print for name in known):
-        mine = [known.get(fingerprint) for known in by_print]
-        first = next(one for one in mine if one is not None)
-        made.append(
+def _list_shared(summaries: Sequence[Summary]) -> tuple[SharedFailure, ...]:
+    """List the failures of all records, those that most records have first."""
+    bugs_of = [{bug.fingerprint: bug for bug in summary.bugs} for summary in summaries]
+    shared = []
+    for fingerprint in dict.fromkeys(name for bugs in bugs_of for name in bugs):
+        found = [bugs.get(fingerprint) for bugs in bugs_of]
+        outcome = next(bug for bug in found if bug is not None).entry.outcome
+        shared.append(
             SharedFailure(
                 fingerprint=fingerprint,
-                check=first.entry.outcome.check,
-                place=first.entry.outcome.where or first.entry.outcome.site,
-                cases=tuple(None if one is None else len(one.cases) for one in mine),
+                check=outcome.check,
+                place=outcome.where or outcome.site,
+                cases=tuple(None if bug is None else len(bug.cases) for bug in found),
             )
         )
-    return tuple(sorted(made, key=lambda one: one.cases.count(None)))
+    return tuple(sorted(shared, key=lambda one: one.cases.count(None)))
 
 
-def _rows(views: Sequence[RecordView]) -> tuple[ComparedRow, ...]:
+def _make_rows(views: Sequence[RecordView]) -> tuple[ComparedRow, ...]:
+    """Make a row for combinations that fared alike in every record; none where the records have other flags."""
     runs = [one.summary.run for one in views]
     flags = runs[0].flags
     if any(run.family != runs[0].family or list(run.flags.items()) != list(flags.items()) for run in runs):
         return ()
-    placed = [one.combinations.placed for one in views]
-    places = sorted({place for mine in placed for place in mine})
+    placed = [view.combinations.placed for view in views]
+    places = sorted(set().union(*placed))
+
+    def find_cells(place: FlagIndices, cells: Sequence[Cells]) -> tuple[Cell | None, ...]:
+        return tuple(_find_worst(mine.get(place), its) for mine, its in zip(placed, cells, strict=True))
+
     # That a case was looked at more closely than another tells no two combinations apart.
-    results = {
-        place: tuple(_at(mine.get(place), one.summary.deciding) for one, mine in zip(views, placed, strict=True))
-        for place in places
-    }
-    some = [{place[number] for place in places} for number, _ in enumerate(flags)]
+    deciding, shown = [view.summary.deciding for view in views], [view.summary.cells for view in views]
+    results = {place: find_cells(place, deciding) for place in places}
+    run = [{place[number] for place in places} for number, _ in enumerate(flags)]
     rows = []
-    for values, members in condense_flags(results, flags, some):
-        cells = tuple(
-            _of_all(_at(mine.get(place), one.summary.cells) for place in members)
-            for one, mine in zip(views, placed, strict=True)
-        )
-        rows.append(ComparedRow(flags=values, cases=len(members), cells=cells))
+    for values, members in condense_flags(results, flags, run):
+        columns = zip(*(find_cells(place, shown) for place in members), strict=True)
+        rows.append(ComparedRow(flags=values, cases=len(members), cells=tuple(map(_merge_known, columns))))
     return tuple(rows)
 
 
-def _at(combination: Shown | None, cells: Cells) -> Cell | None:
-    """The worst of a combination; None of one that HF refuses and the adapter too, as it should."""
+def _find_worst(combination: Combination | None, cells: Cells) -> Cell | None:
+    """Find the worst of a combination; None of one that Hugging Face refuses and the adapter too, as it should."""
     if combination is None:
         return NOTHING
     worst = merge_cells(cells[combination.spec.id].values())
     return worst if combination.spec.valid or (worst.verdict or Verdict.PASS).is_finding else None
 
 
-def _of_all(cells: Iterable[Cell | None]) -> Cell | None:
-    kept = [cell for cell in cells if cell is not None]
-    return merge_cells(kept) if kept else None
+def _merge_known(cells: Iterable[Cell | None]) -> Cell | None:
+    """Merge the cells that are there; None where there is none."""
+    known = [cell for cell in cells if cell is not None]
+    return merge_cells(known) if known else None

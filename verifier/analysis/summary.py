@@ -84,15 +84,11 @@ class Summary:
     baselined: BaselineComparison | None
 
     @property
-    def narrow_checks(self) -> int:
-        """The number of checks that looked at a covering of the valid cases, because no more was asked for."""
-        return 0 if self.run.asked.get("everywhere") else len(_narrow_checks(self.run))
-
-    @property
     def scope(self) -> str:
         """How much was looked at: `242 valid cases, 14 refused by HF, 116 checks: 13,421 of 13,679 looked`."""
         checks = text.plural(len(self.run.checks), "check")
-        checks += f" ({self.narrow_checks} on a covering of the flags)" if self.narrow_checks else ""
+        narrow = 0 if self.run.asked.get("everywhere") else len(_narrow_checks(self.run))
+        checks += f" ({narrow} on a covering of the flags)" if narrow else ""
         return (
             f"{text.plural(self.valid, 'valid case')}, {self.refused:,} refused by HF, {checks}: "
             f"{self.looked:,} of {max(self.expected, self.looked):,} looked"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,8 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
         raise UsageError(f"cannot read the baseline {str(path)!r}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"the baseline {str(path)!r} is not TOML: {error}") from error
-    keys = _BaselineTables.__struct_fields__
     for key in data:
-        if key not in keys:
-            raise UsageError(f"{str(path)!r}: the baseline has an unknown key {key!r}{nearest(key, keys)}")
+        _require_known(key, _BaselineTables.__struct_fields__, f"{str(path)!r}: the baseline")
     if data.get("schema") != SCHEMA:
         raise UsageError(
             f"{str(path)!r}: schema {data.get('schema')!r}; this version of verifier reads schema {SCHEMA}"
@@ -81,8 +79,7 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
             for key, value in getattr(found, table).items():
                 convert({key: value}, kind, of=f"[{table}] {key}", toml=True)
         for key in found.asked:
-            if key not in NARROWING:
-                raise UsageError(f"[asked] has an unknown key {key!r}{nearest(key, NARROWING)}")
+            _require_known(key, NARROWING, "[asked]")
         if not isinstance(found.failure, list | tuple) or not all(isinstance(one, dict) for one in found.failure):
             raise UsageError("`failure` is no array of tables; each entry begins with [[failure]]")
         failures: dict[str, KnownFailure] = {}
@@ -102,6 +99,12 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
         ran=found.ran,
         failures=tuple(failures.values()),
     )
+
+
+def _require_known(key: str, known: Sequence[str], what: str) -> None:
+    """Make sure that a key is one of those that may be there."""
+    if key not in known:
+        raise UsageError(f"{what} has an unknown key {key!r}{nearest(key, known)}")
 
 
 def require_of(one: Baseline, family: str, adapter: str, what: str) -> None:

@@ -73,21 +73,17 @@ def settle(failure: KnownFailure, outcome: Outcome | None, selected: bool, today
         selected: whether the check is one of those that are run.
         today: the day.
     """
-    if not selected and outcome is None:
-        return Settled(failure=failure, state=EntryState.NOT_RUN)
-    if outcome is None:
-        return Settled(
-            failure=failure,
-            state=EntryState.CHANGED,
-            message=f"{failure.check} does not look at its case any more",
-        )
-    if outcome.fingerprint == failure.fingerprint:
+    state = EntryState.FIXED
+    message: str | None = None
+    if outcome is None and not selected:
+        state = EntryState.NOT_RUN
+    elif outcome is None:
+        state, message = EntryState.CHANGED, f"{failure.check} does not look at its case any more"
+    elif outcome.fingerprint == failure.fingerprint:
+        state = EntryState.KNOWN
         if failure.expires is not None and failure.expires < today:
-            return Settled(
-                failure=failure, state=EntryState.EXPIRED, message=f"it was accepted until {failure.expires}"
-            )
-        return Settled(failure=failure, state=EntryState.KNOWN)
-    if outcome.verdict.gates or outcome.verdict is Verdict.SKIP:
-        words = f"{outcome.verdict.word}: {outcome_message(outcome) or 'no reason given'}"
-        return Settled(failure=failure, state=EntryState.CHANGED, message=words)
-    return Settled(failure=failure, state=EntryState.FIXED)
+            state, message = EntryState.EXPIRED, f"it was accepted until {failure.expires}"
+    elif outcome.verdict.gates or outcome.verdict is Verdict.SKIP:
+        said = outcome_message(outcome) or "no reason given"
+        state, message = EntryState.CHANGED, f"{outcome.verdict.word}: {said}"
+    return Settled(failure=failure, state=state, message=message)

@@ -50,7 +50,7 @@ def fuzz(request: RunRequest) -> ExitStatus:
     from verifier.fuzz.remembered import FOLDER as CHOICES
     from verifier.fuzz.request import CampaignRequest
     from verifier.output import console
-    from verifier.report.fuzzing import Picture, show_replayed
+    from verifier.report.fuzzing import CampaignMeter, show_replayed
 
     described = space(
         family.load(request.family),
@@ -81,14 +81,14 @@ def fuzz(request: RunRequest) -> ExitStatus:
     replayed: list[ReplayedFailure] = []
     title = f"fuzzing {request.family} × {request.adapter}"
     with record.lock_folder(folder), record.Writer(folder, of=(request.family, request.adapter)) as writer:
-        with Picture(console.standard_error(), title, seconds=campaign.seconds) as picture:
+        with CampaignMeter(console.standard_error(), title, seconds=campaign.seconds) as meter:
             started = recording.record_events(
                 writer,
                 _run(campaign, folder / kept.FOLDER, replayed),
                 plan,
                 partial(run_plan, workers=campaign.workers),
                 lambda event: writer.run(make_first_line(_header(request, described), event, plan.limits)),
-                picture,
+                meter,
             )
         if not started:
             print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)

@@ -132,7 +132,7 @@ def _replay(
 
     refusal = family.load(plan.family).refusal
     if baseline.failures:
-        meter.replay(len(baseline.failures))
+        meter.announce_replay(len(baseline.failures))
     settled, stop = replay(baseline, plan, run, refusal, datetime.now(UTC).date())
     if stop is not Stop.COMPLETE:
         return None

@@ -21,8 +21,8 @@ class Display(Protocol):
     def note(self, event: Any) -> None:
         """Take an event in, and show it if it is time."""
 
-    def look(self, cases: int) -> None:
-        """Show that so many failing cases are diagnosed."""
+    def announce_diagnosis(self, cases: int) -> None:
+        """Say that a number of failing cases is looked at once more."""
 
 
 def record_events(
@@ -66,7 +66,7 @@ def record_events(
                     started = True
                 case events.RunFinished(stop=stop, seconds=seconds):
                     if started:
-                        finish(writer, plan, run, display.look, stop=stop, seconds=seconds)
+                        finish(writer, plan, run, display.announce_diagnosis, stop=stop, seconds=seconds)
                 case _:
                     write_event(writer, event)
             display.note(event)

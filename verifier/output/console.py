@@ -1,4 +1,4 @@
-"""Consoles that leave it to the command what a closed pipe means, and facts printed on them."""
+"""Consoles that let the command decide what a closed pipe means, and facts and tables printed on them."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ class QuietConsole(Console):
 
 
 def standard_output() -> Console:
-    """For results."""
+    """Make the console for results."""
     return _console(stderr=False)
 
 
 def standard_error() -> Console:
-    """For progress."""
+    """Make the console for progress."""
     return _console(stderr=True)
 
 
-def into(stream: TextIO) -> Console:
-    """For what is shown by another program."""
+def stream_console(stream: TextIO) -> Console:
+    """Make a console that writes into a stream which another program shows."""
     return QuietConsole(file=stream, width=LOG_WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def show_facts(values: Mapping[str, str | None], console: Console, *, indent: int = 5) -> None:
-    """Print each fact that is there; a text from outside is put on one line."""
+    """Print each fact that is there, by name, on one line."""
     if rows := [(name, value) for name, value in values.items() if value]:
         show_rows(rows, console, indent=indent, style="dim")
 
@@ -65,10 +65,10 @@ def show_rows(rows: Sequence[Sequence[str]], console: Console, *, indent: int, s
     """Print a table without lines, of which the last column is as wide as it may be and every cell one line.
 
     Args:
-        rows: at least one, each of as many cells.
+        rows: at least one row, all with the same number of cells.
         console: where it is printed.
-        indent: how many blanks stand before each row.
-        style: of every column but the last.
+        indent: the number of blanks before each row.
+        style: the style of every column but the last.
     """
     grid = Table.grid(padding=(0, 2))
     for _ in rows[0][1:]:

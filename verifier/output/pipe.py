@@ -1,4 +1,4 @@
-"""What becomes of the output once whoever read it has gone."""
+"""What becomes of the output once its reader has gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How values and texts from outside are spelt for people: on one line, cut to size, and harmless."""
+"""Spell values and texts from outside for people: on one line, cut to size, and harmless."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ STATUS_WORDS: Mapping[ExitStatus, str] = {
 
 
 def visible(text: str) -> str:
-    """The text with what a terminal or a browser might obey written out: an escape becomes `\\x1b`."""
+    """Write out what a terminal or a browser might obey in a text: an escape becomes `\\x1b`."""
     return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def line(text: str | None, limit: int = LINE_LIMIT) -> str:
-    """The text on one line of at most `limit` characters."""
+    """Put a text on one line of at most `limit` characters."""
     one = visible(" ".join((text or "")[: 4 * limit].split()))
     return one if len(one) <= limit else one[: limit - 1] + "…"
 
 
 def anchor(text: str) -> str:
-    """The text as an id in a page, and in its address."""
+    """Make an id of a text, for a page and its address."""
     return _NOT_IN_AN_ID.sub("_", text)
 
 
 def detail(text: str | None, limit: int = DETAIL_LIMIT) -> str:
-    """The end of a longer text, where a traceback says what happened."""
+    """Cut a longer text to its end, where a traceback says what happened."""
     kept = (text or "")[-limit:]
     left_out = len(text or "") - len(kept)
     return (f"… {left_out:,} characters left out …\n" if left_out else "") + visible(kept).strip("\n")
 
 
 def value(one: Any) -> str:
-    """A flag's or dim's value as `--where` takes it: `true`, `none`, `4`."""
+    """Spell a value of a config as `--where` takes it: `true`, `none`, `4`."""
     if one is None:
         return "none"
     if isinstance(one, bool):
@@ -66,27 +66,27 @@ def value(one: Any) -> str:
 
 
 def config(values: Mapping[str, Any]) -> str:
-    """`alibi=true num_kv_heads=4`."""
+    """Spell the fields of a config: `alibi=true num_kv_heads=4`."""
     return " ".join(f"{line(name, 80)}={value(one)}" for name, one in values.items())
 
 
 def marked(text: str | None, limit: int = LINE_LIMIT) -> Markup:
-    """The text for a page, with what stands between backticks as code."""
+    """Write a text for a page, with what stands between backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(line(text, limit)))))
 
 
 def subject(adapter: str, name: str, version: str) -> str:
-    """`mine:Adapter (mine 1.0)`: what was asked for, and what that calls itself where it is something else."""
+    """Name an adapter as it was asked for, and as it calls itself if that differs: `mine:Adapter (mine 1.0)`."""
     return line(adapter) if adapter == name else f"{line(adapter)} ({line(name, 60)} {line(version, 60)})"
 
 
 def number(measured: float | None) -> str:
-    """An error or a bound: three digits are more than anyone reads."""
+    """Spell an error or a bound with three digits; an empty text for None."""
     return "" if measured is None else f"{measured:.3g}"
 
 
 def plural(count: int, word: str, words: str | None = None) -> str:
-    """`1 case`, `1,200 cases`."""
+    """Spell a number of things: `1 case`, `1,200 cases`."""
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
@@ -97,7 +97,7 @@ def first_of(texts: Sequence[str], most: int, between: str = ", ", last: str = "
 
 
 def duration(seconds: float) -> str:
-    """`32 ms`, `8.4 s`, `48 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Spell a time that is given in seconds: `32 ms`, `8.4 s`, `48 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds < 0.1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
@@ -109,23 +109,23 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """`512 MiB`, `2 GiB`."""
+    """Spell a number of bytes: `512 MiB`, `2 GiB`."""
     return f"{count / 2**30:g} GiB" if count >= 2**30 else f"{count / 2**20:g} MiB"
 
 
 def limits(found: Mapping[str, Any]) -> str:
-    """`1 min 0 s, and 2 GiB memory on top of what the process had`, of a record's limits."""
+    """Spell the limits of a case: `1 min 0 s, and 2 GiB memory on top of what the process had`."""
     seconds, memory = found.get("timeout"), found.get("memory")
     time = "any time" if seconds is None else duration(seconds)
     return f"{time}, and {'any' if memory is None else size(memory)} memory on top of what the process had"
 
 
 def versions(found: Mapping[str, str], names: Sequence[str] = ()) -> str:
-    """`transformers 5.23.0 · torch 2.13.0`."""
+    """Spell the versions of some distributions, by default of all: `transformers 5.23.0 · torch 2.13.0`."""
     return " · ".join(f"{name} {found[name]}" for name in (names or found) if name in found)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """` (did you mean …?)` with the known word that is close, or an empty string."""
+    """Suggest the known word that is nearest: ` (did you mean …?)`; an empty text where none is near."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

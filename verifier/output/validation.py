@@ -61,14 +61,16 @@ def convert(
         return msgspec.convert(data, kind, strict=strict, builtin_types=(date, datetime) if toml else None)
     except msgspec.ValidationError as error:
         raise UsageError(
-            text.line(_explained(str(error), data, of, _IN_TOML if toml else _WORDS, keys) + _choices(str(error), kind))
+            text.line(
+                _explain(str(error), data, of, _IN_TOML if toml else _WORDS, keys) + _list_choices(str(error), kind)
+            )
         ) from error
     except UnicodeEncodeError as error:
         raise UsageError(f"{of} holds half a character, {error.object[error.start]!r}") from error
 
 
-def _explained(message: str, data: object, of: str, words: Mapping[str, str], keys: Sequence[str]) -> str:
-    """What `msgspec` says of data, in the words of whoever wrote it."""
+def _explain(message: str, data: object, of: str, words: Mapping[str, str], keys: Sequence[str]) -> str:
+    """Say what `msgspec` found wrong with data in the words of the data's author."""
     what, _, place = message.partition(" - at `$")
     place = place.rstrip("`").lstrip(".")
     if field := _FIELD.fullmatch(what):
@@ -82,15 +84,15 @@ def _explained(message: str, data: object, of: str, words: Mapping[str, str], ke
             expected[1],
         )
         wanted = wanted.replace(" >= ", " of at least ").replace(" <= ", " of at most ")
-        return f"{where} must be {wanted}, not {_found(data, place)}"
+        return f"{where} must be {wanted}, not {_show_value(data, place)}"
     for start, said in _SAID.items():
         if what.startswith(start):
             return f"{where} {said}{what.removeprefix(start)}"
     return f"{where}: {what}"
 
 
-def _choices(message: str, kind: Any) -> str:
-    """The values that a field of an enumeration may have, where `msgspec` says that it has none of them."""
+def _list_choices(message: str, kind: Any) -> str:
+    """List the values that a field of an enumeration may have, if the message is that it has none of them."""
     invalid = _INVALID.fullmatch(message)
     field = get_type_hints(kind).get(invalid[1]) if invalid else None
     for one in (field, *get_args(field)):
@@ -99,8 +101,8 @@ def _choices(message: str, kind: Any) -> str:
     return ""
 
 
-def _found(data: object, place: str) -> str:
-    """What stands at that place of the data; `msgspec` does not say which value of a mapping it means."""
+def _show_value(data: object, place: str) -> str:
+    """Show what stands at a place of the data; `msgspec` does not say which value of a mapping it means."""
     for number, name in _STEP.findall(place):
         if isinstance(data, Mapping) and name in data:
             data = data[name]

@@ -32,10 +32,10 @@ def rule_holds(rule: str, spec: CaseSpec, flags: Mapping[str, Sequence[Any]]) ->
 def name_case(spec: CaseSpec, run: RunLine) -> str:
     """Name a case by everything in which its config differs from the plainest one: `alibi=true heads=4`."""
     found = config_difference(spec.config, run)
-    return " ".join(f"{name}={_spelt(found[name])}" for name in sorted(found)) or "the plainest config"
+    return " ".join(f"{name}={_spell(found[name])}" for name in sorted(found)) or "the plainest config"
 
 
-def _spelt(value: Any) -> str:
+def _spell(value: Any) -> str:
     """Spell a value in full: two cases must not have one name."""
     if value is None:
         return "none"

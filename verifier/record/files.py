@@ -11,7 +11,7 @@ from verifier.record.reading import first_line
 
 
 def write_report(content: str, path: Path) -> None:
-    """Write a report; one that is there is replaced whole or not at all.
+    """Write a report into a file; what is there is replaced whole or not at all.
 
     Raises:
         UsageError: it cannot be written there, or a record is there.
@@ -32,6 +32,7 @@ def write_report(content: str, path: Path) -> None:
 
 
 def _is_record(path: Path) -> bool:
+    """Whether a file begins as a record does."""
     try:
         first_line(path)
     except UsageError:

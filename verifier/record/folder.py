@@ -15,7 +15,7 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Make the folder if need be, and keep other runs out of it; the system lets go of it when the process dies.
+    """Make a folder if need be, and keep other runs out of it inside the block, or until the process dies.
 
     Raises:
         UsageError: another run is writing into it, or it cannot be made or written.
@@ -23,10 +23,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
     path = folder / _LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _locked(path)
+        file = _lock(path)
     except BlockingIOError as error:
         raise UsageError(
-            f"another run{_whose(path)} is writing into {str(folder)!r}: wait for it, or name another folder with --out"
+            f"another run{_name_holder(path)} is writing into {str(folder)!r}: wait for it, or name another folder "
+            f"with --out"
         ) from error
     except OSError as error:
         raise UsageError(f"cannot write a record into {str(folder)!r}: {error.strerror}") from error
@@ -37,7 +38,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
         os.close(file)
 
 
-def _locked(path: Path) -> int:
+def _lock(path: Path) -> int:
+    """Lock a file, and write this process into it; return its descriptor."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -53,8 +55,8 @@ def _locked(path: Path) -> int:
         os.close(file)
 
 
-def _whose(path: Path) -> str:
-    """The process that holds the lock, in words, if the lock names one."""
+def _name_holder(path: Path) -> str:
+    """Name the process that holds a lock, if the lock does: ` (process 123)`."""
     try:
         text = path.read_text()
     except OSError:

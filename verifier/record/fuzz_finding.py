@@ -1,4 +1,4 @@
-"""What a fuzzing campaign found, and how far it is, as plain values."""
+"""What a fuzzing campaign found, and how far it has come, as plain values."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ShrunkFailure:
     """A distinct failure at its minimal case.
 
     Attributes:
-        fingerprint: which one.
-        check: that saw it.
+        fingerprint: the failure's.
+        check: the check that saw it.
         case: the id of its minimal case.
-        differs: the fields of that which are not the plainest.
-        first: after how many cases of the campaign it was met.
-        calls: how many cases shrinking took.
-        again: how often it came again of how many times the minimal case was run in fresh processes.
+        differs: the fields of the minimal case that are not the plainest.
+        first: the number of cases of the campaign after which it was met; 0 where it was kept from before.
+        calls: the number of cases that shrinking took.
+        again: how often it came again, and how often the minimal case was run again in fresh processes.
         neighbours: cases one field away that do not fail like that.
         cut: whether the campaign's time was up before shrinking came to its end.
     """
@@ -71,10 +71,10 @@ class StoredFailure:
     """A failure of an earlier campaign.
 
     Attributes:
-        fingerprint: which one.
-        check: that saw it.
+        fingerprint: the failure's.
+        check: the check that saw it.
         spec: its minimal case.
-        differs: the fields of that which are not the plainest.
+        differs: the fields of the minimal case that are not the plainest.
     """
 
     fingerprint: str
@@ -85,15 +85,15 @@ class StoredFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignProgress:
-    """How far a campaign is.
+    """How far a campaign has come.
 
     Attributes:
-        phase: what it is at.
-        cases: how many it has run, those of shrinking aside.
-        refused: how many of them HF refuses.
-        shrinking: how many cases shrinking took.
-        found: how many distinct failures there are.
-        pairs: how many pairs of values have met in valid cases, of how many that can.
+        phase: what it does now.
+        cases: the number of cases that it has run, without those of shrinking.
+        refused: the number of these cases that Hugging Face refuses.
+        shrinking: the number of cases that shrinking took.
+        found: the number of distinct failures.
+        pairs: the number of pairs of values that have met in valid cases, and of those that can.
         seconds: since it began.
     """
 
@@ -108,14 +108,14 @@ class CampaignProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedFailure:
-    """A failure of an earlier campaign was run again."""
+    """What became of a failure of an earlier campaign, which was run again."""
 
     kept: StoredFailure
     status: ShrinkStatus
 
 
 def describe_passing_neighbours(found: ShrunkFailure | None) -> str | None:
-    """`with alibi=false; with num_kv_heads=none`: what of a minimal case is enough to undo, each alone."""
+    """List the changes of a minimal case each of which makes it pass: `with alibi=false; with num_kv_heads=none`."""
     if found is None or not found.neighbours:
         return None
     return "; ".join(f"with {text.line(one.field, 80)}={text.value(one.value)}" for one in found.neighbours)

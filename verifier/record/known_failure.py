@@ -1,4 +1,4 @@
-"""Known failures, and what a run finds of them, as frozen plain values."""
+"""Known failures, and what became of them in a run, as plain values."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from verifier.output.validation import Count, convert
 
 EVERY_CASE = "every case"  # in the place of a rule, where the check passes on none
 
-# What of a run's wishes decides how much is looked at; runs with the same ones can be held against each other.
+# The parts of a request that decide how much is looked at. Runs that have these alike can be compared.
 NARROWING = ("only", "where", "preset", "checkpoint", "cases", "everywhere", "dtype", "shard", "fuzz", "items")
 
 
 def narrowing(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a request that decides how much is looked at."""
+    """Select the parts of a request that decide how much is looked at."""
     return {name: asked[name] for name in NARROWING if asked.get(name)}
 
 
 class EntryState(enum.StrEnum):
     """What became of a known failure.
 
-    Its own case was run again first: `known`, it still fails so; `fixed`, it passes, and the entry must go; `changed`,
-    something else happens there; `expired`, it fails still, and its day is over. `NOT_RUN`: its check was not
-    selected, and none that was rests on it there. Only what is `known` excuses anything.
+    Its own case is run again first. `known`: it still fails like that. `fixed`: it passes, and the entry must go.
+    `changed`: something else happens there. `expired`: it still fails, and its day is over. `NOT_RUN`: its check was
+    not selected, and no selected check rests on it there. Only what is `known` excuses anything.
     """
 
     KNOWN = "known"
@@ -138,7 +138,7 @@ class BaselineState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Became:
-    """What a record's line of a known failure has beside the entry itself."""
+    """The fields that a record's line of a known failure has beside the entry itself."""
 
     state: EntryState
     said: str | None = None

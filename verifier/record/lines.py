@@ -31,22 +31,22 @@ _Limit = Annotated[int, Meta(ge=0, le=2**63 - 1)] | float | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLine:
-    """The first line: what was run.
+    """The first line of a record: what was run.
 
     Attributes:
         family: reference.
         adapter: reference.
-        adapter_name: what it calls itself.
-        adapter_version: as it says.
-        versions: of Python and of the distributions that matter.
-        seed: of weights and inputs.
-        started: ISO 8601, UTC.
+        adapter_name: what the adapter calls itself.
+        adapter_version: the version that the adapter says it has.
+        versions: the versions of Python and of the distributions that matter.
+        seed: the seed of weights and inputs.
+        started: the time at which the run began, in ISO 8601 and UTC.
         flags: every flag and its values, the plainest first.
         dims: the dims that the flag matrix gives to every combination.
         checks: id, what it proves and which cases it looks at, in the order in which they run.
-        planned: how many `valid` and `refused` cases.
+        planned: the number of `valid` and of `refused` cases.
         asked: the options that narrowed the run, as the user wrote them.
-        workers: processes.
+        workers: the number of processes.
         limits: what a case might take: `timeout` in seconds and `memory` in bytes, where there was a limit.
     """
 
@@ -78,7 +78,7 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndLine:
-    """The last line: how the run ended."""
+    """The last line of a record: how the run ended."""
 
     counts: Mapping[str, int]
     exit: ExitStatus
@@ -88,7 +88,7 @@ class EndLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedOutcome:
-    """An outcome on a case, with the fingerprint that was written."""
+    """An outcome on a case, with the fingerprint that the record gives it."""
 
     case: str
     outcome: Outcome
@@ -117,19 +117,19 @@ class Record:
     """A record that was read.
 
     Attributes:
-        path: where it was.
+        path: its file.
         run: its first line.
         cases: by id, in the order of the file.
         entries: one for each case and check, in the order of the file.
         done: the seconds of each case that came to its end, by id.
         lost: the processes that died in the middle of a case.
         resumed: how often the run was taken up again.
-        evidence: what closer looks found, by fingerprint and case.
-        ladders: of the cases that were looked at closely, by id.
+        evidence: what a closer look at failures found, by fingerprint and case.
+        ladders: the hook points of the cases that were looked at closely, by id.
         found: of a fuzzing campaign: each distinct failure at its minimal case, by fingerprint.
         end: its last line; None where the run was killed.
         notes: what a reader should know of the file, in sentences.
-        held: what it was held against, and what became of each known failure; None where there was no baseline.
+        held: the baseline of the run, and what became of each known failure; None where it had none.
         contradicts_itself: whether its last line counts other outcomes than it holds: lines are missing, or changed.
         origins: of several that were made one: where each case was recorded.
         missing: of shards that were made one: those that are not there, as `2/4`.
@@ -158,7 +158,7 @@ class Record:
         return self.path.parent if self.path.name == FILE else self.path
 
     def folder_of(self, case: str) -> Path:
-        """The folder of the record that the case is in, which is where `repro` finds it."""
+        """Find the folder of the record that a case is in, which is where `repro` finds it."""
         return self.origins.get(case, self.path).parent
 
     @property

@@ -1,4 +1,4 @@
-"""Read a record, which may be torn, broken, or no record at all."""
+"""Read a record, which may be cut off, broken, or no record at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState, Settled, read_settled
 from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, LostProcess, Record, RecordedOutcome, RunLine
 
-# Lines that speak of a case, whose own line stands before them.
+# The kinds of lines about a case, whose own line stands before them.
 _OF_A_CASE = ("outcome", "done", "lost", "evidence", "ladder", "found")
 _NUMBERS = ("measured", "bound", "seconds")
 
@@ -55,7 +55,7 @@ def read(path: Path) -> Record:
     if not lines:
         raise UsageError(f"{str(path)!r} is no verifier record: it is empty")
     notes: list[str] = []
-    run = _run_line(path, parse(path, 1, lines[0]))
+    run = _read_run(path, parse(path, 1, lines[0]))
     cases: dict[str, CaseSpec] = {}
     entries: dict[tuple[str, str], RecordedOutcome] = {}
     done: dict[str, float] = {}
@@ -67,9 +67,9 @@ def read(path: Path) -> Record:
     held: BaselineState | None = None
     end: EndLine | None = None
     strange: Counter[str] = Counter()
-    for number, data in _objects(path, lines, notes):
+    for number, data in _parse_lines(path, lines, notes):
         kind = data.get("kind")
-        with _located(path, number):
+        with _named_line(path, number):
             if kind in _OF_A_CASE:
                 of = convert(data, _OfACase, of=f"the {kind!r} line")
                 if of.case not in cases:
@@ -78,11 +78,11 @@ def read(path: Path) -> Record:
                 case "case":
                     spec = CaseSpec.from_json(data)
                     if spec.id != data.get("case"):
-                        said = reprlib.repr(data.get("case"))
-                        raise UsageError(f"the case {said} is not the one that it spells, which is {spec.id}")
+                        given = reprlib.repr(data.get("case"))
+                        raise UsageError(f"the case {given} is not the one that it spells, which is {spec.id}")
                     cases[spec.id] = spec
                 case "outcome":
-                    outcome = convert(_with_numbers(data), Outcome, of="an outcome")
+                    outcome = convert(_read_numbers(data), Outcome, of="an outcome")
                     if outcome.verdict not in RECORDED:
                         raise UsageError(f"an outcome's `verdict` cannot be {str(outcome.verdict)!r}")
                     entries.pop((of.case, outcome.check), None)
@@ -90,16 +90,16 @@ def read(path: Path) -> Record:
                         case=of.case, outcome=outcome, fingerprint=of.fingerprint
                     )
                 case "done":
-                    done[of.case] = convert(_with_numbers(data), _Done, of="the 'done' line").seconds
+                    done[of.case] = convert(_read_numbers(data), _Done, of="the 'done' line").seconds
                 case "lost":
                     lost.append(convert(data, LostProcess, of="a lost process"))
                 case "resumed":
                     resumed, end = resumed + 1, None
                     entries = {key: entry for key, entry in entries.items() if entry.case in done}
                 case "evidence":
-                    one = convert(data, Evidence, of="the evidence", strict=False)
-                    if one.fingerprint is not None:
-                        evidence[one.fingerprint, one.case] = one
+                    seen = convert(data, Evidence, of="the evidence", strict=False)
+                    if seen.fingerprint is not None:
+                        evidence[seen.fingerprint, seen.case] = seen
                 case "ladder":
                     ladders[of.case] = convert(data, Ladder, of="the ladder", strict=False)
                 case "found":
@@ -108,9 +108,9 @@ def read(path: Path) -> Record:
                 case "baseline":
                     held = replace(convert(data, BaselineState, of="the baseline"), settled=())
                 case "known":
-                    held = _with(held, read_settled(data))
+                    held = _add_known(held, read_settled(data))
                 case "end":
-                    end = convert(_with_numbers(data), EndLine, of="the last line")
+                    end = convert(_read_numbers(data), EndLine, of="the last line")
                 case _:
                     strange[str(kind)] += 1
     for kind, number in sorted(strange.items()):
@@ -131,11 +131,12 @@ def read(path: Path) -> Record:
         held=held,
         end=end,
         notes=tuple(notes),
-        contradicts_itself=end is not None and dict(end.counts) != _counts(entries.values()),
+        contradicts_itself=end is not None and dict(end.counts) != _count_verdicts(entries.values()),
     )
 
 
-def _counts(entries: Iterable[RecordedOutcome]) -> dict[str, int]:
+def _count_verdicts(entries: Iterable[RecordedOutcome]) -> dict[str, int]:
+    """Count the outcomes of each verdict, as a last line does."""
     return dict(Counter(str(entry.outcome.verdict) for entry in entries))
 
 
@@ -155,7 +156,7 @@ def durations(path: Path) -> dict[str, float]:
 
 
 def first_line(path: Path) -> RunLine:
-    """Read only the first line of a record: what was run.
+    """Read the first line of a record alone: what was run.
 
     Raises:
         UsageError: it cannot be read, is no record, or is of another schema.
@@ -165,10 +166,11 @@ def first_line(path: Path) -> RunLine:
             line = file.readline()
     except OSError as error:
         raise UsageError(f"cannot read the record {str(path)!r}: {error.strerror}") from error
-    return _run_line(path, parse(path, 1, line))
+    return _read_run(path, parse(path, 1, line))
 
 
-def _objects(path: Path, lines: list[bytes], notes: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parse_lines(path: Path, lines: list[bytes], notes: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Parse all lines but the first, each with its number; a last line that is cut off is noted and left aside."""
     for number, line in enumerate(lines[1:], start=2):
         try:
             yield number, parse(path, number, line)
@@ -198,17 +200,19 @@ def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     return data
 
 
-def _run_line(path: Path, data: Mapping[str, Any]) -> RunLine:
+def _read_run(path: Path, data: Mapping[str, Any]) -> RunLine:
+    """Read the first line, which must be of this schema."""
     if data.get("kind") != "run":
         raise UsageError(f"{str(path)!r} is no verifier record: its first line is not a `run` line")
     if data.get("schema") != SCHEMA:
         schema = reprlib.repr(data.get("schema"))
         raise UsageError(f"{path}: schema {schema}; this version of verifier reads schema {SCHEMA}")
-    with _located(path, 1):
+    with _named_line(path, 1):
         return convert(data, RunLine, of="the run")
 
 
-def _with(held: BaselineState | None, one: Settled) -> BaselineState:
+def _add_known(held: BaselineState | None, one: Settled) -> BaselineState:
+    """Add a known failure to the baseline that stands before it."""
     if held is None:
         raise UsageError("a known failure, and no baseline before it")
     if any(other.failure.fingerprint == one.failure.fingerprint for other in held.settled):
@@ -216,14 +220,15 @@ def _with(held: BaselineState | None, one: Settled) -> BaselineState:
     return replace(held, settled=(*held.settled, one))
 
 
-def _with_numbers(data: Mapping[str, Any]) -> dict[str, Any]:
+def _read_numbers(data: Mapping[str, Any]) -> dict[str, Any]:
     """Replace the strings that stand for numbers that are not finite by these numbers."""
     spelt = {name: float(data[name]) for name in _NUMBERS if data.get(name) in NOT_FINITE}
     return {**data, **spelt}
 
 
 @contextlib.contextmanager
-def _located(path: Path, number: int) -> Iterator[None]:
+def _named_line(path: Path, number: int) -> Iterator[None]:
+    """Name the file and the line in every error of the data inside the block."""
     try:
         yield
     except UsageError as error:

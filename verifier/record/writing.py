@@ -32,11 +32,11 @@ class Writer:
     A record that is there stays until this one's first line is written, and is kept beside it as `previous.jsonl`.
 
     Args:
-        folder: where; `held` keeps other runs out of it.
+        folder: where the record is written; `lock_folder` keeps other runs out of it.
         of: the family and the adapter, as references: a record of others is not replaced.
-        shard: which of the run's; the record of another one is not replaced.
-        onto: the record in that folder, where it is to be gone on with. What it has of cases that did not come to
-            their end counts for nothing.
+        shard: the shard of the run: the record of another one is not replaced.
+        onto: the record in that folder that is to be continued. Its lines about cases that did not come to their end
+            count for nothing.
 
     Raises:
         UsageError: the folder cannot be made or written, or what has the record's name is no record, or is one of
@@ -46,7 +46,7 @@ class Writer:
     Attributes:
         path: the record.
         verdicts: those written so far, by case and check.
-        valid: the ids of the cases written so far that HF accepts.
+        valid: the ids of the cases written so far that Hugging Face accepts.
         ended: whether its last line is written.
     """
 
@@ -70,7 +70,7 @@ class Writer:
                 self._take_over(onto)
                 return
             folder.mkdir(parents=True, exist_ok=True)
-            _check_replaceable(self.path, of, shard)
+            _require_replaceable(self.path, of, shard)
             self._file = os.open(self._fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         except OSError as error:
             raise UsageError(f"cannot write a record into {str(folder)!r}: {error.strerror}") from error
@@ -97,7 +97,7 @@ class Writer:
         os.replace(self._fresh, self.path)
 
     def resumed(self, *, started: str, workers: int) -> None:
-        """Write that the run goes on, which stands for a first line."""
+        """Write that the run was taken up again."""
         self._append({"kind": "resumed", "started": started, "workers": workers})
 
     def case(self, spec: CaseSpec) -> None:
@@ -110,6 +110,7 @@ class Writer:
             self.valid.add(spec.id)
 
     def outcome(self, case: str, outcome: Outcome) -> None:
+        """Write what a check said of a case."""
         values = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
         values["fingerprint"] = outcome.fingerprint
         values = {name: value for name, value in values.items() if value is not None}
@@ -121,6 +122,7 @@ class Writer:
         self._append({"kind": "done", "case": case, "seconds": seconds})
 
     def lost(self, lost: LostProcess) -> None:
+        """Write that a process died in a case."""
         self._append({"kind": "lost", **asdict(lost)})
 
     def evidence(self, found: Evidence | Ladder) -> None:
@@ -128,8 +130,7 @@ class Writer:
         self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **asdict(found)})
 
     def held(self, held: BaselineState) -> None:
-        """What the run is held against, and what became of each known failure; what was said before of that is
-        replaced."""
+        """Write the baseline of the run, and what became of each known failure; earlier lines of these are replaced."""
         self._append({"kind": "baseline", "path": held.path, "asked": dict(held.asked), "ran": dict(held.ran)})
         for one in held.settled:
             self._append({"kind": "known", **settled_to_json(one)})
@@ -139,6 +140,13 @@ class Writer:
         self._append({"kind": "found", **asdict(found)})
 
     def end(self, *, status: ExitStatus, stop: str, seconds: float) -> None:
+        """Write the last line.
+
+        Args:
+            status: the exit status that the run ends with.
+            stop: why the run stopped.
+            seconds: since it began or was resumed.
+        """
         counts = {str(verdict): number for verdict, number in sorted(self.counts.items())}
         line = EndLine(counts=counts, exit=status, stop=stop, seconds=seconds)
         self._append({"kind": "end", **asdict(line)})
@@ -158,7 +166,8 @@ class Writer:
         }
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        data = _in_json(line).encode() + b"\n"
+        """Write one line whole, or none of it."""
+        data = _spell_line(line).encode() + b"\n"
         before = os.fstat(self._file).st_size
         try:
             written = os.write(self._file, data)
@@ -169,7 +178,8 @@ class Writer:
             raise VerifierError(f"cannot write to {str(self.path)!r}: the disk is full")
 
 
-def _check_replaceable(path: Path, of: tuple[str, str] | None, shard: str | None) -> None:
+def _require_replaceable(path: Path, of: tuple[str, str] | None, shard: str | None) -> None:
+    """Make sure that what is there is nothing, or a record of the same run."""
     if not path.exists():
         return
     try:
@@ -192,7 +202,8 @@ def _check_replaceable(path: Path, of: tuple[str, str] | None, shard: str | None
         )
 
 
-def _in_json(line: Mapping[str, Any]) -> str:
+def _spell_line(line: Mapping[str, Any]) -> str:
+    """Spell a line as JSON."""
     try:
         return json.dumps(line, allow_nan=False)
     except ValueError:  # a number that JSON cannot spell, in one line of thousands

@@ -1,4 +1,4 @@
-"""What a change broke and mended: in the terminal, as Markdown for a pull request's comment, and as JSON."""
+"""Show what a change broke and mended: in the terminal, as Markdown for a pull request's comment, and as JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STYLES: Mapping[ChangeKind, str] = {
 
 
 def show(changes: RecordDiff, console: Console) -> None:
-    """Print everything: what differs between the runs first, the verdict last."""
+    """Print how two records differ: the runs first, the verdict last."""
     _show_runs(changes, console)
     for kind in TITLES:
         if kind is ChangeKind.LOST and changes.lost:
@@ -60,6 +60,7 @@ def show(changes: RecordDiff, console: Console) -> None:
 
 
 def _show_runs(changes: RecordDiff, console: Console) -> None:
+    """Print the two runs, and what they differ in."""
     facts = list(changes.facts.items())
     shown = {text.line(name, 60): fact for name, fact in facts[: 2 + MOST_DIFFERENCES_IN_TERMINAL]}
     if len(facts) > len(shown):
@@ -70,7 +71,7 @@ def _show_runs(changes: RecordDiff, console: Console) -> None:
 
 
 def _show_failures(changes: RecordDiff, kind: ChangeKind, console: Console) -> None:
-    """Those that want to be looked at with all that is known of them, the others in a line each."""
+    """Print failures of one kind: with all that is known if they are news, or else in a line each."""
     in_full = kind in (ChangeKind.BROKEN, ChangeKind.CHANGED, ChangeKind.MENDED)
     most = MOST_IN_TERMINAL if in_full else MOST_LISTED_IN_TERMINAL
     console.print(Text(TITLES[kind], style="bold underline" if in_full else "bold"))
@@ -90,7 +91,7 @@ def _show_failures(changes: RecordDiff, kind: ChangeKind, console: Console) -> N
 
 
 def markdown(changes: RecordDiff) -> str:
-    """The comment, cut between its parts where it would be too long; the same text for the same records."""
+    """Write the comment, cut between its parts where it would be too long; the same text for the same records."""
     made = render_sections(
         "diff.md.j2",
         changes=changes,
@@ -107,8 +108,10 @@ def markdown(changes: RecordDiff) -> str:
 
 
 def as_json(changes: RecordDiff) -> str:
-    """Everything that the terminal says, and the id of every case: one object, with its keys sorted; the same text
-    for the same records. Numbers that are not finite are texts, as in a record."""
+    """Write all that the terminal says, and the id of every case, as one object; the same text for the same records.
+
+    Keys are sorted. Numbers that are not finite are texts, as in a record.
+    """
     made = {
         "schema": SCHEMA,
         "exit": int(changes.status),

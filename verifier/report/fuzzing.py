@@ -1,4 +1,4 @@
-"""A fuzzing campaign as it runs, live on a terminal and a line now and then elsewhere, and what became of old finds."""
+"""Show how far a fuzzing campaign is: live on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from verifier.report.progress import PLAIN_SECONDS
 MOST_SHOWN = 12
 
 
-class Picture:
-    """Shows how a campaign goes, until it is left.
+class CampaignMeter:
+    """Shows on a console how far a campaign is, until its block is left.
 
     Args:
         console: where to show it.
         title: what is fuzzed.
-        seconds: how long it goes on; None for no limit.
+        seconds: how long the campaign may take; None for no limit.
     """
 
     def __init__(self, console: Console, title: str, *, seconds: float | None = None) -> None:
@@ -60,7 +60,7 @@ class Picture:
             self._console.print(self._line(), markup=False, soft_wrap=True)
 
     def note(self, event: Event | ShrunkFailure | CampaignProgress | ReplayedFailure) -> None:
-        """Take it in, and show it if it is time."""
+        """Take an event in, and show it if it is time."""
         match event:
             case OutcomeReady(outcome=outcome) if outcome.verdict.gates and outcome.fingerprint:
                 self._failures.setdefault(outcome.fingerprint, outcome)
@@ -73,16 +73,17 @@ class Picture:
                     self._spoken = time.monotonic()
                     self._console.print(self._line(), markup=False, soft_wrap=True)
 
-    def look(self, cases: int) -> None:
-        """The campaign is over; so many failing cases are looked at once more."""
-        said = f"{self._title}: looking closer at {text.plural(cases, 'failing case')}"
-        self._console.print(said, markup=False, soft_wrap=True)
+    def announce_diagnosis(self, cases: int) -> None:
+        """Say that the campaign is over, and that a number of failing cases is looked at once more."""
+        line = f"{self._title}: looking closer at {text.plural(cases, 'failing case')}"
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def _line(self) -> str:
+        """Spell how far the campaign is."""
         now = self._progress
         if now is None:
             return f"{self._title}: loading"
-        said = [
+        parts = [
             now.phase,
             f"{text.plural(now.cases, 'case')} ({now.refused:,} refused by HF)",
             f"{now.cases / now.seconds if now.seconds else 0:.1f}/s",
@@ -90,12 +91,13 @@ class Picture:
             text.plural(now.found, "failure"),
         ]
         if now.shrinking:
-            said.append(f"{now.shrinking:,} more to shrink them")
+            parts.append(f"{now.shrinking:,} more to shrink them")
         if self._seconds is not None:
-            said.append(f"{text.duration(max(0.0, self._seconds - now.seconds))} left")
-        return f"{self._title}: " + ", ".join(said)
+            parts.append(f"{text.duration(max(0.0, self._seconds - now.seconds))} left")
+        return f"{self._title}: " + ", ".join(parts)
 
     def _frame(self) -> RenderableType:
+        """Draw how far the campaign is, with the failures so far."""
         lines = [Text(self._line(), style="bold")]
         for fingerprint, outcome in list(self._failures.items())[:MOST_SHOWN]:
             found = self._shrunk.get(fingerprint)
@@ -115,12 +117,12 @@ class Picture:
 
 
 def show_replayed(replayed: Sequence[ReplayedFailure], folder: Path, console: Console) -> None:
-    """What became of the failures of earlier campaigns."""
+    """Print what became of the failures of earlier campaigns."""
     if not replayed:
         return
     counts = Counter(one.status for one in replayed)
-    told = ", ".join(f"{counts[status]} {status}" for status in ShrinkStatus if counts[status])
-    console.print(f"kept from before: {told}", soft_wrap=True)
+    words = ", ".join(f"{counts[status]} {status}" for status in ShrinkStatus if counts[status])
+    console.print(f"kept from before: {words}", soft_wrap=True)
     for one in replayed:
         if one.status is not ShrinkStatus.STILL:
             file = folder / f"{one.kept.fingerprint}.json"

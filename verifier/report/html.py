@@ -1,4 +1,4 @@
-"""The report as one self-contained file that reads without scripts and needs no network, made from records alone."""
+"""Render the report as one file, which reads without scripts and needs no network, from records alone."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ class Page:
 
     Attributes:
         view: everything that the page says of the record.
-        summary: the view's.
-        name: family, adapter and version, and what tells it from another record of these.
-        id: of its section.
-        prefix: of the ids in it: nothing for the first record, so that a case's or a failure's address is its id.
-        targets: by a bug's number, where it stands.
-        ladders: of its smallest cases, each once.
+        summary: the view's summary.
+        name: the record's name: family, adapter and version, and what tells it from another record of these.
+        id: the id of its section.
+        prefix: the prefix of all ids in it. The first record has none, so that a case's or a failure's address is its
+            id.
+        targets: by the number of a bug or a known failure, the id of its place in the page.
+        ladders: the ladders of the smallest cases, each once.
         embedded: every outcome, small enough to travel inside the page.
-        opened: the fingerprints of the first bug of each of these cases that names a place of its ladder.
+        opened: the fingerprints of the bugs of which the ladder is shown open.
     """
 
     view: RecordView
@@ -63,17 +64,17 @@ class Page:
 
     @property
     def folder(self) -> str:
-        """The record's, as a shell takes it."""
+        """The record's folder, as a shell takes it."""
         return shlex.quote(str(self.summary.path.parent))
 
 
 def render(views: Sequence[RecordView]) -> str:
-    """The page for one record or several; the same bytes for the same records."""
-    style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
+    """Render the page for one record or several; the same bytes for the same records."""
+    style, script = (Markup(_read_template(name)) for name in ("page.css", "page.js"))
     return templating.render(
         "report.html.j2",
         pages=[
-            _page(one, name, number)
+            _make_page(one, name, number)
             for number, (one, name) in enumerate(zip(views, name_views(views), strict=True), start=1)
         ],
         together=compare_views(views),
@@ -89,7 +90,8 @@ def render(views: Sequence[RecordView]) -> str:
     )
 
 
-def _page(one: RecordView, name: str, number: int) -> Page:
+def _make_page(one: RecordView, name: str, number: int) -> Page:
+    """Make a record's part of the page; `number` is its place among the records, from 1 on."""
     prefix = "" if number == 1 else f"r{number}-"
     bugs = (*one.summary.bugs, *one.summary.upstream)
     entries = one.summary.baselined.entries if one.summary.baselined else ()
@@ -105,11 +107,12 @@ def _page(one: RecordView, name: str, number: int) -> Page:
         targets={bug.number: f"{prefix}{text.anchor(bug.fingerprint)}" for bug in bugs} | known,
         ladders=tuple(ladders.values()),
         embedded=embed_data(one.record),
-        opened=frozenset(_first_of_each_case(one.summary.bugs)),
+        opened=frozenset(_choose_opened(one.summary.bugs)),
     )
 
 
-def _first_of_each_case(bugs: Iterable[Bug]) -> Iterator[str]:
+def _choose_opened(bugs: Iterable[Bug]) -> Iterator[str]:
+    """Choose of each case the first bug that names a place of the case's ladder."""
     seen: set[str] = set()
     for one in bugs:
         if one.ladder is None or one.smallest.id in seen:
@@ -119,10 +122,11 @@ def _first_of_each_case(bugs: Iterable[Bug]) -> Iterator[str]:
             yield one.fingerprint
 
 
-def _source(name: str) -> str:
+def _read_template(name: str) -> str:
+    """Read a file that stands beside the templates."""
     return resources.files("verifier.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _hash(content: str) -> str:
-    """As a content security policy names what may stand in a page."""
+    """Hash a script or a style as a content security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

@@ -17,7 +17,7 @@ from verifier.analysis.check_summaries import CheckSummary
 from verifier.analysis.not_started import NotStarted
 from verifier.analysis.view import RecordView
 from verifier.errors import ExitStatus
-from verifier.judging.outcome import Verdict
+from verifier.judging.outcome import Verdict, area_of
 from verifier.output import text
 from verifier.report import templating
 
@@ -91,15 +91,16 @@ def _suites(view: RecordView, prefix: str) -> Iterator[_Suite]:
     summary, run = view.summary, view.summary.run
     areas: dict[str, list[_TestCase]] = {}
     for check in view.checks:
+        area = area_of(check.check)
         case = _TestCase(
-            classname=f"{prefix}.{_as_name(check.area)}",
+            classname=f"{prefix}.{_as_name(area)}",
             name=check.check,
             seconds=check.seconds if math.isfinite(check.seconds) and check.seconds > 0 else 0.0,
             kind=check.result,
             message=check.message,
             check=check,
         )
-        areas.setdefault(check.area, []).append(case)
+        areas.setdefault(area, []).append(case)
     failing = any(case.tag in ("failure", "error") for cases in areas.values() for case in cases)
     if not failing and summary.status is not ExitStatus.CONFORMS:
         # Nothing is green that does not conform.

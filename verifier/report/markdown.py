@@ -1,4 +1,4 @@
-"""What is written as Markdown: the report for a pull request or a job's summary, and a bug for a tracker.
+"""Write Markdown: the report for a pull request or a job's summary, and a bug for a tracker.
 
 A job's summary is dropped whole where it is larger than a mebibyte, so what is long is cut, and says so.
 """
@@ -24,11 +24,11 @@ _CUT = "\n\n… cut here, because a job's summary may not be longer; the HTML re
 
 
 def render(views: Sequence[RecordView], most: int | None = None) -> str:
-    """One record or several; the same text for the same records.
+    """Render one record or several; the same text for the same records.
 
     Args:
-        views: of the records.
-        most: how many bytes it may have, where that is fewer than a job's summary may.
+        views: the records.
+        most: the number of bytes that it may have; by default as many as a job's summary may.
     """
     most = MOST_BYTES if most is None else most
     made = render_sections(
@@ -51,7 +51,7 @@ def render(views: Sequence[RecordView], most: int | None = None) -> str:
 
 
 def bug_report(bug: Bug, run: RunLine) -> str:
-    """What a maintainer needs: what is wrong, for which configs, where it starts, and how to see it."""
+    """Write a bug for a maintainer: what is wrong, for which configs, where it starts, and how to see it."""
     outcome, facts = bug.entry.outcome, bug.facts
     upstream = outcome.verdict is Verdict.UPSTREAM
     subject = "Hugging Face disagrees with itself" if upstream else f"{run.adapter_name} differs from Hugging Face"

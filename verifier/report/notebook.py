@@ -1,4 +1,4 @@
-"""A run in a notebook: its verdict, its failures and a small matrix, as a fragment that brings nothing along."""
+"""Render a run for a notebook: its verdict, its failures and a small matrix, without scripts and styles of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLOURS: Mapping[Verdict, str] = {
 
 
 def render(one: RecordView) -> str:
-    """The fragment; whatever comes from outside is escaped."""
+    """Render the fragment of HTML, in which whatever comes from outside is escaped."""
     return templating.render(
         "notebook.html.j2", summary=one.summary, colours=_COLOURS, most_rows=MOST_ROWS, most_bugs=MOST_BUGS
     )

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a plain line every few seconds and at the end elsewhere."""
+"""Show how far a run is: a bar on a terminal, a plain line every few seconds and at the end elsewhere."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ MOST_BUGS = 5
 
 
 class Meter:
-    """Counts what the events say and shows it on the console until it is left.
+    """Counts the events of a run, and shows on a console how far it is, until its block is left.
 
-    A terminal gets a bar with the rate, the time that is left, and the most frequent failures, by fingerprint, below
-    it; elsewhere the same is a line.
+    A terminal gets a bar with the rate and the time that is left, and below it the most frequent failures, by
+    fingerprint; elsewhere all of it is a line.
 
     Args:
         console: where to show it.
         title: what is run.
-        cases: how many there are.
-        done: how many of them an earlier run has done.
+        cases: the number of cases.
+        done: the number of cases that an earlier run has done.
         plain: whether a terminal gets lines too, because others write to it.
 
     Attributes:
-        excuse: whether a failure with that fingerprint on that case is known, and no news.
+        excuse: says whether a failure on a case, by id and fingerprint, is a known failure.
     """
 
     def __init__(self, console: Console, *, title: str, cases: int, done: int = 0, plain: bool = False) -> None:
@@ -108,21 +108,23 @@ class Meter:
         elif time.monotonic() - self._spoken >= PLAIN_SECONDS:
             self._say()
 
-    def replay(self, failures: int) -> None:
-        """Before everything else it is seen whether so many known failures still fail."""
+    def announce_replay(self, failures: int) -> None:
+        """Say that the cases of a number of known failures are run again first."""
         self._announce(f"running the cases of {text.plural(failures, 'known failure')} again first")
 
-    def look(self, cases: int) -> None:
-        """Everything has been run; so many failing cases are looked at once more."""
+    def announce_diagnosis(self, cases: int) -> None:
+        """Say that everything has been run, and that a number of failing cases is looked at once more."""
         self._announce(f"looking closer at {text.plural(cases, 'failing case')}")
 
-    def _announce(self, said: str) -> None:
+    def _announce(self, what: str) -> None:
+        """Show what the run does now."""
         if self._live:
-            self._bar.update(self._task, completed=self._finished, state=said)
+            self._bar.update(self._task, completed=self._finished, state=what)
         else:
-            self._console.print(f"{self._title}: {said}", markup=False, soft_wrap=True)
+            self._console.print(f"{self._title}: {what}", markup=False, soft_wrap=True)
 
     def _say(self) -> None:
+        """Print how far the run is, on one line."""
         self._spoken = time.monotonic()
         self._said = self._finished
         line = f"{self._title}: {self._finished:,} of {text.plural(self._cases, 'case')}, {self._state()}"
@@ -130,27 +132,28 @@ class Meter:
         self._console.print(f"{line}: {bugs}" if bugs else line, markup=False, soft_wrap=True)
 
     def _state(self) -> str:
+        """Spell the rate, the time that is left, and what wants attention."""
         passed = time.monotonic() - self._began
         here = self._finished - self._before
-        said = []
+        parts = []
         if here and passed > 0:
-            said.append(f"{here / passed:.1f}/s")
+            parts.append(f"{here / passed:.1f}/s")
         if self._left is not None and self._left >= 1 and self._finished < self._cases:
-            said.append(f"{text.duration(self._left)} left")
+            parts.append(f"{text.duration(self._left)} left")
         if self._running and max(self._running.values()) > LONG_SECONDS:
             case = max(self._running, key=lambda case: self._running[case])
-            said.append(f"at {case} for {text.duration(self._running[case])}")
+            parts.append(f"at {case} for {text.duration(self._running[case])}")
         if self._again:
-            said.append(f"{text.plural(len(self._again), 'case')} to be run again alone")
+            parts.append(f"{text.plural(len(self._again), 'case')} to be run again alone")
         if self._known:
-            said.append(text.plural(len(self._known), "known failure"))
+            parts.append(text.plural(len(self._known), "known failure"))
         bugs = len({outcome.fingerprint for outcome in self._failures.values()})
         if bugs:
-            said.append(text.plural(bugs, "bug"))
-        return ", ".join(said) or "running"
+            parts.append(text.plural(bugs, "bug"))
+        return ", ".join(parts) or "running"
 
     def _bugs(self, most: int) -> list[str]:
-        """The most frequent failures so far, each in a few words."""
+        """Spell the most frequent failures so far, each in a few words."""
         counts = Counter(outcome.fingerprint for outcome in self._failures.values())
         named = {outcome.fingerprint: outcome for outcome in self._failures.values()}
         lines = []
@@ -162,6 +165,7 @@ class Meter:
         return lines
 
     def _frame(self) -> RenderableType:
+        """Draw the bar, with the most frequent failures below it."""
         lines = [Text(f"  {line}", style="red", no_wrap=True, overflow="ellipsis") for line in self._bugs(MOST_BUGS)]
         more = len({outcome.fingerprint for outcome in self._failures.values()}) - MOST_BUGS
         if more > 0:
