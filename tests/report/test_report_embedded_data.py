@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 from made_records import CHECKS, DIMS, FLAGS, outcome, rows_fail, specs
+from page_data import extract_data
 
-from verifier.analysis.parity import ratio
+from verifier.analysis.error_ratios import ratio
 from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import RECORDED, Outcome, Verdict
 from verifier.output import text
 from verifier.record import EndLine, Record, RecordedOutcome, RunLine
 from verifier.report import html
-from verifier.report.embedded_data import LETTERS, LEVELS, LIMIT, NOTHING, embed_data, extract_data
+from verifier.report.embedded_data import LETTERS, LEVELS, LIMIT, NOTHING, embed_data
 
 FIRST, LOWEST, HIGHEST = "!", -5.0, 4.0  # as page.js reads them
 VERDICTS = {letter: verdict for verdict, letter in LETTERS.items()}

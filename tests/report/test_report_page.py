@@ -30,6 +30,7 @@ from made_records import (
     wrong,
 )
 from msgspec import convert
+from page_data import extract_data
 
 from verifier.analysis.combinations import list_combinations
 from verifier.analysis.selftest import SelfTest
@@ -37,7 +38,7 @@ from verifier.analysis.view import view_record
 from verifier.cases.spec import CaseSpec
 from verifier.judging.outcome import RECORDED, Verdict
 from verifier.report import drawing, html, markdown
-from verifier.report.embedded_data import embed_data, extract_data
+from verifier.report.embedded_data import embed_data
 from verifier.report.markdown import bug_report
 
 Q = "blocks.0.attn.hook_q"

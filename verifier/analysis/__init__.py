@@ -1,1 +1,1 @@
-"""What records mean: rules, findings, causes, coverage, parity, differences."""
+"""What records mean: bugs and their rules, verdicts, coverage, errors over bounds, and differences of records."""

@@ -62,7 +62,6 @@ class FailureChange:
 
     Attributes:
         kind: what became of it.
-        number: its number among the failures of its kind, from 1 on.
         fingerprint: of NEW; where NEW has the failure no more, of OLD.
         entry: the failure on the smallest case, of the record that has the fingerprint.
         before: OLD's outcome there; None where it had none.
@@ -79,7 +78,6 @@ class FailureChange:
     """
 
     kind: ChangeKind
-    number: str
     fingerprint: str
     entry: RecordedOutcome
     before: RecordedOutcome | None

@@ -125,8 +125,7 @@ class _Comparison:
     def failures(self, kind: ChangeKind) -> Iterator[FailureChange]:
         """Describe the failures of which this became, by check and fingerprint."""
         side = self.old if kind in _OF_OLD else self.new
-        groups = self._group(kind, lambda key: _fingerprint(side.entries[key]))
-        for number, (check, fingerprint, cases) in enumerate(groups, start=1):
+        for check, fingerprint, cases in self._group(kind, lambda key: _fingerprint(side.entries[key])):
             spec = minimal_case(side.record, fingerprint, cases)
             # `repro` takes a fingerprint for the smallest of all its cases, which may be one that was there before.
             written = side.written.get(fingerprint, ())
@@ -136,7 +135,6 @@ class _Comparison:
             were = {_fingerprint(entry) for entry in old.values()} if kind is ChangeKind.CHANGED else ()
             yield FailureChange(
                 kind=kind,
-                number=str(number),
                 fingerprint=fingerprint,
                 entry=side.entries[spec.id, check],
                 before=old[spec.id],

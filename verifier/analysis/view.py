@@ -9,7 +9,7 @@ from verifier.analysis.causes import Cause, find_causes
 from verifier.analysis.check_summaries import CheckSummary, summarize_checks
 from verifier.analysis.combinations import Combinations, list_combinations
 from verifier.analysis.coverage import ConfigCoverage, measure_coverage
-from verifier.analysis.parity import Spread, measure_spreads
+from verifier.analysis.error_ratios import ErrorSpread, measure_error_spreads
 from verifier.analysis.selftest import SelfTest
 from verifier.analysis.summary import Summary, summarize
 from verifier.analysis.timing import Timing, measure_timing
@@ -37,7 +37,7 @@ class RecordView:
     summary: Summary
     causes: tuple[Cause, ...]
     combinations: Combinations
-    spreads: tuple[Spread, ...]
+    spreads: tuple[ErrorSpread, ...]
     space: ConfigCoverage
     timing: Timing
     record: Record
@@ -56,7 +56,7 @@ def view_record(record: Record, selftests: Sequence[SelfTest] = ()) -> RecordVie
         summary=summary,
         causes=find_causes(summary.bugs),
         combinations=list_combinations(record, summary),
-        spreads=measure_spreads(record),
+        spreads=measure_error_spreads(record),
         space=measure_coverage(record),
         timing=measure_timing(record),
         record=record,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from verifier.analysis.parity import ratio
+from verifier.analysis.error_ratios import ratio
 from verifier.engine.case_runner import Stopped, SubprocessRunner
 from verifier.engine.events import RunFinished, Stop
 from verifier.engine.interrupts import Interrupts

@@ -21,18 +21,17 @@ JSON has no spelling for numbers that are not finite; they stand as the strings 
 line for the same case and check replaces the earlier one. Lines of other kinds are left aside.
 """
 
-from verifier.record.folder import lock_folder
-from verifier.record.joining import OF_ANOTHER_RUN, join_shards
-from verifier.record.lines import FILE, SCHEMA, EndLine, LostProcess, Record, RecordedOutcome, RunLine
+from verifier.record.folder_lock import lock_folder
+from verifier.record.lines import FILE, EndLine, LostProcess, Record, RecordedOutcome, RunLine
 from verifier.record.merging import merge_records
 from verifier.record.reading import durations, read
+from verifier.record.shards import OF_ANOTHER_RUN, join_shards
 from verifier.record.writing import PREVIOUS, Writer
 
 __all__ = [
     "FILE",
     "OF_ANOTHER_RUN",
     "PREVIOUS",
-    "SCHEMA",
     "EndLine",
     "LostProcess",
     "Record",

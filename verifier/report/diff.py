@@ -75,9 +75,9 @@ def _show_failures(changes: RecordDiff, kind: ChangeKind, console: Console) -> N
     in_full = kind in (ChangeKind.BROKEN, ChangeKind.CHANGED, ChangeKind.MENDED)
     most = MOST_IN_TERMINAL if in_full else MOST_LISTED_IN_TERMINAL
     console.print(Text(TITLES[kind], style="bold underline" if in_full else "bold"))
-    for one in changes.of(kind)[:most]:
+    for number, one in enumerate(changes.of(kind)[:most], start=1):
         outcome = one.entry.outcome
-        head = terminal.headline(one.number, outcome, f"{one.share}  ", _STYLES[kind])
+        head = terminal.headline(str(number), outcome, f"{one.share}  ", _STYLES[kind])
         head.append(text.line(one.fingerprint, 40), style="dim")
         if in_full:
             console.print(head)

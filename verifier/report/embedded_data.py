@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.analysis.parity import ratio
+from verifier.analysis.error_ratios import ratio
 from verifier.judging import wording
 from verifier.judging.outcome import Verdict
 from verifier.output import text
@@ -52,12 +52,6 @@ def embed_data(record: Record, limit: int = LIMIT) -> EmbeddedData:
         if len(data) <= limit:
             return EmbeddedData(data=data, left_out=left_out)
     return EmbeddedData(data="", left_out="every case and outcome")
-
-
-def extract_data(data: str) -> dict[str, Any]:
-    """Decode the data that `embed_data` made, for tests and for whoever reads pages."""
-    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(data)))
-    return found
 
 
 def _encode(columns: dict[str, Any]) -> str:

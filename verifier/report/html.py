@@ -11,7 +11,7 @@ from importlib import resources
 
 from markupsafe import Markup
 
-from verifier.analysis import parity
+from verifier.analysis import error_ratios
 from verifier.analysis.bugs import Bug
 from verifier.analysis.side_by_side import compare_views, name_views
 from verifier.analysis.summary import Summary
@@ -85,7 +85,7 @@ def render(views: Sequence[RecordView]) -> str:
         died=(Verdict.CRASH, Verdict.TIMEOUT),
         drawing=drawing,
         bug_report=bug_report,
-        parity_range=(parity.LOWEST, parity.HIGHEST),
+        parity_range=(error_ratios.LOWEST, error_ratios.HIGHEST),
         **_MOST,
     )
 

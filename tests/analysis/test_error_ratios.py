@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from made_records import outcome, specs
 
-from verifier.analysis.parity import HIGHEST, LOWEST, dtype_of, magnitude, measure_spreads, ratio
+from verifier.analysis.error_ratios import HIGHEST, LOWEST, dtype_of, magnitude, measure_error_spreads, ratio
 from verifier.judging.outcome import Verdict
 
 INF, NAN = math.inf, math.nan
@@ -22,7 +22,7 @@ def _measured(make, *errors, bound=1.0):
         replace(found.entries[0], case=spec.id, outcome=outcome("qkv.rows", measured=error, bound=bound))
         for spec, error in zip(specs(), errors, strict=False)
     ]
-    (spread,) = measure_spreads(replace(found, entries=tuple(entries)))
+    (spread,) = measure_error_spreads(replace(found, entries=tuple(entries)))
     return spread
 
 
@@ -95,7 +95,7 @@ def test_checks_that_measure_are_in_the_order_in_which_they_run(make):
     def measures(spec, check):
         return outcome(check, measured=1e-15, bound=1e-14) if check in ("forward.logits", "build.adapter") else None
 
-    assert [(one.check, one.count) for one in measure_spreads(make(specs(), measures))] == [
+    assert [(one.check, one.count) for one in measure_error_spreads(make(specs(), measures))] == [
         ("build.adapter", 12),
         ("forward.logits", 12),
     ]
@@ -107,11 +107,11 @@ def test_failures_and_what_passes_are_counted_alike(make):
     def measures(spec, check):
         return outcome(check, verdicts.get(spec.id, Verdict.SKIP), where="x", measured=2.0, bound=1.0)
 
-    assert {one.count for one in measure_spreads(make(specs(), measures))} == {12}
+    assert {one.count for one in measure_error_spreads(make(specs(), measures))} == {12}
 
 
 def test_a_record_in_which_nothing_was_measured_has_none(make):
-    assert measure_spreads(make(specs())) == ()
+    assert measure_error_spreads(make(specs())) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Put the shards of a run together, and say which are missing."""
+"""Join the shards of a run into one record, and say which are missing."""
 
 from __future__ import annotations
 

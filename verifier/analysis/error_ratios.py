@@ -1,4 +1,4 @@
-"""How near to the bound each check's errors were: their distribution over the cases, in orders of magnitude."""
+"""How near to their bounds the errors of each check were: their ratios over the cases, in orders of magnitude."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LOWEST, HIGHEST = -6, 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """The errors of one check over its bounds: 1 is the bound itself.
+class ErrorSpread:
+    """The distribution of one check's errors over their bounds: 1 is the bound itself.
 
     Attributes:
         check: its id.
@@ -40,14 +40,14 @@ class Spread:
 
 
 def ratio(outcome: Outcome) -> float | None:
-    """Error over bound; None where the check measured nothing, or compared what is either so or not."""
+    """Divide an outcome's error by its bound; None where the check measured nothing, or has no bound."""
     if outcome.measured is None or outcome.bound is None or not outcome.bound:
         return None
     found = outcome.measured / outcome.bound
     return math.inf if math.isnan(found) else found
 
 
-def measure_spreads(record: Record) -> tuple[Spread, ...]:
+def measure_error_spreads(record: Record) -> tuple[ErrorSpread, ...]:
     """Measure the spread of errors over bounds of every check that measures, in the order in which checks run."""
     ratios = {
         check: [found for outcome in outcomes if (found := ratio(outcome)) is not None]
@@ -61,9 +61,9 @@ def dtype_of(check: str) -> str:
     return next((dtype for dtype in WORKING_DTYPES if dtype in check), SEMANTIC_DTYPE)
 
 
-def _spread(check: str, ratios: Sequence[float]) -> Spread:
+def _spread(check: str, ratios: Sequence[float]) -> ErrorSpread:
     magnitudes = Counter(map(magnitude, ratios))
-    return Spread(
+    return ErrorSpread(
         check=check,
         dtype=dtype_of(check),
         count=len(ratios),
