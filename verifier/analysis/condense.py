@@ -1,4 +1,4 @@
-"""A product of flags in few rows: combinations with the same result share one, with `any` for flags that do not matter.
+"""Put a product of flags into few rows: combinations with one result share a row, with `any` for flags without effect.
 
 A row is a box: for each flag a set of its values. The boxes of one result together hold every combination with that
 result and none with another. Combinations that were not run belong to nobody, so a box may hold them.
@@ -17,18 +17,18 @@ _Box = tuple[frozenset[int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """Values by index for each flag (None for any), and the combinations that are counted here and in no other box."""
+    """A row: the values by index of each flag (None for any), and the combinations that are counted in it alone."""
 
     values: tuple[frozenset[int] | None, ...]
     members: tuple[FlagIndices, ...]
 
 
 def condense(results: Mapping[FlagIndices, ResultT], sizes: Sequence[int]) -> list[tuple[ResultT, list[Box]]]:
-    """The boxes of each result, largest first; results in the order in which they are first met.
+    """Find few boxes for each result, the largest first; results stand in the order in which they are first met.
 
     Args:
-        results: what came out for each combination.
-        sizes: how many values each flag has.
+        results: the result of each combination.
+        sizes: the number of values of each flag.
     """
     classes: dict[ResultT, list[FlagIndices]] = {}
     for combination, result in results.items():
@@ -41,7 +41,7 @@ def condense(results: Mapping[FlagIndices, ResultT], sizes: Sequence[int]) -> li
 
 
 def _cover(members: Sequence[FlagIndices], others: Sequence[FlagIndices], sizes: Sequence[int]) -> list[Box]:
-    """Greedy: from the first combination that no box holds yet, the box that takes in most."""
+    """Cover combinations greedily: from the first one that no box holds yet, choose the box that takes in most."""
     left = list(members)
     boxes = []
     while left:
@@ -55,13 +55,13 @@ def _cover(members: Sequence[FlagIndices], others: Sequence[FlagIndices], sizes:
 
 
 def _orders(count: int) -> list[list[int]]:
-    """The orders in which flags are freed: each rotation, both ways."""
+    """List the orders in which flags are freed: each rotation, both ways."""
     around = [[(start + step) % count for step in range(count)] for start in range(count)]
     return (around + [order[::-1] for order in around]) or [[]]
 
 
 def _grow(seed: FlagIndices, order: Sequence[int], others: Sequence[FlagIndices], sizes: Sequence[int]) -> _Box:
-    """Free each flag wholly where nothing else gets in, else take in single values."""
+    """Grow a box from one combination: free each flag wholly where nothing else gets in, or else by single values."""
     box: list[frozenset[int]] = [frozenset({index}) for index in seed]
     for flag in order:
         # Those that only this flag keeps out say which of its values must stay out.
@@ -75,4 +75,5 @@ def _grow(seed: FlagIndices, order: Sequence[int], others: Sequence[FlagIndices]
 
 
 def _holds(box: _Box, combination: FlagIndices) -> bool:
+    """Whether a box holds a combination."""
     return all(index in chosen for index, chosen in zip(combination, box, strict=True))

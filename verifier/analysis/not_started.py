@@ -9,13 +9,13 @@ from verifier.errors import ExitStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotStarted:
-    """What is known of it.
+    """An adapter that was asked for and could not be run.
 
     Attributes:
-        family: reference.
-        adapter: reference.
-        status: what it made of the command.
-        reason: why, in a line.
+        family: the family's reference.
+        adapter: the adapter's reference.
+        status: the exit status that the command has because of it.
+        reason: why it could not be run, in a line.
     """
 
     family: str

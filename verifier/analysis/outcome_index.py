@@ -1,4 +1,4 @@
-"""A record's outcomes by case, check and fingerprint, and the rules that tell some of its cases from others."""
+"""Find a record's outcomes by case, check and fingerprint, and the rules that tell some of its cases from others."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class OutcomeIndex:
     """A record's outcomes, found in one step each; each case is described once, however often rules are asked for.
 
     Attributes:
-        record: whose outcomes these are.
-        entries: by case and check.
-        written: by fingerprint and case, those that were written with one: what `repro` knows.
+        record: the record.
+        entries: the outcomes, by case and check.
+        written: the outcomes that the record gives a fingerprint, by fingerprint and case: those that `repro` knows.
     """
 
     def __init__(self, record: Record) -> None:
@@ -29,19 +29,19 @@ class OutcomeIndex:
         self._descriptions: dict[str, dict[str, Any]] = {}
 
     def cases(self, holds: Callable[[RecordedOutcome], bool]) -> Mapping[str, Sequence[str]]:
-        """By check the cases of whose outcome this holds; both sorted."""
+        """Find by check the cases of which the outcome fulfils a condition; both sorted."""
         found: dict[str, list[str]] = {}
         for case, check in sorted(key for key, entry in self.entries.items() if holds(entry)):
             found.setdefault(check, []).append(case)
         return dict(sorted(found.items()))
 
     def find_rule(self, cases: Sequence[str], others: Sequence[str], shown: str) -> Rule | None:
-        """The rule that tells the cases from the others.
+        """Find the rule that tells cases from others.
 
         Args:
-            cases: ids.
-            others: ids.
-            shown: the one of the cases that a reader is shown.
+            cases: the ids of the cases.
+            others: the ids of the other cases.
+            shown: the id of the case that a reader is shown.
 
         Returns:
             None where no rule tells them apart, or where the rule is false of the case that is shown.
@@ -50,6 +50,7 @@ class OutcomeIndex:
         return None if rule is None or any(cases[place] == shown for place in rule.missed) else rule
 
     def _describe(self, cases: Sequence[str]) -> list[dict[str, Any]]:
+        """Describe cases as rules take them, each once."""
         for case in cases:
             if case not in self._descriptions:
                 self._descriptions[case] = describe_case(self.record.cases[case])

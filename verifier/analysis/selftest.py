@@ -1,4 +1,4 @@
-"""What a self-test found, as `verifier selftest --json` writes it and a report shows it."""
+"""The result of a self-test, as `verifier selftest --json` writes it and a report shows it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PlantedFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
-    """The kill table of a family under an adapter."""
+    """The result of a self-test: the planted faults of a family under an adapter."""
 
     family: str
     adapter: str
@@ -38,6 +38,6 @@ class SelfTest:
 
     @property
     def counted(self) -> str:
-        """`1 caught, 1 survived, 0 not tried`."""
+        """The number of pairs by verdict: `1 caught, 1 survived, 0 not tried`."""
         counts: Mapping[str, int] = Counter(kill.verdict for kill in self.kills)
         return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)

@@ -1,4 +1,4 @@
-"""Sentences that are true of many outcomes, each counted once: why cases are refused, why checks did not run."""
+"""Count outcomes: by verdict, and by the reasons for which checks did not run or cases are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verifier.judging.outcome import Outcome, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """A sentence and how many outcomes it is true of, by check."""
+    """A sentence, the number of outcomes of which it is true, and the checks that gave them."""
 
     text: str
     count: int

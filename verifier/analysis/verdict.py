@@ -1,4 +1,4 @@
-"""What a record says as a whole: its exit status, the verdicts that gate, and why nothing may rest on it."""
+"""The verdict on a whole record: its exit status, the verdicts that gate, and why nothing may rest on it."""
 
 from __future__ import annotations
 
@@ -18,34 +18,38 @@ _MOST_NAMED = 8  # of the shards that are missing
 def exit_status(
     valid: Set[str], verdicts: Mapping[tuple[str, str], Verdict], also: Set[Verdict] = frozenset()
 ) -> ExitStatus:
-    """What a run that came to its end says: a green one needs a check that looked at the adapter on a valid case.
+    """Find the exit status of a run that came to its end; to conform, some check must have looked at the adapter.
 
     Args:
         valid: the ids of the cases that HF accepts.
-        verdicts: by case and check.
+        verdicts: the verdicts, by case and check.
         also: the verdicts that gate besides those that always do.
+
+    Returns:
+        `INCONCLUSIVE` where no check looked at the adapter on a valid case.
     """
     if any(verdict.gates or verdict in also for verdict in verdicts.values()):
         return ExitStatus.DIFFERS
     looked = any(
-        case in valid and verdict is not Verdict.SKIP and _about_the_adapter(check)
+        case in valid and verdict is not Verdict.SKIP and _is_about_adapter(check)
         for (case, check), verdict in verdicts.items()
     )
     return ExitStatus.CONFORMS if looked else ExitStatus.INCONCLUSIVE
 
 
 def gating_verdicts(run: RunLine) -> frozenset[Verdict]:
-    """The verdicts that gate in this run besides those that always do, because it was asked for."""
+    """Find the verdicts that gate in a run besides those that always do, because its `--gate` names them."""
     asked = run.asked.get("gate")
     return frozenset(verdict for verdict in Verdict if isinstance(asked, list) and verdict in asked)
 
 
-def _about_the_adapter(check: str) -> bool:
+def _is_about_adapter(check: str) -> bool:
+    """Whether a check looks at the adapter, and not at Hugging Face alone."""
     return area_of(check) != _NOT_ABOUT_THE_ADAPTER
 
 
 def describe_missing_shards(record: Record) -> str | None:
-    """`shards 2/4 and 3/4 are missing`; None where none is."""
+    """Name the shards that a record lacks: `shards 2/4 and 3/4 are missing`; None where it lacks none."""
     names = record.missing
     if not names:
         return None
@@ -56,7 +60,7 @@ def describe_missing_shards(record: Record) -> str | None:
 
 
 def explain_inconclusive(record: Record) -> str:
-    """Why no verdict can rest on what ran."""
+    """Say in a clause why no verdict can rest on what ran."""
     if record.missing:
         return describe_missing_shards(record) or ""
     if record.contradicts_itself:
@@ -66,7 +70,7 @@ def explain_inconclusive(record: Record) -> str:
     reasons = count_reasons(
         entry.outcome
         for entry in record.entries
-        if record.cases[entry.case].valid and _about_the_adapter(entry.outcome.check)
+        if record.cases[entry.case].valid and _is_about_adapter(entry.outcome.check)
     )
     commonest = reasons[0].text if reasons else "none was selected for a valid case"
     return f"no check that looks at the adapter ran: {commonest}"
@@ -80,7 +84,7 @@ def find_exit_status(record: Record) -> ExitStatus:
 
 
 def conclude_status(record: Record) -> ExitStatus:
-    """What the record says if nothing more comes."""
+    """Find the exit status that a record stands for if nothing more is added to it."""
     record = apply_known_failures(record)
     valid = {spec.id for spec in record.cases.values() if spec.valid}
     verdicts = {(entry.case, entry.outcome.check): entry.outcome.verdict for entry in record.entries}

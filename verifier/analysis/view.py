@@ -1,4 +1,4 @@
-"""Everything that a report says of one record, computed once: pages and Markdown are made of this alone."""
+"""Everything that a report says of one record, computed once: all renderers work from this view."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from verifier.record.excusing import apply_known_failures
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordView:
-    """One record.
+    """Everything that a report says of one record.
 
     Attributes:
-        summary: verdict, condensed matrix, bugs, what did not run.
-        causes: the bugs by what explains them.
+        summary: its verdict, matrix and bugs, and what did not run.
+        causes: the bugs, put together by what explains them.
         combinations: every case, and what each area said of it.
-        spreads: how near to the bounds errors were.
+        spreads: how near to their bounds the errors of each check were.
         space: what of the config space was exercised.
         timing: where the time went.
-        record: with the verdict `known` on what is excused.
+        record: the record, with the verdict `known` on what its baseline excuses.
         checks: how each check fared.
-        selftest: what a self-test of the family found, as `verifier selftest --json` wrote it; None where none was
-            given.
+        selftest: what a self-test of the family found, as `verifier selftest --json` wrote it; None if none was given.
     """
 
     summary: Summary
@@ -46,12 +45,12 @@ class RecordView:
 
 
 def view_record(record: Record, selftests: Sequence[SelfTest] = ()) -> RecordView:
-    """Everything about a record; of several self-tests that of its family and adapter, or of its family."""
+    """View a record, with the self-test of its family and adapter, or else of its family, if one is given."""
     record = apply_known_failures(record)
     summary = summarize(record)
     run = record.run
-    mine = [one for one in selftests if one.family == run.family]
-    exact = [one for one in mine if one.adapter == run.adapter]
+    of_family = [one for one in selftests if one.family == run.family]
+    of_adapter = [one for one in of_family if one.adapter == run.adapter]
     return RecordView(
         summary=summary,
         causes=find_causes(summary.bugs),
@@ -61,5 +60,5 @@ def view_record(record: Record, selftests: Sequence[SelfTest] = ()) -> RecordVie
         timing=measure_timing(record),
         record=record,
         checks=summarize_checks(record, summary),
-        selftest=next(iter([*exact, *mine]), None),
+        selftest=next(iter([*of_adapter, *of_family]), None),
     )

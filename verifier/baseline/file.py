@@ -21,12 +21,12 @@ from verifier.record.known_failure import NARROWING, Baseline, KnownFailure
 NAME = "verifier-known.toml"
 SCHEMA = 1
 
-# What the values of a table may be. They are read one by one, so that a mistake is told with its key.
+# The types of the values of a table. Values are read one by one, so that the message for a wrong one has its key.
 _TABLES = {"asked": dict[str, str | bool | list[str | bool]], "ran": dict[str, Count]}
 
 
 class EntryTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A known failure as the file has it; `case` is JSON, because TOML has no null."""
+    """An entry as the file has it; `case` is JSON, because TOML has no null."""
 
     id: str
     check: str
@@ -40,7 +40,7 @@ class EntryTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
 
 
 class _BaselineTables(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A baseline's tables; an entry is read by itself, so that a mistake is told with its id."""
+    """The tables of a baseline; entries are read one by one, so that the message for a wrong one has its id."""
 
     schema: int
     family: str
@@ -84,7 +84,7 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
             raise UsageError("`failure` is no array of tables; each entry begins with [[failure]]")
         failures: dict[str, KnownFailure] = {}
         for number, entry in enumerate(found.failure, start=1):
-            one = _failure(entry, number, finished)
+            one = _read_entry(entry, number, finished)
             if one.fingerprint in failures:
                 raise UsageError(f"it has two entries with the id {one.fingerprint!r}")
             failures[one.fingerprint] = one
@@ -112,12 +112,12 @@ def require_of(one: Baseline, family: str, adapter: str, what: str) -> None:
 
     Args:
         one: the baseline.
-        family: reference.
-        adapter: reference.
-        what: what is held against it, for the message: `these tests`.
+        family: the family's reference.
+        adapter: the adapter's reference.
+        what: what is compared with it, for the message: `these tests`.
 
     Raises:
-        UsageError: it is of others.
+        UsageError: it is of another family or adapter.
     """
     if (one.family, one.adapter) != (family, adapter):
         raise UsageError(
@@ -125,7 +125,8 @@ def require_of(one: Baseline, family: str, adapter: str, what: str) -> None:
         )
 
 
-def _failure(entry: Mapping[str, Any], number: int, finished: bool) -> KnownFailure:
+def _read_entry(entry: Mapping[str, Any], number: int, finished: bool) -> KnownFailure:
+    """Read the `number`-th entry of the file."""
     name = f"failure {entry['id']}" if isinstance(entry.get("id"), str) else f"failure number {number}"
     one = convert(entry, EntryTable, of=name, keys=EntryTable.__struct_fields__, toml=True)
     if finished and not one.reason.strip():

@@ -14,7 +14,7 @@ from verifier.record.case_description import describe_case
 from verifier.record.excusing import count_cases_looked_at, name_case, rule_holds
 from verifier.record.known_failure import EVERY_CASE, Baseline, KnownFailure, narrowing
 
-# What makes cases that are no combinations of the flags: of those a rule would speak beyond what was looked at.
+# Options that run cases which are no combinations of the flags: a rule would say more than was looked at.
 _NAMED = ("preset", "checkpoint", "cases", "where", "fuzz", "items")
 
 
@@ -46,11 +46,12 @@ def make_baseline(record: Record, path: str) -> Baseline:
         adapter=run.adapter,
         asked=narrowing(run.asked),
         ran=count_cases_looked_at(record),
-        failures=tuple(_failure(one, record, wide) for one in find_bugs(record, upstream=False)),
+        failures=tuple(_accept(one, record, wide) for one in find_bugs(record, upstream=False)),
     )
 
 
-def _failure(one: Bug, record: Record, wide: bool) -> KnownFailure:
+def _accept(one: Bug, record: Record, wide: bool) -> KnownFailure:
+    """Make the entry that accepts a bug; it has a rule only where the record is wide enough for one."""
     check = one.entry.outcome.check
     failing = [record.cases[case] for case in one.cases]
     others = [
@@ -58,7 +59,7 @@ def _failure(one: Bug, record: Record, wide: bool) -> KnownFailure:
         for entry in record.entries
         if entry.outcome.check == check and entry.outcome.verdict is not Verdict.SKIP and entry.case not in one.cases
     ]
-    rule = _rule(failing, others, record) if wide else ""
+    rule = _find_rule(failing, others, record) if wide else ""
 
     def by_name(specs: Sequence[CaseSpec], within: bool) -> tuple[str, ...]:
         flags = record.run.flags
@@ -75,9 +76,12 @@ def _failure(one: Bug, record: Record, wide: bool) -> KnownFailure:
     )
 
 
-def _rule(failing: Sequence[CaseSpec], others: Sequence[CaseSpec], record: Record) -> str:
-    """What tells the cases from all others that the check looked at, also from those on which it fails in another way:
-    of these a report's rule says nothing, and a failure like this would be a new one there."""
+def _find_rule(failing: Sequence[CaseSpec], others: Sequence[CaseSpec], record: Record) -> str:
+    """Find the rule that tells failing cases from all others that the check looked at.
+
+    Those on which it fails in another way are among the others: a report's rule says nothing of them, but a failure
+    like this one would be new there.
+    """
     if not others:
         return EVERY_CASE
     found = explain(*([describe_case(spec) for spec in some] for some in (failing, others)), flags=record.run.flags)

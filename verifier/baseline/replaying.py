@@ -29,8 +29,8 @@ def replay(
         baseline: the entries.
         plan: of the run that follows: its adapter, checks, device and limits are those of the replay too.
         run: runs a plan.
-        refusal: why Hugging Face refuses a config, or None.
-        today: the day.
+        refusal: says why Hugging Face refuses a config; None where it accepts it.
+        today: the day on which entries may have expired.
     """
     specs: dict[str, CaseSpec] = {}
     wanted: dict[str, list[str]] = {}
@@ -71,7 +71,7 @@ def settle(failure: KnownFailure, outcome: Outcome | None, selected: bool, today
         failure: the entry.
         outcome: what its check said on its case now; None where it did not run there.
         selected: whether the check is one of those that are run.
-        today: the day.
+        today: the day on which the entry may have expired.
     """
     state = EntryState.FIXED
     message: str | None = None

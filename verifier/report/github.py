@@ -1,4 +1,4 @@
-"""What GitHub shows of a run: an annotation for each failure, as workflow commands, and the step's summary."""
+"""Write what GitHub shows of a run: an annotation for each failure, as workflow commands, and the step's summary."""
 
 from __future__ import annotations
 
