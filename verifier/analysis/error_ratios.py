@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verifier.cases.spec import SEMANTIC_DTYPE, WORKING_DTYPES
@@ -49,29 +48,27 @@ def ratio(outcome: Outcome) -> float | None:
 
 def measure_error_spreads(record: Record) -> tuple[ErrorSpread, ...]:
     """Measure the spread of errors over bounds of every check that measures, in the order in which checks run."""
-    ratios = {
-        check: [found for outcome in outcomes if (found := ratio(outcome)) is not None]
-        for check, outcomes in record.outcomes_by_check.items()
-    }
-    return tuple(_spread(check, found) for check, found in ratios.items() if found)
+    spreads = []
+    for check, outcomes in record.outcomes_by_check.items():
+        if ratios := [found for outcome in outcomes if (found := ratio(outcome)) is not None]:
+            magnitudes = Counter(map(magnitude, ratios))
+            spreads.append(
+                ErrorSpread(
+                    check=check,
+                    dtype=dtype_of(check),
+                    count=len(ratios),
+                    median=statistics.median(ratios),
+                    largest=max(ratios),
+                    bins=tuple(magnitudes[order] for order in range(LOWEST, HIGHEST + 1)),
+                    over=sum(one > 1 for one in ratios),
+                )
+            )
+    return tuple(spreads)
 
 
 def dtype_of(check: str) -> str:
     """The dtype in which a check judges, as its id says it."""
     return next((dtype for dtype in WORKING_DTYPES if dtype in check), SEMANTIC_DTYPE)
-
-
-def _spread(check: str, ratios: Sequence[float]) -> ErrorSpread:
-    magnitudes = Counter(map(magnitude, ratios))
-    return ErrorSpread(
-        check=check,
-        dtype=dtype_of(check),
-        count=len(ratios),
-        median=statistics.median(ratios),
-        largest=max(ratios),
-        bins=tuple(magnitudes[order] for order in range(LOWEST, HIGHEST + 1)),
-        over=sum(one > 1 for one in ratios),
-    )
 
 
 def magnitude(error_over_bound: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -161,16 +162,11 @@ def _find_file(workspace: Path, filename: str) -> str | None:
     root = workspace.resolve()
     for first in range(len(parts)):
         path = (root / Path(*parts[first:])).resolve()  # the whole of an absolute path is itself
-        if path.is_relative_to(root) and not set(_INSTALLED) & set(path.relative_to(root).parts) and _is_file(path):
+        if not path.is_relative_to(root) or set(_INSTALLED) & set(path.relative_to(root).parts):
+            continue
+        if os.path.isfile(path):  # unlike the method, it says no of a name that is too long for any file
             return path.relative_to(root).as_posix()
     return None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name from a record may be too long for any file
-        return False
 
 
 def _find_line(path: Path, word: str) -> int:
