@@ -20,6 +20,7 @@ from verifier.faults import selftest
 from verifier.faults.mutants import Delegate, Fault, Mutation, Plant, in_adapter
 from verifier.faults.selftest import MOST_REFUSED, MOST_VALID, MutantResult, choose_trials
 from verifier.judging.outcome import NotApplicable, Outcome, Verdict
+from verifier.requests.request import RunRequest
 
 FALCON = family.load("falcon")
 FAULTS = faults.list_faults(FALCON)
@@ -190,7 +191,8 @@ def test_a_survivor_makes_it_inconclusive(
     monkeypatch: pytest.MonkeyPatch, kill: list[MutantResult], status: ExitStatus
 ) -> None:
     monkeypatch.setattr(selftest, "run", lambda *_, **__: iter(kill))
-    assert command.selftest("falcon", "bridge", 0) is status
+    asked = RunRequest(family="falcon", adapters=("bridge",))
+    assert command.selftest(asked, as_markdown=False, json_file=None) is status
 
 
 # --- on which cases --------------------------------------------------------------------------------------------------

@@ -141,10 +141,10 @@ def aliases(case: Case) -> Iterator[Finding]:
         if target not in infos:
             yield from_condition(name, f"it is said to be {target}, which is no hook point")
             continue
-        mine = activations.subject_activations(case, Scenario.PLAIN, infos[name].switch).values
-        theirs = activations.subject_activations(case, Scenario.PLAIN, infos[target].switch).values
-        if name in mine and target in theirs:  # `hooks.fires` looks for silent ones
-            yield compare_bitwise(name, mine[name], theirs[target])
+        at_alias = activations.subject_activations(case, Scenario.PLAIN, infos[name].switch).values
+        at_point = activations.subject_activations(case, Scenario.PLAIN, infos[target].switch).values
+        if name in at_alias and target in at_point:  # `hooks.fires` looks for silent ones
+            yield compare_bitwise(name, at_alias[name], at_point[target])
 
 
 @check("hooks.kept", needs=["hooks"], applies="pairwise")

@@ -53,8 +53,8 @@ def _judge_intervention(experiment: Experiment, given: Mapping[int, Tensor], one
     unedited = float64_judge(float(experiment.noise[0])).compare(
         where, given[one.row], experiment.results[0], axes=LOGIT_AXES[1:]
     )
-    said = "the edit changes nothing" if unedited.verdict is not Verdict.FAIL else f"after the edit {made.message}"
-    return replace(made, message=said)
+    words = "the edit changes nothing" if unedited.verdict is not Verdict.FAIL else f"after the edit {made.message}"
+    return replace(made, message=words)
 
 
 def _report_points_once(comparisons: Sequence[Finding]) -> list[Finding]:
@@ -198,8 +198,8 @@ def aliases(case: Case) -> Iterator[Finding]:
             for other, point in target.items():
                 found = {whole[point].row: logits[rows.index(whole[point].row)]}
                 made = _judge_intervention(experiment, found, whole[point])
-                said = f"another name of {point}: {made.message}" if made.message else None
-                yield replace(made, where=other, message=said)
+                words = f"another name of {point}: {made.message}" if made.message else None
+                yield replace(made, where=other, message=words)
 
     most = max(map(len, names.values()))
     rounds = [{point: some[turn] for point, some in names.items() if turn < len(some)} for turn in range(most)]

@@ -64,7 +64,7 @@ def choose_trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     return [*(valid[place] for place in chosen), *corners, *list(reasons.values())[-MOST_REFUSED:]]
 
 
-def _not_applicable(outcome: Outcome) -> bool:
+def _is_not_applicable(outcome: Outcome) -> bool:
     """Whether the right adapter lacks what the check looks at; a fault may add it (an alias, a switch)."""
     return outcome.verdict is Verdict.SKIP and (outcome.message or "").startswith("not applicable")
 
@@ -88,9 +88,9 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     caught: set[str] = set()
     inapplicable: set[str] = set()  # to this adapter, which lacks a capability
 
-    def outcome_of(spec: CaseSpec, who: Family, wrapped: Adapter, identity: str) -> Outcome | None:
-        seen = replace(spec.accepted_by(who.refusal), depth=Depth.SAMPLED)
-        return next(run_case(seen, who, wrapped, [known[identity]]), None)
+    def run_check(identity: str, spec: CaseSpec, family: Family, adapter: Adapter) -> Outcome | None:
+        sampled = replace(spec.accepted_by(family.refusal), depth=Depth.SAMPLED)
+        return next(run_case(sampled, family, adapter, [known[identity]]), None)
 
     for fault in faults.list_faults(right_family):
         broken = fault.plant(right_family, right_adapter)
@@ -99,14 +99,14 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
             for spec in cases:
                 key = (spec.id, identity)
                 if key not in clean:
-                    clean[key] = outcome_of(spec, right_family, right_adapter, identity)
-                before = clean[key]
+                    clean[key] = run_check(identity, spec, right_family, right_adapter)
+                right = clean[key]
                 # None: the check does not apply to the right adapter's case; the broken family may make it apply.
-                if before is not None and before.verdict not in _CLEAN and not _not_applicable(before):
-                    if not kill.tried and before.verdict is Verdict.SKIP:
-                        kill = replace(kill, unable=before.message)
+                if right is not None and right.verdict not in _CLEAN and not _is_not_applicable(right):
+                    if not kill.tried and right.verdict is Verdict.SKIP:
+                        kill = replace(kill, unable=right.message)
                     continue
-                outcome = outcome_of(spec, *broken, identity)
+                outcome = run_check(identity, spec, *broken)
                 if outcome is None:
                     continue
                 # Nothing in this model could be wrong like that.
