@@ -67,7 +67,7 @@ class Architecture:
     block: BlockSpec | None
 
     def components(self) -> Iterator[tuple[str, str]]:
-        """Every canonical component with its module's path, layers written out."""
+        """List every canonical component with its module's path, layers written out."""
         for template, path in self.paths.items():
             if template in UNNAMED:
                 continue
@@ -82,11 +82,11 @@ class Architecture:
         return template in self.paths
 
     def module(self, model: nn.Module, template: str, layer: int | None = None) -> nn.Module:
-        """The Hugging Face module that is this component."""
+        """Find the Hugging Face module that is this component."""
         path = self.paths[template]
         return model.get_submodule(path if layer is None else at_layer(path, layer))
 
 
 def at_layer(template: str, layer: int) -> str:
-    """`blocks.{i}.attn` → `blocks.3.attn`."""
+    """Write a layer into a template: `blocks.{i}.attn` becomes `blocks.3.attn`."""
     return template.replace("{i}", str(layer))

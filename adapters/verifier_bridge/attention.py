@@ -114,7 +114,7 @@ class BridgedAttention(nn.Module):
         return z.permute(0, 3, 1, 2, 4).flatten(2, 3).to(v.dtype)
 
     def _output(self, z: Tensor) -> Tensor:
-        """`[batch, pos, head, d_head]` → `[batch, pos, d_model]`."""
+        """Project the heads' `[batch, pos, head, d_head]` to the output `[batch, pos, d_model]`."""
         if self.hook_result.on:
             return self._output_through_result(z)
         if self.hook_result.hooked:
@@ -123,7 +123,7 @@ class BridgedAttention(nn.Module):
         return out
 
     def _output_through_result(self, z: Tensor) -> Tensor:
-        """The output as the sum over heads of what each writes, whose gradient goes through `hook_result`.
+        """Compute the output as the sum over heads of what each writes; its gradient goes through `hook_result`.
 
         The value is the unsplit product's plus what edits changed of the sum, so that turning the switch on changes
         no bit of it.
@@ -168,6 +168,6 @@ def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Over keys; zeros, with no gradient, for a query that may read nothing."""
+    """Take the softmax over keys; a query that may read nothing gets zeros, with no gradient."""
     unread = (scores == -torch.inf).all(-1, keepdim=True)
     return scores.masked_fill(unread, 0.0).softmax(-1, dtype=scores.dtype).masked_fill(unread, 0.0)

@@ -209,7 +209,7 @@ class Bridge(nn.Module):
     # Hooks
 
     def hook_point(self, name: str) -> HookPoint:
-        """The hook point of that name.
+        """Find the hook point of that name.
 
         Raises:
             HookError: there is none; the message has the nearest right name.
@@ -286,11 +286,11 @@ class Bridge(nn.Module):
     # Parts and parameters
 
     def components(self) -> dict[str, nn.Module]:
-        """The bridged parts by canonical name, each of which can be run alone."""
+        """Give the bridged parts by canonical name; each can be run alone."""
         return {name: self.get_submodule(name) for name in self._component_names()}
 
     def component(self, name: str) -> nn.Module:
-        """The bridged part of that canonical name.
+        """Find the bridged part of that canonical name.
 
         Raises:
             BridgeError: there is none; the message has the nearest right name.
@@ -305,20 +305,20 @@ class Bridge(nn.Module):
         return names + [f"blocks.{layer}.attn.{part}" for layer in range(len(self.blocks)) for part in ("q", "k", "v")]
 
     def weight_map(self) -> WeightMap:
-        """Between the model's parameters and canonical ones."""
+        """Make the map between the model's parameters and canonical ones."""
         return WeightMap(self.architecture, self._model.state_dict())
 
     def canonical_weights(self) -> dict[str, Tensor]:
-        """Copies of the parameters: `blocks.0.attn.W_Q [head, d_model, d_head]`."""
+        """Copy the parameters by canonical name: `blocks.0.attn.W_Q [head, d_model, d_head]`."""
         return self.weight_map().to_canonical(self._model.state_dict())
 
     def canonical_gradients(self) -> dict[str, Tensor]:
-        """Copies of the gradients of those that have one; a tied parameter's stands under both of its names."""
+        """Copy the gradients of the parameters that have one; a tied parameter's stands under both of its names."""
         named = self._model.named_parameters(remove_duplicate=False)
         return self.weight_map().to_canonical({name: one.grad for name, one in named if one.grad is not None})
 
     def processings(self) -> dict[str, processing.Processing]:
-        """What can be done to this model's weights without changing what it computes, by name."""
+        """List what can be done to this model's weights without changing what it computes, by name."""
         return processing.available(self)
 
     def processed(self, names: Collection[str]) -> Bridge:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def computed_in(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which sums over many terms are formed: at least float32."""
+    """Choose the dtype in which sums over many terms are formed: at least float32."""
     return torch.promote_types(dtype, torch.float32)
 
 

@@ -132,7 +132,7 @@ def _exists(model: nn.Module, path: str) -> bool:
 
 
 def layout_of(config: Any) -> QKVLayout:
-    """Where a fused row belongs: a group for each KV head (new), for all heads (multi-query), or for each head."""
+    """Find the fused layout: a group for each KV head (new), for all heads (multi-query), or for each head."""
     heads = config.num_attention_heads
     if config.new_decoder_architecture:
         groups = config.num_kv_heads
@@ -144,7 +144,7 @@ def layout_of(config: Any) -> QKVLayout:
 
 
 def _norm_count(config: Any) -> int | None:
-    """`num_ln_in_parallel_attn`, with the default that building the blocks would write into the config."""
+    """Read `num_ln_in_parallel_attn`, with the default that building the blocks would write into the config."""
     count: int | None = config.num_ln_in_parallel_attn
     return 2 if count is None and config.new_decoder_architecture else count
 
@@ -175,6 +175,6 @@ def _block(model: Any, config: Any) -> BlockSpec:
 
 
 def unfused_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """As FalconLinear: the bias is added after the product was rounded."""
+    """Multiply as FalconLinear does: the bias is added after the product was rounded."""
     product = x @ weight.T
     return product if bias is None else product + bias

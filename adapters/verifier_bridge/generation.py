@@ -10,7 +10,7 @@ from verifier_bridge.errors import InputError
 
 @torch.no_grad()
 def greedy(bridge: nn.Module, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None) -> Tensor:
-    """`[batch, pos]` → `[batch, pos + max_new_tokens]`; no token ends it early.
+    """Continue `[batch, pos]` greedily to `[batch, pos + max_new_tokens]`; no token ends the text early.
 
     As in Hugging Face's `generate`, the positions of a padded row count its tokens, not its padding.
     """
@@ -39,5 +39,5 @@ def greedy(bridge: nn.Module, input_ids: Tensor, *, max_new_tokens: int, attenti
 
 
 def _positions(attention_mask: Tensor) -> Tensor:
-    """`[batch, pos]`: each token's place among the row's tokens."""
+    """Count each token's place among the row's tokens: `[batch, pos]`."""
     return (attention_mask.long().cumsum(-1) - 1).masked_fill(attention_mask == 0, 0)

@@ -78,7 +78,7 @@ class HookPoint(nn.Module):
             handle.remove()
 
     def forward(self, value: Tensor) -> Tensor:
-        """The value that goes on from here: the same object where nothing is attached."""
+        """Pass the value on through the edits: the same object if nothing is attached."""
         log = current_log()
         if log is not None and log.replaying:
             return log.replay(self.name, value)
@@ -89,7 +89,7 @@ class HookPoint(nn.Module):
         return self._run(value)[0]
 
     def _run(self, value: Tensor) -> tuple[Tensor, bool]:
-        """The value that goes on, and whether it is another than came in."""
+        """Run the edits: the value that goes on, and whether an edit changed it."""
         changed = False
         if self._forward_edits:
             value, changed = _edited(value, tuple(self._forward_edits), f"hook at {self.name!r}")
@@ -103,7 +103,7 @@ class HookPoint(nn.Module):
 
 
 def _edited(original: Tensor, handles: Sequence[Handle], place: str) -> tuple[Tensor, bool]:
-    """A copy of the tensor after the edits, and whether any of them changed it."""
+    """Copy the tensor and run the edits on the copy; the result, and whether any edit changed it."""
     copy = value = original.clone()
     version = _version(copy)
     for handle in handles:
@@ -123,7 +123,7 @@ def _edited(original: Tensor, handles: Sequence[Handle], place: str) -> tuple[Te
 
 
 def _version(tensor: Tensor) -> int:
-    """How often it was written into; inference tensors do not count, and nothing depends on it there."""
+    """Count how often a tensor was written into; inference tensors do not count writes, and need not."""
     return -1 if tensor.is_inference() else tensor._version
 
 

@@ -31,7 +31,7 @@ class LayerSlot:
         self.now = past
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values, those of the new positions last: each `[batch, past + pos, kv_head, d_head]`."""
+        """Append the new positions' keys and values to the cached ones: each `[batch, past + pos, kv_head, d_head]`."""
         if self._past is not None:
             keys, values = torch.cat((self._past[0], keys), dim=1), torch.cat((self._past[1], values), dim=1)
         self.now = (keys, values)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def readable(
     attention_mask: Tensor | None, *, batch: int, queries: int, past: int, causal: bool, device: torch.device
 ) -> Tensor:
-    """Whether a query may read a key: `[batch, 1, query, key]`, with the keys of `past` positions first.
+    """Mark which keys a query may read: `[batch, 1, query, key]`, with the keys of `past` positions first.
 
     Args:
         attention_mask: `[batch, past + queries]`, nonzero for a token.
@@ -39,7 +39,7 @@ def readable(
 def with_alibi(
     allowed: Tensor, attention_mask: Tensor | None, *, alibi: AlibiBias, layout: QKVLayout, dtype: torch.dtype
 ) -> Tensor:
-    """What is added to the scores: the scaled bias, and the dtype's lowest value where nothing may be read.
+    """Make what is added to the scores: the scaled bias, and the dtype's lowest value where nothing may be read.
 
     `[batch, head, query, key]`. Positions count the tokens of the mask, not its padding.
     """

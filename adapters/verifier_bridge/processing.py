@@ -102,7 +102,7 @@ def _with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _norms(bridge: BridgeLike) -> Iterator[tuple[str, BridgedNorm, tuple[str, ...]]]:
-    """Every norm by name, and the matrices that read it: `W_Q`'s bias is `b_Q`, and so on."""
+    """List every norm by name with the matrices that read it: `W_Q`'s bias is `b_Q`, and so on."""
     for layer, block in enumerate(bridge.blocks):
         attention = tuple(f"blocks.{layer}.attn.W_{letter}" for letter in "QKV")
         mlp = (f"blocks.{layer}.mlp.W_in",)

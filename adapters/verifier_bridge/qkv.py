@@ -49,7 +49,7 @@ class QKVLayout:
         return self.n_groups * (self.queries_per_group + 2) * self.d_head
 
     def split(self, fused: Tensor, dim: int = -1) -> QKV:
-        """The fused axis `dim` becomes `[head, d_head]` for queries, `[kv_head, d_head]` for keys and values."""
+        """Split the fused axis `dim` into `[head, d_head]` for queries, `[kv_head, d_head]` for keys and values."""
         dim %= fused.ndim
         grouped = torch.unflatten(fused, dim, (self.n_groups, self.queries_per_group + 2, self.d_head))
         return QKV(
@@ -59,13 +59,13 @@ class QKVLayout:
         )
 
     def fuse(self, parts: QKV, dim: int) -> Tensor:
-        """The inverse of `split`: `dim` is the head axis of each part, and the fused axis of the result."""
+        """Undo `split`: `dim` is the head axis of each part, and the fused axis of the result."""
         queries = torch.unflatten(parts.q, dim, (self.n_groups, self.queries_per_group))
         keys, values = parts.k.unsqueeze(dim + 1), parts.v.unsqueeze(dim + 1)
         return torch.cat((queries, keys, values), dim=dim + 1).flatten(dim, dim + 2)
 
     def rows_of(self, part: Part) -> Tensor:
-        """Which fused rows are the queries', the keys' or the values': `[n * d_head]`, heads in order.
+        """Find the fused rows of the queries, the keys or the values: `[n * d_head]`, heads in order.
 
         It is one tensor for all layouts that are equal, so nobody may write into it.
         """

@@ -22,7 +22,7 @@ def register(class_name: str, describe: Describe) -> None:
 
 
 def describe(model: nn.Module) -> Architecture:
-    """The model's description.
+    """Describe a model by its class.
 
     Raises:
         BridgeRefusal: its class is unknown, or it is one that its own class cannot run.

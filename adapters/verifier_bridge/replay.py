@@ -52,7 +52,7 @@ class EditLog:
         return out
 
     def replay(self, name: str, value: Tensor) -> Tensor:
-        """What the forward went on with at this point. Dropout after an edit that drew noise draws as it did."""
+        """Give what the forward went on with at this point; dropout after an edit that drew noise draws as it did."""
         entry = self._entries.get(name)
         if entry is None:
             return value
@@ -67,12 +67,12 @@ _CURRENT: ContextVar[EditLog | None] = ContextVar("verifier_bridge_edit_log", de
 
 
 def current_log() -> EditLog | None:
-    """The log of the checkpointed block that is running, if one is."""
+    """Get the log of the checkpointed block that is running; None if none is."""
     return _CURRENT.get()
 
 
 def checkpointed(block: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-    """`block(hidden)`, recomputed in the backward instead of kept; edits in it run in the forward alone."""
+    """Run `block(hidden)` so that the backward recomputes it; edits in it run in the forward alone."""
     log = EditLog()
 
     def run(value: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class WeightMap:
         self._rules = [*rules, *(_same(name, name) for name in names if name not in mapped)]
 
     def to_canonical(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of those that are there, in canonical names and shapes."""
+        """Copy the tensors that are there into canonical names and shapes."""
         return {
             target: _copy(part)
             for rule in self._rules
@@ -57,7 +57,7 @@ class WeightMap:
         }
 
     def to_hugging_face(self, canonical: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All of them back in Hugging Face's names and shapes.
+        """Bring all canonical tensors back to Hugging Face's names and shapes.
 
         Raises:
             BridgeError: one is missing, or one is no weight of this model.
@@ -107,12 +107,12 @@ def _same(source: str, target: str) -> _Rule:
 
 
 def _transposed(source: str, target: str) -> _Rule:
-    """`[d_out, d_in]` ↔ `[d_in, d_out]`."""
+    """Map `[d_out, d_in]` ↔ `[d_in, d_out]`."""
     return _Rule(source=source, targets=(target,), take_apart=lambda t: (t.T,), put_together=lambda parts: parts[0].T)
 
 
 def _per_head(source: str, target: str, layout: QKVLayout) -> _Rule:
-    """`[d_model, head * d_head]` ↔ `[head, d_head, d_model]`."""
+    """Map `[d_model, head * d_head]` ↔ `[head, d_head, d_model]`."""
     return _Rule(
         source=source,
         targets=(target,),
@@ -132,7 +132,7 @@ def _fused_weight(source: str, owner: str, layout: QKVLayout) -> _Rule:
 
 
 def _fused_bias(source: str, owner: str, layout: QKVLayout) -> _Rule:
-    """`[rows]` ↔ `[head, d_head]`, `[kv_head, d_head]`, `[kv_head, d_head]`."""
+    """Map `[rows]` ↔ `[head, d_head]`, `[kv_head, d_head]`, `[kv_head, d_head]`."""
     return _Rule(
         source=source,
         targets=(f"{owner}.b_Q", f"{owner}.b_K", f"{owner}.b_V"),

@@ -20,7 +20,7 @@ _CANONICAL = {kind.template: rank for rank, kind in enumerate(KINDS)}
 
 
 def named(bridge: TransformerBridge) -> dict[str, HookInfo]:
-    """Every key of `hook_dict`. The canonical names are TransformerLens', so a key is canonical if it spells one.
+    """Describe every key of `hook_dict`. Canonical names are TransformerLens', so a key is canonical if it spells one.
 
     A hook point with several keys is the earliest canonical one, or else the first, and the others are its aliases.
     Called while all switches are off: TransformerLens tells only then which switch a point waits for.
@@ -47,7 +47,7 @@ class LensHooks:
         self._names = named(bridge)
 
     def names(self) -> Mapping[str, HookInfo]:
-        """Every name in the bridge's `hook_dict`, those of aliases included."""
+        """List every name in the bridge's `hook_dict`, aliases included."""
         return MappingProxyType(self._names)
 
     @contextmanager
@@ -83,7 +83,7 @@ class LensHooks:
 
 
 def _as_hook(edit: Edit) -> Callable[..., Tensor | None]:
-    """The edit as TransformerLens calls a hook: with the tensor, and its hook point by keyword."""
+    """Make a hook of an edit: TransformerLens calls it with the tensor, and with its hook point by keyword."""
 
     def run(tensor: Tensor, hook: HookPoint) -> Tensor | None:
         return edit(tensor)

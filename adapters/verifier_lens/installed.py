@@ -21,7 +21,7 @@ INSTALL = 'pip install "adapter-verifier[lens]"'
 
 
 def installed_version() -> str:
-    """The installed TransformerLens' version, read without importing it.
+    """Read the installed TransformerLens' version without importing it.
 
     Raises:
         ImportFailed: it is not installed.

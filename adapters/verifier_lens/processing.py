@@ -56,7 +56,7 @@ class LensProcessings:
         self._process = process
 
     def promises(self) -> Mapping[str, frozenset[str]]:
-        """Of the flags that the installed TransformerLens has those whose documentation promises something here."""
+        """List what TransformerLens' documentation promises of each flag that the installed version has."""
         names = [*self._flags(), WHOLE]
         if self._bridge.cfg.positional_embedding_type == "rotary":
             # "You can't refactor the QK circuit when using rotary embeddings" (its own assertion says so).
@@ -64,7 +64,7 @@ class LensProcessings:
         return {name: PROMISES[name] for name in names if name in PROMISES}
 
     def apply(self, names: Set[str]) -> Subject:
-        """`enable_compatibility_mode` with these flags; with `WHOLE` among the names, its default ones as well.
+        """Run `enable_compatibility_mode` with these flags, and with its default ones if `WHOLE` is among the names.
 
         Raises:
             KeyError: there is no such processing.
@@ -76,6 +76,6 @@ class LensProcessings:
         return self._process({flag: flag in names or (WHOLE in names and on) for flag, on in defaults.items()})
 
     def _flags(self) -> dict[str, bool]:
-        """The flags of the installed TransformerLens, and whether they are on by default."""
+        """List the flags of the installed TransformerLens, and whether each is on by default."""
         parameters = inspect.signature(self._bridge.process_weights).parameters.values()
         return {one.name: one.default for one in parameters if isinstance(one.default, bool) and one.name != "verbose"}

@@ -30,24 +30,24 @@ CHANGES: frozenset[Change] = frozenset({"modules", "forwards", "buffers", "atten
 
 
 def architectures() -> Set[str]:
-    """The names of Hugging Face's classes that TransformerLens has an adapter for, those of its plugins included."""
+    """List the names of Hugging Face's classes for which TransformerLens, or a plugin of it, has an adapter."""
     ArchitectureAdapterFactory.discover_entry_points()
     return ArchitectureAdapterFactory._adapters.keys()  # its public table lacks what was registered later
 
 
 def wrap(model: nn.Module) -> LensSubject:
-    """A subject around the model, which TransformerLens takes apart."""
+    """Make a subject of the model, which TransformerLens takes apart."""
     source = structure(model)
     return LensSubject(build(model), source)
 
 
 def build(model: nn.Module) -> TransformerBridge:
-    """TransformerLens' bridge around the model, which it modifies."""
+    """Build TransformerLens' bridge around the model, which it modifies."""
     return build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
 
 
 def structure(model: nn.Module) -> nn.Module:
-    """A copy of the model's modules and config that shares its parameters and buffers.
+    """Copy the model's modules and config, and share its parameters and buffers.
 
     A bridge cannot be taken back apart, and TransformerLens tells its users to build a fresh one for another weight
     processing. This is what a fresh one is built from, at no memory of its own.
@@ -79,7 +79,7 @@ class LensSubject(Subject):
             self.processings = LensProcessings(bridge, self._processed)
 
     def forward(self, inputs: Inputs) -> Output:
-        """One forward of the bridge.
+        """Run one forward of the bridge.
 
         Ids and embeddings are both the bridge's first argument (it tells them apart by their dtype), the mask, the
         positions and the cache its keyword arguments. With labels the loss is the bridge's own

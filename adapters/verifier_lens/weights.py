@@ -28,7 +28,7 @@ class LensWeights:
         self._bridge = bridge
 
     def split(self, layer: int) -> SplitQKV:
-        """The linear modules inside the attention's `q`, `k` and `v` components."""
+        """Give the linear modules inside the attention's `q`, `k` and `v` components."""
         attention: Any = self._bridge.blocks[layer].attn
         return SplitQKV(
             q=attention.q.original_component,
@@ -37,7 +37,7 @@ class LensWeights:
         )
 
     def canonical(self) -> Mapping[str, Tensor]:
-        """What the components' accessors give (`blocks.0.attn.W_Q`), in TransformerLens' shapes; None is left out."""
+        """Read the components' accessors (`blocks.0.attn.W_Q`), in TransformerLens' shapes; None is left out."""
         held = components(self._bridge)
         found: dict[str, Tensor] = {}
         for weight in WEIGHTS:
@@ -50,7 +50,7 @@ class LensWeights:
         return found
 
     def gradients(self) -> Mapping[str, Tensor]:
-        """Gradients of the bridge's parameters in the shapes that the accessors give; what has none is left out."""
+        """Compute the gradients of the bridge's parameters in the accessors' shapes; what has none is left out."""
         with torch.enable_grad():
             weights = self.canonical()
             leaves = [leaf for leaf in self._bridge.parameters() if leaf.grad is not None]
@@ -59,7 +59,7 @@ class LensWeights:
 
 
 def push_forward(weight: Tensor, leaves: Sequence[Tensor]) -> Tensor | None:
-    """The leaves' gradients through the linear map that made `weight` of them, in `weight`'s shape.
+    """Push the leaves' gradients through the linear map that made `weight` of them, into `weight`'s shape.
 
     An accessor permutes and reshapes parameters; so its Jacobian, applied to their gradients, gives those gradients in
     the accessor's layout without a second description of it. None if it depends on none of the leaves.

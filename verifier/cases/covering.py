@@ -39,5 +39,5 @@ def covering(configs: Sequence[Mapping[str, Any]], strength: int, names: Iterabl
 
 
 def meetings(items: Iterable[Item], strength: int) -> set[tuple[Item, ...]]:
-    """Every combination of that many items, each in the order in which the items are given."""
+    """List every combination of that many items, each in the order in which the items are given."""
     return set(itertools.combinations(items, strength))

@@ -62,7 +62,7 @@ def _tokens(spec: CaseSpec, vocab: int, batch: int, length: int, scenario: Scena
 
 
 def _special(spec: CaseSpec, vocab: int) -> list[int]:
-    """The ids that a library may treat as special: 0, the last one, and every `…_token_id` of the config."""
+    """List the ids that a library may treat as special: 0, the last one, and every `…_token_id` of the config."""
     roles = [value for name, value in sorted(spec.config.items()) if name.endswith("_token_id")]
     return list(dict.fromkeys([0, vocab - 1, *(one for one in roles if isinstance(one, int) and 0 <= one < vocab)]))
 

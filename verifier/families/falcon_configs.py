@@ -150,6 +150,6 @@ class Blocks:
 
 
 def norms_of_new(config: Config) -> int:
-    """`num_ln_in_parallel_attn` of the new architecture, where None means 2."""
+    """Read `num_ln_in_parallel_attn` of the new architecture, where None means 2."""
     norms: int | None = config.get("num_ln_in_parallel_attn")
     return 2 if norms is None else norms

@@ -26,7 +26,7 @@ _LONGER_THAN_ANY = 2048
 
 
 def fuzzed_config(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of these values: the width is heads times head dim, and at least `_LEAST_WIDTH`."""
+    """Make the config of these values, as wide as heads times head dim, and at least `_LEAST_WIDTH`."""
     config = dict(chosen)
     rope, theta = config.pop("rope"), config.pop("rope_theta")
     heads, d_head = config["num_attention_heads"], config.pop("d_head")

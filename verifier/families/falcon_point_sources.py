@@ -13,7 +13,7 @@ from verifier.family import PointSource
 
 
 def point_source(config: Config, name: str) -> PointSource | None:
-    """Where HF's model shows a hook point, by canonical name; None where reading it takes more than a line."""
+    """Find where HF's model shows a hook point, by canonical name; None if reading it takes more than a line."""
     if not name.startswith("blocks."):
         found = {"hook_embed": ("word_embeddings", "output"), **_norm("ln_final", "ln_f")}.get(name)
         return None if found is None else PointSource(module=f"transformer.{found[0]}", value=found[1])
@@ -26,7 +26,7 @@ def point_source(config: Config, name: str) -> PointSource | None:
 
 
 def _in_block(config: Config, layer: str) -> Mapping[str, tuple[str, str]]:
-    """Module in the block and expression of its hook's arguments, by the name in the block."""
+    """Give the module in the block and an expression of its hook's arguments, by the point's name in the block."""
     blocks = Blocks.of(config)
     split = f"model.transformer.h[{layer}].self_attention._split_heads(output)"
     # It gives each group's key and value once for every query head of the group.
@@ -60,7 +60,7 @@ def _norm(name: str, module: str) -> dict[str, tuple[str, str]]:
 
 
 def _expanded(config: Config) -> int:
-    """How many copies of a group's key `FalconAttention._split_heads` gives."""
+    """Count the copies of a group's key that `FalconAttention._split_heads` gives."""
     if not config.get("new_decoder_architecture"):
         return 1
     heads: int = config["num_attention_heads"]

@@ -58,7 +58,7 @@ ROPE_KEYS: Mapping[str, frozenset[str]] = {
 
 
 def refusal(config: Config) -> str | None:
-    """Why HF refuses the config, when it is built or at its first forward, or None where it accepts it."""
+    """Say why HF refuses the config, when it is built or at its first forward; None if HF accepts it."""
     full = {**_DEFAULTS, **config}
     return _refused_type(full) or _refused_anywhere(full) or _refused_rope(full) or _refused_in_blocks(full)
 

@@ -75,7 +75,7 @@ def _worst(errors: Tensor, given: Tensor, right: Tensor) -> tuple[Element, ...]:
 
 
 def _heat(errors: Tensor, compared: Tensor, axes: tuple[str, ...]) -> Heat:
-    """The rms error over the defined elements of each cell."""
+    """Compute the rms error over the defined elements of each cell."""
     if errors.ndim == 1:
         errors, compared, axes = errors[None], compared[None], ("", *axes)
     row = _first(axes, _ROWS, range(errors.ndim))
@@ -100,7 +100,7 @@ def _cells(values: Tensor, row: int, column: int, others: Sequence[int]) -> Tens
 
 
 def _first(axes: Sequence[str], wanted: Sequence[str], among: Sequence[int]) -> int:
-    """The first wanted axis among these; the first of them where none is wanted."""
+    """Find the first wanted axis among these, or the first of these if none is wanted."""
     return next((axis for name in wanted for axis in among if axes[axis] == name), among[0])
 
 
@@ -114,5 +114,5 @@ def _in_pieces(values: Tensor, axis: int, most: int) -> Tensor:
 
 
 def pieces(length: int, most: int) -> int:
-    """How many neighbours are in a cell, where at most `most` cells show `length` indices."""
+    """Count the neighbours in a cell if at most `most` cells show `length` indices."""
     return math.ceil(length / most)

@@ -38,7 +38,7 @@ SMALL_SAMPLE_FACTOR_OF_GRADIENTS = 8.0
 
 
 def rms(values: Tensor, defined: Tensor | None = None) -> float:
-    """The root mean square over the defined elements; 0 where none is defined.
+    """Compute the root mean square over the defined elements; 0 if none is defined.
 
     Args:
         values: `[batch, …]`, or a scalar.
@@ -48,7 +48,7 @@ def rms(values: Tensor, defined: Tensor | None = None) -> float:
 
 
 def _rms(values: Tensor, defined: Tensor | None, count: int) -> float:
-    """The root mean square over `count` defined elements; counting again for each of ten thousands would be slow."""
+    """Compute the root mean square over `count` defined elements, which are counted once for many tensors."""
     seen = values.detach().to(torch.float64)
     if defined is not None and count < seen.numel():
         # An undefined element may be NaN, so it is replaced and not multiplied by 0.
@@ -64,7 +64,7 @@ def _count(values: Tensor, defined: Tensor | None) -> int:
 
 
 def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> float:
-    """The dtype's unit in the last place at the scale of a tensor: its rms times the machine epsilon."""
+    """Compute the dtype's unit in the last place at the scale of a tensor: its rms times the machine epsilon."""
     return rms(truth, defined) * torch.finfo(dtype).eps
 
 
@@ -133,14 +133,14 @@ def noise_from_float32(truth: Tensor, single: Tensor, defined: Tensor | None = N
 
 
 def row_noise(truth: Tensor, single: Tensor) -> Tensor:
-    """`[row]`: the float64 noise of each row, from float64 and float32 results `[row, …]`, as `noise_from_float32`."""
+    """Estimate the float64 noise of each row `[row]` from float64 and float32 results `[row, …]`."""
     error = (single.double() - truth).square().flatten(1).mean(1).sqrt() / _SINGLE_UNITS
     scale = truth.square().flatten(1).mean(1).sqrt() * torch.finfo(torch.float64).eps
     return torch.hypot(error, scale)
 
 
 def moved_rows(values: Tensor, base: Tensor, noise: float) -> Tensor:
-    """`[row]`: in which rows of a float64 run the values `[row, …]` differ from `base`, which broadcasts to them.
+    """Find the rows `[row]` of a float64 run in which values `[row, …]` differ from `base`, which broadcasts to them.
 
     Equal elements do not differ, minus infinity at a masked score included. The margin is that of `float64_judge`.
     """
@@ -300,7 +300,7 @@ def gradient_judge(noise: float, resampled_noise: Bound | None = None) -> Judge:
 
 
 def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> Tensor:
-    """`[pos]`: the noise of logits at each position, over the rows with a real token there.
+    """Compute the noise of logits at each position `[pos]`, over the rows with a real token there.
 
     Args:
         errors: the reference's own and under the perturbation, `[batch, pos, d_vocab]` each.

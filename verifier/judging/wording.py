@@ -7,7 +7,7 @@ from verifier.output.text import number
 
 
 def outcome_message(outcome: Outcome) -> str | None:
-    """The message of an outcome, preceded by the exception's type where the message does not name it.
+    """Word an outcome: its message, after the exception's type where the message does not name it.
 
     The message of a crash or a timeout is the harness's own and says how the process ended, so it stands alone.
     """
@@ -20,7 +20,7 @@ def outcome_message(outcome: Outcome) -> str | None:
 
 
 def outcome_facts(outcome: Outcome) -> dict[str, str | None]:
-    """The facts that a list shows of an outcome, by name; None where there is none."""
+    """List the facts of an outcome that a report shows, by name; None for a fact that the outcome lacks."""
     return {
         "where": outcome.where,
         "measured": error_against_bound(outcome),

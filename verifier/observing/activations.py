@@ -64,7 +64,7 @@ def _tapped(case: Case, scenario: Scenario, dtype: str) -> Trace[Tensor]:
 
 
 def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
-    """HF's gradient `[batch, pos, d_model]` with respect to given embeddings, in a run without token ids."""
+    """Differentiate HF's logits with respect to given embeddings `[batch, pos, d_model]`, without token ids."""
 
     def make() -> Tensor:
         model, inputs = case.reference.model(dtype), case.reference.inputs(EMBEDS, dtype)
@@ -140,7 +140,7 @@ def hook_points(case: Case) -> Mapping[str, HookInfo]:
 
 
 def shared_points(case: Case) -> list[Point]:
-    """The canonical points of the model that the subject has, in causal order.
+    """List the canonical points of the model that the subject has, in causal order.
 
     Raises:
         NotApplicable: the subject has none.

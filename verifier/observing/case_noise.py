@@ -134,7 +134,7 @@ class CaseNoise:
 
 
 def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The float64 loss of each token whose next token has a label, shifted as in HF's causal loss."""
+    """Compute the float64 loss of each token whose next token has a label, shifted as in HF's causal loss."""
     shifted = labels[:, 1:].flatten()
     losses = F.cross_entropy(logits[:, :-1].double().flatten(0, 1), shifted, reduction="none", ignore_index=NO_LABEL)
     return losses[shifted != NO_LABEL]

@@ -114,13 +114,13 @@ class CaseReference:
             raise
 
     def model(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Any:
-        """The untouched model in that dtype and with that attention implementation, built once."""
+        """Build the untouched model in a dtype and with an attention implementation, once for each."""
         key = ("reference", dtype, attention or self.family.reference_attention)
         build = self.build_accepted if key == self._usual else lambda: self.build(dtype, attention=attention)
         return self.memo.memoize(key, build, is_model=True)
 
     def rounded_model(self, dtype: str) -> Any:
-        """The float64 model with the rounded weights of a model in `dtype`, valid until the next call."""
+        """Give the float64 model the rounded weights of a model in `dtype`; they stay until the next call."""
         if dtype == SEMANTIC_DTYPE:
             return self.model()
 
@@ -150,7 +150,7 @@ class CaseReference:
 
     @memoized
     def scenario(self, name: Scenario = Scenario.PLAIN) -> ScenarioInputs:
-        """The inputs of a scenario, and which outputs are defined; nobody may write into them."""
+        """Make the inputs of a scenario, and say which outputs are defined; nobody may write into the result."""
         model = self.model()
         vocab, d_model = model.get_input_embeddings().weight.shape
         # HF adds the ids of special tokens to the config.
@@ -158,7 +158,7 @@ class CaseReference:
         return INPUT_MAKERS[name](filled_in, vocab, d_model)
 
     def inputs(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Inputs:
-        """Copies of the inputs of a scenario, for a model in that dtype."""
+        """Copy the inputs of a scenario for a model in a dtype."""
         return copied(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
 
     def any_tokens(self) -> Inputs:
@@ -170,7 +170,7 @@ class CaseReference:
     def output(
         self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None
     ) -> Output:
-        """HF's output for a scenario, in a dtype and with an attention implementation, without gradients.
+        """Run HF's model on a scenario, in a dtype and with an attention implementation, without gradients.
 
         Raises:
             Blocked: the model does not run on plain tokens in float64; `reference.acceptance` reports it.
@@ -186,7 +186,7 @@ class CaseReference:
 
     @memoized
     def defined(self, axes: tuple[str, ...], scenario: Scenario = Scenario.PLAIN) -> Tensor:
-        """Which elements of a tensor with these axes are defined: booleans `[batch, …]` that broadcast to it.
+        """Find which elements of a tensor with these axes are defined: booleans `[batch, …]` that broadcast to it.
 
         An element is defined at a real token; in attention, where a real query may see a real key.
         """
@@ -201,7 +201,7 @@ class CaseReference:
 
     @memoized
     def cotangent(self, scenario: Scenario = Scenario.PLAIN) -> Tensor:
-        """The factor `[batch, pos, d_vocab]` of the logits in the sum that is differentiated, random and in float64.
+        """Draw the float64 factor `[batch, pos, d_vocab]` of the logits in the sum that is differentiated.
 
         It is 0 on padding, where no loss would be: outputs there are undefined, and torch's fused attention has wrong
         gradients for queries that see no key. The numbers are the same in every dtype.

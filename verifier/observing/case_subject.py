@@ -77,7 +77,7 @@ class CaseSubject:
         return changed_since_first(self._reference.family)
 
     def wrapped(self, dtype: str = SEMANTIC_DTYPE) -> Subject:
-        """The subject around a model in that dtype, wrapped once.
+        """Wrap a model in a dtype, once for each dtype.
 
         Raises:
             Blocked: wrapping failed, which `build.adapter` reports, or changed HF's own code, which
@@ -130,7 +130,7 @@ class CaseSubject:
     # --- outputs --------------------------------------------------------------------------------------------------
 
     def output(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Output:
-        """The subject's output for a scenario, without gradients.
+        """Run the subject on a scenario, without gradients.
 
         Raises:
             Blocked: the subject does not run on plain tokens; `build.forward` reports it.
@@ -139,7 +139,7 @@ class CaseSubject:
         return self._run(scenario, dtype)
 
     def first_output(self) -> Output:
-        """The subject's output on plain tokens; raises whatever the subject raises."""
+        """Run the subject on plain tokens, and raise whatever it raises."""
         return self._run(Scenario.PLAIN, SEMANTIC_DTYPE)
 
     @memoized
@@ -167,7 +167,7 @@ class CaseSubject:
 
     @memoized
     def agreeing_rows(self, scenario: Scenario = Scenario.PLAIN) -> Tensor:
-        """`[batch]`: the rows in which the subject's float64 logits are HF's.
+        """Find the rows in which the subject's float64 logits are HF's: booleans `[batch]`.
 
         Other checks compare these rows only, so that one difference is reported once.
 
@@ -194,7 +194,7 @@ class CaseSubject:
             return False
 
     def agreeing_dtypes(self) -> list[str]:
-        """The working dtypes in which the subject's logits on plain tokens are as exact as HF's.
+        """List the working dtypes in which the subject's logits on plain tokens are as exact as HF's.
 
         Other checks of precision use these dtypes only, so that an inexact subject is reported once.
 

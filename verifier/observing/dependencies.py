@@ -34,7 +34,7 @@ def read_dependencies(
 
 
 def nearest(before: Dependencies, name: str) -> list[str]:
-    """The points that flow into a point with no other point between, as far as changing single points shows."""
+    """List the points that flow into a point with no other point between, as far as single changes show."""
     inputs = before[name]
     return [one for one in inputs if not any(one in before[other] for other in inputs)]
 

@@ -39,7 +39,7 @@ What = Literal["values", "gradients", "both"]
 
 
 def _logits(case: Case, dtype: str, inputs: Inputs, edits: Mapping[str, Edit]) -> tuple[Tensor, frozenset[str]]:
-    """HF's logits with these edits, and the points that were edited."""
+    """Run HF's model with these edits: its logits, and the points that were edited."""
     model = case.reference.model(dtype)
     with torch.no_grad(), case.family.taps(model, names=[], edits=edits) as taps:
         logits = models.forward(model, inputs).logits
@@ -49,7 +49,7 @@ def _logits(case: Case, dtype: str, inputs: Inputs, edits: Mapping[str, Edit]) -
 def _graph(
     case: Case, dtype: str, inputs: Inputs, edits: Mapping[str, Edit], what: What
 ) -> tuple[Any, Tensor, dict[str, Tensor]]:
-    """HF's model, its logits with these edits, and the value at its first point by name, all in one graph."""
+    """Run HF's model with these edits: the model, its logits, and its first point's value by name, in one graph."""
 
     def on(edit: Edit) -> Edit:
         def act(value: Tensor) -> Tensor:

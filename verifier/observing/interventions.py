@@ -67,14 +67,14 @@ class Change:
     swap: Tensor
 
     def select_rows(self, rows: Sequence[int], *, first: int) -> Change:
-        """The change for some of its rows, in a batch in which they start at row `first`."""
+        """Select some rows of the change for a batch in which they start at row `first`."""
         chosen = [row - self.first for row in rows]
         if len(chosen) == len(self.keep):
             return replace(self, first=first)
         return Change(first=first, keep=self.keep[chosen], put=self.put[chosen], swap=self.swap[chosen])
 
     def edit(self, in_place: bool = False) -> Edit:
-        """The change as an edit of a whole batch, which returns a new tensor or writes into the one it is given."""
+        """Make an edit of a whole batch, which returns a new tensor or writes into the one it is given."""
 
         def act(value: Tensor) -> Tensor:
             last = self.first + self.keep.shape[0]
@@ -138,7 +138,7 @@ def _plan(
 
 
 def _change(case: Case, point: Point, value: Tensor, interventions: Sequence[Intervention]) -> Change:
-    """What these interventions do at a point whose tensor, an activation or a gradient, is like `value`."""
+    """Draw what these interventions do at a point whose tensor, an activation or a gradient, is like `value`."""
     shape = _shortened(value, point).shape[1:]
     draw = torch.randn((len(interventions), *shape), generator=generator("edits", case.spec.seed, point.name)).double()
     draw = draw.to(value.device)
@@ -160,7 +160,7 @@ def _change(case: Case, point: Point, value: Tensor, interventions: Sequence[Int
 
 
 def _shortened(value: Tensor, point: Point) -> Tensor:
-    """The value cut to the first `POSITIONS` positions."""
+    """Cut a value to the first `POSITIONS` positions."""
     for axis, name in enumerate(point.axes):
         if name in ("pos", "query", "key"):
             value = value.narrow(axis, 0, min(POSITIONS, value.shape[axis]))
@@ -169,7 +169,7 @@ def _shortened(value: Tensor, point: Point) -> Tensor:
 
 @functools.lru_cache(maxsize=256)  # alike in every layer, and in every case of the same dims; nobody writes into it
 def region(axes: tuple[str, ...], shape: tuple[int, ...], extent: Extent, device: torch.device) -> Tensor:
-    """Where an edit acts: booleans of the shape of one row. Attention is edited only where a query may see the key."""
+    """Mark where an edit acts: booleans of the shape of one row. In attention it acts where a query may see the key."""
     where = torch.ones(shape, dtype=torch.bool, device=device)
     if "query" in axes:
         where = where.tril()
@@ -213,7 +213,7 @@ def batch(
 
 
 def prompts(case: Case, rows: int) -> Tensor:
-    """`[rows, pos]`: the case's first prompt in every row but row 1, which has another one."""
+    """Repeat the case's first prompt in every row but row 1, which has another prompt: `[rows, pos]`."""
     ids = case.reference.inputs().input_ids
     assert ids is not None
     first, second = ids[0, :POSITIONS], ids[-1, :POSITIONS].clone()

@@ -195,7 +195,7 @@ def _measure(
 
 
 def _output(part: Part, call: Call, *, perturbed_in: torch.dtype | None = None) -> Tensor:
-    """A copy of the part's output; with `perturbed_in`, every result of that dtype is moved by a unit."""
+    """Run a part and copy its output; with `perturbed_in`, every result of that dtype is moved by a unit."""
     copy = call.copy()
     perturbation = Perturbation(perturbed_in, PERTURBATION_SEED) if perturbed_in else contextlib.nullcontext()
     with torch.no_grad(), perturbation:

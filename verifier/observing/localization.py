@@ -58,7 +58,7 @@ def compare_points(
 
 @memoized
 def agreeing_points(case: Case) -> list[Point]:
-    """The points at which the subject shows HF's values on plain tokens; `hooks.values` reports the others.
+    """List the points at which the subject shows HF's values on plain tokens; `hooks.values` reports the others.
 
     Raises:
         Blocked: the subject shows HF's values at no point.

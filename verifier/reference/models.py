@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -101,17 +102,9 @@ def is_tied(model: Any) -> bool:
 
 def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
     """Run HF's model on the inputs; `more` is passed to HF unchanged."""
-    given = {
-        "input_ids": inputs.input_ids,
-        "inputs_embeds": inputs.inputs_embeds,
-        "attention_mask": inputs.attention_mask,
-        "position_ids": inputs.position_ids,
-        "labels": inputs.labels,
-        "past_key_values": inputs.cache,
-    }
-    result = model(
-        **{name: value for name, value in given.items() if value is not None}, use_cache=inputs.use_cache, **more
-    )
+    given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+    given["past_key_values"] = given.pop("cache")  # HF's name of it; all other names are HF's
+    result = model(**{name: value for name, value in given.items() if value is not None}, **more)
     return Output(
         logits=result.logits,
         loss=result.loss,

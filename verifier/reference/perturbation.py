@@ -110,5 +110,5 @@ def _factors(dtype: torch.dtype) -> Tensor:
 
 
 def _away(coins: Tensor, dtype: torch.dtype) -> Tensor:
-    """The factors that move a number away from zero where the coin is 1, and towards zero where it is -1."""
+    """Make factors that move a number away from zero where the coin is 1, and towards zero where it is -1."""
     return (1 + coins.double() * torch.finfo(dtype).eps).to(dtype)

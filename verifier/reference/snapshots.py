@@ -87,7 +87,7 @@ def _is_registry(kind: type) -> bool:
 
 
 def _contents(value: Any) -> Any:
-    """A registry's contents by identity, so that a new entry shows; the identity of any other value."""
+    """Read a registry's contents by identity, so that a new entry shows, and any other value's own identity."""
     if isinstance(value, dict):
         return _identities(value)
     if type(value) in (list, set, frozenset, tuple):
@@ -115,7 +115,7 @@ def _still_in(before: Any, now: Any) -> bool:
 
 @functools.cache
 def _watched(kinds: frozenset[type]) -> dict[str, Any]:
-    """By label: the classes of a model with their bases, and the Hugging Face modules that define them."""
+    """Find by label the classes of a model with their bases, and the Hugging Face modules that define them."""
     classes = {base for kind in kinds for base in kind.__mro__ if base is not object}
     modules = {one.__module__ for one in classes if _is_hf(one.__module__)}
     # Registries of activations and attention functions are in HF's other modules, which these use.
@@ -153,7 +153,7 @@ def remember(family: Family) -> None:
 
 
 def changed_since_first(family: Family) -> list[str]:
-    """The names of what an adapter changed in the family's classes since `remember`, sorted."""
+    """List the names of what an adapter changed in the family's classes since `remember`, sorted."""
     first = _AT_FIRST.get(family.name)
     return [] if first is None else first.changes()
 
@@ -224,7 +224,7 @@ def _module_names(model: nn.Module) -> dict[str, int]:
 
 
 def _module_state(module: nn.Module) -> dict[Change, Any]:
-    """What may change of a module itself; one of another class has another forward."""
+    """Read what may change of a module itself; a module of another class has another forward."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return {
         "forwards": (type(module), module.__dict__.get("forward")),
@@ -234,7 +234,7 @@ def _module_state(module: nn.Module) -> dict[Change, Any]:
 
 
 def edited_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The fields of a config whose values changed, sorted."""
+    """List the keys whose values differ between two mappings, sorted: of configs, the changed fields."""
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 

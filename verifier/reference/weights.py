@@ -87,13 +87,13 @@ def _of(module: Any, name: str, value: Value) -> Tensor | None:
 
 
 def _matrix(module: Any, value: Value) -> Tensor | None:
-    """The matrix of a linear module as `[d_in, d_out]`; `Conv1D` stores it so, `Linear` transposed."""
+    """Read the matrix of a linear module as `[d_in, d_out]`; `Conv1D` stores it so, `Linear` transposed."""
     weight = _of(module, "weight", value)
     return weight if weight is None or isinstance(module, Conv1D) else weight.T
 
 
 def _heads(model: nn.Module, projection: Projection, value: Value) -> tuple[Tensor | None, Tensor | None]:
-    """The weight `[head, d_model, d_head]` and the bias `[head, d_head]` of a projection."""
+    """Gather the weight `[head, d_model, d_head]` and the bias `[head, d_head]` of a projection."""
     module = model.get_submodule(projection.module)
     matrix, bias = _matrix(module, value), _of(module, "bias", value)
     rows = projection.rows
