@@ -11,7 +11,7 @@ from falcons import BATCH, DIMS, LENGTH, LONG, spec
 from torch import Tensor
 
 from verifier.adapter import Inputs
-from verifier.cases.inputs import INPUT_MAKERS, NO_LABEL, PADDINGS, ScenarioInputs, one_row
+from verifier.cases.inputs import INPUT_MAKERS, NO_LABEL, PADDINGS, ScenarioInputs, select_row
 from verifier.cases.spec import CaseSpec, Scenario
 
 SPEC = spec(DIMS)
@@ -132,7 +132,7 @@ def test_some_labels_are_ignored_and_the_rest_are_the_tokens() -> None:
 def test_a_row_alone_is_that_row_of_everything() -> None:
     for name in INPUT_MAKERS:
         inputs = make(name).inputs
-        alone = tensors(one_row(inputs, 0))
+        alone = tensors(select_row(inputs, 0))
         assert alone.keys() == tensors(inputs).keys()
         assert all(torch.equal(value, tensors(inputs)[key][:1]) for key, value in alone.items())
 

@@ -12,7 +12,7 @@ from verifier import record
 from verifier.analysis.bugs import find_bugs
 from verifier.analysis.summary import summarize
 from verifier.cases import matrix
-from verifier.cases.shards import Shard, dealt, parse_shard
+from verifier.cases.shards import Shard, parse_shard, select_shard
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError
 from verifier.family import load
@@ -46,12 +46,12 @@ def specs():
 
 
 def _shards(specs, of):
-    return [dealt(specs, Shard(number=number, of=of)) for number in range(1, of + 1)]
+    return [select_shard(specs, Shard(number=number, of=of)) for number in range(1, of + 1)]
 
 
 def _written(tmp_path, number, of, verdict=Verdict.PASS, *, stop="complete", cut=None, **line):
     """The record of a shard, in a folder of its own; of one that is cut the first cases alone."""
-    specs = dealt(CASES, Shard(number=number, of=of))
+    specs = select_shard(CASES, Shard(number=number, of=of))
     line.setdefault("asked", {**LINE.asked, "shard": f"{number}/{of}"})
     planned = {"valid": sum(spec.valid for spec in specs), "refused": sum(not spec.valid for spec in specs)}
     with record.Writer(tmp_path / f"{number}-of-{of}-{len(list(tmp_path.iterdir()))}") as writer:
@@ -103,8 +103,8 @@ def test_no_shard_has_every_case_with_one_value_of_a_flag(specs):
 def test_the_order_of_the_cases_does_not_count_and_is_kept(specs):
     shuffled = random.Random(0).sample(specs, len(specs))
     shard = Shard(number=2, of=4)
-    assert {spec.id for spec in dealt(shuffled, shard)} == {spec.id for spec in dealt(specs, shard)}
-    places = [shuffled.index(spec) for spec in dealt(shuffled, shard)]
+    assert {spec.id for spec in select_shard(shuffled, shard)} == {spec.id for spec in select_shard(specs, shard)}
+    places = [shuffled.index(spec) for spec in select_shard(shuffled, shard)]
     assert places == sorted(places)
 
 

@@ -37,12 +37,12 @@ class ScenarioInputs:
         return self.inputs if embeds is None else replace(self.inputs, inputs_embeds=embeds.to(dtype))
 
 
-def copied(inputs: Inputs) -> Inputs:
+def copy_inputs(inputs: Inputs) -> Inputs:
     """Copy every tensor of the inputs."""
     return _each(inputs, lambda value: value.clone())
 
 
-def one_row(inputs: Inputs, row: int) -> Inputs:
+def select_row(inputs: Inputs, row: int) -> Inputs:
     """Copy one row of the inputs into a batch of its own."""
     return _each(inputs, lambda value: value[row : row + 1].clone())
 
@@ -75,7 +75,7 @@ def _scenario_inputs(inputs: Inputs, real: Tensor | None = None, rows: tuple[str
     return ScenarioInputs(inputs=inputs, real=real, rows=rows or tuple(f"row {row}" for row in range(real.shape[0])))
 
 
-def plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make a batch of tokens without a mask; every row but the first starts and ends in a special token."""
     ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.PLAIN)
     for row, token in zip(range(1, spec.batch), itertools.cycle(_special(spec, vocab)), strict=False):
@@ -83,13 +83,13 @@ def plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     return _scenario_inputs(Inputs(input_ids=ids))
 
 
-def one_token(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_one_token(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make a batch of single tokens: kernels take other paths for one query."""
     ids = _tokens(spec, vocab, spec.batch, 1, Scenario.ONE_TOKEN)
     return _scenario_inputs(Inputs(input_ids=ids))
 
 
-def long(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_long(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make one sequence that is longer than every other dimension of the model."""
     ids = _tokens(spec, vocab, 1, spec.long, Scenario.LONG)
     return _scenario_inputs(Inputs(input_ids=ids))
@@ -98,7 +98,7 @@ def long(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right and gaps")
 
 
-def padded(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_padded(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make a batch with a row for each way of padding."""
     ids = _tokens(spec, vocab, len(PADDINGS), spec.length, Scenario.PADDED)
     if spec.padding:
@@ -124,7 +124,7 @@ def _randomly_padded(spec: CaseSpec, ids: Tensor) -> ScenarioInputs:
     return _scenario_inputs(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), rows)
 
 
-def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make positions that start anywhere and skip some, different in each row, with a full mask.
 
     Without a mask, HF may take positions that jump for several sequences packed into one row, which do not see each
@@ -135,15 +135,15 @@ def position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     return _scenario_inputs(Inputs(input_ids=ids, position_ids=steps.cumsum(-1), attention_mask=torch.ones_like(ids)))
 
 
-def padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make padded rows with positions that count their tokens, as generation passes them."""
-    chosen = padded(spec, vocab, d_model)
+    chosen = make_padded(spec, vocab, d_model)
     assert chosen.inputs.attention_mask is not None
     counted = (chosen.inputs.attention_mask.cumsum(-1) - 1).clamp(min=0)
     return replace(chosen, inputs=replace(chosen.inputs, position_ids=counted))
 
 
-def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make embeddings that belong to no token, each row with one more position of left padding than the row before."""
     shape = (spec.batch, spec.length, d_model)
     draw = torch.randn(shape, generator=generator("embeds", spec.seed), dtype=torch.float64).to(spec.device)
@@ -154,9 +154,9 @@ def inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     return _scenario_inputs(Inputs(inputs_embeds=draw, attention_mask=mask), mask.bool())
 
 
-def labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make the plain tokens with labels; each row ignores another number of them, at both ends and inside."""
-    ids = plain(spec, vocab, d_model).inputs.input_ids
+    ids = make_plain(spec, vocab, d_model).inputs.input_ids
     assert ids is not None
     chosen, first = ids.clone(), max(1, spec.length // 4)
     chosen[:, :first] = NO_LABEL
@@ -168,9 +168,9 @@ def labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     return _scenario_inputs(Inputs(input_ids=ids, labels=chosen))
 
 
-def padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     """Make padded rows with a label at each real token that follows a real token, where a loss is defined."""
-    chosen = padded(spec, vocab, d_model)
+    chosen = make_padded(spec, vocab, d_model)
     ids, real = chosen.inputs.input_ids, chosen.real
     assert ids is not None
     wanted = torch.full_like(ids, NO_LABEL)
@@ -179,13 +179,13 @@ def padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 
 
 INPUT_MAKERS: Mapping[Scenario, Callable[[CaseSpec, int, int], ScenarioInputs]] = {
-    Scenario.PLAIN: plain,
-    Scenario.ONE_TOKEN: one_token,
-    Scenario.LONG: long,
-    Scenario.PADDED: padded,
-    Scenario.POSITION_IDS: position_ids,
-    Scenario.PADDED_POSITION_IDS: padded_position_ids,
-    Scenario.INPUTS_EMBEDS: inputs_embeds,
-    Scenario.LABELS: labels,
-    Scenario.PADDED_LABELS: padded_labels,
+    Scenario.PLAIN: make_plain,
+    Scenario.ONE_TOKEN: make_one_token,
+    Scenario.LONG: make_long,
+    Scenario.PADDED: make_padded,
+    Scenario.POSITION_IDS: make_position_ids,
+    Scenario.PADDED_POSITION_IDS: make_padded_position_ids,
+    Scenario.INPUTS_EMBEDS: make_inputs_embeds,
+    Scenario.LABELS: make_labels,
+    Scenario.PADDED_LABELS: make_padded_labels,
 }

@@ -38,7 +38,7 @@ def parse_shard(text: str) -> Shard:
     return Shard(number=number, of=of)
 
 
-def dealt(specs: Sequence[CaseSpec], shard: Shard) -> tuple[CaseSpec, ...]:
+def select_shard(specs: Sequence[CaseSpec], shard: Shard) -> tuple[CaseSpec, ...]:
     """Select the cases of a shard, in their given order.
 
     All shards of the same cases have each case once, and about the same to do: the cases lie by what they cost, as far
@@ -46,5 +46,5 @@ def dealt(specs: Sequence[CaseSpec], shard: Shard) -> tuple[CaseSpec, ...]:
     is a hash, so that no shard gets all cases with one value of a flag.
     """
     by_cost = sorted(specs, key=lambda spec: (-list(Depth).index(spec.depth), not spec.valid, spec.id))
-    mine = {spec.id for spec in by_cost[shard.number - 1 :: shard.of]}
-    return tuple(spec for spec in specs if spec.id in mine)
+    chosen = {spec.id for spec in by_cost[shard.number - 1 :: shard.of]}
+    return tuple(spec for spec in specs if spec.id in chosen)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from verifier.canonical import LOGIT_AXES, Point
-from verifier.cases.inputs import one_row
+from verifier.cases.inputs import select_row
 from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
 from verifier.checks import check
 from verifier.checks.decoding import (
@@ -163,7 +163,7 @@ def batch(case: Case) -> Iterator[Finding]:
 
     def alone(run: Run) -> Tensor:
         inputs, count = case.reference.inputs(Scenario.PADDED), len(case.reference.scenario(Scenario.PADDED).rows)
-        return torch.cat([decode_in_pieces(run, one_row(inputs, row), ROW_ENDS) for row in range(count)])
+        return torch.cat([decode_in_pieces(run, select_row(inputs, row), ROW_ENDS) for row in range(count)])
 
     return judge_decoding(case, Scenario.PADDED, alone, rows_as_places(case, Scenario.PADDED))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from verifier.adapter import Inputs, Output
 from verifier.canonical import LOGIT_AXES
-from verifier.cases.inputs import NO_LABEL, one_row
+from verifier.cases.inputs import NO_LABEL, select_row
 from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks import check
 from verifier.checks.subjects import compute_logits, real_logits, require_dtype
@@ -256,7 +256,7 @@ def batch(case: Case) -> list[Finding]:
     chosen = case.reference.scenario(Scenario.PADDED)
     case.subject.require_forward()
     subject = case.subject.wrapped()
-    alone = [compute_logits(case, subject, one_row(chosen.inputs, row)) for row in range(len(chosen.rows))]
+    alone = [compute_logits(case, subject, select_row(chosen.inputs, row)) for row in range(len(chosen.rows))]
     # That a row is not finite at all is found by the checks of its padding.
     given, truth = _without_shared_nans(torch.cat(alone), case.subject.output(Scenario.PADDED).logits)
     return [case.compare_logits("rows alone", given, Scenario.PADDED, truth=truth)]

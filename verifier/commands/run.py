@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from verifier import record
 from verifier.analysis.not_started import NotStarted
-from verifier.cases.shards import dealt
+from verifier.cases.shards import select_shard
 from verifier.cases.spec import CaseSpec
 from verifier.commands.recording import record_run
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
@@ -152,13 +152,13 @@ def _cases(request: RunRequest) -> tuple[CaseSpec, ...]:
     specs = select_cases(request)
     if request.shard is None:
         return specs
-    dealt_out = dealt(specs, request.shard)
-    if not dealt_out:
+    in_shard = select_shard(specs, request.shard)
+    if not in_shard:
         raise Inconclusive(
             f"shard {request.shard} has no case: there are {len(specs)} to be dealt out, so that the last shard with "
             f"one is {len(specs)}/{request.shard.of}; nothing ran"
         )
-    return dealt_out
+    return in_shard
 
 
 def show(path: Path, folder: Path, slowest: int) -> RecordView:

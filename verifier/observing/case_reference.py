@@ -12,7 +12,7 @@ from torch import Tensor
 
 from verifier.adapter import Inputs, Output
 from verifier.canonical import Point
-from verifier.cases.inputs import INPUT_MAKERS, ScenarioInputs, copied
+from verifier.cases.inputs import INPUT_MAKERS, ScenarioInputs, copy_inputs
 from verifier.cases.spec import SEMANTIC_DTYPE, CaseSpec, Scenario
 from verifier.errors import Unrunnable
 from verifier.family import Family
@@ -159,7 +159,7 @@ class CaseReference:
 
     def inputs(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Inputs:
         """Copy the inputs of a scenario for a model in a dtype."""
-        return copied(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
+        return copy_inputs(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
 
     def any_tokens(self) -> Inputs:
         """Inputs for any model, also one that HF refuses: token 0, which every vocabulary has, `[batch, pos]`."""
