@@ -17,7 +17,7 @@ from verifier.output import text
 from verifier.output.text import plural
 from verifier.record import Record, RecordedOutcome, RunLine
 from verifier.record.case_description import config_difference, same_value
-from verifier.record.fuzz_finding import ShrunkFailure, describe_passing_neighbours
+from verifier.record.fuzz_finding import ShrunkFailure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ class Bug:
             "starts": self.starts,
             "smallest": text.config(self.differs) or "the plainest config",
             "shrunk": self.shrinking,
-            "passes": describe_passing_neighbours(self.shrunk),
+            "passes": None if self.shrunk is None else self.shrunk.passing_words,
             "reproduce": self.reproduce,
         }
 

@@ -33,10 +33,10 @@ def find_causes(bugs: Iterable[Bug]) -> tuple[Cause, ...]:
     found = [
         Cause(
             place=place,
-            bugs=tuple(some),
-            cases=len({case for one in some for case in one.cases}),
+            bugs=tuple(group),
+            cases=len({case for bug in group for case in bug.cases}),
         )
-        for (_, place), some in alike.items()
+        for (_, place), group in alike.items()
     ]
     return tuple(sorted(found, key=lambda cause: -cause.cases))  # those of equal size stay in the bugs' order
 

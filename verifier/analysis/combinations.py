@@ -37,8 +37,8 @@ class Combination:
         """How many of these areas have a cell of their own: of a refused case those up to the last with a verdict."""
         if self.spec.valid:
             return len(areas)
-        said = [place for place, area in enumerate(areas) if area in self.cells and self.cells[area].verdict]
-        return max(said, default=-1) + 1
+        filled = [place for place, area in enumerate(areas) if area in self.cells and self.cells[area].verdict]
+        return max(filled, default=-1) + 1
 
     @property
     def differing(self) -> bool:
@@ -86,7 +86,7 @@ def list_combinations(record: Record, summary: Summary, most: int = MOST) -> Com
             first = one.flags[0] if one.flags else None
             groups.setdefault(repr(first), (first, []))[1].append(one)
     return Combinations(
-        of_flags=tuple((value, tuple(some)) for value, some in groups.values()),
+        of_flags=tuple((value, tuple(group)) for value, group in groups.values()),
         others=tuple(one for one in others if one.spec.id in shown),
         left_out=len(every) - len(shown),
         placed=placed,

@@ -55,8 +55,8 @@ class Row:
         """The names of named cases; of combinations the flags that matter: `alibi=true kv_heads=none|4`."""
         if self.labels:
             return ", ".join(map(text.line, self.labels))
-        said = [f"{name}={words}" for name, words in self.terse_values.items() if self.flags[name] is not None]
-        return " ".join(said) or "every combination"
+        flags = [f"{name}={words}" for name, words in self.terse_values.items() if self.flags[name] is not None]
+        return " ".join(flags) or "every combination"
 
 
 def _spell(values: tuple[Any, ...] | None, every: str, between: str) -> str:
@@ -170,7 +170,7 @@ def condense_flags(
     for _, boxes in condense(results, [len(values) for values in flags.values()]):
         for box in boxes:
             described: dict[str, tuple[Any, ...] | None] = {}
-            for (name, values), chosen, some in zip(flags.items(), box.values, run, strict=True):
-                kept = some if chosen is None else chosen & some
+            for (name, values), chosen, seen in zip(flags.items(), box.values, run, strict=True):
+                kept = seen if chosen is None else chosen & seen
                 described[name] = None if len(kept) == len(values) else tuple(values[index] for index in sorted(kept))
             yield described, box.members

@@ -337,7 +337,7 @@ def _of_one_field(column: _Column) -> Iterator[_Said]:
         below |= column.cases[number]
     elements = {key: set(map(write_value, value)) for key, value in column.values.items() if is_list(value)}
     for element in set().union(*elements.values()):
-        having = sum(column.cases[key] for key, some in elements.items() if element in some)
+        having = sum(column.cases[key] for key, texts in elements.items() if element in texts)
         yield f"{element} in {name}", 0, having
         yield f"{element} not in {name}", 1, sum(column.cases[key] for key in elements) ^ having
 

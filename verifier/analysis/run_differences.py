@@ -66,9 +66,9 @@ def explain_nothing_in_common(old: Mapping[str, CaseSpec], new: Mapping[str, Cas
     before, after = _collect_values(old.values()), _collect_values(new.values())
     clauses = []
     for name in dict.fromkeys([*before, *after]):
-        mine, its = before.get(name, {_ABSENT}), after.get(name, {_ABSENT})
-        if not mine & its:
-            clauses.append(f"{text.line(name, 80)} is {_spell(sorted(mine))} in OLD and {_spell(sorted(its))} in NEW")
+        was, now = before.get(name, {_ABSENT}), after.get(name, {_ABSENT})
+        if not was & now:
+            clauses.append(f"{text.line(name, 80)} is {_spell(sorted(was))} in OLD and {_spell(sorted(now))} in NEW")
     return "; ".join(clauses[:_MOST_FIELDS]) or "they ran other configs"
 
 

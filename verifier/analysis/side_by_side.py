@@ -105,7 +105,7 @@ def _make_rows(views: Sequence[RecordView]) -> tuple[ComparedRow, ...]:
     places = sorted(set().union(*placed))
 
     def find_cells(place: FlagIndices, cells: Sequence[Cells]) -> tuple[Cell | None, ...]:
-        return tuple(_find_worst(mine.get(place), its) for mine, its in zip(placed, cells, strict=True))
+        return tuple(_find_worst(by_place.get(place), of) for by_place, of in zip(placed, cells, strict=True))
 
     # That a case was looked at more closely than another tells no two combinations apart.
     deciding, shown = [view.summary.deciding for view in views], [view.summary.cells for view in views]

@@ -30,11 +30,11 @@ def exit_status(
     """
     if any(verdict.gates or verdict in also for verdict in verdicts.values()):
         return ExitStatus.DIFFERS
-    looked = any(
+    has_looked = any(
         case in valid and verdict is not Verdict.SKIP and _is_about_adapter(check)
         for (case, check), verdict in verdicts.items()
     )
-    return ExitStatus.CONFORMS if looked else ExitStatus.INCONCLUSIVE
+    return ExitStatus.CONFORMS if has_looked else ExitStatus.INCONCLUSIVE
 
 
 def gating_verdicts(run: RunLine) -> frozenset[Verdict]:

@@ -84,5 +84,6 @@ def _find_rule(failing: Sequence[CaseSpec], others: Sequence[CaseSpec], record: 
     """
     if not others:
         return EVERY_CASE
-    found = explain(*([describe_case(spec) for spec in some] for some in (failing, others)), flags=record.run.flags)
-    return "" if found is None else found.text
+    described = ([describe_case(spec) for spec in specs] for specs in (failing, others))
+    rule = explain(*described, flags=record.run.flags)
+    return "" if rule is None else rule.text

@@ -46,7 +46,7 @@ def replay(
     if specs:
         # A check that was not selected may report all the same, where one that was rests on it: a failed build. Whether
         # it does is seen where all that were selected run on its case.
-        alone = {case: tuple(some) for case, some in wanted.items() if all(is_selected(one, plan.only) for one in some)}
+        alone = {case: tuple(ids) for case, ids in wanted.items() if all(is_selected(one, plan.only) for one in ids)}
         again = replace(plan, specs=tuple(specs.values()), wanted=alone)
         for event in run(again):
             match event:
@@ -84,6 +84,6 @@ def settle(failure: KnownFailure, outcome: Outcome | None, selected: bool, today
         if failure.expires is not None and failure.expires < today:
             state, message = EntryState.EXPIRED, f"it was accepted until {failure.expires}"
     elif outcome.verdict.gates or outcome.verdict is Verdict.SKIP:
-        said = outcome_message(outcome) or "no reason given"
-        state, message = EntryState.CHANGED, f"{outcome.verdict.word}: {said}"
+        reason = outcome_message(outcome) or "no reason given"
+        state, message = EntryState.CHANGED, f"{outcome.verdict.word}: {reason}"
     return Settled(failure=failure, state=state, message=message)

@@ -53,6 +53,12 @@ class ShrunkFailure:
         """Whether the failure came again each time."""
         return self.again[0] == self.again[1]
 
+    @property
+    def passing_words(self) -> str | None:
+        """The changes of the minimal case each of which makes it pass: `with alibi=false; with num_kv_heads=none`."""
+        changes = (f"with {text.line(one.field, 80)}={text.value(one.value)}" for one in self.neighbours)
+        return "; ".join(changes) or None
+
 
 # --- while it goes on ------------------------------------------------------------------------------------------------
 
@@ -112,10 +118,3 @@ class ReplayedFailure:
 
     kept: StoredFailure
     status: ShrinkStatus
-
-
-def describe_passing_neighbours(found: ShrunkFailure | None) -> str | None:
-    """List the changes of a minimal case each of which makes it pass: `with alibi=false; with num_kv_heads=none`."""
-    if found is None or not found.neighbours:
-        return None
-    return "; ".join(f"with {text.line(one.field, 80)}={text.value(one.value)}" for one in found.neighbours)

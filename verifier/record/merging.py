@@ -133,7 +133,7 @@ def _held(records: Sequence[Record]) -> BaselineState | None:
     if len(held) < len(records) or any((one.path, one.ran) != (held[0].path, held[0].ran) for one in held):
         raise UsageError("records that were not all held against the same baseline cannot be merged")
     settled: dict[str, Settled] = {}
-    for one in (one for some in held for one in some.settled):
+    for one in (one for state in held for one in state.settled):
         before = settled.get(one.failure.fingerprint)
         if before is None or _WORST_STATE_FIRST.index(one.state) < _WORST_STATE_FIRST.index(before.state):
             settled[one.failure.fingerprint] = one

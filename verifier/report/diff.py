@@ -83,8 +83,8 @@ def _show_failures(changes: RecordDiff, kind: ChangeKind, console: Console) -> N
             console.print(head)
             show_facts(one.facts, console)
         else:
-            said = outcome.where or wording.outcome_message(outcome)
-            head.append(f"  {text.line(said, 100)}" if said else "", style="default")
+            place = outcome.where or wording.outcome_message(outcome)
+            head.append(f"  {text.line(place, 100)}" if place else "", style="default")
             console.print(head, no_wrap=True, overflow="ellipsis")
     terminal.show_left(len(changes.of(kind)) - most, console, elsewhere="which --json has")
     console.print()

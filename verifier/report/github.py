@@ -90,8 +90,8 @@ def _limit(annotations: Sequence[Annotation]) -> Iterable[Annotation]:
         return annotations
     shown = annotations[: MOST_ANNOTATIONS - 1]
     left = len(annotations) - len(shown)
-    said = f"GitHub shows {MOST_ANNOTATIONS} of a kind in a step; the others are in the report and in the job's summary"
-    return [*shown, Annotation(kind=annotations[0].kind, title=f"… and {left:,} more", message=(said,))]
+    note = f"GitHub shows {MOST_ANNOTATIONS} of a kind in a step; the others are in the report and in the job's summary"
+    return [*shown, Annotation(kind=annotations[0].kind, title=f"… and {left:,} more", message=(note,))]
 
 
 def _annotate_not_started(missing: NotStarted) -> Annotation:

@@ -96,7 +96,7 @@ def show_tallies(
 ) -> None:
     """Print sentences, each with the number of outcomes of which it is true, and how many of them are left out."""
     console.print(Text(title, style="bold"))
-    _show_grid([(f"{count:,}", said) for count, said in rows[:most]], console)
+    _show_grid([(f"{count:,}", sentence) for count, sentence in rows[:most]], console)
     show_left(len(rows) - most, console, elsewhere)
     console.print()
 
