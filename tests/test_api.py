@@ -140,6 +140,7 @@ def test_a_notebook_shows_verdict_matrix_and_failures(wrong: Result) -> None:
     assert "fails" in "".join(page.texts["li"])
 
 
+@pytest.mark.slow
 def test_the_command_runs_the_same(wrong: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name the adapter runs in workers; what it says is the same."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))

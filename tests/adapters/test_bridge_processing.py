@@ -25,6 +25,7 @@ def sets_of(bridge: Bridge) -> list[set[str]]:
     return [set(one) for one in chain.from_iterable(combinations(names, size) for size in range(1, len(names) + 1))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [*KINDS.values(), UNTIED], ids=[*KINDS, "untied"])
 def test_whatever_is_done_together_moves_only_what_it_says(flags: dict[str, Any]) -> None:
     _, bridge = pair(**flags)

@@ -23,6 +23,7 @@ LENS = pytest.param(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"), [("bridge", "two-norms-grouped-rope"), ("bridge", "sequential-own-keys-alibi"), LENS]
 )

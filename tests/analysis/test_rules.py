@@ -386,6 +386,7 @@ def test_no_shorter_one_is_exact(sides):
     assert length(rule) == shortest
 
 
+@pytest.mark.slow
 @given(SIDES, st.randoms())
 def test_neither_the_order_of_cases_nor_of_fields_makes_another_rule(sides, shuffler):
     def shuffled(configs):
@@ -402,6 +403,7 @@ def test_neither_the_order_of_cases_nor_of_fields_makes_another_rule(sides, shuf
         assert sorted(passes[place] for place in other.unjust) == list(rule.unjust)
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, len(CONFIGS) - 1), min_size=1, max_size=len(CONFIGS) - 1), st.randoms())
 def test_it_counts_rightly_and_does_not_hang_on_the_order(numbers, shuffler):
     failing = [CONFIGS[number] for number in sorted(numbers)]

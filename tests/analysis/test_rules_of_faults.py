@@ -107,7 +107,7 @@ def planted(falcon: FalconFamily, bridge: Adapter) -> Callable[[str], Adapter]:
 @pytest.mark.parametrize(
     ("fault", "check", "text"),
     [
-        ("split-bias-lost", "qkv.rows", "bias"),
+        pytest.param("split-bias-lost", "qkv.rows", "bias", marks=pytest.mark.slow),
         ("kv-tiled", "qkv.reads", "new_decoder_architecture and 1 < num_kv_heads < num_attention_heads"),
         pytest.param(
             "norms-swapped",
@@ -115,10 +115,11 @@ def planted(falcon: FalconFamily, bridge: Adapter) -> Callable[[str], Adapter]:
             "new_decoder_architecture and num_ln_in_parallel_attn != 1",
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "split-contiguous",  # what HF lays out so has one key for all heads
             "qkv.rows",
             "num_kv_heads != 1 and (multi_query is not True or new_decoder_architecture)",
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["bias", "grouped", "two norms", "another layout"],
@@ -159,8 +160,12 @@ KEYS_FOR_VALUES = Mutation(split=exchanged)
     ("when", "text"),
     [
         (lambda config: config.alibi, "alibi"),
-        (lambda config: config.bias and not config.alibi, "not alibi and bias"),
-        (lambda config: config.alibi or config.num_hidden_layers == 3, "alibi or num_hidden_layers == 3"),
+        pytest.param(lambda config: config.bias and not config.alibi, "not alibi and bias", marks=pytest.mark.slow),
+        pytest.param(
+            lambda config: config.alibi or config.num_hidden_layers == 3,
+            "alibi or num_hidden_layers == 3",
+            marks=pytest.mark.slow,
+        ),
         (  # where the new architecture has as many keys as heads here, it has twelve: the plainer comparison is enough
             lambda config: config.new_decoder_architecture and config.num_kv_heads < config.num_attention_heads,
             "new_decoder_architecture and num_kv_heads < 12",

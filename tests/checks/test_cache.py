@@ -47,6 +47,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
     assert among_all(kind)[check].verdict is Verdict.PASS, among_all(kind)[check]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", SAMPLED)
 @pytest.mark.parametrize("config", [ROPE, ALIBI, SPREAD["no-layers"]], ids=["rope", "alibi", "no-layers"])
 def test_a_right_adapter_passes_on_a_sampled_case(judge: Judge, check: str, config: Any) -> None:

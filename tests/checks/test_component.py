@@ -67,6 +67,7 @@ def test_its_documentation_says_what_a_failure_means(check: str) -> None:
     assert "A failure" in found.doc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("check", "name"),
     [

@@ -44,6 +44,7 @@ def in_calls(condition: Callable[[Inputs], bool]) -> Callable[[nn.Module], Mutat
     return breaks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "way"),
     [

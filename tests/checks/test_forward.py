@@ -127,6 +127,7 @@ def test_what_agrees_to_float32_only_is_reduced(judge: Judge, broken: Broken, by
     assert found.verdict.gates == (verdict is Verdict.FAIL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_subject_that_computes_in_too_little_fails_in_that_dtype(judge: Judge, broken: Broken, dtype: str) -> None:
     working = getattr(torch, dtype)
@@ -173,6 +174,7 @@ PADDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", PADDED)
 @pytest.mark.parametrize("row", PADDINGS)
 def test_each_row_is_its_own_checks_business(judge: Judge, broken: Broken, check: str, row: str) -> None:

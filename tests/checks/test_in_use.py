@@ -52,6 +52,7 @@ def test_a_right_adapter_passes(judge: Judge, check: str, kind: str) -> None:
     assert judge(check, config=KINDS[kind], depth="sampled").verdict is Verdict.PASS
 
 
+@pytest.mark.slow
 def test_what_a_hook_shows_more_coarsely_than_the_model_is_named_with_the_dtype(judge: Judge, broken: Broken) -> None:
     coarse = broken(altered(forward=at("attn.hook_z", shown_as(in_eight_bits))))
     found = judge("hooks.precision", adapter=coarse, depth="sampled", dtypes=("float32", "float16"))
@@ -60,6 +61,7 @@ def test_what_a_hook_shows_more_coarsely_than_the_model_is_named_with_the_dtype(
     assert judge("hooks.precision", adapter=coarse, depth="sampled", dtypes=("float32",)).verdict is Verdict.PASS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", ["hooks.precision", "cache.precision"])
 def test_logits_that_are_coarse_anyway_are_told_elsewhere(judge: Judge, broken: Broken, check: str) -> None:
     found = judge(check, adapter=broken(called(coarse_logits)), depth="sampled", dtypes=("float16",))

@@ -34,6 +34,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
     assert among_all(kind)[check].verdict is Verdict.PASS, among_all(kind)[check]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", SAMPLED)
 @pytest.mark.parametrize("config", [ROPE, ALIBI, SPREAD["no-layers"]], ids=["rope", "alibi", "no-layers"])
 def test_a_right_adapter_passes_on_a_sampled_case(judge: Judge, check: str, config: Any) -> None:
@@ -51,6 +52,7 @@ def test_wrong_logits_are_not_told_again(judge: Judge, broken: Broken, check: st
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.logits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", IDS)
 def test_a_subject_that_is_right_once_is_not_told_again(judge: Judge, broken: Broken, check: str) -> None:
     def drifting(_model: nn.Module) -> Mutation:

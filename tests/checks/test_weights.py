@@ -39,6 +39,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
     assert among_all(kind)[check].verdict is Verdict.PASS, among_all(kind)[check]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", SAMPLED)
 @pytest.mark.parametrize("kind", ["two-norms-grouped-rope", "sequential-own-keys-alibi"])
 def test_a_right_adapter_passes_on_a_sampled_case(judge: Judge, kind: str, check: str) -> None:
@@ -134,6 +135,7 @@ def test_weights_that_cannot_be_read_are_told_once(judge: Judge, broken: Broken)
 # --- what they compute -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("name", ["W_Q", "b_K", "W_V", "b_V", "W_O", "b_O"])
 def test_the_weight_that_makes_attention_another_is_named(judge: Judge, broken: Broken, name: str, layer: int) -> None:

@@ -147,6 +147,7 @@ def test_the_record_says_what_happened_and_the_report_what_is_excused(verifier, 
     assert "### Known failures" in (tmp_path / "r.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_known_crash_is_known(verifier, bugs, tmp_path):
     bugs("bias dies")
     path = tmp_path / "known.toml"
@@ -250,6 +251,7 @@ def test_what_is_selected_and_rests_on_a_known_failure_is_no_news(verifier, know
     assert verdicts(tmp_path / "2", "build.adapter") == {Verdict.ERROR: 2}
 
 
+@pytest.mark.slow
 def test_a_check_that_no_longer_looks_is_inconclusive(verifier, bugs, in_folder, tmp_path):
     seeing = ("run", "falcon", "--where", FEW, "--only", "qkv.heads", "--adapter", "changing:Seeing", "--workers", 1)
     path = tmp_path / "known.toml"

@@ -55,6 +55,7 @@ def _commands(out):
 # --- a run -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_tells_github_and_leaves_junit(verifier, tmp_path, in_folder, github):
     file = tmp_path / "new" / "junit.xml"
     github.write_text("what another command wrote\n")

@@ -65,6 +65,7 @@ def test_a_run_that_is_taken_up_again_looks_at_what_was_not_looked_at(verifier, 
     assert record.read(tmp_path).end.exit == 1
 
 
+@pytest.mark.slow
 def test_evidence_that_is_broken_is_one_line(verifier, tmp_path):
     verifier(*RUN, "--only", "forward.logits", "--adapter", "mine:Silent", "--out", tmp_path)
     file = tmp_path / record.FILE

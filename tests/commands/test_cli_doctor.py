@@ -158,6 +158,7 @@ def test_an_adapter_that_does_not_load_is_told(verifier, place):
     assert "`python -c 'import broken'` shows where" in ended.out
 
 
+@pytest.mark.slow
 def test_what_others_registered_matters_where_a_run_loads_it(verifier, place, register):
     register({"verifier.adapters": "one", "verifier.checks": "two"}, "raise ValueError('not today')")
     ended = verifier("doctor", "falcon", "--adapter", "mine:Right")

@@ -9,10 +9,9 @@ import pytest
 from user_adapters import FEW
 
 from verifier import record
-from verifier.commands.repro import _conclude
+from verifier.commands.repro import ReproTarget, _conclude
 from verifier.errors import ExitStatus
-from verifier.judging.outcome import Verdict
-from verifier.output.console import QuietConsole
+from verifier.judging.outcome import Outcome, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +99,13 @@ def test_without_a_record_the_newest_one_that_knows_the_id_is_taken(verifier, fa
     assert _entry(failing, Verdict.CRASH).fingerprint in unknown.err
 
 
-def test_what_is_upstream_is_not_held_against_the_adapter():
-    shown = io.StringIO()
-    status = _conclude([Verdict.UPSTREAM, Verdict.SKIP], "it still fails", out=QuietConsole(file=shown, width=100))
+def test_what_is_upstream_is_not_held_against_the_adapter(failing):
+    found = record.read(failing)
+    target = ReproTarget(record=found, spec=next(iter(found.cases.values())), outcomes=(), fingerprint=None)
+    outcomes = [Outcome(check="reference.attention", verdict=verdict) for verdict in (Verdict.UPSTREAM, Verdict.SKIP)]
+    status, sentence = _conclude(target, outcomes)
     assert status is ExitStatus.CONFORMS
-    assert shown.getvalue() == "Hugging Face still disagrees with itself; the adapter is not to blame\n"
+    assert sentence == "Hugging Face still disagrees with itself; the adapter is not to blame"
 
 
 def test_the_page_is_the_same_for_the_same_record(verifier, failing, tmp_path):

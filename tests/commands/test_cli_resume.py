@@ -81,6 +81,7 @@ def test_a_record_of_the_adapter_before_it_was_edited_is_not_gone_on_with(verifi
     assert verifier(*run).status == 1
 
 
+@pytest.mark.slow
 def test_a_shard_does_not_replace_another_one(verifier, tmp_path):
     run = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right", "--out", tmp_path)
     assert verifier(*run, "--shard", "1/2").status == 0

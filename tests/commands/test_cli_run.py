@@ -48,6 +48,7 @@ def test_the_record_says_what_was_run(verifier, tmp_path):
     assert (end["counts"], end["exit"], end["stop"]) == ({"pass": 4}, 0, "complete")
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_record_however_many_workers(verifier, tmp_path):
     for workers in (1, 3):
         verifier(
@@ -259,6 +260,7 @@ def test_a_failure_is_explained_by_the_flags_that_its_cases_share(verifier, tmp_
 RIGHT = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right")
 
 
+@pytest.mark.slow
 def test_the_cases_of_a_file_are_run(verifier, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     verifier("run", "falcon", "--where", FEW, "--only", "build.adapter", "--adapter", "mine:Right", "--out", first)
@@ -331,6 +333,7 @@ def test_a_case_that_asks_for_what_hugging_face_has_not_is_nobodys_failure(verif
     assert verifier("report", tmp_path, "--gate").status == 3
 
 
+@pytest.mark.slow
 def test_limits_are_kept_in_the_record_and_their_units_are_known(verifier, tmp_path):
     arguments = (
         "run",

@@ -87,6 +87,7 @@ def test_answers_come_in_the_order_of_the_questions(answer):
     assert [one.said for one in answer("right", "loud", "right")] == ["right 2", "loud loud", "right 2"]
 
 
+@pytest.mark.slow
 def test_an_import_that_hangs_is_ended_with_what_it_started(answer, tmp_path):
     (tmp_path / "hangs.py").write_text(
         "import os, subprocess, time\n"

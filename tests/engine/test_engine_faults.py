@@ -41,7 +41,13 @@ def test_a_segmentation_fault_is_told_with_its_stack_and_last_words(plan):
 
 
 @pytest.mark.parametrize(
-    ("adapter", "in_stack"), [("Hangs", "in act"), ("HangsInC", "in act"), ("Floods", "in act"), ("HangsDeaf", None)]
+    ("adapter", "in_stack"),
+    [
+        ("Hangs", "in act"),
+        pytest.param("HangsInC", "in act", marks=pytest.mark.slow),
+        pytest.param("Floods", "in act", marks=pytest.mark.slow),
+        pytest.param("HangsDeaf", None, marks=pytest.mark.slow),
+    ],
 )
 def test_a_hang_is_cut_off_wherever_it_is(plan, adapter, in_stack):
     wanted = plan(adapter, count=2, only=ONLY, seconds=1.5)
@@ -94,6 +100,7 @@ def test_a_death_that_does_not_come_again_is_held_against_nobody_and_told(plan, 
     assert finished[-1] == lost.case  # alone, when everything else is over
 
 
+@pytest.mark.slow
 def test_what_has_come_again_often_enough_is_believed_without_being_run_again(plan, place, monkeypatch):
     monkeypatch.chdir(place)
     (place / "deaths").unlink(missing_ok=True)
@@ -134,6 +141,7 @@ def test_who_gives_a_case_longer_gives_importing_as_long():
     assert asked == [limits.LOADING_SECONDS, limits.LOADING_SECONDS, 600, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["GarblesLengths", "GarblesMessages"])
 def test_garbage_in_the_harness_own_pipe_is_its_cases_fault(plan, adapter, monkeypatch):
     monkeypatch.setattr(worker_pool, "_MESSAGE_SECONDS", 1)
@@ -146,6 +154,7 @@ def test_garbage_in_the_harness_own_pipe_is_its_cases_fault(plan, adapter, monke
     assert time.perf_counter() - began < 30
 
 
+@pytest.mark.slow
 def test_the_heart_beats_while_a_case_is_long(plan):
     wanted = plan("Hangs", count=2, only=ONLY, seconds=3.5)
     began = time.perf_counter()

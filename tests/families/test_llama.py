@@ -414,12 +414,8 @@ SPREAD = {
 }
 
 
-QUICK = ("biased-multi-query", "d_head-1")  # one of the matrix and a corner; the others are slow
-
-
-@pytest.mark.parametrize(
-    "label", [label if label in QUICK else pytest.param(label, marks=pytest.mark.slow) for label in SPREAD]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("label", SPREAD)
 def test_what_is_found_in_transformer_lens_is_this(label: str, lens: Any) -> None:
     spec = SPREAD[label]
     found = outcomes(spec, lens)
@@ -442,6 +438,7 @@ def test_what_is_found_in_transformer_lens_is_this(label: str, lens: Any) -> Non
     assert "it agrees with HF's eager attention" in said["forward.left_padding"]
 
 
+@pytest.mark.slow
 def test_without_layers_only_what_needs_none_is_found(lens: Any) -> None:
     found = outcomes(CASES["no-layers"], lens)
     assert {one.check for one in found if one.verdict.is_finding} == {

@@ -54,6 +54,7 @@ def test_every_planted_fault_is_caught_by_each_of_its_checks(kills: Kills) -> No
     assert {pair: why for pair in PAIRS if (why := uncaught(kills[pair])) is not None} == {}
 
 
+@pytest.mark.slow
 def test_each_is_caught_as_a_difference_and_not_by_accident(kills: Kills) -> None:
     def otherwise(fault: str, outcome: Outcome | None) -> bool:
         wanted = {Verdict.ERROR} if fault in RAISING else {Verdict.FAIL, Verdict.UPSTREAM}
@@ -62,6 +63,7 @@ def test_each_is_caught_as_a_difference_and_not_by_accident(kills: Kills) -> Non
     assert {pair: kill.outcome for pair, kill in kills.items() if otherwise(pair[0], kill.outcome)} == {}
 
 
+@pytest.mark.slow
 def test_every_pair_is_tried_and_no_other(kills: Kills) -> None:
     assert list(kills) == PAIRS
 

@@ -25,18 +25,13 @@ def _last(happened):
     return [one for one in happened if isinstance(one, CampaignProgress)][-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("adapter", "check", "differs", "within"),
     [
-        pytest.param("SlopesOfLongText", "forward.lengths", {"alibi": True, "long": 263}, 115, marks=pytest.mark.slow),
+        ("SlopesOfLongText", "forward.lengths", {"alibi": True, "long": 263}, 115),
         ("OneActivationInHalf", "forward.bfloat16", {"activation": "silu"}, 50),
-        pytest.param(
-            "Decoding",
-            "cache.padding",
-            {"new_decoder_architecture": True, "num_kv_heads": 2},
-            85,
-            marks=pytest.mark.slow,
-        ),
+        ("Decoding", "cache.padding", {"new_decoder_architecture": True, "num_kv_heads": 2}, 85),
     ],
 )
 def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check, differs, within):
@@ -154,6 +149,7 @@ def test_kept_failures_are_tried_first_and_told_what_became_of_them(fuzz, in_fol
     (in_folder / "mended").unlink()
 
 
+@pytest.mark.slow
 def test_a_right_adapter_has_no_failure_and_pairs_are_counted(fuzz):
     happened = fuzz("Right", "forward.logits", "build.forward", most=60, workers=2)
     assert _found(happened) == {}
@@ -174,6 +170,7 @@ def test_one_worker_and_one_seed_give_the_same_campaign(fuzz):
     assert cases() == first
 
 
+@pytest.mark.slow
 def test_a_space_that_is_exhausted_ends_the_campaign(fuzz, falcons):
     plain = {field.name: None for field in falcons().fields}
     free = ("alibi", "bias")
@@ -185,6 +182,7 @@ def test_a_space_that_is_exhausted_ends_the_campaign(fuzz, falcons):
     assert _last(happened).cases == 4
 
 
+@pytest.mark.slow
 def test_whoever_stops_listening_leaves_no_thread_behind(in_folder, falcons):
     plan = Plan(family="falcon", adapter="fuzzed:Right", specs=(), only=("build.adapter",))
     request = CampaignRequest(space=falcons(), plan=plan, workers=2)

@@ -291,7 +291,7 @@ def test_a_hook_of_other_axes_fails(put):
 
 def test_the_rows_that_it_knows_are_those_of_the_checks_inputs():
     assert (inputs.PADDINGS[0], *ROWS) == ("no padding", *inputs.PADDINGS[1:])
-    random = inputs.padded(CaseSpec(family="falcon", config=PLAIN, padding=1), 89, 72)
+    random = inputs.make_padded(CaseSpec(family="falcon", config=PLAIN, padding=1), 89, 72)
     assert all(row.startswith(ScriptInputs.RANDOM) for row in random.rows[1:])
 
 
@@ -369,6 +369,7 @@ def test_of_several_failures_one_that_can_stand_alone_is_shown():
 # --- text from outside -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", ["forward.logits", "qkv.rows"])
 @pytest.mark.parametrize("test", [False, True])
 def test_no_text_becomes_code(put, check, test):

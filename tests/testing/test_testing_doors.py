@@ -68,6 +68,7 @@ def test_the_outcomes_are_those_of_the_command(ran, by_decorator, by_command_lin
     assert essence(folder / door / "falcon-mine-Wrong") == essence(ran)
 
 
+@pytest.mark.slow
 def test_the_record_has_everything_that_the_commands_has(ran, by_decorator, folder: Path) -> None:
     mine, theirs = (record.read(place) for place in (folder / "decorated" / "falcon-mine-Wrong", ran))
     assert mine.end is not None
@@ -86,6 +87,7 @@ def test_the_page_is_there_too(by_decorator, folder: Path) -> None:
     assert LOGITS in (folder / "decorated" / "falcon-mine-Wrong" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_doors_are_alike(by_decorator: Ended, by_command_line: Ended) -> None:
     assert by_decorator.status == by_command_line.status == pytest.ExitCode.TESTS_FAILED
     assert by_decorator.counts == by_command_line.counts

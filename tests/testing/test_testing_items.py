@@ -30,6 +30,7 @@ def test_one_failing_check_does_not_hide_the_others(session, folder: Path) -> No
     assert "SUBSKIPPED[build.tied]" in done.out
 
 
+@pytest.mark.slow
 def test_an_item_for_each_check(session) -> None:
     done = session("-v", *wishes("mine:Wrong", where=ONE), "--verifier-per", "check", "--ignore-glob", "test_*")
     assert done.counts == {"failed": 1, "passed": 2, "skipped": 1}
@@ -66,6 +67,7 @@ def test_what_the_adapter_says_cannot_write_to_the_terminal(session, folder: Pat
     assert "\x1b" not in done.out
 
 
+@pytest.mark.slow
 def test_a_crash_and_a_hang_fail_their_items_and_nothing_else(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Deadly"', only=("build.adapter",), more=", timeout=3"))
     done = session("test_it.py")
@@ -101,6 +103,7 @@ def wrapped_in(folder: Path) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_an_adapter_object_runs_in_this_process(session, folder: Path) -> None:
     source = "import mine\n" + decorated("mine.Threads()", where=ONE, only=("build.adapter",))
     (folder / "test_it.py").write_text(source)

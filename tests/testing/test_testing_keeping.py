@@ -65,6 +65,7 @@ def test_two_functions_with_one_plan_share_its_cases(session, folder: Path) -> N
     assert len(essence(folder / "one" / "falcon-mine-Right")) == 1
 
 
+@pytest.mark.slow
 def test_the_record_of_another_run_is_left_alone_and_the_tests_are_run(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Right"', where=ONE, only=ONLY))
     session("test_it.py", "--verifier-out", "taken")

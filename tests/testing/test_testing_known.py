@@ -94,6 +94,7 @@ def test_a_known_case_that_is_selected_is_run_once(tried: Try, folder: Path) -> 
     assert {wrapped.count(kind) for kind in set(wrapped)} == {wrapped.count(wrapped[0])}
 
 
+@pytest.mark.slow
 def test_what_is_fixed_must_go(tried: Try, folder: Path) -> None:
     done = tried(mood="right")
     assert done.counts == {"failed": 1, "passed": 8}

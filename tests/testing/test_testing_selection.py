@@ -28,6 +28,7 @@ def names(out: str) -> list[str]:
     return re.findall(r"^\S+::test_conforms\[\S+\]$", out, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_collecting_runs_nothing(everything: Ended, folder: Path) -> None:
     assert everything.status == 0
     assert len(names(everything.out)) == 2 * 4  # either door, two cases with two areas

@@ -84,6 +84,7 @@ def test_sessions_without_an_item_of_ours_are_left_to_xdist() -> None:
     assert type(scheduler._inner).__name__ == "LoadScheduling"
 
 
+@pytest.mark.slow
 def test_every_item_of_a_plan_is_known_by_its_name() -> None:
     plan = plan_decorated("falcon", "bridge", only=["qkv", "forward.logits"])
     for per in ("area", "check"):

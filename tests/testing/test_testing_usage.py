@@ -100,6 +100,7 @@ def test_what_the_command_line_leaves_open_is_as_configured(session, folder: Pat
     assert run.limits["timeout"] == 90.0
 
 
+@pytest.mark.slow
 def test_what_the_command_line_says_wins(session, configured) -> None:
     configured()
     where = ("--verifier-where", FEW + ",bias=true", "--verifier-adapter", "mine:Right")
