@@ -11,15 +11,16 @@ each line; without it the path comes last. Options that are not named here go to
 from __future__ import annotations
 
 import argparse
-import contextlib
+import io
 import json
 import os
 import shlex
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import processes
@@ -51,15 +52,13 @@ def imports_of(checkout: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(checkout), str(checkout / "adapters")])}
 
 
-@contextlib.contextmanager
-def checked_out(commit: str, folder: Path) -> Iterator[Path]:
-    """Check out a commit into a worktree inside the block, and remove the worktree afterwards."""
+def check_out(commit: str, folder: Path) -> Path:
+    """Write the files of a commit into a folder, of which git knows nothing."""
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     place = folder / "checkout"
-    subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(place), commit], cwd=ROOT, check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["git", "worktree", "remove", "--force", str(place)], cwd=ROOT, check=True)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(place, filter="data")
+    return place
 
 
 def time_in_turns(
@@ -84,12 +83,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=3)
     options, rest = parser.parse_known_args(arguments)
     specs = sample_cases(options.family, options.cases)
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = folder / "cases.jsonl"
         cases.write_text("".join(json.dumps(spec.to_json()) + "\n" for spec in specs))
         run = [*processes.VERIFIER, "run", options.family, *rest, "--no-baseline", "--cases", str(cases), "--out"]
-        checkout = None if options.commit is None else stack.enter_context(checked_out(options.commit, folder))
+        checkout = None if options.commit is None else check_out(options.commit, folder)
         theirs = fill_command(options.command, cases) if checkout is None else [*run, str(folder / "theirs")]
         found = time_in_turns([*run, str(folder / "ours")], theirs, options.turns, checkout=checkout)
     ours, others = map(statistics.median, found)
