@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -48,6 +49,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test that is marked as thinned, all but every n-th set of parameters are slow."""
+    places: Counter[str] = Counter()
+    for item in items:
+        mark = item.get_closest_marker("thinned")
+        if mark is None:
+            continue
+        function = item.nodeid.partition("[")[0]
+        if places[function] % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+        places[function] += 1
 
 
 @pytest.fixture(scope="session")

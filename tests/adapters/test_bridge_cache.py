@@ -24,6 +24,7 @@ def _in_pieces(model: Any, ids: Tensor, sizes: list[int], mask: Tensor | None, c
     return torch.cat(logits, dim=1)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("flags", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("sizes", [[1] * 9, [4, 1, 3, 1]], ids=["steps", "chunks"])
 @pytest.mark.parametrize("mask", [None, LEFT], ids=["whole", "padded"])

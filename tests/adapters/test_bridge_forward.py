@@ -23,6 +23,7 @@ def _mask(name: str) -> Tensor:
     return torch.tensor(MASKS[name])
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("flags", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("padding", MASKS)
 def test_padding(flags: dict[str, Any], padding: str) -> None:

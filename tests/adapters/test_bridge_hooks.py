@@ -39,6 +39,7 @@ def test_points_that_must_not_exist_do_not() -> None:
     assert {kind for kind in KINDS if "blocks.{i}.attn.hook_rot_q" not in names[kind]} == {"rw", "alibi-grouped"}
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("flags", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_an_identity_changes_no_bit(flags: dict[str, Any], read: Any) -> None:

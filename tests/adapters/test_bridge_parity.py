@@ -25,11 +25,8 @@ def test_there_are_216_valid_combinations() -> None:
         assert {flags[flag] for flags in VALID[::7]} == {flags[flag] for flags in VALID}, flag
 
 
-# Every seventh of the default run: 7 divides no flag's number of values, so that each value is there.
-SOME = [flags if number % 7 == 0 else pytest.param(flags, marks=pytest.mark.slow) for number, flags in enumerate(VALID)]
-
-
-@pytest.mark.parametrize("flags", SOME, ids=_name)
+@pytest.mark.thinned(7)  # which divides no flag's number of values, so that each value is there
+@pytest.mark.parametrize("flags", VALID, ids=_name)
 def test_every_activation_agrees(flags: dict[str, Any]) -> None:
     model, bridge = pair(**flags)
     inputs = {"input_ids": tokens(), "attention_mask": LEFT_AND_RIGHT if flags["bias"] else None}
@@ -43,6 +40,7 @@ def test_every_activation_agrees(flags: dict[str, Any]) -> None:
         assert gap(value, theirs[name].nan_to_num() if "pattern" in name else theirs[name]) < 1e-12, name
 
 
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("flags", INVALID, ids=_name)
 def test_what_hugging_face_cannot_run_is_refused(flags: dict[str, Any]) -> None:
     model = build(**flags)

@@ -97,6 +97,7 @@ def test_it_is_an_adapter_of_the_installed_version() -> None:
     assert adapter.version == importlib.metadata.version("transformer_lens")
 
 
+@pytest.mark.slow
 def test_an_architecture_that_transformer_lens_lacks_is_refused_by_name() -> None:
     unheard_of = type("UnheardOfForCausalLM", (LlamaForCausalLM,), {})
     model = unheard_of(build("llama").config)
@@ -378,6 +379,7 @@ def test_there_is_no_way_back_to_hf() -> None:
     assert subject.restore is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_each_processing_is_a_subject_of_its_own(name: str) -> None:
     subject, _ = both(name)

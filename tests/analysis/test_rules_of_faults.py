@@ -104,6 +104,7 @@ def planted(falcon: FalconFamily, bridge: Adapter) -> Callable[[str], Adapter]:
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "check", "text"),
     [

@@ -33,6 +33,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
 FIRST = ("sequential-own-keys-alibi", "two-norms-grouped-rope", "no-layers")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("check", SAMPLED)
 @pytest.mark.parametrize(
     "kind", [kind if kind in FIRST else pytest.param(kind, marks=pytest.mark.slow) for kind in SPREAD]

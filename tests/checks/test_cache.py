@@ -55,6 +55,7 @@ def test_a_right_adapter_passes_on_a_sampled_case(judge: Judge, check: str, conf
     assert found.verdict is Verdict.PASS, found
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("check", IDS)
 def test_what_is_wrong_without_a_cache_is_not_told_again(judge: Judge, broken: Broken, check: str) -> None:
     found = judge(check, adapter=broken(where(lambda _inputs: True)), depth="sampled")
@@ -99,6 +100,7 @@ def test_the_piece_that_is_wrong_is_named(judge: Judge, broken: Broken, check: s
     assert (found.verdict, found.where) == (Verdict.FAIL, place)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("check", ["cache.padding", "cache.padded_position_ids", "cache.batch"])
 @pytest.mark.parametrize(("row", "name"), [(1, "left padding"), (2, "right padding"), (3, "gaps")])
 def test_the_padding_that_is_wrong_is_named(judge: Judge, broken: Broken, check: str, row: int, name: str) -> None:

@@ -104,6 +104,7 @@ def turned(order: tuple[int, ...], axes: tuple[str, ...], end: str = "attn.hook_
 QUERIES_FIRST = turned((0, 2, 1, 3), ("batch", "query", "head", "key"))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "check",
     [

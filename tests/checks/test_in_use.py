@@ -98,6 +98,7 @@ def test_a_gradient_that_is_wrong_anyway_is_told_elsewhere(judge: Judge, broken:
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by backward.hooks")
 
 
+@pytest.mark.slow
 def test_a_difference_is_told_though_something_raises_after_it(judge: Judge, broken: Broken) -> None:
     adapter = broken(called(coarse_logits, refusing="inputs_embeds"))
     found = judge("forward.float16", adapter=adapter, depth="sampled")

@@ -39,6 +39,7 @@ def in_layer(layer: int, end: str) -> EditChange:
     return at(f"blocks.{layer}.{end}", dropped)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("check", EDITS)
 @pytest.mark.parametrize(
     "end", ["ln1.hook_normalized", "attn.hook_q", "attn.hook_attn_scores", "attn.hook_result", "mlp.hook_pre"]

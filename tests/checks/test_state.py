@@ -42,6 +42,7 @@ def test_a_right_adapter_passes_on_a_sampled_case(judge: Judge, check: str, conf
     assert found.verdict is Verdict.PASS, found
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("check", IDS)
 def test_wrong_logits_are_not_told_again(judge: Judge, broken: Broken, check: str) -> None:
     def forward(subject: Subject, inputs: Inputs) -> Output:

@@ -176,6 +176,7 @@ def test_a_wrong_split_is_told_by_the_split(judge: Judge, broken: Broken) -> Non
     assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by weights.shapes or qkv.rows")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("name", "change", "where"),
     [

@@ -377,6 +377,7 @@ def test_the_slowest_cases_are_named_on_request(verifier, tmp_path):
     assert "Slowest" not in verifier(*arguments).out
 
 
+@pytest.mark.slow
 def test_without_isolation_it_runs_in_the_process_itself(verifier, tmp_path):
     arguments = ("run", "falcon", "--where", FEW, "--only", "build", "--adapter", "mine:Silent")
     apart, here = tmp_path / "apart", tmp_path / "here"

@@ -61,6 +61,7 @@ def test_a_hang_is_cut_off_wherever_it_is(plan, adapter, in_stack):
         assert hang.detail.startswith("waiting for a lock\nStack (most recent call first):\n")
 
 
+@pytest.mark.slow
 def test_a_process_that_grows_is_ended(plan):
     wanted = plan("Grows", count=2, only=ONLY, megabytes=300)
     _, crash, blocked = of_the_biased(wanted, run(wanted, workers=2))
@@ -70,6 +71,7 @@ def test_a_process_that_grows_is_ended(plan):
     assert blocked.verdict is Verdict.SKIP
 
 
+@pytest.mark.slow
 def test_a_process_that_earlier_cases_have_swollen_is_replaced(plan, place, monkeypatch):
     monkeypatch.chdir(place)
     wanted = plan("Leaks", count=8, megabytes=150)

@@ -49,6 +49,7 @@ def tapped(falcon: FalconFamily, model: Any, names: list[str]) -> Mapping[str, T
     return taps.values
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_every_source_shows_what_the_taps_read(falcon: FalconFamily, config: Mapping[str, Any]) -> None:
     assert isinstance(falcon, ShowsPoints)

@@ -452,6 +452,7 @@ def test_without_layers_only_what_needs_none_is_found(lens: Any) -> None:
     assert sum(one.verdict is Verdict.PASS for one in found) > len(found) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["kv-heads-not-divided", "kv-heads-too-many", "d_head-3"])
 def test_what_hf_refuses_only_at_its_forward_is_wrapped(label: str, lens: Any) -> None:
     found = {one.check: one for one in outcomes(CASES[label], lens)}
@@ -542,6 +543,7 @@ PLANTED = (
 )
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("name", "check"), PLANTED)
 def test_a_planted_fault_is_seen(name: str, check: str, lens: Any) -> None:
     spec = SPREAD["everything-grouped"]

@@ -42,11 +42,8 @@ def test_what_cannot_be_made_smaller_within_the_calls_stays():
     assert minimal(START, SIZES, lambda choice: False, calls=5) == START
 
 
-FIELDS = [fields for count in (1, 2) for fields in itertools.combinations(range(8), count)]
-THREE_FIELDS = [pytest.param(fields, marks=pytest.mark.slow) for fields in itertools.combinations(range(8), 3)]
-
-
-@pytest.mark.parametrize("fields", [*FIELDS, *THREE_FIELDS])
+@pytest.mark.thinned(5)
+@pytest.mark.parametrize("fields", [some for count in (1, 2, 3) for some in itertools.combinations(range(8), count)])
 def test_only_the_fields_that_matter_are_left(fields):
     def fails(choice):
         return all(choice[field] for field in fields)

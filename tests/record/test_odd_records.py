@@ -124,6 +124,7 @@ def taken(lines: list[dict[str, Any]], number: int, path: tuple[Any, ...], file:
     return read
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_line_is_read_or_refused_whatever_it_holds(lines: list[dict[str, Any]], kind: str, tmp_path: Path) -> None:
     number = of_kind(lines, kind)

@@ -172,6 +172,7 @@ def test_a_right_adapter_passes(put, check, said):
     executed(put(found))
 
 
+@pytest.mark.thinned(3)
 @needs_lens
 @pytest.mark.parametrize("check", [check for check in INPUTS if check != "build.forward"])
 def test_a_wrong_adapter_fails(put, check):
@@ -235,6 +236,7 @@ HOOKS += [
 ]
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("config", "point"), HOOKS, ids=lambda one: one if isinstance(one, str) else len(one))
 def test_a_right_hook_passes(put, config, point):
     found = of("hooks.values", {**config, "alibi": True}, where=point, scale=2.0, seed=3)

@@ -83,6 +83,7 @@ def test_the_record_has_everything_that_the_commands_has(ran, by_decorator, fold
     assert mine.evidence
 
 
+@pytest.mark.slow
 def test_the_page_is_there_too(by_decorator, folder: Path) -> None:
     assert LOGITS in (folder / "decorated" / "falcon-mine-Wrong" / "report.html").read_text()
 

@@ -63,6 +63,7 @@ def test_a_case_is_run_by_one_process(how: str) -> None:
     assert not first & second
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("how", ["load", "loadgroup"])
 @pytest.mark.parametrize("collection", [OTHERS, OURS + OTHERS], ids=["alone", "beside ours"])
 def test_other_tests_are_spread(how: str, collection: list[str]) -> None:
