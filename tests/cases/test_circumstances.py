@@ -1,0 +1,88 @@
+"""The axes and constraints of circumstances, and the covering array that is kept beside them."""
+
+from __future__ import annotations
+
+import pytest
+
+from verifier.cases.circumstances import (
+    AXES,
+    CLASSES,
+    CONSTRAINTS,
+    PLAIN,
+    complete,
+    differences,
+    is_allowed,
+    missing_meetings,
+    read_rows,
+)
+
+ROWS = read_rows()
+CLASS_NAMES = [kind.name for kind in CLASSES]
+
+
+def test_the_plainest_values_are_a_circumstance() -> None:
+    assert is_allowed(PLAIN)
+    assert complete({}, {}) == PLAIN == ROWS[0]
+    assert list(differences(PLAIN)) == []
+
+
+def test_constraints_name_axes_and_values_that_there_are() -> None:
+    for constraint in CONSTRAINTS:
+        for axis, values in constraint.values.items():
+            assert set(values) <= AXES[axis].keys(), constraint.reason
+            assert values, constraint.reason
+    for kind in CLASSES:
+        assert set(kind.axes) <= AXES.keys()
+        for axis, values in kind.needs.items():
+            assert set(values) <= AXES[axis].keys(), kind.name
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=[str(number) for number in range(len(CONSTRAINTS))])
+def test_each_constraint_excludes_something_that_no_other_does(constraint) -> None:
+    others = [other for other in CONSTRAINTS if other is not constraint]
+    part = {axis: values[0] for axis, values in constraint.values.items()}
+    assert not is_allowed(part)
+    assert not any(other.excludes(part) for other in others)
+
+
+def test_a_circumstance_is_completed_as_plainly_as_the_constraints_allow() -> None:
+    assert list(differences(complete({"positions": "far"}, {}))) == ["mask=ones", "positions=far"]
+    assert complete({"past": "generation", "labels": "given"}, {}) is None
+    assert complete({"past": "generation"}, CLASSES[0].needs) is None
+    assert complete({}, {"grad": ("grad",)}) == PLAIN | {"grad": "grad"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", range(len(CLASSES)), ids=CLASS_NAMES)
+def test_every_meeting_of_a_class_has_a_row_in_which_it_can_be_looked_at(place: int) -> None:
+    assert missing_meetings(ROWS, place) == set()
+
+
+def test_a_row_that_is_missing_is_seen() -> None:
+    place = CLASS_NAMES.index("generation")
+    looked_at = [number for number, row in enumerate(ROWS) if CLASSES[place].can_look(row)]
+    fewer = [row for number, row in enumerate(ROWS) if number != looked_at[-1]]
+    assert missing_meetings(fewer, place)
+
+
+def test_every_row_is_allowed_and_stands_once() -> None:
+    assert all(map(is_allowed, ROWS))
+    assert len({tuple(row.items()) for row in ROWS}) == len(ROWS)
+
+
+def test_the_single_values_come_first() -> None:
+    sizes = [len(list(differences(row))) for row in ROWS]
+    singles = [number for number, size in enumerate(sizes) if size == 1]
+    possible = {
+        f"{axis}={value}"
+        for axis, values in AXES.items()
+        for value in values
+        if value != PLAIN[axis] and is_allowed(PLAIN | {axis: value})
+    }
+    assert {next(differences(ROWS[number])) for number in singles} == possible
+    assert max(sizes[: singles[-1]]) <= 3  # positions need a mask, and checkpointing needs training and gradients
+
+
+def test_what_no_meeting_needs_is_plain() -> None:
+    plain = sum(row[axis] == PLAIN[axis] for row in ROWS for axis in AXES)
+    assert plain >= len(ROWS) * len(AXES) / 2

@@ -1,0 +1,346 @@
+"""Circumstances as data: how a model is called and what happened to it before, and which values go together.
+
+A circumstance has one value on each axis. A covering array of circumstances stands beside this module, one JSON object
+a line; `verifier.cases.circumstance_rows` makes it. What is observed falls into classes: every two values that the
+constraints allow meet in a row in which each class can be looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+Circumstance = Mapping[str, str]
+"""A value for each axis, or for some of them."""
+
+AXES: Mapping[str, Mapping[str, str]] = {
+    "dtype": {
+        "float64": "everything in float64",
+        "float32": "everything in float32",
+        "bfloat16": "everything in bfloat16",
+        "float16": "everything in float16",
+        "mixed": "a bfloat16 model whose norms are float32",
+    },
+    "mode": {
+        "eval": "evaluation mode",
+        "train": "training mode, with dropouts of 0",
+        "dropout": "training mode with dropout, from the same random state",
+    },
+    "grad": {
+        "no_grad": "inside torch.no_grad",
+        "grad": "with gradients of everything",
+        "inference": "inside torch.inference_mode",
+        "frozen": "with gradients, while no parameter requires one",
+        "autocast": "with gradients, inside torch.autocast to bfloat16",
+    },
+    "rows": {
+        "several": "several rows",
+        "one": "one row",
+        "square": "as many rows as tokens",
+    },
+    "length": {
+        "short": "a short, odd number of tokens",
+        "one": "one token",
+        "multiple": "a multiple of 16",
+        "long": "more than 64 tokens",
+        "beyond": "more tokens than the config's maximum",
+    },
+    "tokens": {
+        "ids": "token ids in int64",
+        "embeddings": "embeddings in the place of token ids",
+        "int32": "token ids in int32",
+        "strided": "token ids that are a non-contiguous view",
+    },
+    "mask": {
+        "none": "no attention mask",
+        "ones": "an attention mask that hides nothing",
+        "left": "padding on the left",
+        "right": "padding on the right",
+        "gaps": "masked tokens in the middle",
+        "mixed": "another padding in each row",
+        "boolean": "a boolean mask with padding on the left",
+        "additive": "a 4-D mask that is added to the scores",
+        "rewritten": "the tensor of an earlier call, written into since",
+    },
+    "positions": {
+        "default": "positions left to the model",
+        "given": "positions given",
+        "far": "positions given, beyond 64 and up to the config's maximum",
+    },
+    "labels": {
+        "none": "no labels",
+        "given": "a label for each token",
+        "some": "labels of which some are -100",
+    },
+    "past": {
+        "none": "no cache",
+        "asked": "a cache is asked for",
+        "chunk": "several tokens after a cache",
+        "token": "one token after a cache",
+        "cropped": "one token after a cache of a longer text that was cropped",
+        "generation": "tokens are generated",
+    },
+    "checkpointing": {
+        "off": "no gradient checkpointing",
+        "on": "gradient checkpointing",
+    },
+    "attention": {
+        "reference": "the adapter is given the attention implementation that is the reference",
+        "other": "the adapter is given another attention implementation that the family names",
+    },
+    "model": {
+        "built": "the model as it was built",
+        "copied": "a deep copy of the wrapped model",
+        "moved": "after a cast to another dtype and back",
+        "cast": "built in one dtype, used, and cast to this one",
+        "loaded": "after load_state_dict of other weights",
+        "written": "after its weights were written in place",
+        "data": "after its weights were written through .data",
+        "replaced": "after its parameters were replaced",
+        "saved": "after save_pretrained, from_pretrained and wrapping again",
+    },
+    "history": {
+        "fresh": "the first call",
+        "masked": "after a call with a mask",
+        "longer": "after a call with a longer text",
+        "edited": "after a call with an edit",
+        "raised": "after a hook that raised",
+        "backward": "after a backward",
+        "generated": "after a generation",
+        "interleaved": "while a subject of another config is used in between",
+        "nested": "from inside a hook of another forward",
+    },
+    "depth": {
+        "two": "two layers",
+        "three": "three layers",
+        "eleven": "eleven layers",
+    },
+    "dims": {
+        "usual": "the shapes of the case",
+        "even": "a head dim that is a power of two, two queries a group, a vocabulary beyond 256",
+        "extreme": "weights scaled so that scores reach hundreds",
+    },
+}
+"""The values of each axis with what they mean, the plainest first."""
+
+PLAIN: Circumstance = {axis: next(iter(values)) for axis, values in AXES.items()}
+
+TRIPLES = ("dtype", "mask", "past", "grad")
+"""The axes of which every three values meet, for the classes that ask for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """Values that do not go together.
+
+    Attributes:
+        values: by axis; a circumstance that has one of the values on each of these axes is not allowed.
+        reason: why not, in a sentence for people.
+    """
+
+    values: Mapping[str, Sequence[str]]
+    reason: str
+
+    def excludes(self, circumstance: Circumstance) -> bool:
+        """Whether the circumstance, as far as it goes, has such values on all of the axes."""
+        return all(circumstance.get(axis) in values for axis, values in self.values.items())
+
+
+_PADDED = ("left", "right", "gaps", "mixed", "boolean", "rewritten")
+_AFTER_A_CACHE = ("chunk", "token", "cropped")
+
+CONSTRAINTS: Sequence[Constraint] = [
+    Constraint(
+        values={"past": ("generation",), "tokens": ("embeddings",)}, reason="Adapters generate from token ids alone."
+    ),
+    Constraint(values={"past": ("generation",), "labels": ("given", "some")}, reason="A generation has no loss."),
+    Constraint(
+        values={"past": ("generation",), "positions": ("given", "far")}, reason="A generation takes no positions."
+    ),
+    Constraint(
+        values={"past": ("generation",), "mask": ("right", "gaps", "mixed", "rewritten", "additive")},
+        reason="A generation goes on from the last token of each row, which must not be masked.",
+    ),
+    Constraint(
+        values={"past": ("generation",), "length": ("beyond",)}, reason="A generation ends at the config's maximum."
+    ),
+    Constraint(
+        values={"positions": ("given", "far"), "mask": ("none",)},
+        reason="Without a mask Hugging Face takes a jump in the positions for the start of a packed sequence.",
+    ),
+    Constraint(
+        values={"positions": ("far",), "length": ("beyond",)}, reason="No position is left up to the config's maximum."
+    ),
+    Constraint(
+        values={"checkpointing": ("on",), "past": ("asked", *_AFTER_A_CACHE, "generation")},
+        reason="Hugging Face turns the cache off under gradient checkpointing.",
+    ),
+    Constraint(
+        values={"checkpointing": ("on",), "grad": ("no_grad", "inference")},
+        reason="Without gradients nothing is recomputed.",
+    ),
+    Constraint(
+        values={"checkpointing": ("on",), "mode": ("eval",)},
+        reason="Hugging Face checkpoints in training mode alone.",
+    ),
+    Constraint(
+        values={"rows": ("square",), "length": ("one", "multiple", "long", "beyond")},
+        reason="As many rows as tokens are one row, or dear.",
+    ),
+    Constraint(
+        values={"length": ("one",), "mask": _PADDED, "past": ("none", "asked", "generation")},
+        reason="No token would be left.",
+    ),
+    Constraint(
+        values={"mask": ("additive",), "past": _AFTER_A_CACHE},
+        reason="A 4-D mask has the length of one call, and the cache that of another.",
+    ),
+    Constraint(
+        values={"grad": ("autocast",), "dtype": ("float16",)},
+        reason="Hugging Face raises: a float16 layer norm is given bfloat16.",
+    ),
+    Constraint(values={"labels": ("given", "some"), "past": ("token", "cropped")}, reason="The shift leaves no label."),
+    Constraint(
+        values={"labels": ("given", "some"), "length": ("one",), "past": ("none", "asked")},
+        reason="The shift leaves no label.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservableClass:
+    """Observables that can be looked at in the same circumstances.
+
+    Attributes:
+        name: what it is called.
+        observables: what belongs to it, for people.
+        needs: by axis, the values with one of which its observables can be looked at.
+        axes: the axes whose values meet in its rows; all if empty.
+        triples: whether every three values of `TRIPLES` meet in its rows.
+    """
+
+    name: str
+    observables: str
+    needs: Mapping[str, Sequence[str]]
+    axes: Sequence[str] = ()
+    triples: bool = False
+
+    def can_look(self, circumstance: Circumstance) -> bool:
+        """Whether its observables can be looked at in a circumstance, as far as that goes."""
+        return all(circumstance.get(axis, values[0]) in values for axis, values in self.needs.items())
+
+
+_WITH_GRADIENTS = ("grad", "frozen", "autocast")
+_WITH_PARAMETERS = ("grad", "autocast")
+_ONE_CALL = ("none", "asked", *_AFTER_A_CACHE)
+
+CLASSES: Sequence[ObservableClass] = [
+    ObservableClass(name="values", observables="logits and activations", needs={"past": _ONE_CALL}, triples=True),
+    ObservableClass(
+        name="gradients",
+        observables="gradients at hook points",
+        needs={"past": _ONE_CALL, "grad": _WITH_GRADIENTS},
+        triples=True,
+    ),
+    ObservableClass(
+        name="parameter gradients",
+        observables="gradients of parameters and of embeddings",
+        needs={"past": _ONE_CALL, "grad": _WITH_PARAMETERS},
+    ),
+    ObservableClass(name="loss", observables="the loss", needs={"labels": ("given", "some")}),
+    ObservableClass(
+        name="loss gradients",
+        observables="gradients of the loss",
+        needs={"labels": ("given", "some"), "grad": _WITH_PARAMETERS},
+    ),
+    ObservableClass(name="edits", observables="effects of edits of activations", needs={"past": _ONE_CALL}),
+    ObservableClass(
+        name="gradient edits",
+        observables="effects of edits of gradients",
+        needs={"past": _ONE_CALL, "grad": _WITH_GRADIENTS},
+    ),
+    ObservableClass(
+        name="float64 values",
+        observables="logits and activations to float64's precision",
+        needs={"past": _ONE_CALL, "dtype": ("float64",)},
+    ),
+    ObservableClass(
+        name="float64 gradients",
+        observables="gradients to float64's precision",
+        needs={"past": _ONE_CALL, "dtype": ("float64",), "grad": _WITH_GRADIENTS},
+    ),
+    ObservableClass(
+        name="generation",
+        observables="generated tokens",
+        needs={"past": ("generation",), "grad": ("no_grad", "inference"), "labels": ("none",)},
+        axes=("dtype", "mode", "grad", "rows", "tokens", "mask", "attention", "model", "history", "depth"),
+    ),
+]
+
+Meeting = frozenset[tuple[str, str]]
+"""Two or three values of different axes, as pairs of axis and value."""
+
+
+def is_allowed(circumstance: Circumstance) -> bool:
+    """Whether no constraint excludes the values of a circumstance, or of a part of one."""
+    return not any(constraint.excludes(circumstance) for constraint in CONSTRAINTS)
+
+
+def complete(part: Circumstance, needs: Mapping[str, Sequence[str]]) -> Circumstance | None:
+    """Complete values to an allowed circumstance: as plain as it can be, with the values that a class needs.
+
+    Args:
+        part: the values that it must have.
+        needs: by axis, values of which it must have one.
+
+    Returns:
+        A value for each axis; None if no circumstance has these values.
+    """
+    if not is_allowed(part) or any(part[axis] not in values for axis, values in needs.items() if axis in part):
+        return None
+    if len(part) == len(AXES):
+        return {axis: part[axis] for axis in AXES}
+    # What a class needs comes first: it leaves least choice.
+    axis = next(axis for axis in (*needs, *AXES) if axis not in part)
+    found = (complete({**part, axis: value}, needs) for value in needs.get(axis, AXES[axis]))
+    return next((circumstance for circumstance in found if circumstance is not None), None)
+
+
+@functools.cache
+def wanted_meetings(index: int) -> frozenset[Meeting]:
+    """List the meetings of values that some circumstance has in which a class can be looked at.
+
+    Args:
+        index: the place of the class in `CLASSES`.
+    """
+    kind = CLASSES[index]
+    groups: list[tuple[str, ...]] = [*itertools.combinations(kind.axes or AXES, 2)]
+    groups += itertools.combinations(TRIPLES, 3) if kind.triples else []
+    candidates = (
+        frozenset(zip(group, values, strict=True))
+        for group in groups
+        for values in itertools.product(*(AXES[axis] for axis in group))
+    )
+    return frozenset(meeting for meeting in candidates if complete(dict(meeting), kind.needs) is not None)
+
+
+def read_rows() -> tuple[Circumstance, ...]:
+    """Read the covering array: the circumstances in which cases are looked at, the single values first."""
+    text = resources.files(__package__).joinpath("circumstances.jsonl").read_text(encoding="utf-8")
+    return tuple(PLAIN | json.loads(line) for line in text.splitlines())
+
+
+def missing_meetings(rows: Sequence[Circumstance], index: int) -> frozenset[Meeting]:
+    """Find the wanted meetings of a class that no row has in which it can be looked at."""
+    kind = CLASSES[index]
+    looked_at = [set(row.items()) for row in rows if kind.can_look(row)]
+    return frozenset(meeting for meeting in wanted_meetings(index) if not any(meeting <= row for row in looked_at))
+
+
+def differences(circumstance: Circumstance) -> Iterator[str]:
+    """Spell the values that are not the plainest: `dtype=bfloat16`."""
+    return (f"{axis}={value}" for axis, value in circumstance.items() if value != PLAIN[axis])
