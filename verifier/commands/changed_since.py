@@ -83,6 +83,10 @@ class Touched:
 def since(revision: str, folder: Path) -> Changes:
     """Ask git what was touched since a revision in the working tree that the folder lies in.
 
+    Args:
+        revision: anything that git takes for a commit.
+        folder: a folder of the working tree.
+
     Raises:
         UsageError: there is no git, no repository, or no such revision.
     """

@@ -24,6 +24,13 @@ _OF_A_FAMILY = ("hooks", "presets")
 def listing(kind: str, family_reference: str | None) -> ExitStatus:
     """Print a line for each name of a kind, with its meaning indented under it.
 
+    Args:
+        kind: `families`, `adapters`, `checks`, `hooks` or `presets`.
+        family_reference: the family whose hook points or presets are listed; None to name no family.
+
+    Returns:
+        `CONFORMS`.
+
     Raises:
         UsageError: the family is unknown, or the kind is not one of a family.
     """

@@ -27,6 +27,19 @@ class TypedParameter(click.ParamType[Any]):
         self._type = type
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn the text of an option or argument into the value; anything else is a default, and stays as it is.
+
+        Args:
+            value: the text, or the default.
+            param: the option or argument; None if it is not known.
+            ctx: the context of the command; None if there is none.
+
+        Returns:
+            The value that a request has.
+
+        Raises:
+            click.BadParameter: the text is no value of the type.
+        """
         if not isinstance(value, str):
             return value  # the default
         try:

@@ -164,6 +164,13 @@ def write(
 def find(identity: str, path: Path | None) -> ReproTarget:
     """Find the case or the fingerprint of an id, in a record or in the newest record under `reports/` that knows it.
 
+    Args:
+        identity: a case's id or a fingerprint.
+        path: the record that knows the id; None for the newest one that does.
+
+    Returns:
+        What the record has of the id.
+
     Raises:
         UsageError: nothing has that id, or the record cannot be read.
     """

@@ -26,6 +26,11 @@ def find(folder: Path) -> record.Record | None:
 def require_same(earlier: record.Record, header: Mapping[str, Any], specs: Sequence[CaseSpec]) -> None:
     """Make sure that a record is of the run with this header (fields of a `RunLine`) and these cases.
 
+    Args:
+        earlier: the record that is there.
+        header: the fields of the first line of the run that is asked for.
+        specs: all cases of that run.
+
     Raises:
         UsageError: it is of another run; the message says in what the two differ.
     """
@@ -37,6 +42,10 @@ def require_same(earlier: record.Record, header: Mapping[str, Any], specs: Seque
 
 def require_same_code(earlier: record.Record, line: record.RunLine) -> None:
     """Make sure that the adapter's version and the checks, which are known once everything is loaded, are the same.
+
+    Args:
+        earlier: the record that is there.
+        line: the first line of the run that is asked for.
 
     Raises:
         UsageError: they are not.

@@ -81,7 +81,15 @@ class Space:
         return {field.name: field.values[place] for field, place in chosen if place or field.moved}
 
     def spec(self, choice: Choice, *, depth: Depth = Depth.PAIRWISE) -> CaseSpec:
-        """Make the case of a choice."""
+        """Make the case of a choice.
+
+        Args:
+            choice: the place of each field's value among the values of the field.
+            depth: says which checks run on the case if it is valid.
+
+        Returns:
+            The case; it is marked as invalid, with the reason, if the family refuses its configuration.
+        """
         values = self.values(choice)
         own = {field.name: values.pop(field.name) for field in self.fields if field.of_case}
         chosen = self.family.fuzzed_config(values) if isinstance(self.family, Fuzzes) else values

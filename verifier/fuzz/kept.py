@@ -39,6 +39,10 @@ def read(folder: Path) -> tuple[StoredFailure, ...]:
 def write(folder: Path, kept: StoredFailure) -> None:
     """Keep a failure; one of the same fingerprint is replaced.
 
+    Args:
+        folder: the folder in which each failure has a file.
+        kept: the failure.
+
     Raises:
         UsageError: the file cannot be written.
     """

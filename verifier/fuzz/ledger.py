@@ -94,6 +94,10 @@ class Ledger:
     def enter(self, spec: CaseSpec, choice: Choice) -> int | None:
         """Count a case that is about to be run.
 
+        Args:
+            spec: the case.
+            choice: the choice that it was made of; a valid case covers the pairs of this choice.
+
         Returns:
             Its number in the campaign, from 1; None where it was run before.
         """

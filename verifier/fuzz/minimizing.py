@@ -107,7 +107,15 @@ def minimize(
 
 
 def checks_up_to(runner: SubprocessRunner, check: str) -> tuple[str, ...]:
-    """List the ids of the selected checks that run before a check, and its own."""
+    """List the ids of the selected checks that run before a check, and its own.
+
+    Args:
+        runner: the runner whose checks are meant; it is loaded if it has not started.
+        check: the id of the check.
+
+    Returns:
+        The ids in the order in which the checks run; the check's own alone if it is not selected.
+    """
     selected = [one.id for one in (runner.started or runner.load()).checks]
     return tuple(selected[: selected.index(check) + 1]) if check in selected else (check,)
 

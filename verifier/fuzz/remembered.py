@@ -36,7 +36,15 @@ class Remembered:
         )
 
     def of(self, fingerprint: str, sizes: Sequence[int]) -> tuple[Choice, ...]:
-        """List the remembered choices of a failure that fit fields with these numbers of values."""
+        """List the remembered choices of a failure that fit fields with these numbers of values.
+
+        Args:
+            fingerprint: the fingerprint of the failure.
+            sizes: the number of values of each field.
+
+        Returns:
+            The choices; those that are broken or do not fit are left out.
+        """
         return tuple(
             choice
             for stored in self._database.fetch(fingerprint.encode())
@@ -44,7 +52,12 @@ class Remembered:
         )
 
     def keep(self, fingerprint: str, choice: Choice) -> None:
-        """Remember this choice of a failure, and forget every other choice of it."""
+        """Remember this choice of a failure, and forget every other choice of it.
+
+        Args:
+            fingerprint: the fingerprint of the failure.
+            choice: the smallest choice whose case fails so.
+        """
         key, value = fingerprint.encode(), choices_to_bytes(choice)
         # Its own file too, which Hypothesis does not write where there is one: it may be broken.
         for stored in (*self._database.fetch(key), value):

@@ -96,6 +96,13 @@ class Option:
     def read(self, value: Any, *, strict: bool = True) -> Any:
         """Turn what was given into the request's value; a text stands for a list of one.
 
+        Args:
+            value: what was given, from a command line, a file or Python.
+            strict: whether a number must be one, and not a text that spells one.
+
+        Returns:
+            The value; of a list, a tuple of its values.
+
         Raises:
             UsageError: the value is of another type; the message completes "it …".
         """
@@ -111,5 +118,16 @@ OPTION = "option"
 
 
 def ask(default: Any, type: ValueType, doors: Door, example: str = "", **more: Any) -> Any:
-    """Make a field of a request that can be asked for; `Option` says what its metadata mean."""
+    """Make a field of a request that can be asked for; `Option` says what its metadata mean.
+
+    Args:
+        default: the field's default; a tuple makes the option a list.
+        type: the type of the value; of a list, of each of its values.
+        doors: the doors that have the option.
+        example: a line of the configuration that sets it; empty if the configuration cannot.
+        more: further attributes of the `Option`.
+
+    Returns:
+        The field of a dataclass.
+    """
     return field(default=default, metadata={OPTION: Option(type=type, doors=doors, example=example, **more)})

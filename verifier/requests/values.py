@@ -102,7 +102,12 @@ SHARD = ValueType(words="I/N", type=str, parse=parse_shard, metavar="I/N")
 
 
 def whole_number(least: int, most: int | None = None) -> ValueType:
-    """Make the type of a whole number within bounds, both included."""
+    """Make the type of a whole number within bounds, both included.
+
+    Args:
+        least: the least number that is allowed.
+        most: the greatest number that is allowed; None for no upper bound.
+    """
     words = f"a whole number from {least}" + ("" if most is None else f" to {most}")
     return ValueType(words=words, type=Annotated[int, msgspec.Meta(ge=least, le=most)], metavar="N")
 

@@ -38,6 +38,12 @@ class Reading:
 def find_reading(spec: CaseSpec, of: Family, library: object, outcome: Outcome) -> Reading | None:
     """Find how to read the activation that an outcome names.
 
+    Args:
+        spec: the case.
+        of: its family.
+        library: the adapter, which may say how an activation is read.
+        outcome: the outcome, of which the place names the hook point.
+
     Returns:
         How to read it; None if the family or the adapter does not say, or the outcome names no hook point of the model.
     """

@@ -55,7 +55,19 @@ class TestPlan:
 
 
 def plan_decorated(family: str, adapter: object, *, per: str = "area", **asked: Unpack[PythonOptions]) -> TestPlan:
-    """Make the plan of what a decorator was given; `parametrize_with_checks` says what each argument is."""
+    """Make the plan of what a decorator was given; `parametrize_with_checks` says what each argument is.
+
+    Args:
+        family: the family's name.
+        adapter: a registered name, `module:object`, a class or the adapter itself; None for the configured one.
+        per: whether an item is a case and an `area` of checks, or a case and a `check`.
+        asked: the options that were given besides.
+
+    Raises:
+        UsageError: an option is wrong.
+        Inconclusive: no case is selected.
+        ImportFailed: code from outside raised at import.
+    """
     return plan_tests(replace(python_request(family, adapter, asked), per=read_option("per", per)))
 
 

@@ -129,7 +129,15 @@ class Share:
         return had
 
     def excused(self, spec: CaseSpec, outcome: Outcome) -> KnownFailure | None:
-        """Find the known failure that excuses an outcome; None if there is none."""
+        """Find the known failure that excuses an outcome; None if there is none.
+
+        Args:
+            spec: the case.
+            outcome: one of its outcomes.
+
+        Raises:
+            VerifierError: the known failure's own case cannot be run, or the harness failed on it.
+        """
         baseline = self.plan.run.baseline
         if baseline is None or not outcome.verdict.gates:
             return None
@@ -224,6 +232,7 @@ class Share:
         )
 
     def close(self) -> None:
+        """Stop what was started to run cases."""
         self._runner.close()
 
 

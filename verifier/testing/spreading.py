@@ -51,7 +51,12 @@ class WholeCases:
         return getattr(self._inner, name)
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
-        """Take in what a worker has collected; every worker collects the same."""
+        """Take in what a worker has collected; every worker collects the same.
+
+        Args:
+            node: the worker, as pytest-xdist has it.
+            collection: the ids of the tests that it has collected.
+        """
         if not isinstance(self._inner, _ByCase) and any(map(case_of, collection)):
             before, self._inner = self._inner, _ByCase(self._config, self._log)
             for one in before.nodes:
