@@ -127,6 +127,10 @@ class Hooks(Protocol):
 
         The context is entered before the forward. A backward edit runs whenever a backward pass goes through that
         forward's graph inside the context. When the context is left, also by an exception, no edit stays attached.
+
+        Args:
+            forward: by the keys of `names()`, edits of activations, in the axes that the point's `HookInfo` says.
+            backward: by the keys of `names()`, edits of the gradients of activations, in the same axes.
         """
 
 
@@ -194,7 +198,16 @@ class Cache(Protocol):
     """The capability `cache`: decoding with a key/value cache (`Inputs.cache`, `Output.cache`), and generation."""
 
     def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
-        """Continue greedily with the cache, and never stop early: `[batch, pos + max_new_tokens]`."""
+        """Continue greedily with the cache, and never stop early: `[batch, pos + max_new_tokens]`.
+
+        Args:
+            input_ids: `[batch, pos]`, int64, the prompts.
+            max_new_tokens: how many tokens to add to each row.
+            attention_mask: `[batch, pos]`, int64, 1 for a token and 0 for padding; None where all are tokens.
+
+        Returns:
+            The prompts and the new tokens after them, `[batch, pos + max_new_tokens]`, int64.
+        """
 
 
 class Components(Protocol):
@@ -204,7 +217,16 @@ class Components(Protocol):
         """Give the components that the adapter has, by canonical name (`canonical.COMPONENTS`)."""
 
     def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        """Run one component with the arguments that HF's forward passes to its own module; give its main output."""
+        """Run one component with the arguments that HF's forward passes to its own module; give its main output.
+
+        Args:
+            name: a key of `modules()`.
+            args: the positional arguments.
+            kwargs: the keyword arguments.
+
+        Returns:
+            The component's output; the first of them if it gives several.
+        """
 
 
 class Modes(Protocol):
@@ -214,7 +236,12 @@ class Modes(Protocol):
         """Switch to training mode, in which dropouts act, or to evaluation mode."""
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
-        """Cast or move the subject in place."""
+        """Cast or move the subject in place.
+
+        Args:
+            dtype: the dtype of parameters from now on; None leaves it as it is.
+            device: where the subject is from now on, as torch names it; None leaves it where it is.
+        """
 
     def checkpointing(self, enabled: bool) -> None:
         """Switch gradient checkpointing on or off."""

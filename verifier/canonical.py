@@ -60,15 +60,21 @@ class Point:
 
     @property
     def name(self) -> str:
+        """The point's canonical name, with its layer if it stands in a block: `blocks.0.attn.hook_q`."""
         return self.kind.template if self.layer is None else self.kind.at(self.layer)
 
     @property
     def axes(self) -> tuple[str, ...]:
+        """The names of the tensor's dimensions, those of the kind."""
         return self.kind.axes
 
 
 def points(templates: Sequence[str], n_layers: int) -> tuple[Point, ...]:
     """List the hook points of a model of `n_layers` blocks that has the given kinds, in causal order.
+
+    Args:
+        templates: the kinds, by their templates; their order does not matter.
+        n_layers: how many blocks the model has.
 
     Raises:
         KeyError: a template is not in the vocabulary.

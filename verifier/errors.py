@@ -68,7 +68,12 @@ def as_import_error(error: VerifierError) -> VerifierError:
 
 
 def one_line(error: BaseException, *, limit: int = 300) -> str:
-    """Spell an exception as `Type: message` in one line of at most `limit` characters."""
+    """Spell an exception as `Type: message` in one line of at most `limit` characters.
+
+    Args:
+        error: the exception.
+        limit: how many characters the line may have; a longer line is cut and ends in `…`.
+    """
     try:
         text = " ".join(str(error).split())
     except Exception:  # code from outside may even fail to say what is wrong

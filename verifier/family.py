@@ -68,13 +68,20 @@ class Family(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name on the command line."""
+
     @property
-    def architecture(self) -> str: ...
+    def architecture(self) -> str:
+        """HF's class name, `FalconForCausalLM`."""
+
     @property
-    def reference_attention(self) -> str: ...
+    def reference_attention(self) -> str:
+        """The attention implementation of HF that is right, one of `attentions`."""
+
     @property
-    def attentions(self) -> tuple[str, ...]: ...
+    def attentions(self) -> tuple[str, ...]:
+        """Every attention implementation of HF that runs here, including the reference."""
 
     def flags(self) -> Mapping[str, Sequence[Any]]:
         """List the values of every flag, the plainest first; the matrix is their product. Imports no torch."""
@@ -108,6 +115,18 @@ class Family(Protocol):
 
         Its weights are random, or those of the folder `checkpoint`. Two calls with one seed give equal weights (up
         to rounding to the dtype) and share nothing.
+
+        Args:
+            config: the flags and dims of the model.
+            dtype: the dtype of the weights.
+            device: where the model is, as torch names it.
+            attention: the attention implementation, as HF names it.
+            seed: of the random weights.
+            checkpoint: the folder whose weights are loaded; None for random weights.
+
+        Raises:
+            Unrunnable: HF accepts the config and cannot load the checkpoint.
+            Exception: whatever HF raises for a config that it refuses.
         """
 
     def points(self, config: Config) -> Sequence[Point]:
@@ -116,10 +135,24 @@ class Family(Protocol):
     def taps(
         self, model: nn.Module, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
     ) -> AbstractContextManager[Taps]:
-        """Read (all points, or those named) and edit activations of an untouched model, in canonical axes."""
+        """Read (all points, or those named) and edit activations of an untouched model, in canonical axes.
+
+        Args:
+            model: a model that `build` gave.
+            names: the canonical names of the points to read, besides those with edits; None for all.
+            edits: by canonical name, what replaces the activation at a point.
+
+        Returns:
+            A context in which to run one forward. It gives the `Taps`; when it is left, the model is as it was before.
+        """
 
     def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
-        """Find which fused row is which head's query, key or value, read off HF's own split."""
+        """Find which fused row is which head's query, key or value, read off HF's own split.
+
+        Args:
+            model: a model that `build` gave.
+            layer: the number of the block, from 0.
+        """
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Give HF's module for each canonical component that has one."""
@@ -161,7 +194,12 @@ class ShowsPoints(Protocol):
     """A family that also says where HF's model shows its activations, for `verifier repro --script`."""
 
     def point_source(self, config: Config, name: str) -> PointSource | None:
-        """Say where one of `points(config)` is seen; None if that takes more than a line. Imports no torch."""
+        """Say where one of `points(config)` is seen; None if that takes more than a line. Imports no torch.
+
+        Args:
+            config: the flags and dims of the model.
+            name: the canonical name of the point.
+        """
 
 
 def is_family(candidate: object) -> bool:

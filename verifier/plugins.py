@@ -28,7 +28,12 @@ def names(group: str) -> tuple[str, ...]:
 
 
 def module_of(reference: str, group: str) -> str | None:
-    """Name the module of a registered name or a `module:object`; None if nothing is registered under the name."""
+    """Name the module of a registered name or a `module:object`; None if nothing is registered under the name.
+
+    Args:
+        reference: the registered name, or `module:object`.
+        group: the entry point group, `verifier.adapters`.
+    """
     if ":" in reference:
         return reference.partition(":")[0]
     return next((point.module for point in importlib.metadata.entry_points(group=group, name=reference)), None)
@@ -72,6 +77,11 @@ def load(reference: str, *, group: str, kind: str, is_one: Callable[[Any], bool]
 
 def require_findable(reference: str, *, group: str, kind: str) -> None:
     """Check that something has that name, without importing it: a typo must not cost an import of torch.
+
+    Args:
+        reference: what the user wrote.
+        group: the entry point group, `verifier.adapters`.
+        kind: the word for people, `adapter`.
 
     Raises:
         UsageError: nothing has that name.

@@ -138,7 +138,12 @@ def _make_plain(rows: Sequence[Circumstance]) -> list[Circumstance]:
 
 
 def write_rows(rows: Sequence[Circumstance], path: Path = FILE) -> None:
-    """Write what is not plain of each row, one JSON object a line."""
+    """Write what is not plain of each row, one JSON object a line.
+
+    Args:
+        rows: the circumstances, with a value for each axis.
+        path: the file, which is replaced.
+    """
     lines = [json.dumps({axis: row[axis] for axis in AXES if row[axis] != PLAIN[axis]}) for row in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

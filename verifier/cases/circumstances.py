@@ -335,7 +335,12 @@ def read_rows() -> tuple[Circumstance, ...]:
 
 
 def missing_meetings(rows: Sequence[Circumstance], index: int) -> frozenset[Meeting]:
-    """Find the wanted meetings of a class that no row has in which it can be looked at."""
+    """Find the wanted meetings of a class that no row has in which it can be looked at.
+
+    Args:
+        rows: the circumstances that are looked at, with a value for each axis.
+        index: the place of the class in `CLASSES`.
+    """
     kind = CLASSES[index]
     looked_at = [set(row.items()) for row in rows if kind.can_look(row)]
     return frozenset(meeting for meeting in wanted_meetings(index) if not any(meeting <= row for row in looked_at))

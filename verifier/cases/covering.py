@@ -39,5 +39,10 @@ def covering(configs: Sequence[Mapping[str, Any]], strength: int, names: Iterabl
 
 
 def meetings(items: Iterable[Item], strength: int) -> set[tuple[Item, ...]]:
-    """List every combination of that many items, each in the order in which the items are given."""
+    """List every combination of that many items, each in the order in which the items are given.
+
+    Args:
+        items: what is combined.
+        strength: how many items are in a combination.
+    """
     return set(itertools.combinations(items, strength))

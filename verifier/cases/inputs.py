@@ -43,7 +43,15 @@ def copy_inputs(inputs: Inputs) -> Inputs:
 
 
 def select_row(inputs: Inputs, row: int) -> Inputs:
-    """Copy one row of the inputs into a batch of its own."""
+    """Copy one row of the inputs into a batch of its own.
+
+    Args:
+        inputs: of several rows; what is no tensor of one row each is kept as it is.
+        row: the number of the row, from 0.
+
+    Returns:
+        Inputs of the same fields with a batch of 1.
+    """
     return _each(inputs, lambda value: value[row : row + 1].clone())
 
 
@@ -76,7 +84,16 @@ def _scenario_inputs(inputs: Inputs, real: Tensor | None = None, rows: tuple[str
 
 
 def make_plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make a batch of tokens without a mask; every row but the first starts and ends in a special token."""
+    """Make a batch of tokens without a mask; every row but the first starts and ends in a special token.
+
+    Args:
+        spec: the case: its batch, length, seed and device, and the special tokens of its config.
+        vocab: how many token ids there are; every id is below it.
+        d_model: not used: makers all take the same arguments.
+
+    Returns:
+        Token ids `[batch, pos]`.
+    """
     ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.PLAIN)
     for row, token in zip(range(1, spec.batch), itertools.cycle(_special(spec, vocab)), strict=False):
         ids[row, 0] = ids[row, -1] = ids[row, -2] = token
@@ -84,13 +101,31 @@ def make_plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 
 
 def make_one_token(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make a batch of single tokens: kernels take other paths for one query."""
+    """Make a batch of single tokens: kernels take other paths for one query.
+
+    Args:
+        spec: the case: its batch, seed and device.
+        vocab: how many token ids there are; every id is below it.
+        d_model: not used: makers all take the same arguments.
+
+    Returns:
+        Token ids `[batch, 1]`.
+    """
     ids = _tokens(spec, vocab, spec.batch, 1, Scenario.ONE_TOKEN)
     return _scenario_inputs(Inputs(input_ids=ids))
 
 
 def make_long(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make one sequence that is longer than every other dimension of the model."""
+    """Make one sequence that is longer than every other dimension of the model.
+
+    Args:
+        spec: the case: `long` is the length of the sequence; also its seed and device.
+        vocab: how many token ids there are; every id is below it.
+        d_model: not used: makers all take the same arguments.
+
+    Returns:
+        Token ids `[1, pos]`.
+    """
     ids = _tokens(spec, vocab, 1, spec.long, Scenario.LONG)
     return _scenario_inputs(Inputs(input_ids=ids))
 
@@ -99,7 +134,16 @@ PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right 
 
 
 def make_padded(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make a batch with a row for each way of padding."""
+    """Make a batch with a row for each way of padding.
+
+    Args:
+        spec: the case: its length, seed and device; masks are random if its `padding` is not 0.
+        vocab: how many token ids there are; every id is below it.
+        d_model: not used: makers all take the same arguments.
+
+    Returns:
+        Token ids and a mask, `[row, pos]` each, with five rows.
+    """
     ids = _tokens(spec, vocab, len(PADDINGS), spec.length, Scenario.PADDED)
     if spec.padding:
         return _randomly_padded(spec, ids)
@@ -129,6 +173,14 @@ def make_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInput
 
     Without a mask, HF may take positions that jump for several sequences packed into one row, which do not see each
     other. It does so in some models only, and only without a cache, so the right output would depend on both.
+
+    Args:
+        spec: the case: its batch, length, seed and device.
+        vocab: how many token ids there are; every id is below it.
+        d_model: not used: makers all take the same arguments.
+
+    Returns:
+        Token ids, positions and a mask, `[batch, pos]` each.
     """
     ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.POSITION_IDS)
     steps = torch.randint(1, 4, ids.shape, generator=generator("positions", spec.seed)).to(ids.device)
@@ -136,7 +188,16 @@ def make_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInput
 
 
 def make_padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make padded rows with positions that count their tokens, as generation passes them."""
+    """Make padded rows with positions that count their tokens, as generation passes them.
+
+    Args:
+        spec: the case, as for `make_padded`.
+        vocab: how many token ids there are; every id is below it.
+        d_model: not used: makers all take the same arguments.
+
+    Returns:
+        Token ids, positions and a mask, `[row, pos]` each, with the rows of `make_padded`.
+    """
     chosen = make_padded(spec, vocab, d_model)
     assert chosen.inputs.attention_mask is not None
     counted = (chosen.inputs.attention_mask.cumsum(-1) - 1).clamp(min=0)
@@ -144,7 +205,16 @@ def make_padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> Scenar
 
 
 def make_inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make embeddings that belong to no token, each row with one more position of left padding than the row before."""
+    """Make embeddings that belong to no token, each row with one more position of left padding than the row before.
+
+    Args:
+        spec: the case: its batch, length, seed and device.
+        vocab: not used: makers all take the same arguments.
+        d_model: the width of an embedding.
+
+    Returns:
+        Embeddings `[batch, pos, d_model]` in float64, and a mask `[batch, pos]`.
+    """
     shape = (spec.batch, spec.length, d_model)
     draw = torch.randn(shape, generator=generator("embeds", spec.seed), dtype=torch.float64).to(spec.device)
     # Rounded to what every working dtype can represent, so that all dtypes get the same numbers.
@@ -155,7 +225,16 @@ def make_inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInpu
 
 
 def make_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make the plain tokens with labels; each row ignores another number of them, at both ends and inside."""
+    """Make the plain tokens with labels; each row ignores another number of them, at both ends and inside.
+
+    Args:
+        spec: the case, as for `make_plain`.
+        vocab: how many token ids there are; every id is below it.
+        d_model: not used: makers all take the same arguments.
+
+    Returns:
+        Token ids and labels, `[batch, pos]` each.
+    """
     ids = make_plain(spec, vocab, d_model).inputs.input_ids
     assert ids is not None
     chosen, first = ids.clone(), max(1, spec.length // 4)
@@ -169,7 +248,16 @@ def make_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 
 
 def make_padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make padded rows with a label at each real token that follows a real token, where a loss is defined."""
+    """Make padded rows with a label at each real token that follows a real token, where a loss is defined.
+
+    Args:
+        spec: the case, as for `make_padded`.
+        vocab: how many token ids there are; every id is below it.
+        d_model: not used: makers all take the same arguments.
+
+    Returns:
+        Token ids, a mask and labels, `[row, pos]` each, with the rows of `make_padded`.
+    """
     chosen = make_padded(spec, vocab, d_model)
     ids, real = chosen.inputs.input_ids, chosen.real
     assert ids is not None

@@ -44,6 +44,10 @@ def select_shard(specs: Sequence[CaseSpec], shard: Shard) -> tuple[CaseSpec, ...
     All shards of the same cases have each case once, and about the same to do: the cases lie by what they cost, as far
     as that is known without running them, and are dealt in turns. Among those that cost the same the id decides, which
     is a hash, so that no shard gets all cases with one value of a flag.
+
+    Args:
+        specs: the cases of the whole run.
+        shard: which shard, and of how many.
     """
     by_cost = sorted(specs, key=lambda spec: (-list(Depth).index(spec.depth), not spec.valid, spec.id))
     chosen = {spec.id for spec in by_cost[shard.number - 1 :: shard.of]}

@@ -194,7 +194,12 @@ def named_depth(applies: str) -> Depth | None:
 
 
 def applies_to(applies: str, spec: CaseSpec) -> bool:
-    """Whether a check with this `checks.Applies`, as this or an earlier version writes it, runs on the case."""
+    """Whether a check with this `checks.Applies`, as this or an earlier version writes it, runs on the case.
+
+    Args:
+        applies: the word of the check.
+        spec: the case.
+    """
     depth = named_depth(applies)
     if depth is None:
         return applies == "always" or not spec.valid

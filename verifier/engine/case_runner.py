@@ -68,6 +68,10 @@ class CaseRunner(Protocol):
     def run(self, spec: CaseSpec, checks: Sequence[str]) -> CaseResult:
         """Run these checks on the case, and the checks that they rest on.
 
+        Args:
+            spec: the case.
+            checks: the ids of the checks.
+
         Raises:
             UsageError: a check, the family, the adapter or the device is not what it should be.
             ImportFailed: code from outside raised, or ended its process, at import.
@@ -148,6 +152,7 @@ class SubprocessRunner:
         self._worker = None
 
     def close(self) -> None:
+        """End the worker and remove its folder; a later `run` starts anew."""
         self._pool = self._worker = None
         self._resources.close()
 
@@ -235,6 +240,12 @@ class InProcessRunner:
         self.lost: list[WorkerLost] = []
 
     def run(self, spec: CaseSpec, checks: Sequence[str]) -> CaseResult:
+        """Run these checks on the case in this process, and the checks that they rest on.
+
+        Args:
+            spec: the case.
+            checks: the ids of the checks.
+        """
         with preserve_threads(), preserve_cwd():
             if self._loaded is None:
                 self._loaded = load(self._plan)
@@ -245,4 +256,5 @@ class InProcessRunner:
             return CaseResult(outcomes=outcomes, seconds=time.perf_counter() - began)
 
     def close(self) -> None:
+        """Drop what was loaded; a later `run` loads it anew."""
         self._loaded = None

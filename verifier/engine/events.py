@@ -29,6 +29,7 @@ class CheckInfo:
 
     @property
     def area(self) -> str:
+        """The part of the id before the first dot: `qkv` of `qkv.rows`."""
         return self.id.partition(".")[0]
 
     def to_json(self) -> dict[str, str]:

@@ -56,7 +56,12 @@ class Plan:
         return Task(spec=spec, checks=None if self.wanted is None else self.wanted.get(spec.id), diagnose=self.diagnose)
 
     def applicable(self, spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
-        """List the ids of the checks that run on a case of the plan, in their order."""
+        """List the ids of the checks that run on a case of the plan, in their order.
+
+        Args:
+            spec: the case.
+            checks: the selected checks.
+        """
         return applicable(spec, checks, self.task(spec).checks)
 
 
@@ -82,5 +87,10 @@ def applicable(spec: CaseSpec, checks: Sequence[CheckInfo], wanted: Collection[s
 
 
 def count_outcomes(specs: Iterable[CaseSpec], checks: Sequence[CheckInfo]) -> int:
-    """Count the outcomes that the cases give."""
+    """Count the outcomes that the cases give.
+
+    Args:
+        specs: the cases.
+        checks: the selected checks; each that runs on a case gives one outcome there.
+    """
     return sum(len(applicable(spec, checks)) for spec in specs)

@@ -22,7 +22,13 @@ SAFE_PATH, OURS = "PYTHONSAFEPATH", "verifier"  # Python asks only whether the v
 
 
 def spell(modules: Sequence[str], attributes: Sequence[tuple[str, str]], folders: Sequence[str]) -> str:
-    """Spell the variable's value: modules, lazily imported attributes of them, and the first folders of `sys.path`."""
+    """Spell the variable's value: modules, lazily imported attributes of them, and the first folders of `sys.path`.
+
+    Args:
+        modules: the names of the modules.
+        attributes: pairs of a module's name and the name of an attribute in it.
+        folders: the folders that imports search before all others.
+    """
     return json.dumps([list(modules), [list(pair) for pair in attributes], list(folders)])
 
 

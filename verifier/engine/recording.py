@@ -80,7 +80,12 @@ def record_events(
 
 
 def write_event(writer: Writer, event: object) -> None:
-    """Write an event of a case, or a finding, into the record; events of the run as a whole are not written."""
+    """Write an event of a case, or a finding, into the record; events of the run as a whole are not written.
+
+    Args:
+        writer: of the record.
+        event: an event of the run, or a `ShrunkFailure`.
+    """
     match event:
         case events.CaseStarted(spec=spec):
             writer.case(spec)

@@ -99,6 +99,7 @@ class RetryPolicy:
         return [lost.spec for lost in self._waiting]
 
     def add(self, lost: LostCase) -> None:
+        """Let a case wait to be run again, after those that wait already."""
         self._waiting.append(lost)
 
     def confirm(self, lost: LostCase) -> None:

@@ -73,7 +73,15 @@ class Schedule:
         return dearest.pop() if last else dearest.popleft()
 
     def note_cost(self, case: str, seconds: float) -> None:
-        """Note what a case has cost."""
+        """Note what a case has cost.
+
+        Args:
+            case: the case's id.
+            seconds: how long the case took.
+
+        Raises:
+            KeyError: the schedule has never had that case.
+        """
         number, spent = self._spent.get(self._kinds[case], (0, 0.0))
         self._spent[self._kinds[case]] = number + 1, spent + seconds
 

@@ -180,7 +180,13 @@ class Worker:
         return limits.bytes is not None and self.memory_growth(self.memory_when_ready) > limits.bytes / 2
 
     def end(self, verdict: Verdict, word: str, how: str) -> None:
-        """End the worker because it took too much; it writes its Python stack first."""
+        """End the worker because it took too much; it writes its Python stack first.
+
+        Args:
+            verdict: what its end makes of its case.
+            word: the end in one word: `timeout`, `memory`.
+            how: the end as a clause for people.
+        """
         assert self.process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, crash_report.ASK)

@@ -57,7 +57,16 @@ def record_mismatch(
     *,
     bound: float,
 ) -> None:
-    """Record how two tensors of one shape differ, if somebody watches; arguments as of `error_map.difference`."""
+    """Record how two tensors of one shape differ, if somebody watches; arguments as of `error_map.difference`.
+
+    Args:
+        where: the place.
+        actual: the adapter's tensor.
+        truth: the right tensor.
+        defined: broadcasts to them; None where every element is defined.
+        axes: the names of the axes; those of the place in the canonical vocabulary if not given.
+        bound: the largest rms error that passes.
+    """
     watch = _WATCH.get()
     if watch is None or where in watch.differences or len(watch.differences) >= MOST_DIFFERENCES:
         return
@@ -67,7 +76,12 @@ def record_mismatch(
 
 
 def from_condition(where: str, wrong: str | None) -> Finding:
-    """Make a finding of a condition: PASS where `wrong` is None, else FAIL with `wrong` as its message."""
+    """Make a finding of a condition: PASS where `wrong` is None, else FAIL with `wrong` as its message.
+
+    Args:
+        where: the place.
+        wrong: what is wrong there, in one line for people; None if nothing is.
+    """
     verdict = Verdict.PASS if wrong is None else Verdict.FAIL
     return Finding(where=where, verdict=verdict, measured=0.0 if wrong is None else 1.0, bound=0.0, message=wrong)
 

@@ -114,5 +114,10 @@ def _in_pieces(values: Tensor, axis: int, most: int) -> Tensor:
 
 
 def pieces(length: int, most: int) -> int:
-    """Count the neighbours in a cell if at most `most` cells show `length` indices."""
+    """Count the neighbours in a cell if at most `most` cells show `length` indices.
+
+    Args:
+        length: how many indices the axis has.
+        most: how many cells may show them.
+    """
     return math.ceil(length / most)

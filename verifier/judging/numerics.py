@@ -64,7 +64,13 @@ def _count(values: Tensor, defined: Tensor | None) -> int:
 
 
 def unit(truth: Tensor, dtype: torch.dtype, defined: Tensor | None = None) -> float:
-    """Compute the dtype's unit in the last place at the scale of a tensor: its rms times the machine epsilon."""
+    """Compute the dtype's unit in the last place at the scale of a tensor: its rms times the machine epsilon.
+
+    Args:
+        truth: the tensor whose scale counts.
+        dtype: a floating-point dtype.
+        defined: broadcasts to `truth`; None where every element is defined.
+    """
     return rms(truth, defined) * torch.finfo(dtype).eps
 
 
@@ -124,6 +130,14 @@ def noise_from_float32(truth: Tensor, single: Tensor, defined: Tensor | None = N
     It is float32's error, with rounded weights, scaled to float64's unit, and at least that unit. It replaces the
     perturbation, which costs many times as much, where very many tensors are judged at once. An ill-conditioned
     computation is noisy in both.
+
+    Args:
+        truth: the float64 result.
+        single: the float32 result, of the same shape.
+        defined: broadcasts to `truth`; None where every element is defined.
+
+    Returns:
+        The noise, an rms in the units of the tensor.
     """
     rounded, count = single.double(), _count(truth, defined)
     # Equal elements have no error, minus infinity at a masked score too.
@@ -133,7 +147,12 @@ def noise_from_float32(truth: Tensor, single: Tensor, defined: Tensor | None = N
 
 
 def row_noise(truth: Tensor, single: Tensor) -> Tensor:
-    """Estimate the float64 noise of each row `[row]` from float64 and float32 results `[row, …]`."""
+    """Estimate the float64 noise of each row `[row]` from float64 and float32 results `[row, …]`.
+
+    Args:
+        truth: `[row, …]`, the float64 results.
+        single: `[row, …]`, the float32 results.
+    """
     error = (single.double() - truth).square().flatten(1).mean(1).sqrt() / _SINGLE_UNITS
     scale = truth.square().flatten(1).mean(1).sqrt() * torch.finfo(torch.float64).eps
     return torch.hypot(error, scale)
@@ -143,6 +162,14 @@ def moved_rows(values: Tensor, base: Tensor, noise: float) -> Tensor:
     """Find the rows `[row]` of a float64 run in which values `[row, …]` differ from `base`, which broadcasts to them.
 
     Equal elements do not differ, minus infinity at a masked score included. The margin is that of `float64_judge`.
+
+    Args:
+        values: `[row, …]`, the float64 results.
+        base: what they are compared with.
+        noise: the float64 noise, an rms in the units of the values.
+
+    Returns:
+        `[row]`, bool, true where the rms of the row's difference is beyond the bound.
     """
     difference = (values - base).masked_fill(values == base, 0.0).nan_to_num(nan=math.inf)
     return difference.square().flatten(1).mean(1).sqrt() > SEMANTICS_MARGIN * noise
@@ -295,7 +322,12 @@ def precision_judge(
 
 
 def gradient_judge(noise: float, resampled_noise: Bound | None = None) -> Judge:
-    """Make the judge of gradients in a working dtype; arguments as of `precision_judge`."""
+    """Make the judge of gradients in a working dtype; arguments as of `precision_judge`.
+
+    Args:
+        noise: HF's noise in the dtype, measured with one perturbation.
+        resampled_noise: measures it with many perturbations, before a failure is believed.
+    """
     return precision_judge(noise, resampled_noise, small_sample_factor=SMALL_SAMPLE_FACTOR_OF_GRADIENTS)
 
 
@@ -361,7 +393,13 @@ def compare_positions(
 
 
 def compare_noise_floor(where: str, double: float, single: float) -> Finding:
-    """Judge whether the float64 bound at this noise is below the noise of float32, so that a pass means something."""
+    """Judge whether the float64 bound at this noise is below the noise of float32, so that a pass means something.
+
+    Args:
+        where: the place, for people and fingerprints.
+        double: the noise in float64, an rms in the units of the tensor.
+        single: the noise in float32, an rms in the units of the tensor.
+    """
     return _bounded(where, SEMANTICS_MARGIN * double, single, f"the reference moves by {double:.1e} (rms) in float64")
 
 
@@ -393,7 +431,16 @@ def _in_words(error: float, bound: float, row: str | None) -> str:
 
 
 def compare_bitwise(where: str, actual: object, truth: Tensor) -> Finding:
-    """Compare shape, dtype and every value bit for bit."""
+    """Compare shape, dtype and every value bit for bit.
+
+    Args:
+        where: the place, for people and fingerprints.
+        actual: the adapter's result.
+        truth: the right tensor.
+
+    Returns:
+        A finding that passes only where everything is equal; its message says what differs.
+    """
     wrong = _unfit(actual, truth)
     if wrong is None:
         assert isinstance(actual, Tensor)

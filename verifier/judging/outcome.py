@@ -81,7 +81,12 @@ class Finding:
 
 
 def failure(where: str, message: str) -> Finding:
-    """Make the finding of a check that fails at a place without measuring an error there."""
+    """Make the finding of a check that fails at a place without measuring an error there.
+
+    Args:
+        where: the place.
+        message: what is wrong there, in one line for people.
+    """
     return Finding(verdict=Verdict.FAIL, where=where, message=message)
 
 
