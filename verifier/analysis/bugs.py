@@ -146,6 +146,13 @@ def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
     """Choose the case that is easiest to understand.
 
     A case of the flag matrix comes before a named one, then fewer flags off their plainest value, then smaller dims.
+
+    Args:
+        specs: the cases to choose from, at least one.
+        run: the run that they are of, for its flags.
+
+    Raises:
+        ValueError: there is no case.
     """
 
     def size(spec: CaseSpec) -> tuple[bool, int, int | float, str]:
@@ -161,7 +168,13 @@ def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
 
 
 def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> CaseSpec:
-    """Choose the case on which a failure is shown: the one to which a campaign shrank it, or else the smallest."""
+    """Choose the case on which a failure is shown: the one to which a campaign shrank it, or else the smallest.
+
+    Args:
+        record: the record that has the failure.
+        fingerprint: the fingerprint of the failure.
+        cases: the ids of the cases to choose from.
+    """
     shrunk = record.found.get(fingerprint)
     if shrunk is not None and shrunk.case in cases:
         return record.cases[shrunk.case]
@@ -169,7 +182,16 @@ def minimal_case(record: Record, fingerprint: str, cases: Collection[str]) -> Ca
 
 
 def case_differences(record: Record, fingerprint: str, spec: CaseSpec) -> Mapping[str, Any]:
-    """List what a case has that the plainest has not; if a campaign shrank it, its inputs are compared too."""
+    """List what a case has that the plainest has not; if a campaign shrank it, its inputs are compared too.
+
+    Args:
+        record: the record that has the case.
+        fingerprint: the fingerprint of the failure that is shown on the case.
+        spec: the case.
+
+    Returns:
+        What differs, by name, with its value in this case.
+    """
     shrunk = record.found.get(fingerprint)
     if shrunk is not None and shrunk.case == spec.id:
         return shrunk.differs

@@ -103,7 +103,12 @@ class CheckSummary:
 
 
 def summarize_checks(record: Record, summary: Summary) -> tuple[CheckSummary, ...]:
-    """Summarize every check of a record, in the order in which they ran."""
+    """Summarize every check of a record, in the order in which they ran.
+
+    Args:
+        record: what was run.
+        summary: the summary of the same record.
+    """
     entries = () if summary.baselined is None else summary.baselined.entries
     gates = gating_verdicts(summary.run)
     return tuple(

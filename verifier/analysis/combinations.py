@@ -64,7 +64,13 @@ class Combinations:
 
 
 def list_combinations(record: Record, summary: Summary, most: int = MOST) -> Combinations:
-    """List at most `most` of a record's cases: combinations in the order of the flags' product, then the others."""
+    """List at most `most` of a record's cases: combinations in the order of the flags' product, then the others.
+
+    Args:
+        record: what was run.
+        summary: the summary of the same record, for its cells.
+        most: the largest number of cases listed; the rest are only counted.
+    """
     flags = record.run.flags
     placed: dict[FlagIndices, Combination] = {}
     others: list[Combination] = []

@@ -25,6 +25,10 @@ _SHOWN = (*EXPLAINED, *_IN_BOTH, ChangeKind.NEWLY_UPSTREAM, ChangeKind.NO_LONGER
 def compare_records(old: Record, new: Record) -> RecordDiff:
     """Compare two records: what became of OLD's outcomes in NEW.
 
+    Args:
+        old: the record that is compared with.
+        new: the record that is compared.
+
     Raises:
         UsageError: the records are of different families, or have no case in common.
     """

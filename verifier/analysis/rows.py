@@ -78,7 +78,12 @@ WORST_FIRST = (
 
 
 def make_cell(verdicts: Iterable[Verdict], numbers: Iterable[str]) -> Cell:
-    """Make a cell with the worst of several verdicts, and the numbers in order, known and upstream ones last."""
+    """Make a cell with the worst of several verdicts, and the numbers in order, known and upstream ones last.
+
+    Args:
+        verdicts: the verdicts that the cell stands for; with none it is empty.
+        numbers: the numbers of its bugs and known failures, as the list has them: `3`, `U1`, `K1`.
+    """
     seen = set(verdicts)
     named = sorted(set(numbers), key=lambda number: (not number.isdigit(), number[0] == "U", len(number), number))
     return Cell(verdict=next((one for one in WORST_FIRST if one in seen), None), numbers=tuple(named))
@@ -148,7 +153,15 @@ def make_rows(record: Record, cells: Cells, deciding: Cells, areas: Sequence[str
 
 
 def place_of(config: Mapping[str, Any], flags: Mapping[str, Sequence[Any]]) -> FlagIndices | None:
-    """Find a config in the product of the flags; None where a flag has a value there that is not in the product."""
+    """Find a config in the product of the flags; None where a flag has a value there that is not in the product.
+
+    Args:
+        config: field → value.
+        flags: field → values.
+
+    Returns:
+        The index of the config's value of each flag, in the order of the flags.
+    """
     indices = [find_value(config[name], values) if name in config else None for name, values in flags.items()]
     known = [index for index in indices if index is not None]
     return tuple(known) if len(known) == len(indices) else None

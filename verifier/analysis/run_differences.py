@@ -31,6 +31,10 @@ def explain_unfinished(record: Record) -> str | None:
 def list_run_differences(old: RunLine, new: RunLine) -> Mapping[str, tuple[str | None, str | None]]:
     """List what differs between two runs and could change results although the adapter's code is the same.
 
+    Args:
+        old: the run that is compared with.
+        new: the run that is compared.
+
     Returns:
         By the name of what differs, the adapter and its version first, how it is spelled for the old and for the new
         run; None where a run has no such thing.
@@ -59,7 +63,12 @@ def _describe(run: RunLine) -> dict[str, str]:
 
 
 def explain_nothing_in_common(old: Mapping[str, CaseSpec], new: Mapping[str, CaseSpec]) -> str:
-    """Say in a clause why no case of the one run is one of the other."""
+    """Say in a clause why no case of the one run is one of the other.
+
+    Args:
+        old: the cases of the old run, by id.
+        new: the cases of the new run, by id.
+    """
     for name, cases in (("OLD", old), ("NEW", new)):
         if not cases:
             return f"{name} has no case at all"

@@ -53,7 +53,12 @@ class Timing:
 
 
 def measure_timing(record: Record, most: int = SLOWEST) -> Timing:
-    """Measure where a record's time went, in seconds, with at most `most` of the slowest cases."""
+    """Measure where a record's time went, in seconds, with at most `most` of the slowest cases.
+
+    Args:
+        record: what was run.
+        most: the largest number of slow cases listed.
+    """
     costs = []
     for check, outcomes in record.outcomes_by_check.items():
         if seconds := [outcome.seconds for outcome in outcomes]:
@@ -68,7 +73,15 @@ def measure_timing(record: Record, most: int = SLOWEST) -> Timing:
 
 
 def find_slowest_cases(record: Record, most: int) -> tuple[SlowCase, ...]:
-    """Find at most `most` cases, the slowest first."""
+    """Find at most `most` cases, the slowest first.
+
+    Args:
+        record: what was run.
+        most: the largest number of cases; below 0 it counts as 0.
+
+    Returns:
+        The cases that came to their end, each with the check that took most of its time.
+    """
     chosen = sorted(record.done.items(), key=lambda item: (-item[1], item[0]))[: max(most, 0)]
     dearest: dict[str, Outcome] = {}
     for entry in record.entries:

@@ -45,7 +45,12 @@ class RecordView:
 
 
 def view_record(record: Record, selftests: Sequence[SelfTest] = ()) -> RecordView:
-    """View a record, with the self-test of its family and adapter, or else of its family, if one is given."""
+    """View a record, with the self-test of its family and adapter, or else of its family, if one is given.
+
+    Args:
+        record: what was run.
+        selftests: the self-tests at hand, of whatever families and adapters.
+    """
     record = apply_known_failures(record)
     summary = summarize(record)
     run = record.run

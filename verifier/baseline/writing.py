@@ -43,6 +43,10 @@ class _EntryText:
 def write(path: Path, made: Baseline) -> None:
     """Write a baseline; in a file that exists, keep comments and whatever people wrote into entries that stay.
 
+    Args:
+        path: the baseline's file, which need not exist.
+        made: what the file is to hold.
+
     Raises:
         UsageError: what is there is no baseline, or it cannot be written.
     """
@@ -72,6 +76,10 @@ def write(path: Path, made: Baseline) -> None:
 
 def remove(path: Path, fingerprints: Iterable[str]) -> None:
     """Take entries out of the file, each with the comment right above it, and leave everything else as it is.
+
+    Args:
+        path: the baseline's file.
+        fingerprints: the fingerprints of the entries to take out.
 
     Raises:
         UsageError: it has no such entry, is no baseline, or cannot be written.

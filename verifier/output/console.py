@@ -28,6 +28,12 @@ class QuietConsole(Console):
     """
 
     def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, but leave no blanks at the ends of lines where this is no terminal.
+
+        Args:
+            objects: what is printed.
+            options: as rich's `Console.print` takes them.
+        """
         if self.is_terminal:
             super().print(*objects, **options)
             return
@@ -37,6 +43,11 @@ class QuietConsole(Console):
         self.file.flush()
 
     def on_broken_pipe(self) -> None:
+        """Let whoever prints decide what a closed pipe means.
+
+        Raises:
+            BrokenPipeError: always.
+        """
         raise BrokenPipeError
 
 
@@ -56,7 +67,13 @@ def stream_console(stream: TextIO) -> Console:
 
 
 def show_facts(values: Mapping[str, str | None], console: Console, *, indent: int = 5) -> None:
-    """Print each fact that is there, by name, on one line."""
+    """Print each fact that is there, by name, on one line.
+
+    Args:
+        values: the facts by name; one that is None or empty is left out.
+        console: where they are printed.
+        indent: the number of blanks before each line.
+    """
     if rows := [(name, value) for name, value in values.items() if value]:
         show_rows(rows, console, indent=indent, style="dim")
 

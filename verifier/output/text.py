@@ -37,7 +37,15 @@ def visible(text: str) -> str:
 
 
 def line(text: str | None, limit: int = LINE_LIMIT) -> str:
-    """Put a text on one line of at most `limit` characters."""
+    """Put a text on one line of at most `limit` characters.
+
+    Args:
+        text: what to put on the line; None counts as empty.
+        limit: the largest number of characters.
+
+    Returns:
+        The line; one that is too long ends with `…`.
+    """
     one = visible(" ".join((text or "")[: 4 * limit].split()))
     return one if len(one) <= limit else one[: limit - 1] + "…"
 
@@ -48,7 +56,15 @@ def anchor(text: str) -> str:
 
 
 def detail(text: str | None, limit: int = DETAIL_LIMIT) -> str:
-    """Cut a longer text to its end, where a traceback says what happened."""
+    """Cut a longer text to its end, where a traceback says what happened.
+
+    Args:
+        text: what to cut; None counts as empty.
+        limit: how many characters of its end are kept.
+
+    Returns:
+        The end, after a line that says how many characters were left out, if any were.
+    """
     kept = (text or "")[-limit:]
     left_out = len(text or "") - len(kept)
     return (f"… {left_out:,} characters left out …\n" if left_out else "") + visible(kept).strip("\n")
@@ -71,12 +87,26 @@ def config(values: Mapping[str, Any]) -> str:
 
 
 def marked(text: str | None, limit: int = LINE_LIMIT) -> Markup:
-    """Write a text for a page, with what stands between backticks as code."""
+    """Write a text for a page, with what stands between backticks as code.
+
+    Args:
+        text: what to write; None counts as empty.
+        limit: the largest number of characters of the text, before it is escaped.
+
+    Returns:
+        One line of HTML.
+    """
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(line(text, limit)))))
 
 
 def subject(adapter: str, name: str, version: str) -> str:
-    """Name an adapter as it was asked for, and as it calls itself if that differs: `mine:Adapter (mine 1.0)`."""
+    """Name an adapter as it was asked for, and as it calls itself if that differs: `mine:Adapter (mine 1.0)`.
+
+    Args:
+        adapter: the reference by which the adapter was asked for.
+        name: what it calls itself.
+        version: the version that it says it has.
+    """
     return line(adapter) if adapter == name else f"{line(adapter)} ({line(name, 60)} {line(version, 60)})"
 
 
@@ -86,12 +116,25 @@ def number(measured: float | None) -> str:
 
 
 def plural(count: int, word: str, words: str | None = None) -> str:
-    """Spell a number of things: `1 case`, `1,200 cases`."""
+    """Spell a number of things: `1 case`, `1,200 cases`.
+
+    Args:
+        count: how many there are.
+        word: what one of them is called.
+        words: what several are called; by default the word with an `s`.
+    """
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
 def first_of(texts: Sequence[str], most: int, between: str = ", ", last: str = " and ") -> str:
-    """Join the first of several texts, and say how many more there are: `a, b and 3 more`."""
+    """Join the first of several texts, and say how many more there are: `a, b and 3 more`.
+
+    Args:
+        texts: all of them.
+        most: how many are shown.
+        between: what stands between two that are shown.
+        last: what stands before the number of the others.
+    """
     shown = between.join(texts[:most])
     return shown if len(texts) <= most else f"{shown}{last}{len(texts) - most:,} more"
 
@@ -121,11 +164,21 @@ def limits(found: Mapping[str, Any]) -> str:
 
 
 def versions(found: Mapping[str, str], names: Sequence[str] = ()) -> str:
-    """Spell the versions of some distributions, by default of all: `transformers 5.23.0 · torch 2.13.0`."""
+    """Spell the versions of some distributions, by default of all: `transformers 5.23.0 · torch 2.13.0`.
+
+    Args:
+        found: the versions by distribution.
+        names: the distributions wanted, in order; one without a version is left out.
+    """
     return " · ".join(f"{name} {found[name]}" for name in (names or found) if name in found)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Suggest the known word that is nearest: ` (did you mean …?)`; an empty text where none is near."""
+    """Suggest the known word that is nearest: ` (did you mean …?)`; an empty text where none is near.
+
+    Args:
+        word: what somebody wrote.
+        known: the words that could have been meant.
+    """
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

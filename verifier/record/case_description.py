@@ -10,12 +10,22 @@ from verifier.record.lines import RunLine
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Whether two values of a config are the same: 1 is not True."""
+    """Whether two values of a config are the same: 1 is not True.
+
+    Args:
+        one: a value of a config.
+        other: the value that it is compared with.
+    """
     return type(one) is type(other) and bool(one == other)
 
 
 def find_value(value: Any, values: Sequence[Any]) -> int | None:
-    """The index of the first of the values that is the same; None where there is none."""
+    """The index of the first of the values that is the same; None where there is none.
+
+    Args:
+        value: what to look for.
+        values: where to look for it.
+    """
     return next((index for index, one in enumerate(values) if same_value(one, value)), None)
 
 
@@ -31,10 +41,20 @@ def plainest_config(run: RunLine) -> dict[str, Any]:
 
 
 def config_difference(config: Mapping[str, Any], run: RunLine) -> dict[str, Any]:
-    """The values of a config that are not those of the run's plainest one."""
+    """The values of a config that are not those of the run's plainest one.
+
+    Args:
+        config: field → value.
+        run: the run, whose flags and dims say what the plainest config is.
+    """
     return differing_values(config, plainest_config(run))
 
 
 def differing_values(config: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config that the plain one lacks, or has otherwise."""
+    """The values of a config that the plain one lacks, or has otherwise.
+
+    Args:
+        config: field → value.
+        plain: the config that it is compared with: field → value.
+    """
     return {name: value for name, value in config.items() if name not in plain or not same_value(plain[name], value)}

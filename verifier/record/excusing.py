@@ -17,7 +17,16 @@ from verifier.record.known_failure import EVERY_CASE, BaselineState, KnownFailur
 
 
 def covers(failure: KnownFailure, spec: CaseSpec, run: RunLine) -> bool:
-    """Whether the known failure is accepted on this case."""
+    """Whether the known failure is accepted on this case.
+
+    Args:
+        failure: an entry of the baseline.
+        spec: the case.
+        run: the run that the case is of.
+
+    Raises:
+        UsageError: the entry's rule is no predicate.
+    """
     name = name_case(spec, run)
     if name in failure.also or spec.id == failure.spec.id:
         return True
@@ -25,12 +34,26 @@ def covers(failure: KnownFailure, spec: CaseSpec, run: RunLine) -> bool:
 
 
 def rule_holds(rule: str, spec: CaseSpec, flags: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether the rule of an entry is true of the case; an empty rule is true of no case."""
+    """Whether the rule of an entry is true of the case; an empty rule is true of no case.
+
+    Args:
+        rule: a predicate over the config, `EVERY_CASE`, or an empty text.
+        spec: the case.
+        flags: field → values, the plainest first.
+
+    Raises:
+        UsageError: the rule is no predicate.
+    """
     return rule == EVERY_CASE or (rule != "" and holds(rule, describe_case(spec), flags))
 
 
 def name_case(spec: CaseSpec, run: RunLine) -> str:
-    """Name a case by everything in which its config differs from the plainest one: `alibi=true heads=4`."""
+    """Name a case by everything in which its config differs from the plainest one: `alibi=true heads=4`.
+
+    Args:
+        spec: the case.
+        run: the run that it is of.
+    """
     found = config_difference(spec.config, run)
     return " ".join(f"{name}={_spell(found[name])}" for name in sorted(found)) or "the plainest config"
 
@@ -57,7 +80,15 @@ def apply_known_failures(record: Record) -> Record:
 
 
 def make_excuser(held: BaselineState, run: RunLine) -> Callable[[CaseSpec, str | None], bool]:
-    """Make a function that says whether a failure with a fingerprint is excused on a case."""
+    """Make a function that says whether a failure with a fingerprint is excused on a case.
+
+    Args:
+        held: what the run's record holds of the baseline.
+        run: the run that the cases are of.
+
+    Returns:
+        The function of a case and a fingerprint; a failure without a fingerprint is never excused.
+    """
     excusing = held.excusing
     known: dict[tuple[str, str], bool] = {}
 

@@ -13,6 +13,10 @@ from verifier.record.reading import first_line
 def write_report(content: str, path: Path) -> None:
     """Write a report into a file; what is there is replaced whole or not at all.
 
+    Args:
+        content: the text of the report.
+        path: the file; folders that are missing are made.
+
     Raises:
         UsageError: it cannot be written there, or a record is there.
     """

@@ -184,6 +184,14 @@ def _parse_lines(path: Path, lines: list[bytes], notes: list[str]) -> Iterator[t
 def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """Parse one line, which must be a JSON object.
 
+    Args:
+        path: the file that the line is of, for messages.
+        number: the number of the line, for messages.
+        line: the line, in UTF-8.
+
+    Returns:
+        The object, by key.
+
     Raises:
         UsageError: it spells none.
     """

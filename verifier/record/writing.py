@@ -97,7 +97,12 @@ class Writer:
         os.replace(self._fresh, self.path)
 
     def resumed(self, *, started: str, workers: int) -> None:
-        """Write that the run was taken up again."""
+        """Write that the run was taken up again.
+
+        Args:
+            started: the time at which it was taken up, in ISO 8601 and UTC.
+            workers: the number of processes from then on.
+        """
         self._append({"kind": "resumed", "started": started, "workers": workers})
 
     def case(self, spec: CaseSpec) -> None:
@@ -110,7 +115,12 @@ class Writer:
             self.valid.add(spec.id)
 
     def outcome(self, case: str, outcome: Outcome) -> None:
-        """Write what a check said of a case."""
+        """Write what a check said of a case.
+
+        Args:
+            case: the id of the case.
+            outcome: what the check said.
+        """
         values = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
         values["fingerprint"] = outcome.fingerprint
         values = {name: value for name, value in values.items() if value is not None}
@@ -118,7 +128,12 @@ class Writer:
         self.verdicts[case, outcome.check] = outcome.verdict
 
     def done(self, case: str, seconds: float) -> None:
-        """Write that every outcome of the case is there."""
+        """Write that every outcome of the case is there.
+
+        Args:
+            case: the id of the case.
+            seconds: how long the case took.
+        """
         self._append({"kind": "done", "case": case, "seconds": seconds})
 
     def lost(self, lost: LostProcess) -> None:

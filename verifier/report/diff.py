@@ -37,7 +37,12 @@ _STYLES: Mapping[ChangeKind, str] = {
 
 
 def show(changes: RecordDiff, console: Console) -> None:
-    """Print how two records differ: the runs first, the verdict last."""
+    """Print how two records differ: the runs first, the verdict last.
+
+    Args:
+        changes: how the records differ.
+        console: where it is printed.
+    """
     _show_runs(changes, console)
     for kind in TITLES:
         if kind is ChangeKind.LOST and changes.lost:

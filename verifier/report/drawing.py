@@ -18,7 +18,12 @@ LEVELS = 6
 
 
 def bar_length(measured: float, bound: float) -> int:
-    """Find the length of an error's bar, from 0 to `WIDTH`, on a log axis on which the bound stands at `BOUND`."""
+    """Find the length of an error's bar, from 0 to `WIDTH`, on a log axis on which the bound stands at `BOUND`.
+
+    Args:
+        measured: the error.
+        bound: the largest error that is accepted, in the same unit.
+    """
     if not bound:
         return WIDTH if measured else 0
     ratio = measured / bound
@@ -57,7 +62,15 @@ def _kind(rung: Rung) -> Verdict:
 
 
 def shorten(rungs: Sequence[Rung], most: int = 12) -> tuple[Stretch, ...]:
-    """Shorten a ladder: at most `most` of the rungs that differ are shown, all others are put together."""
+    """Shorten a ladder: at most `most` of the rungs that differ are shown, all others are put together.
+
+    Args:
+        rungs: the ladder, in order.
+        most: how many of the rungs that differ are shown.
+
+    Returns:
+        Its parts, in order: each rung that is shown by itself, the others by neighbours of one kind.
+    """
     stretches: list[Stretch] = []
     shown = 0
     for rung in rungs:
@@ -89,7 +102,12 @@ class HeatMapDrawing:
 
 
 def draw_heat_map(heat: Heat, bound: float) -> HeatMapDrawing:
-    """Draw a heat map, each cell by how its error compares with the bound and with the largest error."""
+    """Draw a heat map, each cell by how its error compares with the bound and with the largest error.
+
+    Args:
+        heat: the errors by row and column.
+        bound: the largest error that is accepted, in the same unit.
+    """
     cells = [(row, column, value) for row, values in enumerate(heat.values) for column, value in enumerate(values)]
     largest = max((value for _, _, value in cells if value is not None), default=0.0)
     drawn: dict[int, list[str]] = {}

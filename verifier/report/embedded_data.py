@@ -46,7 +46,12 @@ class EmbeddedData:
 
 
 def embed_data(record: Record, limit: int = LIMIT) -> EmbeddedData:
-    """Encode a record's outcomes, with as little left out as the limit allows, in bytes."""
+    """Encode a record's outcomes, with as little left out as the limit allows, in bytes.
+
+    Args:
+        record: what was run.
+        limit: the largest length of the encoded data, in bytes.
+    """
     for level, left_out in enumerate(LEVELS):
         data = _encode(_make_columns(record, level))
         if len(data) <= limit:

@@ -117,7 +117,13 @@ class CampaignMeter:
 
 
 def show_replayed(replayed: Sequence[ReplayedFailure], folder: Path, console: Console) -> None:
-    """Print what became of the failures of earlier campaigns."""
+    """Print what became of the failures of earlier campaigns.
+
+    Args:
+        replayed: the failures that were run again; with none, nothing is printed.
+        folder: the folder of the files in which they are kept.
+        console: where it is printed.
+    """
     if not replayed:
         return
     counts = Counter(one.status for one in replayed)

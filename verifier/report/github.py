@@ -143,8 +143,12 @@ def place_of(outcome: Outcome, workspace: Path) -> tuple[str, int] | None:
 
     The record may be of another machine: then the longest end of the path that is a file here is that file.
 
+    Args:
+        outcome: the outcome of the failure.
+        workspace: the folder of the repository's files.
+
     Returns:
-        The file, relative to the workspace, and the line.
+        The file, relative to the workspace, and the line; None where there is no such frame, file or line.
     """
     frame = blame.find_frame(outcome.site, outcome.detail) if outcome.site and outcome.detail else None
     if frame is None:

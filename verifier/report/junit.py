@@ -70,7 +70,15 @@ class _Suite:
 
 
 def render(views: Sequence[RecordView], not_started: Sequence[NotStarted] = ()) -> str:
-    """Render records, and adapters that could not be run; the same text for the same records."""
+    """Render records, and adapters that could not be run; the same text for the same records.
+
+    Args:
+        views: the records, in the order of their suites.
+        not_started: the adapters that were asked for and could not be run.
+
+    Returns:
+        The JUnit XML.
+    """
     suites: list[_Suite] = []
     prefixes: list[str] = []
     for view in views:

@@ -36,7 +36,13 @@ def describe_evidence(outcome: Outcome) -> str:
 
 
 def show(kills: Sequence[MutantResult], family: str, adapter: str) -> None:
-    """Print the table and its totals; outside a terminal each row is one line, so that it can be searched."""
+    """Print the table and its totals; outside a terminal each row is one line, so that it can be searched.
+
+    Args:
+        kills: the results of the self-test, one for each pair of fault and check.
+        family: the family's reference.
+        adapter: the adapter's reference.
+    """
     loaded, selftest = families.load(family), _summarize(kills, family, adapter)
     plain = {**loaded.dims(), **{name: values[0] for name, values in loaded.flags().items()}}
     rows = [_row(kill, planted, plain) for kill, planted in zip(kills, selftest.kills, strict=True)]
@@ -70,7 +76,12 @@ def _row(kill: MutantResult, planted: PlantedFault, plain: Mapping[str, Any]) ->
 
 
 def markdown(kills: Sequence[MutantResult], family: str) -> str:
-    """Render the table as a page of documentation, without what differs from one machine to the next."""
+    """Render the table as a page of documentation, without what differs from one machine to the next.
+
+    Args:
+        kills: the results of the self-test, one for each pair of fault and check.
+        family: the family's reference.
+    """
     by_fault: dict[str, list[PlantedFault]] = {}
     for planted in _summarize(kills, family, "").kills:
         by_fault.setdefault(planted.fault, []).append(planted)
@@ -81,7 +92,13 @@ def markdown(kills: Sequence[MutantResult], family: str) -> str:
 
 
 def as_json(kills: Sequence[MutantResult], family: str, adapter: str) -> str:
-    """Write the table as JSON, which `verifier report --selftest` reads."""
+    """Write the table as JSON, which `verifier report --selftest` reads.
+
+    Args:
+        kills: the results of the self-test, one for each pair of fault and check.
+        family: the family's reference.
+        adapter: the adapter's reference.
+    """
     return json.dumps(msgspec.to_builtins(_summarize(kills, family, adapter)), indent=1) + "\n"
 
 

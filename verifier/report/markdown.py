@@ -51,7 +51,15 @@ def render(views: Sequence[RecordView], most: int | None = None) -> str:
 
 
 def bug_report(bug: Bug, run: RunLine) -> str:
-    """Write a bug for a maintainer: what is wrong, for which configs, where it starts, and how to see it."""
+    """Write a bug for a maintainer: what is wrong, for which configs, where it starts, and how to see it.
+
+    Args:
+        bug: what is reported.
+        run: the run that found it.
+
+    Returns:
+        The report in Markdown.
+    """
     outcome, facts = bug.entry.outcome, bug.facts
     upstream = outcome.verdict is Verdict.UPSTREAM
     subject = "Hugging Face disagrees with itself" if upstream else f"{run.adapter_name} differs from Hugging Face"

@@ -24,13 +24,23 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def escaped(one: str | None, limit: int = text.LINE_LIMIT) -> Markup:
-    """The text on one line, with nothing in it that Markdown, or a tracker's mentions and references, would read."""
+    """The text on one line, with nothing in it that Markdown, or a tracker's mentions and references, would read.
+
+    Args:
+        one: the text; None counts as empty.
+        limit: the largest number of characters of the text, before it is escaped.
+    """
     plain = _SPECIAL.sub(r"\\\1", text.line(one, limit))
     return Markup(_REFERENCES.sub(lambda match: f"{match[0]}\u200b", plain))
 
 
 def code(one: str | None, limit: int = text.LINE_LIMIT) -> Markup:
-    """The text as code on one line of Markdown, whatever backticks it has."""
+    """The text as code on one line of Markdown, whatever backticks it has.
+
+    Args:
+        one: the text; None counts as empty.
+        limit: the largest number of characters between the backticks.
+    """
     shown = text.line(one, limit)
     fence = "`" * (_longest_run(shown) + 1)
     padded = f" {shown} " if shown.startswith("`") or shown.endswith("`") else shown
@@ -38,7 +48,12 @@ def code(one: str | None, limit: int = text.LINE_LIMIT) -> Markup:
 
 
 def fenced(one: str, language: str = "") -> Markup:
-    """The text as a block of code in Markdown."""
+    """The text as a block of code in Markdown.
+
+    Args:
+        one: the text.
+        language: the language that the block names; empty names none.
+    """
     fence = "`" * max(3, _longest_run(one) + 1)
     return Markup(f"{fence}{language}\n{text.visible(one)}\n{fence}")
 

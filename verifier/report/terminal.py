@@ -47,7 +47,12 @@ _STATUS_STYLES: Mapping[ExitStatus, str] = {ExitStatus.CONFORMS: "bold green", E
 
 
 def show(summary: Summary, console: Console) -> None:
-    """Print everything of a summary but its verdict, which `show_verdict` prints last."""
+    """Print everything of a summary but its verdict, which `show_verdict` prints last.
+
+    Args:
+        summary: what is printed.
+        console: where it is printed.
+    """
     _show_matrix(summary, console)
     _show_tallies(summary.refusals, "Refused by HF", "case", console)
     _show_causes(summary.bugs, console)
@@ -61,14 +66,27 @@ def show(summary: Summary, console: Console) -> None:
 
 
 def show_verdict(summary: Summary, console: Console) -> None:
-    """Print the counts, and the verdict with what it rests on."""
+    """Print the counts, and the verdict with what it rests on.
+
+    Args:
+        summary: whose counts and verdict are printed.
+        console: where it is printed.
+    """
     time = "" if summary.seconds is None else f", {text.duration(summary.seconds)}"
     console.print(Text(f"{summary.scope}; {summary.counted.lower()}{time}, seed {summary.run.seed}"))
     show_status(summary.run.title, summary.status, text.STATUS_WORDS[summary.status], summary.reasons, console)
 
 
 def show_status(title: str, status: ExitStatus, words: str, reason: str, console: Console) -> None:
-    """Print the last line of a command, on one line whatever the width: it is what people search a log for."""
+    """Print the last line of a command, on one line whatever the width: it is what people search a log for.
+
+    Args:
+        title: what the status is of, at the beginning of the line.
+        status: the exit status, which decides the colour.
+        words: the status in words.
+        reason: what it rests on; an empty one is left out.
+        console: where it is printed.
+    """
     line = Text(f"{title}: ", style="bold")
     line.append(words, style=_STATUS_STYLES.get(status, "bold yellow"))
     line.append(f" ({reason})" if reason else "")
@@ -76,7 +94,14 @@ def show_status(title: str, status: ExitStatus, words: str, reason: str, console
 
 
 def headline(number: str, outcome: Outcome, share: str, style: str) -> Text:
-    """Make the first line of a failure: its number, its check, its verdict, and in how many cases it is."""
+    """Make the first line of a failure: its number, its check, its verdict, and in how many cases it is.
+
+    Args:
+        number: its number in the list, which need not be a whole number: `3`, `U1`.
+        outcome: an outcome that has the failure.
+        share: in how many cases it is, in words.
+        style: rich's style of the verdict.
+    """
     head = Text(f"{number:>3}  ", style="bold")
     head.append(text.line(outcome.check, 100), style="bold")
     head.append(f"  {outcome.verdict.word}", style=style)
@@ -85,7 +110,13 @@ def headline(number: str, outcome: Outcome, share: str, style: str) -> Text:
 
 
 def show_left(left: int, console: Console, elsewhere: str = "in the report") -> None:
-    """Print how many of a list are not shown, if any."""
+    """Print how many of a list are not shown, if any.
+
+    Args:
+        left: how many are not shown; 0 or less prints nothing.
+        console: where it is printed.
+        elsewhere: where they can be found.
+    """
     if left > 0:
         between = "," if elsewhere.startswith("which") else ""
         console.print(f"     … and {left:,} more{between} {elsewhere}")
@@ -94,7 +125,15 @@ def show_left(left: int, console: Console, elsewhere: str = "in the report") -> 
 def show_tallies(
     rows: Sequence[tuple[int, str]], title: str, console: Console, *, most: int, elsewhere: str = "in the report"
 ) -> None:
-    """Print sentences, each with the number of outcomes of which it is true, and how many of them are left out."""
+    """Print sentences, each with the number of outcomes of which it is true, and how many of them are left out.
+
+    Args:
+        rows: each number with its sentence, in the order in which they are printed.
+        title: the line above them.
+        console: where it is printed.
+        most: how many of the sentences are shown.
+        elsewhere: where the others can be found.
+    """
     console.print(Text(title, style="bold"))
     _show_grid([(f"{count:,}", sentence) for count, sentence in rows[:most]], console)
     show_left(len(rows) - most, console, elsewhere)
@@ -111,7 +150,12 @@ def _show_grid(rows: Sequence[Sequence[str]], console: Console, below: int = 0) 
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
-    """Print one check's outcome with its evidence, as `repro` shows it."""
+    """Print one check's outcome with its evidence, as `repro` shows it.
+
+    Args:
+        outcome: what is printed.
+        console: where it is printed.
+    """
     line = Text(f"{outcome.verdict.word:>8}", style=_STYLES[outcome.verdict])
     line.append(f"  {text.line(outcome.check)}", style="default")
     if measured := wording.error_against_bound(outcome):
@@ -126,7 +170,13 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
 
 
 def show_slowest(record: Record, most: int, console: Console) -> None:
-    """Print at most that many cases, the slowest first, each with the check that took most of its time."""
+    """Print at most that many cases, the slowest first, each with the check that took most of its time.
+
+    Args:
+        record: what was run.
+        most: the largest number of cases.
+        console: where it is printed.
+    """
     rows = []
     for slow in find_slowest_cases(record, most):
         dearest = f"; {slow.check} took {text.duration(slow.of_check)}" if slow.check else ""
