@@ -94,6 +94,12 @@ def check(
 
     The function gives the finding on the case, or those at several places in causal order, which are summarized. It may
     raise `FailedAt` before the first of them.
+
+    Args:
+        identity: the check's id, `area.property`.
+        needs: the subject's capabilities without which the check is not applicable.
+        applies: to which cases, as `Applies` says.
+        subject: whether the check uses the adapter's subject; if so, a failed build blocks it.
     """
 
     def decorate(function: Callable[[Case], Finding | Iterable[Finding]]) -> Check:
@@ -148,6 +154,13 @@ def load_outside(name: str) -> Check:
 def add_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Named, ...]:
     """Join the harness's checks and those of third parties; `get` finds one by the name of its entry point.
 
+    Args:
+        ours: the harness's own checks, which come first.
+        get: loads the check behind the name of an entry point.
+
+    Returns:
+        Our checks, then the third parties' ones.
+
     Raises:
         ImportFailed: a third party's check has the id of another check.
     """
@@ -161,7 +174,12 @@ def add_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Nam
 
 
 def is_selected(check: str, patterns: Sequence[str]) -> bool:
-    """Whether globs or areas select the check with this id; without patterns every check is selected."""
+    """Whether globs or areas select the check with this id; without patterns every check is selected.
+
+    Args:
+        check: the check's id.
+        patterns: globs of ids, or names of areas.
+    """
     area = check.partition(".")[0]
     return not patterns or any(fnmatch.fnmatchcase(check, pattern) or area == pattern for pattern in patterns)
 
@@ -177,6 +195,13 @@ def select(patterns: Sequence[str]) -> tuple[Check, ...]:
 
 def select_from(known: tuple[Named, ...], patterns: Sequence[str]) -> tuple[Named, ...]:
     """Select from known checks those whose id matches one of the globs or areas; all without patterns.
+
+    Args:
+        known: the checks to choose from.
+        patterns: globs of ids, or names of areas.
+
+    Returns:
+        The selected checks, in the order of the known ones.
 
     Raises:
         UsageError: a pattern matches no check.

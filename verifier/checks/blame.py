@@ -53,6 +53,13 @@ def find_frame(site: str, detail: str) -> tuple[str, int] | None:
     """Find the file and the line of the innermost frame that a site names, in the text of its traceback or stack.
 
     The site already says whose frame it is. It is not decided again, because the paths may be another machine's.
+
+    Args:
+        site: `path:function`, of which the path may be the end of a longer one.
+        detail: the text of a traceback or of a stack.
+
+    Returns:
+        The file and the line; None where no frame in the text is of that site.
     """
     found: tuple[str, int] | None = None
     path, _, function = site.rpartition(":")

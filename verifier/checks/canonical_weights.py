@@ -20,13 +20,29 @@ _AXES = {weight.template: weight.axes for weight in WEIGHTS}
 
 @memoized
 def reference_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Tensor]:
-    """Read HF's weights in canonical names and shapes."""
+    """Read HF's weights in canonical names and shapes.
+
+    Args:
+        case: whose HF model is read.
+        dtype: of the model.
+
+    Returns:
+        The weights by canonical name.
+    """
     return canonical_weights(case.family, case.reference.model(dtype))
 
 
 @memoized
 def subject_weights(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Any]:
-    """Read the subject's canonical weights, copied at the first call; names outside the vocabulary are left out."""
+    """Read the subject's canonical weights, copied at the first call; names outside the vocabulary are left out.
+
+    Args:
+        case: whose subject is read.
+        dtype: of the model that the subject wraps.
+
+    Returns:
+        What the subject gives by canonical name; a value that is not a tensor is given as it is.
+    """
     return {
         name: weight.detach().clone() if isinstance(weight, Tensor) else weight
         for name, weight in require(case.subject.wrapped(dtype).weights).canonical().items()
@@ -49,7 +65,12 @@ def readable_weights(case: Case) -> Mapping[str, Any]:
 
 
 def unreadable(ours: object, wanted: Tensor) -> str | None:
-    """Say why the value under a canonical name has no numbers; None where it has."""
+    """Say why the value under a canonical name has no numbers; None where it has.
+
+    Args:
+        ours: the subject's value under the name.
+        wanted: HF's weight of that name; where it has values that are not finite, ours may have some too.
+    """
     if ours is None:
         return "there is none"
     if not isinstance(ours, Tensor):
@@ -61,7 +82,13 @@ def unreadable(ours: object, wanted: Tensor) -> str | None:
 
 
 def misshapen(ours: Tensor, wanted: Tensor, name: str) -> str | None:
-    """Say how the shape of a canonical weight is wrong; None where it is right."""
+    """Say how the shape of a canonical weight is wrong; None where it is right.
+
+    Args:
+        ours: the subject's weight.
+        wanted: HF's weight, which has the right shape.
+        name: the canonical name of both, whose axes the message gives.
+    """
     if ours.shape == wanted.shape:
         return None
     axes = ", ".join(_AXES[template_of(name)])

@@ -23,7 +23,17 @@ Place = tuple[str, Tensor]
 
 
 def cut_piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
-    """Cut the inputs to the tokens from `start` to `end`, after a cache: the mask covers the cached tokens too."""
+    """Cut the inputs to the tokens from `start` to `end`, after a cache: the mask covers the cached tokens too.
+
+    Args:
+        inputs: the whole text: ids and positions `[batch, pos]`, embeddings `[batch, pos, d_model]`.
+        start: the position of the piece's first token.
+        end: the position after the piece's last token.
+        cache: the cache of the tokens before `start`; None for the first piece.
+
+    Returns:
+        Copies of the piece's tensors, with the cache, for a forward that returns a cache.
+    """
 
     def part(whole: Tensor | None, first: int) -> Tensor | None:
         return None if whole is None else whole[:, first:end].clone()
@@ -40,6 +50,13 @@ def cut_piece(inputs: Inputs, start: int, end: int, cache: object) -> Inputs:
 
 def run_step(run: Run, inputs: Inputs) -> Output:
     """Run one forward that returns a cache, and copy its logits.
+
+    Args:
+        run: a forward.
+        inputs: of this step, with the cache of the steps before.
+
+    Returns:
+        The output, with logits `[batch, pos, d_vocab]` of this step's tokens.
 
     Raises:
         Blocked: the forward returned no cache; `cache.given` reports it.
@@ -81,6 +98,15 @@ def judge_decoding(
 ) -> Iterator[Finding]:
     """Compare decoded logits with HF's one forward, in the rows where the subject's own one forward agrees with it.
 
+    Args:
+        case: the case.
+        scenario: the inputs that are decoded.
+        decode: decodes them with a forward, and gives the logits `[batch, pos, d_vocab]`.
+        places: names, each with the booleans `[batch, pos]` of the tokens that are judged there.
+
+    Returns:
+        A finding for each place where something is compared, in the order of the places.
+
     Raises:
         Blocked: every difference is one of HF's own decoding too; `reference.cache` reports it.
     """
@@ -110,7 +136,15 @@ def judge_decoding(
 
 
 def decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
-    """Decode with HF's own model: one tensor of logits, none where HF raises."""
+    """Decode with HF's own model: one tensor of logits, none where HF raises.
+
+    Args:
+        case: whose HF model is run.
+        decode: decodes with a forward, and gives the logits `[batch, pos, d_vocab]`.
+
+    Raises:
+        Exception: whatever `decode` raises that did not pass through HF.
+    """
     try:
         return [decode(lambda inputs: models.forward(case.reference.model(), inputs))]
     except Exception as error:  # where HF raises there is nothing to compare with; `reference.cache` reports it
@@ -120,7 +154,17 @@ def decoded_by_hf(case: Case, decode: Callable[[Run], Tensor]) -> list[Tensor]:
 
 
 def judge_in_pieces(case: Case, scenario: Scenario, ends: Sequence[int], places: Sequence[Place]) -> Iterator[Finding]:
-    """Judge the subject's decoding in pieces with the given ends, place by place."""
+    """Judge the subject's decoding in pieces with the given ends, place by place.
+
+    Args:
+        case: the case.
+        scenario: the inputs that are decoded.
+        ends: the position after each piece; one that is not positive is counted from the end of the text.
+        places: names, each with the booleans `[batch, pos]` of the tokens that are judged there.
+
+    Raises:
+        Blocked: the subject's one forward is wrong already, or HF's own decoding differs from its one forward.
+    """
 
     def decode(run: Run) -> Tensor:
         return decode_in_pieces(run, case.reference.inputs(scenario), ends)
@@ -135,7 +179,17 @@ STEPS = ("the prompt", "the first step", "later steps")
 def judge_in_turn(
     case: Case, scenario: Scenario, ends: Sequence[int], names: Sequence[str] = STEPS
 ) -> Iterator[Finding]:
-    """Judge the subject's decoding in pieces, piece by piece; the last name is for all further pieces."""
+    """Judge the subject's decoding in pieces, piece by piece; the last name is for all further pieces.
+
+    Args:
+        case: the case.
+        scenario: the inputs that are decoded.
+        ends: the position after each piece; one that is not positive is counted from the end of the text.
+        names: of the pieces, for people.
+
+    Returns:
+        A finding for each piece where something is compared, in their order.
+    """
     real = case.reference.scenario(scenario).real
     position = torch.arange(real.shape[1], device=real.device).expand_as(real)
     stops = _from_start([*ends[: len(names) - 1], ends[-1]], real.shape[1])
@@ -150,12 +204,28 @@ ROW_ENDS = (-4, -1, 0)  # a prompt, several tokens at once, and one
 
 
 def judge_by_row(case: Case, scenario: Scenario) -> Iterator[Finding]:
-    """Judge the subject's decoding in pieces, row by row."""
+    """Judge the subject's decoding in pieces, row by row.
+
+    Args:
+        case: the case.
+        scenario: the inputs that are decoded.
+
+    Returns:
+        A finding for each row where something is compared, in their order.
+    """
     return judge_in_pieces(case, scenario, ROW_ENDS, rows_as_places(case, scenario))
 
 
 def rows_as_places(case: Case, scenario: Scenario) -> list[Place]:
-    """Make a place for each row, which is one way of padding."""
+    """Make a place for each row, which is one way of padding.
+
+    Args:
+        case: the case.
+        scenario: whose rows they are.
+
+    Returns:
+        The name of each row, with booleans `[batch, pos]` that are true in that row.
+    """
     chosen = case.reference.scenario(scenario)
     numbers = torch.arange(len(chosen.rows), device=chosen.real.device)
     return [(name, (numbers == row)[:, None].expand_as(chosen.real)) for row, name in enumerate(chosen.rows)]

@@ -19,7 +19,12 @@ from verifier.observing.case import Case
 
 
 def use_everything(case: Case, subject: Subject) -> None:
-    """Use everything once that the subject offers: reads, switches, edits, gradients, decoding, train and eval mode."""
+    """Use everything once that the subject offers: reads, switches, edits, gradients, decoding, train and eval mode.
+
+    Args:
+        case: of the inputs and the hook points.
+        subject: the subject to use; it is left in eval mode, where it has modes.
+    """
     inputs = case.reference.inputs()
     assert inputs.input_ids is not None
     with torch.no_grad(), _read_all_points(case, subject):

@@ -49,7 +49,12 @@ def _reference_rows(case: Case, projection: Projection, dtype: str = SEMANTIC_DT
 
 @memoized
 def split_agrees(case: Case, layer: int) -> bool:
-    """Whether the subject's split of a layer has HF's rows; `qkv.rows` reports where it has not."""
+    """Whether the subject's split of a layer has HF's rows; `qkv.rows` reports where it has not.
+
+    Args:
+        case: the case.
+        layer: its number, from 0.
+    """
     for _, given, projection in _split_projections(case, [layer]):
         weight, bias = _reference_rows(case, projection)
         if not _are_equal(given.weight, weight) or not _are_equal(given.bias, bias):

@@ -79,6 +79,10 @@ def _by_id() -> Mapping[str, Check]:
 def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
     """Run one check on a case.
 
+    Args:
+        case: to run it on.
+        check: to run.
+
     Returns:
         Its outcome, whatever goes wrong, and the exception behind the outcome, if there is one.
 

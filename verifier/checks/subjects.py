@@ -26,6 +26,11 @@ from verifier.reference.random_weights import randomise
 def compute_logits(case: Case, subject: Subject, inputs: Inputs | None = None) -> Tensor:
     """Run a subject without gradients, by default on plain tokens in float64, and copy its logits.
 
+    Args:
+        case: of the default inputs.
+        subject: to run.
+        inputs: of the forward; the case's plain tokens if not given.
+
     Returns:
         `[batch, pos, d_vocab]`.
     """
@@ -36,6 +41,10 @@ def compute_logits(case: Case, subject: Subject, inputs: Inputs | None = None) -
 
 def real_logits(case: Case, scenario: Scenario = Scenario.PLAIN) -> Tensor:
     """Select the logits that are compared: those of real tokens, in the rows where the subject agrees with HF.
+
+    Args:
+        case: the case.
+        scenario: of the logits.
 
     Returns:
         `[batch, pos, 1]`, of booleans.
@@ -50,6 +59,10 @@ def real_logits(case: Case, scenario: Scenario = Scenario.PLAIN) -> Tensor:
 def require_dtype(case: Case, dtype: str) -> None:
     """Make sure that the case is to be judged in a working dtype.
 
+    Args:
+        case: the case.
+        dtype: the working dtype, such as `bfloat16`.
+
     Raises:
         NotApplicable: it is not.
     """
@@ -59,6 +72,10 @@ def require_dtype(case: Case, dtype: str) -> None:
 
 def require_findings(findings: Iterable[Finding], reported_by: str) -> list[Finding]:
     """List the findings of a check, which compares what another check does not report.
+
+    Args:
+        findings: of the check.
+        reported_by: the check that reports why there are none.
 
     Raises:
         Blocked: there is none; the message names the check that reports the reason.
@@ -104,7 +121,12 @@ class OtherModel:
     rows: Tensor
 
     def compare(self, where: str, logits: Tensor) -> Finding:
-        """Judge logits `[batch, pos, d_vocab]` on plain tokens that must be this model's."""
+        """Judge logits `[batch, pos, d_vocab]` on plain tokens that must be this model's.
+
+        Args:
+            where: the place, for people and fingerprints.
+            logits: `[batch, pos, d_vocab]`, the subject's.
+        """
 
         def judge(noise: float) -> Finding:
             defined = self.rows[:, None, None]
@@ -173,7 +195,12 @@ def copied(subject: Subject) -> Iterator[Subject]:
 
 
 def ungated_names(case: Case, subject: Subject) -> list[str]:
-    """The canonical hook points of a subject that need no switch, in causal order; empty where it has no hooks."""
+    """The canonical hook points of a subject that need no switch, in causal order; empty where it has no hooks.
+
+    Args:
+        case: of the canonical points.
+        subject: whose hooks are listed.
+    """
     if subject.hooks is None:
         return []
     offered = subject.hooks.names()

@@ -99,7 +99,16 @@ class FalconFamily:
     def taps(
         self, model: Any, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
     ) -> Iterator[Taps]:
-        """Read and edit the activations of an untouched model."""
+        """Read and edit the activations of an untouched model.
+
+        Args:
+            model: HF's model.
+            names: the canonical points to read; all of the config's if not given.
+            edits: by canonical point, the edit of its value.
+
+        Returns:
+            A context that gives the taps, which show the activations of a forward inside it.
+        """
         from verifier.reference.taps import TapRecorder
 
         config = vars(model.config)  # `to_dict` would copy it in each run
@@ -140,6 +149,10 @@ class FalconFamily:
         """Read the rows off `FalconAttention._split_heads`, which is given the fused row numbers themselves.
 
         Each module is read once, because every run with taps needs its rows.
+
+        Args:
+            model: HF's model.
+            layer: its number, from 0.
         """
         path = f"transformer.h.{layer}.self_attention"
         attention = model.get_submodule(path)

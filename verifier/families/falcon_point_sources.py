@@ -13,7 +13,12 @@ from verifier.family import PointSource
 
 
 def point_source(config: Config, name: str) -> PointSource | None:
-    """Find where HF's model shows a hook point, by canonical name; None if reading it takes more than a line."""
+    """Find where HF's model shows a hook point, by canonical name; None if reading it takes more than a line.
+
+    Args:
+        config: the fields of HF's config.
+        name: the canonical name of the point, such as `blocks.0.hook_resid_pre`.
+    """
     if not name.startswith("blocks."):
         found = {"hook_embed": ("word_embeddings", "output"), **_norm("ln_final", "ln_f")}.get(name)
         return None if found is None else PointSource(module=f"transformer.{found[0]}", value=found[1])

@@ -62,7 +62,15 @@ def read_nothing(_: Tensor) -> None:
 
 
 def at(end: str, change: Callable[[Edit], Edit]) -> EditChange:
-    """Change the edits at the points whose names end in `end`, and leave the others alone."""
+    """Change the edits at the points whose names end in `end`, and leave the others alone.
+
+    Args:
+        end: of the names of the points.
+        change: makes the wrong edit of the right one.
+
+    Returns:
+        A function of a point's name and its edit, which gives the edit to use.
+    """
     return lambda name, edit: change(edit) if name.endswith(end) else edit
 
 
@@ -72,7 +80,12 @@ def shown_as(change: Callable[[Tensor], Tensor]) -> Callable[[Edit], Edit]:
 
 
 def showing(end: str, change: Callable[[Tensor], Tensor]) -> Mutation:
-    """Make the mutation of a subject that shows another tensor there; its forward goes on with the right one."""
+    """Make the mutation of a subject that shows another tensor there; its forward goes on with the right one.
+
+    Args:
+        end: of the names of the points.
+        change: makes the tensor that is shown of the right one.
+    """
     return altered(forward=at(end, shown_as(change)))
 
 
@@ -104,7 +117,12 @@ _OPEN: list[Any] = []  # held, because a context that nobody holds is left when 
 
 @contextlib.contextmanager
 def kept_open(context: Any, *, only_after_exceptions: bool = False) -> Iterator[None]:
-    """Enter a context and never leave it; with `only_after_exceptions`, leave it unless an exception ends it."""
+    """Enter a context and never leave it; with `only_after_exceptions`, leave it unless an exception ends it.
+
+    Args:
+        context: the context manager to enter.
+        only_after_exceptions: whether the context is left where no exception ends it.
+    """
     context.__enter__()
     _OPEN.append(context)
     yield

@@ -89,7 +89,15 @@ def with_methods(capability: Capability, **methods: Callable[..., Any]) -> Mutat
 
 
 def in_turn(first: Edit, second: Edit) -> Edit:
-    """Make one edit of two: the second gets what the first made."""
+    """Make one edit of two: the second gets what the first made.
+
+    Args:
+        first: the edit that gets the original value.
+        second: the edit that gets the result; the original value where the first changes nothing.
+
+    Returns:
+        An edit that gives None where neither of the two changes anything.
+    """
 
     def act(value: Tensor) -> Tensor | None:
         edited = first(value)
@@ -154,6 +162,7 @@ class MutantSubject(Delegate):
                 setattr(self, capability, change(original, right))
 
     def forward(self, inputs: Inputs) -> Output:
+        """Run the right subject's forward, or the mutation's in its place, with the mutant's own edits acting."""
         edits = self._mutation.edits and self.hooks is not None
         with self.hooks.acting() if edits else contextlib.nullcontext():
             if self._mutation.forward is not None:
@@ -162,6 +171,7 @@ class MutantSubject(Delegate):
             return output
 
     def close(self) -> None:
+        """Close the right subject, after what the mutation does at its end."""
         if self._mutation.close is not None:
             self._mutation.close()
         self.original.close()
@@ -177,6 +187,7 @@ class MutantAdapter(Delegate):
         self._mutate = mutate
 
     def wrap(self, model: nn.Module) -> Subject:
+        """Wrap a model, which the mutation may change first, in a subject with one thing wrong."""
         mutation = self._mutate(model)
         if mutation.model is not None:
             mutation.model(model)
@@ -305,5 +316,10 @@ def in_modules(change: Callable[[Mapping[str, nn.Module]], Mapping[str, nn.Modul
 
 
 def in_method(capability: Capability, name: str) -> Callable[[Callable[..., Any]], Plant]:
-    """Plant a method of a capability: the function gets the right capability, and the method's arguments."""
+    """Plant a method of a capability: the function gets the right capability, and the method's arguments.
+
+    Args:
+        capability: the subject's capability that the method belongs to.
+        name: of the method.
+    """
     return lambda method: in_adapter(with_methods(capability, **{name: method}))

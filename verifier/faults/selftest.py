@@ -75,6 +75,14 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     A check catches a fault if it finds nothing in the right adapter on that case, and something in the broken one.
     A check that was not seen to catch any fault is given as a survivor of its own, unless the adapter lacks what it
     needs.
+
+    Args:
+        family_reference: the family, as on the command line.
+        adapter_reference: the right adapter, as on the command line.
+        seed: of the cases.
+
+    Returns:
+        One result for each fault and each check that must catch it, then one for each check that caught nothing.
     """
     # Tiny models: a second thread gives nothing, and waits for its core where others are at work there.
     torch.set_num_threads(1)

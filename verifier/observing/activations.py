@@ -47,7 +47,12 @@ class Trace(Generic[Value]):
 
 @memoized_for_equal_models
 def reference_trace(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[Tensor]:
-    """Trace HF's activations and gradients at every canonical point, in float64."""
+    """Trace HF's activations and gradients at every canonical point, in float64.
+
+    Args:
+        case: the case.
+        scenario: of the inputs that the model gets.
+    """
     return _tapped(case, scenario, SEMANTIC_DTYPE)
 
 
@@ -64,7 +69,15 @@ def _tapped(case: Case, scenario: Scenario, dtype: str) -> Trace[Tensor]:
 
 
 def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
-    """Differentiate HF's logits with respect to given embeddings `[batch, pos, d_model]`, without token ids."""
+    """Differentiate HF's logits with respect to given embeddings `[batch, pos, d_model]`, without token ids.
+
+    Args:
+        case: the case.
+        dtype: of the model.
+
+    Returns:
+        The gradient, `[batch, pos, d_model]`.
+    """
 
     def make() -> Tensor:
         model, inputs = case.reference.model(dtype), case.reference.inputs(EMBEDS, dtype)
@@ -95,7 +108,15 @@ def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along
 
 @memoized_for_equal_models
 def noise(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[float]:
-    """Measure the float64 noise of HF's activations and gradients."""
+    """Measure the float64 noise of HF's activations and gradients.
+
+    Args:
+        case: the case.
+        scenario: of the inputs that the model gets.
+
+    Returns:
+        The noise of each value and gradient by its canonical point, and of each weight's gradient by its name.
+    """
     truth, single = reference_trace(case, scenario), _tapped(case, scenario, SINGLE)
     defined = {point.name: case.reference.defined(point.axes, scenario) for point in case.reference.points}
 
@@ -156,6 +177,13 @@ def by_switch(case: Case, names: Iterable[str]) -> Mapping[str | None, list[str]
     """Group points by the switch that must be on for them; points without a switch come first.
 
     A run turns on one switch, because switches may exclude each other.
+
+    Args:
+        case: whose subject offers the points.
+        names: of the points.
+
+    Returns:
+        The names by switch; under None those that need no switch.
     """
     infos, found = hook_points(case), dict[str | None, list[str]]()
     for name in sorted(names, key=lambda name: infos[name].switch is not None):
@@ -164,7 +192,15 @@ def by_switch(case: Case, names: Iterable[str]) -> Mapping[str | None, list[str]
 
 
 def order_of_axes(given: Sequence[str] | None, axes: Sequence[str]) -> tuple[int, ...] | None:
-    """Find the permutation from an adapter's axes to canonical ones; None where they are canonical, or others."""
+    """Find the permutation from an adapter's axes to canonical ones; None where they are canonical, or others.
+
+    Args:
+        given: the names of the adapter's axes; None where it names none.
+        axes: the canonical axes.
+
+    Returns:
+        For each canonical axis the place of the adapter's axis; or None.
+    """
     if given is None or tuple(given) == tuple(axes) or sorted(given) != sorted(axes):
         return None
     return tuple(given.index(axis) for axis in axes)
@@ -178,7 +214,14 @@ def hooked(
     forward: Mapping[str, Edit] | None = None,
     backward: Mapping[str, Edit] | None = None,
 ) -> Iterator[None]:
-    """Hook the subject with these edits, in canonical axes, and turn on the switches of their points."""
+    """Hook the subject with these edits, in canonical axes, and turn on the switches of their points.
+
+    Args:
+        case: of the points and their axes.
+        subject: to hook.
+        forward: by point, the edits of its values.
+        backward: by point, the edits of its gradients.
+    """
     orders = _axis_orders(case)
 
     def canonical(edits: Mapping[str, Edit] | None) -> dict[str, Edit]:
@@ -266,7 +309,13 @@ def observe(
 
 @memoized
 def subject_activations(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
-    """Read the subject's points with that switch, aliases too, in a forward without gradients."""
+    """Read the subject's points with that switch, aliases too, in a forward without gradients.
+
+    Args:
+        case: the case.
+        scenario: of the inputs that the model gets.
+        switch: the one that the points need; None for points that need no switch.
+    """
     case.subject.require_forward()
     names = [name for name, info in hook_points(case).items() if info.switch == switch]
     return observe(case, case.subject.wrapped(), names, case.reference.inputs(scenario))
@@ -274,7 +323,13 @@ def subject_activations(case: Case, scenario: Scenario = Scenario.PLAIN, switch:
 
 @memoized
 def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: str | None = None) -> Seen:
-    """Read the values and gradients of the subject's canonical points with that switch."""
+    """Read the values and gradients of the subject's canonical points with that switch.
+
+    Args:
+        case: the case.
+        scenario: of the inputs that the model gets.
+        switch: the one that the points need; None for points that need no switch.
+    """
     case.subject.require_forward()
     names = [point.name for point in shared_points(case) if hook_points(case)[point.name].switch == switch]
     inputs, along = case.reference.inputs(scenario), case.reference.cotangent(scenario)
@@ -282,7 +337,15 @@ def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: s
 
 
 def all_values(case: Case, scenario: Scenario = Scenario.PLAIN) -> Mapping[str, Tensor]:
-    """Read the subject's values at all of the model's canonical points, switch by switch."""
+    """Read the subject's values at all of the model's canonical points, switch by switch.
+
+    Args:
+        case: the case.
+        scenario: of the inputs that the model gets.
+
+    Returns:
+        The values `[batch, …]` by point; a point that showed none is left out.
+    """
     found: dict[str, Tensor] = {}
     for switch, names in by_switch(case, [point.name for point in shared_points(case)]).items():
         values = subject_activations(case, scenario, switch).values
@@ -291,7 +354,12 @@ def all_values(case: Case, scenario: Scenario = Scenario.PLAIN) -> Mapping[str, 
 
 
 def by_template(names: Iterable[str], most: int = 4) -> str:
-    """List points for people, each layer's under one name: `blocks.{i}.attn.hook_q, … and 3 more`."""
+    """List points for people, each layer's under one name: `blocks.{i}.attn.hook_q, … and 3 more`.
+
+    Args:
+        names: of the points.
+        most: how many templates are written out; the others are counted.
+    """
     templates = list(dict.fromkeys(template_of(name) for name in names))
     more = f" and {len(templates) - most} more" if len(templates) > most else ""
     return ", ".join(templates[:most]) + more

@@ -42,7 +42,15 @@ class CaseNoise:
 
     @memoized
     def truth(self, scenario: Scenario, dtype: str) -> Output:
-        """Run HF's model in float64, with the rounded weights that a model in that dtype has."""
+        """Run HF's model in float64, with the rounded weights that a model in that dtype has.
+
+        Args:
+            scenario: of the run.
+            dtype: that the weights are rounded to.
+
+        Returns:
+            The output, with logits `[batch, pos, d_vocab]`.
+        """
         if dtype == SEMANTIC_DTYPE:
             return self._reference.output(scenario)
         if scenario is Scenario.PLAIN:
@@ -84,7 +92,15 @@ class CaseNoise:
 
     @memoized_for_equal_models
     def loss(self, dtype: str = SEMANTIC_DTYPE, scenario: Scenario = Scenario.LABELS) -> float:
-        """Measure the noise of HF's loss: the rms of each token's noise, which the mean over tokens cannot exceed."""
+        """Measure the noise of HF's loss: the rms of each token's noise, which the mean over tokens cannot exceed.
+
+        Args:
+            dtype: of the model.
+            scenario: of the run; it has labels.
+
+        Returns:
+            The noise in the unit of the loss, with the rounding of the loss itself in that dtype.
+        """
         truth, own = self.truth(scenario, dtype), self._reference.output(scenario, dtype)
         labels = self._reference.inputs(scenario).labels
         assert truth.loss is not None
@@ -102,7 +118,12 @@ class CaseNoise:
         return float64_judge(self.logits(scenario), lambda: self.logits(scenario, SINGLE))
 
     def precision_judge(self, scenario: Scenario, dtype: str) -> Judge:
-        """Make the judge of logits of a run in a working dtype."""
+        """Make the judge of logits of a run in a working dtype.
+
+        Args:
+            scenario: of the run.
+            dtype: the working dtype.
+        """
         return precision_judge(self.logits(scenario, dtype), lambda: self.logits(scenario, dtype, resampled=True))
 
     def _real(self, scenario: Scenario) -> Tensor:

@@ -114,7 +114,12 @@ class CaseReference:
             raise
 
     def model(self, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None) -> Any:
-        """Build the untouched model in a dtype and with an attention implementation, once for each."""
+        """Build the untouched model in a dtype and with an attention implementation, once for each.
+
+        Args:
+            dtype: of its parameters.
+            attention: HF's attention implementation; the family's right one if not given.
+        """
         key = ("reference", dtype, attention or self.family.reference_attention)
         build = self.build_accepted if key == self._usual else lambda: self.build(dtype, attention=attention)
         return self.memo.memoize(key, build, is_model=True)
@@ -158,7 +163,12 @@ class CaseReference:
         return INPUT_MAKERS[name](filled_in, vocab, d_model)
 
     def inputs(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Inputs:
-        """Copy the inputs of a scenario for a model in a dtype."""
+        """Copy the inputs of a scenario for a model in a dtype.
+
+        Args:
+            scenario: whose inputs are copied.
+            dtype: of the embeddings, where the scenario has them.
+        """
         return copy_inputs(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
 
     def any_tokens(self) -> Inputs:
@@ -171,6 +181,14 @@ class CaseReference:
         self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE, *, attention: str | None = None
     ) -> Output:
         """Run HF's model on a scenario, in a dtype and with an attention implementation, without gradients.
+
+        Args:
+            scenario: of the run.
+            dtype: of the model and the embeddings.
+            attention: HF's attention implementation; the family's right one if not given.
+
+        Returns:
+            The output, with logits `[batch, pos, d_vocab]`.
 
         Raises:
             Blocked: the model does not run on plain tokens in float64; `reference.acceptance` reports it.
@@ -189,6 +207,10 @@ class CaseReference:
         """Find which elements of a tensor with these axes are defined: booleans `[batch, …]` that broadcast to it.
 
         An element is defined at a real token; in attention, where a real query may see a real key.
+
+        Args:
+            axes: the names of the tensor's axes, the batch first.
+            scenario: of the run that the tensor comes from.
         """
         real = self.scenario(scenario).real
         if "query" not in axes:

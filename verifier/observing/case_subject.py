@@ -132,6 +132,13 @@ class CaseSubject:
     def output(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Output:
         """Run the subject on a scenario, without gradients.
 
+        Args:
+            scenario: of the run.
+            dtype: of the model that the subject wraps, and of the embeddings.
+
+        Returns:
+            The output, with logits `[batch, pos, d_vocab]`.
+
         Raises:
             Blocked: the subject does not run on plain tokens; `build.forward` reports it.
         """

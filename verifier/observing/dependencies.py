@@ -34,13 +34,26 @@ def read_dependencies(
 
 
 def nearest(before: Dependencies, name: str) -> list[str]:
-    """List the points that flow into a point with no other point between, as far as single changes show."""
+    """List the points that flow into a point with no other point between, as far as single changes show.
+
+    Args:
+        before: by point, the points that flow into it.
+        name: of the point.
+    """
     inputs = before[name]
     return [one for one in inputs if not any(one in before[other] for other in inputs)]
 
 
 def out_of_order(before: Dependencies, fired: Sequence[str]) -> tuple[str, str] | None:
-    """Find the first point that fired before a point that it depends on, and name both; None if the order is right."""
+    """Find the first point that fired before a point that it depends on, and name both; None if the order is right.
+
+    Args:
+        before: by point, the points that flow into it.
+        fired: the names of the points in the order in which they fired; the first time counts.
+
+    Returns:
+        The point, and the earliest of its inputs that fired too late.
+    """
     places = {name: place for place, name in reversed(list(enumerate(fired)))}
     for name in sorted(places, key=places.__getitem__):
         late = [one for one in before.get(name, ()) if places.get(one, -1) > places[name]]

@@ -119,7 +119,12 @@ def run_gradient_interventions(case: Case) -> Experiment:
 
 
 def draw_cotangent(case: Case, ids: Tensor) -> Tensor:
-    """Draw what logits are multiplied with to be differentiated: `[row, pos, d_vocab]`, alike in each row."""
+    """Draw what logits are multiplied with to be differentiated: `[row, pos, d_vocab]`, alike in each row.
+
+    Args:
+        case: of the vocabulary and the seed.
+        ids: `[row, pos]`, the tokens of the run.
+    """
     vocab = case.reference.model().get_input_embeddings().weight.shape[0]
     source = generator("replaced gradients", case.spec.seed)
     draw = torch.randn(1, ids.shape[1], vocab, generator=source, dtype=torch.float64)
@@ -263,7 +268,16 @@ class ScaledGradients:
 
 @memoized_for_equal_models
 def scale_in_reference(case: Case, scenario: Scenario, points: tuple[Point, ...]) -> ScaledRun:
-    """Run HF's model on a scenario with these points scaled."""
+    """Run HF's model on a scenario with these points scaled.
+
+    Args:
+        case: the case.
+        scenario: of the run.
+        points: whose values are scaled.
+
+    Returns:
+        HF's logits with the points scaled, their noise, and whether the scaling moves any logits.
+    """
     (exact, edited), (single, _) = (
         _logits(case, dtype, case.reference.inputs(scenario, dtype), scaling_edits(points))
         for dtype in (SEMANTIC_DTYPE, SINGLE)
@@ -276,7 +290,16 @@ def scale_in_reference(case: Case, scenario: Scenario, points: tuple[Point, ...]
 
 @memoized_for_equal_models
 def scale_gradients_in_reference(case: Case, points: tuple[Point, ...], what: What = "both") -> ScaledGradients:
-    """Differentiate HF's model on plain tokens with these points' values scaled, the gradients there, or both."""
+    """Differentiate HF's model on plain tokens with these points' values scaled, the gradients there, or both.
+
+    Args:
+        case: the case.
+        points: that are scaled.
+        what: whether their values, their gradients, or both are scaled.
+
+    Returns:
+        The gradients at the model's first point and of the weights, with their noise.
+    """
 
     def gradients(dtype: str) -> dict[str, Tensor]:
         model, logits, first = _graph(case, dtype, case.reference.inputs(dtype=dtype), scaling_edits(points), what)

@@ -67,7 +67,12 @@ class Change:
     swap: Tensor
 
     def select_rows(self, rows: Sequence[int], *, first: int) -> Change:
-        """Select some rows of the change for a batch in which they start at row `first`."""
+        """Select some rows of the change for a batch in which they start at row `first`.
+
+        Args:
+            rows: their numbers in the batch of the whole change.
+            first: the number of the first of them in the new batch.
+        """
         chosen = [row - self.first for row in rows]
         if len(chosen) == len(self.keep):
             return replace(self, first=first)
@@ -87,7 +92,15 @@ class Change:
         return act
 
     def apply(self, rows: Tensor, second_prompt: Tensor) -> Tensor:
-        """Change the rows `[row, …]`, given the value `[…]` of the second prompt."""
+        """Change the rows `[row, …]`, given the value `[…]` of the second prompt.
+
+        Args:
+            rows: `[row, …]`, the values in this change's rows.
+            second_prompt: `[…]`, the value that is swapped in.
+
+        Returns:
+            The changed rows, `[row, …]`.
+        """
         edited = rows * self.keep.to(rows.dtype) + self.put.to(rows.dtype)
         return torch.where(self.swap, second_prompt.expand_as(edited), edited)
 
@@ -169,7 +182,14 @@ def _shortened(value: Tensor, point: Point) -> Tensor:
 
 @functools.lru_cache(maxsize=256)  # alike in every layer, and in every case of the same dims; nobody writes into it
 def region(axes: tuple[str, ...], shape: tuple[int, ...], extent: Extent, device: torch.device) -> Tensor:
-    """Mark where an edit acts: booleans of the shape of one row. In attention it acts where a query may see the key."""
+    """Mark where an edit acts: booleans of the shape of one row. In attention it acts where a query may see the key.
+
+    Args:
+        axes: the names of the point's axes, the batch first.
+        shape: of one row, thus without the batch.
+        extent: whether the edit acts everywhere, or at one head and position.
+        device: of the result.
+    """
     where = torch.ones(shape, dtype=torch.bool, device=device)
     if "query" in axes:
         where = where.tril()
@@ -213,7 +233,12 @@ def batch(
 
 
 def prompts(case: Case, rows: int) -> Tensor:
-    """Repeat the case's first prompt in every row but row 1, which has another prompt: `[rows, pos]`."""
+    """Repeat the case's first prompt in every row but row 1, which has another prompt: `[rows, pos]`.
+
+    Args:
+        case: of the prompts.
+        rows: how many rows to make, the unedited ones included.
+    """
     ids = case.reference.inputs().input_ids
     assert ids is not None
     first, second = ids[0, :POSITIONS], ids[-1, :POSITIONS].clone()

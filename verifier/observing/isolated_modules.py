@@ -100,7 +100,15 @@ class ModuleReference:
 
 @memoized
 def parts(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Part]:
-    """Find HF's module for every canonical component that has one, and for each layer's q, k and v projection."""
+    """Find HF's module for every canonical component that has one, and for each layer's q, k and v projection.
+
+    Args:
+        case: whose HF model is read.
+        dtype: of the model.
+
+    Returns:
+        The parts by the name of the component or projection.
+    """
     return _parts_of(case.family, case.reference.model(dtype))
 
 
@@ -118,6 +126,10 @@ def _parts_of(family: Family, model: nn.Module) -> Mapping[str, Part]:
 @memoized_for_equal_models
 def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
     """Record how HF calls the module of each component, and make the hidden states random.
+
+    Args:
+        case: whose HF model is run.
+        dtype: of the model.
 
     Returns:
         By component, in the order of HF's calls; a component that HF does not call is left out.
@@ -147,6 +159,10 @@ def _with_random_input(case: Case, name: str, call: Call) -> Call:
 def module_reference(case: Case, name: str) -> ModuleReference:
     """Run HF's module of a component on random hidden states, in float64.
 
+    Args:
+        case: the case.
+        name: of the component, or of the projection, as in `parts`.
+
     Raises:
         NotApplicable: HF has no such module, or does not call it.
     """
@@ -161,7 +177,13 @@ def module_reference(case: Case, name: str) -> ModuleReference:
 
 
 def measured(case: Case, name: str, call: Call) -> ModuleReference:
-    """Run HF's module of a component with these arguments in float64, and measure the noise of its output."""
+    """Run HF's module of a component with these arguments in float64, and measure the noise of its output.
+
+    Args:
+        case: the case.
+        name: of the component, or of the projection, as in `parts`.
+        call: the arguments that HF's module gets.
+    """
     part = parts(case)[name]
     return _measure(case, part, call, _output(part, call), torch.float64)
 
@@ -169,6 +191,10 @@ def measured(case: Case, name: str, call: Call) -> ModuleReference:
 @memoized
 def each_in(case: Case, dtype: str) -> Mapping[str, ModuleReference]:
     """Run the module of each component in a working dtype.
+
+    Args:
+        case: the case.
+        dtype: the working dtype.
 
     Returns:
         By component: the float64 output of the same rounded weights and arguments, and HF's noise in that dtype.

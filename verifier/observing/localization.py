@@ -115,6 +115,11 @@ def _words(inputs: Sequence[str], failing: set[str], known: set[str], backwards:
 def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None) -> Finding | None:
     """Find the first point in causal order at which the subject's values differ on a scenario.
 
+    Args:
+        case: the case.
+        scenario: of the runs.
+        rows: `[batch]`, true in the rows that are compared; all of them if not given.
+
     Returns:
         The finding, with a message about what flows into the point. None where the hooks show no difference, or raise.
     """

@@ -40,18 +40,34 @@ class WorkingPrecision:
 
 @memoized_for_equal_models
 def measure_activations(case: SharesReference, dtype: str) -> WorkingPrecision:
-    """Measure HF's activations in a dtype, by canonical point."""
+    """Measure HF's activations in a dtype, by canonical point.
+
+    Args:
+        case: the case.
+        dtype: the working dtype.
+    """
     return _measure(case, dtype, _activations)
 
 
 @memoized_for_equal_models
 def measure_gradients(case: SharesReference, dtype: str) -> WorkingPrecision:
-    """Measure HF's gradients in a dtype: by canonical weight, and at the model's first point by its name."""
+    """Measure HF's gradients in a dtype: by canonical weight, and at the model's first point by its name.
+
+    Args:
+        case: the case.
+        dtype: the working dtype.
+    """
     return _measure(case, dtype, _gradients)
 
 
 def resampled_activation_noise(case: SharesReference, dtype: str, name: str) -> float:
-    """Measure the noise of HF's activation at a point, the largest of several perturbations."""
+    """Measure the noise of HF's activation at a point, the largest of several perturbations.
+
+    Args:
+        case: the case.
+        dtype: the working dtype.
+        name: of the canonical point.
+    """
     return _resampled_noise(case, dtype, _activations)[name]
 
 
@@ -60,6 +76,11 @@ def resampled_gradient_noise(case: SharesReference, dtype: str, name: str) -> fl
 
     One perturbation is not enough to fail a subject. Its noise varies where one token dominates a gradient, and it may
     miss a kink that rounding crosses once in three times, such as a ReLU's near zero.
+
+    Args:
+        case: the case.
+        dtype: the working dtype.
+        name: of the canonical weight, or of the model's first point.
     """
     return _resampled_noise(case, dtype, _gradients)[name]
 
