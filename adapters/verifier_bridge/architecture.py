@@ -82,11 +82,25 @@ class Architecture:
         return template in self.paths
 
     def module(self, model: nn.Module, template: str, layer: int | None = None) -> nn.Module:
-        """Find the Hugging Face module that is this component."""
+        """Find the Hugging Face module that is this component.
+
+        Args:
+            model: the Hugging Face model.
+            template: the canonical name, with `{i}` for the layer: `blocks.{i}.attn`.
+            layer: which layer, where the template has one.
+
+        Raises:
+            KeyError: the model has no component of that template.
+        """
         path = self.paths[template]
         return model.get_submodule(path if layer is None else at_layer(path, layer))
 
 
 def at_layer(template: str, layer: int) -> str:
-    """Write a layer into a template: `blocks.{i}.attn` becomes `blocks.3.attn`."""
+    """Write a layer into a template: `blocks.{i}.attn` becomes `blocks.3.attn`.
+
+    Args:
+        template: a name or a path with `{i}` for the layer.
+        layer: what to write there.
+    """
     return template.replace("{i}", str(layer))

@@ -203,7 +203,16 @@ class Bridge(nn.Module):
         return cos, sin
 
     def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
-        """Greedy continuation with the cache, never stopped early: `[batch, pos + max_new_tokens]`."""
+        """Greedy continuation with the cache, never stopped early: `[batch, pos + max_new_tokens]`.
+
+        Args:
+            input_ids: `[batch, pos]`, the tokens to continue.
+            max_new_tokens: the number of tokens to add to each row.
+            attention_mask: `[batch, pos]`, 1 for a token and 0 for padding; None where nothing is padded.
+
+        Raises:
+            InputError: `max_new_tokens` is negative, or there is no token to continue.
+        """
         return generation.greedy(self, input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask)
 
     # Hooks
@@ -219,7 +228,19 @@ class Bridge(nn.Module):
         return self.hook_points[name]
 
     def add_hook(self, name: str, edit: Edit, *, backward: bool = False) -> Handle:
-        """Attach an edit to a value, or to the gradient with respect to it, until its handle is removed."""
+        """Attach an edit to a value, or to the gradient with respect to it, until its handle is removed.
+
+        Args:
+            name: the hook point.
+            edit: is called with a tensor; what it returns replaces that, None passes it on.
+            backward: whether the edit is of the gradient instead of the value.
+
+        Returns:
+            The handle that removes the edit.
+
+        Raises:
+            HookError: there is no hook point of that name.
+        """
         point = self.hook_point(name)
         return point.on_backward(edit) if backward else point.on_forward(edit)
 
@@ -232,7 +253,15 @@ class Bridge(nn.Module):
     def hooked(
         self, forward: Mapping[str, Edit] | None = None, backward: Mapping[str, Edit] | None = None
     ) -> Iterator[None]:
-        """Attach edits by the names of their points until the context is left, also if an exception leaves it."""
+        """Attach edits by the names of their points until the context is left, also if an exception leaves it.
+
+        Args:
+            forward: edits of values, by hook point name.
+            backward: edits of gradients with respect to values, by hook point name.
+
+        Raises:
+            HookError: there is no hook point of one of the names; then nothing is attached.
+        """
         for name in (*(forward or {}), *(backward or {})):
             self.hook_point(name)
         with ExitStack() as stack:
@@ -249,6 +278,7 @@ class Bridge(nn.Module):
 
     @use_attn_result.setter
     def use_attn_result(self, on: bool) -> None:
+        """Turn every `attn.hook_result` on or off; points that are not gated stay on."""
         for point in self.hook_points.values():
             point.on = on or point.switch is None
 

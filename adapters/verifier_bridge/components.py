@@ -33,6 +33,7 @@ class Bridged(nn.Module):
         self.training = original.training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run Hugging Face's own module on these arguments, and give its output as it is."""
         return self.original(*args, **kwargs)
 
 
@@ -84,6 +85,7 @@ class BridgedNorm(nn.Module):
         self.hook_normalized = HookPoint()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the norm on `[batch, pos, d_model]`, and give the same shape in the dtype of `x`."""
         wide = x.to(computed_in(x.dtype))
         if self.centres:
             wide = wide - wide.mean(-1, keepdim=True)
@@ -114,6 +116,7 @@ class BridgedMLP(nn.Module):
         self.out = BridgedLinear(linear_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the MLP on `[batch, pos, d_model]`, and give the same shape."""
         hidden = self.hook_pre(self.get_submodule("in")(x))
         out: Tensor = self.out(self.hook_post(self.act(hidden)))
         return out

@@ -26,7 +26,13 @@ class InputError(BridgeError):
 
 
 def unknown_name(kind: str, name: str, known: Collection[str]) -> str:
-    """Make the message for an unknown name: ``no hook point 'x' (did you mean 'y'?)``."""
+    """Make the message for an unknown name: ``no hook point 'x' (did you mean 'y'?)``.
+
+    Args:
+        kind: what the name would be of, such as `hook point`.
+        name: the name that is unknown.
+        known: the names that there are; the nearest is suggested.
+    """
     by_spelling = {one.casefold(): one for one in reversed(list(known))}  # of hook_q and hook_Q the first is meant
     close = difflib.get_close_matches(name.casefold(), by_spelling, n=1, cutoff=0.0)
     return f"no {kind} {name!r}" + (f" (did you mean {by_spelling[close[0]]!r}?)" if close else "")

@@ -60,6 +60,10 @@ def refusal(config: Any, *, n_layers: int) -> str | None:
     """Say why Hugging Face's own forward fails for this config; None if it works.
 
     A model without layers nearly always works: what fails is in the blocks.
+
+    Args:
+        config: Hugging Face's config of the model.
+        n_layers: the number of blocks that the model really has.
     """
     if config.layer_norm_epsilon is None:
         return "layer_norm_epsilon is None; the layer norms need a number"
@@ -175,6 +179,15 @@ def _block(model: Any, config: Any) -> BlockSpec:
 
 
 def unfused_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Multiply as FalconLinear does: the bias is added after the product was rounded."""
+    """Multiply as FalconLinear does: the bias is added after the product was rounded.
+
+    Args:
+        x: `[…, d_in]`.
+        weight: `[d_out, d_in]`.
+        bias: `[d_out]`, or None.
+
+    Returns:
+        `[…, d_out]`.
+    """
     product = x @ weight.T
     return product if bias is None else product + bias

@@ -13,6 +13,15 @@ def greedy(bridge: nn.Module, input_ids: Tensor, *, max_new_tokens: int, attenti
     """Continue `[batch, pos]` greedily to `[batch, pos + max_new_tokens]`; no token ends the text early.
 
     As in Hugging Face's `generate`, the positions of a padded row count its tokens, not its padding.
+
+    Args:
+        bridge: the bridge that runs.
+        input_ids: `[batch, pos]`.
+        max_new_tokens: the number of tokens to add to each row.
+        attention_mask: `[batch, pos]`, 1 for a token and 0 for padding; None where nothing is padded.
+
+    Raises:
+        InputError: `max_new_tokens` is negative, or there is no token to continue.
     """
     if max_new_tokens < 0:
         raise InputError(f"max_new_tokens is {max_new_tokens}; it must not be negative")

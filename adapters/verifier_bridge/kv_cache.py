@@ -31,7 +31,12 @@ class LayerSlot:
         self.now = past
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the new positions' keys and values to the cached ones: each `[batch, past + pos, kv_head, d_head]`."""
+        """Append the new positions' keys and values to the cached ones: each `[batch, past + pos, kv_head, d_head]`.
+
+        Args:
+            keys: of the new positions, `[batch, pos, kv_head, d_head]`.
+            values: of the new positions, `[batch, pos, kv_head, d_head]`.
+        """
         if self._past is not None:
             keys, values = torch.cat((self._past[0], keys), dim=1), torch.cat((self._past[1], values), dim=1)
         self.now = (keys, values)

@@ -42,6 +42,13 @@ def with_alibi(
     """Make what is added to the scores: the scaled bias, and the dtype's lowest value where nothing may be read.
 
     `[batch, head, query, key]`. Positions count the tokens of the mask, not its padding.
+
+    Args:
+        allowed: `[batch, 1, query, key]`, True where a query may read a key.
+        attention_mask: `[batch, key]`, 1 for a token and 0 for padding; None where nothing is padded.
+        alibi: makes the unscaled bias of a mask, a number of heads and a dtype.
+        layout: says how many heads there are, and `d_head`, by whose root the bias is divided.
+        dtype: of the result.
     """
     batch, _, _, keys = allowed.shape
     if attention_mask is None:

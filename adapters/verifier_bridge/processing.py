@@ -34,11 +34,14 @@ class BridgeLike(Protocol):
     ln_final: BridgedNorm
 
     @property
-    def model(self) -> nn.Module: ...
+    def model(self) -> nn.Module:
+        """The Hugging Face model inside the bridge."""
 
-    def weight_map(self) -> WeightMap: ...
+    def weight_map(self) -> WeightMap:
+        """Give the map between Hugging Face's weights and the canonical ones."""
 
-    def canonical_weights(self) -> Canonical: ...
+    def canonical_weights(self) -> Canonical:
+        """Give the weights by canonical names, in canonical shapes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,10 @@ def available(bridge: BridgeLike) -> dict[str, Processing]:
 
 def processed(bridge: BridgeLike, names: Collection[str]) -> nn.Module:
     """Make a copy of the bridge's Hugging Face model with all of these processings applied to its weights.
+
+    Args:
+        bridge: the bridge, which is not changed.
+        names: names of processings; their order does not matter.
 
     Raises:
         BridgeError: there is no processing of that name, or it cannot be applied to this model; the message says why.

@@ -49,7 +49,15 @@ class QKVLayout:
         return self.n_groups * (self.queries_per_group + 2) * self.d_head
 
     def split(self, fused: Tensor, dim: int = -1) -> QKV:
-        """Split the fused axis `dim` into `[head, d_head]` for queries, `[kv_head, d_head]` for keys and values."""
+        """Split the fused axis `dim` into `[head, d_head]` for queries, `[kv_head, d_head]` for keys and values.
+
+        Args:
+            fused: any tensor with a fused axis, `[…, rows, …]`.
+            dim: which axis that is.
+
+        Returns:
+            The three parts, each with `[n, d_head]` in the place of the fused axis.
+        """
         dim %= fused.ndim
         grouped = torch.unflatten(fused, dim, (self.n_groups, self.queries_per_group + 2, self.d_head))
         return QKV(
@@ -59,7 +67,12 @@ class QKVLayout:
         )
 
     def fuse(self, parts: QKV, dim: int) -> Tensor:
-        """Undo `split`: `dim` is the head axis of each part, and the fused axis of the result."""
+        """Undo `split`: `dim` is the head axis of each part, and the fused axis of the result.
+
+        Args:
+            parts: queries `[…, head, d_head, …]`, keys and values `[…, kv_head, d_head, …]`.
+            dim: the head axis, counted from the front.
+        """
         queries = torch.unflatten(parts.q, dim, (self.n_groups, self.queries_per_group))
         keys, values = parts.k.unsqueeze(dim + 1), parts.v.unsqueeze(dim + 1)
         return torch.cat((queries, keys, values), dim=dim + 1).flatten(dim, dim + 2)

@@ -17,7 +17,12 @@ _DESCRIBES: dict[str, Describe] = {"FalconForCausalLM": falcon.describe}
 
 
 def register(class_name: str, describe: Describe) -> None:
-    """Make models of that class bridgeable."""
+    """Make models of that class bridgeable.
+
+    Args:
+        class_name: the name of the model's class; a description that it already has is replaced.
+        describe: describes a model of that class.
+    """
     _DESCRIBES[class_name] = describe
 
 

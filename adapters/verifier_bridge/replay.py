@@ -41,6 +41,14 @@ class EditLog:
 
         What they save for backward is theirs to keep: were it left to the checkpoint, the recompute, which does
         not run them, would miss it.
+
+        Args:
+            name: the hook point.
+            value: the tensor there, before the edits.
+            run: runs the edits on it: gives the result, and whether they changed it.
+
+        Returns:
+            The tensor after the edits.
         """
         with saved_tensors_hooks(_as_is, _as_is):
             out, changed = run(value)
@@ -52,7 +60,15 @@ class EditLog:
         return out
 
     def replay(self, name: str, value: Tensor) -> Tensor:
-        """Give what the forward went on with at this point; dropout after an edit that drew noise draws as it did."""
+        """Give what the forward went on with at this point; dropout after an edit that drew noise draws as it did.
+
+        Args:
+            name: the hook point.
+            value: the tensor there, as recomputed.
+
+        Returns:
+            The recorded tensor where an edit changed it, or else the recomputed one.
+        """
         entry = self._entries.get(name)
         if entry is None:
             return value
@@ -72,7 +88,15 @@ def current_log() -> EditLog | None:
 
 
 def checkpointed(block: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-    """Run `block(hidden)` so that the backward recomputes it; edits in it run in the forward alone."""
+    """Run `block(hidden)` so that the backward recomputes it; edits in it run in the forward alone.
+
+    Args:
+        block: maps hidden states to hidden states, `[batch, pos, d_model]`.
+        hidden: `[batch, pos, d_model]`.
+
+    Returns:
+        `[batch, pos, d_model]`.
+    """
     log = EditLog()
 
     def run(value: Tensor) -> Tensor:

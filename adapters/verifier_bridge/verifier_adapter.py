@@ -70,7 +70,15 @@ class BridgeAdapter:
         )
 
     def reading(self, given: Sequence[str], point: str) -> tuple[str, ...]:
-        """Give the code that reads an activation; `hook_result` needs `use_attn_result`."""
+        """Give the code that reads an activation; `hook_result` needs `use_attn_result`.
+
+        Args:
+            given: the names of the inputs that the code passes.
+            point: the name of the hook point that is read.
+
+        Returns:
+            The lines of code, which end with the activation in `found`.
+        """
         inputs = ", ".join(f"{name}={name}" for name in given)
         return (
             *(("subject.use_attn_result = True",) if point.endswith(".hook_result") else ()),
@@ -86,14 +94,22 @@ class BridgeHooks:
     bridge: Bridge
 
     def names(self) -> Mapping[str, HookInfo]:
+        """Describe every hook point of the bridge, by name."""
         return {
             name: HookInfo(native_name=name, switch=point.switch) for name, point in self.bridge.hook_points.items()
         }
 
     def switched(self, names: Set[str]) -> AbstractContextManager[None]:
+        """Turn on those of these hook points that are gated, until the context is left."""
         return self.bridge.switched(names)
 
     def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> AbstractContextManager[None]:
+        """Attach the edits with `Bridge.hooked` until the context is left.
+
+        Args:
+            forward: edits of values, by hook point name.
+            backward: edits of gradients with respect to values, by hook point name.
+        """
         return self.bridge.hooked(forward, backward)
 
 
@@ -104,6 +120,11 @@ class BridgeWeights:
     bridge: Bridge
 
     def split(self, layer: int) -> SplitQKV:
+        """Give a layer's query, key and value projections as linear maps, split from the fused one.
+
+        Raises:
+            BridgeError: there is no such layer.
+        """
         spec = self.bridge.architecture.block
         if spec is None or not 0 <= layer < len(self.bridge.blocks):
             raise BridgeError(f"there is no layer {layer}: the model has {len(self.bridge.blocks)}")
@@ -116,9 +137,11 @@ class BridgeWeights:
         return SplitQKV(q=projection("q"), k=projection("k"), v=projection("v"))
 
     def canonical(self) -> Mapping[str, Tensor]:
+        """Give the bridge's weights by canonical names, in canonical shapes."""
         return self.bridge.canonical_weights()
 
     def gradients(self) -> Mapping[str, Tensor]:
+        """Give the weights' gradients in canonical names and shapes; a weight that has none is left out."""
         return self.bridge.canonical_gradients()
 
 
@@ -137,6 +160,7 @@ class BridgeProcessings:
         }
 
     def apply(self, names: Set[str]) -> BridgeSubject:
+        """Make a new subject, of a copy of the model with these processings applied."""
         return BridgeSubject(self.bridge.processed(names))
 
 
@@ -147,6 +171,13 @@ class BridgeCache:
     bridge: Bridge
 
     def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
+        """Continue greedily with the cache: `[batch, pos + max_new_tokens]`.
+
+        Args:
+            input_ids: `[batch, pos]`, the tokens to continue.
+            max_new_tokens: the number of tokens to add to each row.
+            attention_mask: `[batch, pos]`, 1 for a token and 0 for padding; None where nothing is padded.
+        """
         return self.bridge.generate(input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask)
 
 
@@ -157,9 +188,17 @@ class BridgeComponents:
     bridge: Bridge
 
     def modules(self) -> Mapping[str, nn.Module]:
+        """Give the bridged parts by canonical name."""
         return self.bridge.components()
 
     def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """Run a bridged part alone; if it gives several outputs, take the first.
+
+        Args:
+            name: the canonical name of the part.
+            args: positional arguments, as Hugging Face's module takes them.
+            kwargs: keyword arguments, as Hugging Face's module takes them.
+        """
         out = self.bridge.component(name)(*args, **kwargs)
         main: Tensor = out[0] if isinstance(out, tuple) else out
         return main
@@ -172,21 +211,32 @@ class BridgeModes:
     bridge: Bridge
 
     def train(self, mode: bool) -> None:
+        """Switch the bridge to training, or with False to evaluation."""
         self.bridge.train(mode)
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
+        """Cast or move the bridge with `Bridge.to`.
+
+        Args:
+            dtype: the new dtype; None to keep it.
+            device: the new device; None to stay.
+        """
         self.bridge.to(device=device, dtype=dtype)
 
     def checkpointing(self, enabled: bool) -> None:
+        """Turn gradient checkpointing of the bridge on or off."""
         self.bridge.gradient_checkpointing = enabled
 
     def copy(self) -> BridgeSubject:
+        """Make a new subject, of a deep copy of the bridge."""
         return BridgeSubject(copy.deepcopy(self.bridge))
 
     def state_dict(self) -> Mapping[str, Tensor]:
+        """Read the bridge's state dict, in its own keys."""
         return self.bridge.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Load a state dict in the bridge's own keys, strictly."""
         self.bridge.load_state_dict(state)
 
 

@@ -40,6 +40,11 @@ class LensComponents:
     def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """Call a bridge component; if it gives several outputs, take the first.
 
+        Args:
+            name: the canonical name of the component.
+            args: positional arguments of the call.
+            kwargs: keyword arguments of the call.
+
         Raises:
             KeyError: the bridge has no such component.
         """

@@ -16,7 +16,13 @@ class LensCache:
         self._bridge: Any = bridge
 
     def generate(self, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None) -> Tensor:
-        """Continue greedily with the cache: `[batch, pos + max_new_tokens]`."""
+        """Continue greedily with the cache: `[batch, pos + max_new_tokens]`.
+
+        Args:
+            input_ids: `[batch, pos]`, the tokens to continue.
+            max_new_tokens: the number of tokens to add to each row.
+            attention_mask: `[batch, pos]`, 1 for a token and 0 for padding; None where nothing is padded.
+        """
         tokens: Tensor = self._bridge.generate(
             input_ids,
             max_new_tokens=max_new_tokens,

@@ -71,6 +71,10 @@ class LensHooks:
     def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
         """Attach the edits with `bridge.hooks`, which removes these and no others.
 
+        Args:
+            forward: edits of values, by hook point name.
+            backward: edits of gradients with respect to values, by hook point name.
+
         Raises:
             KeyError: from TransformerLens, for a name that it does not have.
             ValueError: from TransformerLens, for a point whose switch is off.

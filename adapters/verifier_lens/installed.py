@@ -73,7 +73,15 @@ class LensAdapter:
         )
 
     def reading(self, given: Sequence[str], point: str) -> tuple[str, ...]:
-        """Give the code that reads an activation; `hook_result` needs `set_use_attn_result`."""
+        """Give the code that reads an activation; `hook_result` needs `set_use_attn_result`.
+
+        Args:
+            given: the names of the inputs that the code passes, ids or embeddings first.
+            point: the name of the hook point that is read.
+
+        Returns:
+            The lines of code, which end with the activation in `found`.
+        """
         main, *others = given
         inputs = ", ".join([main, *(f"{other}={other}" for other in others)])
         return (

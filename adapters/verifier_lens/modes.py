@@ -26,7 +26,12 @@ class LensModes:
         self._bridge.train(mode)
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
-        """Cast or move by `bridge.to`, which by default prints what it did."""
+        """Cast or move by `bridge.to`, which by default prints what it did.
+
+        Args:
+            dtype: the new dtype; None to keep it.
+            device: the new device; None to stay.
+        """
         wanted = {"dtype": dtype, "device": device}
         self._bridge.to(print_details=False, **{name: value for name, value in wanted.items() if value is not None})
 

@@ -63,6 +63,10 @@ def push_forward(weight: Tensor, leaves: Sequence[Tensor]) -> Tensor | None:
 
     An accessor permutes and reshapes parameters; so its Jacobian, applied to their gradients, gives those gradients in
     the accessor's layout without a second description of it. None if it depends on none of the leaves.
+
+    Args:
+        weight: an accessor's tensor, in the graph of the parameters that it is made of.
+        leaves: parameters that have a gradient.
     """
     if not weight.requires_grad or not leaves:
         return None

@@ -35,6 +35,16 @@ def build(
     The model is built in `dtype` and not cast to it: a cast rounds RoPE's inverse frequencies, which HF keeps in
     float32.
 
+    Args:
+        model_class: HF's class of the model.
+        config_class: HF's class of its config.
+        config: the arguments of the config class; it is copied.
+        dtype: of the matrices.
+        device: what holds the model, such as `cuda`.
+        attention: the attention implementation, such as `sdpa` or `eager`.
+        seed: of the random weights; unused with a checkpoint.
+        checkpoint: a local folder with weights; None for random ones.
+
     Raises:
         Unrunnable: HF accepts the config and cannot load the checkpoint.
         VerifierError: HF's model has another dtype, attention implementation or tying than was asked for.
@@ -101,7 +111,13 @@ def is_tied(model: Any) -> bool:
 
 
 def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
-    """Run HF's model on the inputs; `more` is passed to HF unchanged."""
+    """Run HF's model on the inputs; `more` is passed to HF unchanged.
+
+    Args:
+        model: HF's model.
+        inputs: what it is given; None is left out.
+        more: further keyword arguments, such as `output_attentions`.
+    """
     given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     given["past_key_values"] = given.pop("cache")  # HF's name of it; all other names are HF's
     result = model(**{name: value for name, value in given.items() if value is not None}, **more)
@@ -132,6 +148,12 @@ def greedy(
     model: Any, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Generate greedily with HF's model and its cache; no token ends the text early.
+
+    Args:
+        model: HF's model; its generation config is put back afterwards.
+        input_ids: `[batch, pos]`, the prompt.
+        max_new_tokens: the number of tokens to add to each row.
+        attention_mask: `[batch, pos]`, 1 for a token and 0 for padding; HF is given none where it is None.
 
     Returns:
         The prompt and the new tokens, `[batch, pos + max_new_tokens]`, and the logits from which each new token was

@@ -26,6 +26,11 @@ def draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
 
     Matrices have fan-in scale, so that activations stay near 1 at every width and attention is neither uniform nor
     one-hot. Norm weights are about 1, biases about 0.
+
+    Args:
+        name: the parameter's name in the model; if it ends in `weight`, a vector is about 1.
+        shape: of the parameter.
+        seed: another seed gives another draw.
     """
     return (_small_draw if math.prod(shape) <= SMALL else _draw)(name, shape, seed)
 
@@ -43,14 +48,24 @@ _small_draw = functools.lru_cache(maxsize=1024)(_draw)  # a case builds its mode
 
 @torch.no_grad()
 def randomise(model: nn.Module, seed: int) -> None:
-    """Set every parameter to a value drawn in float64 and rounded to its dtype; tied parameters stay tied."""
+    """Set every parameter to a value drawn in float64 and rounded to its dtype; tied parameters stay tied.
+
+    Args:
+        model: the model, which is changed.
+        seed: of the draws.
+    """
     for name, parameter in model.named_parameters():
         parameter.copy_(draw(name, tuple(parameter.shape), seed))
 
 
 @torch.no_grad()
 def rescale(model: nn.Module, scale: float) -> None:
-    """Multiply every matrix by a power of two, which is exact in every dtype."""
+    """Multiply every matrix by a power of two, which is exact in every dtype.
+
+    Args:
+        model: the model, which is changed; vectors such as biases and norm weights stay.
+        scale: a power of two.
+    """
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.mul_(scale)

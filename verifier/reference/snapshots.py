@@ -234,7 +234,12 @@ def _module_state(module: nn.Module) -> dict[Change, Any]:
 
 
 def edited_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """List the keys whose values differ between two mappings, sorted: of configs, the changed fields."""
+    """List the keys whose values differ between two mappings, sorted: of configs, the changed fields.
+
+    Args:
+        before: the values before.
+        after: the values after; a missing key counts as None.
+    """
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 

@@ -53,6 +53,10 @@ class TapRecorder(contextlib.ExitStack):
 
         A point that is neither read nor edited returns the tensor itself.
 
+        Args:
+            name: the point.
+            value: the tensor there, in canonical axes and in the graph.
+
         Raises:
             RuntimeError: the point was already visited in this forward.
         """
@@ -88,12 +92,24 @@ def _on_input(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], T
 
 
 def tap_output(taps: TapRecorder, name: str, module: nn.Module) -> None:
-    """Place a point at a module's output."""
+    """Place a point at a module's output.
+
+    Args:
+        taps: where values are kept.
+        name: of the point.
+        module: the module; if it gives several outputs, the first is meant.
+    """
     _on_output(taps, module, lambda value: taps.visit(name, value))
 
 
 def tap_input(taps: TapRecorder, name: str, module: nn.Module) -> None:
-    """Place a point at a module's input."""
+    """Place a point at a module's input.
+
+    Args:
+        taps: where values are kept.
+        name: of the point.
+        module: the module; its first argument is meant, or `hidden_states` if all are by name.
+    """
     _on_input(taps, module, lambda value: taps.visit(name, value))
 
 
@@ -137,7 +153,14 @@ def tap_norm(
 
 
 def tap_projections(taps: TapRecorder, prefix: str, model: nn.Module, rows: QKVRows) -> None:
-    """Place `hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs, their edits scattered back."""
+    """Place `hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs, their edits scattered back.
+
+    Args:
+        taps: where values are kept.
+        prefix: of the names, `blocks.0.attn`.
+        model: HF's model.
+        rows: for queries, keys and values: the path of the projection, and its `rows [head, d_head]`.
+    """
     by_module: dict[str, dict[str, Projection]] = {}
     for letter in "qkv":
         projection: Projection = getattr(rows, letter)
@@ -164,7 +187,14 @@ def _tap_projection(taps: TapRecorder, module: nn.Module, parts: Mapping[str, Pr
 
 
 def tap_output_projection(taps: TapRecorder, prefix: str, module: nn.Module, *, n_heads: int) -> None:
-    """Place `hook_z`, the input of attention's output projection, and `hook_result`, what each head writes."""
+    """Place `hook_z`, the input of attention's output projection, and `hook_result`, what each head writes.
+
+    Args:
+        taps: where values are kept.
+        prefix: of the names, `blocks.0.attn`.
+        module: HF's projection, with `weight [d_model, head * d_head]` and perhaps `bias [d_model]`.
+        n_heads: the number of query heads.
+    """
     z_name, result_name = f"{prefix}.hook_z", f"{prefix}.hook_result"
 
     def read_z(x: Tensor) -> Tensor:  # [batch, pos, head * d_head]
@@ -189,6 +219,13 @@ def tap_residual_mid(taps: TapRecorder, name: str, *, block: nn.Module, attentio
 
     It is read at the input of the MLP's norm: the block adds the MLP's output to that very tensor. It is edited
     through the attention's output, because an edit of the norm's input would not reach that sum.
+
+    Args:
+        taps: where values are kept.
+        name: of the point.
+        block: HF's block, whose first input is the residual stream `[batch, pos, d_model]`.
+        attention: the block's attention.
+        norm: the norm that the block's MLP reads through.
     """
     stream: dict[str, Tensor] = {}
 

@@ -23,22 +23,45 @@ def canonical_of(family: Family, model: nn.Module, value: Value) -> dict[str, Te
     """Apply `value` to each of HF's parameters, and give the results canonical names and shapes, in causal order.
 
     A weight that the model lacks, or whose `value` is None, is left out. Tied weights appear under both names.
+
+    Args:
+        family: says which module is which component, and which rows of a projection are whose.
+        model: HF's model.
+        value: gives a tensor of a parameter's shape, or None.
     """
     return {name: tensor for name, tensor in _each(family, model, value) if tensor is not None}
 
 
 def canonical_weights(family: Family, model: nn.Module) -> dict[str, Tensor]:
-    """Give HF's parameters canonical names and shapes."""
+    """Give HF's parameters canonical names and shapes.
+
+    Args:
+        family: says which module is which component, and which rows of a projection are whose.
+        model: HF's model.
+
+    Returns:
+        Detached tensors by canonical name.
+    """
     return canonical_of(family, model, lambda parameter: parameter.detach())
 
 
 def canonical_gradients(family: Family, model: nn.Module) -> dict[str, Tensor]:
-    """Give the gradients of HF's parameters canonical names and shapes; a parameter without gradient is left out."""
+    """Give the gradients of HF's parameters canonical names and shapes; a parameter without gradient is left out.
+
+    Args:
+        family: says which module is which component, and which rows of a projection are whose.
+        model: HF's model.
+    """
     return canonical_of(family, model, lambda parameter: parameter.grad)
 
 
 def n_layers_of(family: Family, model: nn.Module) -> int:
-    """Count the model's blocks."""
+    """Count the model's blocks.
+
+    Args:
+        family: says which components the model has.
+        model: HF's model.
+    """
     blocks = {name.split(".")[1] for name in family.components(model) if name.startswith("blocks.")}
     return len(blocks)
 
