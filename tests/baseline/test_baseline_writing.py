@@ -129,6 +129,12 @@ def test_comments_stay_above_their_entry_whatever_comes_before_it(written):
     assert (found.asked, found.ran) == ({"only": ["x"]}, {"a.b": 1})
 
 
+def test_a_comment_on_the_line_of_the_header_stays(written):
+    written.write_text(WRITTEN.replace("# the second one\n[[failure]]", "[[failure]]  # since May"))
+    write(written, baseline(failure(), failure(fingerprint="second22")))
+    assert '\n[[failure]]  # since May\nreason = "who knows"\n' in written.read_text()
+
+
 def test_what_a_run_no_longer_says_goes(written):
     write(written, baseline(failure(also=("heads=1",), excepted=("heads=4",)), asked={"only": ["x"]}))
     assert read(written).failures[0].also == ("heads=1",)

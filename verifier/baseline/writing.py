@@ -19,7 +19,7 @@ from verifier.record.known_failure import Baseline, KnownFailure
 
 # The parser that keeps comments is imported where a file is written: a command without one must not wait for it.
 
-_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*failure[ \t]*\]\].*\n?", re.MULTILINE)
+_HEADER = re.compile(r"^([ \t]*\[\[[ \t]*failure[ \t]*\]\].*\n?)", re.MULTILINE)
 _UP_TO_AN_EMPTY_LINE = re.compile(r".*^[ \t]*\n", re.MULTILINE | re.DOTALL)
 
 _HEAD = """\
@@ -33,9 +33,10 @@ a `reason`, and an `issue` (where it is followed up) or `expires` (the last day 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _EntryText:
-    """An entry as text: the comments that stand above its header, and the lines below it."""
+    """An entry as text: the comments that stand above its header, the header's line, and the lines below it."""
 
     above: str
+    header: str = "[[failure]]\n"
     fingerprint: str
     body: str
 
@@ -107,16 +108,17 @@ def _split(path: Path) -> tuple[str, list[_EntryText], str]:
         UsageError: it is no baseline, or its entries do not stand one by one, after everything else.
     """
     failures = read(path, finished=False).failures  # says what is wrong with it
-    text, *tables = _HEADER.split(path.read_text(encoding="utf-8"))
+    text, *parts = _HEADER.split(path.read_text(encoding="utf-8"))
+    headers, tables = parts[::2], parts[1::2]
     if len(tables) != len(failures):
         raise UsageError(f"{str(path)!r}: an entry is a table of its own, under [[failure]], to be rewritten")
     head, above = _split_comments(text)
     entries = []
-    for failure, table in zip(failures, tables, strict=True):
+    for failure, header, table in zip(failures, headers, tables, strict=True):
         body, after = _split_comments(table)
         if any(name not in EntryTable.__struct_fields__ for name in tomllib.loads(body)):
             raise UsageError(f"{str(path)!r}: its entries must stand after everything else to be rewritten")
-        entries.append(_EntryText(above=above, fingerprint=failure.fingerprint, body=body))
+        entries.append(_EntryText(above=above, header=header, fingerprint=failure.fingerprint, body=body))
         above = after
     return head, entries, above
 
@@ -125,7 +127,7 @@ def _join(head: str, entries: Iterable[_EntryText], end: str) -> str:
     """Put together what `_split` took apart, with an empty line above every entry."""
     parts = [head]
     for entry in entries:
-        parts += ["" if entry.above.startswith("\n") else "\n", entry.above, "[[failure]]\n", entry.body]
+        parts += ["" if entry.above.startswith("\n") else "\n", entry.above, entry.header, entry.body]
     return "".join([*parts, end])
 
 
