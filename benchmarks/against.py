@@ -87,7 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
         folder = Path(name)
         cases = folder / "cases.jsonl"
         cases.write_text("".join(json.dumps(spec.to_json()) + "\n" for spec in specs))
-        run = [*processes.VERIFIER, "run", options.family, *rest, "--no-baseline", "--cases", str(cases), "--out"]
+        # A commit from before a change of the case's form reads its own cases alone.
+        chosen = [] if options.cases is None else ["--cases", str(cases)]
+        run = [*processes.VERIFIER, "run", options.family, *rest, "--no-baseline", *chosen, "--out"]
         checkout = None if options.commit is None else check_out(options.commit, folder)
         theirs = fill_command(options.command, cases) if checkout is None else [*run, str(folder / "theirs")]
         found = time_in_turns([*run, str(folder / "ours")], theirs, options.turns, checkout=checkout)
