@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -49,9 +49,9 @@ SPREAD: Mapping[str, Mapping[str, Any]] = {
 FEWER = ("sequential-own-keys-alibi", "one-norm-multi-query-rope", "two-norms-grouped-rope", "no-layers")
 
 
-def mostly_slow(kinds: Iterable[str]) -> list[Any]:
-    """Parametrize a test by kinds of block, of which the default run has a few."""
-    return [kind if kind in FEWER else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+def mostly_slow(kinds: Iterable[str], *, few: Collection[str] = FEWER) -> list[Any]:
+    """Parametrize a test by kinds of block, each of which takes many seconds: the default run has a few of them."""
+    return [kind if kind in few else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
 # Models that HF builds, and refuses to run.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from falcons import FEWER, SPREAD, spec
+from falcons import SPREAD, spec
 from made_once import MadeOnce
 from one_check import DEFAULT, AmongAll, Broken, Judge
 
@@ -17,15 +17,6 @@ from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import MutantAdapter
 from verifier.judging.outcome import Outcome
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every check on a kind of block takes many seconds, so that the default run has four kinds of the nine."""
-    for item in items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if "among_all" in getattr(item, "fixturenames", ()) and parameters.get("kind", FEWER[0]) not in FEWER:
-            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, SPREAD
+from falcons import KINDS, SPREAD, mostly_slow
 from one_check import AmongAll, Broken, Judge
 from torch import Tensor
 
@@ -23,7 +23,7 @@ SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
 
 
 @pytest.mark.parametrize("check", [check for check in IDS if check not in SAMPLED])
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
     found = among_all(kind)[check]
     assert found.verdict is Verdict.PASS, found
@@ -35,15 +35,13 @@ FIRST = ("sequential-own-keys-alibi", "two-norms-grouped-rope", "no-layers")
 
 @pytest.mark.thinned(2)
 @pytest.mark.parametrize("check", SAMPLED)
-@pytest.mark.parametrize(
-    "kind", [kind if kind in FIRST else pytest.param(kind, marks=pytest.mark.slow) for kind in SPREAD]
-)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD, few=FIRST))
 def test_a_right_adapter_passes_what_only_some_cases_are_asked(judge: Judge, kind: str, check: str) -> None:
     found = judge(check, config=SPREAD[kind], depth="sampled")
     assert found.verdict is Verdict.PASS, found
 
 
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_a_right_adapter_is_far_from_its_bounds(among_all: AmongAll, kind: str) -> None:
     for check, found in among_all(kind).items():
         if check in IDS and found.measured is not None and found.bound:

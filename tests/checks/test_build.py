@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, REFUSED, SPREAD, spec
+from falcons import KINDS, REFUSED, SPREAD, mostly_slow, spec
 from one_check import DEFAULT, AmongAll, Broken, Judge
 from torch import nn
 from transformers.models.falcon import modeling_falcon
@@ -53,7 +53,7 @@ def fails(error: Exception) -> Any:
 
 
 @pytest.mark.parametrize("check", [one for one in IDS if one != "build.refusal"])
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
     assert among_all(kind)[check].verdict is Verdict.PASS, among_all(kind)[check]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, SPREAD
+from falcons import KINDS, SPREAD, mostly_slow
 from one_check import AmongAll, Broken, Judge
 from torch import Tensor
 
@@ -45,7 +45,7 @@ def length(inputs: Inputs) -> int:
 
 
 @pytest.mark.parametrize("check", IDS)
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
     found = among_all(kind)[check]
     if (kind, check) == ("no-layers", "forward.patterns"):
@@ -54,7 +54,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
         assert found.verdict is Verdict.PASS, found
 
 
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_a_right_adapter_is_far_from_its_bounds(among_all: AmongAll, kind: str) -> None:
     """Where a bound is near, rounding on another machine would fail a right adapter."""
     for check, found in among_all(kind).items():

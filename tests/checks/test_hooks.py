@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, SPREAD
+from falcons import KINDS, SPREAD, mostly_slow
 from one_check import AmongAll, Broken, Judge
 from torch import Tensor
 
@@ -27,7 +27,7 @@ NOTHING_THERE = {
 
 
 @pytest.mark.parametrize("check", IDS)
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
     found = among_all(kind)[check]
     if check == "hooks.aliases" or (kind, check) == ("no-layers", "hooks.switches"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from falcons import KINDS, SPREAD
+from falcons import KINDS, SPREAD, mostly_slow
 from one_check import AmongAll, Broken, Judge
 from torch import Tensor
 
@@ -20,7 +20,7 @@ SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
 
 
 @pytest.mark.parametrize("check", IDS)
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
     found = among_all(kind)[check]
     assert found.verdict is Verdict.PASS, found

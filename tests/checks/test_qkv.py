@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from falcons import KINDS, SPREAD
+from falcons import KINDS, SPREAD, mostly_slow
 from one_check import AmongAll, Broken, Judge
 from torch import Tensor
 
@@ -50,7 +50,7 @@ def only(layer: int, letter: str, change: Callable[[Rows], Rows]) -> Mutation:
 
 
 @pytest.mark.parametrize("check", IDS)
-@pytest.mark.parametrize("kind", [kind for kind in SPREAD if kind != "no-layers"])
+@pytest.mark.parametrize("kind", mostly_slow(kind for kind in SPREAD if kind != "no-layers"))
 def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
     assert among_all(kind)[check].verdict is Verdict.PASS, among_all(kind)[check]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import DIMS, KINDS, REFUSED, SPREAD
+from falcons import DIMS, KINDS, REFUSED, SPREAD, mostly_slow
 from one_check import AmongAll, Judge
 
 from verifier import checks
@@ -30,7 +30,7 @@ class Family(Delegate):
 
 
 @pytest.mark.parametrize("check", IDS)
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_nothing_gates_on_the_untouched_model(among_all: AmongAll, kind: str, check: str) -> None:
     assert among_all(kind)[check].verdict in (Verdict.PASS, Verdict.UPSTREAM), among_all(kind)[check]
 
@@ -48,7 +48,7 @@ def test_none_of_them_looks_at_the_adapter() -> None:
 # --- what is wrong with Hugging Face today ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_eager_attention_differs_with_alibi_and_only_there(among_all: AmongAll, kind: str) -> None:
     found = among_all(kind)["reference.attention"]
     assert (found.verdict is Verdict.UPSTREAM) == ("alibi" in kind)
@@ -57,14 +57,14 @@ def test_eager_attention_differs_with_alibi_and_only_there(among_all: AmongAll, 
         assert not found.verdict.gates
 
 
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_asking_for_attentions_changes_the_logits_of_every_model_with_attention(among_all: AmongAll, kind: str) -> None:
     found = among_all(kind)["reference.attentions_on_request"]
     assert (found.verdict is Verdict.UPSTREAM) == (kind != "no-layers")
     assert not found.verdict.gates
 
 
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_the_config_is_written_into_where_the_number_of_norms_is_left_open(among_all: AmongAll, kind: str) -> None:
     found = among_all(kind)["reference.config"]
     assert (found.verdict is Verdict.UPSTREAM) == kind.startswith("two-norms")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, SPREAD
+from falcons import KINDS, SPREAD, mostly_slow
 from one_check import AmongAll, Broken, Judge
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
@@ -29,7 +29,7 @@ ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"
 
 
 @pytest.mark.parametrize("check", [one for one in IDS if one not in SAMPLED])
-@pytest.mark.parametrize("kind", SPREAD)
+@pytest.mark.parametrize("kind", mostly_slow(SPREAD))
 def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> None:
     assert among_all(kind)[check].verdict is Verdict.PASS, among_all(kind)[check]
 

@@ -21,12 +21,10 @@ WRONG = {
     "seed alone": (("--verifier-seed", "0"), "--verifier-seed needs --verifier-family"),
     "per alone": (("--verifier-per", "check"), "--verifier-per needs --verifier-family"),
 }
-DEFAULT = ("family", "seed alone")  # of the default run: one value that is wrong, and one option alone
 
 
-@pytest.mark.parametrize(
-    "what", [what if what in DEFAULT else pytest.param(what, marks=pytest.mark.slow) for what in WRONG]
-)
+@pytest.mark.thinned(9)  # the default run has one value that is wrong, and one option alone
+@pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_option(session, what: str) -> None:
     options, said = WRONG[what]
     done = session(*options)
