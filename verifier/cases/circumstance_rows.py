@@ -11,25 +11,25 @@ import itertools
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from verifier.cases.circumstances import (
     AXES,
     CLASSES,
+    FILE,
     PLAIN,
     TRIPLES,
     Circumstance,
     Meeting,
+    ObservableClass,
     complete,
+    differences,
     is_allowed,
     wanted_meetings,
 )
 
-FILE = Path(__file__).with_name("circumstances.jsonl")
 SEED = 0
 _TRIES = 8  # rows that are tried for each that is added
-_PLACES = range(len(CLASSES))
 
 # What single values are looked at in: plain calls, with gradients, with a loss, and while tokens are generated.
 _BASES: Sequence[Mapping[str, Sequence[str]]] = (
@@ -39,113 +39,95 @@ _BASES: Sequence[Mapping[str, Sequence[str]]] = (
     CLASSES[-1].needs,
 )
 
-Wanted = tuple[int, Meeting]  # a class's place and a meeting that is wanted in it
+Wanted = tuple[ObservableClass, Meeting]  # a class, and a meeting that is wanted in it
 
 
 def make_rows() -> list[Circumstance]:
     """Make the covering array."""
-    rows = list(_single_rows())
-    missing = {(place, meeting) for place in _PLACES for meeting in wanted_meetings(place)}
-    for row in rows:
-        missing -= _covered(row)
+    singles = _single_rows()
+    missing = {(kind, meeting) for kind in CLASSES for meeting in wanted_meetings(kind)}
+    missing -= {wanted for row in singles for wanted in _covered(row)}
+    added: list[Circumstance] = []
     drawn = random.Random(SEED)
     while missing:
-        row = _best_row(missing, drawn)
-        rows.append(row)
-        missing -= _covered(row)
-    return _make_plain(rows)
+        added.append(_best_row(missing, drawn))
+        missing -= _covered(added[-1])
+    return _make_plain(singles, added)
 
 
-def _single_rows() -> Iterator[Circumstance]:
+def _single_rows() -> list[Circumstance]:
     """Make a row for each value of each axis that a base leaves open, everything else as plain as the base allows."""
-    seen: list[Circumstance] = []
+    rows: list[Circumstance] = []
     for needs in _BASES:
         for axis, value in ((axis, value) for axis, values in AXES.items() for value in values if axis not in needs):
             row = complete({axis: value}, needs)
-            if row is not None and row not in seen:
-                seen.append(row)
-                yield row
+            if row is not None and row not in rows:
+                rows.append(row)
+    return rows
 
 
 def _covered(row: Circumstance) -> set[Wanted]:
     """List the wanted meetings that a row has, by class."""
     groups = [*itertools.combinations(AXES, 2), *itertools.combinations(TRIPLES, 3)]
     meetings = {frozenset((axis, row[axis]) for axis in group) for group in groups}
-    return {
-        (place, meeting)
-        for place in _PLACES
-        if CLASSES[place].can_look(row)
-        for meeting in meetings & wanted_meetings(place)
-    }
+    return {(kind, meeting) for kind in CLASSES if kind.can_look(row) for meeting in meetings & wanted_meetings(kind)}
 
 
 def _best_row(missing: set[Wanted], drawn: random.Random) -> Circumstance:
     """Make a row around a missing meeting of the class that asks for most, with many other missing ones."""
-    place = max({place for place, _ in missing}, key=lambda place: (len(CLASSES[place].needs), -place))
-    starts = sorted(sorted(meeting) for other, meeting in missing if other == place)
+    left = {kind for kind, _ in missing}
+    strictest = max((kind for kind in CLASSES if kind in left), key=lambda kind: len(kind.needs))
+    starts = sorted(sorted(meeting) for kind, meeting in missing if kind is strictest)
     by_value: Mapping[tuple[str, str], list[Wanted]] = defaultdict(list)
     for wanted in missing:
         for value in wanted[1]:
             by_value[value].append(wanted)
-    tried = [_fill(dict(start), place, by_value, drawn) for start in drawn.sample(starts, min(_TRIES, len(starts)))]
+    tried = [_fill(dict(start), strictest, by_value, drawn) for start in drawn.sample(starts, min(_TRIES, len(starts)))]
     return max(tried, key=lambda row: len(_covered(row) & missing))
 
 
 def _fill(
-    row: dict[str, str], place: int, by_value: Mapping[tuple[str, str], Sequence[Wanted]], drawn: random.Random
+    row: dict[str, str],
+    kind: ObservableClass,
+    by_value: Mapping[tuple[str, str], Sequence[Wanted]],
+    drawn: random.Random,
 ) -> Circumstance:
     """Give each open axis the value that completes the most missing meetings, the plainest of several."""
-    needs = CLASSES[place].needs
     for axis in drawn.sample([axis for axis in AXES if axis not in row], len(AXES) - len(row)):
-        candidates = [value for value in needs.get(axis, AXES[axis]) if complete({**row, axis: value}, needs)]
+        candidates = [value for value in kind.needs.get(axis, AXES[axis]) if complete({**row, axis: value}, kind.needs)]
 
         def gain(value: str, axis: str = axis) -> int:
             new = {**row, axis: value}
             return sum(
-                CLASSES[other].can_look(new) and meeting <= new.items()
-                for other, meeting in by_value.get((axis, value), ())
+                other.can_look(new) and meeting <= new.items() for other, meeting in by_value.get((axis, value), ())
             )
 
         row[axis] = max(candidates, key=gain)  # the first of several is the plainest
     return {axis: row[axis] for axis in AXES}
 
 
-def _make_plain(rows: Sequence[Circumstance]) -> list[Circumstance]:
-    """Drop rows and make values plain as long as every meeting still has a row; the single rows stay."""
-    singles = list(_single_rows())
-    counts = Counter(wanted for row in rows for wanted in _covered(row))
+def _make_plain(singles: Sequence[Circumstance], added: Sequence[Circumstance]) -> list[Circumstance]:
+    """Drop added rows, and make their values plain, as long as every meeting still has a row."""
+    counts = Counter(wanted for row in (*singles, *added) for wanted in _covered(row))
     kept: list[Circumstance] = []
-    for row in reversed(rows):
-        if row in singles:
-            kept.append(row)
+    for row in reversed(added):
+        if all(counts[wanted] > 1 for wanted in _covered(row)):
+            counts.subtract(_covered(row))
             continue
-        changes: Iterable[Circumstance | None] = [None, *({axis: PLAIN[axis]} for axis in AXES)]
-        new: Circumstance | None = row
-        for change in changes:
-            if new is None:
-                break
-            other = None if change is None else {**new, **change}
-            if other is not None and not is_allowed(other):
-                continue
-            before, after = _covered(new), set() if other is None else _covered(other)
-            if all(counts[wanted] > 1 for wanted in before - after):
-                counts.subtract(before - after)
-                counts.update(after - before)
-                new = other
-        if new is not None:
-            kept.append(new)
-    return kept[::-1]
+        for axis in AXES:
+            plainer = {**row, axis: PLAIN[axis]}
+            lost, gained = _covered(row) - _covered(plainer), _covered(plainer) - _covered(row)
+            if is_allowed(plainer) and all(counts[wanted] > 1 for wanted in lost):
+                counts.subtract(lost)
+                counts.update(gained)
+                row = plainer  # each axis starts from what the axes before it left
+        kept.append(row)
+    return [*singles, *reversed(kept)]
 
 
-def write_rows(rows: Sequence[Circumstance], path: Path = FILE) -> None:
-    """Write what is not plain of each row, one JSON object a line.
-
-    Args:
-        rows: the circumstances, with a value for each axis.
-        path: the file, which is replaced.
-    """
-    lines = [json.dumps({axis: row[axis] for axis in AXES if row[axis] != PLAIN[axis]}) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_rows(rows: Sequence[Circumstance]) -> None:
+    """Write the rows into the file that stands beside this module."""
+    FILE.write_text("".join(json.dumps(differences(row)) + "\n" for row in rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
+
+FILE = Path(__file__).with_name("circumstances.jsonl")
+"""The covering array: what is not plain of each row, one JSON object a line."""
 
 Circumstance = Mapping[str, str]
 """A value for each axis, or for some of them."""
@@ -211,7 +214,7 @@ CONSTRAINTS: Sequence[Constraint] = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObservableClass:
     """Observables that can be looked at in the same circumstances.
 
@@ -311,13 +314,8 @@ def complete(part: Circumstance, needs: Mapping[str, Sequence[str]]) -> Circumst
 
 
 @functools.cache
-def wanted_meetings(index: int) -> frozenset[Meeting]:
-    """List the meetings of values that some circumstance has in which a class can be looked at.
-
-    Args:
-        index: the place of the class in `CLASSES`.
-    """
-    kind = CLASSES[index]
+def wanted_meetings(kind: ObservableClass) -> frozenset[Meeting]:
+    """List the meetings of values that some circumstance has in which a class can be looked at."""
     groups: list[tuple[str, ...]] = [*itertools.combinations(kind.axes or AXES, 2)]
     groups += itertools.combinations(TRIPLES, 3) if kind.triples else []
     candidates = (
@@ -330,22 +328,20 @@ def wanted_meetings(index: int) -> frozenset[Meeting]:
 
 def read_rows() -> tuple[Circumstance, ...]:
     """Read the covering array: the circumstances in which cases are looked at, the single values first."""
-    text = resources.files(__package__).joinpath("circumstances.jsonl").read_text(encoding="utf-8")
-    return tuple(PLAIN | json.loads(line) for line in text.splitlines())
+    return tuple(PLAIN | json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines())
 
 
-def missing_meetings(rows: Sequence[Circumstance], index: int) -> frozenset[Meeting]:
+def missing_meetings(rows: Sequence[Circumstance], kind: ObservableClass) -> frozenset[Meeting]:
     """Find the wanted meetings of a class that no row has in which it can be looked at.
 
     Args:
         rows: the circumstances that are looked at, with a value for each axis.
-        index: the place of the class in `CLASSES`.
+        kind: the class.
     """
-    kind = CLASSES[index]
     looked_at = [set(row.items()) for row in rows if kind.can_look(row)]
-    return frozenset(meeting for meeting in wanted_meetings(index) if not any(meeting <= row for row in looked_at))
+    return frozenset(meeting for meeting in wanted_meetings(kind) if not any(meeting <= row for row in looked_at))
 
 
-def differences(circumstance: Circumstance) -> Iterator[str]:
-    """Spell the values that are not the plainest: `dtype=bfloat16`."""
-    return (f"{axis}={value}" for axis, value in circumstance.items() if value != PLAIN[axis])
+def differences(circumstance: Circumstance) -> Circumstance:
+    """Select the values that are not the plainest."""
+    return {axis: value for axis, value in circumstance.items() if value != PLAIN[axis]}

@@ -57,7 +57,7 @@ def record_mismatch(
     *,
     bound: float,
 ) -> None:
-    """Record how two tensors of one shape differ, if somebody watches; arguments as of `error_map.difference`.
+    """Record how two tensors of one shape differ, if somebody watches.
 
     Args:
         where: the place.
