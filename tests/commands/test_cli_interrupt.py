@@ -14,9 +14,6 @@ from verifier import record
 
 NARROW = ("run", "falcon", "--where", FEW, "--only", "build.adapter", "--workers", 2)
 
-# Seconds in which a run must end, on a busy machine too; the cases that it is at would take a minute.
-SOON = 10
-
 
 def _wait_for(condition, what, seconds=30.0):
     deadline = time.monotonic() + seconds
@@ -64,13 +61,13 @@ def _group(process):
     return found
 
 
-def test_an_interrupt_ends_soon_with_what_is_there(started, tmp_path):
+def test_an_interrupt_ends_in_a_second_with_what_is_there(started, tmp_path):
     process = started(*NARROW, "--adapter", "mine:Sleeps", "--out", tmp_path)
     over = wait_for_the_long_cases(tmp_path)
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    assert time.monotonic() - began < SOON
+    assert time.monotonic() - began < 2
     assert process.returncode == 130
     assert "INTERRUPTED" in out.splitlines()[-1]
     assert "Traceback" not in out + err
@@ -89,7 +86,7 @@ def test_an_interrupt_while_it_loads_leaves_nothing(started, tmp_path):
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert time.monotonic() - began < SOON
+    assert time.monotonic() - began < 2
     assert process.returncode == 130
     assert err == "verifier: interrupted before the first case; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
