@@ -257,7 +257,7 @@ class LlamaFamily:
             at.tap_projections(taps, f"{here}.attn", model, rows)
             at.tap_output_projection(taps, f"{here}.attn", attn.o_proj, n_heads=len(rows.reads))
             at.tap_output(taps, f"{here}.hook_attn_out", attn)
-            at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, attention=attn, norm=norm2)
+            at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, norm=norm2)
             tap_norm(f"{here}.ln2", norm2)
             at.tap_output(taps, f"{here}.mlp.hook_pre", mlp.gate_proj)
             at.tap_output(taps, f"{here}.mlp.hook_pre_linear", mlp.up_proj)

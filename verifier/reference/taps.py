@@ -147,7 +147,8 @@ def tap_norm(
         weight: Any = module.weight
         result: Tensor = normalized * weight
         bias = getattr(module, "bias", None)
-        return result if bias is None else result + bias
+        # A norm that is wider than its model gives back the model's dtype.
+        return (result if bias is None else result + bias).to(output.dtype)
 
     taps.enter_context(module.register_forward_hook(hook))
 
@@ -214,36 +215,33 @@ def tap_output_projection(taps: TapRecorder, prefix: str, module: nn.Module, *, 
     taps.enter_context(module.register_forward_hook(recompose))
 
 
-def tap_residual_mid(taps: TapRecorder, name: str, *, block: nn.Module, attention: nn.Module, norm: nn.Module) -> None:
-    """Place the point between attention and MLP of a sequential block, `resid_pre + attn_out`.
+def tap_residual_mid(taps: TapRecorder, name: str, *, block: nn.Module, norm: nn.Module) -> None:
+    """Place the point between attention and MLP of a sequential block, after the attention's dropout.
 
-    It is read at the input of the MLP's norm: the block adds the MLP's output to that very tensor. It is edited
-    through the attention's output, because an edit of the norm's input would not reach that sum.
+    It is read at the input of the MLP's norm: the block adds the MLP's output to that very tensor. An edit of the
+    norm's input does not reach that sum, so what the edit changed is added to the block's output. To be placed before
+    a tap of that output.
 
     Args:
         taps: where values are kept.
         name: of the point.
-        block: HF's block, whose first input is the residual stream `[batch, pos, d_model]`.
-        attention: the block's attention.
+        block: HF's block, whose first output is the residual stream `[batch, pos, d_model]`.
         norm: the norm that the block's MLP reads through.
     """
-    stream: dict[str, Tensor] = {}
+    changed: list[Tensor] = []
 
-    def remember(value: Tensor) -> Tensor:
-        stream["pre"] = value
-        return value
-
-    def edit(attn_out: Tensor) -> Tensor:
+    def visit(value: Tensor) -> Tensor:
+        edited = taps.visit(name, value)
         if not taps.edits(name):
-            return attn_out
-        return taps.visit(name, stream["pre"] + attn_out) - stream["pre"]
+            return value  # and no clone: the block's sum has this very tensor
+        changed.append(edited - value)
+        return edited
 
-    def read(value: Tensor) -> Tensor:
-        return value if taps.edits(name) else taps.visit(name, value)
+    def add(output: Tensor) -> Tensor:
+        return output + changed.pop() if changed else output
 
-    _on_input(taps, block, remember)
-    _on_output(taps, attention, edit)
-    _on_input(taps, norm, read)
+    _on_input(taps, norm, visit)
+    _on_output(taps, block, add)
 
 
 class AttentionTaps(TorchFunctionMode):
