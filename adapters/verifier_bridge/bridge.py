@@ -112,7 +112,8 @@ class Bridge(nn.Module):
         Args:
             input_ids: `[batch, pos]`; exactly one of this and `inputs_embeds`.
             inputs_embeds: `[batch, pos, d_model]`.
-            attention_mask: `[batch, past + pos]`, 1 for a token and 0 for padding.
+            attention_mask: `[batch, past + pos]`, 1 for a token and 0 for padding; or `[batch, 1 or head, pos, past +
+                pos]`, which is added to the scores in the place of every other mask.
             position_ids: `[batch, pos]` or `[1, pos]`; counted on from the cache if not given.
             labels: `[batch, pos]`, -100 where there is no loss; shifted here.
             cache: of an earlier forward, whose positions come before these; it is left as it is.
@@ -148,7 +149,10 @@ class Bridge(nn.Module):
     ) -> None:
         if cache is not None and len(cache.layers) != len(self.blocks):
             raise InputError(f"cache has {len(cache.layers)} layers, the model {len(self.blocks)}")
-        if mask is not None and mask.shape != (batch, past + positions):
+        if mask is not None and mask.ndim == 4:
+            if self.architecture.block is not None and self.architecture.block.alibi is not None:
+                raise InputError("with ALiBi, attention_mask must be [batch, past + pos]: the bias counts its tokens")
+        elif mask is not None and mask.shape != (batch, past + positions):
             raise InputError(
                 f"attention_mask has shape {list(mask.shape)}; "
                 f"it must be [batch, past + pos] = {[batch, past + positions]}"
@@ -184,6 +188,8 @@ class Bridge(nn.Module):
 
     def _mask(self, spec: BlockSpec, hidden: Tensor, attention_mask: Tensor | None, past: int) -> Tensor:
         """Make the mask that the attentions take: booleans, or with ALiBi what is added to the scores."""
+        if attention_mask is not None and attention_mask.ndim == 4:
+            return attention_mask
         allowed = masks.readable(
             attention_mask,
             batch=hidden.shape[0],

@@ -20,6 +20,15 @@ class KeyValueCache:
     length: int
     layers: tuple[tuple[Tensor, Tensor], ...]
 
+    def crop(self, length: int) -> KeyValueCache:
+        """Give a new cache of the first positions; this one stays as it is.
+
+        Args:
+            length: how many positions are left; a longer one than there are leaves all.
+        """
+        kept = tuple((keys[:, :length], values[:, :length]) for keys, values in self.layers)
+        return KeyValueCache(length=min(length, self.length), layers=kept)
+
 
 class LayerSlot:
     """One layer's place during a forward: what was cached before, and after `extend` what is cached now."""

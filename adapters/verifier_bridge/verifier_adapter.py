@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from verifier_bridge.kv_cache import KeyValueCache
     from verifier_bridge.qkv import Part
 
 Capability = TypeVar("Capability")
@@ -179,6 +180,15 @@ class BridgeCache:
             attention_mask: `[batch, pos]`, 1 for a token and 0 for padding; None where nothing is padded.
         """
         return self.bridge.generate(input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask)
+
+    def crop(self, cache: KeyValueCache, length: int) -> KeyValueCache:
+        """Give a new cache of the first positions.
+
+        Args:
+            cache: of an output of the bridge.
+            length: how many positions are left.
+        """
+        return cache.crop(length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
