@@ -51,9 +51,10 @@ class Inputs:
     """The arguments of a forward; an argument that is None is not given.
 
     Attributes:
-        input_ids: `[batch, pos]`, int64; exactly one of this and `inputs_embeds` is given.
+        input_ids: `[batch, pos]`, int64 or int32; exactly one of this and `inputs_embeds` is given.
         inputs_embeds: `[batch, pos, d_model]`, in the model's dtype.
-        attention_mask: `[batch, past + pos]`, int64, 1 for a token and 0 for padding.
+        attention_mask: `[batch, past + pos]`, int64 or bool, 1 for a token and 0 for padding; or `[batch, 1, pos, pos]`
+            in the model's dtype, which is added to the attention scores in the place of every other mask.
         position_ids: `[batch, pos]`, int64.
         labels: `[batch, pos]`, int64, -100 where there is no loss; the model shifts them.
         cache: the `cache` of an earlier `Output`, whose positions come before these.
@@ -207,6 +208,19 @@ class Cache(Protocol):
 
         Returns:
             The prompts and the new tokens after them, `[batch, pos + max_new_tokens]`, int64.
+        """
+
+
+@runtime_checkable
+class CropsCache(Protocol):
+    """A `Cache` that can also cut a cache to fewer positions, as HF's `crop` does."""
+
+    def crop(self, cache: Any, length: int) -> Any:
+        """Give the cache of the first positions of a text.
+
+        Args:
+            cache: the `cache` of an `Output`.
+            length: how many positions are left.
         """
 
 

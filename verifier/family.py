@@ -175,6 +175,32 @@ class Fuzzes(Protocol):
         """
 
 
+@runtime_checkable
+class Reshapes(Protocol):
+    """A family that also has other shapes for its configs, for the axis `dims` of circumstances."""
+
+    def reshaped(self, config: Config, dims: str) -> dict[str, Any]:
+        """Give a config other shapes, with every flag as it is. Imports no torch.
+
+        Args:
+            config: the flags and dims of a model.
+            dims: one of the values of that axis: `even`, `many` or `wide`.
+        """
+
+
+@runtime_checkable
+class RefusesCircumstances(Protocol):
+    """A family that also knows circumstances in which HF's model of a config cannot be called."""
+
+    def circumstance_refusal(self, config: Config, circumstance: Mapping[str, str]) -> str | None:
+        """Say why HF's model cannot be called in a circumstance; None if it can. Imports no torch.
+
+        Args:
+            config: the flags and dims of the model.
+            circumstance: a value for each axis.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointSource:
     """Where Hugging Face's model shows an activation, as Python code that needs torch alone.

@@ -125,9 +125,46 @@ def _make_plain(singles: Sequence[Circumstance], added: Sequence[Circumstance]) 
     return [*singles, *reversed(kept)]
 
 
+def choose_looks(rows: Sequence[Circumstance]) -> list[set[str]]:
+    """Choose for each row the classes that are looked at in it, so that each class has every meeting in few rows.
+
+    Args:
+        rows: the covering array. In its rows with a single value every class is looked at that can be.
+    """
+    looks: list[set[str]] = [set() for _ in rows]
+    shown = [_covered(row) for row in rows]
+    for kind in CLASSES:
+        able = [place for place, row in enumerate(rows) if kind.can_look(row)]
+        missing = {(kind, meeting) for meeting in wanted_meetings(kind)}
+        chosen = [place for place in able if _has_one_value(rows[place])]
+        missing -= set().union(*(shown[place] for place in chosen))
+        while missing:
+            # Of rows with as much of what is missing one that is looked at anyway.
+            best = max(able, key=lambda place: (len(shown[place] & missing), len(looks[place]), -place))
+            chosen.append(best)
+            missing -= shown[best]
+        for place in chosen:
+            looks[place].add(kind.name)
+    return looks
+
+
+def _has_one_value(row: Circumstance) -> bool:
+    """Whether a row is one of those with a single value on top of a base."""
+    return any(
+        sum(row[axis] not in needs.get(axis, (PLAIN[axis],)) for axis in AXES) <= 1
+        and all(row[axis] in values for axis, values in needs.items())
+        for needs in _BASES
+    )
+
+
 def write_rows(rows: Sequence[Circumstance]) -> None:
     """Write the rows into the file that stands beside this module."""
-    FILE.write_text("".join(json.dumps(differences(row)) + "\n" for row in rows), encoding="utf-8")
+    order = [kind.name for kind in CLASSES]
+    lines = [
+        json.dumps({**differences(row), "looks": [name for name in order if name in looks]})
+        for row, looks in zip(rows, choose_looks(rows), strict=True)
+    ]
+    FILE.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILE = Path(__file__).with_name("circumstances.jsonl")
-"""The covering array: what is not plain of each row, one JSON object a line."""
+"""The covering array: of each row what is not plain, and under `looks` the classes that need it, an object a line."""
 
 Circumstance = Mapping[str, str]
 """A value for each axis, or for some of them."""
@@ -125,6 +125,8 @@ AXES: Mapping[str, Mapping[str, str]] = {
     "dims": {
         "usual": "the shapes of the case",
         "even": "a head dim that is a power of two, two queries a group, a vocabulary beyond 256",
+        "many": "more than sixteen heads",
+        "wide": "heads wider than 32",
         "extreme": "weights scaled so that scores reach hundreds",
     },
 }
@@ -195,6 +197,10 @@ CONSTRAINTS: Sequence[Constraint] = [
         reason="As many rows as tokens are one row, or dear.",
     ),
     Constraint(
+        values={"depth": ("eleven",), "length": ("multiple", "long", "beyond")},
+        reason="Many layers of a long text are dear, and every two layers of one are looked at without them.",
+    ),
+    Constraint(
         values={"length": ("one",), "mask": _PADDED, "past": ("none", "asked", "generation")},
         reason="No token would be left.",
     ),
@@ -205,6 +211,10 @@ CONSTRAINTS: Sequence[Constraint] = [
     Constraint(
         values={"grad": ("autocast",), "dtype": ("float16",)},
         reason="Hugging Face raises: a float16 layer norm is given bfloat16.",
+    ),
+    Constraint(
+        values={"dtype": ("mixed",), "model": ("moved", "cast", "saved")},
+        reason="A cast and a loaded checkpoint give every parameter one dtype.",
     ),
     Constraint(values={"labels": ("given", "some"), "past": ("token", "cropped")}, reason="The shift leaves no label."),
     Constraint(
@@ -328,17 +338,37 @@ def wanted_meetings(kind: ObservableClass) -> frozenset[Meeting]:
 
 def read_rows() -> tuple[Circumstance, ...]:
     """Read the covering array: the circumstances in which cases are looked at, the single values first."""
-    return tuple(PLAIN | json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines())
+    return tuple(PLAIN | dict(row) for row in _looks())
+
+
+def classes_in(circumstance: Circumstance) -> frozenset[ObservableClass]:
+    """Choose the classes that are looked at in a circumstance: those that need it.
+
+    A circumstance that is not in the array is looked at in every way that it allows.
+    """
+    able = {kind.name: kind for kind in CLASSES if kind.can_look(circumstance)}
+    needed = _looks().get(frozenset(differences(circumstance).items()))
+    return frozenset(kind for name, kind in able.items() if needed is None or name in needed)
+
+
+@functools.cache
+def _looks() -> Mapping[frozenset[tuple[str, str]], frozenset[str]]:
+    found = {}
+    for line in FILE.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        looks = frozenset(row.pop("looks"))
+        found[frozenset(row.items())] = looks
+    return found
 
 
 def missing_meetings(rows: Sequence[Circumstance], kind: ObservableClass) -> frozenset[Meeting]:
-    """Find the wanted meetings of a class that no row has in which it can be looked at.
+    """Find the wanted meetings of a class that no row has in which it is looked at.
 
     Args:
         rows: the circumstances that are looked at, with a value for each axis.
         kind: the class.
     """
-    looked_at = [set(row.items()) for row in rows if kind.can_look(row)]
+    looked_at = [set(row.items()) for row in rows if kind in classes_in(row)]
     return frozenset(meeting for meeting in wanted_meetings(kind) if not any(meeting <= row for row in looked_at))
 
 

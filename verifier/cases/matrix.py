@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.cases.covering import covering
+from verifier.cases.dealing import deal, plainly
 from verifier.cases.predicates import plainest_values
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError, one_line
@@ -65,6 +66,8 @@ def cases(
         products = (dict(zip(flags, values, strict=True)) for values in itertools.product(*flags.values()))
         specs = [case(None, {**dims, **config}) for config in products]
         specs += [case(label, {**dims, **config}, long=_CORNER_LONG) for label, config in family.corners().items()]
+        # Before any is left out: a case is looked at in the same circumstances whichever others are run.
+        specs = deal(family, specs, everywhere=everywhere)
     plainest = plainest_values(family.flags())
     settings = [{**plainest, **spec.config} for spec in specs]
     _require_known(family, settings, wanted)
@@ -73,11 +76,10 @@ def cases(
         for spec, config in zip(specs, settings, strict=True)
         if all(_has(config, name, value) for name, value in wanted.items())
     ]
-    if everywhere:
-        return [replace(spec, depth=Depth.SAMPLED) for spec in chosen]
-    return (
-        [replace(spec, depth=Depth.PAIRWISE) for spec in chosen] if preset or checkpoint else _deepened(family, chosen)
-    )
+    if preset or checkpoint:
+        depth = Depth.SAMPLED if everywhere else Depth.PAIRWISE
+        return plainly([replace(spec, depth=depth) for spec in chosen])
+    return [replace(spec, depth=Depth.SAMPLED) for spec in chosen] if everywhere else _deepened(family, chosen)
 
 
 def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:

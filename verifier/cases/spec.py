@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from verifier.cases.circumstances import AXES
 from verifier.errors import UsageError
 from verifier.judging.outcome import short_id
 from verifier.output.text import nearest
@@ -97,6 +98,7 @@ class CaseSpec:
         padding: which masks the padded inputs have: 0 for a row of each way of padding, else the number of a draw.
         scale: a factor of every weight matrix. It changes how peaked attention is, and how large activations are.
         depth: which checks run on the case.
+        circumstances: in which the case is looked at, each as what is not plain in it, by axis.
     """
 
     family: str
@@ -115,6 +117,7 @@ class CaseSpec:
     padding: int = 0
     scale: float = 1.0
     depth: Depth = Depth.ALL
+    circumstances: tuple[Mapping[str, str], ...] = ()
     _id: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +138,8 @@ class CaseSpec:
                 known = ", ".join(WORKING_DTYPES)
                 hint = nearest(name, WORKING_DTYPES)
                 raise UsageError(f"a case's `dtypes` must be of {known}, not {reprlib.repr(name)}{hint}")
+        for circumstance in self.circumstances:
+            _require_axes(circumstance)
         if not 0 < self.scale <= sys.float_info.max:
             raise UsageError(f"a case's `scale` must be a number above 0, not {self.scale!r}")
 
@@ -152,13 +157,14 @@ class CaseSpec:
     def id(self) -> str:
         """The short id of the case, the same wherever it is shown.
 
-        The label, the validity and the depth do not count.
+        The label, the validity, the depth and the circumstances do not count.
         """
         if self._id is None:  # it is asked for with each outcome
             spelt = {
                 key: value
                 for key, value in self.to_json().items()
-                if key not in ("label", "valid", "reason", "depth") and not (key in _ADDED and value == _ADDED[key])
+                if key not in ("label", "valid", "reason", "depth", "circumstances")
+                and not (key in _ADDED and value == _ADDED[key])
             }
             object.__setattr__(self, "_id", short_id(spelt))
         assert self._id is not None
@@ -172,7 +178,13 @@ class CaseSpec:
     def to_json(self) -> dict[str, Any]:
         """Write the case as plain data, which `from_json` reads."""
         data = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
-        return data | {"config": dict(self.config), "dtypes": list(self.dtypes), "depth": str(self.depth)}
+        circumstances = [dict(one) for one in self.circumstances]
+        return data | {
+            "config": dict(self.config),
+            "dtypes": list(self.dtypes),
+            "depth": str(self.depth),
+            "circumstances": circumstances,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CaseSpec:
@@ -182,6 +194,20 @@ class CaseSpec:
             UsageError: the family or the config is missing, or a field is of another type or holds what no case has.
         """
         return convert(data, cls, of="a case")
+
+
+def _require_axes(circumstance: Mapping[str, str]) -> None:
+    """Make sure that a circumstance has axes and values that there are.
+
+    Raises:
+        UsageError: an axis or a value is unknown.
+    """
+    for axis, value in circumstance.items():
+        if axis not in AXES:
+            raise UsageError(f"a circumstance has no axis {reprlib.repr(axis)}{nearest(axis, tuple(AXES))}")
+        if value not in AXES[axis]:
+            known = ", ".join(AXES[axis])
+            raise UsageError(f"a circumstance's `{axis}` must be one of {known}, not {reprlib.repr(value)}")
 
 
 def named_depth(applies: str) -> Depth | None:

@@ -41,7 +41,7 @@ _SPLIT: Mapping[str, tuple[str, ...]] = {
     "hooks": ("hooks", "hook_effects"),
     "intervene": ("intervene", "edited_calls"),
 }
-MODULES = tuple(module for area in AREAS for module in _SPLIT.get(area, (area,)))
+MODULES = (*(module for area in AREAS for module in _SPLIT.get(area, (area,))), "in_circumstances")
 
 # To which cases a check applies. `valid`: every case that HF accepts. `invalid`: those that HF refuses. `always`: both.
 # `pairwise`: valid cases in which every two values of every two flags meet; for checks that depend on how a subject is

@@ -16,6 +16,8 @@ from verifier.errors import OutdatedAdapter, one_line
 from verifier.family import Family
 from verifier.judging.outcome import BLOCKED, Blocked, Finding, NotApplicable, Outcome, Verdict
 from verifier.observing.case import Case
+from verifier.observing.circumstances import covering
+from verifier.observing.circumstances.covering import RaisedIn
 from verifier.reference.snapshots import remember
 
 MISSING = "not applicable: the adapter offers no"
@@ -98,12 +100,17 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
     except (Exception, SystemExit) as error:  # an adapter may call `sys.exit`
         if error is case.reference.unrunnable or isinstance(error, OutdatedAdapter):
             raise
+        when = None
+        if isinstance(error, RaisedIn) and isinstance(error.__cause__, Exception):
+            when, error = error.circumstance or None, error.__cause__
         # Only a check may raise these two: an adapter that raises them is not excused.
         if isinstance(error, Blocked | NotApplicable) and not case.subject.raised(error):
             reason = BLOCKED if isinstance(error, Blocked) else "not applicable: "
             finding = Finding(verdict=Verdict.SKIP, message=f"{reason}{error}")
         else:
-            raised, finding = error, Finding(verdict=Verdict.ERROR, message=one_line(error))
+            words = f"{covering.words(when)}: " if when else ""
+            message = f"{words}{one_line(error)}"
+            raised, finding = error, Finding(verdict=Verdict.ERROR, message=message, circumstance=when)
             kind, site = type(error).__name__, find_site(error)
             error_facts = {"exception": kind, "site": site, "detail": format_traceback(error)}
     seconds = time.perf_counter() - started

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from verifier.canonical import Point, points
-from verifier.families import falcon_fuzzed, falcon_point_sources, falcon_refusals
+from verifier.families import falcon_configs, falcon_fuzzed, falcon_point_sources, falcon_refusals
 from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
 from verifier.family import Config, Projection, QKVRows, Taps
 
@@ -36,6 +36,8 @@ class FalconFamily:
 
     refusal = staticmethod(falcon_refusals.refusal)
     point_source = staticmethod(falcon_point_sources.point_source)
+    reshaped = staticmethod(falcon_configs.reshaped)
+    circumstance_refusal = staticmethod(falcon_configs.circumstance_refusal)
     fuzzed_config = staticmethod(falcon_fuzzed.fuzzed_config)
 
     def __init__(self) -> None:
@@ -136,7 +138,7 @@ class FalconFamily:
             if blocks.mlp_norm is not None:
                 norm2 = getattr(block, blocks.mlp_norm)
                 if blocks.sequential:
-                    at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, attention=attn, norm=norm2)
+                    at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, norm=norm2)
                 at.tap_norm(taps, f"{here}.ln2", norm2, eps=norm2.eps, centred=True)
             at.tap_output(taps, f"{here}.mlp.hook_pre", block.mlp.dense_h_to_4h)
             at.tap_input(taps, f"{here}.mlp.hook_post", block.mlp.dense_4h_to_h)
@@ -157,7 +159,10 @@ class FalconFamily:
         path = f"transformer.h.{layer}.self_attention"
         attention = model.get_submodule(path)
         if attention not in self._rows:
-            self._rows[attention] = _read_rows(attention, f"{path}.query_key_value")
+            import torch
+
+            with torch.inference_mode(False):  # what is kept is used in every mode
+                self._rows[attention] = _read_rows(attention, f"{path}.query_key_value")
         return self._rows[attention]
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:

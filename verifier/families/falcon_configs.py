@@ -78,6 +78,13 @@ CORNERS: Mapping[str, Config] = {
     "bias-text": {"bias": "yes"},
 }
 
+# Other shapes, by the values of the axis `dims`; with KV heads strictly between one and all those of the key, else all.
+_SHAPES: Mapping[str, tuple[int, Config]] = {
+    "even": (4, {"hidden_size": 128, "num_attention_heads": 8, "ffn_hidden_size": 144, "vocab_size": 307}),
+    "many": (4, {"hidden_size": 80, "num_attention_heads": 20, "ffn_hidden_size": 96}),
+    "wide": (2, {"hidden_size": 160, "num_attention_heads": 4, "ffn_hidden_size": 176}),
+}
+
 # The published sizes in full, but for what does not change a layer: one of them is left, and a small vocabulary. In
 # float64 a layer of falcon-7b is 1.7 GB, of falcon-40b 5.5 GB, of falcon-180B 18 GB, and a check holds up to four.
 # Sources: the checkpoints' config files; falcon-11B, 180B and rw-7b from derived pages that agree.
@@ -153,3 +160,30 @@ def norms_of_new(config: Config) -> int:
     """Read `num_ln_in_parallel_attn` of the new architecture, where None means 2."""
     norms: int | None = config.get("num_ln_in_parallel_attn")
     return 2 if norms is None else norms
+
+
+def reshaped(config: Config, dims: str) -> dict[str, Any]:
+    """Give a config other shapes, and KV heads that stand to the new heads as the old ones did to the old.
+
+    Args:
+        config: the flags and dims.
+        dims: `even`, `many` or `wide`.
+    """
+    groups, shape = _SHAPES[dims]
+    found = {**config, **shape}
+    kv_heads, heads = config.get("num_kv_heads"), config.get("num_attention_heads")
+    if kv_heads is not None and kv_heads > 1:
+        found["num_kv_heads"] = shape["num_attention_heads"] if kv_heads == heads else groups
+    return found
+
+
+def circumstance_refusal(config: Config, circumstance: Mapping[str, str]) -> str | None:
+    """Say why HF's Falcon cannot be called in a circumstance; None if it can.
+
+    Args:
+        config: the flags and dims.
+        circumstance: a value for each axis.
+    """
+    if config.get("alibi") and circumstance["mask"] == "additive":
+        return "with alibi HF counts the tokens of a mask of two dimensions"
+    return None

@@ -28,6 +28,14 @@ _SINGLE_UNITS = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
 # The bound of a run in a working dtype, in units of the noise. The perturbation, a whole unit after every operation, is
 # already several times as large as rounding: the error of a right adapter is a fifth of the noise.
 PRECISION_MARGIN = 1.0
+# An error this small, relative to the truth's rms, passes before any noise is measured: four thousand units of float64,
+# and a hundred thousandth of what float32 rounding anywhere would make.
+PASSES_AT_ONCE = 2.0**-40
+# In a working dtype an error of at most so many of HF's own errors passes before the perturbation is run, which is
+# several times as large as those.
+OWN_ERRORS_THAT_PASS = 2.0
+# The noise over many perturbations is at most a few times that of one: an error so many bounds away is none.
+RESAMPLING_HELPS = 100.0
 # A noise measured once, on few numbers, is uncertain, and so is the error compared with it: on n numbers each has a
 # relative deviation of 1/sqrt(2n). The bound grows by this factor over sqrt(n), which is four deviations: by a
 # hundredth for a matrix, by a third for a vector of 72, and to twice for a bias of six.
@@ -237,7 +245,7 @@ class Judge:
             bound *= 1 + self.small_sample_factor / math.sqrt(max(1, count))
         if error <= bound:
             verdict = Verdict.PASS
-        elif self.resampled_noise is not None:
+        elif self.resampled_noise is not None and error <= RESAMPLING_HELPS * bound:
             # One perturbation is uncertain: a failure must be beyond the largest of many.
             noise = max(self.noise, self.resampled_noise())
             return replace(self, noise=noise, resampled_noise=None).compare(
@@ -329,6 +337,27 @@ def gradient_judge(noise: float, resampled_noise: Bound | None = None) -> Judge:
         resampled_noise: measures it with many perturbations, before a failure is believed.
     """
     return precision_judge(noise, resampled_noise, small_sample_factor=SMALL_SAMPLE_FACTOR_OF_GRADIENTS)
+
+
+def passes_at_once(
+    actual: Tensor, truth: Tensor, own: Tensor | None, dtype: torch.dtype, *, defined: Tensor | None = None
+) -> bool:
+    """Whether an error is so small that no further noise has to be measured to know that it is noise.
+
+    Args:
+        actual: the adapter's result.
+        truth: the float64 result, of the same shape.
+        own: the reference's result in a working dtype; None in float64, where it is the truth.
+        dtype: the working dtype, or float64.
+        defined: broadcasts to `truth`; only defined elements are compared.
+    """
+    count = _count(truth, defined)
+    error = _rms(actual.detach().double() - truth, defined, count)
+    scale = _rms(truth, defined, count)
+    if own is None:
+        return error <= PASSES_AT_ONCE * scale
+    theirs = OWN_ERRORS_THAT_PASS * _rms(own.double() - truth, defined, count)
+    return error <= math.hypot(theirs, scale * torch.finfo(dtype).eps)
 
 
 def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> Tensor:

@@ -6,6 +6,7 @@ import enum
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -56,6 +57,10 @@ BLOCKED = "blocked by "
 RECORDED = tuple(verdict for verdict in Verdict if verdict is not Verdict.KNOWN)
 
 
+Circumstance = Mapping[str, tuple[str, ...]]
+"""By axis the values of which one is needed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What a check found at one place; or, made by `summarize`, on the whole case.
@@ -66,6 +71,8 @@ class Finding:
         bound: the largest `measured` that passes.
         where: the place; on the whole case the first with the worst verdict, None where all agree.
         message: one line for people.
+        circumstance: by axis, the values of which a circumstance must have one for the check to fail; None where it
+            fails in the plainest one.
     """
 
     verdict: Verdict = Verdict.PASS
@@ -73,6 +80,7 @@ class Finding:
     bound: float | None = None
     where: str | None = None
     message: str | None = None
+    circumstance: Circumstance | None = None
 
     @property
     def ratio(self) -> float:
@@ -109,6 +117,7 @@ class Outcome:
         bound: the largest `measured` that passes there.
         where: the first place that differs, `blocks.0.attn.hook_q` or `forward: left padding`.
         message: one line for people; for a skip its reason.
+        circumstance: by axis, the values of which a circumstance must have one for the check to fail.
         exception: the type's name, for an error.
         site: `file:function` of the innermost frame in the adapter, for an error.
         detail: more lines for people (a traceback, the last lines of stderr).
@@ -121,6 +130,7 @@ class Outcome:
     bound: float | None = None
     where: str | None = None
     message: str | None = None
+    circumstance: Circumstance | None = None
     exception: str | None = None
     site: str | None = None
     detail: str | None = None
@@ -132,7 +142,9 @@ class Outcome:
         if not self.verdict.is_finding:
             return None
         place = template_of(self.where) if self.where else None
-        return short_id([self.check, self.verdict, place, self.exception, self.site])
+        # Only where there is one: without it the id is as it always was.
+        when = [] if self.circumstance is None else [{axis: list(one) for axis, one in self.circumstance.items()}]
+        return short_id([self.check, self.verdict, place, self.exception, self.site, *when])
 
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read aloud and typed

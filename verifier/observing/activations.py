@@ -225,7 +225,7 @@ def hooked(
     orders = _axis_orders(case)
 
     def canonical(edits: Mapping[str, Edit] | None) -> dict[str, Edit]:
-        return {name: _permuted(edit, orders.get(name)) for name, edit in (edits or {}).items()}
+        return {name: permuted(edit, orders.get(name)) for name, edit in (edits or {}).items()}
 
     hooks = require(subject.hooks)
     there, back = canonical(forward), canonical(backward)
@@ -246,7 +246,13 @@ def _axis_orders(case: Case) -> Mapping[str, tuple[int, ...]]:
     return {name: order for name, order in orders.items() if order is not None}
 
 
-def _permuted(edit: Edit, order: tuple[int, ...] | None) -> Edit:
+def permuted(edit: Edit, order: tuple[int, ...] | None) -> Edit:
+    """Make an edit in canonical axes one in an adapter's.
+
+    Args:
+        edit: of a tensor in canonical axes.
+        order: as `order_of_axes` gives it; None where the axes are alike.
+    """
     if order is None:
         return edit
     back = tuple(order.index(axis) for axis in range(len(order)))

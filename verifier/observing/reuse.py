@@ -185,7 +185,7 @@ def _fingerprint(reference: CaseReference) -> ModelFingerprint:
     layers = sorted({point.layer for point in reference.points if point.layer is not None})
     rows = [family.qkv_rows(model, layer) for layer in layers]
     described = (
-        replace(reference.spec, config={}, label=None, depth=Depth.ALL),
+        replace(reference.spec, config={}, label=None, depth=Depth.ALL, circumstances=()),
         tuple((name, type(module), module.extra_repr()) for name, module in model.named_modules()),
         tuple((name, one.shape) for name, one in named.items()),
         tuple(point.name for point in reference.points),

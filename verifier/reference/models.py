@@ -110,6 +110,11 @@ def is_tied(model: Any) -> bool:
     return outputs is not None and outputs.weight is inputs.weight
 
 
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Find the dtype of a model's matrices."""
+    return next((one.dtype for one in model.parameters() if one.ndim > 1), torch.get_default_dtype())
+
+
 def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
     """Run HF's model on the inputs; `more` is passed to HF unchanged.
 

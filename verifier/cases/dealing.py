@@ -1,0 +1,122 @@
+"""Deal the circumstances of the covering array over the cases of a run, by cost."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+
+from verifier.cases.circumstances import PLAIN, Circumstance, complete, differences, read_rows
+from verifier.cases.spec import CaseSpec
+from verifier.family import Family, RefusesCircumstances, Reshapes
+
+WITH_GRADIENTS: Circumstance = {**PLAIN, "grad": "grad"}
+"""The plainest circumstance in which gradients can be looked at; every case has it."""
+
+# A named case has another shape than the matrix, so it is also called with texts that are longer than its tables.
+_OF_NAMED_CASES = ({"length": "beyond"}, {"history": "longer"})
+
+# How much longer a row takes than the plainest: measured, and rounded to halves.
+_COSTS = {
+    ("grad", "grad"): 2.0,
+    ("grad", "frozen"): 2.0,
+    ("grad", "autocast"): 2.5,
+    ("length", "long"): 1.5,
+    ("length", "beyond"): 1.5,
+    ("depth", "three"): 1.5,
+    ("depth", "eleven"): 4.0,
+}
+
+
+def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False) -> list[CaseSpec]:
+    """Give each valid case the circumstances in which it is looked at.
+
+    Every case is looked at in the plainest circumstance with gradients. Each row with one value that is not plain is
+    given to cases that have every value of every flag, and every kind of block, among them. Each other row is given to
+    one case, or with `everywhere` to such cases too.
+
+    Args:
+        family: of the cases.
+        specs: the cases of a run.
+        everywhere: whether every row meets every value of every flag.
+    """
+    rows = [row for row in read_rows() if row["dtype"] in _dtypes(specs) and row != WITH_GRADIENTS]
+    valid = [number for number, spec in enumerate(specs) if spec.valid]
+    matrix = [number for number in valid if specs[number].label is None] or valid
+    features = {number: _features(family, specs[number]) for number in matrix}
+    dealt: dict[int, list[Circumstance]] = {number: [WITH_GRADIENTS] for number in valid}
+    load = dict.fromkeys(valid, cost(WITH_GRADIENTS))
+    for number in set(valid) - set(matrix):
+        for part in _OF_NAMED_CASES:
+            row = complete(part, {})
+            assert row is not None
+            dealt[number].append(row)
+
+    @functools.cache
+    def able(mask: str, dims: str) -> Sequence[int]:
+        row = {**PLAIN, "mask": mask, "dims": dims}
+        return [number for number in matrix if can_be_called(family, specs[number], row)]
+
+    for row in rows:
+        candidates = able(row["mask"], row["dims"])
+        missing = set[Hashable]().union(*(features[number] for number in candidates))
+        to_each = everywhere or is_single(row)
+        while missing:
+            # Of those that show most of what is missing the one with the least to do.
+            best = min(
+                candidates, key=lambda number: (-len(features[number] & missing) if to_each else 0, load[number])
+            )
+            dealt[best].append(row)
+            load[best] += cost(row)
+            missing = missing - features[best] if to_each else set()
+    return [
+        replace(spec, circumstances=tuple(differences(row) for row in dealt.get(number, ())))
+        for number, spec in enumerate(specs)
+    ]
+
+
+def is_single(row: Circumstance) -> bool:
+    """Whether one value alone is not plain, in a call with gradients, in which most can be looked at."""
+    if row["grad"] != PLAIN["grad"] and row["grad"] != "grad":
+        return len(differences(row)) == 1
+    return row["grad"] == "grad" and len(differences(row)) == 2
+
+
+def cost(row: Circumstance) -> float:
+    """Estimate how long a row takes, in units of the plainest."""
+    found = 1.0
+    for (axis, value), factor in _COSTS.items():
+        found *= factor if row[axis] == value else 1.0
+    return found
+
+
+def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
+    """Whether Hugging Face's model of a case can be built and called in a circumstance.
+
+    Args:
+        family: of the case.
+        spec: the case.
+        row: the circumstance.
+    """
+    if isinstance(family, RefusesCircumstances) and family.circumstance_refusal(spec.config, row) is not None:
+        return False
+    if row["dims"] in ("usual", "extreme"):
+        return True
+    return isinstance(family, Reshapes) and family.refusal(family.reshaped(spec.config, row["dims"])) is None
+
+
+def _features(family: Family, spec: CaseSpec) -> frozenset[Hashable]:
+    """List what a case has that a circumstance should meet: the values of its flags, and its kind of block."""
+    kind = frozenset(point.kind.template for point in family.points(spec.config))
+    return frozenset({kind, *((flag, spec.config.get(flag)) for flag in family.flags())})
+
+
+def _dtypes(specs: Iterable[CaseSpec]) -> set[str]:
+    asked = {dtype for spec in specs for dtype in spec.dtypes}
+    return {"float64", *asked, *(["mixed"] if "bfloat16" in asked else [])}
+
+
+def plainly(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
+    """Give each valid case the plainest circumstance with gradients alone: models of published sizes are dear."""
+    row = differences(WITH_GRADIENTS)
+    return [replace(spec, circumstances=(row,)) if spec.valid else spec for spec in specs]

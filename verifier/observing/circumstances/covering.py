@@ -1,0 +1,198 @@
+"""Run the circumstances that a case was dealt, and find the plainest one in which an observable is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from verifier.canonical import template_of
+from verifier.cases.circumstances import AXES, CLASSES, PLAIN, Circumstance, complete, differences, is_allowed
+from verifier.cases.dealing import WITH_GRADIENTS
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.observing.case import Case
+from verifier.observing.circumstances.row import Row, RowResult, Shown, not_resting_on_failures
+from verifier.observing.memo import memoized
+
+_NEEDS: Mapping[str, Mapping[str, Sequence[str]]] = {one.name: one.needs for one in CLASSES}
+_CLASS_OF = {
+    "forward.losses": "loss",
+    "backward.weights": "parameter gradients",
+    "backward.edited": "parameter gradients",
+    "backward.double": "parameter gradients",
+    "cache.generated": "generation",
+    "cache.generated_hooks": "generation",
+    "cache.generated_edits": "generation",
+}
+
+
+class RaisedIn(Exception):
+    """A subject raised in a circumstance; the cause is what it raised.
+
+    Attributes:
+        circumstance: by axis, the values without which it does not raise.
+    """
+
+    def __init__(self, circumstance: Mapping[str, tuple[str, ...]]) -> None:
+        super().__init__(words(circumstance))
+        self.circumstance = circumstance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrong:
+    """An observable that is wrong in a circumstance.
+
+    Attributes:
+        finding: the first place that differs; None where the subject raises.
+        error: what the subject raised; None where it differs.
+    """
+
+    finding: Finding | None
+    error: Exception | None
+
+    @property
+    def way(self) -> tuple[str | None, str | None]:
+        """In which way it is wrong: the place without its layer, or the exception."""
+        if self.error is not None:
+            return None, type(self.error).__name__
+        assert self.finding is not None
+        return template_of(self.finding.where or ""), None
+
+
+@memoized
+def results(case: Case) -> tuple[RowResult, ...]:
+    """Run every circumstance of the case.
+
+    Raises:
+        Blocked: the subject is wrong or raises as it is called most plainly, which another check reports.
+    """
+    case.subject.agreeing_rows()
+    return tuple(_run(case, {**PLAIN, **circumstance}) for circumstance in case.spec.circumstances)
+
+
+def _run(case: Case, circumstance: Circumstance, only: Sequence[str] = ()) -> RowResult:
+    shared = case.shared_reference
+
+    def recall(key: Hashable, make: Callable[[], Shown]) -> Shown:
+        return shared.memoize(("circumstance", key), make)
+
+    # Every case is looked at in this one, and cases with equal models share what HF's model shows in it.
+    row = Row(case.spec, case.family, circumstance, recall if circumstance == WITH_GRADIENTS else None)
+    return row.run(case.subject.adapter, only)
+
+
+def judge(case: Case, observable: str) -> Iterator[Finding]:
+    """Judge an observable in every circumstance of the case in which it can be looked at.
+
+    Where it is wrong in one, gives that alone, with the plainest circumstance in which it is.
+
+    Args:
+        case: the case.
+        observable: the id of the check.
+
+    Raises:
+        Blocked: in every circumstance it rests on something that another check reports.
+        NotApplicable: no circumstance of the case shows it.
+        RaisedIn: the subject raises.
+    """
+    looked: list[Finding] = []
+    wrong: list[tuple[Circumstance, Wrong]] = []
+    blocked = False
+    for result in results(case):
+        if observable in result.errors:
+            wrong.append((result.circumstance, Wrong(finding=None, error=result.errors[observable])))
+            continue
+        findings = not_resting_on_failures(result).get(observable)
+        if findings is None:
+            blocked = blocked or observable in result.findings
+            continue
+        failed = next((one for one in findings if one.verdict is Verdict.FAIL), None)
+        if failed is not None:
+            wrong.append((result.circumstance, Wrong(finding=failed, error=None)))
+        looked += findings
+    if wrong:
+        yield _told(case, observable, *min(wrong, key=lambda one: len(differences(one[0]))))
+    elif looked:
+        yield from looked
+    elif blocked:
+        raise Blocked("forward.outputs")
+    else:
+        raise NotApplicable("no circumstance of this case shows it")
+
+
+def _told(case: Case, observable: str, circumstance: Circumstance, wrong: Wrong) -> Finding:
+    """Tell of a failure in the plainest circumstance that has it.
+
+    Raises:
+        RaisedIn: the failure is an exception.
+    """
+    minimal, wrong = _minimal(case, observable, circumstance, wrong)
+    if wrong.error is not None:
+        raise RaisedIn(minimal) from wrong.error
+    assert wrong.finding is not None
+    when = words(minimal)
+    message = f"{when}: {wrong.finding.message}" if when else wrong.finding.message
+    return replace(wrong.finding, message=message, circumstance=minimal or None)
+
+
+def words(circumstance: Mapping[str, Sequence[str]]) -> str:
+    """Write what a circumstance must have: `when dtype is bfloat16 or float16 and mask is left`; empty if nothing."""
+    parts = [f"{axis} is {' or '.join(values)}" for axis, values in circumstance.items()]
+    return f"when {' and '.join(parts)}" if parts else ""
+
+
+# What was found wrong in this process before, with its plainest circumstance: by family, adapter, observable and way.
+_KNOWN: dict[tuple[object, ...], list[dict[str, tuple[str, ...]]]] = {}
+
+
+def _minimal(
+    case: Case, observable: str, circumstance: Circumstance, wrong: Wrong
+) -> tuple[dict[str, tuple[str, ...]], Wrong]:
+    """Set each axis back to its plainest value as long as the failure stays, then add the other values that have it.
+
+    Returns:
+        By axis the values that the circumstance must have one of, and the failure in the plainest of them.
+    """
+    key = case.family.name, id(case.subject.adapter), observable, wrong.way
+    for known in _KNOWN.setdefault(key, []):
+        if all(circumstance[axis] in values for axis, values in known.items()):
+            return known, wrong
+    needs = _needs(observable)
+    current = dict(circumstance)
+
+    def fails(candidate: Circumstance) -> Wrong | None:
+        if not is_allowed(candidate) or any(candidate[axis] not in values for axis, values in needs.items()):
+            return None
+        found = _wrong_in(_run(case, candidate, (observable, "forward.outputs")), observable)
+        return found if found is not None and found.way[1] == wrong.way[1] else None
+
+    plainest = {axis: needs.get(axis, (value,))[0] for axis, value in PLAIN.items()}
+    attempt = complete({}, needs)
+    everything = fails(attempt) if attempt is not None else None
+    if everything is not None and attempt is not None:
+        current, wrong = dict(attempt), everything
+    for axis in AXES:
+        if current[axis] == plainest[axis]:
+            continue
+        found = fails({**current, axis: plainest[axis]})
+        if found is not None:
+            current[axis], wrong = plainest[axis], found
+    minimal = {axis: (value,) for axis, value in current.items() if value != plainest[axis]}
+    for axis, (value,) in dict(minimal).items():
+        others = [one for one in AXES[axis] if one not in (value, PLAIN[axis])]
+        failing = [one for one in others if fails({**current, axis: one}) is not None]
+        minimal[axis] = tuple(one for one in AXES[axis] if one == value or one in failing)
+    _KNOWN[key].append(minimal)
+    return minimal, wrong
+
+
+def _needs(observable: str) -> Mapping[str, Sequence[str]]:
+    area = observable.partition(".")[0]
+    return _NEEDS[_CLASS_OF.get(observable, "gradients" if area == "backward" else "values")]
+
+
+def _wrong_in(result: RowResult, observable: str) -> Wrong | None:
+    if observable in result.errors:
+        return Wrong(finding=None, error=result.errors[observable])
+    findings = not_resting_on_failures(result).get(observable, ())
+    failed = next((one for one in findings if one.verdict is Verdict.FAIL), None)
+    return None if failed is None else Wrong(finding=failed, error=None)

@@ -1,0 +1,498 @@
+"""Make both sides as a circumstance has them: how the model was built and treated, and what was called before."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from verifier.adapter import Adapter, Inputs, Modes, Output, Subject
+from verifier.cases.circumstances import Circumstance
+from verifier.cases.spec import CaseSpec
+from verifier.family import Family, Reshapes
+from verifier.judging.outcome import NotApplicable
+from verifier.observing.capabilities import require
+from verifier.observing.circumstances.calls import Calls, random_state
+from verifier.observing.circumstances.sides import SubjectSide
+from verifier.observing.circumstances.texts import MULTIPLE, config_in
+from verifier.reference.random_weights import rescale
+
+WRITTEN = 0.75
+"""What every parameter is multiplied by where weights are written."""
+
+# Doubled three times: every product of two matrices, such as a score, grows by 64.
+_EXTREME = 8.0
+_OTHER_SEED = 104729
+_NO_DROPOUT_MODES = ("eval", "train")
+
+
+class HookError(Exception):
+    """What a hook raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Builds Hugging Face's models of a case in a circumstance; no two share anything.
+
+    Attributes:
+        spec: the case.
+        family: of the case.
+        circumstance: a value for each axis.
+    """
+
+    spec: CaseSpec
+    family: Family
+    circumstance: Circumstance
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config of the case, as the circumstance changes it."""
+        changed = config_in(self.circumstance, self.spec.config)
+        layers = {"three": 3, "eleven": 11}.get(self.circumstance["depth"])
+        if layers is not None:
+            changed["num_hidden_layers"] = layers
+        if self.circumstance["mode"] == "dropout":
+            changed |= self.family.dropouts()
+        return self.family.reshaped(changed, self.circumstance["dims"]) if self._is_reshaped else changed
+
+    @property
+    def _is_reshaped(self) -> bool:
+        return self.circumstance["dims"] not in ("usual", "extreme") and isinstance(self.family, Reshapes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the model's matrices in the call that is looked at."""
+        name = self.circumstance["dtype"]
+        found: torch.dtype = getattr(torch, "bfloat16" if name == "mixed" else name)
+        return found
+
+    @property
+    def built_dtype(self) -> torch.dtype:
+        """The dtype in which the model is built; another one where it is cast afterwards."""
+        if self.circumstance["model"] != "cast":
+            return self.dtype
+        return torch.bfloat16 if self.dtype in (torch.float64, torch.float32) else torch.float32
+
+    @property
+    def other_dtype(self) -> torch.dtype:
+        """A dtype to which the model is moved and back without losing anything of its weights."""
+        return torch.float32 if self.dtype == torch.float64 else torch.float64
+
+    def build(self, *, attention: str | None = None, dtype: torch.dtype | None = None, other: bool = False) -> Any:
+        """Build a model in the circumstance's mode, as it is before anything else is done with it.
+
+        Args:
+            attention: the attention implementation; the reference one if not given.
+            dtype: of its matrices; that in which the circumstance has it built if not given.
+            other: whether it has other weights.
+        """
+        spec = self.spec
+        model = self.family.build(
+            self.config,
+            dtype=dtype or self.built_dtype,
+            device=spec.device,
+            attention=attention or self.family.reference_attention,
+            seed=spec.seed + (_OTHER_SEED if other else 0),
+            **({} if spec.checkpoint is None else {"checkpoint": spec.checkpoint}),
+        )
+        if spec.scale != 1.0:
+            rescale(model, spec.scale)
+        if self.circumstance["dims"] == "extreme":
+            rescale(model, _EXTREME)
+        if self.circumstance["dtype"] == "mixed":
+            _widen_norms(model)
+        if other and spec.checkpoint is not None:
+            _multiply(model.parameters())
+        return self._in_mode(model)
+
+    def _in_mode(self, model: Any) -> Any:
+        if self.circumstance["grad"] == "frozen":
+            model.requires_grad_(False)
+        return model.train(self.circumstance["mode"] != "eval")
+
+    def reference(self, dtype: torch.dtype | None = None) -> Any:
+        """Make the untouched model as it must be once it was treated as the circumstance says.
+
+        Gradient checkpointing stays off: it changes nothing that is computed, and a recompute would not be tapped.
+
+        Args:
+            dtype: to which it is cast at the end, buffers too; it stays in its own if not given.
+        """
+        treated = self.circumstance["model"]
+        model = self.build(other=treated == "loaded")
+        if treated == "cast":
+            model.to(self.dtype)
+        elif treated == "moved":
+            model.to(self.other_dtype).to(self.dtype)
+        elif treated in ("written", "data", "replaced"):
+            _multiply(model.parameters())
+        return model if dtype is None else model.to(dtype)
+
+
+@torch.no_grad()
+def _multiply(parameters: Any) -> None:
+    for one in parameters:
+        one.mul_(WRITTEN)
+
+
+def _widen_norms(model: nn.Module) -> None:
+    for module in model.modules():
+        if "norm" in type(module).__name__.lower():
+            module.float()
+
+
+# --- the subject ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A subject, wrapped and treated as a circumstance says.
+
+    Attributes:
+        side: of the subject.
+        opened: every subject that is to be closed.
+        wrong: what was wrong on the way: the observable, the place, and what is wrong.
+    """
+
+    side: SubjectSide
+    opened: list[Subject]
+    wrong: list[tuple[str, str, str]]
+
+    def close(self) -> None:
+        """Close every subject."""
+        for one in self.opened:
+            one.close()
+
+
+def prepare(models: Models, adapter: Adapter, points: Any, attention: str) -> Prepared:
+    """Wrap a model and treat the subject as the circumstance's value of `model` says.
+
+    Args:
+        models: builds the models of the case.
+        adapter: wraps them.
+        points: the canonical points of the model, in causal order.
+        attention: the attention implementation of the model that is wrapped.
+
+    Raises:
+        NotApplicable: the adapter lacks what the circumstance needs.
+    """
+    model, treated = models.build(attention=attention), models.circumstance["model"]
+    if treated == "saved":
+        model = _saved_and_loaded(models, model, attention)
+    torch.manual_seed(models.spec.seed + 1)  # whatever seed an adapter may set, the state is another one
+    state = random_state()
+    subject = adapter.wrap(model)
+    found = Prepared(side=SubjectSide(subject, points, models.dtype), opened=[subject], wrong=[])
+    if random_state() != state:
+        found.wrong.append(("state.random", "wrapping", "it draws or seeds random numbers"))
+    circumstance = models.circumstance
+    if circumstance["mode"] != "eval" or circumstance["checkpointing"] == "on":
+        modes = require(subject.modes)
+        modes.train(circumstance["mode"] != "eval")
+        if circumstance["checkpointing"] == "on":
+            modes.checkpointing(True)
+    if treated in ("built", "saved"):
+        return found
+    _use(subject, models)
+    if treated == "copied":
+        subject = require(subject.modes).copy()
+        found.opened.append(subject)
+        found.side.subject = subject
+    elif treated == "moved":
+        modes = require(subject.modes)
+        modes.to(dtype=models.other_dtype)
+        _use(subject, models)
+        modes.to(dtype=models.dtype)
+    elif treated == "cast":
+        require(subject.modes).to(dtype=models.dtype)
+    elif treated == "loaded":
+        _load_other_weights(models, adapter, found, attention)
+    else:
+        _write(found.side, treated)
+    return found
+
+
+def _saved_and_loaded(models: Models, model: Any, attention: str) -> Any:
+    with tempfile.TemporaryDirectory(prefix="verifier-") as folder, _without_progress_bars():
+        model.save_pretrained(folder)
+        loaded = models.family.build(
+            models.config,
+            dtype=models.dtype,
+            device=models.spec.device,
+            attention=attention,
+            seed=0,
+            checkpoint=folder,
+        )
+    loaded.requires_grad_(models.circumstance["grad"] != "frozen")
+    return loaded.train(model.training)
+
+
+@contextlib.contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@torch.no_grad()
+def _use(subject: Subject, models: Models) -> None:
+    """Make a subject compute whatever it keeps: run it, and read its weights, splits and hooks."""
+    device = models.spec.device
+    subject.forward(Inputs(input_ids=torch.arange(6, device=device).reshape(2, 3)))
+    subject.forward(
+        Inputs(
+            input_ids=torch.arange(6, device=device).reshape(2, 3),
+            attention_mask=torch.ones(2, 3, dtype=torch.long, device=device),
+        )
+    )
+    if subject.weights is not None:
+        subject.weights.canonical()
+        subject.weights.split(0)
+    if subject.hooks is not None:
+        first = next(iter(subject.hooks.names()), None)
+        if first is not None:
+            with subject.hooks.hooked({first: lambda _value: None}, {}):
+                pass
+
+
+def _load_other_weights(models: Models, adapter: Adapter, found: Prepared, attention: str) -> None:
+    modes: Modes = require(found.side.subject.modes)
+    donor = adapter.wrap(models.build(attention=attention, dtype=models.dtype, other=True))
+    found.opened.append(donor)
+    state = {name: one.detach().clone() for name, one in require(donor.modes).state_dict().items()}
+    modes.load_state_dict(state)
+    if not state:
+        return
+    first = next(iter(state))
+    misnamed = {f"no_such_entry.{name}" if name == first else name: one for name, one in state.items()}
+    with contextlib.suppress(Exception):
+        modes.load_state_dict(misnamed)
+        found.wrong.append(
+            ("state.misuse", "a state dict with a misnamed entry", "it is loaded, and nothing is raised")
+        )
+
+
+@torch.no_grad()
+def _write(side: SubjectSide, treated: str) -> None:
+    """Multiply every parameter where the components show it.
+
+    Raises:
+        NotApplicable: the adapter shows no parameter.
+    """
+    parameters = list(side.parameters())
+    if not parameters:
+        raise NotApplicable("the adapter shows no parameter that could be written into")
+    for one in parameters:
+        if treated == "written":
+            one.mul_(WRITTEN)
+        elif treated == "data":
+            one.data.mul_(WRITTEN)
+        else:
+            one.data = one.data * WRITTEN
+
+
+# --- what was called before ----------------------------------------------------------------------------------------
+
+
+def call_before(models: Models, adapter: Adapter, prepared: Prepared, calls: Calls) -> None:
+    """Do with a subject what the circumstance's value of `history` says, and whatever its mask needs.
+
+    Args:
+        models: builds the models of the case.
+        adapter: wraps another model where one is used in between.
+        prepared: the subject.
+        calls: of the subject, in the circumstance.
+
+    Raises:
+        NotApplicable: the adapter lacks what the circumstance needs.
+    """
+    history = _HISTORIES.get(models.circumstance["history"])
+    if history is not None:
+        with torch.set_grad_enabled(calls.differentiates):
+            history(_Before(models, adapter, prepared, calls))
+        calls.clear_gradients()
+    if calls.texts.before is not None and calls.texts.mask is not None:
+        _call_with_earlier_mask(calls)
+
+
+def _call_with_earlier_mask(calls: Calls) -> None:
+    """Call with the mask's tensor while it hides nothing, and write the right mask into it afterwards."""
+    mask, before = calls.texts.mask, calls.texts.before
+    assert mask is not None
+    assert before is not None
+    now = mask.clone()
+    mask.copy_(before)
+    embeds = calls.embeds(requires_grad=False)
+    with calls.mode():
+        cache = calls.fill_cache(embeds)
+        calls.side.forward(calls.inputs(embeds, cache))
+    mask.copy_(now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    models: Models
+    adapter: Adapter
+    prepared: Prepared
+    calls: Calls
+
+    @property
+    def side(self) -> SubjectSide:
+        return self.prepared.side
+
+    @property
+    def ids(self) -> Tensor:
+        """Token ids `[batch, pos]` of the shape of the call that follows."""
+        shape = self.calls.texts.ids.shape
+        length = max(2, shape[1])
+        source = torch.Generator().manual_seed(9)
+        return torch.randint(0, 50, (shape[0], length), generator=source)
+
+
+def _masked(before: _Before) -> None:
+    mask = torch.ones_like(before.ids)
+    mask[:, 0] = 0
+    before.side.forward(Inputs(input_ids=before.ids, attention_mask=mask))
+
+
+def _longer(before: _Before) -> None:
+    most = before.models.config.get("max_position_embeddings")
+    length = before.ids.shape[1] + (most if isinstance(most, int) else MULTIPLE)
+    times = -(-length // before.ids.shape[1])  # rounded up
+    before.side.forward(Inputs(input_ids=before.ids[:1].repeat(1, times), use_cache=True))
+
+
+def _edited(before: _Before) -> None:
+    zeroed = [point.name for point in before.side.points if "hook_scale" not in point.name and "key" not in point.axes]
+    if not zeroed:
+        raise NotApplicable("the adapter offers no hooks")
+    with before.side.hooked({name: lambda value: value * 0 for name in zeroed}):
+        before.side.forward(Inputs(input_ids=before.ids))
+
+
+def _raised(before: _Before) -> None:
+    side, points = before.side, before.side.points
+    if not points:
+        raise NotApplicable("the adapter offers no hooks")
+    middle = points[len(points) // 2].name
+
+    def fail(_value: Tensor) -> None:
+        raise HookError
+
+    hooks: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [("a hook", {middle: fail}, {})]
+    if before.calls.differentiates:
+        hooks.append(("a hook of gradients", {}, {middle: fail}))
+    for words, forward, backward in hooks:
+        try:
+            with side.hooked(forward, backward):
+                logits = side.forward(Inputs(input_ids=before.ids)).logits
+                if backward and logits.requires_grad:
+                    logits.sum().backward()  # type: ignore[no-untyped-call]
+            before.prepared.wrong.append(("state.misuse", f"an exception in {words}", "it is swallowed"))
+        except HookError:
+            pass
+    # An exception of the caller's own, inside the context.
+    with contextlib.suppress(HookError), side.hooked({point.name: lambda _value: None for point in points}):
+        raise HookError
+
+
+def _backward(before: _Before) -> None:
+    logits = before.side.forward(Inputs(input_ids=before.ids)).logits
+    if logits.requires_grad:
+        logits.sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _generated(before: _Before) -> None:
+    require(before.side.subject.cache).generate(before.ids, max_new_tokens=2)
+
+
+def _interleaved(before: _Before) -> None:
+    """From now on each forward is preceded by one of a subject of another config."""
+    models = before.models
+    family, spec = models.family, models.spec
+    other = other_config(family, spec.config)
+    model = family.build(
+        other, dtype=torch.float32, device=spec.device, attention=family.reference_attention, seed=spec.seed
+    )
+    second = before.adapter.wrap(model)
+    before.prepared.opened.append(second)
+    ids = torch.ones(1, 5, dtype=torch.long)
+    forward = before.side.subject.forward
+
+    def in_turns(inputs: Inputs) -> Output:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            second.forward(Inputs(input_ids=ids))
+        return forward(inputs)
+
+    before.side.replace_forward(in_turns)
+
+
+def _nested(before: _Before) -> None:
+    """From now on a hook of each forward runs another forward."""
+    side = before.side
+    if not side.points:
+        raise NotApplicable("the adapter offers no hooks")
+    first = next((point.name for point in side.points if point.layer == 0), side.points[0].name)
+    forward = side.subject.forward
+
+    def within(inputs: Inputs) -> Output:
+        ran = False
+
+        def run(value: Tensor) -> None:
+            nonlocal ran
+            if ran:
+                return
+            ran = True
+            with side.silenced(), torch.random.fork_rng(devices=[]), torch.no_grad():
+                forward(Inputs(input_ids=torch.ones(value.shape[0], value.shape[1], dtype=torch.long)))
+
+        with side.hooked({first: run}):
+            return forward(inputs)
+
+    side.replace_forward(within)
+
+
+_HISTORIES: Mapping[str, Callable[[_Before], None]] = {
+    "masked": _masked,
+    "longer": _longer,
+    "edited": _edited,
+    "raised": _raised,
+    "backward": _backward,
+    "generated": _generated,
+    "interleaved": _interleaved,
+    "nested": _nested,
+}
+
+
+def other_config(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose a config of the family with as many other flags as can be.
+
+    Args:
+        family: whose flags they are.
+        config: the one from which it is to differ.
+
+    Raises:
+        NotApplicable: there is no other config.
+    """
+    flags = family.flags()
+    found: tuple[int, dict[str, Any]] | None = None
+    for values in itertools.product(*flags.values()):
+        other = {**family.dims(), **dict(zip(flags, values, strict=True))}
+        differing = sum(config.get(name) != other[name] for name in flags)
+        if (found is None or differing > found[0]) and differing and family.refusal(other) is None:
+            found = differing, other
+    if found is None:
+        raise NotApplicable("the family has one config")
+    return copy.deepcopy(found[1])

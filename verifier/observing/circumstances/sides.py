@@ -1,0 +1,305 @@
+"""The two sides of a comparison behind one interface: Hugging Face's tapped model, and a subject.
+
+What is observed is written once, for both. A hook sees canonical axes on both sides. Contexts of hooks may be nested:
+the outer one's hooks come first, and a hook of gradients is shown the gradient by what leaves its point, after edits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from verifier.adapter import Edit, Inputs, Output, Subject
+from verifier.canonical import Point
+from verifier.family import Family
+from verifier.judging.outcome import NotApplicable
+from verifier.observing.activations import order_of_axes, permuted
+from verifier.observing.capabilities import require
+from verifier.reference import models
+from verifier.reference.weights import canonical_of
+
+Hooks = Mapping[str, Edit]
+"""Edits by canonical point."""
+
+
+class Side(Protocol):
+    """One of the two models in a circumstance.
+
+    Attributes:
+        dtype: of the model's matrices.
+        points: the canonical points at which it can be looked, in causal order.
+    """
+
+    dtype: torch.dtype
+    points: Sequence[Point]
+
+    def hooked(self, forward: Hooks, backward: Hooks | None = None) -> contextlib.AbstractContextManager[None]:
+        """Attach hooks until the context is left.
+
+        Args:
+            forward: edits of activations.
+            backward: edits of gradients.
+        """
+
+    def forward(self, inputs: Inputs) -> Output:
+        """Run the model."""
+
+    def twice_differentiable(self, inputs: Inputs) -> Output:
+        """Run the model so that its gradients can be differentiated again."""
+
+    def crop(self, cache: Any, length: int) -> Any:
+        """Cut a cache to so many positions."""
+
+    def continue_again(self, again: Callable[[], Any], cache: Any) -> Any:
+        """Give a cache with the contents that it had before a forward used it.
+
+        Args:
+            again: makes the cache anew.
+            cache: that was used.
+        """
+
+    def generate(self, ids: Tensor, count: int, mask: Tensor | None) -> Tensor:
+        """Generate greedily: `[batch, pos + count]`.
+
+        Args:
+            ids: `[batch, pos]`.
+            count: how many tokens are added.
+            mask: `[batch, pos]`, or None.
+        """
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Give the canonical weights."""
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Give the gradients of the canonical weights that have one."""
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Give every parameter."""
+
+    def component(self, name: str, x: Tensor) -> Tensor | None:
+        """Run one component alone; None where the model has none of that name."""
+
+
+class ReferenceSide:
+    """Hugging Face's model, read and edited by the family's taps.
+
+    Args:
+        family: of the model.
+        model: untouched, and nobody else's.
+        points: at which it is looked.
+    """
+
+    def __init__(self, family: Family, model: Any, points: Sequence[Point]) -> None:
+        self._family = family
+        self._model = model
+        self._contexts: list[tuple[Hooks, Hooks]] = []
+        self._components = family.components(model)
+        self.points = points
+        self.dtype = models.dtype_of(model)
+
+    @contextlib.contextmanager
+    def hooked(self, forward: Hooks, backward: Hooks | None = None) -> Iterator[None]:
+        """Attach hooks until the context is left.
+
+        Args:
+            forward: edits of activations.
+            backward: edits of gradients.
+        """
+        self._contexts.append((forward, backward or {}))
+        try:
+            yield
+        finally:
+            self._contexts.pop()
+
+    def forward(self, inputs: Inputs) -> Output:
+        """Run the model under the hooks of every open context."""
+        names = dict.fromkeys(name for hooks in self._contexts for one in hooks for name in one)
+        edits = {name: self._edit(name) for name in names}
+        first = self.points[0].name if self.points else None
+        if inputs.inputs_embeds is not None and first in edits:
+            # The tap stands at the embedding module, which given embeddings do not pass.
+            inputs = replace(inputs, inputs_embeds=edits.pop(first)(inputs.inputs_embeds))
+        if not edits:
+            return models.forward(self._model, inputs)
+        with self._family.taps(self._model, names=[], edits=edits):
+            return models.forward(self._model, inputs)
+
+    def _edit(self, name: str) -> Edit:
+        forward = [there[name] for there, _ in self._contexts if name in there]
+        backward = [back[name] for _, back in self._contexts if name in back]
+
+        def act(value: Tensor) -> Tensor:
+            value = value.clone()
+            for edit in forward:
+                given = edit(value)
+                value = value if given is None else given.to(value.dtype)
+            if backward and torch.is_grad_enabled():
+                value = value.clone() if value.requires_grad else value.detach().clone().requires_grad_()
+                value.register_hook(_in_turn(backward))  # type: ignore[no-untyped-call]
+            return value.clone(memory_format=torch.contiguous_format)  # Hugging Face adds into what a module gives
+
+        return act
+
+    def twice_differentiable(self, inputs: Inputs) -> Output:
+        """Run the model with the taps' own attention: torch's kernels on the CPU have no second derivative."""
+        patterns = {point.name: torch.clone for point in self.points if {"query", "key"} <= set(point.axes)}
+        with self.hooked(patterns):
+            return self.forward(inputs)
+
+    def crop(self, cache: Any, length: int) -> Any:
+        """Cut Hugging Face's cache, in place, to so many positions."""
+        cache.crop(length - cache.get_seq_length())  # as a number of positions to take away
+        return cache
+
+    def continue_again(self, again: Callable[[], Any], cache: Any) -> Any:
+        """Make the cache anew: Hugging Face's forward adds to the one that it is given."""
+        return again()
+
+    def generate(self, ids: Tensor, count: int, mask: Tensor | None) -> Tensor:
+        """Generate greedily, by Hugging Face's own loop, or where there are hooks token by token as that does."""
+        if not self._contexts:
+            return models.greedy(self._model, ids.long(), max_new_tokens=count, attention_mask=mask)[0]
+        tokens, new, cache = ids, ids, None
+        positions = None if mask is None else (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
+        for _ in range(count):
+            given = Inputs(input_ids=new, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True)
+            output = self.forward(given)
+            cache, new = output.cache, output.logits[:, -1:].argmax(-1)
+            tokens = torch.cat((tokens, new), dim=1)
+            if mask is not None and positions is not None:
+                mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
+                positions = positions[:, -1:] + 1
+        return tokens
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Give the canonical weights."""
+        return canonical_of(self._family, self._model, lambda parameter: parameter)
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Give the gradients of the canonical weights that have one."""
+        return canonical_of(self._family, self._model, lambda parameter: parameter.grad)
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Give every parameter."""
+        return list(self._model.parameters())
+
+    def component(self, name: str, x: Tensor) -> Tensor | None:
+        """Run one of Hugging Face's modules alone; None where the model has none of that name."""
+        return self._components[name](x) if name in self._components else None
+
+
+class SubjectSide:
+    """A subject, through the adapter protocol.
+
+    Attributes:
+        subject: the wrapped model; a copy may take its place.
+    """
+
+    def __init__(self, subject: Subject, points: Sequence[Point], dtype: torch.dtype) -> None:
+        self.subject = subject
+        self.dtype = dtype
+        infos = {} if subject.hooks is None else subject.hooks.names()
+        self.points = [point for point in points if point.name in infos]
+        self._orders = {point.name: order_of_axes(infos[point.name].axes, point.axes) for point in self.points}
+        self.gated = frozenset(point.name for point in self.points if infos[point.name].switch is not None)
+        self._silent = False
+        self._forward: Callable[[Inputs], Output] | None = None
+
+    @contextlib.contextmanager
+    def hooked(self, forward: Hooks, backward: Hooks | None = None) -> Iterator[None]:
+        """Attach hooks, and turn on the switches of their points, until the context is left.
+
+        Args:
+            forward: edits of activations.
+            backward: edits of gradients.
+        """
+        hooks, back = require(self.subject.hooks), backward or {}
+        gated = self.gated & ChainMap(dict(forward), dict(back)).keys()
+        switched = hooks.switched(gated) if gated else contextlib.nullcontext()
+        with switched, hooks.hooked(self._permuted(forward), self._permuted(back)):
+            yield
+
+    def _permuted(self, edits: Hooks) -> dict[str, Edit]:
+        return {name: permuted(self._loud(edit), self._orders.get(name)) for name, edit in edits.items()}
+
+    def _loud(self, edit: Edit) -> Edit:
+        return lambda value: None if self._silent else edit(value)
+
+    @contextlib.contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Let no hook act inside the context: for a forward inside another one."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
+
+    def replace_forward(self, forward: Callable[[Inputs], Output]) -> None:
+        """Run the subject from now on by this function, which runs something else beside it."""
+        self._forward = forward
+
+    def forward(self, inputs: Inputs) -> Output:
+        """Run the subject."""
+        return self.subject.forward(inputs) if self._forward is None else self._forward(inputs)
+
+    def twice_differentiable(self, inputs: Inputs) -> Output:
+        """Run the subject; its gradients are to be differentiable again as they are."""
+        return self.forward(inputs)
+
+    def crop(self, cache: Any, length: int) -> Any:
+        """Cut a cache, where the adapter offers it.
+
+        Raises:
+            NotApplicable: it does not.
+        """
+        crop = getattr(require(self.subject.cache), "crop", None)
+        if crop is None:
+            raise NotApplicable("the adapter does not crop caches")
+        return crop(cache, length)
+
+    def continue_again(self, again: Callable[[], Any], cache: Any) -> Any:
+        """Give the same cache: a forward leaves the one that it is given as it is."""
+        return cache
+
+    def generate(self, ids: Tensor, count: int, mask: Tensor | None) -> Tensor:
+        """Generate greedily."""
+        return require(self.subject.cache).generate(ids, max_new_tokens=count, attention_mask=mask)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Give the canonical weights; none where the adapter offers none."""
+        return {} if self.subject.weights is None else self.subject.weights.canonical()
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Give the gradients of the canonical weights; none where the adapter offers none."""
+        return {} if self.subject.weights is None else self.subject.weights.gradients()
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Give every parameter of the components, once; none where the adapter offers none."""
+        if self.subject.components is None:
+            return []
+        modules = self.subject.components.modules().values()
+        return list({id(one): one for module in modules for one in module.parameters()}.values())
+
+    def component(self, name: str, x: Tensor) -> Tensor | None:
+        """Run one component alone; None where the adapter offers none of that name."""
+        components = self.subject.components
+        if components is None or name not in components.modules():
+            return None
+        return components.run(name, (x,), {})
+
+
+def _in_turn(edits: Sequence[Edit]) -> Callable[[Tensor], Tensor | None]:
+    def act(gradient: Tensor) -> Tensor | None:
+        found = gradient
+        for edit in edits:
+            given = edit(found)
+            found = found if given is None else given.to(found.dtype)
+        return None if found is gradient else found
+
+    return act

@@ -1,0 +1,146 @@
+"""What a call must leave as it is: the caller's tensors, torch's settings, random numbers, modes, and memory."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verifier.adapter import Inputs
+from verifier.judging.comparison import from_condition
+from verifier.judging.outcome import Finding
+from verifier.observing.circumstances.calls import Calls
+from verifier.observing.circumstances.sides import SubjectSide
+
+_BACKENDS: Mapping[str, tuple[str, ...]] = {
+    "cuda": ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
+    "cudnn": ("enabled", "benchmark", "deterministic", "allow_tf32"),
+    "mkldnn": ("enabled",),
+}
+
+
+def settings() -> dict[str, Any]:
+    """Read torch's global settings, and the filters of warnings, by name."""
+    found: dict[str, Any] = {
+        "default dtype": torch.get_default_dtype(),
+        "gradient mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "anomaly detection": torch.is_anomaly_enabled(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "threads": torch.get_num_threads(),
+        "filters of warnings": list(warnings.filters),
+    }
+    for name, attributes in _BACKENDS.items():
+        backend = getattr(torch.backends, name)
+        for attribute in attributes:
+            value = getattr(backend, attribute, None)
+            found[f"torch.backends.{name}.{attribute}"] = value() if callable(value) else value
+    return found
+
+
+class Before:
+    """What stood around a subject before its calls."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._tensors = {name: (one, one.clone()) for name, one in calls.texts.tensors().items()}
+        self._required = [one.requires_grad for one in calls.side.parameters()]
+
+    def judge(self) -> Iterator[tuple[str, Finding]]:
+        """Compare what stands around the subject now with what did before."""
+        for name, (tensor, copy) in self._tensors.items():
+            yield "state.caller", from_condition(name, None if torch.equal(tensor, copy) else "it is written into")
+        required = [one.requires_grad for one in self._calls.side.parameters()]
+        wanted = self._calls.circumstance["grad"] != "frozen"
+        wrong = None
+        if required != self._required:
+            wrong = "it is changed by a call"
+        elif any(one != wanted for one in required):
+            wrong = f"it is {not wanted}, and the model's was {wanted}"
+        yield "state.modes", from_condition("requires_grad of the parameters", wrong)
+
+
+def changed_settings(before: Mapping[str, Any], words: str) -> Iterator[tuple[str, Finding]]:
+    """Compare torch's settings with those before, and set the filters of warnings back.
+
+    Args:
+        before: as `settings` read them.
+        words: what was done meanwhile.
+    """
+    now = settings()
+    changed = [name for name, value in before.items() if now[name] != value]
+    wrong = f"{words} changes {', '.join(changed)}" if changed else None
+    yield "state.settings", from_condition("torch's settings", wrong)
+
+
+class _Edit:
+    """A hook that can be referred to weakly."""
+
+    def __init__(self) -> None:
+        self.ran = 0
+
+    def __call__(self, _value: Tensor) -> None:
+        self.ran += 1
+
+
+def released(calls: Calls, gated: Mapping[str, Any] | frozenset[str]) -> Iterator[tuple[str, Finding]]:
+    """Look whether hooks, logits and switches are gone once a call is over.
+
+    Args:
+        calls: of the subject.
+        gated: the points whose switches must be off.
+    """
+    side = calls.side
+    assert isinstance(side, SubjectSide)
+    references: dict[str, weakref.ref[Any]] = {}
+    names = [point.name for point in side.points]
+    given = Inputs(input_ids=calls.texts.ids[:, : max(1, calls.texts.ids.shape[1] // 2)].long())
+    hooks = side.subject.hooks
+
+    def run() -> int:
+        edit = _Edit()
+        references["a hook"] = weakref.ref(edit)
+        with calls.mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an adapter may say that a switch is off
+            if hooks is not None and gated:
+                with hooks.hooked(dict.fromkeys(gated, edit), {}):
+                    side.subject.forward(given)
+            ran = edit.ran
+            if names:
+                with side.hooked(dict.fromkeys(names, edit)):
+                    output = side.subject.forward(given)
+            else:
+                output = side.subject.forward(given)
+            references["the logits"] = weakref.ref(output.logits)
+        return ran
+
+    ran = run()
+    if gated:
+        wrong = "a point that needs it shows values while it should be off" if ran else None
+        yield "hooks.gone", from_condition("a switch", wrong)
+    if any(one() is not None for one in references.values()):
+        gc.collect()
+    for words, reference in references.items():
+        wrong = None if reference() is None else "it is alive after the call's results are dropped"
+        yield "state.released", from_condition(words, wrong)
+
+
+def misspelt(side: SubjectSide) -> Iterator[tuple[str, Finding]]:
+    """Look whether a hook at a point that there is not is refused."""
+    if side.subject.hooks is None or not side.points:
+        return
+    name = f"{side.points[-1].name}y"
+    wrong: str | None = "a hook there is taken, and nothing is raised"
+    try:
+        with side.subject.hooks.hooked({name: lambda _value: None}, {}):
+            pass
+    except Exception:  # whatever it raises, it has refused
+        wrong = None
+    yield "hooks.misspelt", from_condition(name, wrong)
