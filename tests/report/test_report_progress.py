@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import pytest
 from rich.console import Console
 
 from verifier.engine.events import CaseFinished, Heartbeat, OutcomeReady, RunStarted, WorkerLost
 from verifier.judging.outcome import Outcome, Verdict
+from verifier.record.fuzz_finding import CampaignProgress
 from verifier.report import progress
+from verifier.report.fuzzing import MOST_SHOWN, CampaignMeter
 from verifier.report.progress import MOST_BUGS, Meter
 
 STARTED = RunStarted(adapter_name="mine", adapter_version="1", checks=(), expected=8, workers=2)
@@ -105,3 +112,86 @@ def test_a_terminal_that_others_write_to_gets_lines():
         meter.note(CaseFinished(case="0", seconds=1.0))
     assert out.getvalue().splitlines()[0] == "falcon × mine: loading, then 1 case"
     assert "\x1b[" not in out.getvalue()
+
+
+# --- the thread that draws -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def drawn_all_the_time(draw: Callable[[], object]) -> Iterator[list[BaseException]]:
+    """Draws in another thread, as rich does, but without a rest; collects what drawing raises."""
+    raised: list[BaseException] = []
+    over = threading.Event()
+
+    def draw_on() -> None:
+        while not over.is_set():
+            try:
+                draw()
+            except BaseException as error:
+                raised.append(error)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=draw_on)
+    thread.start()
+    try:
+        yield raised
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(usual)
+
+
+def many_outcomes() -> Iterator[OutcomeReady]:
+    """Failures of many bugs, each of which a second run of the case takes back."""
+    for number in range(1_500):
+        case = str(number)
+        yield OutcomeReady(case=case, outcome=failing(f"place {number % 40}"))
+        if number % 3 == 0:
+            yield OutcomeReady(case=case, outcome=Outcome(check="hooks.values", verdict=Verdict.PASS))
+
+
+def terminal() -> Console:
+    return Console(file=io.StringIO(), width=100, force_terminal=True)
+
+
+def test_events_do_not_disturb_the_thread_that_draws():
+    meter = Meter(terminal(), title="falcon × mine", cases=8)
+    with drawn_all_the_time(meter._frame) as raised:
+        for event in many_outcomes():
+            meter.note(event)
+    assert raised == []
+
+
+def test_a_campaigns_events_do_not_disturb_the_thread_that_draws():
+    meter = CampaignMeter(terminal(), "fuzzing falcon × mine")
+    with drawn_all_the_time(meter._frame) as raised:
+        for event in many_outcomes():
+            meter.note(event)
+    assert raised == []
+
+
+def test_what_is_drawn_does_not_change_under_the_thread_that_draws():
+    """Rich may draw at any moment: what it reads is made anew, and never changed."""
+    meter = Meter(terminal(), title="falcon × mine", cases=8)
+    meter.note(OutcomeReady(case="a", outcome=failing()))
+    before = meter._shown
+    meter.note(OutcomeReady(case="b", outcome=failing("another place")))
+    assert (before.number, len(before.lines)) == (1, 1)
+    assert (meter._shown.number, len(meter._shown.lines)) == (2, 2)
+    with pytest.raises(AttributeError):
+        before.number = 3  # type: ignore[misc]
+
+
+def test_a_campaign_shows_how_far_it_is_and_its_failures_below():
+    meter = CampaignMeter(terminal(), "fuzzing falcon × mine")
+    for number in range(MOST_SHOWN + 2):
+        meter.note(OutcomeReady(case="a", outcome=failing(f"place {number}")))
+    so_far = CampaignProgress(phase="random cases", cases=3, refused=1, shrinking=0, found=2, pairs=(1, 9), seconds=1.0)
+    meter.note(so_far)
+    frame = io.StringIO()
+    Console(file=frame, width=200).print(meter._frame())
+    first, *lines = frame.getvalue().splitlines()
+    assert first.startswith("fuzzing falcon × mine: random cases, 3 cases (1 refused by HF)")
+    assert "hooks.values FAIL at place 0: shrinking" in lines[0]
+    assert (len(lines), lines[-1].strip()) == (MOST_SHOWN + 1, "… and 2 more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ MOST_SHOWN = 12
 class CampaignMeter:
     """Shows on a console how far a campaign is, until its block is left.
 
+    Invariant: rich draws in a thread of its own, which reads nothing but `_shown`, a tuple of the lines of the moment.
+
     Args:
         console: where to show it.
         title: what is fuzzed.
@@ -37,8 +40,8 @@ class CampaignMeter:
         self._seconds = seconds
         self._progress: CampaignProgress | None = None
         self._failures: dict[str, Outcome] = {}
-        self._times: Counter[str] = Counter()
         self._shrunk: dict[str, ShrunkFailure] = {}
+        self._shown = self._spell()
         self._spoken = time.monotonic()
         self._live: Live | None = None
         if console.is_terminal:
@@ -64,7 +67,6 @@ class CampaignMeter:
         match event:
             case OutcomeReady(outcome=outcome) if outcome.verdict.gates and outcome.fingerprint:
                 self._failures.setdefault(outcome.fingerprint, outcome)
-                self._times[outcome.fingerprint] += 1
             case ShrunkFailure():
                 self._shrunk[event.fingerprint] = event
             case CampaignProgress():
@@ -72,6 +74,9 @@ class CampaignMeter:
                 if self._live is None and time.monotonic() - self._spoken >= PLAIN_SECONDS:
                     self._spoken = time.monotonic()
                     self._console.print(self._line(), markup=False, soft_wrap=True)
+            case _:
+                return
+        self._shown = self._spell()
 
     def announce_diagnosis(self, cases: int) -> None:
         """Say that the campaign is over, and that a number of failing cases is looked at once more."""
@@ -96,24 +101,23 @@ class CampaignMeter:
             parts.append(f"{text.duration(max(0.0, self._seconds - now.seconds))} left")
         return f"{self._title}: " + ", ".join(parts)
 
-    def _frame(self) -> RenderableType:
-        """Draw how far the campaign is, with the failures so far."""
-        lines = [Text(self._line(), style="bold")]
-        for fingerprint, outcome in list(self._failures.items())[:MOST_SHOWN]:
+    def _spell(self) -> tuple[str, ...]:
+        """Spell how far the campaign is, and below it the failures so far."""
+        lines = [self._line()]
+        for fingerprint, outcome in itertools.islice(self._failures.items(), MOST_SHOWN):
             found = self._shrunk.get(fingerprint)
             state = "shrinking" if found is None else text.config(found.differs) or "the plainest case"
             place = f" at {text.line(outcome.where, 50)}" if outcome.where else ""
-            lines.append(
-                Text(
-                    f"  {fingerprint} {outcome.check} {outcome.verdict.word}{place}: {state}",
-                    style="red",
-                    no_wrap=True,
-                    overflow="ellipsis",
-                )
-            )
+            lines.append(f"  {fingerprint} {outcome.check} {outcome.verdict.word}{place}: {state}")
         if len(self._failures) > MOST_SHOWN:
-            lines.append(Text(f"  … and {len(self._failures) - MOST_SHOWN} more", style="dim"))
-        return Group(*lines)
+            lines.append(f"  … and {len(self._failures) - MOST_SHOWN} more")
+        return tuple(lines)
+
+    def _frame(self) -> RenderableType:
+        """Draw how far the campaign is, with the failures so far."""
+        shown = self._shown
+        below = (Text(line, style="red", no_wrap=True, overflow="ellipsis") for line in shown[1:])
+        return Group(Text(shown[0], style="bold"), *below)
 
 
 def show_replayed(replayed: Sequence[ReplayedFailure], folder: Path, console: Console) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +21,20 @@ from verifier.output import text
 PLAIN_SECONDS = 5.0  # often enough to show life in a CI log, seldom enough not to fill it
 LONG_SECONDS = 10.0  # a case that is named because it takes so long
 MOST_BUGS = 5
+MOST_IN_A_LINE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownFailures:
+    """What stands below the bar: another thread draws it, so nobody changes it once it is made.
+
+    Attributes:
+        lines: the most frequent failures so far, each in a few words.
+        number: how many there are, shown or not.
+    """
+
+    lines: tuple[str, ...] = ()
+    number: int = 0
 
 
 class Meter:
@@ -27,6 +42,9 @@ class Meter:
 
     A terminal gets a bar with the rate and the time that is left, and below it the most frequent failures, by
     fingerprint; elsewhere all of it is a line.
+
+    Invariant: rich draws the bar in a thread of its own, which reads nothing but the bar (rich locks it) and the
+    `ShownFailures` of the moment. Everything else belongs to the thread that notes events.
 
     Args:
         console: where to show it.
@@ -45,6 +63,9 @@ class Meter:
         self._title = title
         self._before = self._finished = self._said = done
         self._failures: dict[tuple[str, str], Outcome] = {}
+        self._counts: Counter[str] = Counter()  # of the failures, by fingerprint
+        self._examples: dict[str, Outcome] = {}  # the latest outcome of each fingerprint
+        self._shown = ShownFailures()
         self._known: set[tuple[str, str]] = set()
         self.excuse: Callable[[str, str | None], bool] = lambda case, fingerprint: False
         self._again: set[str] = set()
@@ -84,13 +105,7 @@ class Meter:
         """Take the event in, and show it if it is time."""
         match event:
             case OutcomeReady(case=case, outcome=outcome):
-                # A case that is run again may give another outcome, and the later one counts.
-                self._failures.pop((case, outcome.check), None)
-                self._known.discard((case, outcome.check))
-                if outcome.verdict.gates and self.excuse(case, outcome.fingerprint):
-                    self._known.add((case, outcome.check))
-                elif outcome.verdict.gates and outcome.fingerprint:
-                    self._failures[case, outcome.check] = outcome
+                self._note_outcome(case, outcome)
                 return
             case CaseFinished(case=case):
                 self._finished += 1
@@ -107,6 +122,22 @@ class Meter:
             self._bar.update(self._task, completed=self._finished, state=self._state())
         elif time.monotonic() - self._spoken >= PLAIN_SECONDS:
             self._say()
+
+    def _note_outcome(self, case: str, outcome: Outcome) -> None:
+        """Count an outcome; a case that is run again may give another one, and the later one counts."""
+        earlier = self._failures.pop((case, outcome.check), None)
+        self._known.discard((case, outcome.check))
+        if earlier is not None and earlier.fingerprint:
+            self._counts[earlier.fingerprint] -= 1
+        fingerprint = outcome.fingerprint if outcome.verdict.gates else None
+        if outcome.verdict.gates and self.excuse(case, fingerprint):
+            self._known.add((case, outcome.check))
+        elif fingerprint:
+            self._failures[case, outcome.check] = outcome
+            self._counts[fingerprint] += 1
+            self._examples[fingerprint] = outcome
+        if earlier is not None or fingerprint:
+            self._shown = self._choose_shown()
 
     def announce_replay(self, failures: int) -> None:
         """Say that the cases of a number of known failures are run again first."""
@@ -128,7 +159,7 @@ class Meter:
         self._spoken = time.monotonic()
         self._said = self._finished
         line = f"{self._title}: {self._finished:,} of {text.plural(self._cases, 'case')}, {self._state()}"
-        bugs = "; ".join(self._bugs(2))
+        bugs = "; ".join(self._shown.lines[:MOST_IN_A_LINE])
         self._console.print(f"{line}: {bugs}" if bugs else line, markup=False, soft_wrap=True)
 
     def _state(self) -> str:
@@ -147,27 +178,24 @@ class Meter:
             parts.append(f"{text.plural(len(self._again), 'case')} to be run again alone")
         if self._known:
             parts.append(text.plural(len(self._known), "known failure"))
-        bugs = len({outcome.fingerprint for outcome in self._failures.values()})
-        if bugs:
-            parts.append(text.plural(bugs, "bug"))
+        if self._shown.number:
+            parts.append(text.plural(self._shown.number, "bug"))
         return ", ".join(parts) or "running"
 
-    def _bugs(self, most: int) -> list[str]:
-        """Spell the most frequent failures so far, each in a few words."""
-        counts = Counter(outcome.fingerprint for outcome in self._failures.values())
-        named = {outcome.fingerprint: outcome for outcome in self._failures.values()}
+    def _choose_shown(self) -> ShownFailures:
+        """Choose the most frequent failures so far, and spell each in a few words."""
+        counts = +self._counts
         lines = []
-        for fingerprint, count in counts.most_common(most):
-            outcome = named[fingerprint]
+        for fingerprint, count in counts.most_common(MOST_BUGS):
+            outcome = self._examples[fingerprint]
             place = f" at {text.line(outcome.where, 60)}" if outcome.where else ""
-            verdict = outcome.verdict.word
-            lines.append(f"{fingerprint} ×{count:,} {outcome.check} {verdict}{place}")
-        return lines
+            lines.append(f"{fingerprint} ×{count:,} {outcome.check} {outcome.verdict.word}{place}")
+        return ShownFailures(lines=tuple(lines), number=len(counts))
 
     def _frame(self) -> RenderableType:
         """Draw the bar, with the most frequent failures below it."""
-        lines = [Text(f"  {line}", style="red", no_wrap=True, overflow="ellipsis") for line in self._bugs(MOST_BUGS)]
-        more = len({outcome.fingerprint for outcome in self._failures.values()}) - MOST_BUGS
-        if more > 0:
+        shown = self._shown
+        lines = [Text(f"  {line}", style="red", no_wrap=True, overflow="ellipsis") for line in shown.lines]
+        if more := shown.number - len(shown.lines):
             lines.append(Text(f"  … and {text.plural(more, 'more bug')}", style="dim"))
         return Group(self._bar.get_renderable(), *lines)
