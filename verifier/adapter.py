@@ -413,9 +413,15 @@ def _hooks_fault(subject: Subject) -> str | None:
         raise
     except Exception:  # the checks of hooks, which ask again, report it
         return None
-    if (names is None and subject.hooks is None) or isinstance(names, Mapping):
+    if names is None and subject.hooks is None:
         return None
-    return f"hooks.names() must give a mapping of names to HookInfo, got a {type(names).__name__}"
+    wanted = "hooks.names() must give a mapping of names to HookInfo, got"
+    if not isinstance(names, Mapping):
+        return f"{wanted} a {type(names).__name__}"
+    for name, info in names.items():
+        if not isinstance(info, HookInfo):
+            return f"{wanted} a {type(info).__name__} for {name!r}"
+    return None
 
 
 _instances: dict[str, Adapter] = {}

@@ -73,10 +73,13 @@ def test_its_documentation_says_what_a_failure_means(check: str) -> None:
 
 
 class Names:
-    """Hooks whose names are no mapping."""
+    """Hooks that give this as their names."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
 
     def names(self) -> Any:
-        return ["hook_embed"]
+        return self.given
 
 
 @pytest.mark.parametrize(
@@ -87,8 +90,12 @@ class Names:
             f"`declared_mutations` has an unknown 'everything'; known are {', '.join(CHANGES)}",
         ),
         (
-            lambda model: Subject(model, hooks=Names()),
+            lambda model: Subject(model, hooks=Names(["hook_embed"])),
             "hooks.names() must give a mapping of names to HookInfo, got a list",
+        ),
+        (
+            lambda model: Subject(model, hooks=Names({"hook_embed": "transformer.word_embeddings"})),
+            "hooks.names() must give a mapping of names to HookInfo, got a str for 'hook_embed'",
         ),
         (
             lambda model: Subject(model, forward=None),
@@ -104,7 +111,7 @@ class Names:
             "derive the class from verifier.adapter.Subject, where what a subject lacks is None",
         ),
     ],
-    ids=["mutation", "names", "forward", "list", "attributes"],
+    ids=["mutation", "names", "infos", "forward", "list", "attributes"],
 )
 def test_what_is_no_subject_is_told_in_one_line(judge: Judge, gives: Callable[[Any], Any], said: str) -> None:
     found = judge("build.adapter", adapter=Wraps(gives))

@@ -195,3 +195,13 @@ def test_a_campaign_shows_how_far_it_is_and_its_failures_below():
     assert first.startswith("fuzzing falcon × mine: random cases, 3 cases (1 refused by HF)")
     assert "hooks.values FAIL at place 0: shrinking" in lines[0]
     assert (len(lines), lines[-1].strip()) == (MOST_SHOWN + 1, "… and 2 more")
+
+
+def test_what_one_mistake_raises_in_several_checks_is_one_bug(monkeypatch):
+    def raised(check: str) -> Outcome:
+        return Outcome(check=check, verdict=Verdict.ERROR, message="m", exception="TypeError", site="mine.py:hooked")
+
+    events = [OutcomeReady(case="a", outcome=raised(check)) for check in ("hooks.fires", "hooks.order", "cache.hooks")]
+    lines = plain(monkeypatch, [STARTED, *events, CaseFinished(case="a", seconds=1.0)])
+    assert ", 1 bug: " in lines[-1]
+    assert "×3 " in lines[-1]

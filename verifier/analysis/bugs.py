@@ -12,7 +12,7 @@ from verifier.analysis.rules import Rule
 from verifier.cases.spec import CaseSpec
 from verifier.judging import wording
 from verifier.judging.evidence import Evidence, Ladder
-from verifier.judging.outcome import Verdict
+from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
 from verifier.output.text import plural
 from verifier.record import Record, RecordedOutcome, RunLine
@@ -36,7 +36,8 @@ class Bug:
     """A bug: every failure with one fingerprint.
 
     Attributes:
-        number: its name in the matrix and the list: `1`, or `U1` for one of Hugging Face's.
+        number: its name in the matrix and the list: `1`, or `U1` for one of Hugging Face's. Bugs with one origin have
+            one number.
         fingerprint: what `repro` takes.
         entry: the failure on the smallest case.
         smallest: the smallest case.
@@ -142,6 +143,27 @@ class Bug:
         return f"all {every:,} cases fail; {self.rule.count_support('this way in', 'another way in')}"
 
 
+Origin = tuple[str | None, ...]
+
+
+def find_origin(outcome: Outcome) -> Origin | None:
+    """Find what the exception behind an outcome has in common with others that one mistake of the adapter raises.
+
+    That is its type and the function of the adapter that raised it. Where no code of the adapter's was running, as
+    where a method has the wrong signature or gives something of the wrong type, the message takes the function's place.
+
+    Returns:
+        None where the outcome is no failure, or nothing was raised, or nobody knows where.
+    """
+    if not outcome.verdict.gates or outcome.exception is None:
+        return None
+    if outcome.site is not None:
+        return outcome.verdict, outcome.exception, outcome.site
+    if outcome.verdict is not Verdict.ERROR or outcome.message is None:
+        return None  # two processes that died somewhere may have died of two things
+    return outcome.verdict, outcome.exception, None, outcome.message
+
+
 def smallest_case(specs: Iterable[CaseSpec], run: RunLine) -> CaseSpec:
     """Choose the case that is easiest to understand.
 
@@ -220,8 +242,10 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
             check = written[spec.id].outcome.check
             found.append((order.get(check, len(order)), -len(cases), fingerprint, spec, cases))
     made = []
-    for number, (_, _, fingerprint, spec, cases) in enumerate(sorted(found, key=lambda one: one[:3]), start=1):
+    numbers: dict[Origin | str, int] = {}
+    for _, _, fingerprint, spec, cases in sorted(found, key=lambda one: one[:3]):
         entry = index.written[fingerprint][spec.id]
+        number = numbers.setdefault(find_origin(entry.outcome) or fingerprint, len(numbers) + 1)
         check = entry.outcome.check
         # Where no case passes, these failures are told from the check's other ones.
         others = passing.get(check) or sorted({*failing[check]} - {*cases})

@@ -12,6 +12,7 @@ from verifier.analysis.baseline_comparison import (
     compare_with_baseline,
     number_known_failures,
 )
+from verifier.analysis.bug_groups import BugGroup, group_bugs
 from verifier.analysis.bugs import Bug, find_bugs
 from verifier.analysis.rows import Cell, Cells, Row, make_cell, make_rows
 from verifier.analysis.tallies import Tally, count_reasons, count_texts, count_verdicts
@@ -95,6 +96,16 @@ class Summary:
         )
 
     @property
+    def bug_groups(self) -> tuple[BugGroup, ...]:
+        """The adapter's bugs, those with one origin together."""
+        return group_bugs(self.bugs)
+
+    @property
+    def upstream_groups(self) -> tuple[BugGroup, ...]:
+        """Hugging Face's bugs, as `bug_groups` has the adapter's."""
+        return group_bugs(self.upstream)
+
+    @property
     def counted(self) -> str:
         """The number of outcomes of each verdict: `42 ok, 6 FAIL`."""
         counts = [f"{number:,} {verdict.word}" for verdict, number in self.counts.items()]
@@ -110,7 +121,7 @@ class Summary:
             clauses += [text.plural(excusing, "known failure")] if excusing else []
         if self.bugs:
             cases = {case for bug in self.bugs for case in bug.cases}
-            clauses.append(f"{text.plural(len(self.bugs), 'bug')} in {text.plural(len(cases), 'case')}")
+            clauses.append(f"{text.plural(len(self.bug_groups), 'bug')} in {text.plural(len(cases), 'case')}")
         gating = gating_verdicts(self.run)
         for verdict, word in _GATING_WORDS.items():
             number = len(self.upstream) if verdict is Verdict.UPSTREAM else self.counts.get(verdict, 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from verifier.analysis.baseline_comparison import AcceptedFailure, BaselineComparison
-from verifier.analysis.bugs import Bug
+from verifier.analysis.bug_groups import BugGroup
 from verifier.analysis.not_started import NotStarted
 from verifier.analysis.side_by_side import name_views
 from verifier.analysis.summary import Summary
@@ -24,7 +24,7 @@ from verifier.report import markdown
 MOST_ANNOTATIONS = 10  # of a kind in a step: what is more GitHub drops without a word
 SUMMARY_BYTES = 2**20  # a summary that is longer GitHub does not show at all
 # The facts of a failure for which there is room beside the code.
-_FACTS = ("where", "measured", "said", "in", "rule", "smallest", "reproduce")
+_FACTS = ("where", "measured", "said", "in", "also", "rule", "smallest", "reproduce")
 LEAST_SUMMARY = 2_000  # bytes in which a summary says anything
 # Of code that is installed beside the repository there is no line to point at.
 _INSTALLED = ("site-packages", "dist-packages")
@@ -75,10 +75,10 @@ def commands(views: Sequence[RecordView], workspace: Path, not_started: Sequence
     for view, name in zip(views, name_views(views), strict=True):
         summary, named = view.summary, text.line(name, 100)
         upstream_kind = "error" if Verdict.UPSTREAM in gating_verdicts(summary.run) else "notice"
-        found = [_annotate_bug(bug, "error", named, workspace) for bug in summary.bugs]
+        found = [_annotate_bugs(group, "error", named, workspace) for group in summary.bug_groups]
         if summary.baselined is not None:
             found += [_annotate_stale(entry, summary.baselined, named, workspace) for entry in summary.baselined.stale]
-        upstream = [_annotate_bug(bug, upstream_kind, named, workspace) for bug in summary.upstream]
+        upstream = [_annotate_bugs(group, upstream_kind, named, workspace) for group in summary.upstream_groups]
         (found if upstream_kind == "error" else notices).extend(upstream)
         errors += found or _annotate_verdict(summary, named)
     return [annotation.command for kind in (errors, notices) for annotation in _limit(kind)]
@@ -101,13 +101,14 @@ def _annotate_not_started(missing: NotStarted) -> Annotation:
     return Annotation(kind="error", title=title, message=[text.line(missing.reason)])
 
 
-def _annotate_bug(bug: Bug, kind: str, name: str, workspace: Path) -> Annotation:
-    """Make an annotation for a bug, at the adapter's code where that raised."""
+def _annotate_bugs(group: BugGroup, kind: str, name: str, workspace: Path) -> Annotation:
+    """Make an annotation for bugs with one origin, at the adapter's code where that raised."""
+    bug, facts = group.lead, group.facts
     outcome = bug.entry.outcome
     return Annotation(
         kind=kind,
         title=f"{text.line(outcome.check, 80)} {outcome.verdict.word} in {bug.share} ({name})",
-        message=[f"{what}: {text.line(bug.facts[what])}" for what in _FACTS if bug.facts[what]],
+        message=[f"{what}: {text.line(facts[what])}" for what in _FACTS if facts[what]],
         place=place_of(outcome, workspace),
     )
 

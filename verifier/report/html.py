@@ -93,7 +93,7 @@ def render(views: Sequence[RecordView]) -> str:
 def _make_page(one: RecordView, name: str, number: int) -> Page:
     """Make a record's part of the page; `number` is its place among the records, from 1 on."""
     prefix = "" if number == 1 else f"r{number}-"
-    bugs = (*one.summary.bugs, *one.summary.upstream)
+    groups = (*one.summary.bug_groups, *one.summary.upstream_groups)
     entries = one.summary.baselined.entries if one.summary.baselined else ()
     # An id of its own: beyond its rule a failure is shown too, under its fingerprint.
     known = {entry.number: f"{prefix}known-{text.anchor(entry.failure.fingerprint)}" for entry in entries}
@@ -104,7 +104,7 @@ def _make_page(one: RecordView, name: str, number: int) -> Page:
         name=name,
         id=f"r{number}",
         prefix=prefix,
-        targets={bug.number: f"{prefix}{text.anchor(bug.fingerprint)}" for bug in bugs} | known,
+        targets={group.lead.number: f"{prefix}{text.anchor(group.lead.fingerprint)}" for group in groups} | known,
         ladders=tuple(ladders.values()),
         embedded=embed_data(one.record),
         opened=frozenset(_choose_opened(one.summary.bugs)),

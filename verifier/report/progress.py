@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from verifier.analysis.bugs import Origin, find_origin
 from verifier.engine.events import CaseFinished, Event, Heartbeat, OutcomeReady, RunStarted, WorkerLost
 from verifier.judging.outcome import Outcome
 from verifier.output import text
@@ -40,8 +41,8 @@ class ShownFailures:
 class Meter:
     """Counts the events of a run, and shows on a console how far it is, until its block is left.
 
-    A terminal gets a bar with the rate and the time that is left, and below it the most frequent failures, by
-    fingerprint; elsewhere all of it is a line.
+    A terminal gets a bar with the rate and the time that is left, and below it the most frequent bugs, those with one
+    origin together; elsewhere all of it is a line.
 
     Invariant: rich draws the bar in a thread of its own, which reads nothing but the bar (rich locks it) and the
     `ShownFailures` of the moment. Everything else belongs to the thread that notes events.
@@ -63,8 +64,8 @@ class Meter:
         self._title = title
         self._before = self._finished = self._said = done
         self._failures: dict[tuple[str, str], Outcome] = {}
-        self._counts: Counter[str] = Counter()  # of the failures, by fingerprint
-        self._examples: dict[str, Outcome] = {}  # the latest outcome of each fingerprint
+        self._counts: Counter[Origin | str] = Counter()  # of the failures, by origin or fingerprint
+        self._examples: dict[Origin | str, Outcome] = {}  # the latest outcome that was counted there
         self._shown = ShownFailures()
         self._known: set[tuple[str, str]] = set()
         self.excuse: Callable[[str, str | None], bool] = lambda case, fingerprint: False
@@ -127,15 +128,15 @@ class Meter:
         """Count an outcome; a case that is run again may give another one, and the later one counts."""
         earlier = self._failures.pop((case, outcome.check), None)
         self._known.discard((case, outcome.check))
-        if earlier is not None and earlier.fingerprint:
-            self._counts[earlier.fingerprint] -= 1
+        if earlier is not None:
+            self._counts[_bug_of(earlier)] -= 1
         fingerprint = outcome.fingerprint if outcome.verdict.gates else None
         if outcome.verdict.gates and self.excuse(case, fingerprint):
             self._known.add((case, outcome.check))
         elif fingerprint:
             self._failures[case, outcome.check] = outcome
-            self._counts[fingerprint] += 1
-            self._examples[fingerprint] = outcome
+            self._counts[_bug_of(outcome)] += 1
+            self._examples[_bug_of(outcome)] = outcome
         if earlier is not None or fingerprint:
             self._shown = self._choose_shown()
 
@@ -186,10 +187,10 @@ class Meter:
         """Choose the most frequent failures so far, and spell each in a few words."""
         counts = +self._counts
         lines = []
-        for fingerprint, count in counts.most_common(MOST_BUGS):
-            outcome = self._examples[fingerprint]
+        for bug, count in counts.most_common(MOST_BUGS):
+            outcome = self._examples[bug]
             place = f" at {text.line(outcome.where, 60)}" if outcome.where else ""
-            lines.append(f"{fingerprint} ×{count:,} {outcome.check} {outcome.verdict.word}{place}")
+            lines.append(f"{outcome.fingerprint} ×{count:,} {outcome.check} {outcome.verdict.word}{place}")
         return ShownFailures(lines=tuple(lines), number=len(counts))
 
     def _frame(self) -> RenderableType:
@@ -199,3 +200,8 @@ class Meter:
         if more := shown.number - len(shown.lines):
             lines.append(Text(f"  … and {text.plural(more, 'more bug')}", style="dim"))
         return Group(self._bar.get_renderable(), *lines)
+
+
+def _bug_of(outcome: Outcome) -> Origin | str:
+    """What a failure is counted with: those of one origin, or else those with its fingerprint."""
+    return find_origin(outcome) or outcome.fingerprint or ""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from verifier.analysis.baseline_comparison import BaselineComparison
-from verifier.analysis.bugs import Bug
+from verifier.analysis.bug_groups import BugGroup
 from verifier.analysis.causes import find_causes
 from verifier.analysis.rows import Cell, Row
 from verifier.analysis.summary import UPSTREAM_TITLE, Summary
@@ -55,9 +55,9 @@ def show(summary: Summary, console: Console) -> None:
     """
     _show_matrix(summary, console)
     _show_tallies(summary.refusals, "Refused by HF", "case", console)
-    _show_causes(summary.bugs, console)
-    _show_bugs(summary.bugs, "Failures", console)
-    _show_bugs(summary.upstream, UPSTREAM_TITLE, console)
+    _show_causes(summary, console)
+    _show_bugs(summary.bug_groups, "Failures", console)
+    _show_bugs(summary.upstream_groups, UPSTREAM_TITLE, console)
     _show_baselined(summary.baselined, console)
     _show_tallies(summary.reduced, "Agrees to float32 rounding only", "outcome", console)
     _show_tallies(summary.skips, "Did not run", "check run", console)
@@ -247,35 +247,36 @@ def _spell_numbers(bugs: Sequence[str], most: int = 4) -> str:
     return ",".join(bugs[:most]) + ("…" if len(bugs) > most else "")
 
 
-def _show_causes(bugs: Sequence[Bug], console: Console) -> None:
+def _show_causes(summary: Summary, console: Console) -> None:
     """Print what explains many failures, where several have one explanation or some are not shown."""
-    found = find_causes(bugs)
-    if len(found) == len(bugs) <= MAX_BUGS:
+    found = find_causes(summary.bugs)
+    if len(found) == len(summary.bug_groups) <= MAX_BUGS:
         return
     console.print(
         Text("Why: failures with the same rule that start at the same place are likely one", "bold underline")
     )
     for cause in found[:MAX_CAUSES]:
-        numbers = _spell_numbers([bug.number for bug in cause.bugs], 12)
+        numbers = _spell_numbers([group.lead.number for group in cause.groups], 12)
         line = Text(f"{text.plural(cause.cases, 'case'):>10}  ", no_wrap=False)
         line.append(f"at {text.line(cause.place, 100)}" if cause.place else "nowhere in particular", "bold")
         line.append(f"  ({numbers})", "dim")
         console.print(line)
-        show_facts({"rule": cause.bugs[0].explanation}, console)
+        show_facts({"rule": cause.lead.explanation}, console)
     show_left(len(found) - MAX_CAUSES, console)
     console.print()
 
 
-def _show_bugs(bugs: Sequence[Bug], title: str, console: Console) -> None:
-    """Print the first bugs with all that is known of them."""
-    if not bugs:
+def _show_bugs(groups: Sequence[BugGroup], title: str, console: Console) -> None:
+    """Print the first bugs with all that is known of them, those with one origin once."""
+    if not groups:
         return
     console.print(Text(title, style="bold underline"))
-    for one in bugs[:MAX_BUGS]:
-        outcome = one.entry.outcome
-        console.print(headline(one.number, outcome, one.share, _STYLES[outcome.verdict]))
-        show_facts(one.facts, console)
-    show_left(len(bugs) - MAX_BUGS, console)
+    for group in groups[:MAX_BUGS]:
+        lead = group.lead
+        outcome = lead.entry.outcome
+        console.print(headline(lead.number, outcome, lead.share, _STYLES[outcome.verdict]))
+        show_facts(group.facts, console)
+    show_left(len(groups) - MAX_BUGS, console)
     console.print()
 
 
