@@ -9,6 +9,7 @@ import pytest
 from made_records import ladder, looked_at, outcome, rows_fail, rung, specs, with_looks, wrong
 
 from verifier.analysis.bugs import Neighbour, find_bugs
+from verifier.cases.spec import Depth
 from verifier.judging.outcome import Verdict
 from verifier.record.case_description import config_difference, plainest_config
 
@@ -151,8 +152,40 @@ def test_exceptions_to_a_rule_are_named(make):
         return outcome(check, Verdict.FAIL, where=Q) if wrong else None
 
     found = _the_finding(make(specs(), fails))
-    assert found.explanation == "nearly bias or (not alibi and kv_heads is None) (fails 6 of 7, passes 5 of 5)"
+    rule = "bias or (not alibi and kv_heads is None)"
+    assert found.explanation == f"nearly, with 1 exception: {rule} (fails 6 of 7, passes 5 of 5)"
     assert (found.missed, found.unjust) == ((), odd[1:])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("long", 263, "long == 263"),
+        ("length", 33, "length == 33"),
+        ("batch", 2, "batch == 2"),
+        ("padding", 3, "padding == 3"),
+        ("scale", 2.0, "scale == 2.0"),
+        ("attention", "eager", "attention == 'eager'"),
+        ("dtypes", ("float32",), "'bfloat16' not in dtypes"),
+        ("seed", 7, "seed == 7"),
+        ("depth", Depth.PAIRWISE, "depth == 'pairwise'"),
+    ],
+)
+def test_a_rule_names_whatever_of_a_case_tells(make, field, value, rule):
+    """No flag and no dim is theirs alone: they differ from the others in how they are run."""
+    cases = [replace(spec, **{field: value}) if place % 2 else spec for place, spec in enumerate(specs())]
+    odd = {spec.id for spec in cases[1::2]}
+
+    def fails(spec, check):
+        return outcome(check, Verdict.FAIL, where=Q) if check == "qkv.rows" and spec.id in odd else None
+
+    found = _the_finding(make(cases, fails))
+    assert (found.rule.text, found.rule.exact) == (rule, True)
+
+
+def test_that_nothing_tells_is_said(make):
+    found = replace(_the_finding(make(specs(), rows_fail)), rule=None)
+    assert found.explanation == "nothing that is known of the cases tells them from those that pass"
 
 
 @pytest.mark.parametrize(("count", "said"), [(12, "every case that the check looked at"), (1, None)])

@@ -190,7 +190,7 @@ def test_where_none_is_exact_the_best_is_given_with_its_exceptions():
     assert not rule.exact
     assert rule.text == "alibi"
     assert (rule.failing, rule.caught, rule.passing, rule.spared) == (25, 24, 23, 23)
-    assert rule.state() == "nearly alibi (fails 24 of 24, passes 23 of 24)"
+    assert rule.state() == "nearly, with 1 exception: alibi (fails 24 of 24, passes 23 of 24)"
 
 
 def test_the_exceptions_can_be_looked_up():
@@ -217,6 +217,39 @@ def test_what_hits_no_better_than_chance_is_no_rule():
 def test_flags_are_preferred_to_what_tells_the_same():
     configs = [{"alibi": on, "a_width": 5 if on else 7} for on in (False, True)]
     assert explain(configs[1:], configs[:1], flags=["alibi"]).text == "alibi"
+
+
+DEPTHS = ("all", "pairwise", "sampled")
+
+
+def test_a_field_that_is_named_last_is_named_where_nothing_else_tells():
+    configs = [{"alibi": on, "depth": depth} for on in (False, True) for depth in DEPTHS]
+    sides = ([one for one in configs if (one["depth"] != "all") is deep] for deep in (True, False))
+    rule = explain(*sides, flags=["alibi"], last=["depth"])
+    assert (rule.text, rule.exact) == ("depth != 'all'", True)
+
+
+def test_a_field_that_is_named_last_is_not_named_where_a_longer_rule_does_without():
+    """Of few cases the one that is looked at most closely may be the only one that fails."""
+    configs = [{"alibi": on, "bias": bias, "depth": "all"} for on in (False, True) for bias in (False, True)]
+    failing = {**configs.pop(), "depth": "sampled"}
+    assert explain([failing], configs, flags=["alibi", "bias"]).text == "depth == 'sampled'"
+    assert explain([failing], configs, flags=["alibi", "bias"], last=["depth"]).text == "alibi and bias"
+
+
+def test_a_field_that_is_named_last_is_not_named_where_it_helps_nothing():
+    configs = [{"alibi": on, "seed": seed} for on in (False, True, True) for seed in (0, 1)]
+    rule = explain(configs[2:], [*configs[:2], configs[2], configs[3]], flags=["alibi"], last=["seed"])
+    assert rule.text == "alibi"
+
+
+def test_a_number_that_is_no_size_is_held_against_no_other():
+    configs = [{"padding": padding, "layers": layers} for padding in range(4) for layers in range(4)]
+    sides = [[one for one in configs if (one["padding"] < one["layers"]) is fails] for fails in (True, False)]
+    assert explain(*sides).text == "padding < layers"
+    rule = explain(*sides, no_sizes=["padding"])
+    assert "padding < layers" not in rule.text
+    assert "layers < padding" not in rule.text
 
 
 def test_where_there_is_nothing_to_tell_apart_there_is_no_rule():

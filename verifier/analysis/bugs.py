@@ -129,7 +129,7 @@ class Bug:
         if self.rule is not None:
             return self.rule.state(self.support)
         if self.passes:
-            return None
+            return "nothing that is known of the cases tells them from those that pass"
         if len(self.cases) < self.ran:
             return "of the cases that the check looked at, none passes"
         return "every case that the check looked at" if self.ran > 1 else None

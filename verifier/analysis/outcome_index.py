@@ -7,7 +7,7 @@ from typing import Any
 
 from verifier.analysis.rules import Rule, explain
 from verifier.record import Record, RecordedOutcome
-from verifier.record.case_description import describe_case
+from verifier.record.case_description import LAST_NAMED, NO_SIZES, describe_case
 
 
 class OutcomeIndex:
@@ -46,7 +46,8 @@ class OutcomeIndex:
         Returns:
             None where no rule tells them apart, or where the rule is false of the case that is shown.
         """
-        rule = explain(self._describe(cases), self._describe(others), flags=self.record.run.flags)
+        described = self._describe(cases), self._describe(others)
+        rule = explain(*described, flags=self.record.run.flags, no_sizes=NO_SIZES, last=LAST_NAMED)
         return None if rule is None or any(cases[place] == shown for place in rule.missed) else rule
 
     def _describe(self, cases: Sequence[str]) -> list[dict[str, Any]]:

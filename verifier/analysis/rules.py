@@ -12,6 +12,8 @@ two numbers. Atoms are joined as `a and b`, `a or b`, `a and b and c`, `a or (b 
    one field cheaper than two;
 4. of these, the first text in the alphabet, so that the order of cases and fields makes no difference.
 
+Some fields are named only where no rule without them is exact, and where the rule with them has fewer exceptions.
+
 Every atom and every exact pair is tried; of other pairs and of triples those that contain one of the strongest atoms.
 A set of cases is an integer with a bit for each case, those of the failing ones first.
 """
@@ -22,12 +24,13 @@ import heapq
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from verifier.cases.predicates import ABSENT_VALUE, is_list, is_number, plainest_values, write_value
+from verifier.output.text import plural
 
 _ATOMS = 1_000  # the strongest are looked at
 # So many of the strongest atoms are the first of a pair or a triple, and so many more if all that they decide is right.
@@ -64,9 +67,15 @@ class Rule:
         """Whether the predicate is true of every failing case, and of no other."""
         return self.caught == self.failing and self.spared == self.passing
 
+    @property
+    def hedge(self) -> str:
+        """What stands before the predicate: nothing, or `nearly, with 2 exceptions: ` where it is no exact rule."""
+        exceptions = self.failing - self.caught + self.passing - self.spared
+        return f"nearly, with {plural(exceptions, 'exception')}: " if exceptions else ""
+
     def state(self, support: str | None = None) -> str:
-        """Spell the predicate and how far it holds: `nearly alibi (fails 3 of 3, passes 5 of 6)`."""
-        return f"{'' if self.exact else 'nearly '}{self.text} ({support or self.count_support()})"
+        """Spell the predicate and how far it holds: `nearly, with 1 exception: alibi (fails 3 of 3, passes 5 of 6)`."""
+        return f"{self.hedge}{self.text} ({support or self.count_support()})"
 
     def count_support(self, caught: str = "fails", spared: str = "passes") -> str:
         """Count how far the rule holds: `fails 24 of 24, passes 128 of 128`.
@@ -83,7 +92,12 @@ class Rule:
 
 
 def explain(
-    failing: Sequence[Mapping[str, Any]], passing: Sequence[Mapping[str, Any]], *, flags: Iterable[str] = ()
+    failing: Sequence[Mapping[str, Any]],
+    passing: Sequence[Mapping[str, Any]],
+    *,
+    flags: Iterable[str] = (),
+    no_sizes: Collection[str] = (),
+    last: Collection[str] = (),
 ) -> Rule | None:
     """Find the rule of the failing configs.
 
@@ -92,6 +106,8 @@ def explain(
         passing: the configs of the cases that the same check passes.
         flags: the fields that are preferred to others that tell the same. A mapping gives their values too, the
             plainest first, which is the one of a config that does not name the flag.
+        no_sizes: the fields whose numbers are held against no other field's.
+        last: the fields that are named only where no rule without them is exact.
 
     Returns:
         The rule; None where nothing fails or nothing passes, so that there is nothing to tell apart, and where no
@@ -100,8 +116,20 @@ def explain(
     if not failing or not passing:
         return None
     sides = _Sides(failing=len(failing), passing=len(passing))
+    columns = _columns([*failing, *passing], flags)
+    plain = [column for column in columns if column.name not in last]
+    found = _find_best(sides, plain, no_sizes)
+    if (found is None or sides.exceptions(found.true)) and len(plain) < len(columns):
+        other = _find_best(sides, columns, no_sizes)
+        if other is not None and (found is None or sides.exceptions(other.true) < sides.exceptions(found.true)):
+            found = other
+    return None if found is None else sides.rule(found)
+
+
+def _find_best(sides: _Sides, columns: Sequence[_Column], no_sizes: Collection[str]) -> _Predicate | None:
+    """The best predicate over these fields; None where none hits better than chance."""
     # Of those that are true of the same cases the plainest.
-    atoms = {one.true: one for one in reversed(_plainest_first(_atoms([*failing, *passing], flags)))}
+    atoms = {one.true: one for one in reversed(_plainest_first(_atoms(columns, no_sizes)))}
     strongest = _plainest_first(sides.strongest(atoms.values(), sides.everything, _ATOMS))
     best, exceptions = None, math.inf
     for length in (1, 2, 3):
@@ -111,7 +139,7 @@ def explain(
             best, exceptions = found, sides.exceptions(found.true)
         if not exceptions:
             break
-    return None if best is None else sides.rule(best)
+    return best
 
 
 # --- predicates ------------------------------------------------------------------------------------------------------
@@ -299,7 +327,8 @@ def _column(name: str, cost: int, values: Iterable[Any]) -> _Column:
     return _Column(name, cost, keys, cases, known, [math.nan if isinstance(key, str) else key for key in keys])
 
 
-def _atoms(configs: Sequence[Mapping[str, Any]], flags: Iterable[str]) -> Iterator[_Predicate]:
+def _columns(configs: Sequence[Mapping[str, Any]], flags: Iterable[str]) -> list[_Column]:
+    """Every field of the configs, in the order of the alphabet."""
     defaults = plainest_values(flags) if isinstance(flags, Mapping) else {}
     preferred = frozenset(flags)
     columns = []
@@ -307,10 +336,15 @@ def _atoms(configs: Sequence[Mapping[str, Any]], flags: Iterable[str]) -> Iterat
         default = defaults.get(name, ABSENT_VALUE)
         cost = _FLAG if name in preferred else _FIELD
         columns.append(_column(name, cost, [config.get(name, default) for config in configs]))
+    return columns
+
+
+def _atoms(columns: Sequence[_Column], no_sizes: Collection[str]) -> Iterator[_Predicate]:
     for column in columns:
         for text, cost, true in _of_one_field(column):
             yield _Predicate(true, column.cost + cost, ((column.name, text),))
-    for low, high in itertools.permutations([column for column in columns if column.ascending], 2):
+    sizes = [column for column in columns if column.ascending and column.name not in no_sizes]
+    for low, high in itertools.permutations(sizes, 2):
         for text, cost, true in _of_two_fields(low, high):
             yield _Predicate(true, cost, ((low.name, text),))
 

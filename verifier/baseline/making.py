@@ -10,7 +10,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record import Record
-from verifier.record.case_description import describe_case
+from verifier.record.case_description import LAST_NAMED, NO_SIZES, describe_case
 from verifier.record.excusing import count_cases_looked_at, name_case, rule_holds
 from verifier.record.known_failure import EVERY_CASE, Baseline, KnownFailure, narrowing
 
@@ -85,5 +85,5 @@ def _find_rule(failing: Sequence[CaseSpec], others: Sequence[CaseSpec], record: 
     if not others:
         return EVERY_CASE
     described = ([describe_case(spec) for spec in specs] for specs in (failing, others))
-    rule = explain(*described, flags=record.run.flags)
+    rule = explain(*described, flags=record.run.flags, no_sizes=NO_SIZES, last=LAST_NAMED)
     return "" if rule is None else rule.text

@@ -8,6 +8,13 @@ from typing import Any
 from verifier.cases.spec import CaseSpec
 from verifier.record.lines import RunLine
 
+# What explains nothing: the config stands for itself, HF's answer follows from it, and a name is only a name.
+_NOT_DESCRIBED = frozenset({"family", "config", "valid", "reason", "label"})
+# Numbers of which it means nothing that one is as large as a dim: the number of a draw, or a factor.
+NO_SIZES = frozenset({"padding", "scale", "seed"})
+# What says nothing of the model and its inputs: how closely a case is looked at, and which weights it happens to have.
+LAST_NAMED = frozenset({"depth", "seed"})
+
 
 def same_value(one: Any, other: Any) -> bool:
     """Whether two values of a config are the same: 1 is not True.
@@ -30,9 +37,9 @@ def find_value(value: Any, values: Sequence[Any]) -> int | None:
 
 
 def describe_case(spec: CaseSpec) -> dict[str, Any]:
-    """The names and values that a rule may use: the config, and what the case is run with."""
-    of_the_run = {"batch": spec.batch, "length": spec.length, "dtypes": list(spec.dtypes), "device": spec.device}
-    return {**{name: value for name, value in of_the_run.items() if name not in spec.config}, **spec.config}
+    """The names and values that a rule may use: the config, and everything that the case is run with."""
+    of_the_case = {name: value for name, value in spec.to_json().items() if name not in _NOT_DESCRIBED}
+    return {**of_the_case, **spec.config}
 
 
 def plainest_config(run: RunLine) -> dict[str, Any]:
