@@ -9,8 +9,9 @@ import pytest
 from made_records import CHECKS, outcome, specs
 
 from verifier.analysis.bugs import smallest_case
-from verifier.analysis.summary import summarize
+from verifier.analysis.summary import NOT_OFFERED, summarize
 from verifier.analysis.verdict import exit_status
+from verifier.checks.runner import MISSING
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
 
@@ -95,6 +96,52 @@ def test_a_run_in_which_nothing_looked_at_the_adapter_says_why(make):
     found = summarize(make(specs(), skips))
     assert found.status is ExitStatus.INCONCLUSIVE
     assert found.hollow == "no check that looks at the adapter ran: no weights offered"
+
+
+# --- how much was looked at ------------------------------------------------------------------------------------------
+
+
+def _offers_no(*capabilities, check="qkv.rows"):
+    def fails(spec, given):
+        message = NOT_OFFERED + " and no ".join(capabilities)
+        return outcome(given, Verdict.SKIP, message=message) if given == check else None
+
+    return fails
+
+
+def test_the_headline_of_an_adapter_that_conforms_says_how_much_was_looked_at(make):
+    """What looks at Hugging Face alone, a quarter of these outcomes, is no look at the adapter."""
+    found = summarize(make(specs()))
+    assert (found.headline, found.status) == ("CONFORMS: 36 of 36 looked at", ExitStatus.CONFORMS)
+
+
+def test_what_the_adapter_does_not_offer_is_in_the_headline_and_no_failure(make):
+    found = summarize(make(specs(), _offers_no("weights", "hooks")))
+    assert found.status is ExitStatus.CONFORMS
+    assert found.headline == "CONFORMS in what it offers: 24 of 36 looked at; not offered: hooks, weights"
+    assert found.verdict == found.headline
+
+
+def test_what_does_not_apply_is_counted_and_is_not_said_to_be_lacking(make):
+    def fails(spec, check):
+        return outcome(check, Verdict.SKIP, message="not applicable: one layer") if check == "qkv.rows" else None
+
+    assert summarize(make(specs(), fails)).headline == "CONFORMS: 24 of 36 looked at"
+
+
+def test_the_headline_of_an_adapter_that_does_not_conform_is_its_status(make):
+    assert summarize(make(specs(), _rows_fail)).headline == "DOES NOT CONFORM"
+
+
+def test_the_reasons_follow_the_headline(make):
+    def fails(spec, check):
+        return outcome(check, Verdict.UPSTREAM, where="eager") if check == "reference.acceptance" else None
+
+    assert summarize(make(specs(), fails)).verdict == "CONFORMS: 36 of 36 looked at (1 upstream finding)"
+
+
+def test_a_capability_that_is_not_offered_is_known_by_the_runners_own_words():
+    assert f"{MISSING} " == NOT_OFFERED
 
 
 def test_upstream_findings_stand_apart(make):

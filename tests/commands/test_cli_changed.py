@@ -47,7 +47,7 @@ def test_a_touched_adapter_runs_alone(verifier, project):
     assert ended.status == 0
     assert "verifier: mine:Right: touched since HEAD: mine.py\n" in ended.err
     assert "verifier: other:Right: nothing that it is made of was touched" in ended.err
-    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS"
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS: 4 of 4 looked at"
     # Its folder is the one that it has among the others.
     assert [path.name for path in (project / "reports" / "all").iterdir()] == ["falcon-mine-Right"]
     assert len(record.read(project / "reports" / "all" / "falcon-mine-Right").cases) == 4

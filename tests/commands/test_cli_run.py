@@ -20,7 +20,7 @@ def test_a_right_adapter_conforms(verifier, tmp_path):
         "run", "falcon", "--adapter", "mine:Right", "--where", FEW, "--only", "build.a*", "--out", tmp_path
     )
     assert ended.status == 0
-    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS"
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS: 4 of 4 looked at"
     assert verdicts(tmp_path, "build.adapter") == {Verdict.PASS: 4}
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
 
@@ -103,7 +103,7 @@ def test_an_adapter_that_raises_at_import_is_told_in_one_line_and_leaves_the_oth
     assert ended.status == 3
     assert "verifier: adapter 'late:Adapter' raised at import: RuntimeError: not today" in ended.err.splitlines()
     assert "Traceback" not in ended.err
-    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS"
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS: 4 of 4 looked at"
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")) == [
         "falcon-mine-Right/record.jsonl",
         "falcon-mine-Right/report.html",
@@ -179,7 +179,7 @@ def test_the_configured_adapter_is_the_default(verifier, in_folder, tmp_path, mo
         listed = verifier("list", "adapters")
     finally:
         (in_folder / "pyproject.toml").unlink()
-    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS"
+    assert ended.out.splitlines()[-1] == "falcon × mine:Right (right 1.0): CONFORMS: 4 of 4 looked at"
     assert "mine:Right\n" in listed.out
 
 

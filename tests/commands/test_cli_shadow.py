@@ -47,7 +47,7 @@ def command(folder, *arguments):
 def test_a_run_is_not_misled(shadowed):
     asked = ("run", "falcon", "--adapter", "mine:Clean", "--where", FEW, "--only", "build.adapter")
     ended = command(shadowed, *asked)
-    assert ended.stdout.splitlines()[-1] == "falcon × mine:Clean (right 1.0): CONFORMS", ended.stderr
+    assert ended.stdout.splitlines()[-1] == "falcon × mine:Clean (right 1.0): CONFORMS: 4 of 4 looked at", ended.stderr
     assert ended.returncode == 0
     assert len(record.read(shadowed / "reports" / "falcon-mine-Clean").cases) == 4
 

@@ -97,7 +97,7 @@ def test_a_suite_says_when_and_with_what_it_ran(make):
         "family": "toy",
         "adapter": "mine:Adapter (mine 1)",
         "seed": "0",
-        "verdict": "CONFORMS",
+        "verdict": "CONFORMS: 36 of 36 looked at",
         "version.python": "3.11",
         "version.torch": "2.9",
         "version.transformers": "5.20",

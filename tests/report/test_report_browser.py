@@ -336,7 +336,7 @@ def test_words_of_a_filter_mean_what_they_say(show, pages, words, cases):
 
 def test_a_failure_has_the_address_of_its_fingerprint(show, pages):
     page = show(pages["differs"])
-    fingerprint = page.run("return document.querySelectorAll('article.finding')[1].dataset.fingerprint")
+    fingerprint = page.run("return document.querySelectorAll('article.finding')[1].id")
     there = show(pages["differs"], f"#{fingerprint}")
     assert there.run("return document.activeElement.id") == fingerprint
     assert there.run("const top = document.activeElement.getBoundingClientRect().top; return top > 0 && top < 200")

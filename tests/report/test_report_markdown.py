@@ -104,7 +104,7 @@ def test_it_begins_with_the_verdict_and_what_it_rests_on(make):
         "",
         "**INTERRUPTED** (1 bug in 6 cases)",
         "",
-        "12 valid cases, 0 refused by HF, 5 checks: 48 of 48 looked; 42 ok, 6 FAIL",
+        "12 valid cases, 0 refused by HF, 5 checks: 36 of 36 looked at the adapter; 42 ok, 6 FAIL",
         "",
     ]
     assert lines[6].startswith("Note: the run was cut off")
@@ -178,7 +178,7 @@ def test_records_are_shown_side_by_side_first(make):
         "toy × other 1",
     ]
     assert f"| `{finding.fingerprint}` | qkv.rows | 6 | 6 | – |" in made
-    assert "| verdict | DOES NOT CONFORM | DOES NOT CONFORM | CONFORMS |" in made
+    assert "| verdict | DOES NOT CONFORM | DOES NOT CONFORM | CONFORMS: 36 of 36 looked at |" in made
     assert "| qkv | ✗ FAIL 1 | ✗ FAIL 1 | ✓ ok |" in made
     assert "Side by side" not in _rendered(record)
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from verifier.adapter import Capability
 from verifier.analysis.baseline_comparison import (
     BaselineComparison,
     compare_with_baseline,
@@ -16,15 +18,23 @@ from verifier.analysis.bug_groups import BugGroup, group_bugs
 from verifier.analysis.bugs import Bug, find_bugs
 from verifier.analysis.rows import Cell, Cells, Row, make_cell, make_rows
 from verifier.analysis.tallies import Tally, count_reasons, count_texts, count_verdicts
-from verifier.analysis.verdict import describe_missing_shards, explain_inconclusive, find_exit_status, gating_verdicts
+from verifier.analysis.verdict import (
+    describe_missing_shards,
+    explain_inconclusive,
+    find_exit_status,
+    gating_verdicts,
+    is_about_adapter,
+)
 from verifier.cases.spec import Depth, applies_to, named_depth
 from verifier.errors import ExitStatus
-from verifier.judging.outcome import Verdict, area_of
+from verifier.judging.outcome import Outcome, Verdict, area_of
 from verifier.output import text
 from verifier.record import Record, RunLine
 from verifier.record.excusing import apply_known_failures, count_cases_looked_at
 
 UPSTREAM_TITLE = "Upstream: Hugging Face disagrees with itself; the adapter is not to blame"
+# How the runner of checks, whose import takes seconds, begins the reason of a skip for want of a capability.
+NOT_OFFERED = "not applicable: the adapter offers no "
 _GATING_WORDS = {
     Verdict.REDUCED: "reduced outcome",
     Verdict.SKIP: "not applicable outcome",
@@ -56,8 +66,9 @@ class Summary:
         seconds: the time of the whole run; None where it was cut off.
         notes: what a reader should know of the record, in sentences.
         hollow: why no verdict can rest on what ran; None where one can.
-        expected: the number of outcomes that the cases that were run should give.
-        looked: the number of outcomes of checks that looked, which are those without the skips.
+        expected: the number of outcomes about the adapter that the cases that were run should give.
+        looked: in how many of these a check looked at the adapter, which are those without the skips.
+        not_offered: the capabilities that a check needed and the adapter did not offer.
         baselined: what the baseline did to the run; None where there was none.
     """
 
@@ -82,17 +93,21 @@ class Summary:
     hollow: str | None
     expected: int
     looked: int
+    not_offered: tuple[str, ...]
     baselined: BaselineComparison | None
 
     @property
     def scope(self) -> str:
-        """How much was looked at: `242 valid cases, 14 refused by HF, 116 checks: 13,421 of 13,679 looked`."""
+        """How much was looked at.
+
+        `242 valid cases, 14 refused by HF, 116 checks: 13,421 of 13,679 looked at the adapter`.
+        """
         checks = text.plural(len(self.run.checks), "check")
         narrow = 0 if self.run.asked.get("everywhere") else len(_narrow_checks(self.run))
         checks += f" ({narrow} on a covering of the flags)" if narrow else ""
         return (
             f"{text.plural(self.valid, 'valid case')}, {self.refused:,} refused by HF, {checks}: "
-            f"{self.looked:,} of {max(self.expected, self.looked):,} looked"
+            f"{self.looked:,} of {self.expected:,} looked at the adapter"
         )
 
     @property
@@ -133,10 +148,23 @@ class Summary:
         return ", ".join(clauses)
 
     @property
+    def headline(self) -> str:
+        """The status in words; of an adapter that conforms also in how much.
+
+        `CONFORMS in what it offers: 110 of 471 looked at; not offered: hooks, cache`.
+        """
+        words = text.STATUS_WORDS[self.status]
+        if self.status is not ExitStatus.CONFORMS:
+            return words
+        share = f"{self.looked:,} of {self.expected:,} looked at"
+        if not self.not_offered:
+            return f"{words}: {share}"
+        return f"{words} in what it offers: {share}; not offered: {', '.join(self.not_offered)}"
+
+    @property
     def verdict(self) -> str:
         """`DOES NOT CONFORM (1 bug in 6 cases)`."""
-        words = text.STATUS_WORDS[self.status]
-        return f"{words} ({self.reasons})" if self.reasons else words
+        return f"{self.headline} ({self.reasons})" if self.reasons else self.headline
 
 
 def summarize(record: Record) -> Summary:
@@ -176,21 +204,34 @@ def summarize(record: Record) -> Summary:
         seconds=record.end.seconds if record.end else None,
         notes=(*record.notes, *_list_notes(record)),
         hollow=explain_inconclusive(record) if status is ExitStatus.INCONCLUSIVE and not looks_at_less else None,
-        expected=_count_expected(record),
-        looked=sum(count_cases_looked_at(record).values()),
+        expected=max(_count_expected(record), sum(is_about_adapter(one.check) for one in outcomes)),
+        looked=sum(count for check, count in count_cases_looked_at(record).items() if is_about_adapter(check)),
+        not_offered=_list_not_offered(outcomes),
         baselined=baselined,
     )
 
 
 def _count_expected(record: Record) -> int:
-    """Count the outcomes that the selected checks should give on the cases that were run."""
-    applies = Counter(check.get("applies", "") for check in record.run.checks)
+    """Count the outcomes about the adapter that the selected checks should give on the cases that were run."""
+    applies = Counter(check.get("applies", "") for check in record.run.checks if is_about_adapter(check["id"]))
     return sum(
         number
         for spec in record.cases.values()
         for words, number in applies.items()
         if words and applies_to(words, spec)
     )
+
+
+def _list_not_offered(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """List the capabilities for want of which checks did not look, in the order of the protocol."""
+    reasons = {one.message or "" for one in outcomes if one.verdict is Verdict.SKIP}
+    lacking = {
+        name
+        for reason in reasons
+        if reason.startswith(NOT_OFFERED)
+        for name in reason.removeprefix(NOT_OFFERED).split(" and no ")
+    }
+    return tuple(name for name in get_args(Capability) if name in lacking)
 
 
 def _narrow_checks(run: RunLine) -> set[str]:

@@ -31,7 +31,7 @@ def exit_status(
     if any(verdict.gates or verdict in also for verdict in verdicts.values()):
         return ExitStatus.DIFFERS
     has_looked = any(
-        case in valid and verdict is not Verdict.SKIP and _is_about_adapter(check)
+        case in valid and verdict is not Verdict.SKIP and is_about_adapter(check)
         for (case, check), verdict in verdicts.items()
     )
     return ExitStatus.CONFORMS if has_looked else ExitStatus.INCONCLUSIVE
@@ -43,8 +43,12 @@ def gating_verdicts(run: RunLine) -> frozenset[Verdict]:
     return frozenset(verdict for verdict in Verdict if isinstance(asked, list) and verdict in asked)
 
 
-def _is_about_adapter(check: str) -> bool:
-    """Whether a check looks at the adapter, and not at Hugging Face alone."""
+def is_about_adapter(check: str) -> bool:
+    """Whether a check looks at the adapter, and not at Hugging Face alone.
+
+    Args:
+        check: its id.
+    """
     return area_of(check) != _NOT_ABOUT_THE_ADAPTER
 
 
@@ -70,7 +74,7 @@ def explain_inconclusive(record: Record) -> str:
     reasons = count_reasons(
         entry.outcome
         for entry in record.entries
-        if record.cases[entry.case].valid and _is_about_adapter(entry.outcome.check)
+        if record.cases[entry.case].valid and is_about_adapter(entry.outcome.check)
     )
     commonest = reasons[0].text if reasons else "none was selected for a valid case"
     return f"no check that looks at the adapter ran: {commonest}"

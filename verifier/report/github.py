@@ -81,6 +81,7 @@ def commands(views: Sequence[RecordView], workspace: Path, not_started: Sequence
         upstream = [_annotate_bugs(group, upstream_kind, named, workspace) for group in summary.upstream_groups]
         (found if upstream_kind == "error" else notices).extend(upstream)
         errors += found or _annotate_verdict(summary, named)
+        notices += _annotate_not_offered(summary, named)
     return [annotation.command for kind in (errors, notices) for annotation in _limit(kind)]
 
 
@@ -137,6 +138,14 @@ def _annotate_verdict(summary: Summary, name: str) -> list[Annotation]:
     words = text.STATUS_WORDS[summary.status]
     lines = [line for line in (summary.reasons, *map(text.line, summary.notes)) if line]
     return [Annotation(kind="error", title=f"{words} ({name})", message=lines or [words])]
+
+
+def _annotate_not_offered(summary: Summary, name: str) -> list[Annotation]:
+    """Make an annotation for a run that conforms in what the adapter offers, as green alone would say more."""
+    if summary.status is not ExitStatus.CONFORMS or not summary.not_offered:
+        return []
+    title = f"{text.STATUS_WORDS[summary.status]} ({name})"
+    return [Annotation(kind="notice", title=title, message=[summary.headline])]
 
 
 def place_of(outcome: Outcome, workspace: Path) -> tuple[str, int] | None:

@@ -118,7 +118,7 @@ def _suites(view: RecordView, prefix: str) -> Iterator[_Suite]:
         "family": run.family,
         "adapter": text.subject(run.adapter, run.adapter_name, run.adapter_version),
         "seed": str(run.seed),
-        "verdict": text.STATUS_WORDS[summary.status],
+        "verdict": summary.headline,
         **{f"version.{name}": version for name, version in run.versions.items()},
         **{f"asked.{name}": text.value(value) for name, value in run.asked.items()},
     }

@@ -120,7 +120,6 @@ def _environment(suffix: str) -> jinja2.Environment:
     }
     environment.globals |= {
         "plural": text.plural,
-        "statuses": text.STATUS_WORDS,
         "verdicts": tuple(Verdict),
     }
     return environment

@@ -74,7 +74,7 @@ def show_verdict(summary: Summary, console: Console) -> None:
     """
     time = "" if summary.seconds is None else f", {text.duration(summary.seconds)}"
     console.print(Text(f"{summary.scope}; {summary.counted.lower()}{time}, seed {summary.run.seed}"))
-    show_status(summary.run.title, summary.status, text.STATUS_WORDS[summary.status], summary.reasons, console)
+    show_status(summary.run.title, summary.status, summary.headline, summary.reasons, console)
 
 
 def show_status(title: str, status: ExitStatus, words: str, reason: str, console: Console) -> None:
