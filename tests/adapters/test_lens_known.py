@@ -73,4 +73,4 @@ def test_what_fails_is_known_and_nothing_else_fails(tmp_path: Path, capsys: pyte
     assert {one.state for one in found.held.settled} == {EntryState.KNOWN, EntryState.NOT_RUN}
     failing = {entry.fingerprint for entry in found.entries if entry.outcome.verdict.gates}
     assert len(failing) >= 6
-    assert said.splitlines()[-1].startswith("falcon × transformer-lens: CONFORMS (")
+    assert said.splitlines()[-1].startswith("falcon × transformer-lens: CONFORMS")
