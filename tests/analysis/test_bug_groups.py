@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made_records import CHECKS, outcome, specs
+from made_records import outcome, specs
 
 from verifier.analysis.bugs import find_origin
 from verifier.analysis.causes import find_causes
@@ -89,7 +89,3 @@ def test_what_one_mistake_raises_has_one_cause_and_two_have_two(make):
 
     found = find_causes(summarize(make(specs(), fails)).bugs)
     assert [(one.place, len(one.bugs)) for one in found] == [("TypeError: no switch", 2), ("TypeError: no axes", 1)]
-
-
-def test_every_check_is_there_for_the_test():
-    assert set(STOPPED) <= set(CHECKS)
