@@ -35,7 +35,7 @@ PASSES_AT_ONCE = 2.0**-40
 # several times as large as those.
 OWN_ERRORS_THAT_PASS = 2.0
 # The noise over many perturbations is at most a few times that of one: an error so many bounds away is none.
-RESAMPLING_HELPS = 100.0
+RESAMPLING_HELPS = 8.0
 # A noise measured once, on few numbers, is uncertain, and so is the error compared with it: on n numbers each has a
 # relative deviation of 1/sqrt(2n). The bound grows by this factor over sqrt(n), which is four deviations: by a
 # hundredth for a matrix, by a third for a vector of 72, and to twice for a bias of six.

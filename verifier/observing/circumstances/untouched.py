@@ -17,6 +17,20 @@ from verifier.judging.outcome import Finding
 from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.sides import SubjectSide
 
+OBSERVABLES = frozenset(
+    {
+        "state.caller",
+        "state.random",
+        "state.settings",
+        "state.modes",
+        "state.misuse",
+        "state.released",
+        "hooks.gone",
+        "hooks.misspelt",
+    }
+)
+"""What is looked at in every circumstance, for next to nothing."""
+
 _BACKENDS: Mapping[str, tuple[str, ...]] = {
     "cuda": ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
     "cudnn": ("enabled", "benchmark", "deterministic", "allow_tf32"),
