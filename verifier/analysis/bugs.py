@@ -9,6 +9,7 @@ from typing import Any
 
 from verifier.analysis.outcome_index import OutcomeIndex
 from verifier.analysis.rules import Rule
+from verifier.cases.circumstances import has_met
 from verifier.cases.spec import CaseSpec
 from verifier.judging import wording
 from verifier.judging.evidence import Evidence, Ladder
@@ -247,8 +248,12 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
         entry = index.written[fingerprint][spec.id]
         number = numbers.setdefault(find_origin(entry.outcome) or fingerprint, len(numbers) + 1)
         check = entry.outcome.check
+        # Of a failure that needs a circumstance only those cases tell anything that were looked at in it.
+        wanted = entry.outcome.circumstance
+        looked = [case for case in ran[check] if not wanted or has_met(check, record.cases[case].circumstances, wanted)]
+        passed = [case for case in passing.get(check, ()) if case in set(looked)]
         # Where no case passes, these failures are told from the check's other ones.
-        others = passing.get(check) or sorted({*failing[check]} - {*cases})
+        others = passed or sorted({*failing[check]} - {*cases})
         rule = index.find_rule(cases, others, spec.id)
         # Adapters share fingerprints, so the id alone does not say which record it is in.
         where = shlex.quote(str(record.folder_of(spec.id)))
@@ -260,8 +265,8 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
                 smallest=spec,
                 differs=case_differences(record, fingerprint, spec),
                 cases=tuple(cases),
-                ran=len(ran[check]),
-                passes=len(passing.get(check, ())),
+                ran=len(looked),
+                passes=len(passed),
                 proves=docs.get(check, ""),
                 reproduce=f"verifier repro {shlex.quote(fingerprint)} {where}",
                 rule=rule,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,6 +294,36 @@ CLASSES: Sequence[ObservableClass] = [
     ),
 ]
 
+_SHOWN, _EDITED = ("values",), ("edits",)
+_WITH_BOTH = ("gradient edits",)
+
+CLASSES_OF: Mapping[str, Sequence[str]] = {
+    "forward.losses": ("loss",),
+    "hooks.shown": _SHOWN,
+    "hooks.graph": ("gradients",),
+    "hooks.kept_values": _SHOWN,
+    "hooks.left": _WITH_BOTH,
+    "intervene.effects": _EDITED,
+    "intervene.one_point": _EDITED,
+    "intervene.layouts": _EDITED,
+    "intervene.nested": _EDITED,
+    "backward.weights": ("parameter gradients",),
+    "backward.shown": ("gradients",),
+    "backward.edited": ("edits", "parameter gradients"),
+    "backward.effects": _WITH_BOTH,
+    "backward.nested": _WITH_BOTH,
+    "backward.repeated": _WITH_BOTH,
+    "backward.double": ("parameter gradients",),
+    "cache.repeated": _SHOWN,
+    "cache.generated": ("generation",),
+    "cache.generated_hooks": ("generation",),
+    "cache.generated_edits": ("generation",),
+}
+"""By observable the classes in all of which it is; one that is not named is looked at in every circumstance.
+
+The first class decides in which rows it is looked at, the others what must be possible there.
+"""
+
 Meeting = frozenset[tuple[str, str]]
 """Two or three values of different axes, as pairs of axis and value."""
 
@@ -338,7 +368,7 @@ def wanted_meetings(kind: ObservableClass) -> frozenset[Meeting]:
 
 def read_rows() -> tuple[Circumstance, ...]:
     """Read the covering array: the circumstances in which cases are looked at, the single values first."""
-    return tuple(PLAIN | dict(row) for row in _looks())
+    return tuple({**PLAIN, **dict(row)} for row in _looks())
 
 
 def classes_in(circumstance: Circumstance) -> frozenset[ObservableClass]:
@@ -370,6 +400,36 @@ def missing_meetings(rows: Sequence[Circumstance], kind: ObservableClass) -> fro
     """
     looked_at = [set(row.items()) for row in rows if kind in classes_in(row)]
     return frozenset(meeting for meeting in wanted_meetings(kind) if not any(meeting <= row for row in looked_at))
+
+
+def is_looked_at(observable: str, circumstance: Circumstance) -> bool:
+    """Whether an observable is looked at in a circumstance, which has a value for each axis."""
+    kinds = [kind for name in CLASSES_OF.get(observable, ()) for kind in CLASSES if kind.name == name]
+    return not kinds or (kinds[0] in classes_in(circumstance) and all(kind.can_look(circumstance) for kind in kinds))
+
+
+def needs_of(observable: str) -> Mapping[str, Sequence[str]]:
+    """Give by axis the values of which a circumstance needs one for an observable to be looked at."""
+    kinds = [kind for name in CLASSES_OF.get(observable, ()) for kind in CLASSES if kind.name == name]
+    found: dict[str, Sequence[str]] = {}
+    for kind in kinds:
+        for axis, values in kind.needs.items():
+            found[axis] = [value for value in values if value in found.get(axis, values)]
+    return found
+
+
+def has_met(observable: str, circumstances: Iterable[Circumstance], wanted: Mapping[str, Sequence[str]]) -> bool:
+    """Whether an observable is looked at in a circumstance that has one of the wanted values on each axis.
+
+    Args:
+        observable: the id of the check.
+        circumstances: those of a case, each with a value for every axis that is not plain.
+        wanted: by axis, values of which one is needed.
+    """
+    whole = [{**PLAIN, **one} for one in circumstances]
+    return any(
+        is_looked_at(observable, one) and all(one[axis] in values for axis, values in wanted.items()) for one in whole
+    )
 
 
 def differences(circumstance: Circumstance) -> Circumstance:

@@ -15,8 +15,8 @@ from verifier.checks.blame import find_site, format_traceback
 from verifier.errors import OutdatedAdapter, one_line
 from verifier.family import Family
 from verifier.judging.outcome import BLOCKED, Blocked, Finding, NotApplicable, Outcome, Verdict
+from verifier.judging.wording import circumstance_words
 from verifier.observing.case import Case
-from verifier.observing.circumstances import covering
 from verifier.observing.circumstances.covering import RaisedIn
 from verifier.reference.snapshots import remember
 
@@ -108,7 +108,7 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
             reason = BLOCKED if isinstance(error, Blocked) else "not applicable: "
             finding = Finding(verdict=Verdict.SKIP, message=f"{reason}{error}")
         else:
-            words = f"{covering.words(when)}: " if when else ""
+            words = f"{circumstance_words(when)}: " if when else ""
             message = f"{words}{one_line(error)}"
             raised, finding = error, Finding(verdict=Verdict.ERROR, message=message, circumstance=when)
             kind, site = type(error).__name__, find_site(error)

@@ -34,6 +34,10 @@ PASSES_AT_ONCE = 2.0**-40
 # In a working dtype an error of at most so many of HF's own errors passes before the perturbation is run, which is
 # several times as large as those.
 OWN_ERRORS_THAT_PASS = 2.0
+# Beyond so much of the truth's rms an error in float64 is no rounding, or float32 would not have a single right digit.
+FAILS_AT_ONCE = 2.0**-7
+# Beyond so many of HF's own errors, or units, one in a working dtype is none: the perturbation is several times these.
+OWN_ERRORS_THAT_FAIL = 100.0
 # The noise over many perturbations is at most a few times that of one: an error so many bounds away is none.
 RESAMPLING_HELPS = 8.0
 # A noise measured once, on few numbers, is uncertain, and so is the error compared with it: on n numbers each has a
@@ -339,10 +343,16 @@ def gradient_judge(noise: float, resampled_noise: Bound | None = None) -> Judge:
     return precision_judge(noise, resampled_noise, small_sample_factor=SMALL_SAMPLE_FACTOR_OF_GRADIENTS)
 
 
-def passes_at_once(
-    actual: Tensor, truth: Tensor, own: Tensor | None, dtype: torch.dtype, *, defined: Tensor | None = None
-) -> bool:
-    """Whether an error is so small that no further noise has to be measured to know that it is noise.
+def judge_at_once(
+    actual: Tensor,
+    truth: Tensor,
+    own: Tensor | None,
+    dtype: torch.dtype,
+    *,
+    defined: Tensor | None = None,
+    least: float = 0.0,
+) -> bool | None:
+    """Judge an error that is so small, or so large, that no further noise has to be measured to know what it is.
 
     Args:
         actual: the adapter's result.
@@ -350,14 +360,23 @@ def passes_at_once(
         own: the reference's result in a working dtype; None in float64, where it is the truth.
         dtype: the working dtype, or float64.
         defined: broadcasts to `truth`; only defined elements are compared.
+        least: a noise that is known to be there, an rms in the units of the tensor.
+
+    Returns:
+        Whether it is noise; None where the noise has to be measured.
     """
     count = _count(truth, defined)
     error = _rms(actual.detach().double() - truth, defined, count)
     scale = _rms(truth, defined, count)
     if own is None:
-        return error <= PASSES_AT_ONCE * scale
-    theirs = OWN_ERRORS_THAT_PASS * _rms(own.double() - truth, defined, count)
-    return error <= math.hypot(theirs, scale * torch.finfo(dtype).eps)
+        passes, fails = PASSES_AT_ONCE * scale, FAILS_AT_ONCE * scale
+    else:
+        theirs, unit_there = _rms(own.double() - truth, defined, count), scale * torch.finfo(dtype).eps
+        passes = math.hypot(OWN_ERRORS_THAT_PASS * theirs, unit_there)
+        fails = OWN_ERRORS_THAT_FAIL * math.hypot(theirs, unit_there)
+    if error <= passes:
+        return True
+    return False if error > max(fails, OWN_ERRORS_THAT_FAIL * least) > 0 else None
 
 
 def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output.text import number
 
@@ -19,10 +21,17 @@ def outcome_message(outcome: Outcome) -> str | None:
     return f"{exception}: {message}" if message else exception
 
 
+def circumstance_words(circumstance: Mapping[str, Sequence[str]] | None) -> str:
+    """Write what a circumstance must have: `when dtype is bfloat16 or float16 and mask is left`; empty if nothing."""
+    parts = [f"{axis} is {' or '.join(values)}" for axis, values in (circumstance or {}).items()]
+    return f"when {' and '.join(parts)}" if parts else ""
+
+
 def outcome_facts(outcome: Outcome) -> dict[str, str | None]:
     """List the facts of an outcome that a report shows, by name; None for a fact that the outcome lacks."""
     return {
         "where": outcome.where,
+        "when": circumstance_words(outcome.circumstance).removeprefix("when ") or None,
         "measured": error_against_bound(outcome),
         "said": outcome_message(outcome),
         "in": outcome.site,

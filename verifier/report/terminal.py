@@ -17,6 +17,7 @@ from verifier.analysis.rows import Cell, Row
 from verifier.analysis.summary import UPSTREAM_TITLE, Summary
 from verifier.analysis.tallies import Tally
 from verifier.analysis.timing import find_slowest_cases
+from verifier.canonical import template_of
 from verifier.errors import ExitStatus
 from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
@@ -106,6 +107,10 @@ def headline(number: str, outcome: Outcome, share: str, style: str) -> Text:
     head.append(text.line(outcome.check, 100), style="bold")
     head.append(f"  {outcome.verdict.word}", style=style)
     head.append(f"  {share}", style="not bold")
+    when = wording.circumstance_words(outcome.circumstance)
+    if when:  # what it takes belongs to the failure's name
+        place = template_of(outcome.where) if outcome.where else ""
+        head.append(f"  {text.line(place, 60)} {when}".rstrip(), style="not bold")
     return head
 
 

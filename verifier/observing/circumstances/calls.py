@@ -48,6 +48,11 @@ class Called:
     cache: Any
     drew: bool
 
+    def backward(self) -> None:
+        """Differentiate the objective, as torch advises outside of autocast."""
+        with torch.autocast("cpu", enabled=False):
+            self.objective.backward()
+
     @property
     def logits(self) -> Tensor:
         """A copy of the logits, `[batch, pos, d_vocab]`."""
@@ -93,7 +98,9 @@ class Calls:
 
     def reset(self) -> None:
         """Set the random state, so that both sides drop out the same."""
-        torch.manual_seed(self._seed)
+        torch.default_generator.manual_seed(self._seed)  # `torch.manual_seed` asks every backend, which takes longer
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(self._seed)
 
     def embeds(self, *, requires_grad: bool | None = None) -> Tensor | None:
         """Make the embeddings in the side's dtype, a leaf of the graph; None where tokens are given.
@@ -188,9 +195,7 @@ class Calls:
                 if backward is not None:
                     backward(called)
                 elif self.differentiates and called.objective.requires_grad:
-                    # As torch advises, the backward runs outside of autocast.
-                    with torch.autocast("cpu", enabled=False):
-                        called.objective.backward()  # type: ignore[no-untyped-call]
+                    called.backward()
         return called
 
     def _objective(self, output: Output) -> Tensor:

@@ -6,23 +6,13 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from verifier.canonical import template_of
-from verifier.cases.circumstances import AXES, CLASSES, PLAIN, Circumstance, complete, differences, is_allowed
+from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of
 from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.judging.wording import circumstance_words
 from verifier.observing.case import Case
 from verifier.observing.circumstances.row import Row, RowResult, Shown, not_resting_on_failures
 from verifier.observing.memo import memoized
-
-_NEEDS: Mapping[str, Mapping[str, Sequence[str]]] = {one.name: one.needs for one in CLASSES}
-_CLASS_OF = {
-    "forward.losses": "loss",
-    "backward.weights": "parameter gradients",
-    "backward.edited": "parameter gradients",
-    "backward.double": "parameter gradients",
-    "cache.generated": "generation",
-    "cache.generated_hooks": "generation",
-    "cache.generated_edits": "generation",
-}
 
 
 class RaisedIn(Exception):
@@ -33,7 +23,7 @@ class RaisedIn(Exception):
     """
 
     def __init__(self, circumstance: Mapping[str, tuple[str, ...]]) -> None:
-        super().__init__(words(circumstance))
+        super().__init__(circumstance_words(circumstance))
         self.circumstance = circumstance
 
 
@@ -129,15 +119,9 @@ def _told(case: Case, observable: str, circumstance: Circumstance, wrong: Wrong)
     if wrong.error is not None:
         raise RaisedIn(minimal) from wrong.error
     assert wrong.finding is not None
-    when = words(minimal)
+    when = circumstance_words(minimal)
     message = f"{when}: {wrong.finding.message}" if when else wrong.finding.message
     return replace(wrong.finding, message=message, circumstance=minimal or None)
-
-
-def words(circumstance: Mapping[str, Sequence[str]]) -> str:
-    """Write what a circumstance must have: `when dtype is bfloat16 or float16 and mask is left`; empty if nothing."""
-    parts = [f"{axis} is {' or '.join(values)}" for axis, values in circumstance.items()]
-    return f"when {' and '.join(parts)}" if parts else ""
 
 
 # What was found wrong in this process before, with its plainest circumstance: by family, adapter, observable and way.
@@ -156,7 +140,7 @@ def _minimal(
     for known in _KNOWN.setdefault(key, []):
         if all(circumstance[axis] in values for axis, values in known.items()):
             return known, wrong
-    needs = _needs(observable)
+    needs = needs_of(observable)
     current = dict(circumstance)
 
     def fails(candidate: Circumstance) -> Wrong | None:
@@ -176,18 +160,14 @@ def _minimal(
         found = fails({**current, axis: plainest[axis]})
         if found is not None:
             current[axis], wrong = plainest[axis], found
-    minimal = {axis: (value,) for axis, value in current.items() if value != plainest[axis]}
-    for axis, (value,) in dict(minimal).items():
+    minimal: dict[str, tuple[str, ...]] = {axis: (value,) for axis, value in current.items() if value != plainest[axis]}
+    for axis in minimal:
+        value = current[axis]
         others = [one for one in AXES[axis] if one not in (value, PLAIN[axis])]
         failing = [one for one in others if fails({**current, axis: one}) is not None]
         minimal[axis] = tuple(one for one in AXES[axis] if one == value or one in failing)
     _KNOWN[key].append(minimal)
     return minimal, wrong
-
-
-def _needs(observable: str) -> Mapping[str, Sequence[str]]:
-    area = observable.partition(".")[0]
-    return _NEEDS[_CLASS_OF.get(observable, "gradients" if area == "backward" else "values")]
 
 
 def _wrong_in(result: RowResult, observable: str) -> Wrong | None:

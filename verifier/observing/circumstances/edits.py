@@ -57,6 +57,10 @@ class Seen:
         return read
 
 
+Replacement = Callable[[Tensor], Tensor]
+"""An edit that always gives a tensor."""
+
+
 def factor(name: str) -> float:
     """Give a point a factor of its own, from 0.8 to 1.1, in which layers differ too."""
     return 0.8 + 0.02 * (zlib.crc32(name.encode()) % 16)
@@ -68,7 +72,7 @@ def wave(value: Tensor, shift: float = 0.0) -> Tensor:
     return torch.cos(1.7 * steps + shift).to(value.dtype)
 
 
-def scaled(point: Point, shift: float = 0.0) -> Edit:
+def scaled(point: Point, shift: float = 0.0) -> Replacement:
     """Make an edit that scales a point's value by its own factor and adds a little.
 
     What a mask hides stays hidden: a pattern is multiplied alone. A norm's scale stays positive.
@@ -79,10 +83,7 @@ def scaled(point: Point, shift: float = 0.0) -> Edit:
     """
     by = factor(point.name)
 
-    def edit(value: Tensor) -> Tensor:
-        return added(point, value * by, 0.1, shift)
-
-    return edit
+    return lambda value: added(point, value * by, 0.1, shift)
 
 
 def added(point: Point, value: Tensor, size: float, shift: float = 0.0) -> Tensor:

@@ -19,9 +19,9 @@ from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import (
     float64_judge,
     gradient_judge,
+    judge_at_once,
     measured_noise,
     noise_from_float32,
-    passes_at_once,
     precision_judge,
     rms,
 )
@@ -94,7 +94,7 @@ def _judge_tensor(
 ) -> Finding:
     observable, place = name
     exact = noise.dtype == torch.float64
-    if texts.readable.all() and passes_at_once(given, truth, None if exact else own, noise.dtype):
+    if texts.readable.all() and judge_at_once(given, truth, None if exact else own, noise.dtype):
         return Finding(where=place, measured=0.0, bound=0.0)  # nothing is undefined, but for scores, which are infinite
     truth = truth.double()
     defined = _defined(observable, place, truth, own, texts)
@@ -102,10 +102,17 @@ def _judge_tensor(
     if unknown.any():
         return from_condition(place, f"{int(unknown.sum())} elements are not a number")
     truth, given, own = (one.detach().masked_fill(~defined, 0.0) for one in (truth, given, own))
-    if passes_at_once(given, truth, None if exact else own, noise.dtype, defined=defined):
+    eps = torch.finfo(noise.dtype).eps
+    is_noise = judge_at_once(given, truth, None if exact else own, noise.dtype, defined=defined, least=eps * floor)
+    if is_noise:
         return Finding(where=place, measured=0.0, bound=0.0)
     axes = _axes(place)
-    eps = torch.finfo(noise.dtype).eps
+    if is_noise is False:
+        # Judged by the least noise that there can be: whatever was measured would not excuse the error.
+        least = math.hypot(rms(own - truth, defined), eps * rms(truth, defined), eps * floor)
+        return (float64_judge if exact else precision_judge)(least).compare(
+            place, given, truth, defined=defined, axes=axes
+        )
     if exact:
         single = noise.single().get(name)
         if not isinstance(single, Tensor) or single.shape != truth.shape:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verifier.adapter import Edit
 from verifier.canonical import Point
 from verifier.cases.circumstances import Circumstance, classes_in
 from verifier.observing.circumstances import edits
@@ -112,11 +113,32 @@ def plain(look: Look) -> Iterator[Observation]:
 
 @observes("hooks.shown", "hooks.graph", "backward.shown", "hooks.kept_values", classes=_VALUES_AND_GRADIENTS)
 def shown(look: Look) -> Iterator[Observation]:
-    """Read every point, and its gradient: what hooks are shown, how often, and what they may keep."""
+    """Read every point, and its gradient: what hooks are shown, how often, and what they may keep.
+
+    What a third of the points shows is kept, and the objective is differentiated by it: it is in the graph of what
+    follows, or of nothing.
+    """
     there, back = Seen(), Seen()
     names = [point.name for point in look.points]
+    chosen = names[look.number % 3 :: 3]
+    gradients: dict[str, Tensor | None] = {}
+
+    def differentiate(called: Called) -> None:
+        tensors = {name: there.kept[name] for name in chosen if name in there.kept}
+        tensors = {name: one for name, one in tensors.items() if one.requires_grad}
+        if not called.objective.requires_grad:
+            return
+        if tensors:
+            found = torch.autograd.grad(called.objective, list(tensors.values()), retain_graph=True, allow_unused=True)
+            gradients.update(zip(tensors, found, strict=True))
+            back.times.clear()
+        called.backward()
+
     backward = {name: back.reader(name) for name in names} if look.calls.differentiates else {}
-    called = look.calls.call([({name: there.reader(name) for name in names}, backward)])
+    called = look.calls.call(
+        [({name: there.reader(name) for name in names}, backward)],
+        backward=differentiate if look.calls.differentiates else None,
+    )
     for point in look.points:
         name = point.name
         yield "hooks.shown", name, there.values.get(name)
@@ -133,36 +155,18 @@ def shown(look: Look) -> Iterator[Observation]:
     for name, kept in there.kept.items():
         same = torch.equal(kept.detach(), there.values[name]) or not bool(there.values[name].isfinite().all())
         yield "hooks.kept_values", name, same
+    if look.calls.differentiates:
+        for name in chosen:
+            kept_here = there.kept.get(name)
+            yield "hooks.graph", f"{name}: requires_grad", None if kept_here is None else kept_here.requires_grad
+        for name in reversed(chosen):
+            yield "hooks.graph", name, gradients.get(name)
 
 
 def _has_working_dtype(point: Point) -> bool:
     """Whether a point is in the model's dtype; scores, pattern and a norm's parts may be in a wider one."""
     wide = ("scores", "pattern", "scale", "normalized")
     return not point.name.endswith(wide)
-
-
-@observes("hooks.graph", classes=_GRADIENTS)
-def graph(look: Look) -> Iterator[Observation]:
-    """Keep what hooks of a third of the points are shown: it is in the graph of what follows, or of nothing."""
-    if not look.calls.differentiates:
-        return
-    there = Seen()
-    chosen = [point.name for point in look.points][look.number % 3 :: 3]
-    found: dict[str, Tensor | None] = {}
-
-    def differentiate(called: Called) -> None:
-        tensors = {name: there.kept[name] for name in chosen if name in there.kept}
-        tensors = {name: one for name, one in tensors.items() if one.requires_grad}
-        if tensors and called.objective.requires_grad:
-            gradients = torch.autograd.grad(called.objective, list(tensors.values()), allow_unused=True)
-            found.update(zip(tensors, gradients, strict=True))
-
-    look.calls.call([({name: there.reader(name) for name in chosen}, {})], backward=differentiate)
-    for name in chosen:
-        kept = there.kept.get(name)
-        yield "hooks.graph", f"{name}: requires_grad", None if kept is None else kept.requires_grad
-    for name in reversed(chosen):
-        yield "hooks.graph", name, found.get(name)
 
 
 @observes("intervene.effects", "backward.edited", classes=("edits",))
@@ -201,10 +205,9 @@ def layouts(look: Look) -> Iterator[Observation]:
     if not look.calls.differentiates:
         kinds["an edit in place"] = edits.written
     for words, kind in kinds.items():
-        called = look.calls.call([({point.name: kind(point)}, {})])
+        called = look.calls.call([({point.name: kind(point)}, {})], backward=lambda _called: None)
         for _, place, observed in _effect("", called):
             yield "intervene.layouts", f"{place} after {words} of {point.name}", observed
-        look.calls.clear_gradients()
 
 
 @observes("intervene.nested", "backward.nested", classes=("edits", "gradient edits"))
@@ -278,7 +281,7 @@ def left(look: Look) -> Iterator[Observation]:
                 pass
             output = calls.side.forward(calls.inputs(embeds, cache))
             if output.logits.requires_grad:
-                output.logits.sum().backward()  # type: ignore[no-untyped-call]
+                output.logits.sum().backward()
     calls.clear_gradients()
     yield "hooks.left", f"{point.name}: calls of the outer hook", outer.times[point.name]
     yield "hooks.left", f"{point.name}: calls of the inner hook", inner.times[point.name]
@@ -293,7 +296,7 @@ def repeated_backward(look: Look) -> Iterator[Observation]:
 
     def differentiate(called: Called) -> None:
         if called.objective.requires_grad:
-            called.objective.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            called.objective.backward(retain_graph=True)
             (called.objective * 2).backward()
 
     backward = {point.name: back.reader(point.name) for point in look.points}
@@ -315,7 +318,7 @@ def double_backward(look: Look) -> Iterator[Observation]:
         along = [called.embeds] if called.embeds is not None else first
         if called.objective.requires_grad and along:
             (gradient,) = torch.autograd.grad(called.objective, along, create_graph=True)
-            (gradient.double().square().sum() * 1e3).backward()  # type: ignore[no-untyped-call]
+            (gradient.double().square().sum() * 1e3).backward()
 
     called = calls.call(backward=differentiate, twice_differentiable=True)
     yield from _gradients(look, "backward.double", called)
@@ -340,9 +343,7 @@ def repeated_cache(look: Look) -> Iterator[Observation]:
 @observes("forward.repeated")
 def at_the_end(look: Look) -> Iterator[Observation]:
     """Call without hooks once more, after everything that was done."""
-    called = look.calls.call()
-    yield from _effect("forward.repeated", called)
-    yield from _gradients(look, "forward.repeated", called)
+    yield from _effect("forward.repeated", look.calls.call(backward=lambda _called: None))
 
 
 NEW_TOKENS = 3
@@ -354,7 +355,7 @@ def generated(look: Look) -> Iterator[Observation]:
     calls = look.calls
     exact = calls.circumstance["dtype"] in ("float64", "float32") and calls.circumstance["grad"] != "autocast"
 
-    def run(observable: str, forward: Mapping[str, edits.Edit]) -> Iterator[Observation]:
+    def run(observable: str, forward: Mapping[str, Edit]) -> Iterator[Observation]:
         calls.reset()
         with calls.mode(), calls.hooked([(forward, {})] if forward else []):
             tokens = calls.side.generate(calls.texts.ids, NEW_TOKENS, calls.texts.mask)
@@ -402,7 +403,7 @@ def weights(look: Look) -> Iterator[Observation]:
     yield "component.current", name, out.detach().clone()
     yield "component.current", f"{name}: requires_grad", out.requires_grad
     if out.requires_grad:
-        (out * edits.wave(out)).sum().backward()  # type: ignore[no-untyped-call]
+        (out * edits.wave(out)).sum().backward()
         yield "component.current", f"{name}: gradient of its input", None if given.grad is None else given.grad.clone()
         calls.clear_gradients()
 
@@ -410,7 +411,6 @@ def weights(look: Look) -> Iterator[Observation]:
 WITHOUT_HOOKS: tuple[Observer, ...] = (plain, repeated_cache, double_backward, weights)
 WITH_HOOKS: tuple[Observer, ...] = (
     shown,
-    graph,
     effects,
     one_point,
     layouts,
@@ -421,13 +421,16 @@ WITH_HOOKS: tuple[Observer, ...] = (
 )
 
 
-def observers(circumstance: Circumstance, *, with_hooks: bool, only: Collection[str] = ()) -> list[Observer]:
+def observers(
+    circumstance: Circumstance, *, with_hooks: bool, only: Collection[str] = (), first: int = 0
+) -> list[Observer]:
     """Choose what is observed in a circumstance, in its order.
 
     Args:
         circumstance: a value for each axis.
         with_hooks: whether there is a point at which hooks can be put.
         only: the observables that are wanted; all if empty.
+        first: a number by which it is chosen what comes first, so that each is some subject's first call.
     """
     if circumstance["past"] == "generation":
         chosen: tuple[Observer, ...] = (generated, weights)
@@ -441,4 +444,8 @@ def observers(circumstance: Circumstance, *, with_hooks: bool, only: Collection[
             return not described.observables.isdisjoint(only)
         return not described.classes or not described.classes.isdisjoint(looked_at)
 
-    return [one for one in chosen if is_wanted(one)]
+    found = [one for one in chosen if is_wanted(one)]
+    last = [one for one in found if one is at_the_end]
+    inner = [one for one in found if one is not at_the_end]
+    start = first % len(inner) if inner else 0
+    return [*inner[start:], *inner[:start], *last]

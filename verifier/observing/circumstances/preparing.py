@@ -61,11 +61,9 @@ class Models:
             changed["num_hidden_layers"] = layers
         if self.circumstance["mode"] == "dropout":
             changed |= self.family.dropouts()
-        return self.family.reshaped(changed, self.circumstance["dims"]) if self._is_reshaped else changed
-
-    @property
-    def _is_reshaped(self) -> bool:
-        return self.circumstance["dims"] not in ("usual", "extreme") and isinstance(self.family, Reshapes)
+        if self.circumstance["dims"] in ("usual", "extreme") or not isinstance(self.family, Reshapes):
+            return changed
+        return self.family.reshaped(changed, self.circumstance["dims"])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -399,7 +397,7 @@ def _raised(before: _Before) -> None:
             with side.hooked(forward, backward):
                 logits = side.forward(Inputs(input_ids=before.ids)).logits
                 if backward and logits.requires_grad:
-                    logits.sum().backward()  # type: ignore[no-untyped-call]
+                    logits.sum().backward()
             before.prepared.wrong.append(("state.misuse", f"an exception in {words}", "it is swallowed"))
         except HookError:
             pass
@@ -411,7 +409,7 @@ def _raised(before: _Before) -> None:
 def _backward(before: _Before) -> None:
     logits = before.side.forward(Inputs(input_ids=before.ids)).logits
     if logits.requires_grad:
-        logits.sum().backward()  # type: ignore[no-untyped-call]
+        logits.sum().backward()
 
 
 def _generated(before: _Before) -> None:

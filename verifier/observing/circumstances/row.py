@@ -131,13 +131,18 @@ class Row:
             device=self.models.spec.device,
         )
 
-    def calls(self, side: Side) -> Calls:
-        """Make the calls of a side, with texts of their own."""
-        return Calls(side, self.circumstance, self.texts(side.dtype), self.number)
+    def calls(self, side: Side, texts: Texts) -> Calls:
+        """Make the calls of a side with these texts."""
+        return Calls(side, self.circumstance, texts, self.number)
 
     def _observe_reference(self, model: Any, observer: Observer, points: Sequence[Point]) -> Named:
         side = ReferenceSide(self.models.family, model, points)
-        return by_name(observer(Look(calls=self.calls(side), points=points, number=self.number)))
+        texts = self._reference_texts(side.dtype)
+        return by_name(observer(Look(calls=self.calls(side, texts), points=points, number=self.number)))
+
+    @functools.cache  # noqa: B019  # a row lives as long as it runs; Hugging Face's model writes into no input
+    def _reference_texts(self, dtype: torch.dtype) -> Texts:
+        return self.texts(dtype)
 
     def _reference_shows(self, observer: Observer, points: Sequence[Point]) -> Shown:
         """Observe Hugging Face's model in float64 and in the working dtype, once."""
@@ -194,14 +199,12 @@ class Row:
 
     def _look(self, adapter: Adapter, prepared: Prepared, result: RowResult, only: Collection[str]) -> None:
         side = prepared.side
-        calls = self.calls(side)
+        calls = self.calls(side, self.texts())
         call_before(self.models, adapter, prepared, calls)
         around = untouched.Before(calls)
         look = Look(calls=calls, points=side.points, number=self.number)
-        for observer in observers(self.circumstance, with_hooks=bool(side.points), only=only):
+        for observer in observers(self.circumstance, with_hooks=bool(side.points), only=only, first=self.number):
             self._judge(observer, look, result)
-            if result.is_wrong(_FIRST):
-                return
         if only and untouched.OBSERVABLES.isdisjoint(only):
             return
         for observable, finding in itertools.chain(

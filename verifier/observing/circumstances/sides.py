@@ -99,7 +99,6 @@ class ReferenceSide:
         self._family = family
         self._model = model
         self._contexts: list[tuple[Hooks, Hooks]] = []
-        self._components = family.components(model)
         self.points = points
         self.dtype = models.dtype_of(model)
 
@@ -141,7 +140,7 @@ class ReferenceSide:
                 value = value if given is None else given.to(value.dtype)
             if backward and torch.is_grad_enabled():
                 value = value.clone() if value.requires_grad else value.detach().clone().requires_grad_()
-                value.register_hook(_in_turn(backward))  # type: ignore[no-untyped-call]
+                value.register_hook(_in_turn(backward))
             return value.clone(memory_format=torch.contiguous_format)  # Hugging Face adds into what a module gives
 
         return act
@@ -191,7 +190,8 @@ class ReferenceSide:
 
     def component(self, name: str, x: Tensor) -> Tensor | None:
         """Run one of Hugging Face's modules alone; None where the model has none of that name."""
-        return self._components[name](x) if name in self._components else None
+        components = self._family.components(self._model)
+        return components[name](x) if name in components else None
 
 
 class SubjectSide:
@@ -205,7 +205,7 @@ class SubjectSide:
         self.subject = subject
         self.dtype = dtype
         infos = {} if subject.hooks is None else subject.hooks.names()
-        self.points = [point for point in points if point.name in infos]
+        self.points: Sequence[Point] = [point for point in points if point.name in infos]
         self._orders = {point.name: order_of_axes(infos[point.name].axes, point.axes) for point in self.points}
         self.gated = frozenset(point.name for point in self.points if infos[point.name].switch is not None)
         self._silent = False

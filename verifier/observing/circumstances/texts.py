@@ -162,10 +162,10 @@ def make_texts(
         readable=readable,
         weighting=weighting * real[..., None] / real.sum().clamp(min=1).sqrt(),
     )
-    moved = {
-        name: one.to(device)
-        for name, one in ((field.name, getattr(found, field.name)) for field in fields(found))
-        if isinstance(one, Tensor)
+    moved: dict[str, Any] = {
+        field.name: value.to(device)
+        for field in fields(found)
+        if isinstance(value := getattr(found, field.name), Tensor)
     }
     return replace(found, **moved)
 

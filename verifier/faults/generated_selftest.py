@@ -1,0 +1,171 @@
+"""The generated self-test: every mutant that is wrong for one value, or where two or three meet, must be called wrong.
+
+All triggers are armed at once, and each effect is judged apart: a mutant is dead once a row in which its trigger was
+met, as the mutant itself senses it, is called wrong for its effect.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import torch
+
+from verifier import adapter as adapters
+from verifier import family
+from verifier.adapter import Adapter
+from verifier.cases import matrix
+from verifier.cases.circumstances import CLASSES, PLAIN, TRIPLES, Meeting, ObservableClass, complete, wanted_meetings
+from verifier.cases.spec import CaseSpec
+from verifier.family import Family
+from verifier.faults.generated import EFFECTS, Armed, Effect, GeneratedAdapter
+from verifier.faults.sensing import Sensed, combinations
+from verifier.judging.outcome import Verdict
+from verifier.observing.circumstances.observables import Look, Observer
+from verifier.observing.circumstances.row import Row, RowResult
+
+_KINDS = {kind.name: kind for kind in CLASSES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """An effect that acted in a row.
+
+    Attributes:
+        effect: its name.
+        sensed: the circumstance, as the mutant sensed it.
+        killed: whether the row was called wrong for the effect.
+    """
+
+    effect: str
+    sensed: Sensed
+    killed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """What became of the generated mutants.
+
+    Attributes:
+        rows: how many rows were run.
+        mutants: how many mutants there are, by how many values their triggers have.
+        survivors: the effect and the trigger of those that no row called wrong.
+    """
+
+    rows: int
+    mutants: dict[int, int]
+    survivors: tuple[tuple[str, Meeting], ...]
+
+    @property
+    def sentence(self) -> str:
+        """What the run proves, in a sentence."""
+        singles, pairs, triples = (self.mutants.get(size, 0) for size in (1, 2, 3))
+        return (
+            f"{len(EFFECTS)} effects, each wrong for one value ({singles:,} mutants), where two values meet "
+            f"({pairs:,}) and where three do ({triples:,}), in {self.rows:,} rows"
+        )
+
+
+def triggers(kind: ObservableClass) -> frozenset[Meeting]:
+    """List the triggers of a class: every value alone, and every meeting that is wanted."""
+    single = (
+        frozenset({(axis, value)})
+        for axis in kind.axes or PLAIN
+        for value in {value for meeting in wanted_meetings(kind) for name, value in meeting if name == axis}
+    )
+    alone = {one for one in single if complete(dict(one), kind.needs) is not None}
+    return frozenset(alone) | wanted_meetings(kind)
+
+
+class _WatchedRow(Row):
+    """A row that notes after each function that observes which effects acted, and whether they were seen."""
+
+    def __init__(self, spec: CaseSpec, family: Family, circumstance: dict[str, str], armed: Armed) -> None:
+        super().__init__(spec, family, circumstance)
+        self._armed = armed
+        self.acted: list[Acted] = []
+
+    def _judge(self, observer: Observer, look: Look, result: RowResult) -> None:
+        self._armed.acted.clear()
+        own = RowResult(circumstance=self.circumstance)
+        super()._judge(observer, look, own)
+        wrong = {name for name, found in own.findings.items() if any(one.verdict is Verdict.FAIL for one in found)}
+        wrong |= own.errors.keys()
+        for name, sensed in self._armed.acted.items():
+            self.acted.append(Acted(effect=name, sensed=sensed, killed=not EFFECTS[name].seen_by.isdisjoint(wrong)))
+
+
+def run_case(spec: CaseSpec, right_family: Family, right: Adapter) -> list[Acted]:
+    """Run the rows of a case with every trigger armed.
+
+    Args:
+        spec: the case.
+        right_family: of the case.
+        right: the right adapter.
+    """
+    found: list[Acted] = []
+    for circumstance in spec.circumstances:
+        armed = Armed()
+        row = _WatchedRow(spec, right_family, {**PLAIN, **circumstance}, armed)
+        row.run(GeneratedAdapter(right, armed, right_family.reference_attention))
+        found += row.acted
+    return found
+
+
+def _run_in_worker(spec: CaseSpec, family_reference: str, adapter_reference: str) -> list[Acted]:
+    torch.set_num_threads(1)
+    return run_case(spec, family.load(family_reference), adapters.load(adapter_reference))
+
+
+def run(
+    family_reference: str, adapter_reference: str, *, seed: int = 0, workers: int = 1, cases: Sequence[CaseSpec] = ()
+) -> Generated:
+    """Run the circumstances of a default run with every generated mutant armed.
+
+    Args:
+        family_reference: the family, as on the command line.
+        adapter_reference: the right adapter, as on the command line.
+        seed: of the cases.
+        workers: how many processes.
+        cases: those that are run; all of a default run if empty.
+    """
+    chosen = cases or matrix.cases(family.load(family_reference), family_reference, seed=seed)
+    specs = [spec for spec in chosen if spec.valid]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        acted = pool.map(_run_in_worker, specs, itertools.repeat(family_reference), itertools.repeat(adapter_reference))
+        found = list(itertools.chain.from_iterable(acted))
+    return count(found, rows=sum(len(spec.circumstances) for spec in specs))
+
+
+def count(acted: Iterable[Acted], *, rows: int) -> Generated:
+    """Count the mutants that died and those that survived.
+
+    Args:
+        acted: what happened.
+        rows: how many rows were run.
+    """
+    dead: dict[str, set[Meeting]] = {name: set() for name in EFFECTS}
+    for one in acted:
+        if one.killed:
+            dead[one.effect].update(_met(EFFECTS[one.effect], one.sensed))
+    wanted = {name: triggers(_KINDS[effect.kind]) for name, effect in EFFECTS.items()}
+    sizes = [len(trigger) for found in wanted.values() for trigger in found]
+    survivors = [
+        (name, trigger)
+        for name, found in wanted.items()
+        for trigger in sorted(found - dead[name], key=lambda one: (len(one), sorted(one)))
+    ]
+    return Generated(
+        rows=rows, mutants={size: sizes.count(size) for size in sorted(set(sizes))}, survivors=tuple(survivors)
+    )
+
+
+def _met(effect: Effect, sensed: Sensed) -> Iterator[Meeting]:
+    axes = _KINDS[effect.kind].axes or tuple(PLAIN)
+    yield from combinations(sensed, axes, 1)
+    yield from combinations(sensed, axes, 2)
+    if _KINDS[effect.kind].triples:
+        yield from combinations(sensed, TRIPLES, 3)
