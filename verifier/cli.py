@@ -240,11 +240,17 @@ def _diff(old: Path, new: Path, **options: Any) -> ExitStatus:
 @request_options(Door.SELFTEST)
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the kill table as a page of documentation.")
 @typed_option("--json", "json_file", type=FILE, help="The kill table as JSON too, for `verifier report --selftest`.")
-def _selftest(request: RunRequest, **options: Any) -> ExitStatus:
+@click.option(
+    "--generated",
+    is_flag=True,
+    help="Plant generated mutants instead: wrong for one value of a circumstance, or where two or three meet.",
+)
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of --generated.")
+def _selftest(request: RunRequest, *, generated: bool, workers: int, **options: Any) -> ExitStatus:
     """Plant a fault for each check of FAMILY, and show that it is seen."""
-    from verifier.commands.selftest import selftest
+    from verifier.commands import selftest
 
-    return selftest(request, **options)
+    return selftest.generated(request, workers) if generated else selftest.selftest(request, **options)
 
 
 @cli.command("doctor", epilog=_DOCTOR_EPILOG)

@@ -34,3 +34,23 @@ def selftest(request: RunRequest, *, as_markdown: bool, json_file: Path | None) 
     if json_file is not None:  # the terminal has the table, whatever becomes of the file
         write_report(table.as_json(kills, family, adapter), json_file)
     return ExitStatus.INCONCLUSIVE if any(kill.survived for kill in kills) or not kills else ExitStatus.CONFORMS
+
+
+def generated(request: RunRequest, workers: int) -> ExitStatus:
+    """Run the circumstances of a default run with every generated mutant armed, and print those that survive.
+
+    Args:
+        request: the family, the right adapter, and the seed.
+        workers: how many processes.
+
+    Raises:
+        UsageError: the family or the adapter is not what it should be.
+    """
+    adapters.require_findable(request.adapter)
+    from verifier.faults.generated_selftest import run  # imports torch
+
+    found = run(request.family, request.adapter, seed=request.seed, workers=workers)
+    for effect, trigger in found.survivors:
+        print(f"SURVIVED  {effect}: {' and '.join(f'{axis} is {value}' for axis, value in sorted(trigger))}")
+    print(f"{found.sentence}: {len(found.survivors) or 'none'} survived")
+    return ExitStatus.INCONCLUSIVE if found.survivors or not found.rows else ExitStatus.CONFORMS

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from verifier.adapter import Adapter
+from verifier.adapter import Adapter, AdapterRefusal
 from verifier.canonical import Point
 from verifier.cases.circumstances import Circumstance
 from verifier.cases.spec import CaseSpec
@@ -179,7 +179,7 @@ class Row:
         try:
             prepared = prepare(self.models, adapter, self.points, attention)
             self._look(adapter, prepared, result, only)
-        except NotApplicable as reason:
+        except (NotApplicable, AdapterRefusal) as reason:
             result.not_offered = str(reason)
         except Exception as error:  # the subject's, which becomes the outcome of the first observable
             result.errors[_FIRST] = error
