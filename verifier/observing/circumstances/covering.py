@@ -59,7 +59,7 @@ def results(case: Case) -> tuple[RowResult, ...]:
     return tuple(_run(case, {**PLAIN, **circumstance}) for circumstance in case.spec.circumstances)
 
 
-def _run(case: Case, circumstance: Circumstance, only: Sequence[str] = ()) -> RowResult:
+def _run(case: Case, circumstance: Circumstance, only: Sequence[str] = (), at: Sequence[str] = ()) -> RowResult:
     shared = case.shared_reference
 
     def recall(key: Hashable, make: Callable[[], Shown]) -> Shown:
@@ -67,7 +67,7 @@ def _run(case: Case, circumstance: Circumstance, only: Sequence[str] = ()) -> Ro
 
     # Every case is looked at in this one, and cases with equal models share what HF's model shows in it.
     row = Row(case.spec, case.family, circumstance, recall if circumstance == WITH_GRADIENTS else None)
-    return row.run(case.subject.adapter, only)
+    return row.run(case.subject.adapter, only, at)
 
 
 def judge(case: Case, observable: str) -> Iterator[Finding]:
@@ -116,12 +116,40 @@ def _told(case: Case, observable: str, circumstance: Circumstance, wrong: Wrong)
         RaisedIn: the failure is an exception.
     """
     minimal, wrong = _minimal(case, observable, circumstance, wrong)
+    if observable in _EVERYWHERE_AT_ONCE and wrong.error is None:
+        plainest = {**_plainest(observable), **{axis: values[0] for axis, values in minimal.items()}}
+        wrong = _at_one_point(case, observable, plainest if is_allowed(plainest) else circumstance, wrong)
     if wrong.error is not None:
         raise RaisedIn(minimal) from wrong.error
     assert wrong.finding is not None
     when = circumstance_words(minimal)
     message = f"{when}: {wrong.finding.message}" if when else wrong.finding.message
     return replace(wrong.finding, message=message, circumstance=minimal or None)
+
+
+# In these every point is edited at once, and a difference shows first where the edit's effect arrives.
+_EVERYWHERE_AT_ONCE = ("intervene.effects", "backward.effects")
+
+
+def _at_one_point(case: Case, observable: str, circumstance: Circumstance, wrong: Wrong) -> Wrong:
+    """Find a point whose edit alone is wrong in a circumstance, by halves; what is wrong only together stays so."""
+    names = [point.name for point in Row(case.spec, case.family, circumstance).points]
+    while len(names) > 1:
+        middle = len(names) // 2
+        for half in (names[:middle], names[middle:]):
+            found = _wrong_in(_run(case, circumstance, (observable, "forward.outputs"), half), observable)
+            if found is not None and found.finding is not None:
+                names, wrong = half, found
+                break
+        else:
+            return wrong
+    finding = wrong.finding
+    if not names or finding is None:
+        return wrong
+    seen = "" if finding.where == names[0] else f"seen at {finding.where}: "
+    return replace(
+        wrong, finding=replace(finding, where=names[0], message=f"the edit there alone, {seen}{finding.message}")
+    )
 
 
 # What was found wrong in this process before, with its plainest circumstance: by family, adapter, observable and way.
@@ -149,7 +177,7 @@ def _minimal(
         found = _wrong_in(_run(case, candidate, (observable, "forward.outputs")), observable)
         return found if found is not None and found.way[1] == wrong.way[1] else None
 
-    plainest = {axis: needs.get(axis, (value,))[0] for axis, value in PLAIN.items()}
+    plainest = _plainest(observable)
     attempt = complete({}, needs)
     everything = fails(attempt) if attempt is not None else None
     if everything is not None and attempt is not None:
@@ -168,6 +196,12 @@ def _minimal(
         minimal[axis] = tuple(one for one in AXES[axis] if one == value or one in failing)
     _KNOWN[key].append(minimal)
     return minimal, wrong
+
+
+def _plainest(observable: str) -> Circumstance:
+    """Give each axis the plainest value in which an observable can be looked at."""
+    needs = needs_of(observable)
+    return {axis: needs.get(axis, (value,))[0] for axis, value in PLAIN.items()}
 
 
 def _wrong_in(result: RowResult, observable: str) -> Wrong | None:

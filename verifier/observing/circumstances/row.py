@@ -157,12 +157,13 @@ class Row:
             self._shown[key] = observe() if self._recall is None else self._recall((observer, key[1]), observe)
         return self._shown[key]
 
-    def run(self, adapter: Adapter, only: Collection[str] = ()) -> RowResult:
+    def run(self, adapter: Adapter, only: Collection[str] = (), at: Collection[str] = ()) -> RowResult:
         """Wrap a model, look at it, and judge what is seen.
 
         Args:
             adapter: wraps the model.
             only: the observables that are wanted; all if empty.
+            at: the points at which hooks are put; all that the adapter offers if empty.
         """
         result = RowResult(circumstance=self.circumstance)
         attention = self._attention()
@@ -177,7 +178,8 @@ class Row:
         before = untouched.settings()
         prepared: Prepared | None = None
         try:
-            prepared = prepare(self.models, adapter, self.points, attention)
+            points = [point for point in self.points if not at or point.name in at]
+            prepared = prepare(self.models, adapter, points, attention)
             self._look(adapter, prepared, result, only)
         except (NotApplicable, AdapterRefusal) as reason:
             result.not_offered = str(reason)
