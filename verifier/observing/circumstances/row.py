@@ -91,6 +91,7 @@ class Row:
             sum((place + 1) * sum(map(ord, value)) for place, value in enumerate(circumstance.values())) + spec.seed
         )
         self._shown: dict[Any, Shown] = {}
+        self._texts: dict[torch.dtype, Texts] = {}
         self._recall = shared
 
     @functools.cached_property
@@ -140,9 +141,11 @@ class Row:
         texts = self._reference_texts(side.dtype)
         return by_name(observer(Look(calls=self.calls(side, texts), points=points, number=self.number)))
 
-    @functools.cache  # noqa: B019  # a row lives as long as it runs; Hugging Face's model writes into no input
     def _reference_texts(self, dtype: torch.dtype) -> Texts:
-        return self.texts(dtype)
+        """Make the texts of Hugging Face's models once for each dtype: these write into no input."""
+        if dtype not in self._texts:
+            self._texts[dtype] = self.texts(dtype)
+        return self._texts[dtype]
 
     def _reference_shows(self, observer: Observer, points: Sequence[Point]) -> Shown:
         """Observe Hugging Face's model in float64 and in the working dtype, once."""
