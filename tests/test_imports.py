@@ -156,7 +156,9 @@ for name in {LIGHT!r}:
     importlib.import_module(name)
 
 from verifier import cli
-for arguments in (["--help"], ["list", "checks"], ["list", "families"], ["run", "--help"], ["doctor", "--help"]):
+for kind in ("checks", "families", "circumstances"):
+    assert cli.main(["list", kind]) == 0, kind
+for arguments in (["--help"], ["run", "--help"], ["doctor", "--help"]):
     assert cli.main(arguments) == 0, arguments
 assert not set({HEAVY!r}) & sys.modules.keys()
 """

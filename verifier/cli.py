@@ -28,7 +28,7 @@ from verifier.requests.values import FILE, IDENTITY, REFERENCE, ValueType, one_o
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = one_of("html", "markdown")
 DIFF_FORMATS = one_of("terminal", "markdown")
-LISTS = one_of("families", "adapters", "checks", "hooks", "presets")
+LISTS = one_of("families", "adapters", "checks", "circumstances", "hooks", "presets")
 _PATH = click.Path(path_type=Path)
 
 _EPILOG = """\b

@@ -300,4 +300,6 @@ def test_that_a_check_looks_at_some_cases_only_is_said_with_the_counts(make):
     assert ", 5 checks (2 on a covering of the flags): " in some.scope
     everywhere = summarize(make(specs(), checks=named, asked={"everywhere": True}))
     assert ", 5 checks: " in everywhere.scope
+    quick = summarize(make(specs(), checks=named, asked={"quick": True}))
+    assert quick.scope == f"quick: {some.scope}"
     assert ", 5 checks: " in summarize(make(specs())).scope

@@ -162,8 +162,8 @@ def test_a_dim_that_a_case_does_not_set_is_not_none(falcon: FalconFamily) -> Non
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ({"alibbi": "true"}, "--where: falcon has no flag or dim 'alibbi' (did you mean 'alibi'?)"),
-        ({"zzz": "true"}, "--where: falcon has no flag or dim 'zzz'"),
+        ({"alibbi": "true"}, "--where: falcon has no flag, dim or axis 'alibbi' (did you mean 'alibi'?)"),
+        ({"zzz": "true"}, "--where: falcon has no flag, dim or axis 'zzz'"),
         ({"num_kv_heads": "99"}, "--where: no case has num_kv_heads=99; it is one of "),
         ({"alibi": "maybe"}, "--where: no case has alibi=maybe; it is one of false, none, true"),
     ],

@@ -65,7 +65,7 @@ def test_an_import_is_told_in_one_answer(answer, name, status, said):
         (partial(imports.describe, "check", "none"), "unknown check 'none'; registered: none is installed"),
         (
             partial(imports.count_plan, RunRequest(family="falcon", where=("alibbi=true",))),
-            "--where: falcon has no flag or dim 'alibbi'",
+            "--where: falcon has no flag, dim or axis 'alibbi'",
         ),
     ],
 )

@@ -168,8 +168,8 @@ def test_what_differs_in_anything_is_another_plan(tmp_path: Path) -> None:
 
     assert made() == made()
     others: list[dict[str, object]] = [
-        {"only": "qkv"}, {"where": ONE}, {"seed": 1}, {"dtypes": ["bfloat16"]}, {"everywhere": True}, {"timeout": 3},
-        {"memory": 10**9}, {"isolation": False}, {"per": "check"}, {"gate": ["reduced"]},
+        {"only": "qkv"}, {"where": ONE}, {"seed": 1}, {"dtypes": ["bfloat16"]}, {"everywhere": True}, {"quick": True},
+        {"timeout": 3}, {"memory": 10**9}, {"isolation": False}, {"per": "check"}, {"gate": ["reduced"]},
     ]  # fmt: skip
     assert len({made(), *(made(**one) for one in others)}) == 1 + len(others)
 

@@ -100,13 +100,15 @@ class Summary:
     def scope(self) -> str:
         """How much was looked at.
 
-        `242 valid cases, 14 refused by HF, 116 checks: 13,421 of 13,679 looked at the adapter`.
+        `242 valid cases, 14 refused by HF, 116 checks: 13,421 of 13,679 looked at the adapter`. With
+        `quick: ` before it if the run was a quick one.
         """
         checks = text.plural(len(self.run.checks), "check")
         narrow = 0 if self.run.asked.get("everywhere") else len(_narrow_checks(self.run))
         checks += f" ({narrow} on a covering of the flags)" if narrow else ""
+        quick = "quick: " if self.run.asked.get("quick") else ""
         return (
-            f"{text.plural(self.valid, 'valid case')}, {self.refused:,} refused by HF, {checks}: "
+            f"{quick}{text.plural(self.valid, 'valid case')}, {self.refused:,} refused by HF, {checks}: "
             f"{self.looked:,} of {self.expected:,} looked at the adapter"
         )
 

@@ -6,7 +6,15 @@ import functools
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 
-from verifier.cases.circumstances import PLAIN, Circumstance, complete, differences, read_rows
+from verifier.cases.circumstances import (
+    AXES,
+    PLAIN,
+    Circumstance,
+    classes_in,
+    complete,
+    differences,
+    read_rows,
+)
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family, RefusesCircumstances, Reshapes
 
@@ -28,7 +36,7 @@ _COSTS = {
 }
 
 
-def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False) -> list[CaseSpec]:
+def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False, quick: bool = False) -> list[CaseSpec]:
     """Give each valid case the circumstances in which it is looked at.
 
     Every case is looked at in the plainest circumstance with gradients. Each row with one value that is not plain is
@@ -39,8 +47,11 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False)
         family: of the cases.
         specs: the cases of a run.
         everywhere: whether every row meets every value of every flag.
+        quick: whether only the plainest row of each value in each class is dealt, to one case.
     """
-    rows = [row for row in read_rows() if row["dtype"] in _dtypes(specs) and row != WITH_GRADIENTS]
+    dtypes = _dtypes(specs)
+    rows = [row for row in read_rows() if row["dtype"] in dtypes and row != WITH_GRADIENTS]
+    rows = _plainest_of_each_value(rows) if quick else rows
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     matrix = [number for number in valid if specs[number].label is None] or valid
     features = {number: _features(family, specs[number]) for number in matrix}
@@ -60,7 +71,7 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False)
     for row in rows:
         candidates = able(row["mask"], row["dims"])
         missing = set[Hashable]().union(*(features[number] for number in candidates))
-        to_each = everywhere or is_single(row)
+        to_each = everywhere or (is_single(row) and not quick)
         while missing:
             # Of those that show most of what is missing the one with the least to do.
             best = min(
@@ -73,6 +84,16 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False)
         replace(spec, circumstances=tuple(differences(row) for row in dealt.get(number, ())))
         for number, spec in enumerate(specs)
     ]
+
+
+def _plainest_of_each_value(rows: Sequence[Circumstance]) -> list[Circumstance]:
+    """Select for each value of each axis, and each class, the plainest of the rows in which the two are looked at."""
+    found: dict[tuple[str, str, str], Circumstance] = {}
+    for row in sorted(rows, key=lambda row: len(differences(row))):
+        for kind in classes_in(row):
+            for axis in kind.axes or AXES:
+                found.setdefault((kind.name, axis, row[axis]), row)
+    return [row for row in rows if row in found.values()]
 
 
 def is_single(row: Circumstance) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from verifier.cases.covering import covering
 from verifier.cases.dealing import deal, plainly
-from verifier.cases.predicates import plainest_values
+from verifier.cases.narrowing import Narrowing
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError, one_line
 from verifier.family import Config, Family
@@ -37,6 +37,7 @@ def cases(
     preset: str | None = None,
     checkpoint: str | None = None,
     everywhere: bool = False,
+    quick: bool = False,
 ) -> list[CaseSpec]:
     """Make the cases of a run, valid and refused ones, in a fixed order.
 
@@ -46,15 +47,16 @@ def cases(
         seed: of weights and inputs.
         dtypes: the working dtypes in which precision is judged.
         device: where they run.
-        where: values that flags or dims must have, as text: `{"alibi": "true"}`.
+        where: values that flags, dims or axes of circumstances must have, as text: `{"alibi": "true", "mask": "left"}`.
         preset: the name of a published checkpoint, whose shape takes the place of the matrix.
         checkpoint: a folder, whose model takes the place of the matrix.
         everywhere: whether every check runs on every case, however much that costs.
+        quick: whether only a covering of the flags is run, with each single value of each axis once.
 
     Raises:
-        UsageError: an unknown preset, flag or value.
+        UsageError: an unknown preset, flag, axis or value.
+        Inconclusive: no case is looked at in such a circumstance.
     """
-    wanted = {name: _value(text) for name, text in (where or {}).items()}
     case = functools.partial(_case, family, reference, seed=seed, dtypes=tuple(dtypes), device=device)
     if checkpoint is not None:
         path, config = _read_checkpoint(family, checkpoint)
@@ -66,20 +68,54 @@ def cases(
         products = (dict(zip(flags, values, strict=True)) for values in itertools.product(*flags.values()))
         specs = [case(None, {**dims, **config}) for config in products]
         specs += [case(label, {**dims, **config}, long=_CORNER_LONG) for label, config in family.corners().items()]
-        # Before any is left out: a case is looked at in the same circumstances whichever others are run.
-        specs = deal(family, specs, everywhere=everywhere)
-    plainest = plainest_values(family.flags())
-    settings = [{**plainest, **spec.config} for spec in specs]
-    _require_known(family, settings, wanted)
-    chosen = [
-        spec
-        for spec, config in zip(specs, settings, strict=True)
-        if all(_has(config, name, value) for name, value in wanted.items())
-    ]
+    narrowing = Narrowing(family, specs, where or {})
     if preset or checkpoint:
         depth = Depth.SAMPLED if everywhere else Depth.PAIRWISE
-        return plainly([replace(spec, depth=depth) for spec in chosen])
+        return narrowing.narrow(plainly([replace(spec, depth=depth) for spec in specs]))
+    if quick:
+        specs = _select_quick(family, specs)
+    # Before any is left out: a case is looked at in the same circumstances whichever others are run.
+    chosen = narrowing.narrow(deal(family, specs, everywhere=everywhere, quick=quick))
     return [replace(spec, depth=Depth.SAMPLED) for spec in chosen] if everywhere else _deepened(family, chosen)
+
+
+def _select_quick(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
+    """Select the cases of a quick run.
+
+    They are a covering of the flags, in which every two values of every two flags that HF accepts together meet; the
+    last corner of each kind of model that the covering lacks, and with each field that no combination of flags shows;
+    and a covering of what HF refuses, in which every two values of every two fields meet.
+    """
+    valid, refused = ([place for place, spec in enumerate(specs) if spec.valid is wanted] for wanted in (True, False))
+    product = [place for place in valid if specs[place].label is None]
+    corners = [place for place in valid if specs[place].label is not None]
+    chosen = {product[place] for place in _cover(family, [specs[place] for place in product])}
+    known = {_kind(family, specs[place]) for place in chosen}
+    chosen |= {place for kind, place in _last_by_kind(family, specs, corners).items() if kind not in known}
+    chosen |= set(_last_by_field(family, specs, corners).values())
+    chosen |= {refused[place] for place in covering([specs[place].config for place in refused], _MEETING)}
+    return [specs[place] for place in sorted(chosen)]
+
+
+def _kind(family: Family, spec: CaseSpec) -> frozenset[str]:
+    """Name the kind of model of a case, which is what hook points it has."""
+    return frozenset(point.kind.template for point in family.points(spec.config))
+
+
+def _cover(family: Family, specs: Sequence[CaseSpec]) -> list[int]:
+    """Choose the places of cases in which every two values of every two flags meet that do so in any."""
+    return covering([spec.config for spec in specs], _MEETING, family.flags())
+
+
+def _last_by_kind(family: Family, specs: Sequence[CaseSpec], places: Sequence[int]) -> dict[frozenset[str], int]:
+    """Find the last of some cases of each kind of model."""
+    return {_kind(family, specs[place]): place for place in places}
+
+
+def _last_by_field(family: Family, specs: Sequence[CaseSpec], places: Sequence[int]) -> dict[str, int]:
+    """Find the last of some cases with each field that is neither a flag nor a dim."""
+    everywhere = family.flags().keys() | family.dims().keys()
+    return {field: place for place in places for field in specs[place].config if field not in everywhere}
 
 
 def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
@@ -93,19 +129,10 @@ def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     product = [number for number in valid if specs[number].label is None]
     corners = [number for number in valid if specs[number].label is not None]
-
-    def last_of_each_kind(numbers: Sequence[int]) -> Iterable[int]:
-        kinds = {}
-        for number in numbers:
-            kinds[frozenset(point.kind.template for point in family.points(specs[number].config))] = number
-        return kinds.values()
-
-    configs = [specs[number].config for number in product]
-    pairwise = [product[place] for place in covering(configs, _MEETING, family.flags())]
-    everywhere = family.flags().keys() | family.dims().keys()
-    fields = {field: number for number in corners for field in specs[number].config if field not in everywhere}
-    depths = dict.fromkeys([*pairwise, *last_of_each_kind(corners), *fields.values()], Depth.PAIRWISE)
-    depths |= dict.fromkeys([*product[:1], *last_of_each_kind(product)], Depth.SAMPLED)
+    pairwise = [product[place] for place in _cover(family, [specs[place] for place in product])]
+    pairwise += [*_last_by_kind(family, specs, corners).values(), *_last_by_field(family, specs, corners).values()]
+    depths = dict.fromkeys(pairwise, Depth.PAIRWISE)
+    depths |= dict.fromkeys([*product[:1], *_last_by_kind(family, specs, product).values()], Depth.SAMPLED)
     return [replace(spec, depth=depths.get(number, spec.depth)) for number, spec in enumerate(specs)]
 
 
@@ -146,41 +173,3 @@ def _read_checkpoint(family: Family, folder: str) -> tuple[Path, Config]:
         raise UsageError(f"--checkpoint {folder!r}: it holds {architectures}, not {family.architecture}")
     config = {name: value for name, value in written.items() if name not in _NOT_FIELDS and not name.startswith("_")}
     return path, config
-
-
-_WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None}
-
-
-def _value(text: str) -> Any:
-    """Read a value as it is typed on the command line; a text that is no JSON stands for itself."""
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _word(value: Any) -> str:
-    """Write a value as it is typed on the command line."""
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
-
-
-def _has(settings: Config, name: str, value: Any) -> bool:
-    """Whether a config has this very value; a field that it does not name has HF's default, which only HF knows."""
-    return name in settings and type(settings[name]) is type(value) and bool(settings[name] == value)
-
-
-def _require_known(family: Family, settings: Sequence[Config], wanted: Mapping[str, Any]) -> None:
-    """Make sure that each wanted field exists and some config has the wanted value.
-
-    Raises:
-        UsageError: no config names the field, or none has that value.
-    """
-    names = sorted({*family.flags(), *itertools.chain.from_iterable(settings)})
-    for name, value in wanted.items():
-        if name not in names:
-            raise UsageError(f"--where: {family.name} has no flag or dim {name!r}{nearest(name, names)}")
-        if not any(_has(config, name, value) for config in settings):
-            values = sorted({_word(config.get(name)) for config in settings})
-            raise UsageError(f"--where: no case has {name}={_word(value)}; it is one of {', '.join(values)}")

@@ -1,4 +1,4 @@
-"""`verifier list`: print the names of families, adapters, checks, hook points or presets, and what each means."""
+"""`verifier list`: print the names of families, adapters, checks, circumstances and so on, and what each means."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from verifier import adapter, canonical, family
 from verifier.cases import matrix
 from verifier.cases.spec import Depth, named_depth
+from verifier.commands.circumstance_listing import write_circumstances
 from verifier.engine import catalogue
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import text
@@ -25,7 +26,7 @@ def listing(kind: str, family_reference: str | None) -> ExitStatus:
     """Print a line for each name of a kind, with its meaning indented under it.
 
     Args:
-        kind: `families`, `adapters`, `checks`, `hooks` or `presets`.
+        kind: `families`, `adapters`, `checks`, `circumstances`, `hooks` or `presets`.
         family_reference: the family whose hook points or presets are listed; None to name no family.
 
     Returns:
@@ -36,6 +37,10 @@ def listing(kind: str, family_reference: str | None) -> ExitStatus:
     """
     if family_reference is not None and kind not in _OF_A_FAMILY:
         raise UsageError(f"`list {kind}` takes no family; {' and '.join(_OF_A_FAMILY)} do")
+    if kind == "circumstances":
+        for line in write_circumstances(_width()):
+            print(line)
+        return ExitStatus.CONFORMS
     makers: Mapping[str, Callable[[], Iterator[Named]]] = {
         "families": _families,
         "adapters": _adapters,
@@ -105,9 +110,13 @@ def _in_words(values: Iterable[Any]) -> str:
     return " or ".join(text.value(one) for one in values)
 
 
+def _width() -> int:
+    """Find how many columns a line may take; 0 for any number: a log keeps a meaning on one line, to be searched."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
 def _print(lines: Iterable[Named]) -> None:
-    # A log keeps a meaning on one line, so that it can be searched.
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = _width()
     for name, meaning in lines:
         print(name)
         print(

@@ -17,7 +17,7 @@ from verifier.output.validation import Count, convert
 EVERY_CASE = "every case"  # in the place of a rule, where the check passes on none
 
 # The parts of a request that decide how much is looked at. Runs that have these alike can be compared.
-NARROWING = ("only", "where", "preset", "checkpoint", "cases", "everywhere", "dtype", "shard", "fuzz", "items")
+NARROWING = ("only", "where", "preset", "checkpoint", "cases", "everywhere", "quick", "dtype", "shard", "fuzz", "items")
 
 
 def narrowing(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def select_cases(request: RunRequest) -> tuple[CaseSpec, ...]:
 
     Raises:
         UsageError: an option is wrong.
-        Inconclusive: no case is selected.
+        Inconclusive: no case is selected, or no circumstance.
     """
     if request.cases is not None:
         specs = read_cases(request.family, request.cases)
@@ -36,10 +36,12 @@ def select_cases(request: RunRequest) -> tuple[CaseSpec, ...]:
             preset=request.preset,
             checkpoint=request.checkpoint,
             everywhere=request.everywhere,
+            quick=request.quick,
         )
     )
     if not specs:
-        raise Inconclusive(f"no case of {request.family!r} is as --where asks; nothing ran")
+        among = " of those of --quick" if request.quick else ""
+        raise Inconclusive(f"no case of {request.family!r}{among} is as --where asks; nothing ran")
     return specs
 
 
@@ -88,10 +90,10 @@ def _read_case(path: Path, number: int, line: bytes) -> CaseSpec:
 
 
 def parse_where(texts: Sequence[str]) -> dict[str, str]:
-    """Split `('alibi=true,bias=false', 'num_kv_heads=4')` into the value, as written, of each flag.
+    """Split `('alibi=true,bias=false', 'num_kv_heads=4')` into the value, as written, of each flag or axis.
 
     Raises:
-        UsageError: a part is not `flag=value`, or a flag is given twice.
+        UsageError: a part is not `flag=value`, or a name is given twice.
     """
     values: dict[str, str] = {}
     for text in texts:

@@ -23,6 +23,7 @@ class PythonOptions(TypedDict, total=False):
     preset: str | None
     checkpoint: str | None
     everywhere: bool
+    quick: bool
     dtypes: Sequence[str]
     device: str
     seed: int

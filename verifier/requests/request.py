@@ -35,7 +35,8 @@ HELP_AT: Mapping[Door, Mapping[str, str]] = {
         "memory": "How much memory a case may take in addition; 0 for no limit. Default: 4G.",
     },
     _PYTHON: {
-        "where": "Run the cases with these values: a text, several, or a mapping from flag to value.",
+        "where": "Run the cases with these values, in the circumstances with these: a text, several, or a mapping from "
+        "flag or axis to value.",
         "baseline": "The file with the known failures.",
     },
     _PYTEST: {
@@ -61,11 +62,13 @@ class RunRequest:
         family: The model family, by name or as module:object.
         adapters: The adapter under test; may be repeated. Default: `adapter` in [tool.verifier], else `bridge`.
         only: Run the checks that match: `qkv.*`, or an area alone, `qkv`; may be repeated.
-        where: Run the cases with these values, `alibi=true,num_kv_heads=4`; may be repeated.
+        where: Run the cases with these values of flags and dims, in the circumstances with these values of axes,
+            `alibi=true,mask=left`; may be repeated.
         preset: Run a published checkpoint's shape instead of the flag matrix.
         checkpoint: Run the model in this folder instead of the flag matrix.
         cases: Run the cases in this file instead of the flag matrix: a record.jsonl, or on each line a case's JSON.
         everywhere: Run every check on every case, also the checks that otherwise look at fewer.
+        quick: Run a covering of the flags, and each single value of each axis once for each class of observables.
         dtypes: A dtype that precision is judged in; may be repeated. Default: all.
         device: Where cases run, as torch names it.
         seed: The seed of weights and inputs.
@@ -111,6 +114,7 @@ class RunRequest:
     checkpoint: str | None = ask(None, values.MODEL, _RUN | _PYTHON, recorded=True)
     cases: Path | None = ask(None, values.FILE, _RUN, recorded=True)
     everywhere: bool = ask(False, values.FLAG, _RUN | _PYTHON | _PYTEST, recorded=True)
+    quick: bool = ask(False, values.FLAG, _RUN | _PYTHON | _PYTEST, recorded=True)
     dtypes: tuple[str, ...] = ask(
         WORKING_DTYPES, values.one_of(*WORKING_DTYPES), _MATRIX, spelled="dtype", recorded=True
     )
@@ -167,6 +171,11 @@ class RunRequest:
             raise UsageError("--baseline and --no-baseline contradict each other: give one of them")
         if self.preset is not None and self.checkpoint is not None:
             raise UsageError("--preset and --checkpoint both say which model to run: give one of them")
+        if self.quick and self.everywhere:
+            raise UsageError("--quick and --everywhere contradict each other: give one of them")
+        for name in ("preset", "checkpoint", "cases"):
+            if self.quick and getattr(self, name):
+                raise UsageError(f"--quick and --{name} both say what to run: give one of them")
         for name in ("where", "preset", "checkpoint"):
             if self.cases is not None and getattr(self, name):
                 raise UsageError(f"--cases and --{name} both say what to run: give one of them")

@@ -91,7 +91,7 @@ FAMILY, NAME, GLOB, REVISION, MODEL, IDENTITY = (
     replace(TEXT, metavar=metavar) for metavar in ("FAMILY", "NAME", "GLOB", "REV", "DIR", "ID")
 )
 REFERENCE = replace(TEXT, metavar="NAME|MODULE:OBJECT")
-CONDITION = replace(TEXT, metavar="FLAG=VALUE,…")
+CONDITION = replace(TEXT, metavar="NAME=VALUE,…")
 FOLDER = ValueType(words="a path", type=Text, parse=Path, metavar="DIR")
 FILE = ValueType(words="a path", type=Text, parse=_parse_file, metavar="FILE")
 DURATION = _quantity("duration", {"": 1, "s": 1, "m": 60, "h": 3600}, "90s", float)

@@ -1,0 +1,97 @@
+"""A quick run has a covering of the flags, and each single value of each axis once for each class of observables."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from verifier.cases import matrix
+from verifier.cases.circumstances import AXES, CLASSES, PLAIN, ObservableClass, classes_in, complete
+from verifier.cases.dealing import WITH_GRADIENTS
+from verifier.cases.spec import CaseSpec
+from verifier.families.falcon import FalconFamily
+
+
+@pytest.fixture(scope="module")
+def whole(falcon: FalconFamily) -> list[CaseSpec]:
+    return matrix.cases(falcon, "falcon")
+
+
+@pytest.fixture(scope="module")
+def quick(falcon: FalconFamily) -> list[CaseSpec]:
+    return matrix.cases(falcon, "falcon", quick=True)
+
+
+def meetings(specs: Sequence[CaseSpec], names: Sequence[str]) -> set[Any]:
+    return {
+        met for spec in specs for met in itertools.combinations([(name, repr(spec.config[name])) for name in names], 2)
+    }
+
+
+def kinds(falcon: FalconFamily, specs: Sequence[CaseSpec]) -> set[frozenset[str]]:
+    return {frozenset(point.kind.template for point in falcon.points(spec.config)) for spec in specs if spec.valid}
+
+
+def test_it_is_a_part_of_the_whole_matrix_in_its_order(whole: list[CaseSpec], quick: list[CaseSpec]) -> None:
+    chosen = {spec.id for spec in quick}
+    assert [spec.id for spec in quick] == [spec.id for spec in whole if spec.id in chosen]
+    assert len(quick) < len(whole) / 8
+
+
+@pytest.mark.parametrize("valid", [True, False], ids=["valid", "refused"])
+def test_every_two_values_of_the_flags_meet(
+    falcon: FalconFamily, whole: list[CaseSpec], quick: list[CaseSpec], valid: bool
+) -> None:
+    every, chosen = ([one for one in some if one.valid is valid and not one.label] for some in (whole, quick))
+    assert meetings(chosen, [*falcon.flags()]) == meetings(every, [*falcon.flags()])
+
+
+def test_every_kind_of_model_and_every_field_is_there(
+    falcon: FalconFamily, whole: list[CaseSpec], quick: list[CaseSpec]
+) -> None:
+    assert kinds(falcon, quick) == kinds(falcon, whole)
+    assert {name for spec in quick for name in spec.config} == {name for spec in whole for name in spec.config}
+    assert {str(spec.depth) for spec in quick if spec.valid} == {"pairwise", "sampled"}
+    assert kinds(falcon, [spec for spec in quick if spec.is_sampled]) == kinds(
+        falcon, [s for s in whole if s.is_sampled]
+    )
+
+
+def test_no_kind_of_model_is_repeated_among_the_corners(falcon: FalconFamily, quick: list[CaseSpec]) -> None:
+    usual = falcon.flags().keys() | falcon.dims().keys()
+    corners = [spec for spec in quick if spec.valid and spec.label and spec.config.keys() <= usual]
+    product = [spec for spec in quick if spec.valid and not spec.label]
+    assert len(kinds(falcon, corners)) == len(corners)
+    assert not kinds(falcon, corners) & kinds(falcon, product)
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=[kind.name for kind in CLASSES])
+def test_each_value_of_each_axis_has_a_row_of_each_class(quick: list[CaseSpec], kind: ObservableClass) -> None:
+    rows = [PLAIN | one for spec in quick for one in spec.circumstances]
+    looked_at = {item for row in rows if kind in classes_in(row) for item in row.items()}
+    for axis in kind.axes or AXES:
+        for value in AXES[axis]:
+            assert ((axis, value) in looked_at) == (complete({axis: value}, kind.needs) is not None), (axis, value)
+
+
+def test_each_row_is_dealt_once_and_none_has_many(quick: list[CaseSpec]) -> None:
+    product = [spec for spec in quick if spec.valid and not spec.label]
+    dealt = Counter(frozenset(one.items()) for spec in product for one in spec.circumstances)
+    plainest = frozenset({("grad", WITH_GRADIENTS["grad"])})
+    assert dealt.pop(plainest) == len(product)
+    assert set(dealt.values()) == {1}
+    sizes = [len(spec.circumstances) for spec in product]
+    assert max(sizes) - min(sizes) < min(sizes)
+
+
+def test_where_narrows_a_quick_run(falcon: FalconFamily, quick: list[CaseSpec]) -> None:
+    found = matrix.cases(falcon, "falcon", quick=True, where={"alibi": "true", "dtype": "float16"})
+    known = {spec.id: spec for spec in quick}
+    assert {spec.id for spec in found} == {spec.id for spec in quick if spec.config.get("alibi") is True}
+    for spec in found:
+        before = known[spec.id].circumstances
+        assert spec.circumstances == tuple(one for one in before if one.get("dtype") == "float16")
