@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import growth
 import matrix as matrix_script
 import processes
 import pytest
+import quick as quick_script
 import same_records
 
 from verifier import family
@@ -145,6 +147,41 @@ def test_growth_is_measured_at_each_size() -> None:
     heads = [line.split()[0] for line in said.splitlines() if line.endswith("rest over them")]
     assert heads == [*growth.GROWING, "positions", "cases"]
     assert said.count("What is not inside the models") == 4
+
+
+# --- quick -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_quick_run_plans_what_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
+    quick_script.main(["falcon"])
+    table = read_table(capsys.readouterr().out)
+    quick, whole = ({name: values[place] for name, values in table.items()} for place in (0, 1))
+    assert (quick["valid cases"], whole["valid cases"]) == (18, 243)
+    assert quick["outcomes"] / whole["outcomes"] == pytest.approx(1 / 8, rel=0.1)
+    assert quick["their cost"] / whole["their cost"] == pytest.approx(1 / 6, rel=0.1)
+
+
+def test_options_of_a_run_need_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        quick_script.main(["falcon", "--only", "qkv"])
+    assert "--only qkv: options of a run need --run" in capsys.readouterr().err
+
+
+# One case of a quick run, and three of the whole matrix.
+IN_BOTH = "new_decoder_architecture=true,multi_query=false,alibi=false,bias=false,parallel_attn=true,num_kv_heads=4"
+
+
+@pytest.mark.slow
+def test_a_quick_and_a_whole_run_are_timed() -> None:
+    said = script("quick.py", "falcon", "--run", "--where", IN_BOTH, "--only", ONLY[0])
+    quick, whole = read_table(said)["seconds"]
+    assert quick > 0
+    assert whole > 0
+
+
+def read_table(said: str) -> dict[str, list[float]]:
+    rows = (re.fullmatch(r"(\D+?) +([\d,.]+) +([\d,.]+) +[\d.]+%", line) for line in said.splitlines())
+    return {row[1]: [float(row[place].replace(",", "")) for place in (2, 3)] for row in rows if row}
 
 
 # --- case_costs ------------------------------------------------------------------------------------------------------

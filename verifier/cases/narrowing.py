@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from verifier.cases.circumstances import AXES, CONSTRAINTS, PLAIN
+from verifier.cases.circumstances import AXES, CONSTRAINTS, PLAIN, Circumstance
 from verifier.cases.predicates import plainest_values
 from verifier.cases.spec import CaseSpec
 from verifier.errors import Inconclusive, UsageError
@@ -53,13 +53,7 @@ class Narrowing:
         chosen = [spec for spec in specs if self._is_chosen(spec)]
         if not self._axes or not chosen:
             return chosen
-        narrowed = [
-            replace(
-                spec,
-                circumstances=tuple(one for one in spec.circumstances if self._axes.items() <= (PLAIN | one).items()),
-            )
-            for spec in chosen
-        ]
+        narrowed = [replace(spec, circumstances=tuple(filter(self._is_wanted, spec.circumstances))) for spec in chosen]
         if not any(spec.circumstances for spec in narrowed):
             asked = ",".join(f"{axis}={value}" for axis, value in self._axes.items())
             raise Inconclusive(f"no case of this run is looked at with {asked}; nothing ran")
@@ -68,6 +62,9 @@ class Narrowing:
     def _is_chosen(self, spec: CaseSpec) -> bool:
         settings = self._settings(spec)
         return all(_has(settings, name, value) for name, value in self._fields.items())
+
+    def _is_wanted(self, circumstance: Circumstance) -> bool:
+        return all(circumstance.get(axis, PLAIN[axis]) == value for axis, value in self._axes.items())
 
     def _settings(self, spec: CaseSpec) -> Config:
         return {**self._plainest, **spec.config}
