@@ -8,8 +8,9 @@ import pytest
 
 import verifier
 from verifier import cli
-from verifier.errors import UsageError
+from verifier.errors import Inconclusive, UsageError
 from verifier.record.known_failure import NARROWING
+from verifier.requests.cases import select_cases
 from verifier.requests.configuration import known_keys
 from verifier.requests.option import Door
 from verifier.requests.python import PythonOptions, python_request
@@ -49,6 +50,15 @@ def test_a_value_from_python_is_read_as_everywhere_else() -> None:
         python_request("falcon", "bridge", {"seed": 1.5})
     with pytest.raises(UsageError, match=r"there is no option 'wheer' \(did you mean 'where'\?\)"):
         python_request("falcon", "bridge", {"wheer": "alibi=true"})
+
+
+def test_what_a_quick_run_lacks_is_inconclusive() -> None:
+    where = ("new_decoder_architecture=true,num_kv_heads=4,alibi=true",)
+    assert select_cases(RunRequest(family="falcon", where=where))
+    with pytest.raises(
+        Inconclusive, match=r"^no case of 'falcon' of those of --quick is as --where asks; nothing ran$"
+    ):
+        select_cases(RunRequest(family="falcon", where=where, quick=True))
 
 
 def test_a_repeated_gate_is_kept_once() -> None:

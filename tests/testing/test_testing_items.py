@@ -10,6 +10,8 @@ import torch
 from session_adapters import FEW, LOGITS, ONE, decorated, wishes
 from sessions import Ended
 
+from verifier.requests.cases import select_cases
+from verifier.requests.request import RunRequest
 from verifier.testing.parametrizing import CaseUnderTest, ChecksUnderTest
 from verifier.testing.plans import list_items, plan_decorated
 
@@ -154,6 +156,13 @@ def test_checks_are_of_the_case_that_they_came_with() -> None:
         ChecksUnderTest(plan, first)(CaseUnderTest(second.spec))
 
 
+def test_an_axis_and_a_quick_run_are_asked_for_as_of_the_command() -> None:
+    plan = plan_decorated("falcon", "bridge", only="forward", where={"dtype": "bfloat16"}, quick=True)
+    assert plan.run.specs == select_cases(RunRequest(family="falcon", where=("dtype=bfloat16",), quick=True))
+    assert (plan.header["asked"]["where"], plan.header["asked"]["quick"]) == (["dtype=bfloat16"], True)
+    assert {one["dtype"] for spec in plan.run.specs for one in spec.circumstances} == {"bfloat16"}
+
+
 def test_an_object_cannot_be_isolated() -> None:
     from verifier import adapter
 
@@ -168,7 +177,8 @@ def test_what_differs_in_anything_is_another_plan(tmp_path: Path) -> None:
 
     assert made() == made()
     others: list[dict[str, object]] = [
-        {"only": "qkv"}, {"where": ONE}, {"seed": 1}, {"dtypes": ["bfloat16"]}, {"everywhere": True}, {"quick": True},
+        {"only": "qkv"}, {"where": ONE}, {"seed": 1}, {"dtypes": ["bfloat16"]}, {"everywhere": True},
+        {"where": "alibi=true"}, {"where": "alibi=true", "quick": True},
         {"timeout": 3}, {"memory": 10**9}, {"isolation": False}, {"per": "check"}, {"gate": ["reduced"]},
     ]  # fmt: skip
     assert len({made(), *(made(**one) for one in others)}) == 1 + len(others)

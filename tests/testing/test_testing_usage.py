@@ -16,6 +16,8 @@ WRONG = {
     "value": ((*DOOR, "--verifier-where", "alibi=perhaps"), "perhaps"),
     "shape": ((*DOOR, "--verifier-where", "alibi"), "'alibi' is not flag=value"),
     "no case": ((*DOOR, "--verifier-where", "alibi=true,alibi=true"), "names 'alibi' twice"),
+    "axis": ((*DOOR, "--verifier-where", "mask=lefft"), "mask has no value 'lefft' (did you mean 'left'?)"),
+    "extent": ((*DOOR, "--verifier-quick", "--verifier-everywhere"), "--quick and --everywhere contradict each other"),
     "baseline": ((*DOOR, "--verifier-baseline", "nowhere.toml"), "cannot read the baseline 'nowhere.toml'"),
     "adapter alone": (("--verifier-adapter", "bridge"), "--verifier-adapter needs --verifier-family"),
     "seed alone": (("--verifier-seed", "0"), "--verifier-seed needs --verifier-family"),
