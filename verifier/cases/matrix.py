@@ -82,14 +82,16 @@ def cases(
 def _select_quick(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     """Select the cases of a quick run.
 
-    They are a covering of the flags, in which every two values of every two flags that HF accepts together meet; the
-    last corner of each kind of model that the covering lacks, and with each field that no combination of flags shows;
-    and a covering of what HF refuses, in which every two values of every two fields meet.
+    They are the plainest case; a covering of the flags, in which every two values of every two flags that HF accepts
+    together meet; the last corner of each kind of model that the covering lacks, and with each field that no
+    combination of flags shows; and a covering of what HF refuses, in which every two values of every two fields meet.
     """
     valid, refused = ([place for place, spec in enumerate(specs) if spec.valid is wanted] for wanted in (True, False))
     product = [place for place in valid if specs[place].label is None]
     corners = [place for place in valid if specs[place].label is not None]
-    chosen = {product[place] for place in _cover(family, [specs[place] for place in product])}
+    # From the last on: of cases with as many new meetings the one with most flags away from the plainest shows most.
+    backwards = product[::-1]
+    chosen = {backwards[place] for place in _cover(family, [specs[place] for place in backwards])} | {*product[:1]}
     known = {_kind(family, specs[place]) for place in chosen}
     chosen |= {place for kind, place in _last_by_kind(family, specs, corners).items() if kind not in known}
     chosen |= set(_last_by_field(family, specs, corners).values())
