@@ -53,7 +53,7 @@ def test_a_value_from_python_is_read_as_everywhere_else() -> None:
 
 
 def test_what_a_quick_run_lacks_is_inconclusive() -> None:
-    where = ("new_decoder_architecture=true,num_kv_heads=4,alibi=true",)
+    where = ("new_decoder_architecture=false,multi_query=true,alibi=true,num_kv_heads=12",)
     assert select_cases(RunRequest(family="falcon", where=where))
     with pytest.raises(
         Inconclusive, match=r"^no case of 'falcon' of those of --quick is as --where asks; nothing ran$"
