@@ -182,7 +182,8 @@ def prepare(models: Models, adapter: Adapter, points: Any, attention: str) -> Pr
     Raises:
         NotApplicable: the adapter lacks what the circumstance needs.
     """
-    model, treated = models.build(attention=attention), models.circumstance["model"]
+    # In evaluation mode, as HF loads models: it is the subject's own switch that must reach every dropout.
+    model, treated = models.build(attention=attention).eval(), models.circumstance["model"]
     if treated == "saved":
         model = _saved_and_loaded(models, model, attention)
     torch.manual_seed(models.spec.seed + 1)  # whatever seed an adapter may set, the state is another one
