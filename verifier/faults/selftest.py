@@ -11,6 +11,7 @@ from verifier import adapter as adapters
 from verifier import checks, family
 from verifier.adapter import Adapter
 from verifier.cases import matrix
+from verifier.cases.circumstances import Circumstance
 from verifier.cases.covering import covering
 from verifier.cases.spec import CaseSpec, Depth
 from verifier.family import Family
@@ -92,12 +93,14 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
     known = {check.id: check for check in checks.registered()}
     cases = choose_trials(matrix.cases(right_family, family_reference, seed=seed))
-    clean: dict[tuple[str, str], Outcome | None] = {}
+    clean: dict[tuple[str, str, str], Outcome | None] = {}
     caught: set[str] = set()
     inapplicable: set[str] = set()  # to this adapter, which lacks a capability
 
-    def run_check(identity: str, spec: CaseSpec, family: Family, adapter: Adapter) -> Outcome | None:
-        sampled = replace(spec.accepted_by(family.refusal), depth=Depth.SAMPLED)
+    def run_check(
+        identity: str, spec: CaseSpec, family: Family, adapter: Adapter, circumstances: Sequence[Circumstance]
+    ) -> Outcome | None:
+        sampled = replace(spec.accepted_by(family.refusal), depth=Depth.SAMPLED, circumstances=tuple(circumstances))
         return next(run_case(sampled, family, adapter, [known[identity]]), None)
 
     for fault in faults.list_faults(right_family):
@@ -105,16 +108,16 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
         for identity in fault.caught_by:
             kill = MutantResult(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")
             for spec in cases:
-                key = (spec.id, identity)
+                key = (spec.id, identity, str(fault.circumstances))
                 if key not in clean:
-                    clean[key] = run_check(identity, spec, right_family, right_adapter)
+                    clean[key] = run_check(identity, spec, right_family, right_adapter, fault.circumstances)
                 right = clean[key]
                 # None: the check does not apply to the right adapter's case; the broken family may make it apply.
                 if right is not None and right.verdict not in _CLEAN and not _is_not_applicable(right):
                     if not kill.tried and right.verdict is Verdict.SKIP:
                         kill = replace(kill, unable=right.message)
                     continue
-                outcome = run_check(identity, spec, *broken)
+                outcome = run_check(identity, spec, *broken, fault.circumstances)
                 if outcome is None:
                     continue
                 # Nothing in this model could be wrong like that.
