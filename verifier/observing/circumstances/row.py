@@ -208,7 +208,8 @@ class Row:
         call_before(self.models, adapter, prepared, calls)
         around = untouched.Before(calls)
         look = Look(calls=calls, points=side.points, number=self.number)
-        for observer in observers(self.circumstance, with_hooks=bool(side.points), only=only, first=self.number):
+        calling = only if untouched.OF_ALL_CALLS.isdisjoint(only) else ()
+        for observer in observers(self.circumstance, with_hooks=bool(side.points), only=calling, first=self.number):
             self._judge(observer, look, result)
         if only and untouched.OBSERVABLES.isdisjoint(only):
             return
@@ -216,9 +217,7 @@ class Row:
             around.judge(), untouched.released(calls, side.gated), untouched.misspelt(side)
         ):
             result.add(observable, finding)
-        if not any(observable == "state.random" for observable, _, _ in prepared.wrong):
-            result.add("state.random", from_condition("wrapping", None))
-        for observable, place, wrong in prepared.wrong:
+        for observable, place, wrong in prepared.seen:
             result.add(observable, from_condition(place, wrong))
 
     def _judge(self, observer: Observer, look: Look, result: RowResult) -> None:

@@ -32,6 +32,9 @@ OBSERVABLES = frozenset(
 )
 """What is looked at in every circumstance, for next to nothing."""
 
+OF_ALL_CALLS = frozenset({"state.caller", "state.settings", "state.modes", "hooks.gone", "forward.repeated"})
+"""What any call of a circumstance may spoil, so that it can be looked at only after all of them."""
+
 _BACKENDS: Mapping[str, tuple[str, ...]] = {
     "cuda": ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
     "cudnn": ("enabled", "benchmark", "deterministic", "allow_tf32"),
