@@ -259,11 +259,14 @@ class Row:
 
 
 def not_resting_on_failures(result: RowResult) -> dict[str, list[Finding]]:
-    """Select the observables of a row that do not follow from a failing one of the same row."""
+    """Select the observables of a row that do not follow from a failing one of the same row.
+
+    What a call spoils is nothing that follows: wrong logits may follow from it.
+    """
     kept: dict[str, list[Finding]] = {}
     for observable, findings in result.findings.items():
         area = observable.partition(".")[0]
         bases = [one for one in (_FIRST, *_RESTS_ON.get(area, ())) if one != observable]
-        if not any(result.is_wrong(base) for base in bases):
+        if observable in untouched.OBSERVABLES or not any(result.is_wrong(base) for base in bases):
             kept[observable] = findings
     return kept
