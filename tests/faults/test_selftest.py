@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from falcons import SPREAD, spec
+from falcons import DIMS, SPREAD, spec
 from made_once import MadeOnce
 
 from verifier import checks, family, faults
 from verifier.adapter import Adapter, Subject
 from verifier.cases import matrix
+from verifier.cases.circumstances import PLAIN, is_allowed
+from verifier.cases.spec import CaseSpec
+from verifier.checks import runner
 from verifier.commands import selftest as command
 from verifier.errors import ExitStatus
 from verifier.families.falcon import FalconFamily
@@ -85,6 +88,13 @@ def test_each_is_planted_in_the_adapter_or_in_the_family(bridge: Adapter) -> Non
         assert family.is_family(broken_family), fault.name
 
 
+def test_each_shows_in_circumstances_that_there_are() -> None:
+    for fault in FAULTS:
+        assert fault.circumstances, fault.name
+        assert all(is_allowed(PLAIN | dict(one)) for one in fault.circumstances), fault.name
+        spec(DIMS, circumstances=tuple(fault.circumstances))  # refuses axes and values that there are not
+
+
 # --- how it is run ---------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +142,21 @@ def test_a_fault_is_tried_until_it_is_caught(monkeypatch: pytest.MonkeyPatch) ->
     assert kill.outcome is not None
     tried = [one for one in choose_trials(matrix.cases(FALCON, "falcon")) if one.valid]
     assert tried.index(kill.case) + 1 == kill.tried
+
+
+def test_a_fault_is_looked_at_in_its_own_circumstances_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: set[tuple[str, ...]] = set()
+
+    def run_case(spec: CaseSpec, *_: Any) -> Iterator[Outcome]:
+        looked_at.add(tuple(map(str, spec.circumstances)))
+        return iter([Outcome(check="qkv.heads", verdict=Verdict.PASS)])
+
+    monkeypatch.setattr(runner, "run_case", run_case)
+    planted(monkeypatch, plant=breaks(raises), circumstances=[{"mask": "left"}, {}])
+    assert looked_at == {("{'mask': 'left'}", "{}")}
+    looked_at.clear()
+    planted(monkeypatch, plant=breaks(raises))
+    assert looked_at == {("{'grad': 'grad'}",)}
 
 
 def test_a_fault_that_is_none_is_a_survivor(monkeypatch: pytest.MonkeyPatch) -> None:

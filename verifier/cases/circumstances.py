@@ -160,22 +160,36 @@ _AFTER_A_CACHE = ("chunk", "token", "cropped")
 
 CONSTRAINTS: Sequence[Constraint] = [
     Constraint(
-        values={"past": ("generation",), "tokens": ("embeddings",)}, reason="Adapters generate from token ids alone."
-    ),
-    Constraint(values={"past": ("generation",), "labels": ("given", "some")}, reason="A generation has no loss."),
-    Constraint(
-        values={"past": ("generation",), "positions": ("given", "far")}, reason="A generation takes no positions."
+        values={"past": ("generation",), "tokens": ("embeddings",)},
+        reason="Adapters are not given embeddings for a generation.",
     ),
     Constraint(
-        values={"past": ("generation",), "mask": ("right", "gaps", "mixed", "rewritten", "additive")},
+        values={"past": ("generation",), "labels": ("given", "some")},
+        reason="Adapters are not given labels for a generation, which has no loss.",
+    ),
+    Constraint(
+        values={"past": ("generation",), "positions": ("given", "far")},
+        reason="Adapters are not given positions for a generation.",
+    ),
+    Constraint(
+        values={"past": ("generation",), "mask": ("right", "mixed")},
         reason="A generation goes on from the last token of each row, which must not be masked.",
     ),
     Constraint(
-        values={"past": ("generation",), "length": ("beyond",)}, reason="A generation ends at the config's maximum."
+        values={"past": ("generation",), "mask": ("additive",)},
+        reason="Hugging Face's generation refuses a mask of four dimensions.",
+    ),
+    Constraint(
+        values={"past": ("generation",), "mask": ("gaps", "rewritten")},
+        reason="Dear, and a generation leaves masked tokens in the middle out as it does padding on the left.",
+    ),
+    Constraint(
+        values={"past": ("generation",), "length": ("beyond",)},
+        reason="A generation beyond the config's maximum is dear, and one call there is looked at without it.",
     ),
     Constraint(
         values={"positions": ("given", "far"), "mask": ("none",)},
-        reason="Without a mask Hugging Face takes a jump in the positions for the start of a packed sequence.",
+        reason="Without a mask most of Hugging Face's models take a jump in the positions for a packed sequence.",
     ),
     Constraint(
         values={"positions": ("far",), "length": ("beyond",)}, reason="No position is left up to the config's maximum."
@@ -194,7 +208,7 @@ CONSTRAINTS: Sequence[Constraint] = [
     ),
     Constraint(
         values={"rows": ("square",), "length": ("one", "multiple", "long", "beyond")},
-        reason="As many rows as tokens are one row, or dear.",
+        reason="As many rows as tokens are one row, or dear: the square of the tokens.",
     ),
     Constraint(
         values={"depth": ("eleven",), "length": ("multiple", "long", "beyond")},
@@ -206,7 +220,7 @@ CONSTRAINTS: Sequence[Constraint] = [
     ),
     Constraint(
         values={"mask": ("additive",), "past": _AFTER_A_CACHE},
-        reason="A 4-D mask has the length of one call, and the cache that of another.",
+        reason="Adapters are given a 4-D mask over one call's tokens, which does not fit the keys of a cache.",
     ),
     Constraint(
         values={"grad": ("autocast",), "dtype": ("float16",)},

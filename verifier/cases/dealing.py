@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from verifier.cases.circumstances import (
     AXES,
+    CLASSES,
     PLAIN,
     Circumstance,
     classes_in,
@@ -49,8 +50,7 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
         everywhere: whether every row meets every value of every flag.
         quick: whether only the plainest row of each value in each class is dealt, to one case.
     """
-    dtypes = _dtypes(specs)
-    rows = [row for row in read_rows() if row["dtype"] in dtypes and row != WITH_GRADIENTS]
+    rows = [row for row in read_rows() if row != WITH_GRADIENTS]
     rows = _plainest_of_each_value(rows) if quick else rows
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     matrix = [number for number in valid if specs[number].label is None] or valid
@@ -80,8 +80,12 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
             dealt[best].append(row)
             load[best] += cost(row)
             missing = missing - features[best] if to_each else set()
+    # Last of all: a case is looked at in the same circumstances whichever other dtypes are run.
     return [
-        replace(spec, circumstances=tuple(differences(row) for row in dealt.get(number, ())))
+        replace(
+            spec,
+            circumstances=tuple(differences(row) for row in dealt.get(number, ()) if row["dtype"] in _dtypes(spec)),
+        )
         for number, spec in enumerate(specs)
     ]
 
@@ -97,10 +101,22 @@ def _plainest_of_each_value(rows: Sequence[Circumstance]) -> list[Circumstance]:
 
 
 def is_single(row: Circumstance) -> bool:
-    """Whether one value alone is not plain, in a call with gradients, in which most can be looked at."""
-    if row["grad"] != PLAIN["grad"] and row["grad"] != "grad":
-        return len(differences(row)) == 1
-    return row["grad"] == "grad" and len(differences(row)) == 2
+    """Whether one value alone is not plain, in a call with gradients, in which most can be looked at.
+
+    What the constraints ask for beside that value is there too. A value that nothing can be looked at with in a call
+    with gradients is single in the plainest call that has it.
+    """
+    return row in _single_rows()
+
+
+@functools.cache
+def _single_rows() -> Sequence[Circumstance]:
+    found: list[Circumstance] = []
+    for axis, value in ((axis, value) for axis, values in AXES.items() for value in values):
+        attempts = (complete({axis: value}, {"grad": grads}) for grads in (("grad",), tuple(AXES["grad"])))
+        possible = (row for row in attempts if row is not None and any(kind.can_look(row) for kind in CLASSES))
+        found.append(next(possible))
+    return found
 
 
 def cost(row: Circumstance) -> float:
@@ -132,9 +148,8 @@ def _features(family: Family, spec: CaseSpec) -> frozenset[Hashable]:
     return frozenset({kind, *((flag, spec.config.get(flag)) for flag in family.flags())})
 
 
-def _dtypes(specs: Iterable[CaseSpec]) -> set[str]:
-    asked = {dtype for spec in specs for dtype in spec.dtypes}
-    return {"float64", *asked, *(["mixed"] if "bfloat16" in asked else [])}
+def _dtypes(spec: CaseSpec) -> set[str]:
+    return {"float64", *spec.dtypes, *(["mixed"] if "bfloat16" in spec.dtypes else [])}
 
 
 def plainly(specs: Sequence[CaseSpec]) -> list[CaseSpec]:

@@ -11,6 +11,7 @@ from verifier.faults import (
     backward,
     build,
     cache,
+    circumstances,
     component,
     forward,
     hooks,
@@ -23,7 +24,7 @@ from verifier.faults import (
 from verifier.faults.mutants import Fault, collect_faults
 
 # In the order of the areas of checks.
-_MODULES = (reference, build, qkv, weights, hooks, intervene, backward, forward, cache, state, component)
+_MODULES = (reference, build, qkv, weights, hooks, intervene, backward, forward, cache, state, component, circumstances)
 GENERIC = tuple(fault for module in _MODULES for fault in collect_faults(module))
 
 

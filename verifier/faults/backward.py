@@ -48,7 +48,9 @@ class _Gradient(torch.autograd.Function):
         return ctx.change(gradients[0]), None
 
 
-def _with_gradient(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def with_gradient(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Make the identity, whose gradient is changed."""
+
     def act(value: Tensor) -> Tensor:
         changed: Tensor = _Gradient.apply(value, change)  # type: ignore[no-untyped-call]
         return changed
@@ -56,7 +58,7 @@ def _with_gradient(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Ten
     return act
 
 
-_scale_gradient = _with_gradient(lambda gradient: gradient * (1 + SLIGHTLY))
+_scale_gradient = with_gradient(lambda gradient: gradient * (1 + SLIGHTLY))
 
 
 def _in_checkpointing(mutate: Callable[[Callable[[], bool]], Mutation]) -> Plant:
@@ -83,7 +85,7 @@ def _past_the_edit(value: Tensor, edited: Tensor) -> Tensor:
 def _rounded_gradients(coarse: torch.dtype, dtype: torch.dtype) -> Mutation:
     """Let gradients go through a coarser dtype, in models of one dtype."""
     points = ("hook_resid_pre", "hook_normalized", "hook_q", "hook_k", "hook_v", "hook_z", "hook_pre", "hook_post")
-    change = _with_gradient(rounding_to(coarse, dtype))
+    change = with_gradient(rounding_to(coarse, dtype))
     return Mutation(edits=dict.fromkeys((*points, "hook_attn_out", "hook_mlp_out"), change))
 
 
@@ -93,13 +95,13 @@ def gradient_detached(value: Tensor) -> Tensor:
     return value.detach()
 
 
-@fault("backward.hooks", "backward.alone")
+@fault("backward.hooks", "backward.alone", "backward.shown")
 def gradient_doubled() -> Mutation:
     """A backward hook at hook_attn_out is shown twice the gradient."""
     return altered(backward=at("hook_attn_out", lambda edit: lambda gradient: edit(gradient * 2)))
 
 
-@fault("backward.hooks", plant=in_gradient_edits("hook_resid_post"))
+@fault("backward.hooks", "backward.shown", plant=in_gradient_edits("hook_resid_post"))
 def gradient_shown_twice(edit: Edit) -> Edit:
     """A backward hook at hook_resid_post is called twice."""
 
@@ -147,13 +149,13 @@ def gradient_reading_scales(edit: Edit) -> Edit:
     return act
 
 
-@fault("backward.replace", plant=in_gradient_edits("attn.hook_z"))
+@fault("backward.replace", "backward.effects", plant=in_gradient_edits("attn.hook_z"))
 def gradient_edit_ignored(edit: Edit) -> Edit:
     """What a backward hook gives back is dropped."""
     return only_read(edit)
 
 
-@fault("backward.parameters", "backward.gradcheck", plant=in_output)
+@fault("backward.parameters", "backward.gradcheck", "backward.weights", plant=in_output)
 def weight_gradient_scaled(_inputs: Inputs, output: Output) -> Output:
     """With gradients enabled the logits' own gradient is slightly scaled."""
     return replace(output, logits=_scale_gradient(output.logits)) if torch.is_grad_enabled() else output
@@ -174,9 +176,7 @@ def shown_what_is_needed(value: Tensor) -> Tensor:
 @fault("backward.checkpointing", plant=_in_checkpointing)
 def checkpoint_recomputes_otherwise(checkpoints: Callable[[], bool]) -> Mutation:
     """Under gradient checkpointing the MLP's gradient is doubled."""
-    return Mutation(
-        edits={"mlp.hook_pre": _with_gradient(lambda gradient: gradient * 2 if checkpoints() else gradient)}
-    )
+    return Mutation(edits={"mlp.hook_pre": with_gradient(lambda gradient: gradient * 2 if checkpoints() else gradient)})
 
 
 @fault("backward.float32")
@@ -203,7 +203,7 @@ def gradient_past_an_edit(value: Tensor, edited: Tensor) -> Tensor:
     return _past_the_edit(value, edited)
 
 
-@fault("backward.edited", plant=in_hooking)
+@fault("backward.nested", plant=in_hooking)
 def gradient_edit_beside_edit(
     hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]
 ) -> Any:

@@ -205,7 +205,13 @@ def cache_pattern_of_new_keys(pattern: Tensor) -> Tensor:  # [batch, head, query
     return pattern[..., -pattern.shape[-2] :]
 
 
-@fault("cache.greedy", "cache.greedy_padded", plant=in_method("cache", "generate"))
+@fault(
+    "cache.greedy",
+    "cache.greedy_padded",
+    "cache.generated",
+    circumstances=[{"past": "generation"}],
+    plant=in_method("cache", "generate"),
+)
 def greedy_from_the_last_but_one(
     cache: Cache, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
 ) -> Tensor:

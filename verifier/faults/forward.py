@@ -135,7 +135,14 @@ def one_token_wrong(inputs: Inputs) -> bool:
     return inputs.input_ids is not None and inputs.input_ids.shape[1] == 1
 
 
-@fault("forward.left_padding", "forward.gaps", "forward.mixed_padding", plant=in_inputs)
+@fault(
+    "forward.left_padding",
+    "forward.gaps",
+    "forward.mixed_padding",
+    "forward.outputs",
+    circumstances=[{"mask": "left"}],
+    plant=in_inputs,
+)
 def mask_ignored(inputs: Inputs) -> Inputs:
     """The attention mask is not passed on."""
     return replace(inputs, attention_mask=None)
@@ -194,7 +201,7 @@ def gradients_change_it(_inputs: Inputs) -> bool:
     return torch.is_grad_enabled()
 
 
-@fault("forward.inputs", plant=in_output)
+@fault("forward.inputs", "state.caller", circumstances=[{"mask": "left"}], plant=in_output)
 def inputs_overwritten(inputs: Inputs, output: Output) -> Output:
     """The caller's mask is written into."""
     if inputs.attention_mask is not None:
@@ -208,7 +215,7 @@ def embeds_scaled(inputs: Inputs) -> bool:
     return inputs.inputs_embeds is not None
 
 
-@fault("forward.loss", plant=in_output)
+@fault("forward.loss", "forward.losses", circumstances=[{"labels": "given"}], plant=in_output)
 def loss_unshifted(inputs: Inputs, output: Output) -> Output:
     """The loss compares each token with itself."""
     if inputs.labels is None:
@@ -263,7 +270,7 @@ def dropout_of_its_own() -> Mutation:
     return Mutation(forward=forward, parts={"modes": replacing(train=train)})
 
 
-@fault("forward.dropout", plant=in_method("modes", "train"))
+@fault("forward.dropout", "forward.outputs", circumstances=[{"mode": "dropout"}], plant=in_method("modes", "train"))
 def dropouts_missing(_modes: Modes, _on: bool) -> None:
     """Training mode does not reach the dropouts."""
 
@@ -286,7 +293,7 @@ def float16_in_bfloat16() -> Mutation:
     return _rounded(torch.bfloat16, torch.float16)
 
 
-@fault("forward.loss", plant=in_output)
+@fault("forward.loss", "forward.losses", circumstances=[{"labels": "some", "mask": "left"}], plant=in_output)
 def loss_of_all_beside_a_mask(inputs: Inputs, output: Output) -> Output:
     """With a mask, the loss is the mean over all tokens, including those without a label."""
     if inputs.labels is None or inputs.attention_mask is None:

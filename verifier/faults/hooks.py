@@ -71,9 +71,9 @@ def _adding_afterwards(keep: Callable[[list[Tensor], Edit], Edit]) -> Plant:
     return in_adapter(mutate)
 
 
-@fault("hooks.nested")
+@fault("hooks.nested", "intervene.nested", "backward.nested")
 def hook_innermost_only() -> Mutation:
-    """Of several edits at a point, only the edit of the innermost context acts."""
+    """Of several edits at a point, of values or of gradients, only that of the innermost context acts."""
     inside: dict[str, list[object]] = {}
 
     @contextlib.contextmanager
@@ -83,19 +83,20 @@ def hook_innermost_only() -> Mutation:
         def last(name: str, edit: Edit) -> Edit:
             return lambda value: edit(value) if inside[name][-1] is me else None
 
-        for name in forward:
+        names = {*forward, *backward}
+        for name in names:
             inside.setdefault(name, []).append(me)
         try:
-            with right({name: last(name, edit) for name, edit in forward.items()}, backward):
+            with right(*({name: last(name, edit) for name, edit in edits.items()} for edits in (forward, backward))):
                 yield
         finally:
-            for name in forward:
+            for name in names:
                 inside[name].remove(me)
 
     return altered(hooked=hooked)
 
 
-@fault("hooks.removed", plant=in_hooking)
+@fault("hooks.removed", "hooks.left", plant=in_hooking)
 @contextlib.contextmanager
 def backward_hook_outlives(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Iterator[None]:
     """A backward hook stays after it was removed."""
@@ -139,7 +140,7 @@ def hook_that_cannot_be(family: Family, model: Any) -> Mutation:
     )
 
 
-@fault("hooks.fires")
+@fault("hooks.fires", "hooks.shown")
 def hook_silent() -> Mutation:
     """A hook at mlp.hook_post is accepted and never called."""
     return altered(target=lambda name: None if name.endswith("mlp.hook_post") else name)
@@ -202,7 +203,7 @@ def q_after_rotary() -> Mutation:
     )
 
 
-@fault("hooks.values", plant=in_shown("attn.hook_z"))
+@fault("hooks.values", "hooks.shown", plant=in_shown("attn.hook_z"))
 def one_hook_heads_permuted(z: Tensor) -> Tensor:  # [batch, pos, head, d_head]
     """The heads of hook_z come in another order; every other hook is right."""
     return z.roll(1, 2)
@@ -264,13 +265,13 @@ def switch_changes_it() -> Mutation:
     return with_methods("hooks", switched=switched, hooked=hooked)
 
 
-@fault("hooks.switches", plant=in_method("hooks", "switched"))
+@fault("hooks.switches", "hooks.gone", plant=in_method("hooks", "switched"))
 def switch_stays_on(hooks: Hooks, names: Set[str]) -> Any:
     """Gated points that are turned on are never turned off again."""
     return kept_open(hooks.switched(names))
 
 
-@fault("hooks.kept", plant=_adding_afterwards)
+@fault("hooks.kept", "hooks.kept_values", plant=_adding_afterwards)
 def shown_and_written_into(shown: list[Tensor], edit: Edit) -> Edit:
     """What a hook saw of the MLP's output is added to in place afterwards."""
 
@@ -332,7 +333,7 @@ def hook_left_by_exception(hooked: Callable[..., Any], forward: Edits, backward:
     return kept_open(hooked(forward, backward), only_after_exceptions=True)
 
 
-@fault("hooks.exception", plant=in_edits())
+@fault("hooks.exception", "state.misuse", circumstances=[{"history": "raised"}], plant=in_edits())
 def hook_swallows(edit: Edit) -> Edit:
     """An exception inside a hook is swallowed."""
 

@@ -34,7 +34,14 @@ def _dropped_where(condition: Callable[[Inputs], bool]) -> Plant:
     return in_adapter(mutate)
 
 
-@fault("intervene.replace", "intervene.add", "intervene.zero", "intervene.swap", plant=in_edits("attn.hook_z"))
+@fault(
+    "intervene.replace",
+    "intervene.add",
+    "intervene.zero",
+    "intervene.swap",
+    "intervene.effects",
+    plant=in_edits("attn.hook_z"),
+)
 def edit_on_a_copy(edit: Edit) -> Edit:
     """The hook at hook_z sees a copy, and what it gives back is dropped."""
     return only_read(shown_as(lambda value: value.detach().clone())(edit))
@@ -86,7 +93,7 @@ def edit_in_place_ignored(edit: Edit) -> Edit:
     return act
 
 
-@fault("intervene.alone", plant=in_hooking)
+@fault("intervene.alone", "intervene.one_point", plant=in_hooking)
 def edit_needs_company(hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
     """An edit acts only where another point is hooked too."""
     if len(forward) == 1:
@@ -94,7 +101,7 @@ def edit_needs_company(hooked: Callable[..., Any], forward: Mapping[str, Edit], 
     return hooked(forward, backward)
 
 
-@fault("intervene.calls", plant=_dropped_where)
+@fault("intervene.calls", "intervene.effects", circumstances=[{"mask": "ones"}], plant=_dropped_where)
 def edit_dropped_with_mask(inputs: Inputs) -> bool:
     """Edits are dropped where an attention mask is given."""
     return inputs.attention_mask is not None
@@ -130,7 +137,7 @@ def edit_dropped_on_one_row(value: Tensor, edited: Tensor) -> Tensor | None:
     return None if len(value) == 1 else edited
 
 
-@fault("intervene.generation")
+@fault("intervene.generation", "cache.generated_edits", circumstances=[{"past": "generation"}])
 def edit_dropped_in_generation() -> Mutation:
     """Edits are dropped while the subject generates."""
     now = {"generates": False}

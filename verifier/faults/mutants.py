@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Capability, Edit, Inputs, Output, SplitQKV, Subject
+from verifier.cases.circumstances import Circumstance, differences
+from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.family import Family
 
 # A relative error that no plot would show, and beyond what float32 rounding explains (which is `reduced`, no failure).
@@ -194,6 +196,9 @@ class MutantAdapter(Delegate):
         return cast("Subject", MutantSubject(self.original.wrap(model), mutation))
 
 
+PLAINEST: Sequence[Circumstance] = (differences(WITH_GRADIENTS),)
+"""Where most faults show: a plain call, and a backward."""
+
 Plant = Callable[[Family, Adapter], tuple[Family, Adapter]]
 WrongFunction = TypeVar("WrongFunction", bound=Callable[..., Any])
 
@@ -209,6 +214,7 @@ class Fault:
         raises: whether an exception counts as catching it; for other faults an exception proves nothing.
         plant: takes a family and an adapter, makes one of them wrong, and gives back both. Where a model has nothing
             that could be wrong like this, wrapping it raises `NotApplicable`.
+        circumstances: where it shows, each as what is not plain in it; a self-test looks nowhere else.
     """
 
     name: str
@@ -216,17 +222,24 @@ class Fault:
     caught_by: Sequence[str]
     plant: Plant
     raises: bool = False
+    circumstances: Sequence[Circumstance] = PLAINEST
 
 
-@overload
-def fault(*caught_by: str, raises: bool = False) -> Callable[[Callable[[], Mutation]], Fault]: ...
 @overload
 def fault(
-    *caught_by: str, raises: bool = False, plant: Callable[[WrongFunction], Plant]
+    *caught_by: str, raises: bool = False, circumstances: Sequence[Circumstance] = PLAINEST
+) -> Callable[[Callable[[], Mutation]], Fault]: ...
+@overload
+def fault(
+    *caught_by: str,
+    raises: bool = False,
+    circumstances: Sequence[Circumstance] = PLAINEST,
+    plant: Callable[[WrongFunction], Plant],
 ) -> Callable[[WrongFunction], Fault]: ...
 def fault(
     *caught_by: str,
     raises: bool = False,
+    circumstances: Sequence[Circumstance] = PLAINEST,
     plant: Callable[[Any], Plant] = lambda mutate: in_adapter(lambda _model: mutate()),
 ) -> Callable[[Callable[..., Any]], Fault]:
     """Make a fault of a function: the fault is named as the function, and the function's docstring says what is wrong.
@@ -234,6 +247,7 @@ def fault(
     Args:
         caught_by: the ids of the checks that must catch it.
         raises: whether it shows as an exception.
+        circumstances: where it shows, each as what is not plain in it.
         plant: how the function is planted, such as `in_adapter`, `in_output` or `in_method(…)`: what stands in its
             place is wrong. Without it the function makes the mutation of each subject, and takes no argument.
     """
@@ -243,7 +257,14 @@ def fault(
         if sentence[1:2] == " " or sentence[1:2].islower():  # a plain word, and not HF or W_O
             sentence = sentence[:1].lower() + sentence[1:]
         name = wrong.__name__.replace("_", "-")
-        return Fault(name=name, what=sentence, caught_by=caught_by, plant=plant(wrong), raises=raises)
+        return Fault(
+            name=name,
+            what=sentence,
+            caught_by=caught_by,
+            plant=plant(wrong),
+            raises=raises,
+            circumstances=tuple(circumstances),
+        )
 
     return decorate
 

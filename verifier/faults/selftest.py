@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,7 @@ from verifier import adapter as adapters
 from verifier import checks, family
 from verifier.adapter import Adapter
 from verifier.cases import matrix
+from verifier.cases.circumstances import Circumstance
 from verifier.cases.covering import covering
 from verifier.cases.spec import CaseSpec, Depth
 from verifier.family import Family
@@ -87,34 +88,43 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     # Tiny models: a second thread gives nothing, and waits for its core where others are at work there.
     torch.set_num_threads(1)
     from verifier import faults
+    from verifier.checks import in_circumstances
     from verifier.checks.runner import MISSING, run_case
 
     right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
     known = {check.id: check for check in checks.registered()}
     cases = choose_trials(matrix.cases(right_family, family_reference, seed=seed))
-    clean: dict[tuple[str, str], Outcome | None] = {}
+    clean: dict[tuple[str, str, str], Outcome | None] = {}
     caught: set[str] = set()
     inapplicable: set[str] = set()  # to this adapter, which lacks a capability
 
-    def run_check(identity: str, spec: CaseSpec, family: Family, adapter: Adapter) -> Outcome | None:
-        sampled = replace(spec.accepted_by(family.refusal), depth=Depth.SAMPLED)
-        return next(run_case(sampled, family, adapter, [known[identity]]), None)
+    # What the right adapter shows in a circumstance is looked at once for all of these.
+    of_one_row = [check.id for check in vars(in_circumstances).values() if isinstance(check, checks.Check)]
+
+    def run_checks(
+        identities: Iterable[str], spec: CaseSpec, family: Family, adapter: Adapter, where: Sequence[Circumstance]
+    ) -> dict[str, Outcome]:
+        sampled = replace(spec.accepted_by(family.refusal), depth=Depth.SAMPLED, circumstances=tuple(where))
+        outcomes = run_case(sampled, family, adapter, [known[identity] for identity in identities])
+        return {outcome.check: outcome for outcome in outcomes}
 
     for fault in faults.list_faults(right_family):
         broken = fault.plant(right_family, right_adapter)
         for identity in fault.caught_by:
             kill = MutantResult(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")
             for spec in cases:
-                key = (spec.id, identity)
+                key = (spec.id, identity, str(fault.circumstances))
                 if key not in clean:
-                    clean[key] = run_check(identity, spec, right_family, right_adapter)
+                    identities = of_one_row if identity in of_one_row else [identity]
+                    ran = run_checks(identities, spec, right_family, right_adapter, fault.circumstances)
+                    clean |= {(spec.id, one, str(fault.circumstances)): ran.get(one) for one in identities}
                 right = clean[key]
                 # None: the check does not apply to the right adapter's case; the broken family may make it apply.
                 if right is not None and right.verdict not in _CLEAN and not _is_not_applicable(right):
                     if not kill.tried and right.verdict is Verdict.SKIP:
                         kill = replace(kill, unable=right.message)
                     continue
-                outcome = run_check(identity, spec, *broken)
+                outcome = run_checks([identity], spec, *broken, fault.circumstances).get(identity)
                 if outcome is None:
                     continue
                 # Nothing in this model could be wrong like that.

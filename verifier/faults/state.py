@@ -69,13 +69,13 @@ def _detached(*_: Any) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-@fault("state.acting", plant=in_method("modes", "copy"))
+@fault("state.acting", "hooks.shown", circumstances=[{"model": "copied"}], plant=in_method("modes", "copy"))
 def copy_unhooked(modes: Modes) -> Any:
     """Hooks on a copy are attached to nothing."""
     return MutantSubject(modes.copy(), with_methods("hooks", hooked=_detached))
 
 
-@fault("state.acting")
+@fault("state.acting", "hooks.shown", circumstances=[{"model": "moved"}])
 def cast_unhooks() -> Mutation:
     """After a cast hooks are attached to nothing."""
     now = {"cast": False}
@@ -209,7 +209,7 @@ def state_not_loaded(_modes: Modes, _state: Mapping[str, Tensor]) -> None:
     """A state dict is accepted and not loaded."""
 
 
-@fault("state.state_dict")
+@fault("state.state_dict", "weights.current", circumstances=[{"model": "written"}])
 def state_loaded_old_weights_shown() -> Mutation:
     """After a state dict is loaded, the old canonical weights are shown."""
     first: list[Mapping[str, Tensor]] = []
@@ -250,7 +250,7 @@ def training_not_left(modes: Modes, mode: bool) -> None:
         modes.train(True)
 
 
-@fault("state.changes", plant=_after_hooking)
+@fault("state.changes", "forward.repeated", plant=_after_hooking)
 @torch.no_grad()
 def hooks_move_weights(model: nn.Module) -> None:
     """Hooking a model writes into its weights, slightly."""
@@ -263,7 +263,7 @@ def hooks_left(model: nn.Module) -> None:
     model.register_forward_hook(lambda *_: None)
 
 
-@fault("state.changes", plant=in_adapter)
+@fault("state.changes", "state.modes", circumstances=[{"past": "chunk"}], plant=in_adapter)
 def cache_freezes(model: nn.Module) -> Mutation:
     """Decoding freezes the parameters."""
 
@@ -299,7 +299,7 @@ def models_kept() -> Mutation:
     return Mutation(model=kept.append)
 
 
-@fault("state.memory", plant=_in_all_models)
+@fault("state.memory", "state.released", plant=_in_all_models)
 def logits_kept() -> Mutation:
     """Every forward's logits are kept for good."""
     kept: list[Tensor] = []

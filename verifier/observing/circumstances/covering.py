@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from verifier.adapter import Adapter
 from verifier.canonical import template_of
 from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of
 from verifier.cases.dealing import WITH_GRADIENTS
@@ -153,7 +154,8 @@ def _at_one_point(case: Case, observable: str, circumstance: Circumstance, wrong
 
 
 # What was found wrong in this process before, with its plainest circumstance: by family, adapter, observable and way.
-_KNOWN: dict[tuple[object, ...], list[dict[str, tuple[str, ...]]]] = {}
+# The adapter is held, because another one may get the identity of one that is gone.
+_KNOWN: dict[tuple[object, ...], tuple[Adapter, list[dict[str, tuple[str, ...]]]]] = {}
 
 
 def _minimal(
@@ -165,7 +167,8 @@ def _minimal(
         By axis the values that the circumstance must have one of, and the failure in the plainest of them.
     """
     key = case.family.name, id(case.subject.adapter), observable, wrong.way
-    for known in _KNOWN.setdefault(key, []):
+    _, before = _KNOWN.setdefault(key, (case.subject.adapter, []))
+    for known in before:
         if all(circumstance[axis] in values for axis, values in known.items()):
             return known, wrong
     needs = needs_of(observable)
@@ -194,7 +197,7 @@ def _minimal(
         others = [one for one in AXES[axis] if one not in (value, PLAIN[axis])]
         failing = [one for one in others if fails({**current, axis: one}) is not None]
         minimal[axis] = tuple(one for one in AXES[axis] if one == value or one in failing)
-    _KNOWN[key].append(minimal)
+    before.append(minimal)
     return minimal, wrong
 
 

@@ -157,12 +157,12 @@ class Prepared:
     Attributes:
         side: of the subject.
         opened: every subject that is to be closed.
-        wrong: what was wrong on the way: the observable, the place, and what is wrong.
+        seen: what was looked at on the way: the observable, the place, and what is wrong; None if nothing is.
     """
 
     side: SubjectSide
     opened: list[Subject]
-    wrong: list[tuple[str, str, str]]
+    seen: list[tuple[str, str, str | None]]
 
     def close(self) -> None:
         """Close every subject."""
@@ -182,15 +182,16 @@ def prepare(models: Models, adapter: Adapter, points: Any, attention: str) -> Pr
     Raises:
         NotApplicable: the adapter lacks what the circumstance needs.
     """
-    model, treated = models.build(attention=attention), models.circumstance["model"]
+    # In evaluation mode, as HF loads models: it is the subject's own switch that must reach every dropout.
+    model, treated = models.build(attention=attention).eval(), models.circumstance["model"]
     if treated == "saved":
         model = _saved_and_loaded(models, model, attention)
     torch.manual_seed(models.spec.seed + 1)  # whatever seed an adapter may set, the state is another one
     state = random_state()
     subject = adapter.wrap(model)
-    found = Prepared(side=SubjectSide(subject, points, models.dtype), opened=[subject], wrong=[])
-    if random_state() != state:
-        found.wrong.append(("state.random", "wrapping", "it draws or seeds random numbers"))
+    found = Prepared(side=SubjectSide(subject, points, models.dtype), opened=[subject], seen=[])
+    drew = random_state() != state
+    found.seen.append(("state.random", "wrapping", "it draws or seeds random numbers" if drew else None))
     circumstance = models.circumstance
     if circumstance["mode"] != "eval" or circumstance["checkpointing"] == "on":
         modes = require(subject.modes)
@@ -275,11 +276,12 @@ def _load_other_weights(models: Models, adapter: Adapter, found: Prepared, atten
         return
     first = next(iter(state))
     misnamed = {f"no_such_entry.{name}" if name == first else name: one for name, one in state.items()}
-    with contextlib.suppress(Exception):
+    wrong: str | None = "it is loaded, and nothing is raised"
+    try:
         modes.load_state_dict(misnamed)
-        found.wrong.append(
-            ("state.misuse", "a state dict with a misnamed entry", "it is loaded, and nothing is raised")
-        )
+    except Exception:  # whatever it raises, it has refused
+        wrong = None
+    found.seen.append(("state.misuse", "a state dict with a misnamed entry", wrong))
 
 
 @torch.no_grad()
@@ -353,10 +355,10 @@ class _Before:
     @property
     def ids(self) -> Tensor:
         """Token ids `[batch, pos]` of the shape of the call that follows."""
-        shape = self.calls.texts.ids.shape
-        length = max(2, shape[1])
+        texts = self.calls.texts
+        rows, length = texts.ids.shape
         source = torch.Generator().manual_seed(9)
-        return torch.randint(0, 50, (shape[0], length), generator=source)
+        return torch.randint(0, texts.weighting.shape[-1], (rows, max(2, length)), generator=source)
 
 
 def _masked(before: _Before) -> None:
@@ -393,14 +395,15 @@ def _raised(before: _Before) -> None:
     if before.calls.differentiates:
         hooks.append(("a hook of gradients", {}, {middle: fail}))
     for words, forward, backward in hooks:
+        wrong: str | None = "it is swallowed"
         try:
             with side.hooked(forward, backward):
                 logits = side.forward(Inputs(input_ids=before.ids)).logits
                 if backward and logits.requires_grad:
                     logits.sum().backward()
-            before.prepared.wrong.append(("state.misuse", f"an exception in {words}", "it is swallowed"))
         except HookError:
-            pass
+            wrong = None
+        before.prepared.seen.append(("state.misuse", f"an exception in {words}", wrong))
     # An exception of the caller's own, inside the context.
     with contextlib.suppress(HookError), side.hooked({point.name: lambda _value: None for point in points}):
         raise HookError

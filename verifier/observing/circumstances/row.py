@@ -208,7 +208,8 @@ class Row:
         call_before(self.models, adapter, prepared, calls)
         around = untouched.Before(calls)
         look = Look(calls=calls, points=side.points, number=self.number)
-        for observer in observers(self.circumstance, with_hooks=bool(side.points), only=only, first=self.number):
+        calling = only if untouched.OF_ALL_CALLS.isdisjoint(only) else ()
+        for observer in observers(self.circumstance, with_hooks=bool(side.points), only=calling, first=self.number):
             self._judge(observer, look, result)
         if only and untouched.OBSERVABLES.isdisjoint(only):
             return
@@ -216,9 +217,7 @@ class Row:
             around.judge(), untouched.released(calls, side.gated), untouched.misspelt(side)
         ):
             result.add(observable, finding)
-        if not any(observable == "state.random" for observable, _, _ in prepared.wrong):
-            result.add("state.random", from_condition("wrapping", None))
-        for observable, place, wrong in prepared.wrong:
+        for observable, place, wrong in prepared.seen:
             result.add(observable, from_condition(place, wrong))
 
     def _judge(self, observer: Observer, look: Look, result: RowResult) -> None:
@@ -260,11 +259,14 @@ class Row:
 
 
 def not_resting_on_failures(result: RowResult) -> dict[str, list[Finding]]:
-    """Select the observables of a row that do not follow from a failing one of the same row."""
+    """Select the observables of a row that do not follow from a failing one of the same row.
+
+    What a call spoils is nothing that follows: wrong logits may follow from it.
+    """
     kept: dict[str, list[Finding]] = {}
     for observable, findings in result.findings.items():
         area = observable.partition(".")[0]
         bases = [one for one in (_FIRST, *_RESTS_ON.get(area, ())) if one != observable]
-        if not any(result.is_wrong(base) for base in bases):
+        if observable in untouched.OBSERVABLES or not any(result.is_wrong(base) for base in bases):
             kept[observable] = findings
     return kept

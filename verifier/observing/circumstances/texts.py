@@ -17,8 +17,8 @@ from verifier.reference.random_weights import generator
 SHORT, MULTIPLE, LONG = 7, 32, 70
 """Tokens of a short text, of one whose length is a multiple of 16, and of one beyond 64."""
 
-MOST_POSITIONS = 128
-"""The maximum that a config is given where a text or its positions go beyond 64 and up to it."""
+MOST_POSITIONS = 144
+"""The maximum that a config is given where a text or its positions, or a long text's far ones, go beyond 64."""
 
 NEW_TOKENS: Mapping[str, int] = {"chunk": 3, "token": 1, "cropped": 1}
 """How many tokens come after a cache."""
@@ -181,7 +181,7 @@ def _number_of_rows(circumstance: Circumstance, length: int) -> int:
 
 
 def _readable(kind: str, rows: int, prompt: int, total: int, draw: torch.Generator) -> Tensor:
-    """Mark the tokens that a mask of a kind lets read: booleans `[rows, total]`, the last one always true."""
+    """Mark the tokens that a mask of a kind lets read: booleans `[rows, total]`, some of each row true."""
     found = torch.ones(rows, total, dtype=torch.bool)
     end = prompt or total  # padding on the right ends a prompt, and stands before what comes after a cache
     third = max(1, end // 3)
@@ -196,11 +196,11 @@ def _readable(kind: str, rows: int, prompt: int, total: int, draw: torch.Generat
             found[row, max(1 if end == total else 0, end - shift) : end] = False
         elif here in ("gaps", "rewritten"):
             found[row] = torch.rand(total, generator=draw) > 0.35
-            found[row, : 1 + row % 2] = row % 2 == 1
+            # A gap is between two that are read, whatever was drawn; two tokens have no room for one.
+            found[row, :3] = torch.tensor([row % 2 == 1, True, False])[:total]
             found[row, -2:] = True
-            if total < 4:
-                found[row] = True
-                found[row, 0] = total == 1
+            if total < 5:
+                found[row] = torch.arange(total) != min(1, total - 2)
     return found
 
 
@@ -230,7 +230,9 @@ def _labels(kind: str, ids: Tensor, real: Tensor, draw: torch.Generator) -> Tens
     wanted[:, 1:] &= real[:, :-1]
     if kind == "some":
         left_out = torch.rand(ids.shape, generator=draw) < 0.4
-        left_out[:, 1] = False
         left_out[0, -1] = True
+        # The first label of a row that the shift leaves stays.
+        first = wanted[:, 1:].cumsum(-1) == 1
+        left_out[:, 1:] &= ~(first & wanted[:, 1:])
         wanted &= ~left_out
     return ids.masked_fill(~wanted, NO_LABEL)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from verifier.adapter import Inputs
 from verifier.judging.comparison import from_condition
@@ -30,6 +31,9 @@ OBSERVABLES = frozenset(
     }
 )
 """What is looked at in every circumstance, for next to nothing."""
+
+OF_ALL_CALLS = frozenset({"state.caller", "state.settings", "state.modes", "hooks.gone", "forward.repeated"})
+"""What any call of a circumstance may spoil, so that it can be looked at only after all of them."""
 
 _BACKENDS: Mapping[str, tuple[str, ...]] = {
     "cuda": ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
@@ -113,14 +117,15 @@ def released(calls: Calls, gated: Mapping[str, Any] | frozenset[str]) -> Iterato
     """
     side = calls.side
     assert isinstance(side, SubjectSide)
-    references: dict[str, weakref.ref[Any]] = {}
+    gone: dict[str, Callable[[], bool]] = {}
     names = [point.name for point in side.points]
     given = Inputs(input_ids=calls.texts.ids[:, : max(1, calls.texts.ids.shape[1] // 2)].long())
     hooks = side.subject.hooks
 
     def run() -> int:
         edit = _Edit()
-        references["a hook"] = weakref.ref(edit)
+        reference = weakref.ref(edit)
+        gone["a hook"] = lambda: reference() is None
         with calls.mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an adapter may say that a switch is off
             if hooks is not None and gated:
@@ -132,17 +137,18 @@ def released(calls: Calls, gated: Mapping[str, Any] | frozenset[str]) -> Iterato
                     output = side.subject.forward(given)
             else:
                 output = side.subject.forward(given)
-            references["the logits"] = weakref.ref(output.logits)
+            # Their memory, which a detached tensor shares.
+            gone["the logits"] = StorageWeakRef(output.logits.untyped_storage()).expired
         return ran
 
     ran = run()
     if gated:
         wrong = "a point that needs it shows values while it should be off" if ran else None
         yield "hooks.gone", from_condition("a switch", wrong)
-    if any(one() is not None for one in references.values()):
+    if not all(is_gone() for is_gone in gone.values()):
         gc.collect()
-    for words, reference in references.items():
-        wrong = None if reference() is None else "it is alive after the call's results are dropped"
+    for words, is_gone in gone.items():
+        wrong = None if is_gone() else "it is alive after the call's results are dropped"
         yield "state.released", from_condition(words, wrong)
 
 

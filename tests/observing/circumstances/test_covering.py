@@ -1,0 +1,265 @@
+"""A case is looked at in its circumstances, and a failure is told in the plainest one that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from falcons import KINDS, spec
+from torch import Tensor
+
+from verifier import checks
+from verifier.adapter import Adapter, Inputs, Modes, Output, Subject
+from verifier.cases.circumstances import PLAIN, Circumstance
+from verifier.checks import runner
+from verifier.families.falcon import FalconFamily
+from verifier.faults.altered_hooks import altered, at, edited_as
+from verifier.faults.hooks import switch_stays_on
+from verifier.faults.mutants import MutantAdapter, Mutation, replacing
+from verifier.judging.outcome import Finding, Outcome, Verdict
+from verifier.observing.case import Case
+from verifier.observing.circumstances import covering
+from verifier.observing.circumstances.row import RowResult, not_resting_on_failures
+
+CONFIG = KINDS["two-norms-grouped-rope"]
+
+Judge = Callable[..., Outcome]
+
+
+@pytest.fixture
+def judge(falcon: FalconFamily, bridge: Adapter) -> Judge:
+    """Judges an observable of a case in these circumstances: the bridge with a mutation, or without."""
+
+    def run(observable: str, *circumstances: Circumstance, adapter: Adapter | None = None) -> Outcome:
+        (check,) = (one for one in checks.registered() if one.id == observable)
+        case = Case(spec(CONFIG, circumstances=circumstances), falcon, adapter or bridge)
+        outcome, _ = runner.judge(case, check)
+        case.close()
+        return outcome
+
+    return run
+
+
+@pytest.fixture
+def wrong(bridge: Adapter) -> Callable[[Mutation], Adapter]:
+    return lambda mutation: MutantAdapter(bridge, lambda _model: mutation)
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[Circumstance]:
+    """The circumstances that were run, in their order."""
+    found: list[Circumstance] = []
+    run = covering._run
+
+    def noting(case: Case, circumstance: Circumstance, only: Sequence[str] = ()) -> RowResult:
+        found.append(circumstance)
+        return run(case, circumstance, only)
+
+    monkeypatch.setattr(covering, "_run", noting)
+    return found
+
+
+def off_where(condition: Callable[[Inputs, Output], bool]) -> Mutation:
+    """Logits that are off where the function is true of a call."""
+
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        return replace(output, logits=output.logits * 1.5) if condition(inputs, output) else output
+
+    return Mutation(forward=forward)
+
+
+def is_left(mask: Tensor | None) -> bool:
+    """Whether a mask of numbers pads each row on the left, and there alone."""
+    if mask is None or mask.ndim != 2 or mask.dtype == torch.bool or bool(mask.all()):
+        return False
+    return torch.equal(mask, mask.cummax(1).values)
+
+
+# --- the plainest circumstance ---------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_in_half_precision_is_told_for_each_half_dtype_and_for_nothing_else(
+    judge: Judge, wrong: Callable[[Mutation], Adapter]
+) -> None:
+    adapter = wrong(off_where(lambda _, output: output.logits.dtype in (torch.bfloat16, torch.float16)))
+    found = judge("forward.outputs", {"dtype": "bfloat16", "mask": "left", "mode": "train"}, adapter=adapter)
+    assert found.verdict is Verdict.FAIL
+    assert found.where == "logits"
+    assert found.circumstance == {"dtype": ("bfloat16", "float16", "mixed")}
+    assert (found.message or "").startswith("when dtype is bfloat16 or float16 or mixed: off by")
+
+
+def test_what_takes_two_values_is_told_with_both(judge: Judge, bridge: Adapter) -> None:
+    def mutate(_model: Any) -> Mutation:
+        training = {"now": False}
+
+        def train(modes: Modes, mode: bool) -> None:
+            training["now"] = mode
+            modes.train(mode)
+
+        mutation = off_where(lambda inputs, _: training["now"] and is_left(inputs.attention_mask))
+        return replace(mutation, parts={"modes": replacing(train=train)})
+
+    circumstance = {"grad": "grad", "mask": "left", "mode": "train"}
+    found = judge("forward.outputs", circumstance, adapter=MutantAdapter(bridge, mutate))
+    assert found.circumstance == {"mode": ("train", "dropout"), "mask": ("left",)}
+    assert (found.message or "").startswith("when mode is train or dropout and mask is left: ")
+
+
+def test_an_exception_is_told_with_its_circumstance(judge: Judge, wrong: Callable[[Mutation], Adapter]) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("not here")
+        return subject.forward(inputs)
+
+    adapter = wrong(Mutation(forward=forward))
+    found = judge("forward.outputs", {}, {"grad": "inference", "mask": "ones"}, adapter=adapter)
+    assert found.verdict is Verdict.ERROR
+    assert found.exception == "RuntimeError"
+    assert found.circumstance == {"grad": ("inference",)}
+    assert found.message == "when grad is inference: RuntimeError: not here"
+
+
+def test_what_is_wrong_in_the_plainest_circumstance_takes_none(
+    judge: Judge, wrong: Callable[[Mutation], Adapter]
+) -> None:
+    dropped = altered(forward=at("", edited_as(lambda _value, _edited: None)))
+    found = judge("intervene.effects", {"dtype": "float32", "mask": "left", "grad": "grad"}, adapter=wrong(dropped))
+    assert found.verdict is Verdict.FAIL
+    assert found.circumstance is None
+    assert not (found.message or "").startswith("when")
+
+
+def test_what_an_observable_needs_is_no_part_of_its_circumstance(
+    judge: Judge, wrong: Callable[[Mutation], Adapter]
+) -> None:
+    doubled = altered(backward=at("hook_z", lambda edit: lambda gradient: edit(gradient * 2)))
+    found = judge("backward.shown", {"grad": "grad", "mask": "left"}, adapter=wrong(doubled))
+    assert found.verdict is Verdict.FAIL
+    assert found.circumstance is None
+
+
+def test_of_several_circumstances_that_fail_the_plainest_is_told(
+    judge: Judge, wrong: Callable[[Mutation], Adapter], rows: list[Circumstance]
+) -> None:
+    adapter = wrong(off_where(lambda inputs, _: is_left(inputs.attention_mask)))
+    circumstances = {"mask": "left", "mode": "train", "rows": "one"}, {"mask": "left"}
+    found = judge("forward.outputs", *circumstances, adapter=adapter)
+    assert found.circumstance == {"mask": ("left",)}
+    assert all(row["mode"] == "eval" and row["rows"] == "several" for row in rows[2:])  # it starts from the plainest
+
+
+# --- what was found before -------------------------------------------------------------------------------------------
+
+
+def test_a_known_failure_is_not_minimised_again(
+    judge: Judge, wrong: Callable[[Mutation], Adapter], rows: list[Circumstance]
+) -> None:
+    adapter = wrong(off_where(lambda inputs, _: is_left(inputs.attention_mask)))
+    first = judge("forward.outputs", {"mask": "left"}, adapter=adapter)
+    assert len(rows) > 1
+    rows.clear()
+    again = judge("forward.outputs", {"mask": "left", "mode": "train"}, adapter=adapter)
+    assert len(rows) == 1
+    assert again.circumstance == first.circumstance == {"mask": ("left",)}
+
+
+@pytest.mark.slow
+def test_another_adapter_is_minimised_for_itself(
+    judge: Judge, wrong: Callable[[Mutation], Adapter], rows: list[Circumstance]
+) -> None:
+    judge(
+        "forward.outputs", {"mask": "left"}, adapter=wrong(off_where(lambda inputs, _: is_left(inputs.attention_mask)))
+    )
+    rows.clear()
+    other = wrong(off_where(lambda inputs, _: inputs.attention_mask is not None))
+    found = judge("forward.outputs", {"mask": "left"}, adapter=other)
+    assert len(rows) > 1
+    assert len((found.circumstance or {})["mask"]) > 1
+
+
+# --- what is no failure ----------------------------------------------------------------------------------------------
+
+
+def test_a_right_adapter_passes_and_nothing_else_is_run(judge: Judge, rows: list[Circumstance]) -> None:
+    circumstances: list[Circumstance] = [{"grad": "grad"}, {"mask": "left"}]
+    found = judge("forward.outputs", *circumstances)
+    assert found.verdict is Verdict.PASS
+    assert len(rows) == len(circumstances)
+
+
+def test_a_row_is_run_once_for_all_its_observables(
+    falcon: FalconFamily, bridge: Adapter, rows: list[Circumstance]
+) -> None:
+    chosen = checks.select(["forward.outputs", "hooks.shown", "state.caller"])
+    outcomes = list(runner.run_case(spec(CONFIG, circumstances=({"grad": "grad"},)), falcon, bridge, chosen))
+    assert {one.verdict for one in outcomes} == {Verdict.PASS}
+    assert len(rows) == 1
+
+
+def test_what_no_circumstance_shows_is_not_applicable(judge: Judge) -> None:
+    found = judge("cache.generated", {"grad": "grad"})
+    assert found.verdict is Verdict.SKIP
+    assert found.message == "not applicable: no circumstance of this case shows it"
+
+
+def test_what_follows_from_wrong_logits_is_blocked_by_them(judge: Judge, wrong: Callable[[Mutation], Adapter]) -> None:
+    adapter = wrong(off_where(lambda inputs, _: is_left(inputs.attention_mask)))
+    found = judge("intervene.effects", {"mask": "left"}, adapter=adapter)
+    assert found.verdict is Verdict.SKIP
+    assert (found.message or "").endswith("forward.outputs")
+
+
+@pytest.mark.slow
+def test_what_follows_from_a_wrong_row_is_judged_in_the_others(
+    judge: Judge, wrong: Callable[[Mutation], Adapter]
+) -> None:
+    adapter = wrong(off_where(lambda inputs, _: is_left(inputs.attention_mask)))
+    found = judge("intervene.effects", {"mask": "left"}, {"grad": "grad"}, adapter=adapter)
+    assert found.verdict is Verdict.PASS
+
+
+def test_what_an_adapter_lacks_is_no_failure(falcon: FalconFamily, bridge: Adapter, judge: Judge) -> None:
+    class Fixed(MutantAdapter):
+        """The bridge without what trains, casts and copies it."""
+
+        def wrap(self, model: Any) -> Any:
+            subject: Any = super().wrap(model)
+            subject.modes = None
+            return subject
+
+    adapter = Fixed(bridge, lambda _model: Mutation())
+    assert judge("forward.outputs", {"model": "copied"}, adapter=adapter).verdict is Verdict.SKIP
+    assert judge("forward.outputs", {"model": "copied"}, {}, adapter=adapter).verdict is Verdict.PASS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("observable", ["forward.outputs", "intervene.effects"])
+@pytest.mark.parametrize(
+    "circumstance",
+    [{}, {"dtype": "float16", "mask": "right"}, {"grad": "grad", "past": "cropped"}, {"model": "moved", "rows": "one"}],
+    ids=str,
+)
+def test_the_bridge_is_right(judge: Judge, observable: str, circumstance: Mapping[str, str]) -> None:
+    assert judge(observable, circumstance).verdict in (Verdict.PASS, Verdict.REDUCED)
+
+
+def test_what_a_call_leaves_behind_is_told_without_a_circumstance(
+    judge: Judge, bridge: Adapter, falcon: FalconFamily
+) -> None:
+    _, adapter = switch_stays_on.plant(falcon, bridge)
+    found = judge("hooks.gone", {"grad": "grad", "mask": "left"}, adapter=adapter)
+    assert found.verdict is Verdict.FAIL
+    assert found.circumstance is None
+
+
+def test_what_a_call_spoils_does_not_follow_from_wrong_logits() -> None:
+    failed = Finding(where="logits", verdict=Verdict.FAIL)
+    result = RowResult(circumstance=PLAIN)
+    for observable in ("forward.outputs", "intervene.effects", "state.caller", "hooks.gone"):
+        result.add(observable, failed)
+    assert set(not_resting_on_failures(result)) == {"forward.outputs", "state.caller", "hooks.gone"}
