@@ -14,7 +14,7 @@ from verifier.adapter import AdapterRefusal, Edit, HookInfo, Inputs, Output, Sub
 
 # Of each module in a block, the point at its input and the one at its output.
 _PLACES = {
-    "": ("hook_resid_pre", "hook_resid_post"),
+    "": (None, "hook_resid_post"),
     "self_attention": (None, "hook_attn_out"),
     "mlp.dense_h_to_4h": (None, "mlp.hook_pre"),
     "mlp.dense_4h_to_h": ("mlp.hook_post", None),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from verifier_bridge import Bridge
 from verifier_bridge.attention import BridgedAttention
-from verifier_bridge.components import BridgedLinear, BridgedRotaryEmbedding, SplitProjection, computed_in
+from verifier_bridge.components import BridgedLinear, SplitProjection, computed_in
 from verifier_bridge.verifier_adapter import BridgeAdapter, BridgeSubject
 
 
@@ -54,13 +54,13 @@ class FusedLinear(BridgedLinear):
         return functional.linear(x, self.weight, self.bias)
 
 
-class Float64Tables(BridgedRotaryEmbedding):
-    """Keeps exact inverse frequencies, and gives cosines and sines in float64."""
+class Float64Tables(Bridge):
+    """Makes cosines and sines from exact inverse frequencies, in float64."""
 
-    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        rotary: Any = self.original
+    def _rotary(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        rotary: Any = self.rotary_emb.original
         width = 2 * rotary.inv_freq.numel()
-        steps = torch.arange(0, width, 2, dtype=torch.float64, device=x.device) / width
+        steps = torch.arange(0, width, 2, dtype=torch.float64, device=hidden.device) / width
         angles = position_ids[..., None].double() * rotary.config.rope_parameters["rope_theta"] ** -steps
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()
@@ -96,7 +96,7 @@ def fuse_biases(bridge: Bridge) -> None:
 def keep_float64_tables(bridge: Bridge) -> None:
     if bridge.rotary_emb is None or bridge.rotary_emb.original.rope_type != "default":
         return
-    bridge.rotary_emb.__class__ = Float64Tables
+    bridge.__class__ = Float64Tables
     for block in bridge.blocks:
         if block.attn._spec.rotate is not None:
             block.attn._spec = replace(block.attn._spec, rotate=rotated_in_float64)
