@@ -35,9 +35,6 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
 }
 _FIRST = "forward.outputs"
 
-# Fewer than where a case's plain run is judged: there are a thousand circumstances, and each has hundreds of tensors.
-_SEEDS = SEEDS[:8]
-
 _FIRST_BUILD = Build()
 
 Shown = tuple[Named, Named]
@@ -288,7 +285,7 @@ class Row:
             dtype=self._judged_dtype,
             single=single,
             moved=functools.cache(lambda seed: self._perturbed(observer, points, seed, build)),
-            seeds=_SEEDS,
+            seeds=SEEDS,
         )
         truth = {name: one for name, one in truth.items() if side.shows(*name)}
         return list(judge(shown, truth, own, look.calls.texts, noise))
