@@ -135,6 +135,17 @@ class Hooks(Protocol):
         """
 
 
+@runtime_checkable
+class DeclaresPoints(Protocol):
+    """A `Hooks` that also says which of the canonical points its library has, where that is not all of them."""
+
+    def points(self) -> Set[str]:
+        """List the canonical points that are offered in every model that has them.
+
+        By name, or by template for every layer: `blocks.0.attn.hook_q`, `blocks.{i}.attn.hook_q`.
+        """
+
+
 class ProjectionLike(Protocol):
     """A linear map whose weight is laid out as that of `nn.Linear`."""
 

@@ -9,8 +9,9 @@ import pytest
 from made_records import CHECKS, outcome, specs
 
 from verifier.analysis.bugs import smallest_case
-from verifier.analysis.summary import NOT_OFFERED, summarize
+from verifier.analysis.summary import NOT_DECLARED, NOT_OFFERED, summarize
 from verifier.analysis.verdict import exit_status
+from verifier.checks import hooks
 from verifier.checks.runner import MISSING
 from verifier.errors import ExitStatus
 from verifier.judging.outcome import Verdict
@@ -122,6 +123,17 @@ def test_what_the_adapter_does_not_offer_is_in_the_headline_and_no_failure(make)
     assert found.verdict == found.headline
 
 
+def test_kinds_of_points_that_the_adapter_says_it_lacks_are_counted_in_the_headline(make):
+    def present(spec, check):
+        if check != "qkv.rows":
+            return None
+        more = ", blocks.{i}.hook_resid_mid" if spec == specs()[0] else ""
+        return outcome("hooks.present", Verdict.PASS, message=f"{NOT_DECLARED}hook_embed{more}")
+
+    found = summarize(make(specs(), present))
+    assert found.headline == "CONFORMS in what it offers: 36 of 36 looked at; not offered: 2 kinds of hook points"
+
+
 def test_what_does_not_apply_is_counted_and_is_not_said_to_be_lacking(make):
     def fails(spec, check):
         return outcome(check, Verdict.SKIP, message="not applicable: one layer") if check == "qkv.rows" else None
@@ -142,6 +154,7 @@ def test_the_reasons_follow_the_headline(make):
 
 def test_a_capability_that_is_not_offered_is_known_by_the_runners_own_words():
     assert f"{MISSING} " == NOT_OFFERED
+    assert hooks.NOT_DECLARED == NOT_DECLARED
 
 
 def test_upstream_findings_stand_apart(make):

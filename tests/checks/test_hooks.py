@@ -14,6 +14,7 @@ from torch import Tensor
 
 from verifier import checks
 from verifier.adapter import Edit, HookInfo
+from verifier.canonical import KINDS as KINDS_OF_POINTS
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
@@ -47,6 +48,52 @@ def test_missing_points_are_counted_and_each_kind_is_named_once(judge: Judge, br
     found = judge("hooks.present", adapter=broken(without("hook_z", "hook_k")))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.attn.hook_k")
     assert found.message == "4 of 41 are missing: blocks.{i}.attn.hook_k, blocks.{i}.attn.hook_z"
+
+
+class Declaring:
+    """A right adapter without some points, whose hooks say which they have."""
+
+    def __init__(self, adapter: Any, declared: set[str]) -> None:
+        self.name, self.version = adapter.name, adapter.version
+        self._adapter, self._declared = adapter, declared
+
+    def wrap(self, model: Any) -> Any:
+        subject, declared = self._adapter.wrap(model), self._declared
+
+        class Hooks:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(subject.hooks, name)
+
+            def points(self) -> set[str]:
+                return declared
+
+        class Subject:
+            hooks = Hooks()
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(subject, name)
+
+        return Subject()
+
+
+def test_a_point_that_an_adapter_does_not_declare_is_not_offered_and_no_failure(judge: Judge, broken: Broken) -> None:
+    declared = {kind.template for kind in KINDS_OF_POINTS} - {"blocks.{i}.attn.hook_k"}
+    found = judge("hooks.present", adapter=Declaring(broken(without("attn.hook_k")), declared))
+    assert (found.verdict, found.message) == (Verdict.PASS, "not offered: blocks.{i}.attn.hook_k")
+
+
+@pytest.mark.parametrize("declared", ["blocks.{i}.attn.hook_z", "blocks.1.attn.hook_z"])
+def test_a_declared_point_that_is_missing_is_a_failure(judge: Judge, broken: Broken, declared: str) -> None:
+    found = judge("hooks.present", adapter=Declaring(broken(without("hook_z", "hook_k")), {declared}))
+    assert found.verdict is Verdict.FAIL
+    assert found.where in ("blocks.0.attn.hook_z", "blocks.1.attn.hook_z")
+    assert "blocks.{i}.attn.hook_k" not in found.message
+
+
+def test_a_declared_point_that_is_no_canonical_one_is_a_failure(judge: Judge, broken: Broken) -> None:
+    found = judge("hooks.present", adapter=Declaring(broken(without("hook_z")), {"blocks.{i}.attn.hook_y"}))
+    assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.{i}.attn.hook_y")
+    assert found.message == "hooks.points() declares it, and it is no canonical hook point"
 
 
 @pytest.mark.parametrize("check", ["hooks.fires", "hooks.order", "hooks.axes", "hooks.values", "hooks.kept"])

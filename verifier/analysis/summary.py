@@ -35,6 +35,8 @@ from verifier.record.excusing import apply_known_failures, count_cases_looked_at
 UPSTREAM_TITLE = "Upstream: Hugging Face disagrees with itself; the adapter is not to blame"
 # How the runner of checks, whose import takes seconds, begins the reason of a skip for want of a capability.
 NOT_OFFERED = "not applicable: the adapter offers no "
+# How the message begins of the check `hooks.present`, where an adapter says that it lacks points.
+NOT_DECLARED = "not offered: "
 _GATING_WORDS = {
     Verdict.REDUCED: "reduced outcome",
     Verdict.SKIP: "not applicable outcome",
@@ -68,7 +70,8 @@ class Summary:
         hollow: why no verdict can rest on what ran; None where one can.
         expected: the number of outcomes about the adapter that the cases that were run should give.
         looked: in how many of these a check looked at the adapter, which are those without the skips.
-        not_offered: the capabilities that a check needed and the adapter did not offer.
+        not_offered: the capabilities that a check needed and the adapter did not offer, and how many kinds of canonical
+            hook points it says that it lacks.
         baselined: what the baseline did to the run; None where there was none.
     """
 
@@ -233,7 +236,14 @@ def _list_not_offered(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         if reason.startswith(NOT_OFFERED)
         for name in reason.removeprefix(NOT_OFFERED).split(" and no ")
     }
-    return tuple(name for name in get_args(Capability) if name in lacking)
+    points = {
+        template
+        for one in outcomes
+        if one.check == "hooks.present" and one.verdict is Verdict.PASS and one.message
+        for template in one.message.removeprefix(NOT_DECLARED).split(", ")
+    }
+    kinds = [text.plural(len(points), "kind") + " of hook points"] if points else []
+    return (*(name for name in get_args(Capability) if name in lacking), *kinds)
 
 
 def _narrow_checks(run: RunLine) -> set[str]:

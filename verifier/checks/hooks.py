@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from verifier.adapter import DeclaresPoints
 from verifier.canonical import KINDS, template_of
 from verifier.cases.spec import Scenario
 from verifier.checks import check
@@ -18,23 +19,40 @@ from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_bitwise, precision_judge
 from verifier.judging.outcome import Finding, NotApplicable, failure
 from verifier.observing import activations, dependencies, edited_runs, localization, working_precision
+from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+
+NOT_DECLARED = "not offered: "
+"""How the message begins of `hooks.present`, where the adapter says that it lacks points."""
 
 _CANONICAL = frozenset(kind.template for kind in KINDS)
 
 
 @check("hooks.present", needs=["hooks"])
 def present(case: Case) -> Finding:
-    """Every canonical hook point of the model is there, in every layer.
+    """Every canonical hook point of the model is there, in every layer; of an adapter that says which it has, those.
 
     A failure means that an activation which the model has cannot be read or edited by its name.
     """
-    names = activations.hook_points(case)
+    names, declared = activations.hook_points(case), _declared(case)
     missing = [point.name for point in case.reference.points if point.name not in names]
-    if not missing:
-        return Finding()
-    words = f"{len(missing)} of {len(case.reference.points)} are missing: {activations.by_template(missing)}"
-    return failure(missing[0], words)
+    if declared is None:
+        wanted = missing
+    else:
+        unknown = sorted(name for name in declared if template_of(name) not in _CANONICAL)
+        if unknown:
+            return failure(unknown[0], "hooks.points() declares it, and it is no canonical hook point")
+        wanted = [name for name in missing if not declared.isdisjoint((name, template_of(name)))]
+    if wanted:
+        words = f"{len(wanted)} of {len(case.reference.points)} are missing: {activations.by_template(wanted)}"
+        return failure(wanted[0], words)
+    return Finding(message=f"{NOT_DECLARED}{activations.by_template(missing, len(missing))}" if missing else None)
+
+
+def _declared(case: Case) -> Set[str] | None:
+    """List the canonical points that the adapter says it has; None if it has all."""
+    hooks = require(case.subject.wrapped().hooks)
+    return hooks.points() if isinstance(hooks, DeclaresPoints) else None
 
 
 @check("hooks.absent", needs=["hooks"])

@@ -213,8 +213,7 @@ class Calls:
 
     def clear_gradients(self) -> None:
         """Clear the gradient of every parameter."""
-        for one in self.side.parameters():
-            one.grad = None
+        self.side.clear_gradients()
 
 
 def _lengthened(texts: Texts) -> Texts:

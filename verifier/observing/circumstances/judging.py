@@ -33,6 +33,10 @@ Named = Mapping[tuple[str, str], Observed]
 """Observations by observable and place."""
 
 _WEIGHTS = frozenset(one.template for one in WEIGHTS)
+# So many perturbations settle most errors beyond the noise of one: there are a thousand circumstances, and each has
+# hundreds of tensors. They do not settle a failure. Of right adapters whose scores reach hundreds in bfloat16, two
+# gradients in fifteen rows were 1.0 and 1.6 of the bound over eight, and none is beyond that over all.
+_FEW_SEEDS = 8
 _LOWEST = -1e30  # a score below it is a masked one: the lowest number of a dtype, or an edit of that
 
 
@@ -127,8 +131,12 @@ def _judge_tensor(
         moved = [one for one in moved if one.isfinite().all()] or [own]
         return math.hypot(measured_noise(truth, own, moved, noise.dtype, defined), eps * floor)
 
+    def resampled() -> float:
+        few = with_perturbations(noise.seeds[:_FEW_SEEDS])
+        return few if rms(given.double() - truth, defined) <= few else with_perturbations(noise.seeds)
+
     make = gradient_judge if _is_gradient(observable) else precision_judge
-    judge = make(with_perturbations(noise.seeds[:1]), lambda: with_perturbations(noise.seeds))
+    judge = make(with_perturbations(noise.seeds[:1]), resampled)
     return judge.compare(place, given, truth, defined=defined, axes=axes)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from verifier.adapter import Edit
 from verifier.canonical import Point
 from verifier.cases.circumstances import Circumstance, classes_in
+from verifier.judging.outcome import NotApplicable
 from verifier.observing.circumstances import edits
 from verifier.observing.circumstances.calls import Called, Calls
 from verifier.observing.circumstances.edits import Seen
@@ -314,9 +315,10 @@ def double_backward(look: Look) -> Iterator[Observation]:
         return  # in float16 a square of gradients overflows
 
     def differentiate(called: Called) -> None:
-        first = [one for one in calls.side.parameters() if one.requires_grad][:1]
-        along = [called.embeds] if called.embeds is not None else first
-        if called.objective.requires_grad and along:
+        along = called.embeds if called.embeds is not None else calls.side.embedding()
+        if along is None:
+            raise NotApplicable("the adapter shows no embedding")
+        if called.objective.requires_grad and along.requires_grad:
             (gradient,) = torch.autograd.grad(called.objective, along, create_graph=True)
             (gradient.double().square().sum() * 1e3).backward()
 

@@ -39,6 +39,21 @@ class HookError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """One of the ways in which Hugging Face's model of a circumstance may be built, each of them right.
+
+    Attributes:
+        attention: the attention implementation; None for the reference one. An adapter that is given a model with
+            another implementation may follow that.
+        keeps_buffers: whether a cast leaves buffers in the dtype in which they were built. Hugging Face's own cast
+            rounds rotary frequencies, a model that is built in the dtype has them in float32.
+    """
+
+    attention: str | None = None
+    keeps_buffers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
     """Builds Hugging Face's models of a case in a circumstance; no two share anything.
 
@@ -64,6 +79,16 @@ class Models:
         if self.circumstance["dims"] in ("usual", "extreme") or not isinstance(self.family, Reshapes):
             return changed
         return self.family.reshaped(changed, self.circumstance["dims"])
+
+    def other_builds(self, attention: str) -> list[Build]:
+        """List the other ways to build a right model, beside the first: those which Hugging Face itself has.
+
+        Args:
+            attention: the attention implementation of the model that the adapter is given.
+        """
+        attentions = dict.fromkeys((None, None if attention == self.family.reference_attention else attention))
+        keeps = (False, True) if self.circumstance["model"] in ("cast", "moved") else (False,)
+        return [Build(attention=one, keeps_buffers=keep) for one in attentions for keep in keeps][1:]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -116,22 +141,27 @@ class Models:
             model.requires_grad_(False)
         return model.train(self.circumstance["mode"] != "eval")
 
-    def reference(self, dtype: torch.dtype | None = None) -> Any:
+    def reference(self, dtype: torch.dtype | None = None, build: Build | None = None) -> Any:
         """Make the untouched model as it must be once it was treated as the circumstance says.
 
         Gradient checkpointing stays off: it changes nothing that is computed, and a recompute would not be tapped.
 
         Args:
             dtype: to which it is cast at the end, buffers too; it stays in its own if not given.
+            build: how it is built where there are several right ways; in the first of them if not given.
         """
-        treated = self.circumstance["model"]
-        model = self.build(other=treated == "loaded")
+        treated, build = self.circumstance["model"], build or Build()
+        model = self.build(attention=build.attention, other=treated == "loaded")
+        buffers = [one.clone() for one in model.buffers()]
         if treated == "cast":
             model.to(self.dtype)
         elif treated == "moved":
             model.to(self.other_dtype).to(self.dtype)
         elif treated in ("written", "data", "replaced"):
             _multiply(model.parameters())
+        if build.keeps_buffers:
+            for one, exact in zip(model.buffers(), buffers, strict=True):
+                one.data = exact
         return model if dtype is None else model.to(dtype)
 
 
@@ -189,10 +219,13 @@ def prepare(models: Models, adapter: Adapter, points: Any, attention: str) -> Pr
     torch.manual_seed(models.spec.seed + 1)  # whatever seed an adapter may set, the state is another one
     state = random_state()
     subject = adapter.wrap(model)
-    found = Prepared(side=SubjectSide(subject, points, models.dtype), opened=[subject], seen=[])
+    side = SubjectSide(subject, points, models.dtype, wrapped=list(model.parameters()))
+    found = Prepared(side=side, opened=[subject], seen=[])
     drew = random_state() != state
     found.seen.append(("state.random", "wrapping", "it draws or seeds random numbers" if drew else None))
     circumstance = models.circumstance
+    if circumstance["past"] != "none":
+        require(subject.cache)
     if circumstance["mode"] != "eval" or circumstance["checkpointing"] == "on":
         modes = require(subject.modes)
         modes.train(circumstance["mode"] != "eval")
@@ -371,7 +404,8 @@ def _longer(before: _Before) -> None:
     most = before.models.config.get("max_position_embeddings")
     length = before.ids.shape[1] + (most if isinstance(most, int) else MULTIPLE)
     times = -(-length // before.ids.shape[1])  # rounded up
-    before.side.forward(Inputs(input_ids=before.ids[:1].repeat(1, times), use_cache=True))
+    use_cache = before.side.subject.cache is not None
+    before.side.forward(Inputs(input_ids=before.ids[:1].repeat(1, times), use_cache=use_cache))
 
 
 def _edited(before: _Before) -> None:

@@ -22,8 +22,8 @@ from verifier.observing.circumstances import untouched
 from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.judging import Named, Noise, by_name, judge
 from verifier.observing.circumstances.observables import Look, Observer, observers, plain
-from verifier.observing.circumstances.preparing import Models, Prepared, call_before, prepare
-from verifier.observing.circumstances.sides import ReferenceSide, Side
+from verifier.observing.circumstances.preparing import Build, Models, Prepared, call_before, prepare
+from verifier.observing.circumstances.sides import ReferenceSide, Side, SubjectSide
 from verifier.observing.circumstances.texts import Texts, make_texts
 from verifier.reference.perturbation import SEEDS, Perturbation
 
@@ -35,8 +35,7 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
 }
 _FIRST = "forward.outputs"
 
-# Fewer than where a case's plain run is judged: there are a thousand circumstances, and each has hundreds of tensors.
-_SEEDS = SEEDS[:8]
+_FIRST_BUILD = Build()
 
 Shown = tuple[Named, Named]
 Recall = Callable[[Hashable, Callable[[], Shown]], Shown]
@@ -92,6 +91,7 @@ class Row:
         )
         self._shown: dict[Any, Shown] = {}
         self._texts: dict[torch.dtype, Texts] = {}
+        self._built: dict[tuple[Build, torch.dtype | None], Any] = {}
         self._recall = shared
 
     @functools.cached_property
@@ -102,17 +102,14 @@ class Row:
     @functools.cached_property
     def reference(self) -> Any:
         """Hugging Face's model, in the working dtype."""
-        return self.models.reference()
+        return self._model(_FIRST_BUILD)
 
-    @functools.cached_property
-    def _truth(self) -> Any:
-        if self.models.dtype == torch.float64 and self.circumstance["dtype"] == "float64":
-            return self.reference
-        return self.models.reference(torch.float64)
-
-    @functools.cached_property
-    def _single(self) -> Any:
-        return self.models.reference(torch.float32)
+    def _model(self, build: Build, dtype: torch.dtype | None = None) -> Any:
+        """Make Hugging Face's model once, in the working dtype or cast to another at the end."""
+        key = build, None if dtype == torch.float64 and self.circumstance["dtype"] == "float64" else dtype
+        if key not in self._built:
+            self._built[key] = self.models.reference(key[1], build)
+        return self._built[key]
 
     def texts(self, dtype: torch.dtype | None = None) -> Texts:
         """Make what the model is given, as new tensors.
@@ -136,8 +133,10 @@ class Row:
         """Make the calls of a side with these texts."""
         return Calls(side, self.circumstance, texts, self.number)
 
-    def _observe_reference(self, model: Any, observer: Observer, points: Sequence[Point]) -> Named:
-        side = ReferenceSide(self.models.family, model, points)
+    def _observe_reference(
+        self, model: Any, observer: Observer, points: Sequence[Point], *, own_kernels: bool = False
+    ) -> Named:
+        side = ReferenceSide(self.models.family, model, points, own_kernels=own_kernels)
         texts = self._reference_texts(side.dtype)
         return by_name(observer(Look(calls=self.calls(side, texts), points=points, number=self.number)))
 
@@ -147,17 +146,17 @@ class Row:
             self._texts[dtype] = self.texts(dtype)
         return self._texts[dtype]
 
-    def _reference_shows(self, observer: Observer, points: Sequence[Point]) -> Shown:
+    def _reference_shows(self, observer: Observer, points: Sequence[Point], build: Build) -> Shown:
         """Observe Hugging Face's model in float64 and in the working dtype, once."""
-        key = observer, tuple(point.name for point in points)
+        key = observer, tuple(point.name for point in points), build
         if key not in self._shown:
 
             def observe() -> Shown:
-                truth = self._observe_reference(self._truth, observer, points)
-                same = self._truth is self.reference
-                return truth, truth if same else self._observe_reference(self.reference, observer, points)
+                true, working = self._model(build, torch.float64), self._model(build)
+                truth = self._observe_reference(true, observer, points)
+                return truth, truth if true is working else self._observe_reference(working, observer, points)
 
-            self._shown[key] = observe() if self._recall is None else self._recall((observer, key[1]), observe)
+            self._shown[key] = observe() if self._recall is None else self._recall(key, observe)
         return self._shown[key]
 
     def run(self, adapter: Adapter, only: Collection[str] = (), at: Collection[str] = ()) -> RowResult:
@@ -174,7 +173,7 @@ class Row:
             result.refused = "the family names one attention implementation"
             return result
         try:
-            self._reference_shows(observers(self.circumstance, with_hooks=False)[0], ())
+            self._reference_shows(observers(self.circumstance, with_hooks=False)[0], (), _FIRST_BUILD)
         except Exception as error:  # nothing is asked of a subject that Hugging Face's own model does not do
             result.refused = one_line(error)
             return result
@@ -223,11 +222,13 @@ class Row:
     def _judge(self, observer: Observer, look: Look, result: RowResult) -> None:
         points = () if observer is plain else look.points
         try:
-            truth, own = self._reference_shows(observer, points)
+            truth, _ = self._reference_shows(observer, points, _FIRST_BUILD)
         except Exception as error:
             result.refused = f"{observer.__name__}: {one_line(error)}"
             return
-        first = next(iter(truth), None)
+        side = look.calls.side
+        assert isinstance(side, SubjectSide)
+        first = next((name for name in truth if side.shows(*name)), None)
         if first is None:
             return
         try:
@@ -236,16 +237,57 @@ class Row:
             return
         except Exception as error:
             look.calls.clear_gradients()
-            result.errors[first[0]] = error
+            if not self._own_kernels_raise(observer, points, error):
+                result.errors[first[0]] = error
             return
+        for observable, finding in self._compare(observer, look, points, shown):
+            result.add(observable, finding)
+
+    def _own_kernels_raise(self, observer: Observer, points: Sequence[Point], error: Exception) -> bool:
+        """Whether Hugging Face's model raises the same where the taps do not compute its attention themselves."""
+        try:
+            self._observe_reference(self.reference, observer, points, own_kernels=True)
+        except Exception as own:
+            return type(own) is type(error) and str(own) == str(error)
+        return False
+
+    def _compare(
+        self, observer: Observer, look: Look, points: Sequence[Point], shown: Named
+    ) -> Sequence[tuple[str, Finding]]:
+        """Judge what a subject showed against Hugging Face's model, however that is built if there are several ways.
+
+        One of them must agree in everything; where none does, the subject differs from the first.
+        """
+        attention = self._attention()
+        assert attention is not None
+        findings = self._judged(observer, look, points, shown, _FIRST_BUILD)
+        if not _any_fails(findings):
+            return findings
+        for build in self.models.other_builds(attention):
+            try:
+                self._reference_shows(observer, points, build)
+            except Exception:  # built so, Hugging Face's model does not run here, and nobody can follow it
+                continue
+            others = self._judged(observer, look, points, shown, build)
+            if not _any_fails(others):
+                return others
+        return findings
+
+    def _judged(
+        self, observer: Observer, look: Look, points: Sequence[Point], shown: Named, build: Build
+    ) -> Sequence[tuple[str, Finding]]:
+        side = look.calls.side
+        assert isinstance(side, SubjectSide)
+        truth, own = self._reference_shows(observer, points, build)
+        single = functools.cache(lambda: self._observe_reference(self._model(build, torch.float32), observer, points))
         noise = Noise(
             dtype=self._judged_dtype,
-            single=functools.cache(lambda: self._observe_reference(self._single, observer, points)),
-            moved=functools.cache(lambda seed: self._perturbed(observer, points, seed)),
-            seeds=_SEEDS,
+            single=single,
+            moved=functools.cache(lambda seed: self._perturbed(observer, points, seed, build)),
+            seeds=SEEDS,
         )
-        for observable, finding in judge(shown, truth, own, look.calls.texts, noise):
-            result.add(observable, finding)
+        truth = {name: one for name, one in truth.items() if side.shows(*name)}
+        return list(judge(shown, truth, own, look.calls.texts, noise))
 
     @property
     def _judged_dtype(self) -> torch.dtype:
@@ -253,9 +295,13 @@ class Row:
         lowered = self.circumstance["grad"] == "autocast" and self.models.dtype != torch.float64
         return torch.bfloat16 if lowered else self.models.dtype
 
-    def _perturbed(self, observer: Observer, points: Sequence[Point], seed: int) -> Named:
+    def _perturbed(self, observer: Observer, points: Sequence[Point], seed: int, build: Build) -> Named:
         with Perturbation(self._judged_dtype, seed):
-            return self._observe_reference(self.reference, observer, points)
+            return self._observe_reference(self._model(build), observer, points)
+
+
+def _any_fails(findings: Sequence[tuple[str, Finding]]) -> bool:
+    return any(finding.verdict is Verdict.FAIL for _, finding in findings)
 
 
 def not_resting_on_failures(result: RowResult) -> dict[str, list[Finding]]:

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from verifier.adapter import Edit, Inputs, Output, Subject
-from verifier.canonical import Point
+from verifier.canonical import WEIGHTS, Point, template_of
 from verifier.family import Family
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.activations import order_of_axes, permuted
 from verifier.observing.capabilities import require
 from verifier.reference import models
 from verifier.reference.weights import canonical_of
+
+_EMBEDDING = "hook_embed"
+_WEIGHTS = frozenset(one.template for one in WEIGHTS)
 
 Hooks = Mapping[str, Edit]
 """Edits by canonical point."""
@@ -82,6 +85,12 @@ class Side(Protocol):
     def parameters(self) -> Iterable[nn.Parameter]:
         """Give every parameter."""
 
+    def embedding(self) -> nn.Parameter | None:
+        """Give the parameter of the embedding."""
+
+    def clear_gradients(self) -> None:
+        """Clear the gradient of every parameter."""
+
     def component(self, name: str, x: Tensor) -> Tensor | None:
         """Run one component alone; None where the model has none of that name."""
 
@@ -93,10 +102,12 @@ class ReferenceSide:
         family: of the model.
         model: untouched, and nobody else's.
         points: at which it is looked.
+        own_kernels: whether its own attention runs where that may have no second derivative.
     """
 
-    def __init__(self, family: Family, model: Any, points: Sequence[Point]) -> None:
+    def __init__(self, family: Family, model: Any, points: Sequence[Point], *, own_kernels: bool = False) -> None:
         self._family = family
+        self._own_kernels = own_kernels
         self._model = model
         self._contexts: list[tuple[Hooks, Hooks]] = []
         self.points = points
@@ -120,10 +131,9 @@ class ReferenceSide:
         """Run the model under the hooks of every open context."""
         names = dict.fromkeys(name for hooks in self._contexts for one in hooks for name in one)
         edits = {name: self._edit(name) for name in names}
-        first = self.points[0].name if self.points else None
-        if inputs.inputs_embeds is not None and first in edits:
+        if inputs.inputs_embeds is not None and _EMBEDDING in edits:
             # The tap stands at the embedding module, which given embeddings do not pass.
-            inputs = replace(inputs, inputs_embeds=edits.pop(first)(inputs.inputs_embeds))
+            inputs = replace(inputs, inputs_embeds=edits.pop(_EMBEDDING)(inputs.inputs_embeds))
         if not edits:
             return models.forward(self._model, inputs)
         with self._family.taps(self._model, names=[], edits=edits):
@@ -147,7 +157,10 @@ class ReferenceSide:
 
     def twice_differentiable(self, inputs: Inputs) -> Output:
         """Run the model with the taps' own attention: torch's kernels on the CPU have no second derivative."""
-        patterns = {point.name: torch.clone for point in self.points if {"query", "key"} <= set(point.axes)}
+        if self._own_kernels:
+            return self.forward(inputs)
+        points = self._family.points(vars(self._model.config))
+        patterns = {point.name: torch.clone for point in points if {"query", "key"} <= set(point.axes)}
         with self.hooked(patterns):
             return self.forward(inputs)
 
@@ -188,6 +201,15 @@ class ReferenceSide:
         """Give every parameter."""
         return list(self._model.parameters())
 
+    def embedding(self) -> nn.Parameter | None:
+        """Give the parameter of the embedding."""
+        found: nn.Parameter = self._model.get_input_embeddings().weight
+        return found
+
+    def clear_gradients(self) -> None:
+        """Clear the gradient of every parameter."""
+        self._model.zero_grad()
+
     def component(self, name: str, x: Tensor) -> Tensor | None:
         """Run one of Hugging Face's modules alone; None where the model has none of that name."""
         components = self._family.components(self._model)
@@ -197,13 +219,23 @@ class ReferenceSide:
 class SubjectSide:
     """A subject, through the adapter protocol.
 
+    Args:
+        subject: the wrapped model.
+        points: the canonical points of the model, in causal order.
+        dtype: of the model's matrices.
+        wrapped: the parameters of the model that was wrapped, which the subject may use or may have copied.
+
     Attributes:
         subject: the wrapped model; a copy may take its place.
     """
 
-    def __init__(self, subject: Subject, points: Sequence[Point], dtype: torch.dtype) -> None:
+    def __init__(
+        self, subject: Subject, points: Sequence[Point], dtype: torch.dtype, wrapped: Sequence[nn.Parameter] = ()
+    ) -> None:
         self.subject = subject
         self.dtype = dtype
+        self._wrapped = wrapped
+        self._adds_up_gradients = False
         infos = {} if subject.hooks is None else subject.hooks.names()
         self.points: Sequence[Point] = [point for point in points if point.name in infos]
         self._orders = {point.name: order_of_axes(infos[point.name].axes, point.axes) for point in self.points}
@@ -285,6 +317,36 @@ class SubjectSide:
             return []
         modules = self.subject.components.modules().values()
         return list({id(one): one for module in modules for one in module.parameters()}.values())
+
+    def embedding(self) -> nn.Parameter | None:
+        """Give the parameter of the embedding; None where the adapter has no such component."""
+        modules = {} if self.subject.components is None else self.subject.components.modules()
+        return next(modules["embed"].parameters(), None) if "embed" in modules else None
+
+    def clear_gradients(self) -> None:
+        """Clear the gradient of every parameter that is known.
+
+        The parameters of an adapter without components may be others than those of the model that it was given. Then
+        its gradients add up from now on, and are not looked at.
+        """
+        for one in (*self.parameters(), *self._wrapped):
+            one.grad = None
+        if self.subject.components is None and self.gradients():
+            self._adds_up_gradients = True
+
+    def shows(self, observable: str, place: str) -> bool:
+        """Whether the adapter offers what a function observes: it may lack weights, and some components.
+
+        Args:
+            observable: the id.
+            place: of the observation.
+        """
+        name = place.partition(":")[0]
+        if observable == "component.current":
+            return self.subject.components is not None and name in self.subject.components.modules()
+        if template_of(name) not in _WEIGHTS:
+            return True
+        return self.subject.weights is not None and not (self._adds_up_gradients and observable != "weights.current")
 
     def component(self, name: str, x: Tensor) -> Tensor | None:
         """Run one component alone; None where the adapter offers none of that name."""
