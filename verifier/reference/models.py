@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
+from transformers.utils import logging
 
 from verifier.adapter import Inputs, Output
 from verifier.errors import Unrunnable, VerifierError, one_line
-from verifier.family import Config
+from verifier.family import Config, Family
 from verifier.reference.random_weights import randomise
 
 
@@ -102,6 +104,26 @@ def _loaded(
     if missing:
         raise Unrunnable(f"the checkpoint {checkpoint!r} lacks {len(missing)} weights, {missing[0]} among them")
     return model
+
+
+def save_and_load(model: PreTrainedModel, family: Family, config: Config, **options: Any) -> PreTrainedModel:
+    """Save a model with `save_pretrained` and load it with `from_pretrained`.
+
+    Args:
+        model: that is saved.
+        family: loads it.
+        config: of the model.
+        options: those of `Family.build`, without a seed.
+    """
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with tempfile.TemporaryDirectory(prefix="verifier-") as folder:
+            model.save_pretrained(folder)
+            return family.build(config, seed=0, checkpoint=folder, **options)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def is_tied(model: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import sys
@@ -146,6 +147,10 @@ def remember(family: Family) -> None:
         type(model)(copy.deepcopy(model.config))
         with torch.no_grad():
             model(input_ids=torch.zeros(1, 2, dtype=torch.long))
+        with contextlib.suppress(Exception):  # a family that loads no checkpoint fills nothing in
+            models.save_and_load(
+                model, family, family.dims(), dtype=torch.float32, device="cpu", attention=family.reference_attention
+            )
     except Exception:
         _AT_FIRST[family.name] = None
         return

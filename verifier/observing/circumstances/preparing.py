@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import logging
 
 from verifier.adapter import Adapter, Inputs, Modes, Output, Subject
 from verifier.cases.circumstances import Circumstance
@@ -23,6 +21,7 @@ from verifier.observing.capabilities import require
 from verifier.observing.circumstances.calls import Calls, random_state
 from verifier.observing.circumstances.sides import SubjectSide
 from verifier.observing.circumstances.texts import MULTIPLE, config_in
+from verifier.reference.models import save_and_load
 from verifier.reference.random_weights import rescale
 
 WRITTEN = 0.75
@@ -253,29 +252,11 @@ def prepare(models: Models, adapter: Adapter, points: Any, attention: str) -> Pr
 
 
 def _saved_and_loaded(models: Models, model: Any, attention: str) -> Any:
-    with tempfile.TemporaryDirectory(prefix="verifier-") as folder, _without_progress_bars():
-        model.save_pretrained(folder)
-        loaded = models.family.build(
-            models.config,
-            dtype=models.dtype,
-            device=models.spec.device,
-            attention=attention,
-            seed=0,
-            checkpoint=folder,
-        )
+    loaded = save_and_load(
+        model, models.family, models.config, dtype=models.dtype, device=models.spec.device, attention=attention
+    )
     loaded.requires_grad_(models.circumstance["grad"] != "frozen")
     return loaded.train(model.training)
-
-
-@contextlib.contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @torch.no_grad()
