@@ -40,9 +40,9 @@ _COSTS = {
 def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False, quick: bool = False) -> list[CaseSpec]:
     """Give each valid case the circumstances in which it is looked at.
 
-    Every case is looked at in the plainest circumstance with gradients. Each row with one value that is not plain is
-    given to cases that have every value of every flag, and every kind of block, among them. Each other row is given to
-    one case, or with `everywhere` to such cases too.
+    Each row with one value that is not plain is given to cases that have every value of every flag, and every kind of
+    block, among them. Each other row is given to one case, or with `everywhere` to such cases too. A named case, and
+    one that was given none, is looked at in the plainest circumstance with gradients.
 
     Args:
         family: of the cases.
@@ -50,14 +50,15 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
         everywhere: whether every row meets every value of every flag.
         quick: whether only the plainest row of each value in each class is dealt, to one case.
     """
-    rows = [row for row in read_rows() if row != WITH_GRADIENTS]
+    rows: Sequence[Circumstance] = read_rows()
     rows = _plainest_of_each_value(rows) if quick else rows
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     matrix = [number for number in valid if specs[number].label is None] or valid
     features = {number: _features(family, specs[number]) for number in matrix}
-    dealt: dict[int, list[Circumstance]] = {number: [WITH_GRADIENTS] for number in valid}
-    load = dict.fromkeys(valid, cost(WITH_GRADIENTS))
+    dealt: dict[int, list[Circumstance]] = {number: [] for number in valid}
+    load = dict.fromkeys(valid, 0.0)
     for number in set(valid) - set(matrix):
+        dealt[number].append(WITH_GRADIENTS)
         for part in _OF_NAMED_CASES:
             row = complete(part, {})
             assert row is not None
@@ -80,6 +81,8 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
             dealt[best].append(row)
             load[best] += cost(row)
             missing = missing - features[best] if to_each else set()
+    for number in valid:
+        dealt[number] = dealt[number] or [WITH_GRADIENTS]
     # Last of all: a case is looked at in the same circumstances whichever other dtypes are run.
     return [
         replace(
