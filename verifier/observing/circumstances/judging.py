@@ -141,7 +141,8 @@ def _judge_tensor(
 
 
 def _is_gradient(observable: str) -> bool:
-    return observable.startswith("backward.")
+    """Whether the tensors of an observable are gradients; those of `hooks.graph` are by what hooks kept."""
+    return observable.startswith("backward.") or observable == "hooks.graph"
 
 
 def _largest_gradients(truth: Named) -> dict[str, float]:

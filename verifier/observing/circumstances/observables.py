@@ -369,9 +369,9 @@ def generated(look: Look) -> Iterator[Observation]:
     if look.points:
         there, under = Seen(), Seen()
         yield from run("cache.generated_hooks", {one.name: there.reader(one.name) for one in look.points})
-        yield from run(
-            "cache.generated_edits", {one.name: under.reader(one.name, edits.scaled(one)) for one in look.points}
-        )
+        # A rotated key goes into the cache, and whether an edit of it stays there is a library's own convention.
+        scaled = {one.name: None if one.name.endswith("hook_rot_k") else edits.scaled(one) for one in look.points}
+        yield from run("cache.generated_edits", {name: under.reader(name, edit) for name, edit in scaled.items()})
         for point in look.points:
             yield "cache.generated_hooks", point.name, there.values.get(point.name)
             yield "cache.generated_hooks", f"{point.name}: calls of its hook", there.times[point.name]
