@@ -89,7 +89,9 @@ def _rounded_gradients(coarse: torch.dtype, dtype: torch.dtype) -> Mutation:
     return Mutation(edits=dict.fromkeys((*points, "hook_attn_out", "hook_mlp_out"), change))
 
 
-@fault("backward.hooks", "backward.parameters", "backward.gradcheck", plant=in_values("mlp.hook_post"))
+@fault(
+    "backward.hooks", "backward.parameters", "backward.gradcheck", "backward.weights", plant=in_values("mlp.hook_post")
+)
 def gradient_detached(value: Tensor) -> Tensor:
     """The MLP's hidden units are cut off from the graph."""
     return value.detach()
@@ -112,7 +114,7 @@ def gradient_shown_twice(edit: Edit) -> Edit:
     return act
 
 
-@fault("backward.hooks", "backward.alone", plant=in_gradient_edits("attn.hook_pattern"))
+@fault("backward.hooks", "backward.alone", "backward.shown", plant=in_gradient_edits("attn.hook_pattern"))
 def gradient_never_shown(_edit: Edit) -> Edit:
     """A backward hook at hook_pattern is accepted and never called."""
     return lambda _gradient: None
@@ -132,13 +134,13 @@ def backward_in_place(_edit: Edit) -> Edit:
     return act
 
 
-@fault("backward.alone", plant=in_hooking)
+@fault("backward.alone", "backward.effects", plant=in_hooking)
 def backward_alone_silent(hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
     """A backward hook is called only where a forward hook is attached too."""
     return hooked(forward, {name: edit for name, edit in backward.items() if name in forward})
 
 
-@fault("backward.identity", plant=in_gradient_edits("hook_resid_post"))
+@fault("backward.identity", "backward.shown", plant=in_gradient_edits("hook_resid_post"))
 def gradient_reading_scales(edit: Edit) -> Edit:
     """A gradient that a hook only reads goes on slightly scaled."""
 
@@ -161,7 +163,7 @@ def weight_gradient_scaled(_inputs: Inputs, output: Output) -> Output:
     return replace(output, logits=_scale_gradient(output.logits)) if torch.is_grad_enabled() else output
 
 
-@fault("backward.parameters", plant=in_edited("ln_final.hook_normalized"))
+@fault("backward.parameters", "backward.edited", plant=in_edited("ln_final.hook_normalized"))
 def weight_gradient_of_hooked(_value: Tensor, edited: Tensor) -> Tensor:
     """With hooks in place the gradients of weights are slightly scaled."""
     return _scale_gradient(edited)
@@ -173,13 +175,18 @@ def shown_what_is_needed(value: Tensor) -> Tensor:
     return value.log().exp()
 
 
-@fault("backward.checkpointing", plant=_in_checkpointing)
+@fault(
+    "backward.checkpointing",
+    "backward.weights",
+    circumstances=[{"grad": "grad", "mode": "train", "checkpointing": "on"}],
+    plant=_in_checkpointing,
+)
 def checkpoint_recomputes_otherwise(checkpoints: Callable[[], bool]) -> Mutation:
     """Under gradient checkpointing the MLP's gradient is doubled."""
     return Mutation(edits={"mlp.hook_pre": with_gradient(lambda gradient: gradient * 2 if checkpoints() else gradient)})
 
 
-@fault("backward.float32")
+@fault("backward.float32", "backward.weights", circumstances=[{"grad": "grad", "dtype": "float32"}])
 def gradient_single_in_half() -> Mutation:
     """Gradients of a float32 model go through bfloat16."""
     return _rounded_gradients(torch.bfloat16, torch.float32)
@@ -211,7 +218,12 @@ def gradient_edit_beside_edit(
     return hooked(forward, {name: only_read(edit) if name in forward else edit for name, edit in backward.items()})
 
 
-@fault("backward.checkpointing", plant=_in_checkpointing)
+@fault(
+    "backward.checkpointing",
+    "backward.edited",
+    circumstances=[{"grad": "grad", "mode": "train", "checkpointing": "on"}],
+    plant=_in_checkpointing,
+)
 def checkpoint_forgets_edits(checkpoints: Callable[[], bool]) -> Mutation:
     """Under gradient checkpointing the backward ignores edits."""
     forgotten = edited_as(lambda value, edited: _past_the_edit(value, edited) if checkpoints() else edited)
@@ -226,7 +238,12 @@ def gradient_none_in_half(weights: Weights) -> Mapping[str, Tensor]:
     return {} if in_half else gradients
 
 
-@fault("backward.inputs_embeds", plant=in_inputs)
+@fault(
+    "backward.inputs_embeds",
+    "backward.weights",
+    circumstances=[{"grad": "grad", "tokens": "embeddings"}],
+    plant=in_inputs,
+)
 def gradient_not_to_embeddings(inputs: Inputs) -> Inputs:
     """Embeddings in the place of tokens are cut out of the graph."""
     embeds = inputs.inputs_embeds

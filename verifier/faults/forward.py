@@ -83,7 +83,7 @@ def padding_guessed(subject: Subject, inputs: Inputs) -> Output:
     return subject.forward(inputs if bool(real.all()) else replace(inputs, attention_mask=real.long()))
 
 
-@fault("forward.loss", plant=in_output)
+@fault("forward.loss", "forward.losses", circumstances=[{"labels": "some"}], plant=in_output)
 def loss_per_row(inputs: Inputs, output: Output) -> Output:
     """The loss is the mean of each row's mean."""
     if inputs.labels is None:
@@ -92,7 +92,7 @@ def loss_per_row(inputs: Inputs, output: Output) -> Output:
     return replace(output, loss=torch.stack(each).mean())
 
 
-@fault("forward.loss", plant=in_output)
+@fault("forward.loss", "backward.weights", circumstances=[{"labels": "given", "grad": "grad"}], plant=in_output)
 def loss_detached(_inputs: Inputs, output: Output) -> Output:
     """The loss is detached from the graph."""
     return output if output.loss is None else replace(output, loss=output.loss.detach())
@@ -122,14 +122,16 @@ def norm_bias_dropped(model: nn.Module) -> None:
     _lose_bias(model, nn.LayerNorm)
 
 
-@fault("forward.lengths", plant=in_values("attn.hook_attn_scores"))
+@fault(
+    "forward.lengths", "forward.outputs", circumstances=[{"length": "long"}], plant=in_values("attn.hook_attn_scores")
+)
 def shortsighted(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     """Attention ends after 64 positions."""
     far = torch.ones_like(scores, dtype=torch.bool).tril(-WINDOW)
     return scores.masked_fill(far, torch.finfo(scores.dtype).min)
 
 
-@fault("forward.lengths", plant=_slightly_off_where)
+@fault("forward.lengths", "forward.outputs", circumstances=[{"length": "one"}], plant=_slightly_off_where)
 def one_token_wrong(inputs: Inputs) -> bool:
     """A single token goes through another path, slightly off."""
     return inputs.input_ids is not None and inputs.input_ids.shape[1] == 1
@@ -154,7 +156,7 @@ def mask_flipped(mask: Tensor) -> Tensor:
     return mask.flip(-1)
 
 
-@fault("forward.gaps", plant=_in_mask)
+@fault("forward.gaps", "forward.outputs", circumstances=[{"mask": "gaps"}], plant=_in_mask)
 def mask_gaps_filled(mask: Tensor) -> Tensor:
     """Only padding at the ends of a row is masked; gaps inside it are not."""
     started = mask.cumsum(-1) > 0
@@ -170,32 +172,44 @@ def mask_one_side(mask: Tensor) -> Tensor:
     return torch.where(padded_right & before_first, torch.ones_like(mask), mask)
 
 
-@fault("forward.batch", plant=_in_mask)
+@fault("forward.batch", "forward.outputs", circumstances=[{"mask": "mixed"}], plant=_in_mask)
 def mask_of_one_row(mask: Tensor) -> Tensor:
     """Every row of a batch gets the mask of the last row."""
     return mask[-1:].expand_as(mask)
 
 
-@fault("forward.position_ids", plant=in_inputs)
+@fault(
+    "forward.position_ids", "forward.outputs", circumstances=[{"mask": "ones", "positions": "given"}], plant=in_inputs
+)
 def position_ids_ignored(inputs: Inputs) -> Inputs:
     """The caller's position ids are not passed on."""
     return replace(inputs, position_ids=None)
 
 
-@fault("forward.padded_position_ids", plant=in_inputs)
+@fault(
+    "forward.padded_position_ids",
+    "forward.outputs",
+    circumstances=[{"mask": "left", "positions": "given"}],
+    plant=in_inputs,
+)
 def position_ids_or_mask(inputs: Inputs) -> Inputs:
     """Position ids are not passed on where there is padding."""
     mask = inputs.attention_mask
     return inputs if mask is None or bool(mask.all()) else replace(inputs, position_ids=None)
 
 
-@fault("forward.inputs_embeds", plant=in_inputs)
+@fault(
+    "forward.inputs_embeds",
+    "forward.outputs",
+    circumstances=[{"tokens": "embeddings", "mask": "left"}],
+    plant=in_inputs,
+)
 def embeds_or_mask(inputs: Inputs) -> Inputs:
     """The mask is not passed on when embeddings are given."""
     return inputs if inputs.inputs_embeds is None else replace(inputs, attention_mask=None)
 
 
-@fault("forward.gradients", plant=_slightly_off_where)
+@fault("forward.gradients", "forward.outputs", plant=_slightly_off_where)
 def gradients_change_it(_inputs: Inputs) -> bool:
     """With gradients enabled the forward takes another path, slightly off."""
     return torch.is_grad_enabled()
@@ -223,7 +237,7 @@ def loss_unshifted(inputs: Inputs, output: Output) -> Output:
     return replace(output, loss=F.cross_entropy(output.logits.flatten(0, 1), inputs.labels.flatten()))
 
 
-@fault("forward.patterns", plant=in_shown("attn.hook_pattern"))
+@fault("forward.patterns", "hooks.shown", plant=in_shown("attn.hook_pattern"))
 def pattern_transposed(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with queries and keys exchanged."""
     return pattern.transpose(-1, -2)
@@ -275,7 +289,7 @@ def dropouts_missing(_modes: Modes, _on: bool) -> None:
     """Training mode does not reach the dropouts."""
 
 
-@fault("forward.float32")
+@fault("forward.float32", "forward.outputs", circumstances=[{"dtype": "float32"}])
 def single_in_half() -> Mutation:
     """A float32 model is computed in bfloat16."""
     return _rounded(torch.bfloat16, torch.float32)

@@ -146,13 +146,13 @@ def hook_silent() -> Mutation:
     return altered(target=lambda name: None if name.endswith("mlp.hook_post") else name)
 
 
-@fault("hooks.fires", "intervene.add", plant=in_edits("hook_resid_post"))
+@fault("hooks.fires", "intervene.add", "hooks.shown", plant=in_edits("hook_resid_post"))
 def hook_twice(edit: Edit) -> Edit:
     """A hook at hook_resid_post is called twice."""
     return in_turn(edit, edit)
 
 
-@fault("hooks.order", "intervene.replace")
+@fault("hooks.order", "intervene.replace", "intervene.effects")
 def hook_late() -> Mutation:
     """A block's input is shown only after the block has run."""
     waiting: dict[str, tuple[Edit, Tensor]] = {}
@@ -177,7 +177,7 @@ def hook_late() -> Mutation:
     return altered(forward=forward)
 
 
-@fault("hooks.axes", plant=in_shown("attn.hook_pattern"))
+@fault("hooks.axes", "hooks.shown", plant=in_shown("attn.hook_pattern"))
 def hook_axes_exchanged(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with heads and queries exchanged."""
     return pattern.transpose(1, 2)
@@ -189,7 +189,7 @@ def hook_heads_flat(z: Tensor) -> Tensor:  # [batch, pos, head, d_head]
     return z.flatten(2)
 
 
-@fault("hooks.values")
+@fault("hooks.values", "hooks.shown")
 def q_after_rotary() -> Mutation:
     """Hook_q shows the queries after the rotary positions are applied."""
 
@@ -209,19 +209,19 @@ def one_hook_heads_permuted(z: Tensor) -> Tensor:  # [batch, pos, head, d_head]
     return z.roll(1, 2)
 
 
-@fault("hooks.values", plant=in_shown("hook_scale"))
+@fault("hooks.values", "hooks.shown", plant=in_shown("hook_scale"))
 def scale_inverted(scale: Tensor) -> Tensor:
     """Hook_scale shows what a norm multiplies by, not what it divides by."""
     return 1 / scale
 
 
-@fault("hooks.values", plant=in_shown("attn.hook_attn_scores"))
+@fault("hooks.values", "hooks.shown", plant=in_shown("attn.hook_attn_scores"))
 def scores_unscaled(scores: Tensor) -> Tensor:
     """The scores are shown before they are scaled."""
     return scores * 2
 
 
-@fault("hooks.values")
+@fault("hooks.values", "hooks.shown", circumstances=[{"mask": "left"}])
 def keys_shifted_by_padding() -> Mutation:
     """Hook_k is one position late, with padding only."""
     padded = {"now": False}
@@ -284,7 +284,7 @@ def shown_and_written_into(shown: list[Tensor], edit: Edit) -> Edit:
     return act
 
 
-@fault("hooks.twice")
+@fault("hooks.twice", "hooks.shown")
 def hook_drifts() -> Mutation:
     """Hook_z is right only the first time."""
     calls = {"n": 0}

@@ -55,7 +55,7 @@ def edit_of_zero_ignored(value: Tensor, edited: Tensor) -> Tensor:
     return torch.where(there, edited, value)
 
 
-@fault("intervene.replace", "intervene.add", plant=in_edited("hook_resid_post"))
+@fault("intervene.replace", "intervene.add", "intervene.effects", plant=in_edited("hook_resid_post"))
 def edit_at_first_position_only(value: Tensor, edited: Tensor) -> Tensor:
     """An edit of the residual stream acts at the first position only."""
     return torch.cat([edited[:, :1], value[:, 1:]], dim=1)
@@ -107,31 +107,33 @@ def edit_dropped_with_mask(inputs: Inputs) -> bool:
     return inputs.attention_mask is not None
 
 
-@fault("intervene.calls", plant=_dropped_where)
+@fault("intervene.calls", "intervene.effects", circumstances=[{"tokens": "embeddings"}], plant=_dropped_where)
 def edit_dropped_from_embeddings(inputs: Inputs) -> bool:
     """Edits are dropped where embeddings are given in the place of tokens."""
     return inputs.inputs_embeds is not None
 
 
-@fault("intervene.calls", plant=_dropped_where)
+@fault(
+    "intervene.calls", "intervene.effects", circumstances=[{"mask": "ones", "positions": "given"}], plant=_dropped_where
+)
 def edit_dropped_with_positions(inputs: Inputs) -> bool:
     """Edits are dropped where positions are given."""
     return inputs.position_ids is not None
 
 
-@fault("intervene.calls", plant=_dropped_where)
+@fault("intervene.calls", "intervene.effects", circumstances=[{"past": "token"}], plant=_dropped_where)
 def edit_dropped_with_cache(inputs: Inputs) -> bool:
     """Edits are dropped where there is a cache."""
     return inputs.cache is not None
 
 
-@fault("intervene.calls", plant=_dropped_where)
+@fault("intervene.calls", "intervene.effects", plant=_dropped_where)
 def edit_dropped_with_gradients(_inputs: Inputs) -> bool:
     """Edits are dropped where gradients are recorded."""
     return torch.is_grad_enabled()
 
 
-@fault("intervene.calls", plant=in_edited("hook_mlp_out"))
+@fault("intervene.calls", "intervene.effects", circumstances=[{"rows": "one"}], plant=in_edited("hook_mlp_out"))
 def edit_dropped_on_one_row(value: Tensor, edited: Tensor) -> Tensor | None:
     """Edits are dropped in a batch of one."""
     return None if len(value) == 1 else edited
