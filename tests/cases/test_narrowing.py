@@ -72,8 +72,8 @@ def test_a_name_that_is_both_is_the_field(falcon: FalconFamily) -> None:
         ),
         (
             {"mask": "additive", "past": "chunk"},
-            "--where: mask=additive and past=chunk do not go together: A 4-D mask has the length of one call, and the "
-            "cache that of another.",
+            "--where: mask=additive and past=chunk do not go together: Adapters are given a 4-D mask over one "
+            "call's tokens, which does not fit the keys of a cache.",
         ),
     ],
     ids=str,

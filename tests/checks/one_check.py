@@ -8,8 +8,18 @@ from typing import Any, Protocol
 from falcons import KINDS
 from torch import nn
 
+from verifier import checks
+from verifier.checks import Check, in_circumstances
 from verifier.faults.mutants import MutantAdapter, Mutation
 from verifier.judging.outcome import Outcome
+
+_IN_CIRCUMSTANCES = frozenset(one for one in vars(in_circumstances).values() if isinstance(one, Check))
+
+
+def of_area(area: str) -> list[Check]:
+    """The checks of an area, but for those that look at circumstances: the cases here have none."""
+    return [one for one in checks.registered() if one.area == area and one not in _IN_CIRCUMSTANCES]
+
 
 DEFAULT = KINDS["two-norms-grouped-rope"]
 

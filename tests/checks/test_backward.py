@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 import torch
 from falcons import KINDS, SPREAD, mostly_slow
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor
 
-from verifier import checks
 from verifier.adapter import Edit
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Mutation, replacing
 from verifier.judging.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "backward"]
-SAMPLED = [one.id for one in checks.registered() if one.area == "backward" and one.applies == "sampled"]
+IDS = [one.id for one in of_area("backward")]
+SAMPLED = [one.id for one in of_area("backward") if one.applies == "sampled"]
 SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
 
 

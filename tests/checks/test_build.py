@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from falcons import KINDS, REFUSED, SPREAD, mostly_slow, spec
-from one_check import DEFAULT, AmongAll, Broken, Judge
+from one_check import DEFAULT, AmongAll, Broken, Judge, of_area
 from torch import nn
 from transformers.models.falcon import modeling_falcon
 
@@ -21,7 +21,7 @@ from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
-IDS = [one.id for one in checks.registered() if one.area == "build"]
+IDS = [one.id for one in of_area("build")]
 
 
 class Subject(adapter.Subject):

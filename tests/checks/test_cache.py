@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from falcons import KINDS, LENGTH, SPREAD, build, mostly_slow, tokens
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor
 
 from verifier import checks
@@ -22,8 +22,8 @@ from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
-IDS = [one.id for one in checks.registered() if one.area == "cache"]
-SAMPLED = [one.id for one in checks.registered() if one.area == "cache" and one.applies == "sampled"]
+IDS = [one.id for one in of_area("cache")]
+SAMPLED = [one.id for one in of_area("cache") if one.applies == "sampled"]
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["one-norm-grouped-alibi"]
 
 

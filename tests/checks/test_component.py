@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from falcons import KINDS, SPREAD, mostly_slow
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor
 
 from verifier import checks
@@ -19,7 +19,7 @@ from verifier.checks import component
 from verifier.faults.mutants import Mutation, replacing
 from verifier.judging.outcome import Verdict
 
-ALL = [one.id for one in checks.registered() if one.area == "component"]
+ALL = [one.id for one in of_area("component")]
 IDS = [one for one in ALL if one != "component.dtypes"]
 IN_BLOCKS = ("component.projections", "component.attention", "component.mlp", "component.blocks")
 ALIBI = KINDS["sequential-own-keys-alibi"]

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 from falcons import KINDS, SPREAD, mostly_slow
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor
 
-from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.cases.inputs import PADDINGS
 from verifier.faults.altered_hooks import altered, showing
@@ -20,7 +19,7 @@ from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
-IDS = [one.id for one in checks.registered() if one.area == "forward"]
+IDS = [one.id for one in of_area("forward")]
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"]
 
 

@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 import torch
 from falcons import KINDS, SPREAD, mostly_slow
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor
 
-from verifier import checks
 from verifier.adapter import Edit, HookInfo
 from verifier.canonical import KINDS as KINDS_OF_POINTS
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "hooks" and one.applies != "sampled"]
+IDS = [one.id for one in of_area("hooks") if one.applies != "sampled"]
 SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
 NOTHING_THERE = {
     "hooks.aliases": "not applicable: no hook point has a second name",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 from falcons import KINDS, SPREAD, mostly_slow
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor
 
-from verifier import checks
 from verifier.adapter import Edit
 from verifier.faults.altered_hooks import EditChange, altered, at
 from verifier.judging.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "intervene" and one.applies != "sampled"]
+IDS = [one.id for one in of_area("intervene") if one.applies != "sampled"]
 IDS.remove("intervene.layers")  # of three layers or more
 IDS.remove("intervene.aliases")  # of points with a second name
 EDITS = ["intervene.replace", "intervene.add", "intervene.zero", "intervene.swap"]

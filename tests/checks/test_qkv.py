@@ -10,16 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from falcons import KINDS, SPREAD, mostly_slow
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor
 
-from verifier import checks
 from verifier.adapter import ProjectionLike, SplitQKV
 from verifier.faults.altered_hooks import showing
 from verifier.faults.mutants import Delegate, Mutation
 from verifier.judging.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "qkv"]
+IDS = [one.id for one in of_area("qkv")]
 GROUPED, UNBIASED = KINDS["two-norms-grouped-rope"], KINDS["one-norm-own-keys-rope"]
 
 

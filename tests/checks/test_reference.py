@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from falcons import DIMS, KINDS, REFUSED, SPREAD, mostly_slow
-from one_check import AmongAll, Judge
+from one_check import AmongAll, Judge, of_area
 
 from verifier import checks
 from verifier.canonical import Point
@@ -17,7 +17,7 @@ from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate
 from verifier.judging.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "reference"]
+IDS = [one.id for one in of_area("reference")]
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"]
 
 
@@ -42,7 +42,7 @@ def test_its_documentation_says_what_a_failure_means(check: str) -> None:
 
 
 def test_none_of_them_looks_at_the_adapter() -> None:
-    assert not any(one.subject or one.needs for one in checks.registered() if one.area == "reference")
+    assert not any(one.subject or one.needs for one in of_area("reference"))
 
 
 # --- what is wrong with Hugging Face today ---------------------------------------------------------------------------

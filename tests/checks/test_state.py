@@ -11,18 +11,17 @@ from typing import Any
 import pytest
 import torch
 from falcons import KINDS, SPREAD, mostly_slow
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from verifier import checks
 from verifier.adapter import Inputs, Output, Subject
 from verifier.faults.altered_hooks import showing
 from verifier.faults.mutants import Delegate, MutantSubject, Mutation, replaced, replacing
 from verifier.judging.outcome import Verdict
 from verifier.observing.capabilities import require
 
-ALL = [one for one in checks.registered() if one.area == "state"]
+ALL = of_area("state")
 IDS = [one.id for one in ALL]
 SAMPLED = [one.id for one in ALL if one.applies == "sampled"]
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"]

@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 import torch
 from falcons import KINDS, SPREAD, mostly_slow
-from one_check import AmongAll, Broken, Judge
+from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor
 
-from verifier import checks
 from verifier.faults.mutants import MutantSubject, Mutation, replacing
 from verifier.judging.outcome import Verdict
 
-IDS = [one.id for one in checks.registered() if one.area == "weights"]
-EVERYWHERE = [one.id for one in checks.registered() if one.area == "weights" and one.applies == "valid"]
-SAMPLED = [one.id for one in checks.registered() if one.area == "weights" and one.applies == "sampled"]
+IDS = [one.id for one in of_area("weights")]
+EVERYWHERE = [one.id for one in of_area("weights") if one.applies == "valid"]
+SAMPLED = [one.id for one in of_area("weights") if one.applies == "sampled"]
 UNBIASED = KINDS["one-norm-own-keys-rope"]
 ALIBI = KINDS["sequential-own-keys-alibi"]
 

@@ -28,10 +28,10 @@ mode
     dropout  training mode with dropout, from the same random state
 """
 CONSTRAINT = """\
-18 constraints: values that do not go together, and why
+20 constraints: values that do not go together, and why
 
 past is generation, and tokens is embeddings
-    Adapters generate from token ids alone.
+    Adapters are not given embeddings for a generation.
 """
 CLASS_AT_80 = """\
 loss gradients: gradients of the loss

@@ -323,7 +323,7 @@ CLASSES_OF: Mapping[str, Sequence[str]] = {
     "intervene.nested": _EDITED,
     "backward.weights": ("parameter gradients",),
     "backward.shown": ("gradients",),
-    "backward.edited": ("edits", "parameter gradients"),
+    "backward.behind_edits": ("edits", "parameter gradients"),
     "backward.effects": _WITH_BOTH,
     "backward.nested": _WITH_BOTH,
     "backward.repeated": _WITH_BOTH,

@@ -178,13 +178,10 @@ class CaseSpec:
     def to_json(self) -> dict[str, Any]:
         """Write the case as plain data, which `from_json` reads."""
         data = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
-        circumstances = [dict(one) for one in self.circumstances]
-        return data | {
-            "config": dict(self.config),
-            "dtypes": list(self.dtypes),
-            "depth": str(self.depth),
-            "circumstances": circumstances,
-        }
+        circumstances = data.pop("circumstances")
+        data |= {"config": dict(self.config), "dtypes": list(self.dtypes), "depth": str(self.depth)}
+        # A case without any is written as it always was.
+        return data | ({"circumstances": [dict(one) for one in circumstances]} if circumstances else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CaseSpec:

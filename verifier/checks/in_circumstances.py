@@ -147,13 +147,13 @@ def backward_shown(case: Case) -> Iterator[Finding]:
     return covering.judge(case, "backward.shown")
 
 
-@check("backward.edited", needs=["hooks", "weights"])
-def backward_edited(case: Case) -> Iterator[Finding]:
+@check("backward.behind_edits", needs=["hooks", "weights"])
+def backward_behind_edits(case: Case) -> Iterator[Finding]:
     """With activations edited, the gradients of weights are HF's with the same edits.
 
     A failure means that what is differentiated is not what was computed.
     """
-    return covering.judge(case, "backward.edited")
+    return covering.judge(case, "backward.behind_edits")
 
 
 @check("backward.effects", needs=["hooks"])

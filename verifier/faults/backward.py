@@ -163,7 +163,7 @@ def weight_gradient_scaled(_inputs: Inputs, output: Output) -> Output:
     return replace(output, logits=_scale_gradient(output.logits)) if torch.is_grad_enabled() else output
 
 
-@fault("backward.parameters", "backward.edited", plant=in_edited("ln_final.hook_normalized"))
+@fault("backward.parameters", "backward.behind_edits", plant=in_edited("ln_final.hook_normalized"))
 def weight_gradient_of_hooked(_value: Tensor, edited: Tensor) -> Tensor:
     """With hooks in place the gradients of weights are slightly scaled."""
     return _scale_gradient(edited)

@@ -88,7 +88,7 @@ def second_backward_unhooked(edit: Edit) -> Edit:
     return act
 
 
-@fault("backward.edited", plant=in_edited("hook_resid_pre"))
+@fault("backward.behind_edits", plant=in_edited("hook_resid_pre"))
 def gradient_of_an_edit_lost(_value: Tensor, edited: Tensor) -> Tensor:
     """What an edit at a block's input makes is detached from the graph."""
     return edited.detach().requires_grad_(edited.requires_grad)

@@ -52,7 +52,7 @@ EFFECTS: Mapping[str, Effect] = {
         _effect(
             "gradients of weights",
             "parameter gradients",
-            *("backward.weights", "backward.edited", "backward.shown", "backward.double", "backward.repeated"),
+            *("backward.weights", "backward.behind_edits", "backward.shown", "backward.double", "backward.repeated"),
             *("backward.nested", "backward.effects", "forward.repeated"),
         ),
         _effect(

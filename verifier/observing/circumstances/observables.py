@@ -170,7 +170,7 @@ def _has_working_dtype(point: Point) -> bool:
     return not point.name.endswith(wide)
 
 
-@observes("intervene.effects", "backward.edited", classes=("edits",))
+@observes("intervene.effects", "backward.behind_edits", classes=("edits",))
 def effects(look: Look) -> Iterator[Observation]:
     """Edit every point at once: what each is shown then, and the logits, the loss and the weights' gradients."""
     there = Seen()
@@ -179,10 +179,10 @@ def effects(look: Look) -> Iterator[Observation]:
     for point in look.points:
         yield "intervene.effects", point.name, there.values.get(point.name)
     yield from _effect("intervene.effects", called)
-    yield from _gradients(look, "backward.edited", called)
+    yield from _gradients(look, "backward.behind_edits", called)
 
 
-@observes("intervene.one_point", "backward.edited", classes=("edits",))
+@observes("intervene.one_point", "backward.behind_edits", classes=("edits",))
 def one_point(look: Look) -> Iterator[Observation]:
     """Edit one point alone, in one of several ways."""
     there, point = Seen(), look.point(7)
@@ -191,7 +191,7 @@ def one_point(look: Look) -> Iterator[Observation]:
     yield "intervene.one_point", f"{point.name}: calls of its hook", there.times[point.name]
     for place, observed in ((place, observed) for _, place, observed in _effect("", called)):
         yield "intervene.one_point", f"{place} after an edit of {point.name}", observed
-    yield from _gradients(look, "backward.edited", called)
+    yield from _gradients(look, "backward.behind_edits", called)
 
 
 @observes("intervene.layouts", classes=("edits",))
