@@ -9,7 +9,7 @@ from verifier.output import text
 from verifier.record import Record, RunLine
 
 # No part of a case's id, so that cases which differ in these alone are the same case.
-_NOT_IN_THE_ID = frozenset({"family", "config", "label", "valid", "reason", "depth"})
+_NOT_IN_THE_ID = frozenset({"family", "config", "label", "valid", "reason", "depth", "circumstances"})
 # More would not be read in one line.
 _MOST_VALUES, _MOST_FIELDS = 3, 4
 _ABSENT = "absent"

@@ -184,6 +184,6 @@ def _fill(body: str, failure: KnownFailure) -> str:
 def _spelt(spec: CaseSpec) -> str:
     """Spell the case as JSON without defaults, as a `--cases` file takes it; TOML has no null."""
     plain = CaseSpec(family=spec.family, config={}).to_json()
-    data = {name: value for name, value in spec.to_json().items() if name == "config" or plain[name] != value}
+    data = {name: value for name, value in spec.to_json().items() if name == "config" or plain.get(name) != value}
     data = {"family": spec.family, **{name: data[name] for name in data if name not in ("family", "valid", "reason")}}
     return json.dumps(data, sort_keys=True).replace("'", "\\u0027")

@@ -220,7 +220,7 @@ def gradient_edit_beside_edit(
 
 @fault(
     "backward.checkpointing",
-    "backward.edited",
+    "backward.behind_edits",
     circumstances=[{"grad": "grad", "mode": "train", "checkpointing": "on"}],
     plant=_in_checkpointing,
 )

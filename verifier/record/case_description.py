@@ -9,7 +9,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.record.lines import RunLine
 
 # What explains nothing: the config stands for itself, HF's answer follows from it, and a name is only a name.
-_NOT_DESCRIBED = frozenset({"family", "config", "valid", "reason", "label"})
+_NOT_DESCRIBED = frozenset({"family", "config", "valid", "reason", "label", "circumstances"})
 # Numbers of which it means nothing that one is as large as a dim: the number of a draw, or a factor.
 NO_SIZES = frozenset({"padding", "scale", "seed"})
 # What says nothing of the model and its inputs: how closely a case is looked at, and which weights it happens to have.
