@@ -205,6 +205,7 @@ adapter = "{adapter}"
 """
 
 
+@pytest.mark.slow
 def test_a_baseline_excuses(wrong: Result, out: Path, tmp_path: Path) -> None:
     from verifier import cli
 

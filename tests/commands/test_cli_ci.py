@@ -140,6 +140,7 @@ def test_shards_of_cases_that_differ_in_dtype_are_one_run(verifier, tmp_path):
     assert verifier("report", *folders, "--out", tmp_path / "report.html", "--gate").status == 0
 
 
+@pytest.mark.slow
 def test_shards_give_the_report_of_the_whole(verifier, shards, tmp_path):
     folders = shards("Silent")
     whole = verifier("run", "falcon", "--adapter", "mine:Silent", "--where", FEW, *FORWARD, "--out", tmp_path / "whole")

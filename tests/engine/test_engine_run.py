@@ -74,6 +74,7 @@ def test_what_an_adapter_starts_does_not_speak_for_it(plan, adapter):
     }
 
 
+@pytest.mark.slow
 def test_what_an_adapter_starts_ends_with_it(plan, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     list(run(plan("LeavesBehind", count=1, seconds=2.0), workers=1))

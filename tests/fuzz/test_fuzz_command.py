@@ -33,6 +33,7 @@ def command(in_folder, capsys, monkeypatch):
 FEW = ("fuzz", "falcon", "--only", "forward.logits", "--where", "bias=true", "--workers", 1, "--max-examples", 8)
 
 
+@pytest.mark.slow
 def test_a_failure_is_shown_at_its_minimal_case_and_kept(command, tmp_path, in_folder, falcons):
     arguments = (*FEW, "--adapter", "fuzzed:Mended", "--out", tmp_path)
     status, out, err = command(*arguments)

@@ -15,6 +15,8 @@ from verifier.analysis.summary import summarize
 from verifier.errors import ExitStatus
 from verifier.record.known_failure import EntryState
 
+pytestmark = pytest.mark.slow  # its sessions run for ten seconds
+
 CHECKS = ("build.adapter", "forward.logits")
 PLACE = "kept/falcon-mine-Wrong"
 COMMAND = ("run", "falcon", "--adapter", "mine:Wrong", "--where", FEW, "--only", CHECKS[0], "--only", CHECKS[1])

@@ -36,6 +36,7 @@ def test_collecting_runs_nothing(everything: Ended, folder: Path) -> None:
     assert "CONFORM" not in everything.out
 
 
+@pytest.mark.slow
 def test_a_word_selects(session, everything: Ended, folder: Path) -> None:
     done = session("test_it.py", "-k", "bias and forward", "--verifier-out", "kept")
     assert done.counts == {"failed": 2, "deselected": 3}

@@ -24,6 +24,8 @@ from verifier.observing.case import Case
 from verifier.observing.circumstances import covering
 from verifier.observing.circumstances.row import RowResult, not_resting_on_failures
 
+pytestmark = pytest.mark.thinned(3)
+
 CONFIG = KINDS["two-norms-grouped-rope"]
 
 Judge = Callable[..., Outcome]

@@ -13,6 +13,8 @@ from verifier.cases.circumstances import AXES, PLAIN, complete, is_allowed
 from verifier.cases.inputs import NO_LABEL
 from verifier.observing.circumstances.texts import MOST_POSITIONS, NEW_TOKENS, Texts, config_in, make_texts
 
+pytestmark = pytest.mark.thinned(2)
+
 MOST = 48
 VOCABULARY, WIDTH = 31, 4
 HIDING = ("left", "right", "gaps", "mixed", "boolean", "additive", "rewritten")

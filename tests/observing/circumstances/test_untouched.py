@@ -25,6 +25,8 @@ from verifier.judging.outcome import Finding, Verdict
 from verifier.observing.circumstances import untouched
 from verifier.observing.circumstances.row import Row
 
+pytestmark = pytest.mark.thinned(4)
+
 CONFIG = KINDS["two-norms-grouped-rope"]
 EVERYTHING = {"mask": "left", "positions": "given", "labels": "given"}
 
