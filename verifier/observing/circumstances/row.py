@@ -23,7 +23,7 @@ from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.judging import Named, Noise, by_name, judge
 from verifier.observing.circumstances.observables import Look, Observer, observers, plain
 from verifier.observing.circumstances.preparing import Build, Models, Prepared, call_before, prepare
-from verifier.observing.circumstances.sides import ReferenceSide, Side, SubjectSide
+from verifier.observing.circumstances.sides import EMBEDDING, ReferenceSide, Side, SubjectSide
 from verifier.observing.circumstances.texts import Texts, make_texts
 from verifier.reference.perturbation import SEEDS, Perturbation
 
@@ -97,7 +97,11 @@ class Row:
     @functools.cached_property
     def points(self) -> Sequence[Point]:
         """The canonical points of the model."""
-        return self.models.family.points(self.models.config)
+        found = self.models.family.points(self.models.config)
+        if self.circumstance["tokens"] != "embeddings":
+            return found
+        # Given embeddings do not pass what makes them of tokens: whether a hook there sees them is a convention.
+        return [point for point in found if point.name != EMBEDDING]
 
     @functools.cached_property
     def reference(self) -> Any:

@@ -24,7 +24,7 @@ from verifier.observing.capabilities import require
 from verifier.reference import models
 from verifier.reference.weights import canonical_of
 
-_EMBEDDING = "hook_embed"
+EMBEDDING = "hook_embed"
 _WEIGHTS = frozenset(one.template for one in WEIGHTS)
 
 Hooks = Mapping[str, Edit]
@@ -131,9 +131,9 @@ class ReferenceSide:
         """Run the model under the hooks of every open context."""
         names = dict.fromkeys(name for hooks in self._contexts for one in hooks for name in one)
         edits = {name: self._edit(name) for name in names}
-        if inputs.inputs_embeds is not None and _EMBEDDING in edits:
+        if inputs.inputs_embeds is not None and EMBEDDING in edits:
             # The tap stands at the embedding module, which given embeddings do not pass.
-            inputs = replace(inputs, inputs_embeds=edits.pop(_EMBEDDING)(inputs.inputs_embeds))
+            inputs = replace(inputs, inputs_embeds=edits.pop(EMBEDDING)(inputs.inputs_embeds))
         if not edits:
             return models.forward(self._model, inputs)
         with self._family.taps(self._model, names=[], edits=edits):
