@@ -69,7 +69,12 @@ def test_a_depth_of_an_earlier_version_is_read_and_the_new_name_written(former: 
 
 
 def test_every_field_is_written() -> None:
-    assert SPEC.to_json().keys() == {field.name for field in dataclasses.fields(CaseSpec) if field.init}
+    every = {field.name for field in dataclasses.fields(CaseSpec) if field.init}
+    looked_at = dataclasses.replace(SPEC, circumstances=({"dtype": "bfloat16"}, {}))
+    assert looked_at.to_json().keys() == every
+    assert CaseSpec.from_json(json.loads(json.dumps(looked_at.to_json()))) == looked_at
+    # Without any it is written as it was before there were circumstances.
+    assert SPEC.to_json().keys() == every - {"circumstances"}
 
 
 def test_a_case_comes_back_from_a_file_as_it_went() -> None:
