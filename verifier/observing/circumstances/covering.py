@@ -11,6 +11,7 @@ from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, di
 from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.judging.wording import circumstance_words
+from verifier.observing import activations, localization
 from verifier.observing.case import Case
 from verifier.observing.circumstances.row import Row, RowResult, Shown, not_resting_on_failures
 from verifier.observing.memo import memoized
@@ -68,7 +69,22 @@ def _run(case: Case, circumstance: Circumstance, only: Sequence[str] = (), at: S
 
     # Every case is looked at in this one, and cases with equal models share what HF's model shows in it.
     row = Row(case.spec, case.family, circumstance, recall if circumstance == WITH_GRADIENTS else None)
-    return row.run(case.subject.adapter, only, at)
+    return row.run(case.subject.adapter, only, at, _wrong_plainly(case))
+
+
+@memoized
+def _wrong_plainly(case: Case) -> frozenset[str]:
+    """List the templates of points that show something else in a plain call, which `hooks.values` reports."""
+    if case.subject.wrapped().hooks is None:
+        return frozenset()
+    try:
+        agreeing = {point.name for point in localization.agreeing_points(case)}
+        shared = activations.shared_points(case)
+    except Blocked:
+        return frozenset(point.kind.template for point in case.reference.points)
+    except Exception:  # hooks that raise show nothing; `hooks.fires` reports them
+        return frozenset()
+    return frozenset(point.kind.template for point in shared if point.name not in agreeing)
 
 
 def judge(case: Case, observable: str) -> Iterator[Finding]:

@@ -163,13 +163,20 @@ class Row:
             self._shown[key] = observe() if self._recall is None else self._recall(key, observe)
         return self._shown[key]
 
-    def run(self, adapter: Adapter, only: Collection[str] = (), at: Collection[str] = ()) -> RowResult:
+    def run(
+        self,
+        adapter: Adapter,
+        only: Collection[str] = (),
+        at: Collection[str] = (),
+        without: Collection[str] = (),
+    ) -> RowResult:
         """Wrap a model, look at it, and judge what is seen.
 
         Args:
             adapter: wraps the model.
             only: the observables that are wanted; all if empty.
             at: the points at which hooks are put; all that the adapter offers if empty.
+            without: the templates of points at which none are put, whatever else is said.
         """
         result = RowResult(circumstance=self.circumstance)
         attention = self._attention()
@@ -184,7 +191,9 @@ class Row:
         before = untouched.settings()
         prepared: Prepared | None = None
         try:
-            points = [point for point in self.points if not at or point.name in at]
+            points = [
+                point for point in self.points if (not at or point.name in at) and point.kind.template not in without
+            ]
             prepared = prepare(self.models, adapter, points, attention)
             self._look(adapter, prepared, result, only)
         except (NotApplicable, AdapterRefusal) as reason:
