@@ -261,7 +261,9 @@ class ObservableClass:
         return all(circumstance.get(axis, values[0]) in values for axis, values in self.needs.items())
 
 
-_WITH_GRADIENTS = ("grad", "frozen", "autocast")
+DIFFERENTIATING = ("grad", "frozen", "autocast")
+"""The values of `grad` in which gradients at hook points can be looked at."""
+
 _WITH_PARAMETERS = ("grad", "autocast")
 _ONE_CALL = ("none", "asked", *_AFTER_A_CACHE)
 
@@ -270,7 +272,7 @@ CLASSES: Sequence[ObservableClass] = [
     ObservableClass(
         name="gradients",
         observables="gradients at hook points",
-        needs={"past": _ONE_CALL, "grad": _WITH_GRADIENTS},
+        needs={"past": _ONE_CALL, "grad": DIFFERENTIATING},
         triples=True,
     ),
     ObservableClass(
@@ -288,7 +290,7 @@ CLASSES: Sequence[ObservableClass] = [
     ObservableClass(
         name="gradient edits",
         observables="effects of edits of gradients",
-        needs={"past": _ONE_CALL, "grad": _WITH_GRADIENTS},
+        needs={"past": _ONE_CALL, "grad": DIFFERENTIATING},
     ),
     ObservableClass(
         name="float64 values",
@@ -298,7 +300,7 @@ CLASSES: Sequence[ObservableClass] = [
     ObservableClass(
         name="float64 gradients",
         observables="gradients to float64's precision",
-        needs={"past": _ONE_CALL, "dtype": ("float64",), "grad": _WITH_GRADIENTS},
+        needs={"past": _ONE_CALL, "dtype": ("float64",), "grad": DIFFERENTIATING},
     ),
     ObservableClass(
         name="generation",

@@ -20,7 +20,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.family import Family, RefusesCircumstances, Reshapes
 
 WITH_GRADIENTS: Circumstance = {**PLAIN, "grad": "grad"}
-"""The plainest circumstance in which gradients can be looked at; every case has it."""
+"""The plainest circumstance in which gradients can be looked at."""
 
 # A named case has another shape than the matrix, so it is also called with texts that are longer than its tables.
 _OF_NAMED_CASES = ({"length": "beyond"}, {"history": "longer"})

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier.adapter import Adapter, Cache, Components, Edit, Hooks, Inputs, Modes, Output, Subject
+from verifier.adapter import Adapter, Components, Edit, Hooks, Inputs, Modes, Output, Subject
 from verifier.faults.altered_hooks import (
     altered,
     at,
@@ -26,7 +26,7 @@ from verifier.faults.mutants import (
     in_method,
     in_values,
     in_wrap,
-    replacing,
+    noting_generation,
 )
 
 Edits = Mapping[str, Edit]
@@ -118,17 +118,9 @@ def cache_grows_under_its_first_continuation() -> Mutation:
 @fault("cache.generated_hooks", circumstances=[{"past": "generation"}])
 def generation_unhooked() -> Mutation:
     """While the subject generates, no hook runs."""
-    now = {"generates": False}
-
-    def generate(cache: Cache, *args: Any, **kwargs: Any) -> Tensor:
-        now["generates"] = True
-        try:
-            return cache.generate(*args, **kwargs)
-        finally:
-            now["generates"] = False
-
-    silent = altered(forward=at("", lambda edit: lambda value: None if now["generates"] else edit(value)))
-    return Mutation(parts={**silent.parts, "cache": replacing(generate=generate)})
+    generates, cache = noting_generation()
+    silent = altered(forward=at("", lambda edit: lambda value: None if generates() else edit(value)))
+    return Mutation(parts={**silent.parts, "cache": cache})
 
 
 @fault("component.current", plant=in_method("components", "run"))

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
 from verifier.faults.mutants import Delegate
-from verifier.faults.sensing import Life, Sensed, matrix_dtype, meets, sense
+from verifier.faults.sensing import Life, Sensed, meets, sense
+from verifier.reference.models import dtype_of
 
 WRONG_BY = 2.0
 
@@ -289,7 +290,7 @@ class _Modes(Delegate):
         """Cast or move, and remember the dtype."""
         self.original.to(dtype=dtype, device=device)
         life = self._subject._life
-        life.casts.append(matrix_dtype(life.model))
+        life.casts.append(dtype_of(life.model))
 
     def copy(self) -> Any:
         """Copy, and remember that the copy is one."""

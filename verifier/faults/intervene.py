@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Cache, Edit, Hooks, Inputs, Output, Subject
+from verifier.adapter import Edit, Hooks, Inputs, Output, Subject
 from verifier.faults.altered_hooks import altered, at, edited_as, in_edited, in_edits, in_hooking, only_read, shown_as
-from verifier.faults.mutants import Mutation, Plant, fault, in_adapter, in_method, replacing
+from verifier.faults.mutants import Mutation, Plant, fault, in_adapter, in_method, noting_generation
 
 
 def _dropped(condition: Callable[[], bool]) -> Mutation:
@@ -142,16 +142,8 @@ def edit_dropped_on_one_row(value: Tensor, edited: Tensor) -> Tensor | None:
 @fault("intervene.generation", "cache.generated_edits", circumstances=[{"past": "generation"}])
 def edit_dropped_in_generation() -> Mutation:
     """Edits are dropped while the subject generates."""
-    now = {"generates": False}
-
-    def generate(cache: Cache, *args: Any, **kwargs: Any) -> Tensor:
-        now["generates"] = True
-        try:
-            return cache.generate(*args, **kwargs)
-        finally:
-            now["generates"] = False
-
-    return Mutation(parts={**_dropped(lambda: now["generates"]).parts, "cache": replacing(generate=generate)})
+    generates, cache = noting_generation()
+    return Mutation(parts={**_dropped(generates).parts, "cache": cache})
 
 
 @fault("intervene.layers", plant=in_method("hooks", "hooked"))

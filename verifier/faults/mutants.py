@@ -90,6 +90,26 @@ def with_methods(capability: Capability, **methods: Callable[..., Any]) -> Mutat
     return Mutation(parts={capability: replacing(**methods)})
 
 
+def noting_generation() -> tuple[Callable[[], bool], PartChange]:
+    """Make a cache that notes when it generates.
+
+    Returns:
+        Whether it generates at the moment, and the change of a subject's cache that makes that known.
+    """
+    generating = False
+
+    def generate(cache: Any, *args: Any, **kwargs: Any) -> Tensor:
+        nonlocal generating
+        generating = True
+        try:
+            tokens: Tensor = cache.generate(*args, **kwargs)
+            return tokens
+        finally:
+            generating = False
+
+    return lambda: generating, replacing(generate=generate)
+
+
 def in_turn(first: Edit, second: Edit) -> Edit:
     """Make one edit of two: the second gets what the first made.
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from verifier.adapter import Inputs
+from verifier.reference.models import dtype_of
 
 Sensed = Mapping[str, frozenset[str]]
 """By axis the values that the circumstance may have."""
@@ -61,7 +62,7 @@ class Life:
     def of(cls, model: Any, reference_attention: str) -> Life:
         """Begin the life of a subject of this model."""
         life = cls(model=model, reference_attention=reference_attention, training=model.training)
-        life.casts.append(matrix_dtype(model))
+        life.casts.append(dtype_of(model))
         life.remember_parameters()
         return life
 
@@ -73,11 +74,6 @@ class Life:
         """The config's most positions; None where it names none."""
         found = getattr(self.model.config, "max_position_embeddings", None)
         return found if isinstance(found, int) else None
-
-
-def matrix_dtype(model: nn.Module) -> torch.dtype:
-    """Find the dtype of a model's matrices."""
-    return next(one.dtype for one in model.parameters() if one.ndim > 1)
 
 
 def sense(life: Life, inputs: Inputs | None, *, prompt: Tensor | None = None) -> Sensed:
@@ -103,7 +99,7 @@ def _of_model(life: Life) -> dict[str, set[str]]:
     model = life.model
     config = model.config
     dtypes = {one.dtype for one in model.parameters()}
-    dtype = "mixed" if len(dtypes) > 1 else _SINGLE.get(matrix_dtype(model), "float32")
+    dtype = "mixed" if len(dtypes) > 1 else _SINGLE.get(dtype_of(model), "float32")
     attention = "reference" if config._attn_implementation == life.reference_attention else "other"
     depth = {2: "two", 3: "three", 11: "eleven"}.get(config.num_hidden_layers, "two")
     return {

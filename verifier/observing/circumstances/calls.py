@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Output
-from verifier.cases.circumstances import Circumstance
+from verifier.cases.circumstances import DIFFERENTIATING, Circumstance
 from verifier.observing.circumstances.sides import Hooks, Side
 from verifier.observing.circumstances.texts import Texts
 
@@ -27,9 +27,6 @@ def random_state() -> tuple[Any, ...]:
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), numpys[1].tobytes()
 
 
-_WITH_GRADIENTS = ("grad", "frozen", "autocast")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
     """What a call gave.
@@ -38,14 +35,12 @@ class Called:
         output: of the forward.
         objective: the scalar that is differentiated: the loss, or without labels a random weighting of the logits.
         embeds: the embeddings that were given, a leaf of the graph; None where tokens were given.
-        cache: the cache that the call went on from; None where there was none.
         drew: whether random numbers were drawn or seeded.
     """
 
     output: Output
     objective: Tensor
     embeds: Tensor | None
-    cache: Any
     drew: bool
 
     def backward(self) -> None:
@@ -83,7 +78,7 @@ class Calls:
     @property
     def differentiates(self) -> bool:
         """Whether gradients belong to the circumstance."""
-        return self.circumstance["grad"] in _WITH_GRADIENTS
+        return self.circumstance["grad"] in DIFFERENTIATING
 
     @contextlib.contextmanager
     def mode(self) -> Iterator[None]:
@@ -189,7 +184,6 @@ class Calls:
                     output=output,
                     objective=self._objective(output),
                     embeds=embeds,
-                    cache=cache,
                     drew=random_state() != state,
                 )
                 if backward is not None:

@@ -13,7 +13,7 @@ from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.judging.wording import circumstance_words
 from verifier.observing import activations, localization
 from verifier.observing.case import Case
-from verifier.observing.circumstances.row import Row, RowResult, Shown, not_resting_on_failures
+from verifier.observing.circumstances.row import Row, RowResult, Shown, rests_on_failure
 from verifier.observing.memo import memoized
 
 
@@ -105,17 +105,13 @@ def judge(case: Case, observable: str) -> Iterator[Finding]:
     wrong: list[tuple[Circumstance, Wrong]] = []
     blocked = False
     for result in results(case):
-        if observable in result.errors:
-            wrong.append((result.circumstance, Wrong(finding=None, error=result.errors[observable])))
-            continue
-        findings = not_resting_on_failures(result).get(observable)
-        if findings is None:
-            blocked = blocked or observable in result.findings
-            continue
-        failed = next((one for one in findings if one.verdict is Verdict.FAIL), None)
-        if failed is not None:
-            wrong.append((result.circumstance, Wrong(finding=failed, error=None)))
-        looked += findings
+        found = _wrong_in(result, observable)
+        if found is not None:
+            wrong.append((result.circumstance, found))
+        elif observable in result.findings:
+            rests = rests_on_failure(result, observable)
+            blocked = blocked or rests
+            looked += () if rests else result.findings[observable]
     if wrong:
         yield _told(case, observable, *min(wrong, key=lambda one: len(differences(one[0]))))
     elif looked:
@@ -226,6 +222,7 @@ def _plainest(observable: str) -> Circumstance:
 def _wrong_in(result: RowResult, observable: str) -> Wrong | None:
     if observable in result.errors:
         return Wrong(finding=None, error=result.errors[observable])
-    findings = not_resting_on_failures(result).get(observable, ())
-    failed = next((one for one in findings if one.verdict is Verdict.FAIL), None)
+    if rests_on_failure(result, observable):
+        return None
+    failed = next((one for one in result.findings.get(observable, ()) if one.verdict is Verdict.FAIL), None)
     return None if failed is None else Wrong(finding=failed, error=None)

@@ -22,13 +22,11 @@ class Seen:
         values: by point, a copy of what was shown first.
         kept: by point, that tensor itself.
         times: by point, how often its hook ran.
-        silent: whether hooks are to note nothing, in a forward inside another one.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     times: Counter[str] = field(default_factory=Counter)
-    silent: bool = False
 
     def note(self, name: str, value: Tensor) -> None:
         """Note what a hook is shown.
@@ -106,7 +104,7 @@ def added(point: Point, value: Tensor, size: float, shift: float = 0.0) -> Tenso
     return value + size * wave(value, shift)
 
 
-def doubled_gradient(point: Point) -> Edit:
+def scaled_gradient(point: Point) -> Edit:
     """Make an edit of the gradients at a point: their product with a factor of its own."""
     by = 1.5 - factor(point.name)
     return lambda gradient: gradient * by

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from verifier.judging.numerics import (
     precision_judge,
     rms,
 )
-from verifier.judging.outcome import Finding, Verdict
+from verifier.judging.outcome import Finding
 from verifier.observing.circumstances.observables import Observation, Observed
 from verifier.observing.circumstances.texts import Texts
 
@@ -174,24 +174,5 @@ def _defined(observable: str, place: str, truth: Tensor, own: Tensor, texts: Tex
         return finite
     if "query" not in axes:
         return finite & real.reshape(*real.shape, *[1] * (truth.ndim - 2))
-    queries, keys = real.shape[1], readable.shape[1]
     finite = finite & real[:, None, :, None]
-    if not _is_gradient(observable):
-        return finite
-    causal = torch.ones(queries, keys, dtype=torch.bool, device=truth.device).tril(keys - queries)
-    return finite & readable[:, None, None, :] & causal
-
-
-def failing(findings: Sequence[Finding]) -> Finding | None:
-    """Find the first that fails."""
-    return next((one for one in findings if one.verdict is Verdict.FAIL), None)
-
-
-def told(finding: Finding, words: str) -> Finding:
-    """Say in a finding's message in which circumstance it is.
-
-    Args:
-        finding: to be told.
-        words: the circumstance; empty for the plainest one.
-    """
-    return replace(finding, message=f"{words}: {finding.message}") if words else finding
+    return finite & texts.attended if _is_gradient(observable) else finite

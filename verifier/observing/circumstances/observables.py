@@ -246,9 +246,7 @@ def _may_be_edited(look: Look, point: Point, like: Tensor) -> Tensor:
     texts = look.calls.texts
     if "query" not in point.axes:
         return texts.real.reshape(*texts.real.shape, *[1] * (like.ndim - 2)).to(like.dtype)
-    queries, keys = texts.real.shape[1], texts.readable.shape[1]
-    causal = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
-    return (texts.real[:, None, :, None] & texts.readable[:, None, None, :] & causal).to(like.dtype)
+    return texts.attended.to(like.dtype)
 
 
 @observes("backward.effects", classes=("gradient edits",))
@@ -257,7 +255,7 @@ def gradient_effects(look: Look) -> Iterator[Observation]:
     if not look.calls.differentiates:
         return
     back = Seen()
-    backward = {point.name: back.reader(point.name, edits.doubled_gradient(point)) for point in look.points}
+    backward = {point.name: back.reader(point.name, edits.scaled_gradient(point)) for point in look.points}
     called = look.calls.call([({}, backward)])
     for point in reversed(look.points):
         yield "backward.effects", point.name, back.values.get(point.name)

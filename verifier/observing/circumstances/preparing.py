@@ -30,7 +30,6 @@ WRITTEN = 0.75
 # Doubled three times: every product of two matrices, such as a score, grows by 64.
 _EXTREME = 8.0
 _OTHER_SEED = 104729
-_NO_DROPOUT_MODES = ("eval", "train")
 
 
 class HookError(Exception):

@@ -17,7 +17,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import one_line
 from verifier.family import Family
 from verifier.judging.comparison import from_condition
-from verifier.judging.outcome import Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Finding, NotApplicable, Verdict, area_of
 from verifier.observing.circumstances import untouched
 from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.judging import Named, Noise, by_name, judge
@@ -31,7 +31,6 @@ from verifier.reference.perturbation import SEEDS, Perturbation
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "backward": ("backward.weights",),
     "intervene": ("hooks.shown",),
-    "cache": (),
 }
 _FIRST = "forward.outputs"
 
@@ -225,9 +224,7 @@ class Row:
             self._judge(observer, look, result)
         if only and untouched.OBSERVABLES.isdisjoint(only):
             return
-        for observable, finding in itertools.chain(
-            around.judge(), untouched.released(calls, side.gated), untouched.misspelt(side)
-        ):
+        for observable, finding in itertools.chain(around.judge(), untouched.released(calls), untouched.misspelt(side)):
             result.add(observable, finding)
         for observable, place, wrong in prepared.seen:
             result.add(observable, from_condition(place, wrong))
@@ -317,15 +314,21 @@ def _any_fails(findings: Sequence[tuple[str, Finding]]) -> bool:
     return any(finding.verdict is Verdict.FAIL for _, finding in findings)
 
 
-def not_resting_on_failures(result: RowResult) -> dict[str, list[Finding]]:
-    """Select the observables of a row that do not follow from a failing one of the same row.
+def rests_on_failure(result: RowResult, observable: str) -> bool:
+    """Whether an observable of a row follows from a failing one of the same row.
 
     What a call spoils is nothing that follows: wrong logits may follow from it.
+
+    Args:
+        result: of the row.
+        observable: the id.
     """
-    kept: dict[str, list[Finding]] = {}
-    for observable, findings in result.findings.items():
-        area = observable.partition(".")[0]
-        bases = [one for one in (_FIRST, *_RESTS_ON.get(area, ())) if one != observable]
-        if observable in untouched.OBSERVABLES or not any(result.is_wrong(base) for base in bases):
-            kept[observable] = findings
-    return kept
+    if observable in untouched.OBSERVABLES:
+        return False
+    bases = (_FIRST, *_RESTS_ON.get(area_of(observable), ()))
+    return any(base != observable and result.is_wrong(base) for base in bases)
+
+
+def not_resting_on_failures(result: RowResult) -> dict[str, list[Finding]]:
+    """Select the observables of a row that do not follow from a failing one of the same row."""
+    return {name: found for name, found in result.findings.items() if not rests_on_failure(result, name)}

@@ -70,6 +70,13 @@ class Texts:
         """How many positions there are, those in the cache included."""
         return self.ids.shape[1]
 
+    @property
+    def attended(self) -> Tensor:
+        """Which key a real query of the call that is looked at may read: booleans `[batch, 1, query, key]`."""
+        queries, keys = self.real.shape[1], self.length
+        causal = torch.ones(queries, keys, dtype=torch.bool, device=self.readable.device).tril(keys - queries)
+        return self.real[:, None, :, None] & self.readable[:, None, None, :] & causal
+
     def whole(self) -> Inputs:
         """Give everything in one call, without labels and cache."""
         return self.inputs(0, self.length, mask=self.mask)

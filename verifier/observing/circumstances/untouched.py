@@ -86,7 +86,7 @@ class Before:
 
 
 def changed_settings(before: Mapping[str, Any], words: str) -> Iterator[tuple[str, Finding]]:
-    """Compare torch's settings with those before, and set the filters of warnings back.
+    """Compare torch's settings and the filters of warnings with those before.
 
     Args:
         before: as `settings` read them.
@@ -108,15 +108,11 @@ class _Edit:
         self.ran += 1
 
 
-def released(calls: Calls, gated: Mapping[str, Any] | frozenset[str]) -> Iterator[tuple[str, Finding]]:
-    """Look whether hooks, logits and switches are gone once a call is over.
-
-    Args:
-        calls: of the subject.
-        gated: the points whose switches must be off.
-    """
+def released(calls: Calls) -> Iterator[tuple[str, Finding]]:
+    """Look whether hooks, logits and switches are gone once a call of a subject is over."""
     side = calls.side
     assert isinstance(side, SubjectSide)
+    gated = side.gated
     gone: dict[str, Callable[[], bool]] = {}
     names = [point.name for point in side.points]
     given = Inputs(input_ids=calls.texts.ids[:, : max(1, calls.texts.ids.shape[1] // 2)].long())
