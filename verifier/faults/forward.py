@@ -237,7 +237,7 @@ def loss_unshifted(inputs: Inputs, output: Output) -> Output:
     return replace(output, loss=F.cross_entropy(output.logits.flatten(0, 1), inputs.labels.flatten()))
 
 
-@fault("forward.patterns", "hooks.shown", plant=in_shown("attn.hook_pattern"))
+@fault("forward.patterns", plant=in_shown("attn.hook_pattern"))
 def pattern_transposed(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with queries and keys exchanged."""
     return pattern.transpose(-1, -2)

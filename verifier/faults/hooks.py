@@ -140,7 +140,7 @@ def hook_that_cannot_be(family: Family, model: Any) -> Mutation:
     )
 
 
-@fault("hooks.fires", "hooks.shown")
+@fault("hooks.fires")
 def hook_silent() -> Mutation:
     """A hook at mlp.hook_post is accepted and never called."""
     return altered(target=lambda name: None if name.endswith("mlp.hook_post") else name)
@@ -177,7 +177,7 @@ def hook_late() -> Mutation:
     return altered(forward=forward)
 
 
-@fault("hooks.axes", "hooks.shown", plant=in_shown("attn.hook_pattern"))
+@fault("hooks.axes", plant=in_shown("attn.hook_pattern"))
 def hook_axes_exchanged(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with heads and queries exchanged."""
     return pattern.transpose(1, 2)
@@ -189,7 +189,7 @@ def hook_heads_flat(z: Tensor) -> Tensor:  # [batch, pos, head, d_head]
     return z.flatten(2)
 
 
-@fault("hooks.values", "hooks.shown")
+@fault("hooks.values")
 def q_after_rotary() -> Mutation:
     """Hook_q shows the queries after the rotary positions are applied."""
 
@@ -203,19 +203,19 @@ def q_after_rotary() -> Mutation:
     )
 
 
-@fault("hooks.values", "hooks.shown", plant=in_shown("attn.hook_z"))
+@fault("hooks.values", plant=in_shown("attn.hook_z"))
 def one_hook_heads_permuted(z: Tensor) -> Tensor:  # [batch, pos, head, d_head]
     """The heads of hook_z come in another order; every other hook is right."""
     return z.roll(1, 2)
 
 
-@fault("hooks.values", "hooks.shown", plant=in_shown("hook_scale"))
+@fault("hooks.values", plant=in_shown("hook_scale"))
 def scale_inverted(scale: Tensor) -> Tensor:
     """Hook_scale shows what a norm multiplies by, not what it divides by."""
     return 1 / scale
 
 
-@fault("hooks.values", "hooks.shown", plant=in_shown("attn.hook_attn_scores"))
+@fault("hooks.values", plant=in_shown("attn.hook_attn_scores"))
 def scores_unscaled(scores: Tensor) -> Tensor:
     """The scores are shown before they are scaled."""
     return scores * 2
@@ -284,7 +284,7 @@ def shown_and_written_into(shown: list[Tensor], edit: Edit) -> Edit:
     return act
 
 
-@fault("hooks.twice", "hooks.shown")
+@fault("hooks.twice")
 def hook_drifts() -> Mutation:
     """Hook_z is right only the first time."""
     calls = {"n": 0}
