@@ -116,6 +116,8 @@ AXES: Mapping[str, Mapping[str, str]] = {
         "generated": "after a generation",
         "interleaved": "while a subject of another config is used in between",
         "nested": "from inside a hook of another forward",
+        "trained": "after a call in training mode with dropouts",
+        "inference": "after a call in inference mode",
     },
     "depth": {
         "two": "two layers",
@@ -230,6 +232,10 @@ CONSTRAINTS: Sequence[Constraint] = [
         values={"dtype": ("mixed",), "model": ("moved", "cast", "saved")},
         reason="A cast and a loaded checkpoint give every parameter one dtype.",
     ),
+    Constraint(
+        values={"history": ("trained",), "mode": ("train",)},
+        reason="One model has no dropouts of 0 and others.",
+    ),
     Constraint(values={"labels": ("given", "some"), "past": ("token", "cropped")}, reason="The shift leaves no label."),
     Constraint(
         values={"labels": ("given", "some"), "length": ("one",), "past": ("none", "asked")},
@@ -318,9 +324,10 @@ CLASSES_OF: Mapping[str, Sequence[str]] = {
     "hooks.shown": _SHOWN,
     "hooks.graph": ("gradients",),
     "hooks.kept_values": _SHOWN,
-    "hooks.left": _WITH_BOTH,
+    "hooks.left": _EDITED,
     "intervene.effects": _EDITED,
     "intervene.one_point": _EDITED,
+    "intervene.each_point": _EDITED,
     "intervene.layouts": _EDITED,
     "intervene.nested": _EDITED,
     "backward.weights": ("parameter gradients",),

@@ -42,19 +42,6 @@ def copy_inputs(inputs: Inputs) -> Inputs:
     return _each(inputs, lambda value: value.clone())
 
 
-def select_row(inputs: Inputs, row: int) -> Inputs:
-    """Copy one row of the inputs into a batch of its own.
-
-    Args:
-        inputs: of several rows; what is no tensor of one row each is kept as it is.
-        row: the number of the row, from 0.
-
-    Returns:
-        Inputs of the same fields with a batch of 1.
-    """
-    return _each(inputs, lambda value: value[row : row + 1].clone())
-
-
 def _each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     changed: dict[str, Any] = {
         name: change(value)

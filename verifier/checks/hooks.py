@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import replace
-from functools import partial
-
-import torch
-from torch import Tensor
 
 from verifier.adapter import DeclaresPoints
 from verifier.canonical import KINDS, template_of
 from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.judging.comparison import from_condition
-from verifier.judging.numerics import compare_bitwise, precision_judge
+from verifier.judging.numerics import compare_bitwise
 from verifier.judging.outcome import Finding, NotApplicable, failure
-from verifier.observing import activations, dependencies, edited_runs, localization, working_precision
+from verifier.observing import activations, dependencies, localization
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 
@@ -105,7 +99,7 @@ def order(case: Case) -> Finding:
 
     A failure means that an edit comes too late to be seen at a point that it must reach.
     """
-    before = edited_runs.reference_dependencies(case)
+    before = dependencies.reference_dependencies(case)
     for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
         fired = [name for name in activations.subject_activations(case, Scenario.PLAIN, switch).fired if name in before]
         early = dependencies.out_of_order(before, fired)
@@ -134,15 +128,14 @@ def axes(case: Case) -> Iterator[Finding]:
 
 @check("hooks.values", needs=["hooks"])
 def values(case: Case) -> Iterator[Finding]:
-    """What every canonical point shows is HF's activation there; in the pairwise cases with padding too.
+    """What every canonical point shows in a plain call is HF's activation there.
 
     Judged where the logits agree. A failure means plausible activations that are not the model's; the place is the
     first in causal order.
     """
-    for scenario in case.reference.traced_scenarios:
-        rows, shown = case.subject.agreeing_rows(scenario), activations.all_values(case, scenario)
-        compared = localization.compare_points(case, scenario, shown, rows=rows)
-        yield from localization.annotate_inputs(case, compared)
+    rows, shown = case.subject.agreeing_rows(), activations.all_values(case)
+    compared = localization.compare_points(case, Scenario.PLAIN, shown, rows=rows)
+    yield from localization.annotate_inputs(case, compared)
 
 
 @check("hooks.aliases", needs=["hooks"])
@@ -163,63 +156,3 @@ def aliases(case: Case) -> Iterator[Finding]:
         at_point = activations.subject_activations(case, Scenario.PLAIN, infos[target].switch).values
         if name in at_alias and target in at_point:  # `hooks.fires` looks for silent ones
             yield compare_bitwise(name, at_alias[name], at_point[target])
-
-
-@check("hooks.kept", needs=["hooks"], applies="pairwise")
-def kept(case: Case) -> Iterator[Finding]:
-    """A tensor that a hook was shown is not written into afterwards, by this forward or by the next.
-
-    A failure means that what was kept of a forward, as every cache of activations does, is not what was there.
-    """
-
-    for switch in activations.by_switch(case, [point.name for point in activations.shared_points(case)]):
-        seen = activations.subject_activations(case, Scenario.PLAIN, switch)
-        with torch.no_grad():
-            case.subject.wrapped().forward(case.reference.inputs(Scenario.ONE_TOKEN))
-        for point in case.reference.points:
-            if point.name in seen.values:
-                yield compare_bitwise(point.name, seen.kept[point.name], seen.values[point.name])
-
-
-@check("hooks.twice", needs=["hooks"], applies="pairwise")
-def twice(case: Case) -> Iterator[Finding]:
-    """A second forward on the same tokens shows the same at every canonical point, bit for bit.
-
-    A failure means that something of a forward stays behind at a hook point.
-    """
-    names = [point.name for point in activations.shared_points(case)]
-    ungated = activations.by_switch(case, names).get(None, [])
-    first = activations.subject_activations(case).values
-    second = activations.observe(case, case.subject.wrapped(), ungated, case.reference.inputs()).values
-    for name in ungated:
-        if name in first:
-            yield compare_bitwise(name, second.get(name), first[name])
-
-
-@check("hooks.precision", needs=["hooks"], applies="sampled")
-def precise(case: Case) -> Iterator[Finding]:
-    """In every working dtype each point is as near to the float64 truth of the same weights as HF's own activation is.
-
-    Judged where the float64 run, and the logits in that dtype, agree. A failure means that what is read of a model in
-    half precision, as they are used, is coarser than the model, or of another one.
-    """
-    case.subject.agreeing_rows()
-    points = localization.agreeing_points(case)
-    by_switch = activations.by_switch(case, [point.name for point in points])
-    for dtype in case.subject.agreeing_dtypes():
-        theirs, seen = working_precision.measure_activations(case, dtype), dict[str, Tensor]()
-        subject, inputs = case.subject.wrapped(dtype), case.reference.inputs(dtype=dtype)
-        for names in by_switch.values():
-            seen |= activations.observe(case, subject, names, inputs).values
-        for point in points:
-            if not math.isfinite(theirs.noise[point.name]):
-                continue  # a norm's scale overflows in float16 before the norm does
-            again = partial(working_precision.resampled_activation_noise, case, dtype, point.name)
-            made = precision_judge(theirs.noise[point.name], again).compare(
-                point.name,
-                seen.get(point.name),
-                theirs.truth[point.name],
-                defined=case.reference.defined(point.axes),
-                rows=case.reference.scenario().rows,
-            )
-            yield replace(made, message=f"{dtype}: {made.message}" if made.message else None)

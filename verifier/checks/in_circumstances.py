@@ -110,6 +110,15 @@ def intervene_one_point(case: Case) -> Iterator[Finding]:
     return covering.judge(case, "intervene.one_point")
 
 
+@check("intervene.each_point", needs=["hooks"])
+def intervene_each_point(case: Case) -> Iterator[Finding]:
+    """Each of many points, edited alone in a row of its own, has HF's effect there and in no other row.
+
+    A failure means that an edit of one prompt is lost, or is seen by another one.
+    """
+    return covering.judge(case, "intervene.each_point")
+
+
 @check("intervene.layouts", needs=["hooks"])
 def intervene_layouts(case: Case) -> Iterator[Finding]:
     """An edit that is an expanded view, not contiguous, in float32 or written in place has HF's effect.

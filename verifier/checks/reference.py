@@ -10,12 +10,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from verifier.adapter import Inputs
 from verifier.canonical import Point
 from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks import check
 from verifier.checks.blame import passed_hugging_face
 from verifier.checks.configs import find_config_edits
-from verifier.checks.decoding import decode_in_pieces
 from verifier.errors import one_line
 from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_noise_floor, float64_judge
@@ -129,9 +129,18 @@ def cache(case: Case) -> Iterator[Finding]:
 
 def _decode_stepwise(case: Case, scenario: Scenario) -> Tensor:
     """Decode with HF's cache: logits `[batch, pos, d_vocab]`, the last few positions one at a time."""
-    run = functools.partial(models.forward, case.reference.model())
     inputs, length = case.reference.inputs(scenario), case.reference.scenario(scenario).real.shape[1]
-    return decode_in_pieces(run, inputs, range(max(1, length - STEPS), length + 1))
+    ids, mask = inputs.input_ids, inputs.attention_mask
+    assert ids is not None
+    pieces, cache, start = [], None, 0
+    for end in range(max(1, length - STEPS), length + 1):
+        until = None if mask is None else mask[:, :end]
+        given = Inputs(input_ids=ids[:, start:end], attention_mask=until, cache=cache, use_cache=True)
+        with torch.no_grad():
+            output = models.forward(case.reference.model(), given)
+        pieces.append(output.logits)
+        cache, start = output.cache, end
+    return torch.cat(pieces, dim=1)
 
 
 @check("reference.taps", subject=False)

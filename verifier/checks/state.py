@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from verifier.adapter import CHANGES, Subject
-from verifier.canonical import LOGIT_AXES
-from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.checks import check
-from verifier.checks.build import changed_by_one_forward, parameters
+from verifier.checks.build import changed_by_one_forward
 from verifier.checks.lifetimes import count_live_tensors, run_whole_life, use_everything, without_earlier_objects
 from verifier.checks.subjects import (
     changed_in_place,
@@ -29,13 +24,10 @@ from verifier.checks.subjects import (
     wrap_twin,
 )
 from verifier.judging.comparison import from_condition
-from verifier.judging.numerics import compare_bitwise, float64_judge, noise_from_float32, precision_judge, rms
-from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
-from verifier.observing import activations, interventions
+from verifier.judging.numerics import compare_bitwise
+from verifier.judging.outcome import Finding, NotApplicable
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
-from verifier.observing.reuse import memoized_for_equal_models
-from verifier.reference import models
 from verifier.reference.snapshots import ModelState, Surroundings
 
 WARM_UP, MANY = 2, 4  # subjects that may fill what is filled once, and those after which nothing may have grown
@@ -171,110 +163,6 @@ def copy_weights(case: Case) -> list[Finding]:
     return found
 
 
-@check("state.acting", needs=["modes", "hooks"], applies="pairwise")
-def acting(case: Case) -> list[Finding]:
-    """In a copy, and in a subject that was loaded, trained, evaluated or cast, edits act as they did; a copy shows the
-    original's weights.
-
-    A failure means that hooks are attached to nothing, or to another model, as soon as a subject is handled.
-    """
-    steady_logits(case)
-    original, duplicate = wrap_twin(case), copy_twin(case)
-    names = [point for point in ungated_names(case, original) if point in activations.hook_points(case)]
-    if not names:
-        raise NotApplicable("there is no canonical hook point that needs no switch")
-
-    # By numbers of their own: a norm's halved scale and copied_weights halved output would be the norm again.
-    edits = interventions.scaling_edits([point for point in case.reference.points if point.name in names])
-
-    def scaled(subject: Subject) -> Tensor:
-        with activations.hooked(case, subject, forward=edits):
-            return compute_logits(case, subject)
-
-    wanted, modes = scaled(original), require(original.modes)
-    if torch.equal(wanted, compute_logits(case, original)):
-        raise Blocked("intervene.replace")
-    found = [compare_bitwise("edits of a copy", scaled(duplicate), wanted)]
-    if original.weights is not None:
-        weights, copied_weights = original.weights.canonical(), require(duplicate.weights).canonical()
-        found += _compare_all("a copy", copied_weights, weights)
-    modes.load_state_dict({name: one.detach().clone() for name, one in modes.state_dict().items()})
-    found.append(compare_bitwise("edits after its own state was loaded", scaled(original), wanted))
-    modes.train(True)
-    modes.train(False)
-    found.append(compare_bitwise("edits after training and evaluation mode", scaled(original), wanted))
-    subject = case.subject.wrap(case.reference.build_for_adapter())
-    compute_logits(case, subject)
-    require(subject.modes).to(dtype=getattr(torch, SINGLE))
-    dead = torch.equal(scaled(subject), compute_logits(case, subject))
-    return [*found, from_condition("edits after a cast", "they change nothing" if dead else None)]
-
-
-@check("state.written", needs=["components"], applies="pairwise")
-def written(case: Case) -> list[Finding]:
-    """Parameters that are multiplied in place where the components show them, after a run, make it the model that HF's
-    is with the same multiplied.
-
-    A failure means that what is trained or ablated is not what is computed with: a copy, or what was worked out before.
-    """
-    steady_logits(case)
-    if parameters.run(case).verdict is not Verdict.PASS:
-        raise Blocked("build.parameters")
-    subject = case.subject.wrap(case.reference.build_for_adapter())
-    compute_logits(case, subject)
-    modules = require(subject.components).modules()
-    _multiply_parameters({id(one): one for module in modules.values() for one in module.parameters()}.values())
-    truth, noise = _run_multiplied_reference(case)
-    rows = case.subject.agreeing_rows()[:, None, None]
-    found = float64_judge(noise).compare("logits", compute_logits(case, subject), truth, defined=rows, axes=LOGIT_AXES)
-    if found.verdict is Verdict.FAIL and torch.equal(compute_logits(case, subject), case.subject.output().logits):
-        found = replace(found, message="what is written into its parameters changes nothing")
-    return [found]
-
-
-@torch.no_grad()
-def _multiply_parameters(parameters: Iterable[Tensor]) -> None:
-    for one in parameters:
-        one.mul_(5 / 4)
-
-
-@memoized_for_equal_models
-def _run_multiplied_reference(case: Case) -> tuple[Tensor, float]:
-    """HF's logits with every parameter multiplied, and their noise."""
-
-    def run(dtype: str) -> Tensor:
-        model = case.reference.build(dtype)
-        _multiply_parameters(model.parameters())
-        with torch.no_grad():
-            return models.forward(model, case.reference.inputs(dtype=dtype)).logits
-
-    true = run(SEMANTIC_DTYPE)
-    return true, noise_from_float32(true, run(SINGLE))
-
-
-@check("state.state_dict", needs=["modes"], applies="pairwise")
-def state_dict(case: Case) -> list[Finding]:
-    """Another model's state dict makes a model that other one; its own, loaded back, makes it what it was bit for bit.
-
-    A failure means that a checkpoint which is saved and loaded through the adapter is not the model that was saved.
-    """
-    steady_logits(case)
-    subject, second = wrap_twin(case), wrap_other_weights(case)
-    if second.compare("", compute_logits(case, second.subject)).verdict is Verdict.FAIL:
-        raise Blocked("state.interleaved")
-    before = compute_logits(case, subject)
-    _shown_weights(subject)  # what an adapter works out at the first look it must work out anew after loading
-    modes: Any = require(subject.modes)
-    kept = {name: one.detach().clone() for name, one in modes.state_dict().items()}
-    modes.load_state_dict(dict(require(second.subject.modes).state_dict()))
-    found = [
-        second.compare("another model's state loaded", compute_logits(case, subject)),
-        *_compare_all("another model's state loaded", _shown_weights(subject), _shown_weights(second.subject)),
-    ]
-    modes.load_state_dict(kept)
-    return [*found, compare_bitwise("its own state loaded back", compute_logits(case, subject), before)]
-
-
 def _shown_weights(subject: Subject) -> dict[str, Tensor]:
     """Copy every weight that the subject shows: canonical ones, its state dict and its components."""
     given: dict[str, Tensor] = {}
@@ -285,81 +173,6 @@ def _shown_weights(subject: Subject) -> dict[str, Tensor]:
 
 def _compare_all(where: str, actual: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[Finding]:
     return [compare_bitwise(f"{where}: {name}", actual.get(name), one) for name, one in wanted.items()]
-
-
-@check("state.to", needs=["modes"], applies="pairwise")
-def to(case: Case) -> list[Finding]:
-    """Cast to float32 a subject is as near to the truth as HF's model cast to float32, and so are its hooks' dtypes.
-
-    On another device than the CPU it is moved to the CPU then, and gives the same there. A failure means that a cast
-    or a move leaves something behind: a table, a split weight, a buffer.
-    """
-    steady_logits(case)
-    single = getattr(torch, SINGLE)
-    subject, inputs = case.subject.wrap(case.reference.build_for_adapter()), case.reference.inputs()
-    require(subject.modes).to(dtype=single)
-    truth, rows = case.noise.truth(Scenario.PLAIN, SINGLE).logits, case.subject.agreeing_rows()[:, None, None]
-    logits, judge = compute_logits(case, subject), case.noise.precision_judge(Scenario.PLAIN, SINGLE)
-    if judge.compare("logits", logits, truth, defined=rows).verdict is Verdict.FAIL:
-        with torch.no_grad():
-            cast = models.forward(case.reference.build().to(single), inputs).logits
-        # What the cast itself costs HF, beside what float32 does.
-        own = rms(cast.double() - truth, rows)
-        judge = precision_judge(math.hypot(own, case.noise.logits(dtype=SINGLE)))
-    judged = judge.compare("logits", logits, truth, defined=rows)
-    if judged.verdict is Verdict.FAIL:
-        built = case.subject.output(dtype=SINGLE).logits
-        if judge.compare("logits", built, truth, defined=rows).verdict is Verdict.FAIL:
-            raise Blocked("forward.float32")
-    wrong = None if logits.dtype == single else f"{logits.dtype} after a cast to {single}"
-    found = [from_condition("logits: dtype", wrong), *_judge_hook_dtypes(case, subject, single), judged]
-    if case.spec.device != "cpu":
-        require(subject.modes).to(device="cpu")
-        moved = compute_logits(case, subject, replace(inputs, input_ids=torch.as_tensor(inputs.input_ids).cpu()))
-        wrong = None if moved.device.type == "cpu" else f"on {moved.device}, not cpu"
-        found.append(from_condition("logits: device", wrong))
-        found.append(judge.compare("logits on the CPU", moved, truth, defined=rows))
-    return found
-
-
-def _judge_hook_dtypes(case: Case, subject: Subject, wanted: torch.dtype) -> Iterator[Finding]:
-    """Whether what the hooks show has the dtype that it has where the model is built in it."""
-    after = _read_dtypes(case, subject)
-    others = [name for name, dtype in after.items() if dtype != wanted]
-    built = _read_dtypes(case, case.subject.wrapped(SINGLE)) if others else {}
-    for name, dtype in after.items():
-        odd = name in others and built.get(name) != dtype
-        yield from_condition(f"{name}: dtype", f"{dtype} after a cast to {wanted}" if odd else None)
-
-
-def _read_dtypes(case: Case, subject: Subject) -> dict[str, torch.dtype]:
-    seen: dict[str, torch.dtype] = {}
-
-    def reading(name: str) -> Callable[[Tensor], None]:
-        return lambda value: seen.update({name: value.dtype})
-
-    points = ungated_names(case, subject)
-    if points:
-        with require(subject.hooks).hooked({name: reading(name) for name in points}, {}):
-            compute_logits(case, subject)
-    return seen
-
-
-@check("state.eval", needs=["modes"], applies="pairwise")
-def evaluation(case: Case) -> list[Finding]:
-    """After training mode, in which every dropout of the model's may act, evaluation gives what it gave before.
-
-    A failure means that a model that was trained for a while is not the one that is evaluated.
-    """
-    steady_logits(case)
-    subject = wrap_twin(case)
-    before = compute_logits(case, subject)
-    modes: Any = require(subject.modes)
-    modes.train(True)
-    with torch.random.fork_rng():
-        compute_logits(case, subject)
-    modes.train(False)
-    return [compare_bitwise("after training mode", compute_logits(case, subject), before)]
 
 
 @check("state.changes", applies="sampled")

@@ -14,7 +14,7 @@ from verifier.adapter import Inputs, Subject
 from verifier.canonical import LOGIT_AXES
 from verifier.cases.spec import Scenario
 from verifier.judging.numerics import compare_bitwise, float64_judge, measured_noise, unit
-from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, Verdict
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
@@ -56,20 +56,6 @@ def real_logits(case: Case, scenario: Scenario = Scenario.PLAIN) -> Tensor:
     return (real & rows[:, None])[..., None]
 
 
-def require_dtype(case: Case, dtype: str) -> None:
-    """Make sure that the case is to be judged in a working dtype.
-
-    Args:
-        case: the case.
-        dtype: the working dtype, such as `bfloat16`.
-
-    Raises:
-        NotApplicable: it is not.
-    """
-    if dtype not in case.spec.dtypes:
-        raise NotApplicable(f"{dtype} was not asked for")
-
-
 def require_findings(findings: Iterable[Finding], reported_by: str) -> list[Finding]:
     """List the findings of a check, which compares what another check does not report.
 
@@ -94,7 +80,7 @@ def steady_logits(case: Case) -> Tensor:
     """
     case.subject.agreeing_rows()
     if not _is_repeatable(case):
-        raise Blocked("forward.twice")
+        raise Blocked("forward.repeated")
     return case.subject.output().logits
 
 

@@ -89,7 +89,7 @@ def epsilon_wrong(model: Any) -> None:
             module.eps *= 10
 
 
-@fault("forward.logits", "forward.position_ids", plant=in_model)
+@fault("forward.logits", plant=in_model)
 def theta_wrong(model: Any) -> None:
     """Rotary frequencies of another base."""
     if model.config.alibi or not len(model.transformer.h):

@@ -89,21 +89,19 @@ def _rounded_gradients(coarse: torch.dtype, dtype: torch.dtype) -> Mutation:
     return Mutation(edits=dict.fromkeys((*points, "hook_attn_out", "hook_mlp_out"), change))
 
 
-@fault(
-    "backward.hooks", "backward.parameters", "backward.gradcheck", "backward.weights", plant=in_values("mlp.hook_post")
-)
+@fault("backward.gradcheck", "backward.weights", plant=in_values("mlp.hook_post"))
 def gradient_detached(value: Tensor) -> Tensor:
     """The MLP's hidden units are cut off from the graph."""
     return value.detach()
 
 
-@fault("backward.hooks", "backward.alone", "backward.shown")
+@fault("backward.shown")
 def gradient_doubled() -> Mutation:
     """A backward hook at hook_attn_out is shown twice the gradient."""
     return altered(backward=at("hook_attn_out", lambda edit: lambda gradient: edit(gradient * 2)))
 
 
-@fault("backward.hooks", "backward.shown", plant=in_gradient_edits("hook_resid_post"))
+@fault("backward.shown", plant=in_gradient_edits("hook_resid_post"))
 def gradient_shown_twice(edit: Edit) -> Edit:
     """A backward hook at hook_resid_post is called twice."""
 
@@ -114,13 +112,13 @@ def gradient_shown_twice(edit: Edit) -> Edit:
     return act
 
 
-@fault("backward.hooks", "backward.alone", "backward.shown", plant=in_gradient_edits("attn.hook_pattern"))
+@fault("backward.shown", plant=in_gradient_edits("attn.hook_pattern"))
 def gradient_never_shown(_edit: Edit) -> Edit:
     """A backward hook at hook_pattern is accepted and never called."""
     return lambda _gradient: None
 
 
-@fault("backward.hooks", "backward.alone", plant=in_gradient_edits("hook_mlp_out"))
+@fault("backward.effects", raises=True, plant=in_gradient_edits("hook_mlp_out"))
 def backward_in_place(_edit: Edit) -> Edit:
     """Autograd refuses a backward hook at hook_mlp_out, a view that is added to in place."""
 
@@ -134,7 +132,7 @@ def backward_in_place(_edit: Edit) -> Edit:
     return act
 
 
-@fault("backward.alone", "backward.effects", plant=in_hooking)
+@fault("backward.effects", plant=in_hooking)
 def backward_alone_silent(hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
     """A backward hook is called only where a forward hook is attached too."""
     return hooked(forward, {name: edit for name, edit in backward.items() if name in forward})
@@ -151,32 +149,31 @@ def gradient_reading_scales(edit: Edit) -> Edit:
     return act
 
 
-@fault("backward.replace", "backward.effects", plant=in_gradient_edits("attn.hook_z"))
+@fault("backward.effects", plant=in_gradient_edits("attn.hook_z"))
 def gradient_edit_ignored(edit: Edit) -> Edit:
     """What a backward hook gives back is dropped."""
     return only_read(edit)
 
 
-@fault("backward.parameters", "backward.gradcheck", "backward.weights", plant=in_output)
+@fault("backward.gradcheck", "backward.weights", plant=in_output)
 def weight_gradient_scaled(_inputs: Inputs, output: Output) -> Output:
     """With gradients enabled the logits' own gradient is slightly scaled."""
     return replace(output, logits=_scale_gradient(output.logits)) if torch.is_grad_enabled() else output
 
 
-@fault("backward.parameters", "backward.behind_edits", plant=in_edited("ln_final.hook_normalized"))
+@fault("backward.behind_edits", plant=in_edited("ln_final.hook_normalized"))
 def weight_gradient_of_hooked(_value: Tensor, edited: Tensor) -> Tensor:
     """With hooks in place the gradients of weights are slightly scaled."""
     return _scale_gradient(edited)
 
 
-@fault("backward.in_place", plant=in_shown("hook_scale"))
+@fault("hooks.graph", plant=in_shown("hook_scale"))
 def shown_what_is_needed(value: Tensor) -> Tensor:
     """A hook is given a tensor that the backward needs, and may write into it."""
     return value.log().exp()
 
 
 @fault(
-    "backward.checkpointing",
     "backward.weights",
     circumstances=[{"grad": "grad", "mode": "train", "checkpointing": "on"}],
     plant=_in_checkpointing,
@@ -186,25 +183,25 @@ def checkpoint_recomputes_otherwise(checkpoints: Callable[[], bool]) -> Mutation
     return Mutation(edits={"mlp.hook_pre": with_gradient(lambda gradient: gradient * 2 if checkpoints() else gradient)})
 
 
-@fault("backward.float32", "backward.weights", circumstances=[{"grad": "grad", "dtype": "float32"}])
+@fault("backward.weights", circumstances=[{"grad": "grad", "dtype": "float32"}])
 def gradient_single_in_half() -> Mutation:
     """Gradients of a float32 model go through bfloat16."""
     return _rounded_gradients(torch.bfloat16, torch.float32)
 
 
-@fault("backward.bfloat16")
+@fault("backward.weights", circumstances=[{"grad": "grad", "dtype": "bfloat16"}])
 def gradient_bfloat16_in_eight_bits() -> Mutation:
     """Gradients go through eight bits, in bfloat16 alone."""
     return _rounded_gradients(torch.float8_e4m3fn, torch.bfloat16)
 
 
-@fault("backward.float16")
+@fault("backward.weights", circumstances=[{"grad": "grad", "dtype": "float16"}])
 def gradient_float16_in_eight_bits() -> Mutation:
     """Gradients go through eight bits, in float16 alone."""
     return _rounded_gradients(torch.float8_e4m3fn, torch.float16)
 
 
-@fault("backward.edited", plant=in_edited("attn.hook_z"))
+@fault("backward.behind_edits", plant=in_edited("attn.hook_z"))
 def gradient_past_an_edit(value: Tensor, edited: Tensor) -> Tensor:
     """The forward uses an edited value, and the backward ignores the edit."""
     return _past_the_edit(value, edited)
@@ -219,7 +216,6 @@ def gradient_edit_beside_edit(
 
 
 @fault(
-    "backward.checkpointing",
     "backward.behind_edits",
     circumstances=[{"grad": "grad", "mode": "train", "checkpointing": "on"}],
     plant=_in_checkpointing,
@@ -230,7 +226,9 @@ def checkpoint_forgets_edits(checkpoints: Callable[[], bool]) -> Mutation:
     return altered(forward=at("", forgotten))
 
 
-@fault("backward.bfloat16", "backward.float16", plant=in_method("weights", "gradients"))
+@fault(
+    "backward.weights", circumstances=[{"grad": "grad", "dtype": "bfloat16"}], plant=in_method("weights", "gradients")
+)
 def gradient_none_in_half(weights: Weights) -> Mapping[str, Tensor]:
     """In models of half precision no weight has a gradient."""
     gradients = weights.gradients()
@@ -238,19 +236,14 @@ def gradient_none_in_half(weights: Weights) -> Mapping[str, Tensor]:
     return {} if in_half else gradients
 
 
-@fault(
-    "backward.inputs_embeds",
-    "backward.weights",
-    circumstances=[{"grad": "grad", "tokens": "embeddings"}],
-    plant=in_inputs,
-)
+@fault("backward.weights", circumstances=[{"grad": "grad", "tokens": "embeddings"}], plant=in_inputs)
 def gradient_not_to_embeddings(inputs: Inputs) -> Inputs:
     """Embeddings in the place of tokens are cut out of the graph."""
     embeds = inputs.inputs_embeds
     return inputs if embeds is None else replace(inputs, inputs_embeds=embeds.detach())
 
 
-@fault("backward.interleaved")
+@fault("backward.shown", circumstances=[{"grad": "grad", "history": "nested"}])
 def gradient_of_the_newest_forward() -> Mutation:
     """A gradient is scaled by the number of forwards since the hooks were attached."""
     seen = {"forwards": 0}

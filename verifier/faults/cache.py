@@ -84,37 +84,37 @@ def _shifted(whole: Inputs, past: int, shift: int) -> Inputs:
     return replace(_masked(whole, 0, 0, 1), position_ids=counted)
 
 
-@fault("cache.given", plant=in_output)
+@fault("forward.outputs", circumstances=[{"past": "asked"}], plant=in_output)
 def cache_not_given(_inputs: Inputs, output: Output) -> Output:
     """A cache is asked for, and none is given."""
     return replace(output, cache=None)
 
 
-@fault("cache.given", plant=in_output)
+@fault("forward.outputs", circumstances=[{"past": "asked"}], plant=in_output)
 def cache_changes_logits(inputs: Inputs, output: Output) -> Output:
     """The forward takes another path, slightly off, when a cache is asked for."""
     return slightly_scaled(output) if inputs.use_cache and inputs.cache is None else output
 
 
-@fault("cache.stepwise", "cache.chunks", "cache.apart", plant=_in_text_so_far)
+@fault("forward.outputs", circumstances=[{"past": "token"}], plant=_in_text_so_far)
 def cache_positions_off_by_one(whole: Inputs, past: int) -> Inputs:
     """The positions of tokens after a cache are off by one."""
     return _shifted(whole, past, 1)
 
 
-@fault("cache.stepwise", "cache.chunks", plant=_in_text_so_far)
+@fault("forward.outputs", circumstances=[{"past": "token"}], plant=_in_text_so_far)
 def cache_positions_from_zero(whole: Inputs, past: int) -> Inputs:
     """The positions of tokens after a cache start at zero again."""
     return _shifted(whole, past, -past)
 
 
-@fault("cache.stepwise", "cache.chunks", plant=_in_text_so_far)
+@fault("forward.outputs", circumstances=[{"past": "token"}], plant=_in_text_so_far)
 def cache_forgets(whole: Inputs, past: int) -> Inputs:
     """Only the last 3 positions of the past are seen."""
     return _masked(whole, 0, max(0, past - REMEMBERED), 0)
 
 
-@fault("cache.stepwise", "cache.padding", plant=_in_text_so_far)
+@fault("forward.outputs", circumstances=[{"past": "token"}], plant=_in_text_so_far)
 def cache_rows_shared(whole: Inputs, past: int) -> Inputs:
     """Every row of a batch continues from the cache of the first row."""
     assert whole.input_ids is not None
@@ -123,13 +123,13 @@ def cache_rows_shared(whole: Inputs, past: int) -> Inputs:
     return replace(whole, input_ids=ids)
 
 
-@fault("cache.padding", "cache.padded_position_ids", "cache.batch", plant=_in_text_so_far)
+@fault("forward.outputs", circumstances=[{"past": "token", "mask": "left"}], plant=_in_text_so_far)
 def cache_mask_of_the_past_forgotten(whole: Inputs, past: int) -> Inputs:
     """Padding that is cached is seen as if it were tokens."""
     return _masked(whole, 0, past, 1)
 
 
-@fault("cache.inputs_embeds", plant=_in_inputs_with_cache)
+@fault("forward.outputs", circumstances=[{"past": "token", "tokens": "embeddings"}], plant=_in_inputs_with_cache)
 def cache_embeds_shifted(inputs: Inputs) -> Inputs:
     """Embeddings after a cache are slightly off."""
     embeds = inputs.inputs_embeds
@@ -139,26 +139,34 @@ def cache_embeds_shifted(inputs: Inputs) -> Inputs:
     return replace(inputs, inputs_embeds=embeds * factors)
 
 
-@fault("cache.batch", plant=_in_inputs_with_cache)
+@fault("forward.outputs", circumstances=[{"past": "token", "rows": "one", "mask": "left"}], plant=_in_inputs_with_cache)
 def cache_lone_row_unmasked(inputs: Inputs) -> Inputs:
     """A batch of one row is decoded without its mask."""
     is_alone = inputs.input_ids is not None and inputs.input_ids.shape[0] == 1
     return replace(inputs, attention_mask=None) if is_alone else inputs
 
 
-@fault("cache.position_ids", "cache.padded_position_ids", plant=_in_inputs_with_cache)
+@fault(
+    "forward.outputs",
+    circumstances=[{"past": "token", "mask": "ones", "positions": "given"}],
+    plant=_in_inputs_with_cache,
+)
 def cache_position_ids_ignored(inputs: Inputs) -> Inputs:
     """With a cache the caller's position ids are not passed on."""
     return replace(inputs, position_ids=None)
 
 
-@fault("cache.padded_position_ids", plant=_in_inputs_with_cache)
+@fault(
+    "forward.outputs",
+    circumstances=[{"past": "chunk", "mask": "left", "positions": "given"}],
+    plant=_in_inputs_with_cache,
+)
 def cache_position_ids_or_mask(inputs: Inputs) -> Inputs:
     """With a cache the mask is not passed on beside position ids."""
     return inputs if inputs.position_ids is None else replace(inputs, attention_mask=None)
 
 
-@fault("cache.apart")
+@fault("cache.repeated", circumstances=[{"past": "token"}])
 def cache_newest_only() -> Mutation:
     """The forward continues from the newest cache, whichever cache is given."""
     newest: list[Any] = []
@@ -171,7 +179,7 @@ def cache_newest_only() -> Mutation:
     return Mutation(forward=forward)
 
 
-@fault("cache.stepwise")
+@fault("forward.outputs", circumstances=[{"past": "token"}])
 def cache_second_step_wrong() -> Mutation:
     """The forward is right only with the first cache that it is given."""
     calls: list[Inputs] = []
@@ -186,32 +194,26 @@ def cache_second_step_wrong() -> Mutation:
     return Mutation(forward=forward)
 
 
-@fault("cache.chunks", plant=in_values("attn.hook_attn_scores"))
+@fault("forward.outputs", circumstances=[{"past": "chunk"}], plant=in_values("attn.hook_attn_scores"))
 def cache_chunk_looks_ahead(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     """Each of several tokens after a cache sees the next one."""
     queries, keys = scores.shape[-2:]
     return scores if queries == keys else see_next_key(scores)
 
 
-@fault("cache.hooks", plant=_in_text_so_far)
+@fault("hooks.shown", circumstances=[{"past": "token"}], plant=_in_text_so_far)
 def cache_hooks_whole_text(whole: Inputs, _past: int) -> Inputs:
     """With a cache hooks are shown the whole text again."""
     return whole
 
 
-@fault("cache.hooks", plant=in_shown("attn.hook_pattern"))
+@fault("hooks.shown", circumstances=[{"past": "token"}], plant=in_shown("attn.hook_pattern"))
 def cache_pattern_of_new_keys(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """With a cache the pattern is shown over the new keys only."""
     return pattern[..., -pattern.shape[-2] :]
 
 
-@fault(
-    "cache.greedy",
-    "cache.greedy_padded",
-    "cache.generated",
-    circumstances=[{"past": "generation"}],
-    plant=in_method("cache", "generate"),
-)
+@fault("cache.generated", circumstances=[{"past": "generation"}], plant=in_method("cache", "generate"))
 def greedy_from_the_last_but_one(
     cache: Cache, input_ids: Tensor, *, max_new_tokens: int, attention_mask: Tensor | None = None
 ) -> Tensor:
@@ -221,7 +223,7 @@ def greedy_from_the_last_but_one(
     return torch.cat([input_ids, tokens[:, input_ids.shape[1] - 1 :]], dim=1)
 
 
-@fault("cache.greedy", plant=in_method("cache", "generate"))
+@fault("cache.generated", circumstances=[{"past": "generation", "mask": "left"}], plant=in_method("cache", "generate"))
 def greedy_stops_early(cache: Cache, input_ids: Tensor, **how: Any) -> Tensor:
     """A token ends the continuation early, although no token may."""
     tokens = cache.generate(input_ids, **how).clone()
@@ -232,19 +234,19 @@ def greedy_stops_early(cache: Cache, input_ids: Tensor, **how: Any) -> Tensor:
     return tokens
 
 
-@fault("cache.greedy_padded", plant=in_method("cache", "generate"))
+@fault("cache.generated", circumstances=[{"past": "generation", "mask": "left"}], plant=in_method("cache", "generate"))
 def greedy_ignores_mask(cache: Cache, input_ids: Tensor, *, max_new_tokens: int, **_: Any) -> Tensor:
     """Generation takes padding for tokens."""
     return cache.generate(input_ids, max_new_tokens=max_new_tokens)
 
 
-@fault("cache.long", plant=_in_text_so_far)
+@fault("forward.outputs", circumstances=[{"past": "token", "length": "long"}], plant=_in_text_so_far)
 def cache_ends_early(whole: Inputs, past: int) -> Inputs:
     """Only the last 64 positions of a long text are seen."""
     return _masked(whole, 0, max(0, past - FAR), 0)
 
 
-@fault("cache.precision", plant=in_output)
+@fault("forward.outputs", circumstances=[{"past": "token", "dtype": "float16"}], plant=in_output)
 def cache_coarse_in_half(inputs: Inputs, output: Output) -> Output:
     """In half precision the logits of decoding go through eight bits."""
     return output if inputs.cache is None else replace(output, logits=in_eight_bits(output.logits))

@@ -83,7 +83,7 @@ def padding_guessed(subject: Subject, inputs: Inputs) -> Output:
     return subject.forward(inputs if bool(real.all()) else replace(inputs, attention_mask=real.long()))
 
 
-@fault("forward.loss", "forward.losses", circumstances=[{"labels": "some"}], plant=in_output)
+@fault("forward.losses", circumstances=[{"labels": "some"}], plant=in_output)
 def loss_per_row(inputs: Inputs, output: Output) -> Output:
     """The loss is the mean of each row's mean."""
     if inputs.labels is None:
@@ -92,7 +92,7 @@ def loss_per_row(inputs: Inputs, output: Output) -> Output:
     return replace(output, loss=torch.stack(each).mean())
 
 
-@fault("forward.loss", "backward.weights", circumstances=[{"labels": "given", "grad": "grad"}], plant=in_output)
+@fault("backward.weights", circumstances=[{"labels": "given", "grad": "grad"}], plant=in_output)
 def loss_detached(_inputs: Inputs, output: Output) -> Output:
     """The loss is detached from the graph."""
     return output if output.loss is None else replace(output, loss=output.loss.detach())
@@ -122,41 +122,32 @@ def norm_bias_dropped(model: nn.Module) -> None:
     _lose_bias(model, nn.LayerNorm)
 
 
-@fault(
-    "forward.lengths", "forward.outputs", circumstances=[{"length": "long"}], plant=in_values("attn.hook_attn_scores")
-)
+@fault("forward.outputs", circumstances=[{"length": "long"}], plant=in_values("attn.hook_attn_scores"))
 def shortsighted(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     """Attention ends after 64 positions."""
     far = torch.ones_like(scores, dtype=torch.bool).tril(-WINDOW)
     return scores.masked_fill(far, torch.finfo(scores.dtype).min)
 
 
-@fault("forward.lengths", "forward.outputs", circumstances=[{"length": "one"}], plant=_slightly_off_where)
+@fault("forward.outputs", circumstances=[{"length": "one"}], plant=_slightly_off_where)
 def one_token_wrong(inputs: Inputs) -> bool:
     """A single token goes through another path, slightly off."""
     return inputs.input_ids is not None and inputs.input_ids.shape[1] == 1
 
 
-@fault(
-    "forward.left_padding",
-    "forward.gaps",
-    "forward.mixed_padding",
-    "forward.outputs",
-    circumstances=[{"mask": "left"}],
-    plant=in_inputs,
-)
+@fault("forward.outputs", circumstances=[{"mask": "left"}], plant=in_inputs)
 def mask_ignored(inputs: Inputs) -> Inputs:
     """The attention mask is not passed on."""
     return replace(inputs, attention_mask=None)
 
 
-@fault("forward.right_padding", "forward.left_padding", plant=_in_mask)
+@fault("forward.outputs", circumstances=[{"mask": "left"}], plant=_in_mask)
 def mask_flipped(mask: Tensor) -> Tensor:
     """The mask is reversed: padding is taken to be on the other side."""
     return mask.flip(-1)
 
 
-@fault("forward.gaps", "forward.outputs", circumstances=[{"mask": "gaps"}], plant=_in_mask)
+@fault("forward.outputs", circumstances=[{"mask": "gaps"}], plant=_in_mask)
 def mask_gaps_filled(mask: Tensor) -> Tensor:
     """Only padding at the ends of a row is masked; gaps inside it are not."""
     started = mask.cumsum(-1) > 0
@@ -164,7 +155,7 @@ def mask_gaps_filled(mask: Tensor) -> Tensor:
     return (started & unfinished).to(mask.dtype)
 
 
-@fault("forward.mixed_padding", plant=_in_mask)
+@fault("forward.outputs", circumstances=[{"mask": "mixed"}], plant=_in_mask)
 def mask_one_side(mask: Tensor) -> Tensor:
     """A row that is padded on both sides is masked on the right side only."""
     padded_right = mask[:, -1:] == 0
@@ -172,50 +163,38 @@ def mask_one_side(mask: Tensor) -> Tensor:
     return torch.where(padded_right & before_first, torch.ones_like(mask), mask)
 
 
-@fault("forward.batch", "forward.outputs", circumstances=[{"mask": "mixed"}], plant=_in_mask)
+@fault("forward.outputs", circumstances=[{"mask": "mixed"}], plant=_in_mask)
 def mask_of_one_row(mask: Tensor) -> Tensor:
     """Every row of a batch gets the mask of the last row."""
     return mask[-1:].expand_as(mask)
 
 
-@fault(
-    "forward.position_ids", "forward.outputs", circumstances=[{"mask": "ones", "positions": "given"}], plant=in_inputs
-)
+@fault("forward.outputs", circumstances=[{"mask": "ones", "positions": "given"}], plant=in_inputs)
 def position_ids_ignored(inputs: Inputs) -> Inputs:
     """The caller's position ids are not passed on."""
     return replace(inputs, position_ids=None)
 
 
-@fault(
-    "forward.padded_position_ids",
-    "forward.outputs",
-    circumstances=[{"mask": "left", "positions": "given"}],
-    plant=in_inputs,
-)
+@fault("forward.outputs", circumstances=[{"mask": "left", "positions": "given"}], plant=in_inputs)
 def position_ids_or_mask(inputs: Inputs) -> Inputs:
     """Position ids are not passed on where there is padding."""
     mask = inputs.attention_mask
     return inputs if mask is None or bool(mask.all()) else replace(inputs, position_ids=None)
 
 
-@fault(
-    "forward.inputs_embeds",
-    "forward.outputs",
-    circumstances=[{"tokens": "embeddings", "mask": "left"}],
-    plant=in_inputs,
-)
+@fault("forward.outputs", circumstances=[{"tokens": "embeddings", "mask": "left"}], plant=in_inputs)
 def embeds_or_mask(inputs: Inputs) -> Inputs:
     """The mask is not passed on when embeddings are given."""
     return inputs if inputs.inputs_embeds is None else replace(inputs, attention_mask=None)
 
 
-@fault("forward.gradients", "forward.outputs", plant=_slightly_off_where)
+@fault("forward.outputs", plant=_slightly_off_where)
 def gradients_change_it(_inputs: Inputs) -> bool:
     """With gradients enabled the forward takes another path, slightly off."""
     return torch.is_grad_enabled()
 
 
-@fault("forward.inputs", "state.caller", circumstances=[{"mask": "left"}], plant=in_output)
+@fault("state.caller", circumstances=[{"mask": "left"}], plant=in_output)
 def inputs_overwritten(inputs: Inputs, output: Output) -> Output:
     """The caller's mask is written into."""
     if inputs.attention_mask is not None:
@@ -223,13 +202,13 @@ def inputs_overwritten(inputs: Inputs, output: Output) -> Output:
     return output
 
 
-@fault("forward.inputs_embeds", plant=_slightly_off_where)
+@fault("forward.outputs", circumstances=[{"tokens": "embeddings"}], plant=_slightly_off_where)
 def embeds_scaled(inputs: Inputs) -> bool:
     """The logits are slightly off when the caller gives embeddings."""
     return inputs.inputs_embeds is not None
 
 
-@fault("forward.loss", "forward.losses", circumstances=[{"labels": "given"}], plant=in_output)
+@fault("forward.losses", circumstances=[{"labels": "given"}], plant=in_output)
 def loss_unshifted(inputs: Inputs, output: Output) -> Output:
     """The loss compares each token with itself."""
     if inputs.labels is None:
@@ -237,13 +216,13 @@ def loss_unshifted(inputs: Inputs, output: Output) -> Output:
     return replace(output, loss=F.cross_entropy(output.logits.flatten(0, 1), inputs.labels.flatten()))
 
 
-@fault("forward.patterns", plant=in_shown("attn.hook_pattern"))
+@fault("hooks.values", plant=in_shown("attn.hook_pattern"))
 def pattern_transposed(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with queries and keys exchanged."""
     return pattern.transpose(-1, -2)
 
 
-@fault("forward.patterns", plant=in_shown("attn.hook_pattern"))
+@fault("hooks.values", plant=in_shown("attn.hook_pattern"))
 def pattern_heads_permuted(pattern: Tensor) -> Tensor:  # [batch, head, query, key]
     """The pattern is shown with its heads in another order."""
     return pattern.flip(1)
@@ -255,7 +234,7 @@ def mask_off_by_one(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     return see_next_key(scores)
 
 
-@fault("forward.twice")
+@fault("forward.outputs")
 def second_call_wrong() -> Mutation:
     """The forward is right only the first time."""
     calls: list[Inputs] = []
@@ -268,7 +247,7 @@ def second_call_wrong() -> Mutation:
     return Mutation(forward=forward)
 
 
-@fault("forward.training", "forward.dropout")
+@fault("forward.outputs", circumstances=[{"mode": "train"}])
 def dropout_of_its_own() -> Mutation:
     """Training mode has a dropout that HF does not have."""
     mode = {"training": False}
@@ -284,30 +263,30 @@ def dropout_of_its_own() -> Mutation:
     return Mutation(forward=forward, parts={"modes": replacing(train=train)})
 
 
-@fault("forward.dropout", "forward.outputs", circumstances=[{"mode": "dropout"}], plant=in_method("modes", "train"))
+@fault("forward.outputs", circumstances=[{"mode": "dropout"}], plant=in_method("modes", "train"))
 def dropouts_missing(_modes: Modes, _on: bool) -> None:
     """Training mode does not reach the dropouts."""
 
 
-@fault("forward.float32", "forward.outputs", circumstances=[{"dtype": "float32"}])
+@fault("forward.outputs", circumstances=[{"dtype": "float32"}])
 def single_in_half() -> Mutation:
     """A float32 model is computed in bfloat16."""
     return _rounded(torch.bfloat16, torch.float32)
 
 
-@fault("forward.bfloat16")
+@fault("forward.outputs", circumstances=[{"dtype": "bfloat16"}])
 def bfloat16_in_eight_bits() -> Mutation:
     """Wrong only in bfloat16: activations go through eight bits."""
     return _rounded(torch.float8_e4m3fn, torch.bfloat16)
 
 
-@fault("forward.float16")
+@fault("forward.outputs", circumstances=[{"dtype": "float16"}])
 def float16_in_bfloat16() -> Mutation:
     """Wrong only in float16: activations go through bfloat16."""
     return _rounded(torch.bfloat16, torch.float16)
 
 
-@fault("forward.loss", "forward.losses", circumstances=[{"labels": "some", "mask": "left"}], plant=in_output)
+@fault("forward.losses", circumstances=[{"labels": "some", "mask": "left"}], plant=in_output)
 def loss_of_all_beside_a_mask(inputs: Inputs, output: Output) -> Output:
     """With a mask, the loss is the mean over all tokens, including those without a label."""
     if inputs.labels is None or inputs.attention_mask is None:
@@ -317,7 +296,7 @@ def loss_of_all_beside_a_mask(inputs: Inputs, output: Output) -> Output:
     return replace(output, loss=output.loss * (wanted != NO_LABEL).double().mean())
 
 
-@fault("forward.inference_mode", raises=True)
+@fault("forward.outputs", circumstances=[{"grad": "grad", "history": "inference"}], raises=True)
 def table_of_inference_mode() -> Mutation:
     """The first forward makes a table that is kept, even when it runs in inference mode."""
     kept: list[Tensor] = []
@@ -331,14 +310,14 @@ def table_of_inference_mode() -> Mutation:
     return Mutation(forward=forward)
 
 
-@fault("forward.float16", plant=in_inputs)
+@fault("forward.outputs", circumstances=[{"dtype": "float16", "tokens": "embeddings"}], plant=in_inputs)
 def embeddings_coarse_in_half(inputs: Inputs) -> Inputs:
     """Embeddings in the place of tokens go through eight bits, in models of half precision."""
     embeds = inputs.inputs_embeds
     return inputs if embeds is None else replace(inputs, inputs_embeds=in_eight_bits(embeds))
 
 
-@fault("forward.float16", plant=in_adapter)
+@fault("forward.losses", circumstances=[{"dtype": "float16", "labels": "given"}], plant=in_adapter)
 def loss_coarse_in_half(model: Any) -> Mutation:
     """The loss goes through eight bits, in models of half precision."""
     dtype: torch.dtype = model.dtype  # HF's losses are in float32, whatever the model's is

@@ -167,6 +167,9 @@ class GeneratedSubject(Delegate):
         most = life.most()
         if most is not None and given.shape[1] > most:
             life.events.add("longer")
+        if torch.is_inference_mode_enabled():
+            life.events.add("inference")
+        life.dropped = life.dropped or (life.training and life.drops())
         if output.cache is not None:
             _, before, _ = life.lengths.get(id(inputs.cache), (None, 0, False))
             life.lengths[id(output.cache)] = output.cache, before + given.shape[1], False
@@ -279,7 +282,10 @@ class _Modes(Delegate):
     def train(self, mode: bool) -> None:
         """Switch the mode, and remember it."""
         self.original.train(mode)
-        self._subject._life.training = mode
+        life = self._subject._life
+        life.training = mode
+        if life.dropped:
+            life.events.add("trained")
 
     def checkpointing(self, enabled: bool) -> None:
         """Switch checkpointing, and remember it."""

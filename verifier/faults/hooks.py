@@ -71,7 +71,7 @@ def _adding_afterwards(keep: Callable[[list[Tensor], Edit], Edit]) -> Plant:
     return in_adapter(mutate)
 
 
-@fault("hooks.nested", "intervene.nested", "backward.nested")
+@fault("intervene.nested", "backward.nested")
 def hook_innermost_only() -> Mutation:
     """Of several edits at a point, of values or of gradients, only that of the innermost context acts."""
     inside: dict[str, list[object]] = {}
@@ -96,7 +96,7 @@ def hook_innermost_only() -> Mutation:
     return altered(hooked=hooked)
 
 
-@fault("hooks.removed", "hooks.left", plant=in_hooking)
+@fault("hooks.left", plant=in_hooking)
 @contextlib.contextmanager
 def backward_hook_outlives(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Iterator[None]:
     """A backward hook stays after it was removed."""
@@ -104,7 +104,7 @@ def backward_hook_outlives(hooked: Callable[..., Any], forward: Edits, backward:
         yield
 
 
-@fault("hooks.given_back", plant=_adding_afterwards)
+@fault("hooks.kept_values", plant=_adding_afterwards)
 def given_back_and_written_into(given: list[Tensor], edit: Edit) -> Edit:
     """The tensor that a hook gave back is added to in place afterwards."""
 
@@ -146,13 +146,13 @@ def hook_silent() -> Mutation:
     return altered(target=lambda name: None if name.endswith("mlp.hook_post") else name)
 
 
-@fault("hooks.fires", "intervene.add", "hooks.shown", plant=in_edits("hook_resid_post"))
+@fault("hooks.fires", "hooks.shown", plant=in_edits("hook_resid_post"))
 def hook_twice(edit: Edit) -> Edit:
     """A hook at hook_resid_post is called twice."""
     return in_turn(edit, edit)
 
 
-@fault("hooks.order", "intervene.replace", "intervene.effects")
+@fault("hooks.order", "intervene.effects")
 def hook_late() -> Mutation:
     """A block's input is shown only after the block has run."""
     waiting: dict[str, tuple[Edit, Tensor]] = {}
@@ -271,7 +271,7 @@ def switch_stays_on(hooks: Hooks, names: Set[str]) -> Any:
     return kept_open(hooks.switched(names))
 
 
-@fault("hooks.kept", "hooks.kept_values", plant=_adding_afterwards)
+@fault("hooks.kept_values", plant=_adding_afterwards)
 def shown_and_written_into(shown: list[Tensor], edit: Edit) -> Edit:
     """What a hook saw of the MLP's output is added to in place afterwards."""
 
@@ -284,7 +284,7 @@ def shown_and_written_into(shown: list[Tensor], edit: Edit) -> Edit:
     return act
 
 
-@fault("hooks.twice")
+@fault("hooks.values")
 def hook_drifts() -> Mutation:
     """Hook_z is right only the first time."""
     calls = {"n": 0}
@@ -299,13 +299,13 @@ def hook_drifts() -> Mutation:
     return replace(showing("attn.hook_z", show), forward=forward)
 
 
-@fault("hooks.removed", plant=in_hooking)
+@fault("intervene.one_point", plant=in_hooking)
 def hook_never_removed(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Any:
     """Hooks stay after they were removed."""
     return kept_open(hooked(forward, backward))
 
 
-@fault("hooks.removed")
+@fault("hooks.left")
 def hooks_all_removed() -> Mutation:
     """Removing one context's hooks removes those of the other contexts too."""
     removed: list[bool] = [False]
@@ -327,13 +327,13 @@ def hooks_all_removed() -> Mutation:
     return altered(hooked=hooked)
 
 
-@fault("hooks.exception", plant=in_hooking)
+@fault("forward.outputs", circumstances=[{"history": "raised"}], raises=True, plant=in_hooking)
 def hook_left_by_exception(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Any:
     """An exception inside a hook leaves the hooks attached."""
     return kept_open(hooked(forward, backward), only_after_exceptions=True)
 
 
-@fault("hooks.exception", "state.misuse", circumstances=[{"history": "raised"}], plant=in_edits())
+@fault("state.misuse", circumstances=[{"history": "raised"}], plant=in_edits())
 def hook_swallows(edit: Edit) -> Edit:
     """An exception inside a hook is swallowed."""
 
@@ -360,7 +360,7 @@ def alias_of_another() -> Mutation:
     )
 
 
-@fault("hooks.precision", plant=in_shown("attn.hook_z"))
+@fault("hooks.shown", circumstances=[{"dtype": "float16"}], plant=in_shown("attn.hook_z"))
 def hook_coarse_in_half(z: Tensor) -> Tensor:
     """What a hook is shown goes through eight bits, in models of half precision."""
     return in_eight_bits(z)

@@ -34,20 +34,24 @@ def _dropped_where(condition: Callable[[Inputs], bool]) -> Plant:
     return in_adapter(mutate)
 
 
-@fault(
-    "intervene.replace",
-    "intervene.add",
-    "intervene.zero",
-    "intervene.swap",
-    "intervene.effects",
-    plant=in_edits("attn.hook_z"),
-)
+@fault("intervene.effects", plant=in_edits("attn.hook_z"))
 def edit_on_a_copy(edit: Edit) -> Edit:
     """The hook at hook_z sees a copy, and what it gives back is dropped."""
     return only_read(shown_as(lambda value: value.detach().clone())(edit))
 
 
-@fault("intervene.zero", plant=in_edited("mlp.hook_post"))
+@fault(
+    "intervene.each_point",
+    circumstances=[
+        {},
+        {"mask": "left"},
+        {"mask": "gaps"},
+        {"length": "multiple"},
+        {"tokens": "int32"},
+        {"past": "asked"},
+    ],
+    plant=in_edited("mlp.hook_post"),
+)
 def edit_of_zero_ignored(value: Tensor, edited: Tensor) -> Tensor:
     """An edit that gives zeros is taken for no edit."""
     # Row by row, as by `edited or value`.
@@ -55,13 +59,13 @@ def edit_of_zero_ignored(value: Tensor, edited: Tensor) -> Tensor:
     return torch.where(there, edited, value)
 
 
-@fault("intervene.replace", "intervene.add", "intervene.effects", plant=in_edited("hook_resid_post"))
+@fault("intervene.effects", plant=in_edited("hook_resid_post"))
 def edit_at_first_position_only(value: Tensor, edited: Tensor) -> Tensor:
     """An edit of the residual stream acts at the first position only."""
     return torch.cat([edited[:, :1], value[:, 1:]], dim=1)
 
 
-@fault("intervene.rows", plant=in_edited("hook_attn_out"))
+@fault("intervene.each_point", circumstances=[{}], plant=in_edited("hook_attn_out"))
 def edit_in_other_rows(value: Tensor, edited: Tensor) -> Tensor:
     """An edit in some row of a batch acts in the first one too."""
     changed = (edited != value).flatten(1).any(1)
@@ -71,17 +75,26 @@ def edit_in_other_rows(value: Tensor, edited: Tensor) -> Tensor:
     return kept
 
 
-@fault("intervene.swap", plant=in_edited("hook_resid_pre"))
+@fault(
+    "intervene.each_point",
+    circumstances=[
+        {},
+        {"mask": "left"},
+        {"mask": "gaps"},
+        {"length": "multiple"},
+        {"tokens": "int32"},
+        {"past": "asked"},
+    ],
+    plant=in_edited("hook_resid_pre"),
+)
 def patch_ignored(value: Tensor, edited: Tensor) -> Tensor:
     """An activation that is patched in from another prompt does not arrive."""
-    if len(value) < 2:
-        return edited
-    from_second = (edited == value[1:2]).flatten(1).all(1).reshape(-1, *[1] * (value.ndim - 1))
-    rows = torch.arange(len(value), device=value.device).reshape(from_second.shape)
-    return torch.where(from_second & (rows > 1), value, edited)
+    rows = edited.flatten(1)[:, None] == value.flatten(1)[None]
+    from_another = (rows.all(-1) & ~torch.eye(len(value), dtype=torch.bool, device=value.device)).any(1)
+    return torch.where(from_another.reshape(-1, *[1] * (value.ndim - 1)), value, edited)
 
 
-@fault("intervene.in_place", plant=in_edits("attn.hook_v"))
+@fault("intervene.layouts", circumstances=[{}], plant=in_edits("attn.hook_v"))
 def edit_in_place_ignored(edit: Edit) -> Edit:
     """What a hook writes into its tensor in place is lost unless the hook returns another tensor."""
 
@@ -93,7 +106,7 @@ def edit_in_place_ignored(edit: Edit) -> Edit:
     return act
 
 
-@fault("intervene.alone", "intervene.one_point", plant=in_hooking)
+@fault("intervene.one_point", plant=in_hooking)
 def edit_needs_company(hooked: Callable[..., Any], forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
     """An edit acts only where another point is hooked too."""
     if len(forward) == 1:
@@ -101,52 +114,50 @@ def edit_needs_company(hooked: Callable[..., Any], forward: Mapping[str, Edit], 
     return hooked(forward, backward)
 
 
-@fault("intervene.calls", "intervene.effects", circumstances=[{"mask": "ones"}], plant=_dropped_where)
+@fault("intervene.effects", circumstances=[{"mask": "ones"}], plant=_dropped_where)
 def edit_dropped_with_mask(inputs: Inputs) -> bool:
     """Edits are dropped where an attention mask is given."""
     return inputs.attention_mask is not None
 
 
-@fault("intervene.calls", "intervene.effects", circumstances=[{"tokens": "embeddings"}], plant=_dropped_where)
+@fault("intervene.effects", circumstances=[{"tokens": "embeddings"}], plant=_dropped_where)
 def edit_dropped_from_embeddings(inputs: Inputs) -> bool:
     """Edits are dropped where embeddings are given in the place of tokens."""
     return inputs.inputs_embeds is not None
 
 
-@fault(
-    "intervene.calls", "intervene.effects", circumstances=[{"mask": "ones", "positions": "given"}], plant=_dropped_where
-)
+@fault("intervene.effects", circumstances=[{"mask": "ones", "positions": "given"}], plant=_dropped_where)
 def edit_dropped_with_positions(inputs: Inputs) -> bool:
     """Edits are dropped where positions are given."""
     return inputs.position_ids is not None
 
 
-@fault("intervene.calls", "intervene.effects", circumstances=[{"past": "token"}], plant=_dropped_where)
+@fault("intervene.effects", circumstances=[{"past": "token"}], plant=_dropped_where)
 def edit_dropped_with_cache(inputs: Inputs) -> bool:
     """Edits are dropped where there is a cache."""
     return inputs.cache is not None
 
 
-@fault("intervene.calls", "intervene.effects", plant=_dropped_where)
+@fault("intervene.effects", plant=_dropped_where)
 def edit_dropped_with_gradients(_inputs: Inputs) -> bool:
     """Edits are dropped where gradients are recorded."""
     return torch.is_grad_enabled()
 
 
-@fault("intervene.calls", "intervene.effects", circumstances=[{"rows": "one"}], plant=in_edited("hook_mlp_out"))
+@fault("intervene.effects", circumstances=[{"rows": "one"}], plant=in_edited("hook_mlp_out"))
 def edit_dropped_on_one_row(value: Tensor, edited: Tensor) -> Tensor | None:
     """Edits are dropped in a batch of one."""
     return None if len(value) == 1 else edited
 
 
-@fault("intervene.generation", "cache.generated_edits", circumstances=[{"past": "generation"}])
+@fault("cache.generated_edits", circumstances=[{"past": "generation"}])
 def edit_dropped_in_generation() -> Mutation:
     """Edits are dropped while the subject generates."""
     generates, cache = noting_generation()
     return Mutation(parts={**_dropped(generates).parts, "cache": cache})
 
 
-@fault("intervene.layers", plant=in_method("hooks", "hooked"))
+@fault("intervene.each_point", circumstances=[{"depth": "eleven"}], plant=in_method("hooks", "hooked"))
 def edit_by_prefix(hooks: Hooks, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
     """An edit in layer 1 acts in layer 10 too."""
 

@@ -41,6 +41,7 @@ class Life:
         events: what it was used for so far: values of the axis `history`.
         masks: the masks of earlier calls with what was in them.
         running: how many of its forwards are running.
+        dropped: whether it ran in training mode with dropouts.
         parameters: what its parameters were when it was wrapped.
         lengths: by the identity of a cache, how many positions it has, and whether it was cropped.
     """
@@ -55,6 +56,7 @@ class Life:
     events: set[str] = field(default_factory=set)
     masks: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     running: int = 0
+    dropped: bool = False
     parameters: list[tuple[Tensor, int, int, Tensor]] = field(default_factory=list)
     lengths: dict[int, tuple[Any, int, bool]] = field(default_factory=dict)
 
@@ -69,6 +71,11 @@ class Life:
     def remember_parameters(self) -> None:
         """Note the parameters' versions, memories and values, against which later writes are seen."""
         self.parameters = [(one, one._version, one.data_ptr(), one.detach().clone()) for one in self.model.parameters()]
+
+    def drops(self) -> bool:
+        """Whether the config has a dropout that is not 0."""
+        values = self.model.config.to_dict()
+        return any(name.endswith("dropout") and isinstance(one, float) and one > 0 for name, one in values.items())
 
     def most(self) -> int | None:
         """The config's most positions; None where it names none."""
@@ -141,9 +148,7 @@ def _treatment(life: Life) -> str:
 
 
 def _of_modes(life: Life) -> dict[str, set[str]]:
-    values = life.model.config.to_dict()
-    drops = any(name.endswith("dropout") and isinstance(one, float) and one > 0 for name, one in values.items())
-    mode = ("dropout" if drops else "train") if life.training else "eval"
+    mode = ("dropout" if life.drops() else "train") if life.training else "eval"
     if torch.is_inference_mode_enabled():
         grad = "inference"
     elif not torch.is_grad_enabled():

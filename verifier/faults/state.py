@@ -69,13 +69,13 @@ def _detached(*_: Any) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-@fault("state.acting", "hooks.shown", circumstances=[{"model": "copied"}], plant=in_method("modes", "copy"))
+@fault("hooks.shown", circumstances=[{"model": "copied"}], plant=in_method("modes", "copy"))
 def copy_unhooked(modes: Modes) -> Any:
     """Hooks on a copy are attached to nothing."""
     return MutantSubject(modes.copy(), with_methods("hooks", hooked=_detached))
 
 
-@fault("state.acting", "hooks.shown", circumstances=[{"model": "moved"}])
+@fault("hooks.shown", circumstances=[{"model": "moved"}])
 def cast_unhooks() -> Mutation:
     """After a cast hooks are attached to nothing."""
     now = {"cast": False}
@@ -90,7 +90,7 @@ def cast_unhooks() -> Mutation:
     return Mutation(parts={"hooks": replacing(hooked=hooked), "modes": replacing(to=to)})
 
 
-@fault("state.written", plant=in_modules)
+@fault("forward.outputs", circumstances=[{"model": "written"}], plant=in_modules)
 def components_are_copies(modules: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
     """The components that the adapter shows are new copies at each call."""
     return copy.deepcopy(dict(modules))
@@ -189,7 +189,7 @@ def copy_keeps_hooks() -> Mutation:
     return Mutation(parts={"hooks": replacing(hooked=hooked), "modes": replacing(copy=copy)})
 
 
-@fault("state.state_dict")
+@fault("forward.outputs", circumstances=[{"model": "loaded"}])
 def state_lacks_a_vector() -> Mutation:
     """The state dict lacks a bias or a norm's weight."""
 
@@ -204,12 +204,12 @@ def state_lacks_a_vector() -> Mutation:
     return with_methods("modes", state_dict=state_dict, load_state_dict=load)
 
 
-@fault("state.state_dict", plant=in_method("modes", "load_state_dict"))
+@fault("forward.outputs", circumstances=[{"model": "loaded"}], plant=in_method("modes", "load_state_dict"))
 def state_not_loaded(_modes: Modes, _state: Mapping[str, Tensor]) -> None:
     """A state dict is accepted and not loaded."""
 
 
-@fault("state.state_dict", "weights.current", circumstances=[{"model": "written"}])
+@fault("weights.current", circumstances=[{"model": "written"}])
 def state_loaded_old_weights_shown() -> Mutation:
     """After a state dict is loaded, the old canonical weights are shown."""
     first: list[Mapping[str, Tensor]] = []
@@ -222,7 +222,7 @@ def state_loaded_old_weights_shown() -> Mutation:
     return with_methods("weights", canonical=canonical)
 
 
-@fault("state.to", plant=in_method("modes", "to"))
+@fault("forward.outputs", circumstances=[{"model": "moved"}], plant=in_method("modes", "to"))
 def to_through_half(modes: Modes, *, dtype: torch.dtype | None = None, device: Any = None) -> None:
     """A cast goes through half precision."""
     if dtype is not None:
@@ -230,20 +230,20 @@ def to_through_half(modes: Modes, *, dtype: torch.dtype | None = None, device: A
     modes.to(dtype=dtype, device=device)
 
 
-@fault("state.to", plant=in_method("modes", "to"))
+@fault("forward.outputs", circumstances=[{"model": "cast"}], plant=in_method("modes", "to"))
 def to_ignored(modes: Modes, *, device: Any = None, **_: Any) -> None:
     """A cast is not done."""
     modes.to(device=device)
 
 
-@fault("state.to", plant=in_adapter)
+@fault("forward.outputs", circumstances=[{"model": "cast"}, {"model": "moved"}], plant=in_adapter)
 def to_forgets_a_buffer(model: nn.Module) -> Mutation:
     """A cast leaves one buffer in its old dtype, and what is read after it has that dtype."""
     dtype = next(model.parameters()).dtype
     return showing("ln_final.hook_normalized", lambda value: value.to(dtype))
 
 
-@fault("state.eval", plant=in_method("modes", "train"))
+@fault("forward.outputs", circumstances=[{"history": "trained"}], plant=in_method("modes", "train"))
 def training_not_left(modes: Modes, mode: bool) -> None:
     """Evaluation mode does not reach the dropouts."""
     if mode:

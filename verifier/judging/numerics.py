@@ -10,13 +10,12 @@ so that a lucky zero does not fail a right adapter. The parts are combined as th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from verifier.canonical import LOGIT_AXES
 from verifier.judging.comparison import from_condition, record_mismatch
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 
@@ -107,35 +106,6 @@ def measured_noise(
     return math.hypot(error, farthest, unit(truth, dtype, defined))
 
 
-def working_noise(
-    truth: Mapping[str, Tensor],
-    own: Mapping[str, Tensor],
-    moved: Iterable[Mapping[str, Tensor]],
-    dtype: torch.dtype,
-    defined: Mapping[str, Tensor] | None = None,
-) -> dict[str, float]:
-    """Measure the reference's noise in a working dtype for many tensors, by name.
-
-    Args:
-        truth: the float64 results of the same weights.
-        own: the reference's results in the dtype.
-        moved: its results in perturbed runs; the farthest counts, and one run is held in memory at a time.
-        dtype: the working dtype.
-        defined: broadcasts to `truth`; every element is defined where a name is missing.
-    """
-    known = defined or {}
-    farthest = dict.fromkeys(truth, 0.0)
-    for one in moved:
-        for name, true in truth.items():
-            farthest[name] = max(farthest[name], rms(one[name].double() - true, known.get(name)))
-    return {
-        name: math.hypot(
-            rms(own[name].double() - true, known.get(name)), farthest[name], unit(true, dtype, known.get(name))
-        )
-        for name, true in truth.items()
-    }
-
-
 def noise_from_float32(truth: Tensor, single: Tensor, defined: Tensor | None = None) -> float:
     """Estimate the float64 noise of a tensor from the same computation in float32.
 
@@ -156,18 +126,6 @@ def noise_from_float32(truth: Tensor, single: Tensor, defined: Tensor | None = N
     error = (rounded - truth).masked_fill(rounded == truth, 0.0)
     scale = _rms(truth, defined, count) * torch.finfo(torch.float64).eps
     return math.hypot(_rms(error, defined, count) / _SINGLE_UNITS, scale)
-
-
-def row_noise(truth: Tensor, single: Tensor) -> Tensor:
-    """Estimate the float64 noise of each row `[row]` from float64 and float32 results `[row, …]`.
-
-    Args:
-        truth: `[row, …]`, the float64 results.
-        single: `[row, …]`, the float32 results.
-    """
-    error = (single.double() - truth).square().flatten(1).mean(1).sqrt() / _SINGLE_UNITS
-    scale = truth.square().flatten(1).mean(1).sqrt() * torch.finfo(torch.float64).eps
-    return torch.hypot(error, scale)
 
 
 def moved_rows(values: Tensor, base: Tensor, noise: float) -> Tensor:
@@ -269,35 +227,6 @@ class Judge:
             message=None if verdict is Verdict.PASS else _in_words(error, bound, _worst_row(difference, defined, rows)),
         )
 
-    def compare_choices(self, where: str, actual: Tensor, truth: Tensor, logits: Tensor) -> Finding:
-        """Judge greedily chosen tokens by how far HF's logits put them behind HF's own choice.
-
-        A tie within the noise may go either way. A row is compared up to its first different token: after that it is
-        another text.
-
-        Args:
-            where: the place, for people and fingerprints.
-            actual: `[batch, step]`, the adapter's tokens.
-            truth: `[batch, step]`, HF's tokens.
-            logits: `[batch, step, d_vocab]`, from which HF chose.
-        """
-        differs = actual != truth
-        first = differs & (differs.cumsum(1) == 1)
-        inside = (actual >= 0) & (actual < logits.shape[-1])
-        scores, tokens = logits.to(torch.float64), actual.masked_fill(~inside, 0)
-        given = scores.gather(-1, tokens[..., None])[..., 0].masked_fill(~inside, -math.inf)
-        behind = (scores.gather(-1, truth[..., None])[..., 0] - given).masked_fill(~first, 0.0)
-        found = self.compare(where, behind.amax(), torch.zeros((), dtype=torch.float64))
-        if found.verdict is Verdict.PASS:
-            return found
-        row, step = divmod(int(behind.argmax()), truth.shape[1])
-        words = (
-            f"{int(differs.any(1).sum())} of {len(truth)} rows go on otherwise: in row {row} the new token {step} is "
-            f"{int(actual[row, step])}, not {int(truth[row, step])}, which HF's logits put ahead by "
-            f"{float(behind.amax()):.1e}"
-        )
-        return replace(found, message=words)
-
 
 def _worst_row(difference: Tensor, defined: Tensor | None, rows: Sequence[str]) -> str | None:
     if not rows:
@@ -377,67 +306,6 @@ def judge_at_once(
     if error <= passes:
         return True
     return False if error > max(fails, OWN_ERRORS_THAT_FAIL * least) > 0 else None
-
-
-def position_noise(errors: Sequence[Tensor], real: Tensor, *, least: float) -> Tensor:
-    """Compute the noise of logits at each position `[pos]`, over the rows with a real token there.
-
-    Args:
-        errors: the reference's own and under the perturbation, `[batch, pos, d_vocab]` each.
-        real: `[batch, pos, 1]`, true at a real token.
-        least: the noise over all positions, below which no position falls: its few numbers may be luckily small.
-    """
-    squares = torch.stack([error.double().square() for error in errors]).sum(0)
-    compared = real.expand_as(squares)
-    summed = squares.masked_fill(~compared, 0.0).sum((0, 2))
-    return (summed / compared.sum((0, 2)).clamp(min=1)).sqrt().clamp(min=least)
-
-
-def compare_positions(
-    where: str,
-    actual: object,
-    truth: Tensor,
-    noise: Tensor,
-    *,
-    defined: Tensor,
-    width: int,
-    resampled_noise: Callable[[], Tensor] | None = None,
-) -> Finding:
-    """Judge logits in a working dtype position by position: the rms over all positions would hide a single wrong one.
-
-    Args:
-        where: the place, for people and fingerprints.
-        actual: `[batch, pos, d_vocab]`, the adapter's logits.
-        truth: `[batch, pos, d_vocab]`, the right logits.
-        noise: `[pos]`.
-        defined: `[batch, pos, 1]`, the positions that are compared.
-        width: d_model; the logits of a position are computed from so many numbers.
-        resampled_noise: measures the noise `[pos]` over many perturbations, called only beyond the bound.
-
-    Raises:
-        NotApplicable: no position is defined.
-    """
-    wrong = _unfit(actual, truth)
-    if wrong is not None:
-        return _bounded(where, math.inf, 0.0, wrong)
-    rows = defined.sum((0, 2))  # [pos]
-    if not bool(rows.any()):
-        raise NotApplicable("nothing is defined here")
-    assert isinstance(actual, Tensor)
-    difference = (actual.detach().to(truth.device, torch.float64) - truth.double()).nan_to_num(nan=math.inf)
-    errors = difference.square().mean(2, keepdim=True).masked_fill(~defined, 0.0).sum((0, 2)) / rows.clamp(min=1)
-    # The largest of k deviations is larger than one of them, by a factor of the root of 2 log k.
-    few = SMALL_SAMPLE_FACTOR + math.sqrt(2 * math.log(len(rows)))
-    bounds = PRECISION_MARGIN * noise * (1 + few / (rows.clamp(min=1) * min(width, truth.shape[2])).sqrt())
-    ratios = (errors.sqrt() / bounds).masked_fill(rows == 0, 0.0)
-    worst = int(ratios.argmax())
-    error, bound = float(errors[worst].sqrt()), float(bounds[worst])
-    if error > bound and resampled_noise is not None:
-        farthest = torch.maximum(noise, resampled_noise())
-        return compare_positions(where, actual, truth, farthest, defined=defined, width=width)
-    if error > bound:
-        record_mismatch(where, actual, truth, defined, LOGIT_AXES, bound=bound)
-    return _bounded(where, error, bound, _in_words(error, bound, f"position {worst}"))
 
 
 def compare_noise_floor(where: str, double: float, single: float) -> Finding:

@@ -7,8 +7,8 @@ subject through its hooks. Each runs once a case.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import torch
@@ -26,8 +26,6 @@ from verifier.observing.reuse import memoized_for_equal_models
 from verifier.reference import models
 
 Value = TypeVar("Value", Tensor, float)
-
-EMBEDS = Scenario.INPUTS_EMBEDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,44 +64,6 @@ def _tapped(case: Case, scenario: Scenario, dtype: str) -> Trace[Tensor]:
         gradients=gradients,
         weights=weights,
     )
-
-
-def embeds_gradient(case: Case, dtype: str = SEMANTIC_DTYPE) -> Tensor:
-    """Differentiate HF's logits with respect to given embeddings `[batch, pos, d_model]`, without token ids.
-
-    Args:
-        case: the case.
-        dtype: of the model.
-
-    Returns:
-        The gradient, `[batch, pos, d_model]`.
-    """
-
-    def make() -> Tensor:
-        model, inputs = case.reference.model(dtype), case.reference.inputs(EMBEDS, dtype)
-        return gradient_at_embeds(
-            lambda one: models.forward(model, one).logits, inputs, case.reference.cotangent(EMBEDS)
-        )
-
-    return case.shared_reference.memoize(("embeds gradient", case.shared_reference.run_key(EMBEDS), dtype), make)
-
-
-def gradient_at_embeds(logits: Callable[[Inputs], Tensor], inputs: Inputs, along: Tensor) -> Tensor:
-    """Differentiate logits with respect to the embeddings in the inputs.
-
-    Args:
-        logits: computes `[batch, pos, d_vocab]` from inputs.
-        inputs: with embeddings `[batch, pos, d_model]`.
-        along: `[batch, pos, d_vocab]`, what the logits are multiplied with.
-
-    Returns:
-        `[batch, pos, d_model]`; 0 where the logits do not depend on them.
-    """
-    assert inputs.inputs_embeds is not None
-    start = inputs.inputs_embeds.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        (found,) = models.differentiate(logits(replace(inputs, inputs_embeds=start)), along, [start])
-    return found
 
 
 @memoized_for_equal_models

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from verifier.adapter import Output
-from verifier.cases.inputs import NO_LABEL
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.judging.numerics import (
     Judge,
     float64_judge,
     measured_noise,
     noise_from_float32,
-    position_noise,
     precision_judge,
     rms,
-    unit,
 )
 from verifier.observing.memo import memoized
 from verifier.observing.reuse import SharedReference, memoized_for_equal_models
-from verifier.observing.working_precision import measure_gradients
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, SEEDS, Perturbation
 
 
 class CaseNoise:
-    """The float64 truth of a working dtype's weights, and the noise of Hugging Face's logits and loss.
+    """The float64 truth of a working dtype's weights, and the noise of Hugging Face's logits.
 
     Invariant: every number is measured on the reference alone, with the case's own weights and inputs and with fixed
     seeds, so that a case is judged in the same way in each process.
@@ -53,9 +46,6 @@ class CaseNoise:
         """
         if dtype == SEMANTIC_DTYPE:
             return self._reference.output(scenario)
-        if scenario is Scenario.PLAIN:
-            # The gradients of this run are needed too, and each perturbed run costs as much as several others.
-            return Output(logits=measure_gradients(self, dtype).logits[0])
         with torch.no_grad():
             return models.forward(self._reference.rounded_model(dtype), self._reference.inputs(scenario))
 
@@ -71,47 +61,14 @@ class CaseNoise:
             resampled: whether a working dtype's noise is the largest of several perturbations, not that of one.
         """
         if dtype != SEMANTIC_DTYPE:
-            return self._working_noise(scenario, dtype, resampled)[0]
+            return self._working_noise(scenario, dtype, resampled)
         single = self._reference.output(scenario, SINGLE).logits
         return noise_from_float32(self._reference.output(scenario).logits, single, self._real(scenario))
-
-    def by_position(self, scenario: Scenario, dtype: str, *, resampled: bool = False) -> Tensor:
-        """Measure the noise of logits in a working dtype at each position: `[pos]`, at least the noise over all.
-
-        Args:
-            scenario: of the runs.
-            dtype: the working dtype.
-            resampled: whether the noise is the largest of several perturbations, not that of one.
-        """
-        return self._working_noise(scenario, dtype, resampled)[1]
 
     def float64_perturbation(self, scenario: Scenario = Scenario.PLAIN) -> float:
         """Measure how far HF's float64 logits move, an rms, when every result is moved by a unit in the last place."""
         moved = self._perturbed(scenario, SEMANTIC_DTYPE).logits
         return rms(moved - self._reference.output(scenario).logits, self._real(scenario))
-
-    @memoized_for_equal_models
-    def loss(self, dtype: str = SEMANTIC_DTYPE, scenario: Scenario = Scenario.LABELS) -> float:
-        """Measure the noise of HF's loss: the rms of each token's noise, which the mean over tokens cannot exceed.
-
-        Args:
-            dtype: of the model.
-            scenario: of the run; it has labels.
-
-        Returns:
-            The noise in the unit of the loss, with the rounding of the loss itself in that dtype.
-        """
-        truth, own = self.truth(scenario, dtype), self._reference.output(scenario, dtype)
-        labels = self._reference.inputs(scenario).labels
-        assert truth.loss is not None
-        assert own.loss is not None
-        assert labels is not None
-        each = _token_losses(truth.logits, labels)
-        if dtype == SEMANTIC_DTYPE:
-            single = _token_losses(self._reference.output(scenario, SINGLE).logits, labels)
-            return math.hypot(noise_from_float32(each, single), unit(truth.loss, torch.float64))
-        moved = rms(_token_losses(self._perturbed(scenario, dtype).logits, labels) - each)
-        return math.hypot(rms(own.loss.double() - truth.loss), moved, unit(truth.loss, getattr(torch, dtype)))
 
     def judge(self, scenario: Scenario = Scenario.PLAIN) -> Judge:
         """Make the judge of logits of a float64 run."""
@@ -135,27 +92,10 @@ class CaseNoise:
             return models.forward(model, inputs)
 
     @memoized_for_equal_models
-    def _runs(self, scenario: Scenario, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Read HF's logits `[batch, pos, d_vocab]` in float64, in a working dtype, and perturbed in that dtype."""
-        if scenario is Scenario.PLAIN:
-            return measure_gradients(self, dtype).logits
-        own = self._reference.output(scenario, dtype).logits
-        return self.truth(scenario, dtype).logits, own, self._perturbed(scenario, dtype).logits
-
-    @memoized_for_equal_models
-    def _working_noise(self, scenario: Scenario, dtype: str, resampled: bool) -> tuple[float, Tensor]:
-        """Measure the noise of logits in a working dtype over all positions, and `[pos]` at each."""
+    def _working_noise(self, scenario: Scenario, dtype: str, resampled: bool) -> float:
+        """Measure the noise of logits in a working dtype over all positions."""
         # One perturbed run is enough at first: over thousands of elements its rms varies by a few hundredths.
-        truth, own, moved = self._runs(scenario, dtype)
-        runs = [self._perturbed(scenario, dtype, seed).logits for seed in SEEDS] if resampled else [moved]
-        real = self._real(scenario)
-        total = measured_noise(truth, own, runs, getattr(torch, dtype), real)
-        each = [position_noise((own.double() - truth, run.double() - truth), real, least=total) for run in runs]
-        return total, torch.stack(each).amax(0)
-
-
-def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the float64 loss of each token whose next token has a label, shifted as in HF's causal loss."""
-    shifted = labels[:, 1:].flatten()
-    losses = F.cross_entropy(logits[:, :-1].double().flatten(0, 1), shifted, reduction="none", ignore_index=NO_LABEL)
-    return losses[shifted != NO_LABEL]
+        seeds = SEEDS if resampled else (PERTURBATION_SEED,)
+        runs = [self._perturbed(scenario, dtype, seed).logits for seed in seeds]
+        own, truth = self._reference.output(scenario, dtype).logits, self.truth(scenario, dtype).logits
+        return measured_noise(truth, own, runs, getattr(torch, dtype), self._real(scenario))

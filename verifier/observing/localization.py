@@ -11,7 +11,7 @@ from verifier.canonical import Point
 from verifier.cases.spec import Scenario
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Blocked, Finding, Verdict
-from verifier.observing import activations, dependencies, edited_runs
+from verifier.observing import activations, dependencies
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
 
@@ -71,13 +71,12 @@ def agreeing_points(case: Case) -> list[Point]:
     return points
 
 
-def annotate_inputs(case: Case, comparisons: Sequence[Finding], *, backwards: bool = False) -> list[Finding]:
+def annotate_inputs(case: Case, comparisons: Sequence[Finding]) -> list[Finding]:
     """Add to each failing point whether the points that flow into it agree, differ too, or cannot be seen.
 
     Args:
         case: of the reference, which shows what flows into what.
         comparisons: of points, in causal order.
-        backwards: whether they compare gradients, which flow the other way.
 
     Returns:
         The comparisons in the same order, with longer messages.
@@ -86,23 +85,21 @@ def annotate_inputs(case: Case, comparisons: Sequence[Finding], *, backwards: bo
     if not failing:
         return list(comparisons)
     known = {one.where for one in comparisons if one.where}
-    before = edited_runs.reference_dependencies(case)
-    if backwards:
-        before = {name: frozenset(other for other in before if name in before[other]) for name in before}
+    before = dependencies.reference_dependencies(case)
     annotated = []
     for one in comparisons:
         if one.where and one.where in failing and one.where in before:
             inputs = sorted(dependencies.nearest(before, one.where))
-            annotated.append(replace(one, message=f"{one.message}; {_words(inputs, failing, known, backwards)}"))
+            annotated.append(replace(one, message=f"{one.message}; {_words(inputs, failing, known)}"))
         else:
             annotated.append(one)
     return annotated
 
 
-def _words(inputs: Sequence[str], failing: set[str], known: set[str], backwards: bool) -> str:
-    what = "what flows back into it" if backwards else "what flows into it"
+def _words(inputs: Sequence[str], failing: set[str], known: set[str]) -> str:
+    what = "what flows into it"
     if not inputs:
-        return f"{what} is the {'logits' if backwards else 'tokens'} alone"
+        return f"{what} is the tokens alone"
     wrong = [name for name in inputs if name in failing]
     if wrong:
         return f"{what} differs too ({', '.join(wrong)})"
@@ -112,13 +109,11 @@ def _words(inputs: Sequence[str], failing: set[str], known: set[str], backwards:
     return f"{what} agrees ({', '.join(inputs)})"
 
 
-def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None) -> Finding | None:
-    """Find the first point in causal order at which the subject's values differ on a scenario.
+def first_divergence(case: Case) -> Finding | None:
+    """Find the first point in causal order at which the subject's values differ on plain tokens.
 
     Args:
         case: the case.
-        scenario: of the runs.
-        rows: `[batch]`, true in the rows that are compared; all of them if not given.
 
     Returns:
         The finding, with a message about what flows into the point. None where the hooks show no difference, or raise.
@@ -126,7 +121,7 @@ def first_divergence(case: Case, scenario: Scenario, rows: Tensor | None = None)
     try:
         if case.subject.wrapped().hooks is None:
             return None
-        comparisons = compare_points(case, scenario, activations.all_values(case, scenario), rows=rows)
+        comparisons = compare_points(case, Scenario.PLAIN, activations.all_values(case))
     except Exception:  # hooks that raise, or are not there, locate nothing; `hooks.fires` reports them
         return None
     return next((one for one in annotate_inputs(case, comparisons) if one.verdict is Verdict.FAIL), None)

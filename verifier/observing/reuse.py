@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -83,13 +83,6 @@ class SharedReference:
     @cached_property
     def _cache(self) -> dict[Hashable, Any]:
         return {} if self.reference.is_large else cache_for(self.reference)
-
-
-class SharesReference(Protocol):
-    """A case, or a part of one, that reads results of Hugging Face's side."""
-
-    @property
-    def shared_reference(self) -> SharedReference: ...
 
 
 def memoized_for_equal_models(function: Callable[P, T]) -> Callable[P, T]:

@@ -75,6 +75,14 @@ class Calls:
         self.texts = texts
         self._seed = seed
 
+    def in_rows(self, rows: int) -> Calls:
+        """Give the calls of the same side with the same texts in so many rows.
+
+        Args:
+            rows: how many.
+        """
+        return Calls(self.side, self.circumstance, self.texts.repeated(rows), self._seed)
+
     @property
     def differentiates(self) -> bool:
         """Whether gradients belong to the circumstance."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from verifier.adapter import Adapter
-from verifier.canonical import template_of
+from verifier.canonical import axes_of, template_of
 from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of
 from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
@@ -130,14 +130,37 @@ def _told(case: Case, observable: str, circumstance: Circumstance, wrong: Wrong)
     """
     minimal, wrong = _minimal(case, observable, circumstance, wrong)
     if observable in _EVERYWHERE_AT_ONCE and wrong.error is None:
-        plainest = {**_plainest(observable), **{axis: values[0] for axis, values in minimal.items()}}
-        wrong = _at_one_point(case, observable, plainest if is_allowed(plainest) else circumstance, wrong)
+        wrong = _at_one_point(case, observable, {**circumstance, **_at(minimal, observable)}, wrong)
     if wrong.error is not None:
         raise RaisedIn(minimal) from wrong.error
-    assert wrong.finding is not None
+    finding = wrong.finding
+    assert finding is not None
+    if observable in _LOCATED:
+        finding = _located(case, {**circumstance, **_at(minimal, observable)}, finding)
     when = circumstance_words(minimal)
-    message = f"{when}: {wrong.finding.message}" if when else wrong.finding.message
-    return replace(wrong.finding, message=message, circumstance=minimal or None)
+    message = f"{when}: {finding.message}" if when else finding.message
+    return replace(finding, message=message, circumstance=minimal or None)
+
+
+def _at(minimal: Mapping[str, tuple[str, ...]], observable: str) -> Circumstance:
+    """Give each axis its value in the plainest circumstance that has a failure; no axis if no circumstance has all."""
+    plainest = {**_plainest(observable), **{axis: values[0] for axis, values in minimal.items()}}
+    return plainest if is_allowed(plainest) else {}
+
+
+# Where what follows from every point differs, the first point says where that starts.
+_LOCATED = ("forward.outputs", "forward.losses")
+
+
+def _located(case: Case, circumstance: Circumstance, finding: Finding) -> Finding:
+    """Say at which hook point a difference starts, as far as hooks show."""
+    shown = _run(case, circumstance, ("hooks.shown",)).findings.get("hooks.shown", ())
+    at_points = [one for one in localization.annotate_inputs(case, shown) if one.where and axes_of(one.where)]
+    start = next((one for one in at_points if one.verdict is Verdict.FAIL), None)
+    if start is None:
+        return finding
+    message = f"{finding.where}: {finding.message}; it starts at {start.where}: {start.message}"
+    return replace(finding, where=start.where, message=message)
 
 
 # In these every point is edited at once, and a difference shows first where the edit's effect arrives.

@@ -137,6 +137,12 @@ def ablated(point: Point, _real: Tensor) -> Edit:
     return edit
 
 
+def zeroed(point: Point, _real: Tensor) -> Edit:
+    """Make an edit that puts 0 everywhere; where a mask hides or a norm divides, one that halves."""
+    by = 0.5 if "key" in point.axes or point.axes == SCALE else 0.0
+    return lambda value: value * by if by else torch.zeros_like(value)
+
+
 def swapped(point: Point, real: Tensor) -> Edit:
     """Make an edit that gives each row half of the row before, at positions that are padding in neither.
 
@@ -190,5 +196,23 @@ def _scaled(point: Point, _real: Tensor) -> Edit:
     return scaled(point, 1.0)
 
 
-KINDS_OF_EDITS: tuple[Callable[[Point, Tensor], Edit], ...] = (replaced, ablated, swapped, _scaled)
+def patched(point: Point, real: Tensor) -> Edit:
+    """Make an edit that gives each row the value of the row before, at positions that are padding in neither.
+
+    Args:
+        point: the point.
+        real: `[batch, pos]`, false at padding.
+    """
+    both = real & real.roll(1, dims=0)
+
+    def edit(value: Tensor) -> Tensor:
+        if "key" in point.axes:
+            return value * 0.8
+        where = both.reshape(*both.shape, *[1] * (value.ndim - 2))
+        return torch.where(where, value.roll(1, dims=0), value)
+
+    return edit
+
+
+KINDS_OF_EDITS: tuple[Callable[[Point, Tensor], Edit], ...] = (replaced, ablated, swapped, _scaled, zeroed, patched)
 """Edits of one point, each made for a point and `[batch, pos]` that is false at padding."""

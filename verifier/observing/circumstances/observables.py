@@ -19,6 +19,7 @@ from verifier.judging.outcome import NotApplicable
 from verifier.observing.circumstances import edits
 from verifier.observing.circumstances.calls import Called, Calls
 from verifier.observing.circumstances.edits import Seen
+from verifier.observing.circumstances.sides import Hooks
 
 Observed = Tensor | str | bool | int | None
 """A tensor, or a fact."""
@@ -182,33 +183,83 @@ def effects(look: Look) -> Iterator[Observation]:
     yield from _gradients(look, "backward.behind_edits", called)
 
 
-@observes("intervene.one_point", "backward.behind_edits", classes=("edits",))
+@observes("intervene.one_point", "backward.behind_edits", "hooks.kept_values", classes=("edits",))
 def one_point(look: Look) -> Iterator[Observation]:
-    """Edit one point alone, in one of several ways."""
+    """Edit one point alone, in one of several ways; what was given back is nobody else's to write into."""
     there, point = Seen(), look.point(7)
     kind = edits.KINDS_OF_EDITS[look.number % len(edits.KINDS_OF_EDITS)]
-    called = look.calls.call([({point.name: there.reader(point.name, kind(point, look.calls.texts.real))}, {})])
+    act, given = kind(point, look.calls.texts.real), list[tuple[Tensor, Tensor]]()
+
+    def edit(value: Tensor) -> Tensor | None:
+        edited = act(value)
+        if edited is not None:
+            given.append((edited, edited.detach().clone()))
+        return edited
+
+    called = look.calls.call([({point.name: there.reader(point.name, edit)}, {})])
     yield "intervene.one_point", f"{point.name}: calls of its hook", there.times[point.name]
     for place, observed in ((place, observed) for _, place, observed in _effect("", called)):
         yield "intervene.one_point", f"{place} after an edit of {point.name}", observed
+    unchanged = all(torch.equal(one.detach(), copy) or not bool(copy.isfinite().all()) for one, copy in given)
+    yield "hooks.kept_values", f"{point.name}: what a hook gave back there", unchanged
     yield from _gradients(look, "backward.behind_edits", called)
+
+
+_MOST_TOKENS = 512
+
+
+@observes("intervene.each_point", classes=("edits",))
+def each_point(look: Look) -> Iterator[Observation]:
+    """Edit each of many points alone, in a row of its own, in one of several ways: no other row is changed."""
+    several = len(look.calls.texts.ids) > 1
+    if not several or look.calls.circumstance["mode"] == "dropout":
+        return  # a dropout draws along the rows
+    count = min(len(look.points), max(2, _MOST_TOKENS // look.calls.texts.length))
+    calls = look.calls.in_rows(count)
+    step = len(look.points) // count
+    points = [look.points[(look.number + place * step) % len(look.points)] for place in range(count)]
+    kinds = edits.KINDS_OF_EDITS
+
+    def in_row(row: int) -> Edit:
+        whole = kinds[(look.number + row) % len(kinds)](points[row], calls.texts.real)
+
+        def act(value: Tensor) -> Tensor:
+            edited = value.clone()
+            given = whole(value)
+            assert given is not None
+            edited[row] = given[row]
+            return edited
+
+        return act
+
+    called = calls.call([({point.name: in_row(row) for row, point in enumerate(points)}, {})], backward=lambda _: None)
+    # Padding is nobody's business.
+    logits = called.logits.masked_fill(~calls.texts.real[..., None], 0.0)
+    for row, point in enumerate(points):
+        yield "intervene.each_point", f"{point.name}: the logits of a row in which it alone is edited", logits[row]
 
 
 @observes("intervene.layouts", classes=("edits",))
 def layouts(look: Look) -> Iterator[Observation]:
-    """Edit one point by an expanded view, in float32, or by writing in place."""
+    """Edit one point by an expanded view or in float32, and all by writing in place."""
     if look.calls.circumstance["mode"] == "dropout":
         return  # a dropout draws along the memory of what it is given
     point, half = look.point(5, 3), look.calls.circumstance["dtype"] in ("bfloat16", "float16", "mixed")
     kinds = {"an expanded edit": edits.oddly_laid}
     if half:
         kinds["a float32 edit"] = edits.in_single
-    if not look.calls.differentiates:
-        kinds["an edit in place"] = edits.written
     for words, kind in kinds.items():
         called = look.calls.call([({point.name: kind(point)}, {})], backward=lambda _called: None)
         for _, place, observed in _effect("", called):
             yield "intervene.layouts", f"{place} after {words} of {point.name}", observed
+    if look.calls.differentiates:
+        return
+    there = Seen()
+    called = look.calls.call([({one.name: there.reader(one.name, edits.written(one)) for one in look.points}, {})])
+    for one in look.points:
+        yield "intervene.layouts", f"{one.name}: its value where all are written in place", there.values.get(one.name)
+    for _, place, observed in _effect("", called):
+        yield "intervene.layouts", f"{place} where all are written in place", observed
 
 
 @observes("intervene.nested", "backward.nested", classes=("edits", "gradient edits"))
@@ -262,28 +313,32 @@ def gradient_effects(look: Look) -> Iterator[Observation]:
     yield from _gradients(look, "backward.effects", called)
 
 
-@observes("hooks.left", classes=("gradient edits",))
+@observes("hooks.left", classes=("edits",))
 def left(look: Look) -> Iterator[Observation]:
     """Leave an inner context of hooks before the forward: its hooks are gone, and those of the outer one stay."""
-    if not look.calls.differentiates:
-        return
     point = look.point(7, 2)
-    outer, inner = Seen(), Seen()
-    hooks = {point.name: outer.reader(point.name)}
     calls = look.calls
+    (outer, inner), (outer_back, inner_back) = (Seen(), Seen()), (Seen(), Seen())
+
+    def hooks(there: Seen, back: Seen) -> tuple[Hooks, Hooks]:
+        backward = {point.name: back.reader(point.name)} if calls.differentiates else {}
+        return {point.name: there.reader(point.name)}, backward
+
     calls.reset()
     embeds = calls.embeds()
     with calls.mode():
         cache = calls.fill_cache(embeds)
-        with calls.side.hooked({}, hooks):
-            with calls.side.hooked({}, {point.name: inner.reader(point.name)}):
+        with calls.side.hooked(*hooks(outer, outer_back)):
+            with calls.side.hooked(*hooks(inner, inner_back)):
                 pass
             output = calls.side.forward(calls.inputs(embeds, cache))
-            if output.logits.requires_grad:
+            if calls.differentiates and output.logits.requires_grad:
                 output.logits.sum().backward()
     calls.clear_gradients()
     yield "hooks.left", f"{point.name}: calls of the outer hook", outer.times[point.name]
     yield "hooks.left", f"{point.name}: calls of the inner hook", inner.times[point.name]
+    yield "hooks.left", f"{point.name}: calls of the outer hook of gradients", outer_back.times[point.name]
+    yield "hooks.left", f"{point.name}: calls of the inner hook of gradients", inner_back.times[point.name]
 
 
 @observes("backward.repeated", classes=("gradient edits",))
@@ -413,6 +468,7 @@ WITH_HOOKS: tuple[Observer, ...] = (
     shown,
     effects,
     one_point,
+    each_point,
     layouts,
     nested,
     gradient_effects,

@@ -72,7 +72,7 @@ class Models:
         layers = {"three": 3, "eleven": 11}.get(self.circumstance["depth"])
         if layers is not None:
             changed["num_hidden_layers"] = layers
-        if self.circumstance["mode"] == "dropout":
+        if self.circumstance["mode"] == "dropout" or self.circumstance["history"] == "trained":
             changed |= self.family.dropouts()
         if self.circumstance["dims"] in ("usual", "extreme") or not isinstance(self.family, Reshapes):
             return changed
@@ -479,6 +479,20 @@ def _nested(before: _Before) -> None:
     side.replace_forward(within)
 
 
+def _trained(before: _Before) -> None:
+    """Call in training mode, with dropouts, and go back to the circumstance's mode."""
+    modes = require(before.side.subject.modes)
+    modes.train(True)
+    before.side.forward(Inputs(input_ids=before.ids))
+    modes.train(before.models.circumstance["mode"] != "eval")
+
+
+def _inference(before: _Before) -> None:
+    """Call in inference mode, whose tensors cannot be differentiated."""
+    with torch.inference_mode():
+        before.side.forward(before.calls.texts.whole())
+
+
 _HISTORIES: Mapping[str, Callable[[_Before], None]] = {
     "masked": _masked,
     "longer": _longer,
@@ -488,6 +502,8 @@ _HISTORIES: Mapping[str, Callable[[_Before], None]] = {
     "generated": _generated,
     "interleaved": _interleaved,
     "nested": _nested,
+    "trained": _trained,
+    "inference": _inference,
 }
 
 

@@ -77,6 +77,17 @@ class Texts:
         causal = torch.ones(queries, keys, dtype=torch.bool, device=self.readable.device).tril(keys - queries)
         return self.real[:, None, :, None] & self.readable[:, None, None, :] & causal
 
+    def repeated(self, rows: int) -> Texts:
+        """Give so many rows: the same ones in turn.
+
+        Args:
+            rows: how many.
+        """
+        chosen = torch.arange(rows, device=self.ids.device) % len(self.ids)
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        picked: dict[str, Any] = {name: one[chosen] for name, one in found.items() if isinstance(one, Tensor)}
+        return replace(self, **picked)
+
     def whole(self) -> Inputs:
         """Give everything in one call, without labels and cache."""
         return self.inputs(0, self.length, mask=self.mask)
@@ -144,6 +155,7 @@ def make_texts(
     prompt, total = (length, length + new) if new else (0, length)
     rows = _number_of_rows(circumstance, new or length)
     ids = torch.randint(0, vocab, (rows, total), generator=draw)
+    ids[0, -1] = ids[-1, 0] = 0  # which is no padding, unless a mask says so
     readable = _readable(circumstance["mask"], rows, prompt, total, draw)
     embeds = None
     if circumstance["tokens"] == "embeddings":
@@ -195,12 +207,15 @@ def _readable(kind: str, rows: int, prompt: int, total: int, draw: torch.Generat
     for row in range(rows):
         here = kind
         if kind == "mixed":
-            here = ("left", "gaps", "right")[row % 3]
+            here = ("left", "both", "right")[row % 3]
         shift = 1 + row % third
         if here in ("left", "boolean", "additive"):
             found[row, : min(total - 1, shift)] = False
         elif here == "right":
             found[row, max(1 if end == total else 0, end - shift) : end] = False
+        elif here == "both":
+            found[row, [0, end // 2, end - 1]] = False
+            found[row, min(1, total - 1)] = True
         elif here in ("gaps", "rewritten"):
             found[row] = torch.rand(total, generator=draw) > 0.35
             # A gap is between two that are read, whatever was drawn; two tokens have no room for one.
