@@ -15,6 +15,7 @@ from user_adapters import FEW, verdicts
 
 from verifier import record
 from verifier.baseline.file import read
+from verifier.checks.superseded import SUPERSEDED
 from verifier.judging.outcome import Outcome, Verdict
 
 # The file `bugs` says of which cases it is wrong, and how: `bias raises`. The first line that fits counts.
@@ -370,6 +371,30 @@ def test_another_baseline_keeps_the_reasons_of_what_still_fails(verifier, known,
     assert "# Ada knows why\n[[failure]]" in known.read_text()
     reasons = {one.fingerprint: one.reason for one in read(known, finished=False).failures}
     assert reasons == {RAISES: "it never could", ERRS: ""}
+
+
+def test_a_baseline_of_before_a_check_became_an_observable_is_refused_and_renewed(
+    verifier, known, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(SUPERSEDED, "toy.gone", [("build.adapter", {})])
+    known.write_text(known.read_text().replace("build.adapter", "toy.gone").replace(RAISES, "oldentry"))
+    refused = verifier(*CHANGING, "--baseline", known, "--out", tmp_path / "2")
+    assert refused.status == 2
+    renewing = f"`verifier baseline RECORD --out {known}`"
+    assert renewing in refused.line
+    assert not (tmp_path / "2").exists()
+    ended = verifier("baseline", tmp_path / "before", "--out", known)
+    assert ended.out.splitlines() == [
+        f"{known}: 1 known failure (1 added, 1 removed, 0 kept)",
+        "1 added entry has the reason given for a check that is gone",
+    ]
+    (entry,) = read(known).failures
+    assert (entry.fingerprint, entry.check, entry.reason, entry.issue) == (
+        RAISES,
+        "build.adapter",
+        "it never could",
+        "#7",
+    )
 
 
 def test_a_run_that_was_cut_off_makes_no_baseline(verifier, known, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from user_adapters import FEW
 
 from verifier import record
+from verifier.checks.superseded import SUPERSEDED
 from verifier.judging.outcome import Verdict
 
 
@@ -52,6 +53,17 @@ def test_the_command_line_wins(verifier, configure, tmp_path):
     assert ended.status == 0
     line = first_line(tmp_path / "o" / record.FILE)
     assert (line["adapter"], line["seed"], line["asked"]["only"]) == ("mine:Right", 0, ["build.adapter"])
+
+
+def test_a_configured_check_that_is_gone_is_said_to_be_its_observable(verifier, configure, monkeypatch):
+    monkeypatch.setitem(SUPERSEDED, "toy.gone", [("forward.outputs", {"mask": "left"})])
+    folder = configure('family = "falcon"\nadapter = "mine:Right"\nonly = ["toy.gone"]\n')
+    now = "no check matches 'toy.gone' any more: toy.gone is now `--only forward.outputs --where mask=left`"
+    for arguments in (("run",), ("run", "--only", "toy.gone")):
+        ended = verifier(*arguments)
+        assert ended.status == 2
+        assert now in ended.line
+    assert not (folder / "reports").exists()
 
 
 def test_each_configured_adapter_is_run(verifier, configure):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from session_adapters import FEW, decorated
 
+from verifier.checks.superseded import SUPERSEDED
+
 DOOR = ("--verifier-family", "falcon", "--verifier-adapter", "bridge")
 WRONG = {
     "family": (("--verifier-family", "falcno"), "unknown family 'falcno' (did you mean 'falcon'?)"),
@@ -35,6 +37,20 @@ def test_a_wrong_option(session, what: str) -> None:
     assert len(lines) == 1, done.out
     assert said in lines[0]
     assert "Traceback" not in done.out
+
+
+def test_a_check_that_is_gone_is_said_to_be_its_observable(session, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(SUPERSEDED, "toy.gone", [("forward.outputs", {"mask": "left"})])
+    known = tmp_path / "known.toml"
+    known.write_text('schema = 1\nfamily = "falcon"\nadapter = "bridge"\n[ran]\n"toy.gone" = 12\n')
+    for options, said in (
+        (("--verifier-only", "toy.gone"), "toy.gone is now `--only forward.outputs --where mask=left`"),
+        (("--verifier-baseline", known), f"`verifier baseline RECORD --out {known}`"),
+    ):
+        done = session(*DOOR, *options)
+        assert done.status == pytest.ExitCode.USAGE_ERROR
+        (line,) = [line for line in done.out.splitlines() if line.startswith("ERROR: ")]
+        assert said in line
 
 
 @pytest.mark.slow

@@ -31,11 +31,12 @@ class ChangeKind(enum.StrEnum):
     NO_LONGER_UPSTREAM = "no longer upstream"
     AGREES = "agrees"  # it passes in both
     UNSEEN = "unseen"  # neither looked
+    SUPERSEDED = "superseded"  # its check is gone, and NEW looks at the case in other circumstances
 
 
 # The kinds for which a rule is made, and those that say nothing of whether two runs looked at the same thing.
 EXPLAINED = (ChangeKind.BROKEN, ChangeKind.CHANGED, ChangeKind.MENDED)
-_ONE_SIDED = (ChangeKind.LOST, ChangeKind.GAINED, ChangeKind.UNSEEN)
+_ONE_SIDED = (ChangeKind.LOST, ChangeKind.GAINED, ChangeKind.UNSEEN, ChangeKind.SUPERSEDED)
 _UNCOUNTED = (ChangeKind.AGREES, ChangeKind.UNSEEN)  # among the things that happened
 
 # The kinds that people are shown, in this order.
@@ -126,7 +127,8 @@ class FailureChange:
         place = outcome.where or wording.outcome_message(outcome)
         others = len(self.were) - 1
         elsewhere = f" (elsewhere {text.plural(others, 'other failure')})" if others > 0 else ""
-        return outcome.verdict.word + (f": {place}" if place else "") + elsewhere
+        check = "" if outcome.check == self.entry.outcome.check else f"{outcome.check} "
+        return check + outcome.verdict.word + (f": {place}" if place else "") + elsewhere
 
     @property
     def support(self) -> str | None:
@@ -163,6 +165,21 @@ class LostOutcomes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SupersededCheck:
+    """A check of OLD that is gone, and whose outcomes are those of observables in NEW.
+
+    Attributes:
+        check: its id.
+        apart: the ids of the cases that NEW does not look at in all the circumstances that took its place, sorted.
+        failed: the number of these on which the check failed.
+    """
+
+    check: str
+    apart: tuple[str, ...]
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordDiff:
     """How two records differ.
 
@@ -172,6 +189,7 @@ class RecordDiff:
         differences: what the runs differ in, by name: how it is spelled for OLD and for NEW.
         failures: what became of each failure, by kind; a kind that has none is left out.
         lost: what NEW looks at no more.
+        superseded: the checks of OLD whose place observables took in NEW.
         counts: the number of outcomes of each kind, on the cases that NEW has.
         unseen_failures: the number of failures of OLD in cases that NEW has not.
         newly_reduced: by check the cases that agree to float32 rounding only, and agreed better.
@@ -182,6 +200,7 @@ class RecordDiff:
     differences: Mapping[str, tuple[str | None, str | None]]
     failures: Mapping[ChangeKind, tuple[FailureChange, ...]]
     lost: tuple[LostOutcomes, ...]
+    superseded: tuple[SupersededCheck, ...]
     counts: Mapping[ChangeKind, int]
     unseen_failures: int
     newly_reduced: Mapping[str, tuple[str, ...]]
@@ -285,6 +304,13 @@ class RecordDiff:
             notes.append(f"OLD {reason}: what it did not come to counts as not looked at")
         if self.old.contradicts_itself:
             notes.append("OLD's last line counts other outcomes than it holds: lines are missing, or were changed")
+        if superseded := self.superseded:
+            named = name_some([one.check for one in superseded])
+            note = f"{text.plural(len(superseded), 'check')} of OLD superseded by observables: {named}"
+            if failed := sum(one.failed for one in superseded):
+                failures = text.plural(failed, "failure")
+                note += f"; of {failures} in OLD nothing is known, because NEW does not look at the case in that way"
+            notes.append(note)
         if reduced := self.newly_reduced:
             number = text.plural(sum(map(len, reduced.values())), "outcome")
             notes.append(f"{number} that agreed now agree to float32 rounding only: {name_some(tuple(reduced))}")

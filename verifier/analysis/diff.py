@@ -9,8 +9,10 @@ from typing import Any
 
 from verifier.analysis.bugs import case_differences, minimal_case
 from verifier.analysis.changes import EXPLAINED, ChangeKind, FailureChange, LostOutcomes, RecordDiff
-from verifier.analysis.outcome_index import OutcomeIndex
+from verifier.analysis.outcome_index import OutcomeIndex, find_state
 from verifier.analysis.run_differences import explain_nothing_in_common, list_run_differences
+from verifier.analysis.succession import Succession
+from verifier.checks.superseded import SUPERSEDED
 from verifier.errors import UsageError
 from verifier.judging.outcome import Verdict
 from verifier.record import Record, RecordedOutcome
@@ -48,6 +50,7 @@ def compare_records(old: Record, new: Record) -> RecordDiff:
         differences=list_run_differences(old.run, new.run),
         failures={kind: found for kind in _SHOWN if (found := tuple(pair.failures(kind)))},
         lost=tuple(pair.lost()),
+        superseded=pair.succession.checks,
         counts={kind: len(pair.keys[kind]) for kind in ChangeKind},
         unseen_failures=sum(_fails(entry) for (case, _), entry in pair.old.entries.items() if case not in common),
         newly_reduced=pair.newly_reduced(),
@@ -73,20 +76,12 @@ _OTHERWISE = {
 
 def _find_kind(old: RecordedOutcome | None, new: RecordedOutcome | None) -> ChangeKind:
     """Find what became of one check on one case of NEW."""
-    kind = _KINDS[_state(old)][_state(new)]
+    kind = _KINDS[find_state(old)][find_state(new)]
     return kind if _fingerprint(old) == _fingerprint(new) else _OTHERWISE.get(kind, kind)
 
 
-def _state(entry: RecordedOutcome | None) -> str:
-    """`unseen` where no check looked, `fails`, `upstream` or `passes`."""
-    if entry is None or entry.outcome.verdict is Verdict.SKIP:
-        return "unseen"
-    verdict = entry.outcome.verdict
-    return "fails" if verdict.gates else "upstream" if verdict is Verdict.UPSTREAM else "passes"
-
-
 def _fails(entry: RecordedOutcome | None) -> bool:
-    return _state(entry) == "fails"
+    return find_state(entry) == "fails"
 
 
 def _fingerprint(entry: RecordedOutcome | None) -> str:
@@ -99,10 +94,13 @@ class _Comparison:
 
     def __init__(self, old: OutcomeIndex, new: OutcomeIndex) -> None:
         self.old, self.new = old, new
+        self.succession = Succession(old, new)
+        self.before = self.succession.before
         self.keys: dict[ChangeKind, list[_Key]] = {kind: [] for kind in ChangeKind}
-        for key in sorted(old.entries.keys() | new.entries.keys()):
+        self.keys[ChangeKind.SUPERSEDED] += self.succession.apart
+        for key in sorted(self.before.keys() | new.entries.keys()):
             if key[0] in new.record.cases:
-                self.keys[_find_kind(old.entries.get(key), new.entries.get(key))].append(key)
+                self.keys[_find_kind(self.before.get(key), new.entries.get(key))].append(key)
         # As NEW ran the checks, then those that OLD alone ran.
         ids = [check["id"] for one in (new, old) for check in one.record.run.checks]
         self._order = {check: place for place, check in enumerate(dict.fromkeys(ids))}
@@ -128,27 +126,30 @@ class _Comparison:
 
     def failures(self, kind: ChangeKind) -> Iterator[FailureChange]:
         """Describe the failures of which this became, by check and fingerprint."""
-        side = self.old if kind in _OF_OLD else self.new
-        for check, fingerprint, cases in self._group(kind, lambda key: _fingerprint(side.entries[key])):
+        side, entries = (self.old, self.before) if kind in _OF_OLD else (self.new, self.new.entries)
+        for check, fingerprint, cases in self._group(kind, lambda key: _fingerprint(entries[key])):
             spec = minimal_case(side.record, fingerprint, cases)
             # `repro` takes a fingerprint for the smallest of all its cases, which may be one that was there before.
             written = side.written.get(fingerprint, ())
             by_fingerprint = spec.id in written and minimal_case(side.record, fingerprint, written).id == spec.id
-            place = shlex.quote(str(side.record.location))
-            old = {case: self.old.entries.get((case, check)) for case in cases}
+            # A check that is gone cannot be run again: NEW's checks of the case can.
+            gone = entries[spec.id, check].outcome.check != check
+            identity = fingerprint if by_fingerprint and not gone else spec.id
+            place = shlex.quote(str((self.new if gone else side).record.location))
+            old = {case: self.before.get((case, check)) for case in cases}
             were = {_fingerprint(entry) for entry in old.values()} if kind is ChangeKind.CHANGED else ()
             yield FailureChange(
                 kind=kind,
                 fingerprint=fingerprint,
-                entry=side.entries[spec.id, check],
+                entry=entries[spec.id, check],
                 before=old[spec.id],
                 were=tuple(sorted(were)),
                 smallest=spec,
                 differs=case_differences(side.record, fingerprint, spec),
                 cases=tuple(cases),
-                unseen=tuple(case for case, entry in old.items() if _state(entry) == "unseen"),
+                unseen=tuple(case for case, entry in old.items() if find_state(entry) == "unseen"),
                 stays=0 if kind in _IN_BOTH else self._stays[fingerprint],
-                reproduce=f"verifier repro {shlex.quote(fingerprint if by_fingerprint else spec.id)} {place}",
+                reproduce=f"verifier repro {shlex.quote(identity)} {place}",
                 **(self._explain(kind, check, cases, spec.id) if kind in EXPLAINED else {}),
             )
 
@@ -162,7 +163,7 @@ class _Comparison:
     def lost(self) -> Iterator[LostOutcomes]:
         """List what NEW looks at no more, by check and reason."""
         for check, reason, cases in self._group(ChangeKind.LOST, self._why_lost):
-            failed = sum(_fails(self.old.entries[case, check]) for case in cases)
+            failed = sum(_fails(self.before[case, check]) for case in cases)
             yield LostOutcomes(check=check, reason=reason, cases=tuple(cases), failed=failed)
 
     def _why_lost(self, key: _Key) -> str:
@@ -173,7 +174,7 @@ class _Comparison:
         if entry is not None:
             return entry.outcome.message or "skipped without a reason"
         if all(one["id"] != check for one in record.run.checks):
-            return "NEW did not run the check"
+            return f"NEW did not run {'what took its place' if check in SUPERSEDED else 'the check'}"
         if spec.valid != self.old.record.cases[case].valid:
             return f"in NEW, HF refuses the case: {spec.reason}" if not spec.valid else "in NEW, HF accepts the case"
         if case not in record.done and record.end is None:
@@ -184,7 +185,7 @@ class _Comparison:
         """List by check the cases in which the adapter agrees to float32 rounding only, and agreed better."""
         found: dict[str, tuple[str, ...]] = {}
         for case, check in sorted(self.keys[ChangeKind.AGREES]):
-            was, now = (side.entries[case, check].outcome.verdict for side in (self.old, self.new))
+            was, now = (entries[case, check].outcome.verdict for entries in (self.before, self.new.entries))
             if was is Verdict.PASS and now is Verdict.REDUCED:
                 found[check] = (*found.get(check, ()), case)
         return dict(sorted(found.items()))

@@ -6,8 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from verifier.analysis.rules import Rule, explain
+from verifier.judging.outcome import Verdict
 from verifier.record import Record, RecordedOutcome
 from verifier.record.case_description import LAST_NAMED, NO_SIZES, describe_case
+
+
+def find_state(entry: RecordedOutcome | None) -> str:
+    """`unseen` where no check looked, `fails`, `upstream` or `passes`."""
+    if entry is None or entry.outcome.verdict is Verdict.SKIP:
+        return "unseen"
+    verdict = entry.outcome.verdict
+    return "fails" if verdict.gates else "upstream" if verdict is Verdict.UPSTREAM else "passes"
 
 
 class OutcomeIndex:

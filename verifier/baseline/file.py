@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -12,14 +13,16 @@ from typing import Any
 import msgspec
 
 from verifier.cases.spec import CaseSpec
+from verifier.checks.superseded import SUPERSEDED
 from verifier.errors import UsageError
 from verifier.judging.outcome import short_id
-from verifier.output.text import nearest
+from verifier.output.text import first_of, nearest, plural
 from verifier.output.validation import Count, convert
 from verifier.record.known_failure import NARROWING, Baseline, KnownFailure
 
 NAME = "verifier-known.toml"
 SCHEMA = 1
+_MOST_NAMED = 3
 
 # The types of the values of a table. Values are read one by one, so that the message for a wrong one has its key.
 _TABLES = {"asked": dict[str, str | bool | list[str | bool]], "ran": dict[str, Count]}
@@ -55,10 +58,11 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
 
     Args:
         path: the file.
-        finished: whether each entry must have what only a person can write: a reason, and an issue or a date.
+        finished: whether a run can be held against it: each entry must have what only a person can write, a reason
+            and an issue or a date, and every check that it names must be there.
 
     Raises:
-        UsageError: it cannot be read, is no baseline, or an entry is not finished.
+        UsageError: it cannot be read, is no baseline, or is not finished.
     """
     try:
         content = path.read_bytes()
@@ -82,6 +86,8 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
             _require_known(key, NARROWING, "[asked]")
         if not isinstance(found.failure, list | tuple) or not all(isinstance(one, dict) for one in found.failure):
             raise UsageError("`failure` is no array of tables; each entry begins with [[failure]]")
+        if finished:
+            _require_no_superseded(found, path)
         failures: dict[str, KnownFailure] = {}
         for number, entry in enumerate(found.failure, start=1):
             one = _read_entry(entry, number, finished)
@@ -99,6 +105,22 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
         ran=found.ran,
         failures=tuple(failures.values()),
     )
+
+
+def _require_no_superseded(found: _BaselineTables, path: Path) -> None:
+    """Make sure that a baseline names no check that is gone.
+
+    Raises:
+        UsageError: it names one; the message says with which commands it is renewed.
+    """
+    named = [*found.ran, *(entry.get("check") for entry in found.failure)]
+    gone = [check for check in SUPERSEDED if check in named]
+    if gone:
+        raise UsageError(
+            f"it names {plural(len(gone), 'check')} in whose place there are observables now "
+            f"({first_of(gone, _MOST_NAMED)}): renew it with `verifier run {found.family} --adapter {found.adapter} "
+            f"--no-baseline` and `verifier baseline RECORD --out {shlex.quote(str(path))}`"
+        )
 
 
 def _require_known(key: str, known: Sequence[str], what: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from verifier import plugins
 from verifier.adapter import Capability
+from verifier.checks.superseded import SUPERSEDED, name_successors
 from verifier.errors import ImportFailed, UsageError
 from verifier.judging.comparison import summarize
 from verifier.judging.outcome import Finding, failure
@@ -212,6 +213,9 @@ def select_from(known: tuple[Named, ...], patterns: Sequence[str]) -> tuple[Name
     for pattern in patterns:
         matching = {one.id for one in known if is_selected(one.id, [pattern])}
         if not matching:
+            gone = [one for one in SUPERSEDED if is_selected(one, [pattern])]
+            if gone:
+                raise UsageError(f"no check matches {pattern!r} any more: {name_successors(gone)}")
             nearest = text.nearest(pattern, (*AREAS, *(one.id for one in known)))
             raise UsageError(f"no check matches {pattern!r}{nearest}; `verifier list checks` names them")
         matched |= matching

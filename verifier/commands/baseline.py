@@ -8,6 +8,7 @@ from pathlib import Path
 from verifier import record
 from verifier.baseline.file import NAME, read
 from verifier.baseline.making import make_baseline
+from verifier.baseline.renewing import carry_over
 from verifier.baseline.writing import remove, write
 from verifier.errors import ExitStatus, UsageError
 from verifier.output import text
@@ -39,12 +40,15 @@ def baseline(paths: Sequence[Path], out: Path | None, fingerprints: Sequence[str
             f"{str(records[0].path)!r} and {str(records[1].path)!r} are no shards of one run: a baseline is made of one"
         )
     made = make_baseline(records[0], str(out))
+    carried = 0
     before = read(out, finished=False) if out.exists() else None
     if before is not None and (before.family, before.adapter) != (made.family, made.adapter):
         raise UsageError(
             f"{str(out)!r} is the baseline of {before.family} × {before.adapter}, and the record is of {made.family} × "
             f"{made.adapter}: name another file with --out"
         )
+    if before is not None:
+        made, carried = carry_over(before, made, records[0])
     write(out, made)
     old = {one.fingerprint for one in before.failures} if before else set()
     new = {one.fingerprint for one in made.failures}
@@ -52,6 +56,10 @@ def baseline(paths: Sequence[Path], out: Path | None, fingerprints: Sequence[str
         f"{out}: {text.plural(len(new), 'known failure')} ({len(new - old)} added, {len(old - new)} removed, "
         f"{len(new & old)} kept)"
     )
+    if carried:
+        print(
+            f"{text.plural(carried, 'added entry has', 'added entries have')} the reason given for a check that is gone"
+        )
     written = read(out, finished=False)
     unfinished = [
         one.fingerprint for one in written.failures if not one.reason.strip() or not (one.issue.strip() or one.expires)

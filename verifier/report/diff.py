@@ -11,6 +11,7 @@ from rich.text import Text
 
 from verifier.analysis.changes import STATUS_WORDS, TITLES, ChangeKind, FailureChange, RecordDiff, name_some
 from verifier.analysis.run_differences import explain_unfinished
+from verifier.checks.superseded import SUPERSEDED
 from verifier.judging import wording
 from verifier.output import text
 from verifier.output.console import show_facts
@@ -137,6 +138,10 @@ def as_json(changes: RecordDiff) -> str:
         "lost": [
             {"check": one.check, "reason": text.line(one.reason), "cases": one.cases, "failed": one.failed}
             for one in changes.lost
+        ],
+        "superseded": [
+            {"check": one.check, "now": SUPERSEDED[one.check], "cases_apart": one.apart, "failed": one.failed}
+            for one in changes.superseded
         ],
         "newly_reduced": changes.newly_reduced,
         "notes": [text.line(note) for note in changes.notes],
