@@ -335,7 +335,7 @@ CLASSES_OF: Mapping[str, Sequence[str]] = {
     "backward.behind_edits": ("edits", "parameter gradients"),
     "backward.effects": _WITH_BOTH,
     "backward.nested": _WITH_BOTH,
-    "backward.repeated": _WITH_BOTH,
+    "backward.repeated": ("gradients",),
     "backward.double": ("parameter gradients",),
     "cache.repeated": _SHOWN,
     "cache.generated": ("generation",),

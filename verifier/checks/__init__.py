@@ -37,11 +37,8 @@ AREAS = (
     "component",
 )
 
-# Areas whose checks are in more than one module.
-_SPLIT: Mapping[str, tuple[str, ...]] = {
-    "hooks": ("hooks", "hook_effects"),
-    "intervene": ("intervene", "edited_calls"),
-}
+# Areas whose checks are not in a module of their name alone; those of the cache are looked at in circumstances.
+_SPLIT: Mapping[str, tuple[str, ...]] = {"hooks": ("hooks", "hook_effects"), "cache": ()}
 MODULES = (*(module for area in AREAS for module in _SPLIT.get(area, (area,))), "in_circumstances")
 
 # To which cases a check applies. `valid`: every case that HF accepts. `invalid`: those that HF refuses. `always`: both.

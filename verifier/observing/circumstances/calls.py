@@ -43,10 +43,14 @@ class Called:
     embeds: Tensor | None
     drew: bool
 
-    def backward(self) -> None:
-        """Differentiate the objective, as torch advises outside of autocast."""
+    def backward(self, *, retain_graph: bool = False) -> None:
+        """Differentiate the objective, as torch advises outside of autocast.
+
+        Args:
+            retain_graph: whether it can be differentiated again.
+        """
         with torch.autocast("cpu", enabled=False):
-            self.objective.backward()
+            self.objective.backward(retain_graph=retain_graph)
 
     @property
     def logits(self) -> Tensor:
@@ -170,6 +174,7 @@ class Calls:
         self,
         contexts: Contexts = (),
         *,
+        left: Contexts = (),
         backward: Callable[[Called], None] | None = None,
         twice_differentiable: bool = False,
     ) -> Called:
@@ -177,6 +182,7 @@ class Calls:
 
         Args:
             contexts: of hooks.
+            left: contexts inside those, which are left before the call.
             backward: differentiates, inside the contexts; one backward of the objective if not given.
             twice_differentiable: whether gradients are differentiated again.
         """
@@ -186,6 +192,8 @@ class Calls:
         with self.mode():
             cache = self.fill_cache(embeds, twice_differentiable=twice_differentiable)
             with self.hooked(contexts):
+                with self.hooked(left):
+                    pass
                 run = self.side.twice_differentiable if twice_differentiable else self.side.forward
                 output = run(self.inputs(embeds, cache))
                 called = Called(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from verifier.adapter import Adapter
-from verifier.canonical import axes_of, template_of
+from verifier.canonical import KINDS, template_of
 from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of
 from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
@@ -148,6 +148,8 @@ def _at(minimal: Mapping[str, tuple[str, ...]], observable: str) -> Circumstance
     return plainest if is_allowed(plainest) else {}
 
 
+_POINTS = frozenset(kind.template for kind in KINDS)
+
 # Where what follows from every point differs, the first point says where that starts.
 _LOCATED = ("forward.outputs", "forward.losses")
 
@@ -155,8 +157,8 @@ _LOCATED = ("forward.outputs", "forward.losses")
 def _located(case: Case, circumstance: Circumstance, finding: Finding) -> Finding:
     """Say at which hook point a difference starts, as far as hooks show."""
     shown = _run(case, circumstance, ("hooks.shown",)).findings.get("hooks.shown", ())
-    at_points = [one for one in localization.annotate_inputs(case, shown) if one.where and axes_of(one.where)]
-    start = next((one for one in at_points if one.verdict is Verdict.FAIL), None)
+    at_points = [one for one in shown if template_of(one.where or "") in _POINTS]
+    start = next((one for one in localization.annotate_inputs(case, at_points) if one.verdict is Verdict.FAIL), None)
     if start is None:
         return finding
     message = f"{finding.where}: {finding.message}; it starts at {start.where}: {start.message}"

@@ -19,7 +19,6 @@ from verifier.judging.outcome import NotApplicable
 from verifier.observing.circumstances import edits
 from verifier.observing.circumstances.calls import Called, Calls
 from verifier.observing.circumstances.edits import Seen
-from verifier.observing.circumstances.sides import Hooks
 
 Observed = Tensor | str | bool | int | None
 """A tensor, or a fact."""
@@ -113,30 +112,36 @@ def plain(look: Look) -> Iterator[Observation]:
     yield from _gradients(look, "backward.weights", called)
 
 
-@observes("hooks.shown", "hooks.graph", "backward.shown", "hooks.kept_values", classes=_VALUES_AND_GRADIENTS)
+@observes(
+    *("hooks.shown", "hooks.graph", "backward.shown", "backward.repeated", "hooks.kept_values"),
+    classes=_VALUES_AND_GRADIENTS,
+)
 def shown(look: Look) -> Iterator[Observation]:
-    """Read every point, and its gradient: what hooks are shown, how often, and what they may keep.
+    """Read every point, and its gradient, twice: what hooks are shown, how often, and what they may keep.
 
-    What a third of the points shows is kept, and the objective is differentiated by it: it is in the graph of what
-    follows, or of nothing.
+    What a third of the points shows is kept, and in a second backward the objective is differentiated by it: it is in
+    the graph of what follows, or of nothing.
     """
-    there, back = Seen(), Seen()
+    there, back, again = Seen(), Seen(), Seen()
     names = [point.name for point in look.points]
     chosen = names[look.number % 3 :: 3]
     gradients: dict[str, Tensor | None] = {}
+    reading = [back]
 
     def differentiate(called: Called) -> None:
-        tensors = {name: there.kept[name] for name in chosen if name in there.kept}
-        tensors = {name: one for name, one in tensors.items() if one.requires_grad}
         if not called.objective.requires_grad:
             return
-        if tensors:
-            found = torch.autograd.grad(called.objective, list(tensors.values()), retain_graph=True, allow_unused=True)
-            gradients.update(zip(tensors, found, strict=True))
-            back.times.clear()
-        called.backward()
+        called.backward(retain_graph=True)
+        kept = {name: there.kept[name] for name in chosen if name in there.kept and there.kept[name].requires_grad}
+        if kept:
+            reading[:] = [again]
+            found = torch.autograd.grad(called.objective, list(kept.values()), allow_unused=True)
+            gradients.update(zip(kept, found, strict=True))
 
-    backward = {name: back.reader(name) for name in names} if look.calls.differentiates else {}
+    def read_gradient(name: str) -> Edit:
+        return lambda gradient: reading[0].note(name, gradient)
+
+    backward = {name: read_gradient(name) for name in names} if look.calls.differentiates else {}
     called = look.calls.call(
         [({name: there.reader(name) for name in names}, backward)],
         backward=differentiate if look.calls.differentiates else None,
@@ -149,20 +154,24 @@ def shown(look: Look) -> Iterator[Observation]:
             as_model = there.values[name].dtype == look.calls.side.dtype
             yield "hooks.graph", f"{name}: dtype", as_model or look.calls.circumstance["grad"] == "autocast"
     yield "hooks.shown", "logits", called.logits
-    for name in reversed(names):
-        if look.calls.differentiates:
-            yield "backward.shown", name, back.values.get(name)
-            yield "backward.shown", f"{name}: calls of its hook", back.times[name]
-    yield from _gradients(look, "backward.shown", called)
     for name, kept in there.kept.items():
         same = torch.equal(kept.detach(), there.values[name]) or not bool(there.values[name].isfinite().all())
         yield "hooks.kept_values", name, same
-    if look.calls.differentiates:
-        for name in chosen:
-            kept_here = there.kept.get(name)
-            yield "hooks.graph", f"{name}: requires_grad", None if kept_here is None else kept_here.requires_grad
-        for name in reversed(chosen):
-            yield "hooks.graph", name, gradients.get(name)
+    if not look.calls.differentiates:
+        return
+    for name in reversed(names):
+        yield "backward.shown", name, back.values.get(name)
+        yield "backward.shown", f"{name}: calls of its hook", back.times[name]
+    yield from _gradients(look, "backward.shown", called)
+    for name in chosen:
+        kept_here = there.kept.get(name)
+        yield "hooks.graph", f"{name}: requires_grad", None if kept_here is None else kept_here.requires_grad
+    for name in reversed(chosen):
+        yield "hooks.graph", name, gradients.get(name)
+    # A backward to the points that are kept passes those after the first of them.
+    first = next((place for place, name in enumerate(names) if name in gradients), len(names))
+    for name in reversed(names[first + 1 :]):
+        yield "backward.repeated", name, again.values.get(name)
 
 
 def _has_working_dtype(point: Point) -> bool:
@@ -183,7 +192,7 @@ def effects(look: Look) -> Iterator[Observation]:
     yield from _gradients(look, "backward.behind_edits", called)
 
 
-@observes("intervene.one_point", "backward.behind_edits", "hooks.kept_values", classes=("edits",))
+@observes("intervene.one_point", "hooks.kept_values", classes=("edits",))
 def one_point(look: Look) -> Iterator[Observation]:
     """Edit one point alone, in one of several ways; what was given back is nobody else's to write into."""
     there, point = Seen(), look.point(7)
@@ -196,13 +205,12 @@ def one_point(look: Look) -> Iterator[Observation]:
             given.append((edited, edited.detach().clone()))
         return edited
 
-    called = look.calls.call([({point.name: there.reader(point.name, edit)}, {})])
+    called = look.calls.call([({point.name: there.reader(point.name, edit)}, {})], backward=lambda _: None)
     yield "intervene.one_point", f"{point.name}: calls of its hook", there.times[point.name]
     for place, observed in ((place, observed) for _, place, observed in _effect("", called)):
         yield "intervene.one_point", f"{place} after an edit of {point.name}", observed
     unchanged = all(torch.equal(one.detach(), copy) or not bool(copy.isfinite().all()) for one, copy in given)
     yield "hooks.kept_values", f"{point.name}: what a hook gave back there", unchanged
-    yield from _gradients(look, "backward.behind_edits", called)
 
 
 _MOST_TOKENS = 512
@@ -262,12 +270,15 @@ def layouts(look: Look) -> Iterator[Observation]:
         yield "intervene.layouts", f"{place} where all are written in place", observed
 
 
-@observes("intervene.nested", "backward.nested", classes=("edits", "gradient edits"))
+@observes("intervene.nested", "backward.nested", "hooks.left", classes=("edits", "gradient edits"))
 def nested(look: Look) -> Iterator[Observation]:
-    """Put two edits that do not commute, and a reader, at one point in contexts one inside the other."""
+    """Put two edits that do not commute, and a reader, at one point in contexts one inside the other.
+
+    One more context inside them is left before the forward: its hooks are gone, and the others stay.
+    """
     point = look.point(11, 1)
     name = point.name
-    there, back = Seen(), Seen()
+    there, back, gone = Seen(), Seen(), Seen()
 
     def half(value: Tensor) -> Tensor:
         return value * 0.5
@@ -283,11 +294,15 @@ def nested(look: Look) -> Iterator[Observation]:
     contexts = [
         ({name: one}, {} if other is None else {name: other}) for one, other in zip(forward, backward, strict=True)
     ]
-    called = look.calls.call(contexts)
+    inner = {name: gone.reader(name)}
+    called = look.calls.call(contexts, left=[(inner, inner if look.calls.differentiates else {})])
+    yield "hooks.left", f"{name}: calls of hooks whose context was left", gone.times[name]
+    yield "hooks.left", f"{name}: calls of a hook whose context stays", there.times[name]
     yield "intervene.nested", name, there.values.get(name)
     for _, place, observed in _effect("", called):
         yield "intervene.nested", f"{place} after two edits of {name}", observed
     if look.calls.differentiates:
+        yield "hooks.left", f"{name}: calls of a hook of gradients whose context stays", back.times[name]
         yield "backward.nested", name, back.values.get(name)
     yield from _gradients(look, "backward.nested", called)
 
@@ -311,53 +326,6 @@ def gradient_effects(look: Look) -> Iterator[Observation]:
     for point in reversed(look.points):
         yield "backward.effects", point.name, back.values.get(point.name)
     yield from _gradients(look, "backward.effects", called)
-
-
-@observes("hooks.left", classes=("edits",))
-def left(look: Look) -> Iterator[Observation]:
-    """Leave an inner context of hooks before the forward: its hooks are gone, and those of the outer one stay."""
-    point = look.point(7, 2)
-    calls = look.calls
-    (outer, inner), (outer_back, inner_back) = (Seen(), Seen()), (Seen(), Seen())
-
-    def hooks(there: Seen, back: Seen) -> tuple[Hooks, Hooks]:
-        backward = {point.name: back.reader(point.name)} if calls.differentiates else {}
-        return {point.name: there.reader(point.name)}, backward
-
-    calls.reset()
-    embeds = calls.embeds()
-    with calls.mode():
-        cache = calls.fill_cache(embeds)
-        with calls.side.hooked(*hooks(outer, outer_back)):
-            with calls.side.hooked(*hooks(inner, inner_back)):
-                pass
-            output = calls.side.forward(calls.inputs(embeds, cache))
-            if calls.differentiates and output.logits.requires_grad:
-                output.logits.sum().backward()
-    calls.clear_gradients()
-    yield "hooks.left", f"{point.name}: calls of the outer hook", outer.times[point.name]
-    yield "hooks.left", f"{point.name}: calls of the inner hook", inner.times[point.name]
-    yield "hooks.left", f"{point.name}: calls of the outer hook of gradients", outer_back.times[point.name]
-    yield "hooks.left", f"{point.name}: calls of the inner hook of gradients", inner_back.times[point.name]
-
-
-@observes("backward.repeated", classes=("gradient edits",))
-def repeated_backward(look: Look) -> Iterator[Observation]:
-    """Go back through one forward twice: hooks of gradients run in both, and the gradients add up."""
-    if not look.calls.differentiates:
-        return
-    back = Seen()
-
-    def differentiate(called: Called) -> None:
-        if called.objective.requires_grad:
-            called.objective.backward(retain_graph=True)
-            (called.objective * 2).backward()
-
-    backward = {point.name: back.reader(point.name) for point in look.points}
-    called = look.calls.call([({}, backward)], backward=differentiate)
-    for point in reversed(look.points):
-        yield "backward.repeated", f"{point.name}: calls of its hook", back.times[point.name]
-    yield from _gradients(look, "backward.repeated", called)
 
 
 @observes("backward.double", classes=("parameter gradients",))
@@ -472,8 +440,6 @@ WITH_HOOKS: tuple[Observer, ...] = (
     layouts,
     nested,
     gradient_effects,
-    left,
-    repeated_backward,
 )
 
 
