@@ -33,7 +33,7 @@ class RowSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
         seconds: how long both models took.
         refused: what Hugging Face's own model raised; None where it ran.
         not_offered: what the adapter lacks for the circumstance; None where it lacks nothing.
-        passed: the observables that agree to the last bit that the dtype can tell, or have no error to measure.
+        passed: the observables that passed with no error beyond the least noise that there can be.
         observables: the worst finding on each other observable that was looked at.
     """
 
