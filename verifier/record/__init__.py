@@ -8,8 +8,8 @@ Its lines, each one object written whole in one append:
 - `outcome`: the case's id and every field of an `Outcome` that is not None, with its fingerprint;
 - `row`: what came of one circumstance of the case, before the outcome of the check that was the first to need it: what
   of the circumstance is not plain, its seconds, what Hugging Face refused or the adapter does not offer, the
-  observables that passed with no error beyond the least noise, and of each other one its verdict, its worst error over bound and
-  the place of that;
+  observables that passed with no error beyond the least noise, and of each other one its verdict, its worst error over
+  bound and the place of that;
 - `done`: the case's id and seconds, after its outcomes: a run that is taken up again runs the cases without it;
 - `lost`: the case in which a process died, the check that it was at, and how; the case is run again, alone;
 - `evidence`: what one check compared on the smallest case of a failure: its places, and how one of them differs;
