@@ -22,7 +22,7 @@ def have_same_result(first: Path, second: Path) -> bool:
 
 
 def _essence(path: Path) -> dict[tuple[object, ...], str]:
-    """What counts of each line; a later one for the same case and check replaces the earlier one, as for a reader."""
+    """What counts of each line; a later one of the same thing replaces the earlier one, as for a reader."""
     lines: dict[tuple[object, ...], str] = {}
     for line in path.read_bytes().splitlines():
         data = {key: value for key, value in json.loads(line).items() if key not in _CIRCUMSTANCES}
@@ -30,5 +30,6 @@ def _essence(path: Path) -> dict[tuple[object, ...], str]:
             continue
         if data.get("verdict") in (Verdict.CRASH, Verdict.TIMEOUT):
             data.pop("detail", None)
-        lines[data.get("kind"), data.get("case"), data.get("check")] = json.dumps(data, sort_keys=True)
+        row = json.dumps(data.get("circumstance"), sort_keys=True) if data.get("kind") == "row" else None
+        lines[data.get("kind"), data.get("case"), data.get("check"), row] = json.dumps(data, sort_keys=True)
     return lines

@@ -10,6 +10,7 @@ from typing import Any
 from verifier.cases.spec import CaseSpec
 from verifier.judging.evidence import Difference, Element, Evidence, Heat, Ladder, Rung
 from verifier.judging.outcome import RECORDED, Outcome, Verdict
+from verifier.judging.row_summary import RowSummary, WorstFinding
 from verifier.record import Record
 
 FLAGS = {"bias": [False, True], "alibi": [False, True], "kv_heads": [None, 1, 4]}
@@ -61,6 +62,19 @@ def of_every_verdict() -> Fails:
     """Outcomes of every verdict in turn."""
     verdicts = itertools.cycle(RECORDED)
     return lambda spec, check: outcome(check, next(verdicts), where="x", message="y")
+
+
+def row(case: str, *, dtype: str = "bfloat16", ratio: float = 0.25) -> RowSummary:
+    """What came of a circumstance in which an error was measured."""
+    where = "blocks.0.attn.hook_q"
+    return RowSummary(
+        case=case,
+        circumstance={"dtype": dtype, "mask": "left"},
+        seconds=0.5,
+        refused="double: it raises",
+        passed=("forward.outputs",),
+        observables={"hooks.shown": WorstFinding(ratio=ratio, where=where)},
+    )
 
 
 def rung(where: str, verdict: Verdict = Verdict.PASS, *, measured: float = 1e-16, bound: float = 1e-14) -> Rung:

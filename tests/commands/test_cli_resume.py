@@ -198,3 +198,30 @@ def test_where_the_page_has_no_room_the_verdict_is_told_all_the_same(verifier, t
     assert "CONFORMS" in ended.out
     assert "cannot write the report" in ended.err.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == [record.FILE, "report.html"]
+
+
+def test_a_run_that_was_killed_between_two_circumstances_loses_none_and_has_none_twice(verifier, tmp_path):
+    run = ("run", "falcon", "--where", f"{FEW},dtype=float64,grad=no_grad", "--only", "forward.outputs")
+    arguments = (*run, "--adapter", "mine:Right", "--workers", 1, "--out")
+    assert verifier(*arguments, tmp_path / "whole").status == 0
+    whole = lines(tmp_path / "whole")
+    rows = [number for number, line in enumerate(whole) if line["kind"] == "row"]
+    done = next(number for number, line in enumerate(whole) if line["kind"] == "done")
+    killed_after = next(number for number in rows if number > done and number + 1 in rows)
+    (tmp_path / "cut").mkdir()
+    kept = (tmp_path / "whole" / record.FILE).read_text().splitlines(keepends=True)[: killed_after + 1]
+    (tmp_path / "cut" / record.FILE).write_text("".join(kept))
+    assert verifier(*arguments, tmp_path / "cut", "--resume").status == 0
+    assert have_same_result(tmp_path / "cut" / record.FILE, tmp_path / "whole" / record.FILE)
+    assert len(record.read(tmp_path / "cut").rows) == len(rows)
+
+
+def test_a_record_of_schema_1_is_not_gone_on_with(verifier, tmp_path):
+    arguments = (*RUN, "--adapter", "mine:Right", "--out", tmp_path)
+    assert verifier(*arguments).status == 0
+    path = tmp_path / record.FILE
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    ended = verifier(*arguments, "--resume")
+    assert ended.status == 2
+    assert "is the record of another run: its schema is 1, and this one's 2" in ended.line
+    assert verifier("report", tmp_path).status == 0

@@ -32,7 +32,7 @@ def test_the_record_says_what_was_run(verifier, tmp_path):
     )
     lines = [json.loads(line) for line in (tmp_path / "record.jsonl").read_text().splitlines()]
     run, *middle, end = lines
-    assert (run["kind"], run["schema"]) == ("run", 1)
+    assert (run["kind"], run["schema"]) == ("run", 2)
     assert (run["family"], run["adapter"], run["adapter_name"], run["adapter_version"]) == (
         "falcon",
         "mine:Right",

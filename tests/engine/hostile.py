@@ -8,7 +8,7 @@ from verifier.engine import events
 from verifier.judging.outcome import Outcome
 
 SOURCE = '''
-import ctypes, multiprocessing, os, pathlib, signal, subprocess, time
+import ctypes, dataclasses, multiprocessing, os, pathlib, signal, subprocess, time
 from multiprocessing import connection
 from verifier import adapter
 from verifier.reference import models as reference
@@ -33,6 +33,16 @@ class Zeros(Right):
     def wrap(self, model):
         model.get_output_embeddings().weight.data.zero_()
         return Subject(model)
+
+class HalvesPadded(Right):
+    """Is wrong in a call with a mask alone."""
+    def wrap(self, model):
+        class Halving(Subject):
+            def forward(self, inputs):
+                output = super().forward(inputs)
+                masked = inputs.attention_mask is not None and not inputs.attention_mask.all()
+                return dataclasses.replace(output, logits=output.logits / 2) if masked else output
+        return Halving(model)
 
 class Forks(Right):
     """The child goes on as if it were the worker."""

@@ -76,7 +76,7 @@ def test_preloading_outlives_what_fails(tmp_path):
 
 
 def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
-    def run_case(spec, family, adapter, checks, seen):
+    def run_case(spec, family, adapter, checks, seen, looked):
         yield Outcome(check="a.b", verdict=Verdict.PASS)
         raise LookupError("the harness lost its way")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+from made_records import row, specs
 
 from verifier.engine import events
+from verifier.engine.case_runner import CaseResult
 from verifier.engine.plan import Plan
 from verifier.fuzz import campaign, ledger
 from verifier.fuzz.ledger import Ledger, believable
@@ -72,6 +75,15 @@ def test_how_long_a_campaign_may_go_on_shrinking():
     assert not late(None, 1e9)
     assert [late(60, at) for at in (61, 89, 91)] == [False, False, True]
     assert [late(600, at) for at in (659, 661)] == [False, True]
+
+
+def test_what_came_of_a_case_s_circumstances_is_told_before_the_case_ends():
+    one = object.__new__(Ledger)
+    one.events, one._usual = queue.SimpleQueue(), []
+    (spec, *_) = specs()
+    one.tell(spec, CaseResult(outcomes=(), seconds=1.0, rows=(row(spec.id),)))
+    told = [one.events.get_nowait() for _ in range(one.events.qsize())]
+    assert told[1:] == [events.RowReady(row=row(spec.id)), events.CaseFinished(case=spec.id, seconds=1.0)]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import looked_at, outcome, rung, specs, wrong
+from made_records import looked_at, outcome, row, rung, specs, wrong
 
 from verifier import cli, record
 from verifier.errors import ExitStatus, UsageError
@@ -62,6 +62,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         for spec, came in ((good, outcome("qkv.rows")), (bad, failed)):
             writer.case(spec)
             writer.lost(record.LostProcess(case=spec.id, check="qkv.rows", verdict=Verdict.CRASH, reason="ended"))
+            writer.row(row(spec.id))
             writer.outcome(spec.id, came)
             writer.done(spec.id, 0.5)
         writer.resumed(started="2024-01-01T00:00:00+00:00", workers=2)
@@ -104,7 +105,21 @@ def changed(line: dict[str, Any], path: tuple[Any, ...], odd: Any) -> dict[str, 
     return made
 
 
-KINDS = ("run", "baseline", "known", "case", "outcome", "done", "lost", "resumed", "evidence", "ladder", "found", "end")
+KINDS = (
+    "run",
+    "baseline",
+    "known",
+    "case",
+    "row",
+    "outcome",
+    "done",
+    "lost",
+    "resumed",
+    "evidence",
+    "ladder",
+    "found",
+    "end",
+)
 
 
 def of_kind(lines: list[dict[str, Any]], kind: str) -> int:

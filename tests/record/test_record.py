@@ -119,7 +119,7 @@ def _with_line(path, number, text):
         (1, "a text\n", "line 1: not JSON"),
         (1, "[1]\n", "line 1: not an object"),
         (1, '{"kind": "case"}\n', "is no verifier record: its first line is not a `run` line"),
-        (1, '{"kind": "run", "schema": 2}\n', "schema 2; this version of verifier reads schema 1"),
+        (1, '{"kind": "run", "schema": 3}\n', "schema 3; this version of verifier reads schemas 1 and 2"),
         (1, '{"kind": "run", "schema": 1}\n', "line 1: the run has no `family`"),
         (2, '{"kind": "case", "case": "abc"}\n', "line 2: a case has no `family`"),
         (

@@ -1,4 +1,4 @@
-"""Records that older versions wrote are still read, and the same lines are written today."""
+"""Records that older versions wrote are still read, and today's schema has the same lines."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def test_an_old_record_is_read() -> None:
     assert found.found[FAILURE].neighbours[0].verdict is Verdict.PASS
     assert found.end is not None
     assert found.end.exit is ExitStatus.DIFFERS
+    assert (found.schema, found.rows) == (1, ())
     assert found.notes == ()
     assert not found.contradicts_itself
 
@@ -70,8 +71,8 @@ def test_the_same_lines_are_written(tmp_path: Path) -> None:
     old = OLD.read_text()
     for word, today in words.items():
         old = re.sub(rf'("depth": ?)"{word}"', rf'\1"{today}"', old)
-    (tmp_path / "old.jsonl").write_text(old)
     assert old != OLD.read_text()
+    (tmp_path / "old.jsonl").write_text(old.replace('"schema": 1', '"schema": 2'))
     assert lines(writer.path) == lines(tmp_path / "old.jsonl")
 
 

@@ -179,3 +179,14 @@ def test_an_interrupt_in_a_test_of_others_is_theirs(session, folder: Path) -> No
     )
     done = session("test_it.py")
     assert done.counts == {"passed": 2}, done.out
+
+
+@pytest.mark.slow
+def test_the_record_has_a_line_for_each_circumstance(session, folder: Path) -> None:
+    where = f"{ONE},dtype=float64"
+    (folder / "test_it.py").write_text(decorated('"mine:Right"', where=where, only=("forward.outputs",)))
+    assert session("test_it.py", "--verifier-out", "rows").counts == {"passed": 1}
+    kept = record.read(folder / "rows" / "falcon-mine-Right")
+    (spec,) = kept.cases.values()
+    assert [row.circumstance for row in kept.rows] == list(spec.circumstances)
+    assert kept.rows

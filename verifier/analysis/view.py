@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from verifier.analysis.causes import Cause, find_causes
 from verifier.analysis.check_summaries import CheckSummary, summarize_checks
+from verifier.analysis.circumstance_coverage import CircumstanceCoverage, measure_circumstance_coverage
 from verifier.analysis.combinations import Combinations, list_combinations
 from verifier.analysis.coverage import ConfigCoverage, measure_coverage
 from verifier.analysis.error_ratios import ErrorSpread, measure_error_spreads
@@ -27,6 +28,7 @@ class RecordView:
         combinations: every case, and what each area said of it.
         spreads: how near to their bounds the errors of each check were.
         space: what of the config space was exercised.
+        circumstances: what of the circumstances was looked at; None where the record has none.
         timing: where the time went.
         record: the record, with the verdict `known` on what its baseline excuses.
         checks: how each check fared.
@@ -38,6 +40,7 @@ class RecordView:
     combinations: Combinations
     spreads: tuple[ErrorSpread, ...]
     space: ConfigCoverage
+    circumstances: CircumstanceCoverage | None
     timing: Timing
     record: Record
     checks: tuple[CheckSummary, ...]
@@ -62,6 +65,7 @@ def view_record(record: Record, selftests: Sequence[SelfTest] = ()) -> RecordVie
         combinations=list_combinations(record, summary),
         spreads=measure_error_spreads(record),
         space=measure_coverage(record),
+        circumstances=measure_circumstance_coverage(record),
         timing=measure_timing(record),
         record=record,
         checks=summarize_checks(record, summary),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from verifier.adapter import Adapter
@@ -15,9 +15,10 @@ from verifier.checks.blame import find_site, format_traceback
 from verifier.errors import OutdatedAdapter, one_line
 from verifier.family import Family
 from verifier.judging.outcome import BLOCKED, Blocked, Finding, NotApplicable, Outcome, Verdict
+from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
 from verifier.observing.case import Case
-from verifier.observing.circumstances.covering import RaisedIn
+from verifier.observing.circumstances.covering import RaisedIn, summaries
 from verifier.reference.snapshots import remember
 
 MISSING = "not applicable: the adapter offers no"
@@ -30,7 +31,13 @@ class Watcher(Protocol):
 
 
 def run_case(
-    spec: CaseSpec, family: Family, adapter: Adapter, checks: Sequence[Check], *, seen: Watcher | None = None
+    spec: CaseSpec,
+    family: Family,
+    adapter: Adapter,
+    checks: Sequence[Check],
+    *,
+    seen: Watcher | None = None,
+    looked: Callable[[RowSummary], None] | None = None,
 ) -> Iterator[Outcome]:
     """Run the checks that apply to a case, in order; whatever goes wrong in a check becomes its outcome.
 
@@ -42,6 +49,7 @@ def run_case(
         adapter: the adapter under test.
         checks: the selected checks.
         seen: receives each outcome after it was yielded.
+        looked: receives what came of each circumstance, before the outcome of the check that was the first to need it.
 
     Raises:
         Unrunnable: HF's model of the case cannot be built on this machine, so no check can have an outcome.
@@ -54,6 +62,10 @@ def run_case(
             check = waiting.pop(0)
             outcome, error = judge(case, check)
             ran.add(check.id)
+            if looked is not None and (rows := summaries(case)):
+                for row in rows:
+                    looked(row)
+                looked = None  # each once
             yield outcome  # first, so that it is recorded even if `seen` raises
             if seen is not None:
                 seen(case, check, outcome, error)

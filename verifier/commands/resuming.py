@@ -9,6 +9,7 @@ from typing import Any
 from verifier import record
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
+from verifier.record.lines import SCHEMA
 
 _COMPARED = ("family", "adapter", "seed", "asked", "versions", "flags", "dims", "planned")
 
@@ -34,6 +35,8 @@ def require_same(earlier: record.Record, header: Mapping[str, Any], specs: Seque
     Raises:
         UsageError: it is of another run; the message says in what the two differ.
     """
+    if earlier.schema != SCHEMA:
+        raise _another(earlier, _in_words("schema", earlier.schema, SCHEMA))
     _compare(earlier, {name: header[name] for name in _COMPARED})
     strange = set(earlier.cases) - {spec.id for spec in specs}
     if strange:

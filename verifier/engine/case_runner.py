@@ -14,7 +14,7 @@ from typing import Protocol
 
 from verifier.cases.spec import CaseSpec
 from verifier.engine import server
-from verifier.engine.events import CaseFinished, OutcomeReady, RunStarted, WorkerLost
+from verifier.engine.events import CaseFinished, OutcomeReady, RowReady, RunStarted, WorkerLost
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.limits import Limits
 from verifier.engine.loading import Loaded, load
@@ -25,6 +25,7 @@ from verifier.engine.worker import CaseEvent, execute
 from verifier.engine.worker_pool import WorkerPool
 from verifier.engine.worker_process import Worker
 from verifier.judging.outcome import Outcome
+from verifier.judging.row_summary import RowSummary
 
 _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
 
@@ -43,10 +44,12 @@ class CaseResult:
     Attributes:
         outcomes: of each check that ran, in order, and of those in which or before which the process died.
         seconds: how long the case took.
+        rows: what came of each of its circumstances.
     """
 
     outcomes: tuple[Outcome, ...]
     seconds: float
+    rows: tuple[RowSummary, ...] = ()
 
     @property
     def failures(self) -> set[str | None]:
@@ -198,17 +201,20 @@ class SubprocessRunner:
         assert worker is not None
         worker.send_task(task)
         outcomes: list[Outcome] = []
+        rows: list[RowSummary] = []
         try:
             for message in self._listen(worker, limits):
                 match message:
                     case OutcomeReady(outcome=outcome):
                         outcomes.append(outcome)
+                    case RowReady(row=row):
+                        rows.append(row)
                     case CaseFinished(seconds=seconds):
-                        return CaseResult(outcomes=tuple(outcomes), seconds=seconds), None
+                        return CaseResult(outcomes=tuple(outcomes), seconds=seconds, rows=tuple(rows)), None
         except EOFError:
             lost = LostCase.from_worker(worker, worker.wait_for_exit(), checks)
             self.renew()
-            return CaseResult(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds), lost
+            return CaseResult(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds, rows=tuple(rows)), lost
         raise AssertionError("a worker is listened to until it ends a case or dies")
 
     def _listen(self, worker: Worker, limits: Limits) -> Iterator[RunStarted | CaseEvent]:
@@ -251,9 +257,12 @@ class InProcessRunner:
                 self._loaded = load(self._plan)
                 self.started = self._loaded.started()
             began = time.perf_counter()
-            events = execute(Task(spec=spec, checks=tuple(checks)), self._loaded)
-            outcomes = tuple(event.outcome for event in events if isinstance(event, OutcomeReady))
-            return CaseResult(outcomes=outcomes, seconds=time.perf_counter() - began)
+            events = list(execute(Task(spec=spec, checks=tuple(checks)), self._loaded))
+            return CaseResult(
+                outcomes=tuple(event.outcome for event in events if isinstance(event, OutcomeReady)),
+                seconds=time.perf_counter() - began,
+                rows=tuple(event.row for event in events if isinstance(event, RowReady)),
+            )
 
     def close(self) -> None:
         """Drop what was loaded; a later `run` loads it anew."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from verifier.cases.spec import CaseSpec
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
+from verifier.judging.row_summary import RowSummary
 
 
 class Stop(enum.StrEnum):
@@ -72,6 +73,13 @@ class OutcomeReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowReady:
+    """A case was looked at in one of its circumstances."""
+
+    row: RowSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceReady:
     """The diagnosis of a case has found evidence."""
 
@@ -126,4 +134,14 @@ class RunFinished:
     seconds: float
 
 
-Event = RunStarted | CaseStarted | OutcomeReady | EvidenceReady | CaseFinished | WorkerLost | Heartbeat | RunFinished
+Event = (
+    RunStarted
+    | CaseStarted
+    | OutcomeReady
+    | RowReady
+    | EvidenceReady
+    | CaseFinished
+    | WorkerLost
+    | Heartbeat
+    | RunFinished
+)

@@ -91,6 +91,8 @@ def write_event(writer: Writer, event: object) -> None:
             writer.case(spec)
         case events.OutcomeReady(case=case, outcome=outcome):
             writer.outcome(case, outcome)
+        case events.RowReady(row=row):
+            writer.row(row)
         case events.CaseFinished(case=case, seconds=seconds):
             writer.done(case, seconds)
         case events.WorkerLost(case=case, check=check, verdict=verdict, reason=reason):

@@ -21,13 +21,16 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from verifier.engine import crash_report
-from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RunStarted
+from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RowReady, RunStarted
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan, Task
 from verifier.engine.process import redirect_output
 from verifier.errors import HarnessError, OutdatedAdapter, Unrunnable, VerifierError, as_import_error, one_line
 from verifier.judging.outcome import Outcome
+from verifier.judging.row_summary import RowSummary
 
 if TYPE_CHECKING:
     from verifier.checks.runner import Watcher
@@ -47,7 +50,7 @@ class Loading:
 
 
 # What a worker sends: the events of a case, which the coordinator passes on, and an error if the run cannot go on.
-CaseEvent = OutcomeReady | EvidenceReady | CaseFinished
+CaseEvent = OutcomeReady | RowReady | EvidenceReady | CaseFinished
 Message = Loading | VerifierError | RunStarted | CaseEvent
 
 
@@ -122,7 +125,10 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
     else:
         from verifier.checks import runner
 
-        for outcome in runner.run_case(spec, loaded.family, loaded.adapter, wanted, seen=seen):
+        rows: list[RowSummary] = []
+        for outcome in runner.run_case(spec, loaded.family, loaded.adapter, wanted, seen=seen, looked=rows.append):
+            yield from (RowReady(row=trim_row(row)) for row in rows)
+            rows.clear()
             yield OutcomeReady(case=spec.id, outcome=trim_outcome(outcome))
     yield CaseFinished(case=spec.id, seconds=time.perf_counter() - began)
 
@@ -139,6 +145,12 @@ def trim_outcome(outcome: Outcome) -> Outcome:
         site=_cut(outcome.site, LINE_LIMIT),
         detail=_cut(outcome.detail, DETAIL_LIMIT),
     )
+
+
+def trim_row(row: RowSummary) -> RowSummary:
+    """Cut the texts of what came of a circumstance, and mask memory addresses, which differ in each run."""
+    refused, not_offered = _cut(row.refused, LINE_LIMIT), _cut(row.not_offered, LINE_LIMIT)
+    return structs.replace(row, refused=refused, not_offered=not_offered)
 
 
 def _cut(text: str | None, limit: int) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
 from verifier.engine import crash_report
-from verifier.engine.events import CaseFinished, OutcomeReady, RunStarted
+from verifier.engine.events import CaseFinished, OutcomeReady, RowReady, RunStarted
 from verifier.engine.limits import Limits, resident_memory
 from verifier.engine.plan import Task
 from verifier.engine.worker import CaseEvent, Loading, Message
@@ -114,7 +114,7 @@ class Worker:
         try:
             while _speaks(self.pipe):
                 message = self._message()
-                midway = isinstance(message, OutcomeReady)
+                midway = isinstance(message, OutcomeReady | RowReady)
                 match message:
                     case Loading(what=what):
                         self.loading = what

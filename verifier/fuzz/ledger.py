@@ -123,7 +123,7 @@ class Ledger:
             return len(self._known) > before
 
     def tell(self, spec: CaseSpec, answer: CaseResult, shrunk: Outcome | None = None) -> CaseResult:
-        """Report the outcomes of a case as events, and give the answer back.
+        """Report the outcomes and circumstances of a case as events, and give the answer back.
 
         Args:
             spec: the case.
@@ -138,6 +138,8 @@ class Ledger:
             elif (spec.id, outcome.check) in self._failed:
                 continue
             self.events.put(events.OutcomeReady(case=spec.id, outcome=outcome))
+        for row in answer.rows:
+            self.events.put(events.RowReady(row=row))
         self.events.put(events.CaseFinished(case=spec.id, seconds=answer.seconds))
         if not any(outcome.verdict is Verdict.TIMEOUT for outcome in answer.outcomes):
             self._usual.append(answer.seconds)

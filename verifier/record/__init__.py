@@ -1,4 +1,4 @@
-"""The record of a run: a JSON Lines file of schema 1, appended as results come, and validated when it is read.
+"""The record of a run: a JSON Lines file of schema 2, appended as results come, and validated when it is read.
 
 Its lines, each one object written whole in one append:
 
@@ -6,6 +6,10 @@ Its lines, each one object written whole in one append:
   the selected checks with what they prove, how many cases are planned, what was asked for, and what a case may take;
 - `case`: the case's id and every field of its `CaseSpec`, before its outcomes;
 - `outcome`: the case's id and every field of an `Outcome` that is not None, with its fingerprint;
+- `row`: what came of one circumstance of the case, before the outcome of the check that was the first to need it: what
+  of the circumstance is not plain, its seconds, what Hugging Face refused or the adapter does not offer, the
+  observables that passed with no error beyond the least noise, and of each other one its verdict, its worst error over
+  bound and the place of that;
 - `done`: the case's id and seconds, after its outcomes: a run that is taken up again runs the cases without it;
 - `lost`: the case in which a process died, the check that it was at, and how; the case is run again, alone;
 - `evidence`: what one check compared on the smallest case of a failure: its places, and how one of them differs;
@@ -18,7 +22,8 @@ Its lines, each one object written whole in one append:
 - `end`: counts by verdict, the exit status, why the run stopped, and the seconds since it began or was resumed.
 
 JSON has no spelling for numbers that are not finite; they stand as the strings `"inf"`, `"-inf"` and `"nan"`. A later
-line for the same case and check replaces the earlier one. Lines of other kinds are left aside.
+line for the same case and check, or case and circumstance, replaces the earlier one. Lines of other kinds are left
+aside. Schema 1, which has no `row`, is still read.
 """
 
 from verifier.record.folder_lock import lock_folder

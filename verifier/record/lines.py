@@ -13,12 +13,14 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
+from verifier.judging.row_summary import RowSummary
 from verifier.output import text
 from verifier.output.validation import Count, convert
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)  # schema 1 has no lines of the kind `row`
 FILE = "record.jsonl"
 DONE = b'{"kind": "done"'  # how a line of that kind begins, as it is written here
 
@@ -131,6 +133,8 @@ class Record:
         notes: what a reader should know of the file, in sentences.
         held: the baseline of the run, and what became of each known failure; None where it had none.
         contradicts_itself: whether its last line counts other outcomes than it holds: lines are missing, or changed.
+        rows: what came of each circumstance of each case, in the order of the file.
+        schema: of its lines.
         origins: of several that were made one: where each case was recorded.
         missing: of shards that were made one: those that are not there, as `2/4`.
     """
@@ -149,6 +153,8 @@ class Record:
     notes: tuple[str, ...]
     held: BaselineState | None = None
     contradicts_itself: bool = False
+    rows: tuple[RowSummary, ...] = ()
+    schema: int = SCHEMA
     origins: Mapping[str, Path] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 

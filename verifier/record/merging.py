@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from verifier.errors import ExitStatus, UsageError
+from verifier.judging.row_summary import RowSummary
 from verifier.record.known_failure import BaselineState, EntryState, Settled
 from verifier.record.lines import EndLine, Record, RecordedOutcome, RunLine
 
@@ -63,12 +64,18 @@ def combine_records(records: Sequence[Record], run: RunLine, *, word: str) -> Re
         key = entry.case, entry.outcome.check
         if key not in entries or not entries[key].outcome.verdict.gates:
             entries[key] = entry
+    rows: dict[Hashable, RowSummary] = {}
+    for row in (row for record in records for row in record.rows):
+        if row.key not in rows or not rows[row.key].gates:
+            rows[row.key] = row
     cases = {case: spec for record in records for case, spec in record.cases.items()}
     return replace(
         first,
         run=run,
         cases=cases,
         entries=tuple(entries.values()),
+        rows=tuple(rows.values()),
+        schema=min(record.schema for record in records),
         done={case: seconds for record in records for case, seconds in record.done.items()},
         lost=tuple(lost for record in records for lost in record.lost),
         resumed=sum(record.resumed for record in records),

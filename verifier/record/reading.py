@@ -6,7 +6,7 @@ import contextlib
 import json
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,24 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import RECORDED, Outcome
+from verifier.judging.row_summary import RowSummary
 from verifier.output.validation import convert
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState, Settled, read_settled
-from verifier.record.lines import DONE, FILE, NOT_FINITE, SCHEMA, EndLine, LostProcess, Record, RecordedOutcome, RunLine
+from verifier.record.lines import (
+    DONE,
+    FILE,
+    NOT_FINITE,
+    READABLE,
+    EndLine,
+    LostProcess,
+    Record,
+    RecordedOutcome,
+    RunLine,
+)
 
 # The kinds of lines about a case, whose own line stands before them.
-_OF_A_CASE = ("outcome", "done", "lost", "evidence", "ladder", "found")
+_OF_A_CASE = ("outcome", "row", "done", "lost", "evidence", "ladder", "found")
 _NUMBERS = ("measured", "bound", "seconds")
 
 
@@ -55,9 +66,11 @@ def read(path: Path) -> Record:
     if not lines:
         raise UsageError(f"{str(path)!r} is no verifier record: it is empty")
     notes: list[str] = []
-    run = _read_run(path, parse(path, 1, lines[0]))
+    first = parse(path, 1, lines[0])
+    run = _read_run(path, first)
     cases: dict[str, CaseSpec] = {}
     entries: dict[tuple[str, str], RecordedOutcome] = {}
+    rows: dict[Hashable, RowSummary] = {}
     done: dict[str, float] = {}
     lost: list[LostProcess] = []
     resumed = 0
@@ -89,6 +102,10 @@ def read(path: Path) -> Record:
                     entries[of.case, outcome.check] = RecordedOutcome(
                         case=of.case, outcome=outcome, fingerprint=of.fingerprint
                     )
+                case "row":
+                    row = convert(data, RowSummary, of="what came of a circumstance", strict=False)
+                    rows.pop(row.key, None)
+                    rows[row.key] = row
                 case "done":
                     done[of.case] = convert(_read_numbers(data), _Done, of="the 'done' line").seconds
                 case "lost":
@@ -96,6 +113,7 @@ def read(path: Path) -> Record:
                 case "resumed":
                     resumed, end = resumed + 1, None
                     entries = {key: entry for key, entry in entries.items() if entry.case in done}
+                    rows = {key: row for key, row in rows.items() if row.case in done}
                 case "evidence":
                     seen = convert(data, Evidence, of="the evidence", strict=False)
                     if seen.fingerprint is not None:
@@ -122,6 +140,8 @@ def read(path: Path) -> Record:
         run=run,
         cases=cases,
         entries=tuple(entries.values()),
+        rows=tuple(rows.values()),
+        schema=first["schema"],
         done=done,
         lost=tuple(lost),
         resumed=resumed,
@@ -209,12 +229,12 @@ def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _read_run(path: Path, data: Mapping[str, Any]) -> RunLine:
-    """Read the first line, which must be of this schema."""
+    """Read the first line, which must be of a schema that this version reads."""
     if data.get("kind") != "run":
         raise UsageError(f"{str(path)!r} is no verifier record: its first line is not a `run` line")
-    if data.get("schema") != SCHEMA:
-        schema = reprlib.repr(data.get("schema"))
-        raise UsageError(f"{path}: schema {schema}; this version of verifier reads schema {SCHEMA}")
+    if data.get("schema") not in READABLE:
+        schema, readable = reprlib.repr(data.get("schema")), " and ".join(map(str, READABLE))
+        raise UsageError(f"{path}: schema {schema}; this version of verifier reads schemas {readable}")
     with _named_line(path, 1):
         return convert(data, RunLine, of="the run")
 

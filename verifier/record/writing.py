@@ -12,10 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
+from verifier.judging.row_summary import RowSummary
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState
 from verifier.record.known_failure import settled_to_json as settled_to_json
@@ -126,6 +129,10 @@ class Writer:
         values = {name: value for name, value in values.items() if value is not None}
         self._append({"kind": "outcome", "case": case, **values})
         self.verdicts[case, outcome.check] = outcome.verdict
+
+    def row(self, row: RowSummary) -> None:
+        """Write what came of one circumstance of a case."""
+        self._append({"kind": "row", **msgspec.to_builtins(row)})
 
     def done(self, case: str, seconds: float) -> None:
         """Write that every outcome of the case is there.

@@ -12,7 +12,7 @@ from verifier import record
 from verifier.baseline.replaying import settle
 from verifier.cases.spec import CaseSpec
 from verifier.engine.case_runner import CaseResult, CaseRunner, InProcessRunner, SubprocessRunner
-from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady
+from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RowReady
 from verifier.engine.plan import Plan
 from verifier.errors import ImportFailed, UsageError, VerifierError
 from verifier.judging.outcome import Outcome
@@ -124,6 +124,7 @@ class Share:
             self._news.append(CaseStarted(spec=spec))
             self._news += [lost for lost in self._runner.lost if lost.case == spec.id]
             self._news += [OutcomeReady(case=spec.id, outcome=outcome) for outcome in ran.outcomes]
+            self._news += [RowReady(row=row) for row in ran.rows]
             self._news.append(CaseFinished(case=spec.id, seconds=ran.seconds))
             self._runner.lost = []
         return had

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,12 @@ from verifier.canonical import KINDS, template_of
 from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of
 from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
 from verifier.observing import activations, localization
 from verifier.observing.case import Case
 from verifier.observing.circumstances.row import Row, RowResult, Shown, rests_on_failure
+from verifier.observing.circumstances.summarizing import summarize_row
 from verifier.observing.memo import memoized
 
 
@@ -50,15 +53,28 @@ class Wrong:
         return template_of(self.finding.where or ""), None
 
 
-@memoized
+_RESULTS = "circumstances"  # the key of a case's results in its memo
+
+
 def results(case: Case) -> tuple[RowResult, ...]:
-    """Run every circumstance of the case.
+    """Run every circumstance of the case, once.
 
     Raises:
         Blocked: the subject is wrong or raises as it is called most plainly, which another check reports.
     """
-    case.subject.agreeing_rows()
-    return tuple(_run(case, {**PLAIN, **circumstance}) for circumstance in case.spec.circumstances)
+
+    def run() -> tuple[RowResult, ...]:
+        case.subject.agreeing_rows()
+        return tuple(_run(case, {**PLAIN, **circumstance}) for circumstance in case.spec.circumstances)
+
+    return case.memo.memoize(_RESULTS, run)
+
+
+def summaries(case: Case) -> tuple[RowSummary, ...]:
+    """Summarize the circumstances of the case that a check has run; none is run for this."""
+    if not case.memo.holds(_RESULTS):
+        return ()
+    return tuple(summarize_row(case.spec.id, result) for result in results(case))
 
 
 def _run(case: Case, circumstance: Circumstance, only: Sequence[str] = (), at: Sequence[str] = ()) -> RowResult:
@@ -69,7 +85,10 @@ def _run(case: Case, circumstance: Circumstance, only: Sequence[str] = (), at: S
 
     # Every case is looked at in this one, and cases with equal models share what HF's model shows in it.
     row = Row(case.spec, case.family, circumstance, recall if circumstance == WITH_GRADIENTS else None)
-    return row.run(case.subject.adapter, only, at, _wrong_plainly(case))
+    without, began = _wrong_plainly(case), time.perf_counter()
+    result = row.run(case.subject.adapter, only, at, without)
+    result.seconds = time.perf_counter() - began
+    return result
 
 
 @memoized

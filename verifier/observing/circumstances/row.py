@@ -50,6 +50,7 @@ class RowResult:
         errors: by observable, what the subject raised.
         not_offered: what the adapter lacks for this circumstance; None where it lacks nothing.
         refused: what Hugging Face's own model raised; None where it ran.
+        seconds: how long both models took.
     """
 
     circumstance: Circumstance
@@ -57,6 +58,7 @@ class RowResult:
     errors: dict[str, Exception] = field(default_factory=dict)
     not_offered: str | None = None
     refused: str | None = None
+    seconds: float = 0.0
 
     def add(self, observable: str, finding: Finding) -> None:
         """Add a finding on an observable."""
