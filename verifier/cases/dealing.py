@@ -54,7 +54,8 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
     rows = _plainest_of_each_value(rows) if quick else rows
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     matrix = [number for number in valid if specs[number].label is None] or valid
-    features = {number: _features(family, specs[number]) for number in matrix}
+    kinds = _kinds_of_blocks(family, [specs[number] for number in matrix])
+    features = {number: _features(family, specs[number], kinds) for number in matrix}
     dealt: dict[int, list[Circumstance]] = {number: [] for number in valid}
     load = dict.fromkeys(valid, 0.0)
     for number in set(valid) - set(matrix):
@@ -145,10 +146,33 @@ def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
     return isinstance(family, Reshapes) and family.refusal(family.reshaped(spec.config, row["dims"])) is None
 
 
-def _features(family: Family, spec: CaseSpec) -> frozenset[Hashable]:
-    """List what a case has that a circumstance should meet: the values of its flags, and its kind of block."""
-    kind = frozenset(point.kind.template for point in family.points(spec.config))
-    return frozenset({kind, *((flag, spec.config.get(flag)) for flag in family.flags())})
+def _kinds_of_blocks(family: Family, specs: Sequence[CaseSpec]) -> list[frozenset[str]]:
+    """Group the hook points that some models have and others lack: points of two groups come and go independently.
+
+    In one group are the points of a sequential or a parallel block, say, and in another those of rotary positions.
+    """
+    models = {_templates(family, spec) for spec in specs}
+    changing = sorted({point for model in models for point in model if any(point not in other for other in models)})
+    groups: list[frozenset[str]] = []
+    for point in changing:
+
+        def depends(other: str, point: str = point) -> bool:
+            return len({(point in model, other in model) for model in models}) < 4
+
+        joined = [group for group in groups if any(map(depends, group))]
+        groups = [group for group in groups if group not in joined] + [frozenset({point}).union(*joined)]
+    return groups
+
+
+def _templates(family: Family, spec: CaseSpec) -> frozenset[str]:
+    return frozenset(point.kind.template for point in family.points(spec.config))
+
+
+def _features(family: Family, spec: CaseSpec, kinds: Sequence[frozenset[str]]) -> frozenset[Hashable]:
+    """List what a case has that a circumstance should meet: the values of its flags, and its kinds of blocks."""
+    templates = _templates(family, spec)
+    has = frozenset((group, group & templates) for group in kinds)
+    return has | {(flag, spec.config.get(flag)) for flag in family.flags()}
 
 
 def _dtypes(spec: CaseSpec) -> set[str]:

@@ -221,7 +221,7 @@ def scores_unscaled(scores: Tensor) -> Tensor:
     return scores * 2
 
 
-@fault("hooks.values", "hooks.shown", circumstances=[{"mask": "left"}])
+@fault("hooks.shown", circumstances=[{"mask": "left"}])
 def keys_shifted_by_padding() -> Mutation:
     """Hook_k is one position late, with padding only."""
     padded = {"now": False}
@@ -299,7 +299,7 @@ def hook_drifts() -> Mutation:
     return replace(showing("attn.hook_z", show), forward=forward)
 
 
-@fault("intervene.one_point", plant=in_hooking)
+@fault("forward.outputs", plant=in_hooking)
 def hook_never_removed(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Any:
     """Hooks stay after they were removed."""
     return kept_open(hooked(forward, backward))

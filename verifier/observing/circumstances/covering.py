@@ -241,6 +241,14 @@ def _minimal(
     everything = fails(attempt) if attempt is not None else None
     if everything is not None and attempt is not None:
         current, wrong = dict(attempt), everything
+    else:
+        # One mistake is wrong in one circumstance at many observables.
+        for known in _met_before(case, circumstance):
+            candidate = {**plainest, **{axis: values[0] for axis, values in known.items()}}
+            found = fails(candidate)
+            if found is not None:
+                before.append(known)
+                return known, found
     for axis in AXES:
         if current[axis] == plainest[axis]:
             continue
@@ -255,6 +263,20 @@ def _minimal(
         minimal[axis] = tuple(one for one in AXES[axis] if one == value or one in failing)
     before.append(minimal)
     return minimal, wrong
+
+
+def _met_before(case: Case, circumstance: Circumstance) -> list[dict[str, tuple[str, ...]]]:
+    """List what other observables of the adapter were wrong in, as far as this circumstance has it, the plainest first.
+
+    Args:
+        case: of the adapter.
+        circumstance: in which another observable is wrong.
+    """
+    found: list[dict[str, tuple[str, ...]]] = []
+    for (family, adapter, *_), (_, others) in _KNOWN.items():
+        if (family, adapter) == (case.family.name, id(case.subject.adapter)):
+            found += [one for one in others if one and all(circumstance[axis] in one[axis] for axis in one)]
+    return sorted(found, key=len)
 
 
 def _plainest(observable: str) -> Circumstance:

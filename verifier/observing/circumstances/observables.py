@@ -408,11 +408,15 @@ _COMPONENTS = ("blocks.0.mlp", "ln_final", "unembed", "blocks.1.attn.qkv", "bloc
 
 @observes("weights.current", "component.current", classes=("values", "generation"))
 def weights(look: Look) -> Iterator[Observation]:
-    """Read the canonical weights, and run components alone."""
+    """Read the canonical weights and the split, and run components alone."""
     calls = look.calls
-    for name, weight in calls.side.weights().items():
+    canonical = calls.side.weights()
+    for name, weight in canonical.items():
         yield "weights.current", name, weight.detach().clone()
         yield "weights.current", f"{name}: dtype", str(weight.dtype)
+    if any(name.startswith("blocks.0.") for name in canonical):  # a model without layers has no split
+        for name, weight in calls.side.split().items():
+            yield "weights.current", name, weight.detach().clone()
     width = calls.texts.d_model
     draw = torch.Generator().manual_seed(look.number)
     x = torch.randn(2, 3, width, generator=draw).half().bfloat16().to(calls.side.dtype)

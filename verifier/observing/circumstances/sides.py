@@ -79,6 +79,9 @@ class Side(Protocol):
     def weights(self) -> Mapping[str, Tensor]:
         """Give the canonical weights."""
 
+    def split(self) -> Mapping[str, Tensor]:
+        """Give the weights of the first layer's query, key and value projections, as they are split."""
+
     def gradients(self) -> Mapping[str, Tensor]:
         """Give the gradients of the canonical weights that have one."""
 
@@ -192,6 +195,16 @@ class ReferenceSide:
     def weights(self) -> Mapping[str, Tensor]:
         """Give the canonical weights."""
         return canonical_of(self._family, self._model, lambda parameter: parameter)
+
+    def split(self) -> Mapping[str, Tensor]:
+        """Give Hugging Face's rows of the first layer's query, key and value projections."""
+        rows = self._family.qkv_rows(self._model, 0)
+        found: dict[str, Tensor] = {}
+        for letter in "qkv":
+            projection = getattr(rows, letter)
+            weight = self._model.get_submodule(projection.module).weight
+            found[f"split.{letter}"] = weight[projection.rows.flatten().to(weight.device)]
+        return found
 
     def gradients(self) -> Mapping[str, Tensor]:
         """Give the gradients of the canonical weights that have one."""
@@ -307,6 +320,13 @@ class SubjectSide:
         """Give the canonical weights; none where the adapter offers none."""
         return {} if self.subject.weights is None else self.subject.weights.canonical()
 
+    def split(self) -> Mapping[str, Tensor]:
+        """Give the weights of the first layer's split projections; none where the adapter offers none."""
+        if self.subject.weights is None:
+            return {}
+        split = self.subject.weights.split(0)
+        return {f"split.{letter}": getattr(split, letter).weight for letter in "qkv"}
+
     def gradients(self) -> Mapping[str, Tensor]:
         """Give the gradients of the canonical weights; none where the adapter offers none."""
         return {} if self.subject.weights is None else self.subject.weights.gradients()
@@ -344,7 +364,7 @@ class SubjectSide:
         name = place.partition(":")[0]
         if observable == "component.current":
             return self.subject.components is not None and name in self.subject.components.modules()
-        if template_of(name) not in _WEIGHTS:
+        if template_of(name) not in _WEIGHTS and observable != "weights.current":
             return True
         return self.subject.weights is not None and not (self._adds_up_gradients and observable != "weights.current")
 
