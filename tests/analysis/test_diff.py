@@ -446,7 +446,7 @@ def test_what_the_runs_differ_in_is_named(make):
         dims={**DIMS, "layers": 3},
         flags={**FLAGS, "alibi": [False]},
         limits={"timeout": 60, "memory": 2**30},
-        checks=[{"id": check, "doc": ""} for check in ("forward.loss", *CHECKS[1:])],
+        checks=[{"id": check, "doc": ""} for check in ("forward.losses", *CHECKS[1:])],
     )
     found = compare_records(make(specs()), new)
     assert list(found.differences.items()) == [
@@ -466,7 +466,7 @@ def test_what_the_runs_differ_in_is_named(make):
         ("numpy", (None, "2.4")),
         ("asked: only", (None, "qkv.*")),
     ]
-    assert found.checks_apart == {"OLD": ("reference.acceptance",), "NEW": ("forward.loss",)}
+    assert found.checks_apart == {"OLD": ("reference.acceptance",), "NEW": ("forward.losses",)}
 
 
 def test_two_runs_of_the_same_differ_in_nothing(make):

@@ -58,7 +58,7 @@ def test_the_map_shows_the_wrong_head(look, broken):
 def test_gradients_differ_from_the_logits_back(look, broken):
     # What an edit adds has no gradient, so values are right before it and gradients behind it on the way back are not.
     scaled = broken(Mutation(edits={"1.hook_attn_out": lambda value: value * 2 - value.detach()}))
-    _, ladder = look("backward.hooks", adapter=scaled)
+    _, ladder = look("backward.identity", adapter=scaled)
     assert ladder.starts is None
     assert ladder.starts_backward is not None
     assert ladder.starts_backward.where.startswith("blocks.1.")

@@ -21,5 +21,9 @@ def test_each_stands_in_the_area_of_its_id() -> None:
     assert [name for name, module in modules.items() if not module.startswith(("verifier.checks.", "verifier_"))] == []
 
 
-def test_areas_come_in_their_order() -> None:
-    assert list(dict.fromkeys(check.area for check in EVERY)) == list(checks.AREAS)
+def test_areas_come_in_their_order_and_what_is_looked_at_in_circumstances_last() -> None:
+    assert {check.area for check in EVERY} == set(checks.AREAS)
+    last = [check.run.__module__.endswith(".in_circumstances") for check in EVERY]
+    plain = [check.area for check, is_last in zip(EVERY, last, strict=True) if not is_last]
+    assert sorted(last) == last
+    assert sorted(plain, key=checks.AREAS.index) == plain

@@ -10,10 +10,11 @@ import pytest
 import torch
 from falcons import KINDS, SPREAD, mostly_slow
 from one_check import AmongAll, Broken, Judge, of_area
-from torch import Tensor
+from torch import Tensor, nn
 
-from verifier.adapter import Edit, HookInfo
+from verifier.adapter import Edit, HookInfo, Inputs, Output, Subject
 from verifier.canonical import KINDS as KINDS_OF_POINTS
+from verifier.errors import Unrunnable
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
@@ -95,7 +96,7 @@ def test_a_declared_point_that_is_no_canonical_one_is_a_failure(judge: Judge, br
     assert found.message == "hooks.points() declares it, and it is no canonical hook point"
 
 
-@pytest.mark.parametrize("check", ["hooks.fires", "hooks.order", "hooks.axes", "hooks.values", "hooks.kept"])
+@pytest.mark.parametrize("check", ["hooks.fires", "hooks.order", "hooks.axes", "hooks.values"])
 def test_what_is_missing_is_told_once(judge: Judge, broken: Broken, check: str) -> None:
     assert judge(check, adapter=broken(without("hook_z", "hook_k"))).verdict is Verdict.PASS
 
@@ -116,6 +117,13 @@ def test_a_point_of_the_adapters_own_must_fire_too(judge: Judge, broken: Broken)
     )
     found = judge("hooks.fires", adapter=broken(silent))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.0.hook_own")
+
+
+def test_an_adapter_cannot_end_the_run_with_the_harness_own_words(judge: Judge, broken: Broken) -> None:
+    def names(_given: dict[str, HookInfo]) -> dict[str, HookInfo]:
+        raise Unrunnable("no checkpoint here")
+
+    assert judge("hooks.present", adapter=broken(altered(names=names))).verdict is Verdict.ERROR
 
 
 def test_a_gated_point_is_asked_with_its_switch_on(judge: Judge, broken: Broken) -> None:
@@ -155,14 +163,16 @@ QUERIES_FIRST = turned((0, 2, 1, 3), ("batch", "query", "head", "key"))
     "check",
     [
         *(check for check in IDS if check != "hooks.aliases"),
-        "intervene.replace",
-        "intervene.swap",
-        "backward.hooks",
-        "backward.replace",
+        "hooks.shown",
+        "intervene.effects",
+        "intervene.each_point",
+        "backward.shown",
+        "backward.effects",
     ],
 )
 def test_other_axes_that_are_said_are_as_good(judge: Judge, broken: Broken, check: str) -> None:
-    assert judge(check, adapter=broken(QUERIES_FIRST)).verdict is Verdict.PASS
+    found = judge(check, adapter=broken(QUERIES_FIRST), circumstances=({"grad": "grad"},))
+    assert found.verdict is Verdict.PASS
 
 
 def test_axes_that_are_none_of_the_points_are_wrong(judge: Judge, broken: Broken) -> None:
@@ -238,9 +248,25 @@ def test_points_that_only_some_models_have(judge: Judge, broken: Broken, config:
 # --- where a wrong forward starts ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("check", ["forward.logits", "forward.left_padding", "forward.position_ids"])
-def test_a_wrong_forward_says_where_it_starts(judge: Judge, broken: Broken, check: str) -> None:
-    found = judge(check, adapter=broken(Mutation(edits={"blocks.1.attn.hook_k": lambda value: value * 2})))
+@pytest.mark.parametrize(
+    ("check", "circumstance"),
+    [("forward.logits", {}), ("forward.outputs", {"mask": "left"}), ("forward.outputs", {"positions": "given"})],
+    ids=["plain", "mask", "positions"],
+)
+def test_a_wrong_forward_says_where_it_starts(
+    judge: Judge, broken: Broken, check: str, circumstance: Mapping[str, str]
+) -> None:
+    def mutate(_model: nn.Module) -> Mutation:
+        now = {"wrong": False}
+
+        def forward(subject: Subject, inputs: Inputs) -> Output:
+            now["wrong"] = not circumstance or inputs.attention_mask is not None or inputs.position_ids is not None
+            return subject.forward(inputs)
+
+        doubled = Mutation(edits={"blocks.1.attn.hook_k": lambda value: value * 2 if now["wrong"] else value})
+        return replace(doubled, forward=forward)
+
+    found = judge(check, adapter=broken(mutate), circumstances=(circumstance,))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.1.attn.hook_k")
     assert "what flows into it agrees (blocks.1.ln1.hook_normalized)" in (found.message or "")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,10 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from verifier.adapter import Inputs, Output, Subject
-from verifier.faults.altered_hooks import showing
-from verifier.faults.mutants import Delegate, MutantSubject, Mutation, replaced, replacing
+from verifier.faults.mutants import Delegate, MutantSubject, Mutation, replacing
 from verifier.judging.outcome import Verdict
-from verifier.observing.capabilities import require
 
 ALL = of_area("state")
 IDS = [one.id for one in ALL]
@@ -66,7 +63,7 @@ def test_a_subject_that_is_right_once_is_not_told_again(judge: Judge, broken: Br
         return Mutation(forward=forward)
 
     found = judge(check, adapter=broken(drifting), depth="sampled")
-    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.twice")
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.repeated")
 
 
 # --- beside others ---------------------------------------------------------------------------------------------------
@@ -259,108 +256,6 @@ def test_a_hook_of_a_copy_that_runs_in_the_original_is_found(judge: Judge, broke
 
     found = judge("state.copy_hooks", adapter=broken(copying(reach)), depth="sampled")
     assert (found.verdict, found.where) == (Verdict.FAIL, "hooks on a copy, the original beside it")
-
-
-# --- state dicts, casts and modes ------------------------------------------------------------------------------------
-
-
-def modes(**methods: Callable[..., Any]) -> Mutation:
-    return Mutation(parts={"modes": replacing(**methods)})
-
-
-@pytest.mark.parametrize("lost", ["ln_final.original.bias", "blocks.1.attn.qkv.original.bias"])
-def test_a_lost_parameter_is_found(judge: Judge, broken: Broken, lost: str) -> None:
-    def without(right: Any) -> Any:
-        return {name: one for name, one in right.state_dict().items() if name != lost}
-
-    def load(right: Any, state: Any) -> None:
-        right.load_state_dict({**right.state_dict(), **state})
-
-    found = judge("state.state_dict", adapter=broken(modes(state_dict=without, load_state_dict=load)))
-    assert (found.verdict, found.where) == (Verdict.FAIL, "another model's state loaded")
-
-
-def test_what_is_not_loaded_back_is_found(judge: Judge, broken: Broken) -> None:
-    loaded: list[int] = []
-
-    def once(right: Any, state: Any) -> None:
-        loaded.append(1)
-        if len(loaded) == 1:
-            right.load_state_dict(state)
-
-    found = judge("state.state_dict", adapter=broken(modes(load_state_dict=once)))
-    assert (found.verdict, found.where) == (Verdict.FAIL, "its own state loaded back")
-
-
-def test_a_component_that_shows_old_weights_is_found(judge: Judge, broken: Broken) -> None:
-    def stale(_subject: Subject, components: Any) -> Any:
-        first: dict[str, nn.Module] = {}
-
-        def modules(right: Any) -> Any:
-            now = right.modules()
-            first.setdefault("unembed", copy.deepcopy(now["unembed"]))
-            return {**now, **first}
-
-        return replacing(modules=modules)(_subject, components)
-
-    found = judge("state.state_dict", adapter=broken(Mutation(parts={"components": stale})))
-    assert (found.verdict, found.where) == (
-        Verdict.FAIL,
-        "another model's state loaded: unembed: original.weight",
-    )
-
-
-@pytest.mark.parametrize("through", [torch.bfloat16, torch.float16])
-def test_a_cast_through_half_is_found(judge: Judge, broken: Broken, through: torch.dtype) -> None:
-    def to(right: Any, *, dtype: Any = None, device: Any = None) -> None:
-        right.to(dtype=through)
-        right.to(dtype=dtype)
-
-    found = judge("state.to", adapter=broken(modes(to=to)))
-    assert (found.verdict, found.where) == (Verdict.FAIL, "logits")
-
-
-def test_a_move_to_the_cpu_is_looked_at_where_the_case_is_elsewhere(judge: Judge, broken: Broken) -> None:
-    elsewhere = "cpu:0"  # what is not called the CPU is moved to it
-
-    def to(right: Any, *, dtype: Any = None, device: Any = None) -> None:
-        right.to(dtype=dtype, device=device)
-        if device is not None:
-            right.to(dtype=torch.float16)
-            right.to(dtype=torch.float32)
-
-    assert judge("state.to", device=elsewhere).verdict is Verdict.PASS
-    assert judge("state.to", adapter=broken(modes(to=to))).verdict is Verdict.PASS
-    found = judge("state.to", adapter=broken(modes(to=to)), device=elsewhere)
-    assert (found.verdict, found.where) == (Verdict.FAIL, "logits on the CPU")
-
-
-def test_a_float32_model_that_is_wrong_when_it_is_built_so_is_told_elsewhere(judge: Judge, broken: Broken) -> None:
-    def rough(subject: Subject, inputs: Inputs) -> Output:
-        output = subject.forward(inputs)
-        if output.logits.dtype != torch.float32:
-            return output
-        return replace(output, logits=output.logits.bfloat16().float())
-
-    found = judge("state.to", adapter=broken(Mutation(forward=rough)))
-    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float32")
-
-
-def test_a_dtype_that_a_built_model_shows_too_is_not_the_casts(judge: Judge, broken: Broken) -> None:
-    double = showing("attn.hook_pattern", lambda value: value.double())
-    assert judge("state.to", adapter=broken(double)).verdict is Verdict.PASS
-
-
-def test_a_dropout_that_stays_on_is_found(judge: Judge, broken: Broken) -> None:
-    def wrong(subject: Subject, modes: Any) -> Any:
-        def train(right: Any, mode: bool) -> None:
-            right.train(mode)
-            require(subject.components).modules()["blocks.1"].train(True)
-
-        return replaced(modes, train=train)
-
-    found = judge("state.eval", adapter=broken(Mutation(parts={"modes": wrong})))
-    assert (found.verdict, found.where) == (Verdict.FAIL, "after training mode")
 
 
 # --- what is left ----------------------------------------------------------------------------------------------------

@@ -28,12 +28,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("only", "lacking"),
     [
-        # The bridge has no second names, and the model two layers; the plainest circumstance has no loss, no cache, no
-        # generation and no history. Nothing else may be left out.
+        # The bridge has no second names; the plainest circumstance has no loss, no cache, no generation and no history.
+        # Nothing else may be left out.
         pytest.param(
             ["*"],
             {
-                *("hooks.aliases", "intervene.aliases", "intervene.layers", "forward.losses", "state.misuse"),
+                *("hooks.aliases", "intervene.aliases", "forward.losses", "state.misuse"),
                 *("cache.repeated", "cache.generated", "cache.generated_hooks", "cache.generated_edits"),
             },
             id="every check",

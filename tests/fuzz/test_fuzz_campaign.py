@@ -219,7 +219,7 @@ def test_what_is_cut_off_while_a_hang_is_shrunk_is_no_failure_of_its_own() -> No
     def cut_off(check: str) -> Outcome:
         return Outcome(check=check, verdict=Verdict.TIMEOUT, message="the process was not done", exception="timeout")
 
-    hang, raised = cut_off("forward.float32"), Outcome(check="forward.loss", verdict=Verdict.FAIL)
+    hang, raised = cut_off("forward.outputs"), Outcome(check="forward.losses", verdict=Verdict.FAIL)
     outcomes = (hang, cut_off("weights.restore"), raised)
     assert tuple(believable(outcomes, hang)) == (hang, raised)
     assert tuple(believable(outcomes, raised)) == outcomes  # nothing was hurried

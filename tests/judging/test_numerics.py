@@ -23,15 +23,12 @@ from verifier.judging.numerics import (
     compare_bitwise,
     compare_derivative,
     compare_noise_floor,
-    compare_positions,
     float64_judge,
     gradient_judge,
     measured_noise,
     moved_rows,
-    position_noise,
     precision_judge,
     rms,
-    row_noise,
     unit,
 )
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
@@ -358,20 +355,6 @@ def test_semantics_do_not_depend_on_how_many_numbers_there_are() -> None:
     assert float64_judge(NOISE).compare("x", one, one).bound == SEMANTICS_MARGIN * NOISE
 
 
-def test_the_noise_of_a_row_is_what_float32_does_to_it_in_float64s_units() -> None:
-    truth = torch.zeros(2, 3, 4, dtype=torch.float64)
-    single = truth.clone().float()
-    single[1] = 2.0**-20
-    quiet, noisy = row_noise(truth, single)
-    assert float(quiet) == 0.0
-    assert float(noisy) == pytest.approx(2.0**-20 * 2.0**-29)
-
-
-def test_the_noise_of_a_row_is_at_least_a_unit() -> None:
-    truth = torch.full((1, 5), 3.0, dtype=torch.float64)
-    assert float(row_noise(truth, truth.float())) == pytest.approx(3 * torch.finfo(torch.float64).eps)
-
-
 def test_a_row_moves_when_it_moves_by_more_than_the_margin() -> None:
     base = torch.ones(1, 8, dtype=torch.float64)
     rows = torch.cat([base, base + 0.9 * SEMANTICS_MARGIN * NOISE, base + 1.1 * SEMANTICS_MARGIN * NOISE])
@@ -382,51 +365,6 @@ def test_a_row_that_is_no_number_moved_unless_both_are() -> None:
     base = torch.tensor([[1.0, -torch.inf]]).double()
     rows = torch.tensor([[1.0, -torch.inf], [torch.nan, -torch.inf], [1.0, 0.0]]).double()
     assert moved_rows(rows, base, NOISE).tolist() == [False, True, True]
-
-
-LOGITS = torch.randn(2, 6, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-REAL = torch.ones(2, 6, 1, dtype=torch.bool)
-
-
-def positions(actual: object, real: Tensor = REAL, width: int = 40) -> Finding:
-    noise = torch.full((6,), NOISE, dtype=torch.float64)
-    return compare_positions("logits", actual, LOGITS, noise, defined=real, width=width)
-
-
-def test_one_wrong_position_is_found_and_named() -> None:
-    wrong = LOGITS.clone()
-    wrong[:, 4] += 4 * NOISE
-    found = positions(wrong)
-    assert found.verdict is Verdict.FAIL
-    assert "most in position 4" in (found.message or "")
-    assert rms(wrong - LOGITS) < 2 * NOISE, "over all positions it is lost"
-
-
-def test_a_position_is_judged_where_a_token_stands() -> None:
-    wrong, real = LOGITS.clone(), REAL.clone()
-    wrong[0, 2] = torch.nan
-    assert positions(wrong).verdict is Verdict.FAIL
-    real[0, 2] = False
-    assert positions(wrong, real).verdict is Verdict.PASS
-    with pytest.raises(NotApplicable):
-        positions(wrong, torch.zeros_like(real))
-
-
-def test_a_narrow_stream_gives_fewer_numbers_than_a_row_of_logits_has() -> None:
-    wide, narrow = (positions(LOGITS, width=width) for width in (40, 2))
-    assert narrow.bound > wide.bound
-
-
-def test_what_is_no_logits_is_wrong_at_every_position() -> None:
-    assert positions(LOGITS[:, :5]).message == "its shape is [2, 5, 50], not [2, 6, 50]"
-    assert positions(None).verdict is Verdict.FAIL
-
-
-def test_the_noise_of_a_position_is_nowhere_less_than_that_of_all() -> None:
-    error = torch.zeros_like(LOGITS)
-    error[:, 3] = 4 * NOISE
-    found = position_noise([error, error], REAL, least=NOISE)
-    assert found.tolist() == pytest.approx([NOISE] * 3 + [4 * 2**0.5 * NOISE] + [NOISE] * 2)
 
 
 def test_a_gradient_is_held_against_the_slope() -> None:
@@ -524,18 +462,3 @@ def test_the_noise_of_many_runs_never_lowers_the_bound() -> None:
     truth = torch.zeros(10_000, dtype=torch.float64)
     found = precision_judge(1.0, lambda: 0.5).compare("x", truth + 1.2, truth)
     assert found.bound == pytest.approx(1 + SMALL_SAMPLE_FACTOR / 100)
-
-
-def test_a_position_is_believed_wrong_only_beyond_the_noise_of_many_runs() -> None:
-    actual = LOGITS.clone()
-    actual[:, 1] += 3.0
-    noise = torch.ones(LOGITS.shape[1], dtype=torch.float64)
-    real = torch.ones(*LOGITS.shape[:2], 1, dtype=torch.bool)
-
-    def judged(farthest: float) -> Verdict:
-        return compare_positions(
-            "logits", actual, LOGITS, noise, defined=real, width=64, resampled_noise=lambda: noise * farthest
-        ).verdict
-
-    assert judged(1.0) is Verdict.FAIL
-    assert judged(3.0) is Verdict.PASS

@@ -12,7 +12,7 @@ from verifier.cases.spec import Scenario
 from verifier.families.falcon import FalconFamily
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import MutantAdapter
-from verifier.judging.outcome import Blocked, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, NotApplicable
 from verifier.observing import activations, localization
 from verifier.observing.case import Case
 from verifier.reference import models
@@ -146,20 +146,4 @@ def test_where_nothing_agrees_what_needs_it_is_blocked(falcon: FalconFamily, bri
 
 
 def test_a_right_subject_has_no_start_of_a_difference(case: Case) -> None:
-    assert localization.first_divergence(case, Scenario.PLAIN) is None
-
-
-def test_rows_that_are_not_judged_do_not_start_one(falcon: FalconFamily, bridge: Adapter) -> None:
-    def first_row(value: Tensor) -> Tensor:
-        wrong = value.clone()
-        wrong[0] = 0
-        return wrong
-
-    wrong = MutantAdapter(bridge, lambda _model: altered(forward=at("attn.hook_z", shown_as(first_row))))
-    case = Case(spec(CONFIG), falcon, wrong)
-    rows = torch.ones(case.spec.batch, dtype=torch.bool)
-    found = localization.first_divergence(case, Scenario.PLAIN, rows)
-    assert found is not None
-    assert (found.where, found.verdict) == ("blocks.0.attn.hook_z", Verdict.FAIL)
-    rows[0] = False
-    assert localization.first_divergence(case, Scenario.PLAIN, rows) is None
+    assert localization.first_divergence(case) is None

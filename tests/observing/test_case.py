@@ -224,34 +224,7 @@ def test_a_forward_that_raises_is_one_failure_and_blocks_the_rest(falcon: Falcon
     found = outcomes(falcon, Wraps(Broken))
     assert gating(found) == ["build.forward"]
     assert found["build.forward"].message == "IndexError: head 7"
-    assert found["forward.gaps"].message == "blocked by build.forward"
-
-
-def test_a_forward_that_raises_only_on_padding_fails_where_padding_is_looked_at(falcon: FalconFamily) -> None:
-    class Broken(Bare):
-        def forward(self, inputs: Inputs) -> Output:
-            if inputs.attention_mask is not None and not bool(inputs.attention_mask.all()):
-                raise NotImplementedError("no masks")
-            return super().forward(inputs)
-
-    found = outcomes(falcon, Wraps(Broken), "forward")
-    assert {one.verdict for one in found.values() if "padding" in one.check} == {Verdict.ERROR}
-    assert found["forward.logits"].verdict is Verdict.PASS
-
-
-def test_what_rests_on_padded_logits_that_differ_has_them_looked_at(falcon: FalconFamily, bridge: Adapter) -> None:
-    class Wrong(MutantSubject):
-        def forward(self, inputs: Inputs) -> Output:
-            output = self.original.forward(inputs)
-            return output if inputs.attention_mask is None else replace(output, logits=output.logits * 2)
-
-    class Masking(Delegate):
-        def wrap(self, model: nn.Module) -> Subject:
-            return Wrong(self.original.wrap(model), Mutation())
-
-    found = {one.check: one for one in run_case(SPEC, falcon, Masking(bridge), checks.select(("cache.padding",)))}
-    assert found["cache.padding"].message == "blocked by forward.left_padding"
-    assert found["forward.left_padding"].verdict is Verdict.FAIL
+    assert found["forward.causality"].message == "blocked by build.forward"
 
 
 def test_what_an_adapter_does_not_offer_is_not_applicable(falcon: FalconFamily) -> None:
@@ -397,6 +370,6 @@ def test_a_subject_that_writes_into_its_inputs_cannot_bend_the_truth(falcon: Fal
         def wrap(self, model: nn.Module) -> Subject:
             return Writes(super().wrap(model), Mutation())
 
-    found = {name: one.verdict for name, one in outcomes(falcon, Adapts()).items()}
-    assert found["forward.inputs_embeds"] is Verdict.FAIL
-    assert found["forward.inputs"] is Verdict.FAIL
+    config = replace(SPEC, circumstances=({"tokens": "embeddings"},))
+    found = outcomes(falcon, Adapts(), "forward.outputs", config=config)
+    assert found["forward.outputs"].verdict is Verdict.FAIL

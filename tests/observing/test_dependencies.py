@@ -10,7 +10,7 @@ from falcons import KINDS, spec
 
 from verifier.adapter import Adapter
 from verifier.families.falcon import FalconFamily
-from verifier.observing import dependencies, edited_runs
+from verifier.observing import dependencies
 from verifier.observing.case import Case
 from verifier.observing.dependencies import Dependencies, nearest, out_of_order
 
@@ -97,7 +97,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def before(kind: str, falcon: FalconFamily, bridge: Adapter) -> Dependencies:
-    return edited_runs.reference_dependencies(Case(spec(KINDS[kind]), falcon, bridge))
+    return dependencies.reference_dependencies(Case(spec(KINDS[kind]), falcon, bridge))
 
 
 def test_every_point_is_in_it_and_none_depends_on_a_later_one(

@@ -20,7 +20,7 @@ from verifier.checks.runner import run_case
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate
 from verifier.judging.outcome import Verdict
-from verifier.observing import activations, edited_runs, reuse
+from verifier.observing import activations, reuse
 from verifier.observing.case import Case
 
 NEW = {**DIMS, "new_decoder_architecture": True, "num_kv_heads": 3, "bias": True}
@@ -57,18 +57,9 @@ def shared(first: Case, second: Case) -> bool:
 def test_what_hf_makes_of_one_model_is_made_once(made: Callable[..., Case]) -> None:
     first, second = made(FIRST), made(SECOND)
     assert shared(first, second)
-    assert edited_runs.run_interventions(second) is edited_runs.run_interventions(first)
     # What each must do by itself: build its model and run it.
     assert second.reference.model() is not first.reference.model()
     assert second.reference.output() is not first.reference.output()
-
-
-def test_more_edits_are_made_where_more_is_looked_at(made: Callable[..., Case]) -> None:
-    closely, first = made(replace(SECOND, depth="pairwise")), made(FIRST)
-    assert shared(closely, first)
-    assert len(edited_runs.run_interventions(closely).interventions) > len(
-        edited_runs.run_interventions(first).interventions
-    )
 
 
 def test_a_closed_case_leaves_it_to_others(made: Callable[..., Case]) -> None:
@@ -294,25 +285,6 @@ def test_a_module_that_comes_to_nothing_is_each_models_own(
         found = {outcome.check: outcome for outcome in run_case(spec_, falcon, bridge, wanted)}
         assert found["component.positions"].verdict is Verdict.PASS, found["component.positions"].message
         assert not any(outcome.verdict.gates for outcome in found.values())
-
-
-def _in_long_text(model: Any) -> None:
-    def hook(_module: nn.Module, _args: Any, _kwargs: dict[str, Any], output: Any) -> Any:
-        if output.logits.shape[1] > 2 * FIRST.length:
-            output.logits = output.logits * 1000
-        return output
-
-    model.register_forward_hook(hook, with_kwargs=True)
-
-
-def test_the_noise_of_other_inputs_is_that_of_a_run_that_is_the_same(
-    made: Callable[..., Case], falcon: FalconFamily
-) -> None:
-    family = Changed(falcon, _in_long_text)
-    first, second = made(FIRST, family), made(SECOND, family)
-    assert shared(first, second)
-    assert second.noise.logits(Scenario.LONG) > 100 * first.noise.logits(Scenario.LONG)
-    assert made(FIRST, family).noise.logits(Scenario.LONG) == first.noise.logits(Scenario.LONG)
 
 
 class Looks:

@@ -201,7 +201,7 @@ def test_what_one_mistake_raises_in_several_checks_is_one_bug(monkeypatch):
     def raised(check: str) -> Outcome:
         return Outcome(check=check, verdict=Verdict.ERROR, message="m", exception="TypeError", site="mine.py:hooked")
 
-    events = [OutcomeReady(case="a", outcome=raised(check)) for check in ("hooks.fires", "hooks.order", "cache.hooks")]
+    events = [OutcomeReady(case="a", outcome=raised(check)) for check in ("hooks.fires", "hooks.order", "hooks.shown")]
     lines = plain(monkeypatch, [STARTED, *events, CaseFinished(case="a", seconds=1.0)])
     assert ", 1 bug: " in lines[-1]
     assert "×3 " in lines[-1]

@@ -87,36 +87,6 @@ def make_plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
     return _scenario_inputs(Inputs(input_ids=ids))
 
 
-def make_one_token(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make a batch of single tokens: kernels take other paths for one query.
-
-    Args:
-        spec: the case: its batch, seed and device.
-        vocab: how many token ids there are; every id is below it.
-        d_model: not used: makers all take the same arguments.
-
-    Returns:
-        Token ids `[batch, 1]`.
-    """
-    ids = _tokens(spec, vocab, spec.batch, 1, Scenario.ONE_TOKEN)
-    return _scenario_inputs(Inputs(input_ids=ids))
-
-
-def make_long(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make one sequence that is longer than every other dimension of the model.
-
-    Args:
-        spec: the case: `long` is the length of the sequence; also its seed and device.
-        vocab: how many token ids there are; every id is below it.
-        d_model: not used: makers all take the same arguments.
-
-    Returns:
-        Token ids `[1, pos]`.
-    """
-    ids = _tokens(spec, vocab, 1, spec.long, Scenario.LONG)
-    return _scenario_inputs(Inputs(input_ids=ids))
-
-
 PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right and gaps")
 
 
@@ -155,112 +125,7 @@ def _randomly_padded(spec: CaseSpec, ids: Tensor) -> ScenarioInputs:
     return _scenario_inputs(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), rows)
 
 
-def make_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make positions that start anywhere and skip some, different in each row, with a full mask.
-
-    Without a mask, HF may take positions that jump for several sequences packed into one row, which do not see each
-    other. It does so in some models only, and only without a cache, so the right output would depend on both.
-
-    Args:
-        spec: the case: its batch, length, seed and device.
-        vocab: how many token ids there are; every id is below it.
-        d_model: not used: makers all take the same arguments.
-
-    Returns:
-        Token ids, positions and a mask, `[batch, pos]` each.
-    """
-    ids = _tokens(spec, vocab, spec.batch, spec.length, Scenario.POSITION_IDS)
-    steps = torch.randint(1, 4, ids.shape, generator=generator("positions", spec.seed)).to(ids.device)
-    return _scenario_inputs(Inputs(input_ids=ids, position_ids=steps.cumsum(-1), attention_mask=torch.ones_like(ids)))
-
-
-def make_padded_position_ids(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make padded rows with positions that count their tokens, as generation passes them.
-
-    Args:
-        spec: the case, as for `make_padded`.
-        vocab: how many token ids there are; every id is below it.
-        d_model: not used: makers all take the same arguments.
-
-    Returns:
-        Token ids, positions and a mask, `[row, pos]` each, with the rows of `make_padded`.
-    """
-    chosen = make_padded(spec, vocab, d_model)
-    assert chosen.inputs.attention_mask is not None
-    counted = (chosen.inputs.attention_mask.cumsum(-1) - 1).clamp(min=0)
-    return replace(chosen, inputs=replace(chosen.inputs, position_ids=counted))
-
-
-def make_inputs_embeds(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make embeddings that belong to no token, each row with one more position of left padding than the row before.
-
-    Args:
-        spec: the case: its batch, length, seed and device.
-        vocab: not used: makers all take the same arguments.
-        d_model: the width of an embedding.
-
-    Returns:
-        Embeddings `[batch, pos, d_model]` in float64, and a mask `[batch, pos]`.
-    """
-    shape = (spec.batch, spec.length, d_model)
-    draw = torch.randn(shape, generator=generator("embeds", spec.seed), dtype=torch.float64).to(spec.device)
-    # Rounded to what every working dtype can represent, so that all dtypes get the same numbers.
-    draw = draw.to(torch.float16).to(torch.bfloat16).to(torch.float64)
-    padding = torch.arange(spec.batch, device=draw.device).clamp(max=spec.length - 1)
-    mask = (torch.arange(spec.length, device=draw.device) >= padding[:, None]).long()
-    return _scenario_inputs(Inputs(inputs_embeds=draw, attention_mask=mask), mask.bool())
-
-
-def make_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make the plain tokens with labels; each row ignores another number of them, at both ends and inside.
-
-    Args:
-        spec: the case, as for `make_plain`.
-        vocab: how many token ids there are; every id is below it.
-        d_model: not used: makers all take the same arguments.
-
-    Returns:
-        Token ids and labels, `[batch, pos]` each.
-    """
-    ids = make_plain(spec, vocab, d_model).inputs.input_ids
-    assert ids is not None
-    chosen, first = ids.clone(), max(1, spec.length // 4)
-    chosen[:, :first] = NO_LABEL
-    for row in range(spec.batch):
-        ignored = row % max(1, spec.length // 3)
-        chosen[row, spec.length - ignored :] = NO_LABEL
-        if ignored:
-            chosen[row, first + 1] = NO_LABEL
-    return _scenario_inputs(Inputs(input_ids=ids, labels=chosen))
-
-
-def make_padded_labels(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
-    """Make padded rows with a label at each real token that follows a real token, where a loss is defined.
-
-    Args:
-        spec: the case, as for `make_padded`.
-        vocab: how many token ids there are; every id is below it.
-        d_model: not used: makers all take the same arguments.
-
-    Returns:
-        Token ids, a mask and labels, `[row, pos]` each, with the rows of `make_padded`.
-    """
-    chosen = make_padded(spec, vocab, d_model)
-    ids, real = chosen.inputs.input_ids, chosen.real
-    assert ids is not None
-    wanted = torch.full_like(ids, NO_LABEL)
-    wanted[:, 1:] = torch.where(real[:, 1:] & real[:, :-1], ids[:, 1:], NO_LABEL)
-    return replace(chosen, inputs=replace(chosen.inputs, labels=wanted))
-
-
 INPUT_MAKERS: Mapping[Scenario, Callable[[CaseSpec, int, int], ScenarioInputs]] = {
     Scenario.PLAIN: make_plain,
-    Scenario.ONE_TOKEN: make_one_token,
-    Scenario.LONG: make_long,
     Scenario.PADDED: make_padded,
-    Scenario.POSITION_IDS: make_position_ids,
-    Scenario.PADDED_POSITION_IDS: make_padded_position_ids,
-    Scenario.INPUTS_EMBEDS: make_inputs_embeds,
-    Scenario.LABELS: make_labels,
-    Scenario.PADDED_LABELS: make_padded_labels,
 }

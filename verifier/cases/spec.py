@@ -66,14 +66,7 @@ class Scenario(StrEnum):
     """The inputs that a case is tried on, each one way of calling a model; `cases.inputs` makes them."""
 
     PLAIN = "plain"
-    ONE_TOKEN = "one token"
-    LONG = "long"
     PADDED = "padded"
-    POSITION_IDS = "position ids"
-    PADDED_POSITION_IDS = "padded position ids"
-    INPUTS_EMBEDS = "inputs embeds"
-    LABELS = "labels"
-    PADDED_LABELS = "padded labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
