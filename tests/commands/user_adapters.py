@@ -7,7 +7,7 @@ from pathlib import Path
 from verifier import record
 
 ADAPTERS = '''
-import ctypes, os, signal, time
+import ctypes, dataclasses, os, signal, time
 from verifier import adapter
 from verifier.reference import models as reference
 
@@ -68,6 +68,41 @@ class SleepsFirst(Right):
         while model.config.bias and not os.path.exists("slept"):
             time.sleep(0.05)
         return Subject(model)
+
+class Second(Right):
+    """Silent in every process where it has wrapped a model of another config before."""
+    seen = set()
+    def wrap(self, model):
+        self.seen.add(model.config.to_json_string())
+        return Silent().wrap(model) if len(self.seen) > 1 else Subject(model)
+
+class Doubled(Subject):
+    def forward(self, inputs):
+        output = super().forward(inputs)
+        return dataclasses.replace(output, logits=2 * output.logits) if self.is_wrong(inputs) else output
+
+class AfterMaskSubject(Doubled):
+    masked = False
+    def is_wrong(self, inputs):
+        has_mask = inputs.attention_mask is not None
+        wrong = self.masked and not has_mask
+        self.masked = self.masked or has_mask
+        return wrong
+
+class AfterMask(Right):
+    """Wrong without a mask, once a mask was given."""
+    def wrap(self, model):
+        return AfterMaskSubject(model)
+
+class HalfMaskedSubject(Doubled):
+    def is_wrong(self, inputs):
+        mask = inputs.attention_mask
+        return self.model.dtype.itemsize == 2 and mask is not None and mask.ndim == 2 and bool((mask == 0).any())
+
+class HalfMasked(Right):
+    """Wrong in half precision where a mask hides something."""
+    def wrap(self, model):
+        return HalfMaskedSubject(model)
 
 class Unnamed:
     def wrap(self, model):

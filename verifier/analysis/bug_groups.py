@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from verifier.analysis.bugs import Bug, find_origin
+from verifier.analysis.bugs import Bug, DistinctFailure, find_origin
 from verifier.judging import wording
 from verifier.output import text
 
@@ -26,7 +27,7 @@ class BugGroup:
     @property
     def lead(self) -> Bug:
         """The bug that stands for all: the one in most cases, whose rule says most."""
-        return max(self.bugs, key=lambda bug: len(bug.cases))
+        return choose_lead(self.bugs)
 
     @property
     def others(self) -> tuple[Bug, ...]:
@@ -55,7 +56,20 @@ class BugGroup:
 
 def group_bugs(bugs: Iterable[Bug]) -> tuple[BugGroup, ...]:
     """Group bugs that have one origin, in the order of the first bug of each group."""
-    groups: dict[object, list[Bug]] = {}
-    for bug in bugs:
-        groups.setdefault(find_origin(bug.entry.outcome) or bug.fingerprint, []).append(bug)
-    return tuple(BugGroup(bugs=tuple(group)) for group in groups.values())
+    return tuple(BugGroup(bugs=group) for group in group_by_origin(bugs))
+
+
+FailureT = TypeVar("FailureT", Bug, DistinctFailure)
+
+
+def group_by_origin(failures: Iterable[FailureT]) -> list[tuple[FailureT, ...]]:
+    """Group failures that have one origin, in the order of the first one of each group."""
+    groups: dict[object, list[FailureT]] = {}
+    for failure in failures:
+        groups.setdefault(find_origin(failure.entry.outcome) or failure.fingerprint, []).append(failure)
+    return [tuple(group) for group in groups.values()]
+
+
+def choose_lead(group: Sequence[FailureT]) -> FailureT:
+    """Choose the failure that stands for all of one origin: the one in most cases."""
+    return max(group, key=lambda failure: len(failure.cases))

@@ -18,6 +18,7 @@ from verifier.output import text
 from verifier.output.text import plural
 from verifier.record import Record, RecordedOutcome, RunLine
 from verifier.record.case_description import config_difference, same_value
+from verifier.record.confirmation import Confirmation
 from verifier.record.fuzz_finding import ShrunkFailure
 
 
@@ -54,6 +55,7 @@ class Bug:
         unjust: the cases that do not fail like this although the rule is true of them.
         around: how the check fared on cases that differ from the smallest in one flag.
         shrunk: how a fuzzing campaign came to the smallest case; None without one.
+        confirmation: what became of it when it was run again alone; None where that was not to be done.
         evidence: what a closer look at the smallest case found; None without one.
         ladder: the smallest case's hook points, in causal order.
     """
@@ -73,6 +75,7 @@ class Bug:
     unjust: tuple[str, ...] = ()
     around: tuple[Neighbour, ...] = ()
     shrunk: ShrunkFailure | None = None
+    confirmation: Confirmation | None = None
     evidence: Evidence | None = None
     ladder: Ladder | None = None
 
@@ -86,6 +89,7 @@ class Bug:
             "smallest": text.config(self.differs) or "the plainest config",
             "shrunk": self.shrinking,
             "passes": None if self.shrunk is None else self.shrunk.passing_words,
+            "alone": None if self.confirmation is None else self.confirmation.caveat,
             "reproduce": self.reproduce,
         }
 
@@ -221,6 +225,46 @@ def case_differences(record: Record, fingerprint: str, spec: CaseSpec) -> Mappin
     return config_difference(spec.config, record.run)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistinctFailure:
+    """Every failure with one fingerprint.
+
+    Attributes:
+        fingerprint: what they have in common.
+        entry: the failure on the smallest case.
+        smallest: the smallest case.
+        cases: the ids of all its cases.
+    """
+
+    fingerprint: str
+    entry: RecordedOutcome
+    smallest: CaseSpec
+    cases: tuple[str, ...]
+
+
+def distinct_failures(index: OutcomeIndex, *, upstream: bool) -> list[DistinctFailure]:
+    """List the distinct failures of a record: in the order of the checks, the most frequent first.
+
+    Args:
+        index: of the record.
+        upstream: whether Hugging Face's own are wanted, or the adapter's.
+    """
+    record = index.record
+    order = {check["id"]: place for place, check in enumerate(record.run.checks)}
+    found = []
+    for fingerprint, written in index.written.items():
+        verdicts = {case: entry.outcome.verdict for case, entry in written.items()}
+        cases = sorted(case for case, one in verdicts.items() if (one is Verdict.UPSTREAM if upstream else one.gates))
+        if cases:
+            spec = minimal_case(record, fingerprint, cases)
+            found.append(
+                DistinctFailure(fingerprint=fingerprint, entry=written[spec.id], smallest=spec, cases=tuple(cases))
+            )
+    return sorted(
+        found, key=lambda one: (order.get(one.entry.outcome.check, len(order)), -len(one.cases), one.fingerprint)
+    )
+
+
 def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
     """Find the bugs of a record, one for each fingerprint: in the order of the checks, the most frequent first.
 
@@ -229,23 +273,14 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
         upstream: whether Hugging Face's own are wanted, or the adapter's.
     """
     index = OutcomeIndex(record)
-    order = {check["id"]: place for place, check in enumerate(record.run.checks)}
     docs = {check["id"]: check.get("doc", "") for check in record.run.checks}
     ran = index.cases(lambda entry: entry.outcome.verdict is not Verdict.SKIP)
     passing = index.cases(lambda entry: entry.outcome.verdict in (Verdict.PASS, Verdict.REDUCED))
     failing = index.cases(lambda entry: bool(entry.fingerprint))
-    found = []
-    for fingerprint, written in index.written.items():
-        verdicts = {case: entry.outcome.verdict for case, entry in written.items()}
-        cases = sorted(case for case, one in verdicts.items() if (one is Verdict.UPSTREAM if upstream else one.gates))
-        if cases:
-            spec = minimal_case(record, fingerprint, cases)
-            check = written[spec.id].outcome.check
-            found.append((order.get(check, len(order)), -len(cases), fingerprint, spec, cases))
     made = []
     numbers: dict[Origin | str, int] = {}
-    for _, _, fingerprint, spec, cases in sorted(found, key=lambda one: one[:3]):
-        entry = index.written[fingerprint][spec.id]
+    for failure in distinct_failures(index, upstream=upstream):
+        fingerprint, entry, spec, cases = failure.fingerprint, failure.entry, failure.smallest, failure.cases
         number = numbers.setdefault(find_origin(entry.outcome) or fingerprint, len(numbers) + 1)
         check = entry.outcome.check
         # Of a failure that needs a circumstance only those cases tell anything that were looked at in it.
@@ -264,7 +299,7 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
                 entry=entry,
                 smallest=spec,
                 differs=case_differences(record, fingerprint, spec),
-                cases=tuple(cases),
+                cases=cases,
                 ran=len(looked),
                 passes=len(passed),
                 proves=docs.get(check, ""),
@@ -274,6 +309,7 @@ def find_bugs(record: Record, *, upstream: bool) -> tuple[Bug, ...]:
                 unjust=tuple(others[place] for place in rule.unjust) if rule else (),
                 around=tuple(_find_neighbours(index, spec, check, fingerprint)),
                 shrunk=record.found.get(fingerprint),
+                confirmation=record.confirmations.get((fingerprint, spec.id)),
                 evidence=record.evidence.get((fingerprint, spec.id)),
                 ladder=record.ladders.get(spec.id),
             )

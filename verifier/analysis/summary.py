@@ -30,6 +30,7 @@ from verifier.errors import ExitStatus
 from verifier.judging.outcome import Outcome, Verdict, area_of
 from verifier.output import text
 from verifier.record import Record, RunLine
+from verifier.record.confirmation import Alone
 from verifier.record.excusing import apply_known_failures, count_cases_looked_at
 
 UPSTREAM_TITLE = "Upstream: Hugging Face disagrees with itself; the adapter is not to blame"
@@ -207,7 +208,7 @@ def summarize(record: Record) -> Summary:
         deciding=deciding,
         not_started=max(0, sum(record.run.planned.values()) - len(record.cases)),
         seconds=record.end.seconds if record.end else None,
-        notes=(*record.notes, *_list_notes(record)),
+        notes=(*record.notes, *_list_notes(record, (*bugs, *upstream))),
         hollow=explain_inconclusive(record) if status is ExitStatus.INCONCLUSIVE and not looks_at_less else None,
         expected=max(_count_expected(record), sum(is_about_adapter(one.check) for one in outcomes)),
         looked=sum(count for check, count in count_cases_looked_at(record).items() if is_about_adapter(check)),
@@ -251,8 +252,13 @@ def _narrow_checks(run: RunLine) -> set[str]:
     return {check["id"] for check in run.checks if named_depth(check.get("applies", "")) not in (None, Depth.ALL)}
 
 
-def _list_notes(record: Record) -> list[str]:
-    """Say in sentences what no verdict tells: missing shards or lines, processes that died once, a resumed run."""
+def _list_notes(record: Record, bugs: Sequence[Bug]) -> list[str]:
+    """Say in sentences what no verdict tells: missing shards or lines, processes that died once, a resumed run.
+
+    Args:
+        record: what was run.
+        bugs: all of its bugs.
+    """
     notes = []
     if record.missing:
         notes.append(f"{describe_missing_shards(record)}: this is of the cases of the others alone")
@@ -268,6 +274,10 @@ def _list_notes(record: Record) -> list[str]:
         for lost in record.lost
         if lost.case not in record.done
     ]
+    untried = sum(bug.confirmation is not None and bug.confirmation.alone is Alone.NOT_TRIED for bug in bugs)
+    if untried:
+        was = "failure was" if untried == 1 else "failures were"
+        notes.append(f"{untried:,} {was} not run again alone in a fresh process")
     if record.resumed:
         notes.append("the run was taken up again; its time is counted from then on")
     return notes

@@ -89,6 +89,7 @@ def fuzz(request: RunRequest) -> ExitStatus:
                 partial(run_plan, workers=campaign.workers),
                 lambda event: writer.run(make_first_line(_header(request, described), event, plan.limits)),
                 meter,
+                isolated=True,
             )
         if not started:
             print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)

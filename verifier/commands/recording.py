@@ -121,7 +121,7 @@ def _record(
             excuse, specs = make_excuser(held, line), {spec.id: spec for spec in plan.specs}
             meter.excuse = lambda case, fingerprint: excuse(specs[case], fingerprint)
 
-    return recording.record_events(writer, run(plan), plan, run, begin, meter)
+    return recording.record_events(writer, run(plan), plan, run, begin, meter, isolated=planned.request.isolated)
 
 
 def _replay(

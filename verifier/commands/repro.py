@@ -14,6 +14,7 @@ from rich.text import Text
 from verifier import adapter as adapters
 from verifier import record, scripts
 from verifier.analysis.bugs import minimal_case
+from verifier.cases.replaying import explain_circumstance, narrow
 from verifier.cases.spec import CaseSpec
 from verifier.engine import inline
 from verifier.engine.debugger import Debugger
@@ -38,9 +39,11 @@ class ReproTarget:
 
     Attributes:
         record: the record in which the id was found.
-        spec: the case; of a fingerprint the smallest case that has it.
+        spec: the case; of a fingerprint the smallest case that has it, in its plainest circumstance alone where that is
+            known to be enough.
         outcomes: the recorded outcomes of the checks to run: all of a case, or the one of a fingerprint.
         fingerprint: the id, if it is a fingerprint.
+        caveat: what became of it when it was run again alone, if that is no failure or another one.
         others: how many older records also know the id, if no record was named.
     """
 
@@ -48,6 +51,7 @@ class ReproTarget:
     spec: CaseSpec
     outcomes: tuple[Outcome, ...]
     fingerprint: str | None
+    caveat: str | None = None
     others: int = 0
 
 
@@ -216,7 +220,11 @@ def _find_in(one: record.Record, identity: str) -> ReproTarget | None:
         return None
     spec = minimal_case(one, identity, {entry.case for entry in failing})
     outcome = next(entry.outcome for entry in failing if entry.case == spec.id)
-    return ReproTarget(record=one, spec=spec, outcomes=(outcome,), fingerprint=identity)
+    confirmed = one.confirmations.get((identity, spec.id))
+    if confirmed is not None and confirmed.narrowed:
+        spec = narrow(spec, outcome.check, outcome.circumstance) or spec
+    caveat = None if confirmed is None else confirmed.caveat
+    return ReproTarget(record=one, spec=spec, outcomes=(outcome,), fingerprint=identity, caveat=caveat)
 
 
 def _show_case(target: ReproTarget, reference: str, out: Console) -> None:
@@ -228,5 +236,9 @@ def _show_case(target: ReproTarget, reference: str, out: Console) -> None:
         out.print(Text(f"record   {text.line(newest)}"))
     out.print(Text(f"config   {text.config(config_difference(spec.config, target.record.run)) or 'the plainest one'}"))
     out.print(Text(f"inputs   seed {spec.seed}, {spec.batch} × {spec.length} tokens on {spec.device}"))
+    for sentence in explain_circumstance(spec.circumstances) if target.fingerprint else ():
+        out.print(Text(f"when     {sentence}"))
+    if target.caveat:
+        out.print(Text(f"alone    {target.caveat}"))
     if not spec.valid:
         out.print(Text(f"refused  {text.line(spec.reason)}"))

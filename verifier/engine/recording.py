@@ -24,6 +24,22 @@ class Display(Protocol):
     def announce_diagnosis(self, cases: int) -> None:
         """Say that a number of failing cases is looked at once more."""
 
+    def announce_confirming(self, failures: int) -> None:
+        """Say that a number of failures is run again, each alone."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def note(self, event: Any) -> None:
+        """Leave an event aside."""
+
+    def announce_diagnosis(self, cases: int) -> None:
+        """Leave it unsaid."""
+
+    def announce_confirming(self, failures: int) -> None:
+        """Leave it unsaid."""
+
 
 def record_events(
     writer: Writer,
@@ -32,8 +48,10 @@ def record_events(
     run: Callable[[Plan], Iterator[events.Event]],
     begin: Callable[[events.RunStarted], None],
     display: Display,
+    *,
+    isolated: bool,
 ) -> bool:
-    """Write the events of a run into its record as they come, diagnose its failures, and end the record.
+    """Write the events of a run into its record as they come, look at its failures again, and end the record.
 
     If the run is broken off, the last line of the record says so.
 
@@ -44,6 +62,7 @@ def record_events(
         run: runs a plan, to diagnose failures.
         begin: writes the first line of the record.
         display: shows each event.
+        isolated: whether cases run in processes of their own.
 
     Returns:
         Whether the run came to its first case.
@@ -66,7 +85,7 @@ def record_events(
                     started = True
                 case events.RunFinished(stop=stop, seconds=seconds):
                     if started:
-                        finish(writer, plan, run, display.announce_diagnosis, stop=stop, seconds=seconds)
+                        finish(writer, plan, run, display, isolated=isolated, stop=stop, seconds=seconds)
                 case _:
                     write_event(writer, event)
             display.note(event)
@@ -105,30 +124,38 @@ def finish(
     writer: Writer,
     plan: Plan,
     run: Callable[[Plan], Iterator[events.Event]] | None,
-    announce: Callable[[int], None],
+    display: Display,
     *,
+    isolated: bool,
     stop: events.Stop,
     seconds: float,
 ) -> None:
-    """Diagnose the failures of a record whose run is complete, and write its last line.
+    """Diagnose the failures of a record whose run is complete, run each again alone, and write the last line.
+
+    Every outcome is in the record before: an interrupt loses none of them.
 
     Args:
         writer: of the record.
         plan: what was run.
         run: runs a plan; None where nothing can be diagnosed.
-        announce: receives the number of cases that are diagnosed, if there are any.
+        display: shows what is done.
+        isolated: whether cases run in processes of their own.
         stop: why the run ended.
         seconds: how long the run took.
     """
     from verifier.analysis.verdict import conclude_status
+    from verifier.engine.confirming import confirm_failures
     from verifier.record.excusing import apply_known_failures
 
     status = ExitStatus.INTERRUPTED
     if stop is events.Stop.COMPLETE:
         seen = apply_known_failures(record.read(writer.path))
         if run is not None:
-            stop, more = diagnose_failures(seen, writer, plan, run, announce)
+            stop, more = diagnose_failures(seen, writer, plan, run, display.announce_diagnosis)
             seconds += more
+            if stop is events.Stop.COMPLETE:
+                stop, more = confirm_failures(seen, writer, plan, display.announce_confirming, isolated=isolated)
+                seconds += more
         if stop is events.Stop.COMPLETE:
             status = conclude_status(seen)
     writer.end(status=status, stop=stop, seconds=seconds)

@@ -13,6 +13,7 @@ Its lines, each one object written whole in one append:
 - `done`: the case's id and seconds, after its outcomes: a run that is taken up again runs the cases without it;
 - `lost`: the case in which a process died, the check that it was at, and how; the case is run again, alone;
 - `evidence`: what one check compared on the smallest case of a failure: its places, and how one of them differs;
+- `alone`: what became of a failure whose check ran once more on its smallest case, alone in a fresh process;
 - `ladder`: that case's hook points in causal order, each with its error and its bound, forward and backward;
 - `baseline`: what the run is held against: the file, what narrowed the run that it was made of, and on how many cases
   each check looked then;

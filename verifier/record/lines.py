@@ -16,6 +16,7 @@ from verifier.judging.outcome import Outcome, Verdict
 from verifier.judging.row_summary import RowSummary
 from verifier.output import text
 from verifier.output.validation import Count, convert
+from verifier.record.confirmation import Confirmation
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState
 
@@ -128,6 +129,7 @@ class Record:
         resumed: how often the run was taken up again.
         evidence: what a closer look at failures found, by fingerprint and case.
         ladders: the hook points of the cases that were looked at closely, by id.
+        confirmations: what became of failures that were run again alone, by fingerprint and case.
         found: of a fuzzing campaign: each distinct failure at its minimal case, by fingerprint.
         end: its last line; None where the run was killed.
         notes: what a reader should know of the file, in sentences.
@@ -155,6 +157,7 @@ class Record:
     contradicts_itself: bool = False
     rows: tuple[RowSummary, ...] = ()
     schema: int = SCHEMA
+    confirmations: Mapping[tuple[str, str], Confirmation] = field(default_factory=dict)
     origins: Mapping[str, Path] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 

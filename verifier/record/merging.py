@@ -81,6 +81,7 @@ def combine_records(records: Sequence[Record], run: RunLine, *, word: str) -> Re
         resumed=sum(record.resumed for record in records),
         evidence={key: found for record in records for key, found in record.evidence.items()},
         ladders={case: ladder for record in records for case, ladder in record.ladders.items()},
+        confirmations={key: found for record in records for key, found in record.confirmations.items()},
         found={name: found for record in reversed(records) for name, found in record.found.items()},
         held=_held(records),
         end=_end(records, entries.values()),

@@ -17,6 +17,7 @@ from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import RECORDED, Outcome
 from verifier.judging.row_summary import RowSummary
 from verifier.output.validation import convert
+from verifier.record.confirmation import Confirmation
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState, Settled, read_settled
 from verifier.record.lines import (
@@ -32,7 +33,7 @@ from verifier.record.lines import (
 )
 
 # The kinds of lines about a case, whose own line stands before them.
-_OF_A_CASE = ("outcome", "row", "done", "lost", "evidence", "ladder", "found")
+_OF_A_CASE = ("outcome", "row", "done", "lost", "evidence", "ladder", "alone", "found")
 _NUMBERS = ("measured", "bound", "seconds")
 
 
@@ -76,6 +77,7 @@ def read(path: Path) -> Record:
     resumed = 0
     evidence: dict[tuple[str, str], Evidence] = {}
     ladders: dict[str, Ladder] = {}
+    confirmations: dict[tuple[str, str], Confirmation] = {}
     found: dict[str, ShrunkFailure] = {}
     held: BaselineState | None = None
     end: EndLine | None = None
@@ -120,6 +122,9 @@ def read(path: Path) -> Record:
                         evidence[seen.fingerprint, seen.case] = seen
                 case "ladder":
                     ladders[of.case] = convert(data, Ladder, of="the ladder", strict=False)
+                case "alone":
+                    confirmed = convert(data, Confirmation, of="what came of a failure alone")
+                    confirmations[confirmed.fingerprint, confirmed.case] = confirmed
                 case "found":
                     shrunk = convert(data, ShrunkFailure, of="a fuzzing finding")
                     found[shrunk.fingerprint] = shrunk
@@ -147,6 +152,7 @@ def read(path: Path) -> Record:
         resumed=resumed,
         evidence=evidence,
         ladders=ladders,
+        confirmations=confirmations,
         found=found,
         held=held,
         end=end,

@@ -19,6 +19,7 @@ from verifier.errors import ExitStatus, UsageError, VerifierError
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.judging.row_summary import RowSummary
+from verifier.record.confirmation import Confirmation
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState
 from verifier.record.known_failure import settled_to_json as settled_to_json
@@ -150,6 +151,10 @@ class Writer:
     def evidence(self, found: Evidence | Ladder) -> None:
         """Write what the diagnosis of a case found."""
         self._append({"kind": "evidence" if isinstance(found, Evidence) else "ladder", **asdict(found)})
+
+    def alone(self, confirmation: Confirmation) -> None:
+        """Write what became of a failure that was run again alone; an earlier line of the same failure is replaced."""
+        self._append({"kind": "alone", **asdict(confirmation)})
 
     def held(self, held: BaselineState) -> None:
         """Write the baseline of the run, and what became of each known failure; earlier lines of these are replaced."""

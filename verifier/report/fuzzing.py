@@ -80,8 +80,14 @@ class CampaignMeter:
 
     def announce_diagnosis(self, cases: int) -> None:
         """Say that the campaign is over, and that a number of failing cases is looked at once more."""
-        line = f"{self._title}: looking closer at {text.plural(cases, 'failing case')}"
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._announce(f"looking closer at {text.plural(cases, 'failing case')}")
+
+    def announce_confirming(self, failures: int) -> None:
+        """Say that a number of failures that were not shrunk is run again, each alone."""
+        self._announce(f"running {text.plural(failures, 'failure')} again, each alone")
+
+    def _announce(self, what: str) -> None:
+        self._console.print(f"{self._title}: {what}", markup=False, soft_wrap=True)
 
     def _line(self) -> str:
         """Spell how far the campaign is."""

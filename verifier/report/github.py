@@ -24,7 +24,7 @@ from verifier.report import markdown
 MOST_ANNOTATIONS = 10  # of a kind in a step: what is more GitHub drops without a word
 SUMMARY_BYTES = 2**20  # a summary that is longer GitHub does not show at all
 # The facts of a failure for which there is room beside the code.
-_FACTS = ("where", "measured", "said", "in", "also", "rule", "smallest", "reproduce")
+_FACTS = ("where", "measured", "said", "in", "also", "rule", "smallest", "alone", "reproduce")
 LEAST_SUMMARY = 2_000  # bytes in which a summary says anything
 # Of code that is installed beside the repository there is no line to point at.
 _INSTALLED = ("site-packages", "dist-packages")

@@ -148,6 +148,10 @@ class Meter:
         """Say that everything has been run, and that a number of failing cases is looked at once more."""
         self._announce(f"looking closer at {text.plural(cases, 'failing case')}")
 
+    def announce_confirming(self, failures: int) -> None:
+        """Say that a number of failures is run again, each alone."""
+        self._announce(f"running {text.plural(failures, 'failure')} again, each alone")
+
     def _announce(self, what: str) -> None:
         """Show what the run does now."""
         if self._live:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from verifier import adapter, family
 from verifier.adapter import Adapter, Scripted, ScriptedHooks
+from verifier.cases.replaying import explain_circumstance
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family, ShowsPoints
 from verifier.judging import wording
@@ -72,6 +73,7 @@ def write(spec: CaseSpec, reference: str, outcomes: Sequence[Outcome], run: RunL
         "comments": [
             f"Needs {needs}.",
             f"Case {spec.id}, {reference}{version}, {text.versions(run.versions, ('torch', 'transformers'))}.",
+            *(f"It is called so: {sentence}." for sentence in explain_circumstance(spec.circumstances)),
             *(f"{one.check} ({one.verdict}): {wording.outcome_message(one) or 'it said nothing'}" for one in shown[:5]),
         ],
     }
@@ -79,7 +81,8 @@ def write(spec: CaseSpec, reference: str, outcomes: Sequence[Outcome], run: RunL
         source = write_alone(spec, of, library, shown[0], **common)
     else:
         checks = [outcome.check for outcome in shown]
-        source = render("harness.py.j2", case=spec.to_json(), checks=checks, adapter=reference, **common)
+        is_one = len(spec.circumstances) == 1 and any(one.circumstance for one in shown)
+        source = render("harness.py.j2", case=spec.to_json(), checks=checks, adapter=reference, is_one=is_one, **common)
     return Script(source=source, why_harness=why)
 
 
@@ -123,4 +126,6 @@ def _why_check(outcomes: Sequence[Outcome], of: Family, library: Adapter) -> str
         if not isinstance(library, ScriptedHooks):
             return "the adapter does not say how a hook is read without it (`verifier.adapter.ScriptedHooks`)"
         return f"no line of plain torch or of the adapter's library reads {text.line(first.where)}"
+    if first.circumstance:
+        return "it makes the circumstance in which both models are looked at"
     return f"what {text.line(first.check)} proves is more than a comparison of logits"

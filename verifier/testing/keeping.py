@@ -72,7 +72,9 @@ class _OpenRecord:
         one = self.introduction
         if one.baseline is not None:
             self.writer.held(replace(one.baseline, settled=tuple(self.settled.values())))
-        recording.finish(self.writer, one.plan, self.engine, lambda cases: None, stop=stop, seconds=seconds)
+        recording.finish(
+            self.writer, one.plan, self.engine, recording.Silent(), isolated=one.isolated, stop=stop, seconds=seconds
+        )
 
 
 class Keeper:
