@@ -85,7 +85,7 @@ def confirm(tmp_path, monkeypatch):
 def test_the_plainest_circumstance_is_enough(confirm):
     stop, (found,), ran = confirm([FAILURE])
     assert (stop, found.alone, found.narrowed, found.caveat) == (Stop.COMPLETE, Alone.FAILS, True, None)
-    assert ran == ["a fresh process", (({"dtype": "float16", "mask": "left"},), ("forward.outputs",))]
+    assert ran == ["a fresh process", (({"dtype": "bfloat16", "mask": "left"},), ("forward.outputs",))]
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_one_mistake_is_run_once_and_a_death_not_at_all(confirm):
     assert [one.fingerprint for one in found] == [same[0].fingerprint]
 
 
-def test_a_case_is_narrowed_to_the_values_in_which_it_was_seen_to_fail():
+def test_a_case_is_narrowed_to_the_plainest_circumstance_of_a_failure():
     narrowed = narrow(CASE, "forward.outputs", NEEDED)
     assert narrowed is not None
-    assert (narrowed.circumstances, narrowed.id) == (({"dtype": "float16", "mask": "left"},), CASE.id)
+    assert (narrowed.circumstances, narrowed.id) == (({"dtype": "bfloat16", "mask": "left"},), CASE.id)
     gradients = narrow(CASE, "backward.weights", None)
     assert gradients is not None
     assert gradients.circumstances == ({"grad": "grad"},)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from verifier.cases.circumstances import AXES, PLAIN, complete, differences, needs_of
+from verifier.cases.circumstances import AXES, complete, differences, needs_of
 from verifier.cases.spec import CaseSpec
 
 
@@ -22,12 +22,7 @@ def narrow(spec: CaseSpec, check: str, needed: Mapping[str, Sequence[str]] | Non
     """
     if not spec.circumstances:
         return None
-    needs, wanted = needs_of(check), needed or {}
-    dealt = ({**PLAIN, **one} for one in spec.circumstances)
-    # Of several values that fail the one in which it was seen to.
-    seen = next((one for one in dealt if all(one[axis] in values for axis, values in wanted.items())), {})
-    part = {axis: seen.get(axis, values[0]) for axis, values in wanted.items()}
-    plainest = complete(part, needs)
+    plainest = complete({axis: values[0] for axis, values in (needed or {}).items()}, needs_of(check))
     return None if plainest is None else replace(spec, circumstances=(differences(plainest),))
 
 
