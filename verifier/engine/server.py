@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext, SpawnProces
 from multiprocessing.process import BaseProcess
 
 from verifier import adapter, family, plugins
-from verifier.checks import AREAS
+from verifier.checks import MODULES
 from verifier.engine import preload, sources
 from verifier.engine.plan import Plan
 
@@ -66,7 +66,7 @@ def shared_context() -> ForkServerContext:
 
 def _forking(more: Sequence[str], attributes: Sequence[tuple[str, str]]) -> ForkServerContext:
     server = multiprocessing.get_context("forkserver")
-    modules = [*HEAVY, *(f"verifier.checks.{area}" for area in AREAS), *more]
+    modules = [*HEAVY, *(f"verifier.checks.{module}" for module in MODULES), *more]
     wanted = preload.spell(modules, attributes, search_path())
     # What was edited since is to be imported anew. Where nothing runs yet it is looked at while the server imports.
     if _running[:1] != [wanted] or _running[1:] != _sources(more):
