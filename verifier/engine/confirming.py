@@ -51,7 +51,7 @@ def confirm_failures(
         for number, failure in enumerate(found):
             left = SECONDS - (time.monotonic() - began) if number < most else 0.0
             try:
-                writer.alone(_confirm(failure, runner, left))
+                writer.alone(_confirm(failure, runner, left, plan.limits.seconds))
             except KeyboardInterrupt:
                 return Stop.INTERRUPTED, time.monotonic() - began
     return Stop.COMPLETE, time.monotonic() - began
@@ -69,13 +69,14 @@ def _unconfirmed(seen: Record) -> Iterator[DistinctFailure]:
                 yield lead
 
 
-def _confirm(failure: DistinctFailure, runner: SubprocessRunner, seconds: float) -> Confirmation:
+def _confirm(failure: DistinctFailure, runner: SubprocessRunner, seconds: float, longest: float | None) -> Confirmation:
     """Run a failure again: in its plainest circumstance, and if that is not enough in all that its case was dealt.
 
     Args:
         failure: the failure.
         runner: runs its case.
         seconds: for how long; nothing is run if that is not above 0.
+        longest: how many seconds one case may take; None for any time.
     """
     until = time.monotonic() + seconds
     outcome, case = failure.entry.outcome, failure.smallest
@@ -86,7 +87,8 @@ def _confirm(failure: DistinctFailure, runner: SubprocessRunner, seconds: float)
         if left <= 0:
             return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=Alone.NOT_TRIED)
         runner.renew()
-        ended = _compare(failure.fingerprint, runner.run(spec, (outcome.check,), seconds=left).outcomes)
+        result = runner.run(spec, (outcome.check,), seconds=left if longest is None else min(left, longest))
+        ended = _compare(failure.fingerprint, result.outcomes)
         if ended is Alone.FAILS:
             return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=ended, narrowed=spec is narrowed)
     return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=ended)
