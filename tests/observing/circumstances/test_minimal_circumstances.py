@@ -166,8 +166,21 @@ def test_a_known_failure_is_not_minimised_again(
     assert len(rows) > 1
     rows.clear()
     again = judge("forward.outputs", {"mask": "left", "mode": "train"}, adapter=adapter)
-    assert len(rows) == 2  # the row, and the plainest one that has it, to see where it starts
+    assert len(rows) == 3  # the row, and the plainest one that has it, in which hooks say where it starts
     assert again.circumstance == first.circumstance == {"mask": ("left",)}
+
+
+def test_a_failure_is_the_same_whatever_circumstance_it_was_met_in_and_whatever_was_met_before(
+    judge: Judge, wrong: Callable[[Mutation], Adapter]
+) -> None:
+    halves = (torch.bfloat16, torch.float16)
+    dropped = altered(forward=at("", edited_as(lambda value, edited: None if value.dtype in halves else edited)))
+    adapter = wrong(dropped)
+    first = judge("intervene.layouts", {"dtype": "bfloat16"}, adapter=adapter)
+    assert set(first.circumstance or ()) == {"dtype"}
+    met = {"dtype": "mixed", "mask": "left"}
+    assert judge("intervene.layouts", met, adapter=adapter).fingerprint == first.fingerprint
+    assert judge("intervene.layouts", met, adapter=wrong(dropped)).fingerprint == first.fingerprint
 
 
 @pytest.mark.slow

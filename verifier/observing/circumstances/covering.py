@@ -209,14 +209,14 @@ def _at_one_point(case: Case, observable: str, circumstance: Circumstance, wrong
     )
 
 
-_Minimal = dict[str, tuple[str, ...]]
-
 # What was found wrong in this process before, with its plainest circumstance: by family, adapter, observable and way.
 # The adapter is held, because another one may get the identity of one that is gone.
-_KNOWN: dict[tuple[object, ...], tuple[Adapter, list[tuple[_Minimal, Circumstance]]]] = {}
+_KNOWN: dict[tuple[object, ...], tuple[Adapter, list[dict[str, tuple[str, ...]]]]] = {}
 
 
-def _minimal(case: Case, observable: str, circumstance: Circumstance, wrong: Wrong) -> tuple[_Minimal, Wrong]:
+def _minimal(
+    case: Case, observable: str, circumstance: Circumstance, wrong: Wrong
+) -> tuple[dict[str, tuple[str, ...]], Wrong]:
     """Set each axis back to its plainest value as long as the failure stays, then add the other values that have it.
 
     What was seen in the plainest of these circumstances is told, whichever circumstance the case was dealt and whatever
@@ -236,9 +236,9 @@ def _minimal(case: Case, observable: str, circumstance: Circumstance, wrong: Wro
         found = _wrong_in(_run(case, candidate, (observable, "forward.outputs")), observable)
         return found if found is not None and found.way[1] == wrong.way[1] else None
 
-    for known, seen_in in before:
+    for known in before:
         if all(circumstance[axis] in values for axis, values in known.items()):
-            found = fails(seen_in)
+            found = fails({**circumstance, **_at(known, observable)})
             if found is not None:
                 return known, found
     plainest = _plainest(observable)
@@ -260,18 +260,16 @@ def _minimal(case: Case, observable: str, circumstance: Circumstance, wrong: Wro
         found = fails({**current, axis: plainest[axis]})
         if found is not None:
             current[axis], wrong = plainest[axis], found
-    minimal: _Minimal = {axis: (value,) for axis, value in current.items() if value != plainest[axis]}
+    minimal: dict[str, tuple[str, ...]] = {axis: (value,) for axis, value in current.items() if value != plainest[axis]}
     for axis in minimal:
         value = current[axis]
         others = [one for one in AXES[axis] if one not in (value, PLAIN[axis])]
         failing = [one for one in others if fails({**current, axis: one}) is not None]
         minimal[axis] = tuple(one for one in AXES[axis] if one == value or one in failing)
-    first = {**current, **{axis: values[0] for axis, values in minimal.items()}}
+    first = {**current, **_at(minimal, observable)}
     found = fails(first) if first != current else None
-    if found is not None:
-        current, wrong = first, found
-    before.append((minimal, current))
-    return minimal, wrong
+    before.append(minimal)
+    return minimal, found or wrong
 
 
 def _met_before(case: Case, circumstance: Circumstance) -> list[dict[str, tuple[str, ...]]]:
