@@ -92,6 +92,8 @@ def test_the_plainest_circumstance_is_enough(confirm):
     ("ends", "alone", "word"),
     [
         ([PASS, FAILURE], Alone.FAILS, None),
+        ([PASS, replace(FAILURE, circumstance={"mask": ("left",)})], Alone.FAILS, None),
+        ([PASS, replace(FAILURE, where="loss")], Alone.DIFFERS, "fails in another way"),
         ([PASS, PASS], Alone.PASSES, "passes"),
         ([PASS, OTHER], Alone.DIFFERS, "fails in another way"),
         ([PASS, TIMEOUT], Alone.NOT_TRIED, None),

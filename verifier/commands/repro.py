@@ -110,7 +110,8 @@ def _conclude(target: ReproTarget, outcomes: Collection[Outcome]) -> tuple[ExitS
     failing = {outcome.fingerprint for outcome in outcomes if outcome.verdict.gates}
     recorded = {outcome.fingerprint for outcome in target.outcomes if outcome.verdict.gates}
     wanted = {target.fingerprint} if target.fingerprint else recorded
-    if failing & wanted:
+    gating = [outcome for outcome in target.outcomes if outcome.verdict.gates]
+    if failing & wanted or any(one.fails_like(before) for one in outcomes for before in gating):
         return ExitStatus.DIFFERS, "it still fails"
     if failing:
         return ExitStatus.DIFFERS, "it fails, in another way" if wanted else "it fails, as it did not in the record"

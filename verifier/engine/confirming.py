@@ -88,14 +88,14 @@ def _confirm(failure: DistinctFailure, runner: SubprocessRunner, seconds: float,
             return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=Alone.NOT_TRIED)
         runner.renew()
         result = runner.run(spec, (outcome.check,), seconds=left if longest is None else min(left, longest))
-        ended = _compare(failure.fingerprint, result.outcomes)
+        ended = _compare(outcome, result.outcomes)
         if ended is Alone.FAILS:
             return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=ended, narrowed=spec is narrowed)
     return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=ended)
 
 
-def _compare(fingerprint: str, outcomes: tuple[Outcome, ...]) -> Alone:
-    if any(outcome.fingerprint == fingerprint for outcome in outcomes):
+def _compare(before: Outcome, outcomes: tuple[Outcome, ...]) -> Alone:
+    if any(outcome.fails_like(before) for outcome in outcomes):
         return Alone.FAILS
     if any(outcome.verdict is Verdict.TIMEOUT for outcome in outcomes):
         return Alone.NOT_TRIED

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from verifier.canonical import template_of
@@ -145,6 +145,14 @@ class Outcome:
         # Only where there is one: without it the id is as it always was.
         when = [] if self.circumstance is None else [{axis: list(one) for axis, one in self.circumstance.items()}]
         return short_id([self.check, self.verdict, place, self.exception, self.site, *when])
+
+    def fails_like(self, other: Outcome) -> bool:
+        """Whether two outcomes are one failure, whatever circumstance is told of each.
+
+        What was found before in a process decides which values of a circumstance are told.
+        """
+        mine, its = replace(self, circumstance=None).fingerprint, replace(other, circumstance=None).fingerprint
+        return mine is not None and mine == its
 
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read aloud and typed

@@ -213,7 +213,7 @@ def test_a_row_is_run_once_for_all_its_observables(
     chosen = checks.select(["forward.outputs", "hooks.shown", "state.caller"])
     outcomes = list(runner.run_case(spec(CONFIG, circumstances=({"grad": "grad"},)), falcon, bridge, chosen))
     assert {one.verdict for one in outcomes} == {Verdict.PASS}
-    assert len(rows) == 2  # the row, and the plainest one that has it, to see where it starts
+    assert len(rows) == 1
 
 
 def test_what_no_circumstance_shows_is_not_applicable(judge: Judge) -> None:
