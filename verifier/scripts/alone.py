@@ -11,7 +11,7 @@ from verifier.canonical import Point
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family, PointSource, ShowsPoints
 from verifier.judging.outcome import Outcome
-from verifier.scripts.inputs import ScriptInputs, activation_inputs, logit_inputs
+from verifier.scripts.inputs import ScriptInputs, logit_inputs
 from verifier.scripts.templating import render
 
 WRAPPING, ACTIVATIONS = "build.adapter", "hooks.values"
@@ -26,13 +26,11 @@ class Reading:
         point: the hook point.
         source: where Hugging Face's model shows the activation.
         statements: code after which the variable `found` is the activation that the adapter shows.
-        inputs: the inputs of the forward in which it is read.
     """
 
     point: Point
     source: PointSource
     statements: Sequence[str]
-    inputs: ScriptInputs
 
 
 def find_reading(spec: CaseSpec, of: Family, library: object, outcome: Outcome) -> Reading | None:
@@ -56,9 +54,8 @@ def find_reading(spec: CaseSpec, of: Family, library: object, outcome: Outcome) 
     source = None if point is None else of.point_source(spec.config, point.name)
     if point is None or source is None:
         return None
-    inputs = activation_inputs(outcome)
-    statements = library.reading(inputs.given, point.name)
-    return None if statements is None else Reading(point=point, source=source, statements=statements, inputs=inputs)
+    statements = library.reading(ScriptInputs.PLAIN.given, point.name)
+    return None if statements is None else Reading(point=point, source=source, statements=statements)
 
 
 def write_alone(spec: CaseSpec, of: Family, library: Scripted, outcome: Outcome, **rest: Any) -> str:
@@ -74,7 +71,7 @@ def write_alone(spec: CaseSpec, of: Family, library: Scripted, outcome: Outcome,
     from verifier.judging.numerics import SEMANTICS_MARGIN  # imports torch, which a command needs only for a script
 
     reading = find_reading(spec, of, library, outcome) if outcome.check == ACTIVATIONS else None
-    inputs = logit_inputs(outcome) if reading is None else reading.inputs
+    inputs = logit_inputs(outcome) or ScriptInputs.PLAIN
     return render(
         _TEMPLATES.get(outcome.check, "logits.py.j2"),
         spec=spec,

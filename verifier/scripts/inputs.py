@@ -1,11 +1,10 @@
-"""Choose the inputs that a script makes: those of `verifier.cases.inputs` on which a check failed."""
+"""Choose the inputs that a script makes: those on which a check failed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from verifier.cases.spec import Scenario
 from verifier.judging.outcome import Outcome
 
 
@@ -22,7 +21,6 @@ class ScriptInputs(StrEnum):
     RIGHT = "right padding"
     GAPS = "gaps"
     MIXED = "left, right and gaps"
-    RANDOM = "random mask "
     POSITION_IDS = "position ids"
     PADDED_POSITION_IDS = "padded position ids"
     INPUTS_EMBEDS = "inputs embeds"
@@ -37,35 +35,39 @@ class ScriptInputs(StrEnum):
         return (tokens, "attention_mask", *positions)
 
 
-INPUTS: Mapping[str, ScriptInputs] = {
-    "build.forward": ScriptInputs.PLAIN,
-    "forward.logits": ScriptInputs.PLAIN,
-    "forward.lengths": ScriptInputs.LONG,
-    "forward.left_padding": ScriptInputs.LEFT,
-    "forward.right_padding": ScriptInputs.RIGHT,
-    "forward.gaps": ScriptInputs.GAPS,
-    "forward.mixed_padding": ScriptInputs.MIXED,
-    "forward.position_ids": ScriptInputs.POSITION_IDS,
-    "forward.padded_position_ids": ScriptInputs.PADDED_POSITION_IDS,
-    "forward.inputs_embeds": ScriptInputs.INPUTS_EMBEDS,
-}
-"""The inputs of each check that compares logits alone."""
+PLAIN_CHECKS = frozenset({"build.forward", "forward.logits"})
+"""The checks that run a model, or compare its logits, on plain tokens alone."""
 
-ROWS = (ScriptInputs.LEFT, ScriptInputs.RIGHT, ScriptInputs.GAPS, ScriptInputs.MIXED)
-"""The rows of padded inputs, of which a check names the worst; a row with a random mask has a number too."""
-
-
-def logit_inputs(outcome: Outcome) -> ScriptInputs:
-    """Choose the inputs on which a check of logits or of the wrapping failed."""
-    inputs = INPUTS.get(outcome.check, ScriptInputs.PLAIN)
-    failed_on = (outcome.where, (outcome.message or "").partition(":")[0])
-    is_short = inputs is ScriptInputs.LONG and Scenario.ONE_TOKEN in failed_on
-    return ScriptInputs.ONE_TOKEN if is_short else inputs
+_OUTPUTS = "forward.outputs"
+# What a circumstance must be about, and no other axis, for its inputs to be a few lines; the first that fits.
+_OF_CIRCUMSTANCES: Sequence[tuple[Mapping[str, str], ScriptInputs]] = (
+    ({"mask": "left"}, ScriptInputs.LEFT),
+    ({"mask": "right"}, ScriptInputs.RIGHT),
+    ({"mask": "gaps"}, ScriptInputs.GAPS),
+    ({"mask": "mixed"}, ScriptInputs.MIXED),
+    ({"length": "one"}, ScriptInputs.ONE_TOKEN),
+    ({"length": "long"}, ScriptInputs.LONG),
+    ({"mask": "ones", "positions": "given"}, ScriptInputs.POSITION_IDS),
+    ({"mask": "left", "positions": "given"}, ScriptInputs.PADDED_POSITION_IDS),
+    ({"tokens": "embeddings"}, ScriptInputs.INPUTS_EMBEDS),
+    ({"tokens": "embeddings", "mask": "left"}, ScriptInputs.INPUTS_EMBEDS),
+)
 
 
-def activation_inputs(outcome: Outcome) -> ScriptInputs:
-    """Choose the inputs of the worst row of those in which `hooks.values` compares activations."""
-    _, _, worst = (outcome.message or "").partition(", most in ")
-    if worst.startswith(ScriptInputs.RANDOM):
-        return ScriptInputs.RANDOM
-    return next((row for row in ROWS if worst.startswith(f"{row};")), ScriptInputs.PLAIN)
+def logit_inputs(outcome: Outcome) -> ScriptInputs | None:
+    """Choose the inputs on which the wrapping failed, or logits are wrong; None where a script does not make them.
+
+    Args:
+        outcome: of a check.
+    """
+    if outcome.check != _OUTPUTS:
+        return ScriptInputs.PLAIN if outcome.check in PLAIN_CHECKS else None
+    circumstance = outcome.circumstance or {}
+    if outcome.measured is None:  # a dtype, say, which a script of logits does not show
+        return None
+    fitting = (
+        inputs
+        for values, inputs in _OF_CIRCUMSTANCES
+        if values.keys() == circumstance.keys() and all(value in circumstance[axis] for axis, value in values.items())
+    )
+    return next(fitting, None)
