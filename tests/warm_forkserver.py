@@ -140,10 +140,10 @@ def serve(connection: socket.socket) -> None:
 
 
 def _heavy() -> list[str]:
-    from verifier.checks import AREAS
+    from verifier.checks import MODULES
     from verifier.engine.server import HEAVY
 
-    return [*HEAVY, *(f"verifier.checks.{area}" for area in AREAS)]
+    return [*HEAVY, *(f"verifier.checks.{module}" for module in MODULES)]
 
 
 def _forked(order: dict[str, Any], connection: socket.socket, descriptors: list[int]) -> int:
