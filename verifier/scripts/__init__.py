@@ -19,8 +19,7 @@ from verifier.judging import wording
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.output import text
 from verifier.record import RunLine
-from verifier.scripts.alone import ACTIVATIONS, WRAPPING, find_reading, write_alone
-from verifier.scripts.inputs import INPUTS
+from verifier.scripts.alone import ACTIVATIONS, LOGITS, WRAPPING, find_reading, write_alone
 from verifier.scripts.templating import render, write_literal
 
 
@@ -94,7 +93,7 @@ def _stands_alone(outcome: Outcome, spec: CaseSpec, of: Family, library: object)
         return outcome.verdict is not Verdict.FAIL or outcome.where == "refused"
     if outcome.check == ACTIVATIONS:
         return outcome.verdict is Verdict.FAIL and find_reading(spec, of, library, outcome) is not None
-    return outcome.check in INPUTS
+    return outcome.check in LOGITS
 
 
 def _why_harness(spec: CaseSpec, of: Family, library: Adapter) -> str | None:

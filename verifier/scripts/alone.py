@@ -11,10 +11,13 @@ from verifier.canonical import Point
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family, PointSource, ShowsPoints
 from verifier.judging.outcome import Outcome
-from verifier.scripts.inputs import ScriptInputs, activation_inputs, logit_inputs
 from verifier.scripts.templating import render
 
 WRAPPING, ACTIVATIONS = "build.adapter", "hooks.values"
+LOGITS = ("build.forward", "forward.logits")
+"""The checks that compare logits alone, on plain tokens."""
+
+_GIVEN = ("input_ids",)  # the fields of `Inputs` that are given; the script has a variable of that name for each
 _TEMPLATES: Mapping[str, str] = {WRAPPING: "wrapping.py.j2", ACTIVATIONS: "activation.py.j2"}
 
 
@@ -26,13 +29,11 @@ class Reading:
         point: the hook point.
         source: where Hugging Face's model shows the activation.
         statements: code after which the variable `found` is the activation that the adapter shows.
-        inputs: the inputs of the forward in which it is read.
     """
 
     point: Point
     source: PointSource
     statements: Sequence[str]
-    inputs: ScriptInputs
 
 
 def find_reading(spec: CaseSpec, of: Family, library: object, outcome: Outcome) -> Reading | None:
@@ -56,9 +57,8 @@ def find_reading(spec: CaseSpec, of: Family, library: object, outcome: Outcome) 
     source = None if point is None else of.point_source(spec.config, point.name)
     if point is None or source is None:
         return None
-    inputs = activation_inputs(outcome)
-    statements = library.reading(inputs.given, point.name)
-    return None if statements is None else Reading(point=point, source=source, statements=statements, inputs=inputs)
+    statements = library.reading(_GIVEN, point.name)
+    return None if statements is None else Reading(point=point, source=source, statements=statements)
 
 
 def write_alone(spec: CaseSpec, of: Family, library: Scripted, outcome: Outcome, **rest: Any) -> str:
@@ -73,16 +73,12 @@ def write_alone(spec: CaseSpec, of: Family, library: Scripted, outcome: Outcome,
     """
     from verifier.judging.numerics import SEMANTICS_MARGIN  # imports torch, which a command needs only for a script
 
-    reading = find_reading(spec, of, library, outcome) if outcome.check == ACTIVATIONS else None
-    inputs = logit_inputs(outcome) if reading is None else reading.inputs
     return render(
         _TEMPLATES.get(outcome.check, "logits.py.j2"),
         spec=spec,
         family=of,
-        reading=reading,
-        inputs=inputs,
-        given=inputs.given,
-        usage=library.usage(inputs.given),
+        reading=find_reading(spec, of, library, outcome) if outcome.check == ACTIVATIONS else None,
+        usage=library.usage(_GIVEN),
         margin=SEMANTICS_MARGIN,
         **rest,
     )
