@@ -107,6 +107,20 @@ def test_what_is_generated_beyond_the_maximum_is_dear_and_a_forward_there_is_loo
     assert cost(beyond) > cost(PLAIN)
 
 
+# --- dropouts --------------------------------------------------------------------------------------------------------
+
+
+@shows(history="trained", mode="train")
+def test_a_model_that_was_trained_before_has_dropouts_and_one_in_training_mode_alone_has_none(
+    falcon: FalconFamily, model: Any
+) -> None:
+    dropouts = falcon.dropouts()
+    assert dropouts
+    assert all(dropouts.values())
+    assert not any(getattr(model.config, name) for name in dropouts)
+    assert is_allowed(PLAIN | {"history": "trained", "mode": "dropout"})
+
+
 # --- positions -------------------------------------------------------------------------------------------------------
 
 

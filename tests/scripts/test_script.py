@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from verifier import family, scripts
-from verifier.cases import inputs
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.families.falcon_configs import DIMS
@@ -23,7 +22,6 @@ from verifier.families.falcon_point_sources import point_source
 from verifier.judging import numerics
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record import RunLine
-from verifier.scripts.inputs import INPUTS, ROWS, ScriptInputs
 from verifier.scripts.templating import WIDTH
 
 needs_lens = pytest.mark.skipif(
@@ -132,7 +130,7 @@ def test_a_model_that_cannot_be_wrapped_is_shown_without_the_harness(put):
 @pytest.mark.slow
 @needs_lens
 def test_a_test_fails_under_pytest(put):
-    found = of("forward.left_padding", GROUPED, "transformer-lens", test=True)
+    found = of("forward.outputs", GROUPED, "transformer-lens", test=True, **LEFT)
     ended = ran(put(found, "test_shown.py"), "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert ended.returncode == 1
     assert "rms difference" in ended.stdout
@@ -160,7 +158,25 @@ def test_what_only_the_check_can_say_runs_the_check(put, adapter, status):
 
 # --- every check that can stand alone --------------------------------------------------------------------------------
 
-ALONE = [("build.adapter", {"verdict": Verdict.ERROR}), *((check, {}) for check in INPUTS)]
+
+def in_circumstance(**circumstance: str) -> dict[str, Any]:
+    return {"circumstance": {axis: (value,) for axis, value in circumstance.items()}, "measured": 1.0}
+
+
+LEFT = in_circumstance(mask="left")
+LOGITS = [
+    ("forward.logits", {}),
+    ("forward.outputs", LEFT),
+    ("forward.outputs", in_circumstance(mask="right")),
+    ("forward.outputs", in_circumstance(mask="gaps")),
+    ("forward.outputs", in_circumstance(mask="mixed")),
+    ("forward.outputs", in_circumstance(length="one")),
+    ("forward.outputs", in_circumstance(length="long")),
+    ("forward.outputs", in_circumstance(mask="ones", positions="given")),
+    ("forward.outputs", in_circumstance(mask="left", positions="given")),
+    ("forward.outputs", in_circumstance(tokens="embeddings")),
+]
+ALONE = [("build.adapter", {"verdict": Verdict.ERROR}), ("build.forward", {}), *LOGITS]
 
 
 @pytest.mark.slow
@@ -174,15 +190,23 @@ def test_a_right_adapter_passes(put, check, said):
 
 @pytest.mark.thinned(3)
 @needs_lens
-@pytest.mark.parametrize("check", [check for check in INPUTS if check != "build.forward"])
-def test_a_wrong_adapter_fails(put, check):
+@pytest.mark.parametrize(("check", "said"), LOGITS, ids=range(len(LOGITS)))
+def test_a_wrong_adapter_fails(put, check, said):
     with pytest.raises(AssertionError, match="the adapter's logits are not Hugging Face's"):
-        executed(put(of(check, ALIBI, "transformer-lens")))
+        executed(put(of(check, ALIBI, "transformer-lens", **said)))
 
 
 def test_the_length_that_failed_is_shown():
-    assert "(1, 97)" in of("forward.lengths", PLAIN, message="long: off by 1", where="hook_embed").source
-    assert "(5, 1)" in of("forward.lengths", PLAIN, message="one token: off by 1", where="hook_embed").source
+    assert "(1, 97)" in of("forward.outputs", PLAIN, **in_circumstance(length="long")).source
+    assert "(5, 1)" in of("forward.outputs", PLAIN, **in_circumstance(length="one")).source
+
+
+@pytest.mark.parametrize(
+    "said", [in_circumstance(dtype="bfloat16"), in_circumstance(mask="left", past="token"), {**LEFT, "measured": None}]
+)
+def test_a_circumstance_of_more_than_a_few_lines_needs_the_harness(said):
+    found = of("forward.outputs", PLAIN, **said)
+    assert found.why_harness == "it makes the circumstance in which both models are looked at"
 
 
 def test_the_adapter_is_given_the_attention_that_it_was_given(put):
@@ -267,13 +291,8 @@ def test_a_wrong_hook_is_shown_without_the_harness(put):
     assert ended.stderr.endswith("AssertionError: the adapter's activation is not Hugging Face's\n")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("row", ["row 2", *ROWS, f"{ScriptInputs.RANDOM}3"])
-def test_a_wrong_hook_fails_on_inputs_as_the_check_has_them(put, capsys, row):
-    found = of(
-        "hooks.values", GROUPED, NEXT_HEADS, where=Z, message=f"off by 1.0 (rms), most in {row}; right is within 1"
-    )
-    assert ("attention_mask" in found.source) == (not row.startswith("row"))
+def test_a_wrong_hook_fails(put, capsys):
+    found = of("hooks.values", GROUPED, NEXT_HEADS, where=Z)
     with pytest.raises(AssertionError, match="the adapter's activation is not Hugging Face's"):
         executed(put(found))
     assert capsys.readouterr().out.startswith("farthest off at [batch, pos, head, d_head] = [")
@@ -289,12 +308,6 @@ def test_a_hook_of_other_axes_fails(put):
     path.write_text(found.source.replace(f'found = activations["{Z}"]', f'found = activations["{Z}"].flatten(-2)'))
     with pytest.raises(AssertionError, match=r"\[5, 11, 72\], not \[5, 11, 12, 6\]"):
         executed(path)
-
-
-def test_the_rows_that_it_knows_are_those_of_the_checks_inputs():
-    assert (inputs.PADDINGS[0], *ROWS) == ("no padding", *inputs.PADDINGS[1:])
-    random = inputs.make_padded(CaseSpec(family="falcon", config=PLAIN, padding=1), 89, 72)
-    assert all(row.startswith(ScriptInputs.RANDOM) for row in random.rows[1:])
 
 
 @pytest.mark.slow
@@ -359,9 +372,9 @@ def test_why_the_harness_is_needed(given, why):
 def test_of_several_failures_one_that_can_stand_alone_is_shown():
     spec = CaseSpec(family="falcon", config=PLAIN)
     passed = Outcome(check="forward.logits", verdict=Verdict.PASS)
-    failed = [Outcome(check=check, verdict=Verdict.FAIL) for check in ("qkv.rows", "hooks.values", "forward.gaps")]
+    failed = [Outcome(check=check, verdict=Verdict.FAIL) for check in ("qkv.rows", "hooks.values", "build.forward")]
     alone = scripts.write(spec, "bridge", [passed, *failed], _run("bridge"), pytest=True)
-    assert "def test_forward_gaps():" in alone.source
+    assert "def test_build_forward():" in alone.source
     checks = scripts.write(spec, "bridge", [passed, *failed[:2]], _run("bridge"), pytest=False)
     assert 'CHECKS = ["qkv.rows", "hooks.values"]' in checks.source
     nothing_failed = scripts.write(spec, "bridge", [passed], _run("bridge"), pytest=False)
