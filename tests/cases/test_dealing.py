@@ -22,7 +22,7 @@ from verifier.cases.circumstances import (
     is_allowed,
     read_rows,
 )
-from verifier.cases.dealing import WITH_GRADIENTS, can_be_called, cost, deal, is_single, plainly
+from verifier.cases.dealing import WITH_GRADIENTS, can_be_called, cost, deal, is_single, kinds_of_blocks, plainly
 from verifier.cases.spec import CaseSpec
 from verifier.families.falcon import FalconFamily
 from verifier.family import Family
@@ -55,9 +55,13 @@ def key(row: Circumstance) -> frozenset[tuple[str, str]]:
 
 
 def features(family: Family, specs: Sequence[CaseSpec]) -> set[Hashable]:
-    """The values of flags, and the kinds of block, that cases have."""
-    kinds = {frozenset(point.kind.template for point in family.points(spec.config)) for spec in specs}
-    return kinds | {(flag, spec.config.get(flag)) for spec in specs for flag in family.flags()}
+    """The values of flags, the kinds of block and the kinds of position that cases have."""
+    found: set[Hashable] = set()
+    for spec in specs:
+        points = {point.kind.template for point in family.points(spec.config)}
+        rotary = {point for point in points if "rot_" in point}
+        found |= {("block", frozenset(points - rotary)), ("rotary", bool(rotary))}
+    return found | {(flag, spec.config.get(flag)) for spec in specs for flag in family.flags()}
 
 
 def able(family: Family, specs: Sequence[CaseSpec], row: Circumstance) -> list[CaseSpec]:
@@ -81,10 +85,8 @@ def test_every_valid_case_is_looked_at_in_something_and_in_nothing_twice(specs: 
         assert len(set(rows)) == len(rows)
 
 
-def test_a_named_case_is_looked_at_with_gradients_first(specs: Sequence[CaseSpec]) -> None:
-    named = [spec for spec in specs if spec.valid and spec.label is not None]
-    assert named
-    assert all(spec.circumstances[0] == differences(WITH_GRADIENTS) for spec in named)
+def test_every_case_is_looked_at_with_gradients_first(specs: Sequence[CaseSpec]) -> None:
+    assert all(spec.circumstances[0] == differences(WITH_GRADIENTS) for spec in specs if spec.valid)
 
 
 def test_every_circumstance_that_is_dealt_is_allowed(specs: Sequence[CaseSpec]) -> None:
@@ -114,6 +116,16 @@ def test_every_single_value_meets_every_value_of_every_flag_and_every_kind_of_bl
 def test_every_other_row_is_dealt_to_one_case(specs: Sequence[CaseSpec]) -> None:
     dealt = by_row([spec for spec in specs if spec.label is None])
     assert {len(dealt[key(row)]) for row in ROWS if not is_single(row)} == {1}
+
+
+def test_kinds_of_blocks_and_of_positions_are_told_apart_by_which_points_go_together(
+    falcon: FalconFamily, specs: Sequence[CaseSpec]
+) -> None:
+    valid = [spec for spec in specs if spec.valid and spec.label is None]
+    groups = [{point.rpartition(".")[2] for point in group} for group in kinds_of_blocks(falcon, valid)]
+    assert {"hook_rot_q", "hook_rot_k"} in groups
+    assert len(groups) == 2
+    assert any("hook_resid_mid" in group for group in groups)
 
 
 def test_everywhere_each_row_meets_every_value_of_every_flag_and_every_kind_of_block(

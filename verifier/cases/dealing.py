@@ -40,9 +40,9 @@ _COSTS = {
 def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False, quick: bool = False) -> list[CaseSpec]:
     """Give each valid case the circumstances in which it is looked at.
 
-    Each row with one value that is not plain is given to cases that have every value of every flag, and every kind of
-    block, among them. Each other row is given to one case, or with `everywhere` to such cases too. A named case, and
-    one that was given none, is looked at in the plainest circumstance with gradients.
+    Every case is looked at in the plainest circumstance with gradients. Each row with one value that is not plain is
+    given to cases that have every value of every flag, and every kind of block, among them. Each other row is given to
+    one case, or with `everywhere` to such cases too.
 
     Args:
         family: of the cases.
@@ -54,12 +54,11 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
     rows = _plainest_of_each_value(rows) if quick else rows
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     matrix = [number for number in valid if specs[number].label is None] or valid
-    kinds = _kinds_of_blocks(family, [specs[number] for number in matrix])
+    kinds = kinds_of_blocks(family, [specs[number] for number in matrix])
     features = {number: _features(family, specs[number], kinds) for number in matrix}
-    dealt: dict[int, list[Circumstance]] = {number: [] for number in valid}
+    dealt: dict[int, list[Circumstance]] = {number: [WITH_GRADIENTS] for number in valid}
     load = dict.fromkeys(valid, 0.0)
     for number in set(valid) - set(matrix):
-        dealt[number].append(WITH_GRADIENTS)
         for part in _OF_NAMED_CASES:
             row = complete(part, {})
             assert row is not None
@@ -70,7 +69,7 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
         row = {**PLAIN, "mask": mask, "dims": dims}
         return [number for number in matrix if can_be_called(family, specs[number], row)]
 
-    for row in rows:
+    for row in (row for row in rows if row != WITH_GRADIENTS):
         candidates = able(row["mask"], row["dims"])
         missing = set[Hashable]().union(*(features[number] for number in candidates))
         to_each = everywhere or (is_single(row) and not quick)
@@ -82,8 +81,6 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
             dealt[best].append(row)
             load[best] += cost(row)
             missing = missing - features[best] if to_each else set()
-    for number in valid:
-        dealt[number] = dealt[number] or [WITH_GRADIENTS]
     # Last of all: a case is looked at in the same circumstances whichever other dtypes are run.
     return [
         replace(
@@ -146,10 +143,14 @@ def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
     return isinstance(family, Reshapes) and family.refusal(family.reshaped(spec.config, row["dims"])) is None
 
 
-def _kinds_of_blocks(family: Family, specs: Sequence[CaseSpec]) -> list[frozenset[str]]:
+def kinds_of_blocks(family: Family, specs: Sequence[CaseSpec]) -> list[frozenset[str]]:
     """Group the hook points that some models have and others lack: points of two groups come and go independently.
 
     In one group are the points of a sequential or a parallel block, say, and in another those of rotary positions.
+
+    Args:
+        family: of the cases.
+        specs: the cases.
     """
     models = {_templates(family, spec) for spec in specs}
     changing = sorted({point for model in models for point in model if any(point not in other for other in models)})

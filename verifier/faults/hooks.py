@@ -299,7 +299,7 @@ def hook_drifts() -> Mutation:
     return replace(showing("attn.hook_z", show), forward=forward)
 
 
-@fault("forward.outputs", plant=in_hooking)
+@fault("hooks.left", plant=in_hooking)
 def hook_never_removed(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Any:
     """Hooks stay after they were removed."""
     return kept_open(hooked(forward, backward))

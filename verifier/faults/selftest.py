@@ -90,6 +90,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     from verifier import faults
     from verifier.checks import in_circumstances
     from verifier.checks.runner import MISSING, run_case
+    from verifier.observing.circumstances.covering import told_as_met
 
     right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
     known = {check.id: check for check in checks.registered()}
@@ -105,7 +106,8 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
         identities: Iterable[str], spec: CaseSpec, family: Family, adapter: Adapter, where: Sequence[Circumstance]
     ) -> dict[str, Outcome]:
         sampled = replace(spec.accepted_by(family.refusal), depth=Depth.SAMPLED, circumstances=tuple(where))
-        outcomes = run_case(sampled, family, adapter, [known[identity] for identity in identities])
+        with told_as_met():
+            outcomes = run_case(sampled, family, adapter, [known[identity] for identity in identities])
         return {outcome.check: outcome for outcome in outcomes}
 
     for fault in faults.list_faults(right_family):

@@ -107,15 +107,16 @@ def headline(number: str, outcome: Outcome, share: str, style: str) -> Text:
     head.append(text.line(outcome.check, 100), style="bold")
     head.append(f"  {outcome.verdict.word}", style=style)
     head.append(f"  {share}", style="not bold")
-    head.append(_spell_circumstance(outcome), style="not bold")
+    head.append(_spell_place(outcome), style="not bold")
     return head
 
 
-def _spell_circumstance(outcome: Outcome) -> str:
-    """Spell the place and what the circumstance must have, which belongs to the failure's name; empty without any."""
+def _spell_place(outcome: Outcome) -> str:
+    """Spell the place, and what the circumstance must have, which belong to the failure's name; empty without any."""
     when = wording.circumstance_words(outcome.circumstance)
-    place = template_of(outcome.where) if outcome.where else ""
-    return f"  {text.line(place, 60)} {when}".rstrip() if when else ""
+    place = template_of(outcome.where) if outcome.where else outcome.site or ""
+    words = f"{text.line(place, 60)} {when}".strip()
+    return f"  {words}" if words else ""
 
 
 def show_left(left: int, console: Console, elsewhere: str = "in the report") -> None:
@@ -167,7 +168,7 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
     """
     line = Text(f"{outcome.verdict.word:>8}", style=_STYLES[outcome.verdict])
     line.append(f"  {text.line(outcome.check)}", style="default")
-    line.append(_spell_circumstance(outcome), style="default")
+    line.append(_spell_place(outcome), style="default")
     if measured := wording.error_against_bound(outcome):
         line.append(f"  {measured}", style="dim")
     console.print(line)

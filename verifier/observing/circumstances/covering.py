@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from verifier.adapter import Adapter
@@ -15,9 +17,11 @@ from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
 from verifier.observing import activations, localization
 from verifier.observing.case import Case
+from verifier.observing.circumstances.judging import FEW_SEEDS
 from verifier.observing.circumstances.row import Row, RowResult, Shown, rests_on_failure
 from verifier.observing.circumstances.summarizing import summarize_row
 from verifier.observing.memo import memoized
+from verifier.reference.perturbation import SEEDS
 
 
 class RaisedIn(Exception):
@@ -56,6 +60,19 @@ class Wrong:
 _RESULTS = "circumstances"  # the key of a case's results in its memo
 
 
+_MINIMISES = ContextVar("minimises", default=True)
+
+
+@contextlib.contextmanager
+def told_as_met() -> Iterator[None]:
+    """Tell failures in the circumstances in which they are met: for a run that asks only whether there is one."""
+    token = _MINIMISES.set(False)
+    try:
+        yield
+    finally:
+        _MINIMISES.reset(token)
+
+
 def results(case: Case) -> tuple[RowResult, ...]:
     """Run every circumstance of the case, once.
 
@@ -77,14 +94,20 @@ def summaries(case: Case) -> tuple[RowSummary, ...]:
     return tuple(summarize_row(case.spec.id, result) for result in results(case))
 
 
-def _run(case: Case, circumstance: Circumstance, only: Sequence[str] = (), at: Sequence[str] = ()) -> RowResult:
+def _run(
+    case: Case,
+    circumstance: Circumstance,
+    only: Sequence[str] = (),
+    at: Sequence[str] = (),
+    seeds: Sequence[int] = SEEDS,
+) -> RowResult:
     shared = case.shared_reference
 
     def recall(key: Hashable, make: Callable[[], Shown]) -> Shown:
         return shared.memoize(("circumstance", key), make)
 
     # Every case is looked at in this one, and cases with equal models share what HF's model shows in it.
-    row = Row(case.spec, case.family, circumstance, recall if circumstance == WITH_GRADIENTS else None)
+    row = Row(case.spec, case.family, circumstance, recall if circumstance == WITH_GRADIENTS else None, seeds)
     without, began = _wrong_plainly(case), time.perf_counter()
     result = row.run(case.subject.adapter, only, at, without)
     result.seconds = time.perf_counter() - began
@@ -147,6 +170,11 @@ def _told(case: Case, observable: str, circumstance: Circumstance, wrong: Wrong)
     Raises:
         RaisedIn: the failure is an exception.
     """
+    if not _MINIMISES.get():
+        if wrong.error is not None:
+            raise RaisedIn({}) from wrong.error
+        assert wrong.finding is not None
+        return wrong.finding
     minimal, wrong = _minimal(case, observable, circumstance, wrong)
     if observable in _EVERYWHERE_AT_ONCE and wrong.error is None:
         wrong = _at_one_point(case, observable, {**circumstance, **_at(minimal, observable)}, wrong)
@@ -194,7 +222,8 @@ def _at_one_point(case: Case, observable: str, circumstance: Circumstance, wrong
     while len(names) > 1:
         middle = len(names) // 2
         for half in (names[:middle], names[middle:]):
-            found = _wrong_in(_run(case, circumstance, (observable, "forward.outputs"), half), observable)
+            row = _run(case, circumstance, (observable, "forward.outputs"), half, SEEDS[:FEW_SEEDS])
+            found = _wrong_in(row, observable)
             if found is not None and found.finding is not None:
                 names, wrong = half, found
                 break
@@ -233,7 +262,8 @@ def _minimal(
     def fails(candidate: Circumstance) -> Wrong | None:
         if not is_allowed(candidate) or any(candidate[axis] not in values for axis, values in needs.items()):
             return None
-        found = _wrong_in(_run(case, candidate, (observable, "forward.outputs")), observable)
+        # Whether a failure is one in another circumstance too is settled by fewer perturbations than whether it is one.
+        found = _wrong_in(_run(case, candidate, (observable, "forward.outputs"), seeds=SEEDS[:FEW_SEEDS]), observable)
         return found if found is not None and found.way[1] == wrong.way[1] else None
 
     for known in before:

@@ -36,7 +36,7 @@ _WEIGHTS = frozenset(one.template for one in WEIGHTS)
 # So many perturbations settle most errors beyond the noise of one: there are a thousand circumstances, and each has
 # hundreds of tensors. They do not settle a failure. Of right adapters whose scores reach hundreds in bfloat16, two
 # gradients in fifteen rows were 1.0 and 1.6 of the bound over eight, and none is beyond that over all.
-_FEW_SEEDS = 8
+FEW_SEEDS = 8
 _LOWEST = -1e30  # a score below it is a masked one: the lowest number of a dtype, or an edit of that
 
 
@@ -132,7 +132,7 @@ def _judge_tensor(
         return math.hypot(measured_noise(truth, own, moved, noise.dtype, defined), eps * floor)
 
     def resampled() -> float:
-        few = with_perturbations(noise.seeds[:_FEW_SEEDS])
+        few = with_perturbations(noise.seeds[:FEW_SEEDS])
         return few if rms(given.double() - truth, defined) <= few else with_perturbations(noise.seeds)
 
     make = gradient_judge if _is_gradient(observable) else precision_judge

@@ -27,9 +27,10 @@ from verifier.observing.circumstances.sides import EMBEDDING, ReferenceSide, Sid
 from verifier.observing.circumstances.texts import Texts, make_texts
 from verifier.reference.perturbation import SEEDS, Perturbation
 
-# What an observable rests on: where that fails in a row, the observable is not told again.
+# By area or id what an observable rests on: where that fails in a row, the observable is not told again.
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "backward": ("backward.weights",),
+    "hooks.graph": ("backward.weights",),
     "intervene": ("hooks.shown",),
 }
 _FIRST = "forward.outputs"
@@ -79,10 +80,16 @@ class Row:
         circumstance: a value for each axis.
         shared: recalls what Hugging Face's model showed for an earlier case with an equal model, by a key; nothing is
             recalled if not given.
+        seeds: of the perturbations by which noise in a working dtype is measured.
     """
 
     def __init__(
-        self, spec: CaseSpec, family: Family, circumstance: Circumstance, shared: Recall | None = None
+        self,
+        spec: CaseSpec,
+        family: Family,
+        circumstance: Circumstance,
+        shared: Recall | None = None,
+        seeds: Sequence[int] = SEEDS,
     ) -> None:
         self.models = Models(spec=spec, family=family, circumstance=circumstance)
         self.circumstance = circumstance
@@ -94,6 +101,7 @@ class Row:
         self._texts: dict[torch.dtype, Texts] = {}
         self._built: dict[tuple[Build, torch.dtype | None], Any] = {}
         self._recall = shared
+        self._seeds = seeds
 
     @functools.cached_property
     def points(self) -> Sequence[Point]:
@@ -296,7 +304,7 @@ class Row:
             dtype=self._judged_dtype,
             single=single,
             moved=functools.cache(lambda seed: self._perturbed(observer, points, seed, build)),
-            seeds=SEEDS,
+            seeds=self._seeds,
         )
         truth = {name: one for name, one in truth.items() if side.shows(*name)}
         return list(judge(shown, truth, own, look.calls.texts, noise))
@@ -327,7 +335,7 @@ def rests_on_failure(result: RowResult, observable: str) -> bool:
     """
     if observable in untouched.OBSERVABLES:
         return False
-    bases = (_FIRST, *_RESTS_ON.get(area_of(observable), ()))
+    bases = (_FIRST, *_RESTS_ON.get(area_of(observable), ()), *_RESTS_ON.get(observable, ()))
     return any(base != observable and result.is_wrong(base) for base in bases)
 
 
