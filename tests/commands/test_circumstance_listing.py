@@ -27,8 +27,8 @@ mode
     train    training mode, with dropouts of 0
     dropout  training mode with dropout, from the same random state
 """
-CONSTRAINT = """\
-20 constraints: values that do not go together, and why
+CONSTRAINT = f"""\
+{len(CONSTRAINTS)} constraints: values that do not go together, and why
 
 past is generation, and tokens is embeddings
     Adapters are not given embeddings for a generation.

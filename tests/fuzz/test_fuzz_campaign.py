@@ -32,9 +32,8 @@ def _last(happened):
 @pytest.mark.parametrize(
     ("adapter", "check", "differs", "within"),
     [
-        ("SlopesOfLongText", "forward.lengths", {"alibi": True, "long": 263}, 115),
-        ("OneActivationInHalf", "forward.bfloat16", {"activation": "silu"}, 50),
-        ("Decoding", "cache.padding", {"new_decoder_architecture": True, "num_kv_heads": 2}, 85),
+        ("SlopesOfLongText", "forward.logits", {"alibi": True, "length": 33}, 115),
+        ("OneActivation", "forward.logits", {"activation": "silu"}, 50),
     ],
 )
 def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check, differs, within):
@@ -58,7 +57,7 @@ def test_shrinking_ends_soon_after_the_campaign_and_is_not_called_over(fuzz, mon
         return len(began) > 6
 
     monkeypatch.setattr(Ledger, "is_late", property(late))
-    (found,) = _found(fuzz("OneActivationInHalf", "forward.bfloat16", most=50, fixed=plain, choices=tmp_path)).values()
+    (found,) = _found(fuzz("OneActivation", "forward.logits", most=50, fixed=plain, choices=tmp_path)).values()
     assert found.cut
     assert 2 < found.calls < 10
     assert found.again == (2, 2)
