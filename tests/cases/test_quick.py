@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from verifier.cases import matrix
-from verifier.cases.circumstances import AXES, CLASSES, PLAIN, ObservableClass, classes_in, complete
+from verifier.cases.circumstances import AXES, CLASSES, PLAIN, ObservableClass, classes_in, complete, differences
+from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.cases.spec import CaseSpec
 from verifier.families.falcon import FalconFamily
 
@@ -84,6 +85,8 @@ def test_each_value_of_each_axis_has_a_row_of_each_class(quick: list[CaseSpec], 
 def test_each_row_is_dealt_once_and_none_has_many(quick: list[CaseSpec]) -> None:
     product = [spec for spec in quick if spec.valid and not spec.label]
     dealt = Counter(frozenset(one.items()) for spec in product for one in spec.circumstances)
+    # But for that in which every case is looked at.
+    assert dealt.pop(frozenset(differences(WITH_GRADIENTS).items())) == len(product)
     assert set(dealt.values()) == {1}
     sizes = [len(spec.circumstances) for spec in product]
     assert max(sizes) - min(sizes) < min(sizes)

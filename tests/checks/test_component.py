@@ -241,7 +241,7 @@ def test_a_model_that_is_less_exact_is_told_as_such(judge: Judge, broken: Broken
 
     breaks = replace(in_dtype("blocks.0.mlp", torch.float32, coarse), edits={"hook_mlp_out": coarse})
     found = judge("component.dtypes", adapter=broken(breaks), depth="sampled")
-    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.float32")
+    assert (found.verdict, found.message) == (Verdict.SKIP, "blocked by forward.outputs")
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ that are needed by no meeting become plain.
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 from collections import Counter, defaultdict
@@ -18,7 +17,6 @@ from verifier.cases.circumstances import (
     CLASSES,
     FILE,
     PLAIN,
-    TRIPLES,
     Circumstance,
     Meeting,
     ObservableClass,
@@ -38,6 +36,8 @@ _BASES: Sequence[Mapping[str, Sequence[str]]] = (
     {"grad": ("grad",), "labels": ("given",)},
     CLASSES[-1].needs,
 )
+
+_GROUPS = list(dict.fromkeys(group for kind in CLASSES for group in kind.groups))
 
 Wanted = tuple[ObservableClass, Meeting]  # a class, and a meeting that is wanted in it
 
@@ -68,8 +68,7 @@ def _single_rows() -> list[Circumstance]:
 
 def _covered(row: Circumstance) -> set[Wanted]:
     """List the wanted meetings that a row has, by class."""
-    groups = [*itertools.combinations(AXES, 2), *itertools.combinations(TRIPLES, 3)]
-    meetings = {frozenset((axis, row[axis]) for axis in group) for group in groups}
+    meetings = {frozenset((axis, row[axis]) for axis in group) for group in _GROUPS}
     return {(kind, meeting) for kind in CLASSES if kind.can_look(row) for meeting in meetings & wanted_meetings(kind)}
 
 

@@ -139,6 +139,9 @@ PLAIN: Circumstance = {axis: next(iter(values)) for axis, values in AXES.items()
 TRIPLES = ("dtype", "mask", "past", "grad")
 """The axes of which every three values meet, for the classes that ask for it."""
 
+OF_POSITIONS = ("dtype", "positions", "dims")
+"""Where positions are rounded shows in a half dtype, far from the first one, and in wide heads."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
@@ -253,14 +256,20 @@ class ObservableClass:
         observables: what belongs to it, for people.
         needs: by axis, the values with one of which its observables can be looked at.
         axes: the axes whose values meet in its rows; all if empty.
-        triples: whether every three values of `TRIPLES` meet in its rows.
+        triples: groups of axes of which every three values meet in its rows.
     """
 
     name: str
     observables: str
     needs: Mapping[str, Sequence[str]]
     axes: Sequence[str] = ()
-    triples: bool = False
+    triples: Sequence[Sequence[str]] = ()
+
+    @property
+    def groups(self) -> Sequence[tuple[str, ...]]:
+        """The two and three axes whose values meet in its rows."""
+        triples = (three for axes in self.triples for three in itertools.combinations(axes, 3))
+        return [*itertools.combinations(self.axes or tuple(AXES), 2), *triples]
 
     def can_look(self, circumstance: Circumstance) -> bool:
         """Whether its observables can be looked at in a circumstance, as far as that goes."""
@@ -274,12 +283,14 @@ _WITH_PARAMETERS = ("grad", "autocast")
 _ONE_CALL = ("none", "asked", *_AFTER_A_CACHE)
 
 CLASSES: Sequence[ObservableClass] = [
-    ObservableClass(name="values", observables="logits and activations", needs={"past": _ONE_CALL}, triples=True),
+    ObservableClass(
+        name="values", observables="logits and activations", needs={"past": _ONE_CALL}, triples=(TRIPLES, OF_POSITIONS)
+    ),
     ObservableClass(
         name="gradients",
         observables="gradients at hook points",
         needs={"past": _ONE_CALL, "grad": DIFFERENTIATING},
-        triples=True,
+        triples=(TRIPLES,),
     ),
     ObservableClass(
         name="parameter gradients",
@@ -379,11 +390,9 @@ def complete(part: Circumstance, needs: Mapping[str, Sequence[str]]) -> Circumst
 @functools.cache
 def wanted_meetings(kind: ObservableClass) -> frozenset[Meeting]:
     """List the meetings of values that some circumstance has in which a class can be looked at."""
-    groups: list[tuple[str, ...]] = [*itertools.combinations(kind.axes or AXES, 2)]
-    groups += itertools.combinations(TRIPLES, 3) if kind.triples else []
     candidates = (
         frozenset(zip(group, values, strict=True))
-        for group in groups
+        for group in kind.groups
         for values in itertools.product(*(AXES[axis] for axis in group))
     )
     return frozenset(meeting for meeting in candidates if complete(dict(meeting), kind.needs) is not None)

@@ -225,7 +225,7 @@ def dtypes(case: Case) -> Finding:
         agreeing = case.subject.agreeing_dtypes()
         for dtype in case.spec.dtypes:
             if dtype not in agreeing:
-                raise Blocked(f"forward.{dtype}")
+                raise Blocked("forward.outputs")
     return finding
 
 

@@ -39,7 +39,11 @@ def aliases(case: Case) -> Iterator[Finding]:
             continue  # an edit that does nothing there either: `intervene.each_point` tells
         acts = True
         found = case.compare_logits(name, logits({name: edit}), truth=at_points[target])
-        words = f"another name of {target}: the edit {found.message}" if found.verdict is Verdict.FAIL else None
+        words = (
+            f"another name of {target}: its edit is another one, {found.message}"
+            if found.verdict is Verdict.FAIL
+            else None
+        )
         yield (
             found
             if words is None

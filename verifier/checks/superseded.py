@@ -28,6 +28,7 @@ SUPERSEDED: Mapping[str, Sequence[Place]] = {
     "forward.inputs_embeds": [(_OUTPUTS, {"tokens": "embeddings", "mask": "left"})],
     "forward.loss": [("forward.losses", {"labels": "some"}), ("forward.losses", {"labels": "some", "mask": "mixed"})],
     "forward.patterns": [("hooks.shown", {"mask": "mixed"})],
+    "forward.batch": [(_OUTPUTS, {"rows": "one"})],
     "forward.gradients": [(_OUTPUTS, {"grad": "grad"})],
     "forward.inference_mode": [(_OUTPUTS, {"grad": "inference"}), (_OUTPUTS, {"history": "inference"})],
     "forward.inputs": [("state.caller", {})],
@@ -54,6 +55,7 @@ SUPERSEDED: Mapping[str, Sequence[Place]] = {
     "cache.greedy": [("cache.generated", {})],
     "cache.greedy_padded": [("cache.generated", {"mask": "left"})],
     "cache.batch": [(_OUTPUTS, {"rows": "one", "past": "token"})],
+    "hooks.given_back": [("hooks.kept_values", {})],
     "hooks.twice": [("hooks.shown", {"history": "longer"})],
     "hooks.precision": [("hooks.shown", {"dtype": dtype}) for dtype in ("float32", "bfloat16", "float16")],
     "hooks.kept": [("hooks.kept_values", {})],
@@ -82,6 +84,7 @@ SUPERSEDED: Mapping[str, Sequence[Place]] = {
     "backward.parameters": [("backward.weights", {})],
     "backward.inputs_embeds": [("backward.weights", {"tokens": "embeddings"})],
     "backward.replace": [("backward.effects", {})],
+    "backward.interleaved": [("backward.shown", {"history": "nested"})],
     "backward.in_place": [("hooks.graph", {"grad": "grad"})],
     "backward.checkpointing": [
         ("backward.shown", {"checkpointing": "on"}),

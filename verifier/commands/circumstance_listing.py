@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,6 +9,7 @@ from verifier.cases.circumstances import (
     AXES,
     CLASSES,
     CONSTRAINTS,
+    OF_POSITIONS,
     TRIPLES,
     Circumstance,
     Meeting,
@@ -57,14 +57,13 @@ def write_circumstances(width: int) -> Iterator[str]:
             yield from _fill(f"of the axes {', '.join(kind.axes)}", width, first=_INDENT)
         yield from _fill(_count(len(looked_at), meetings), width, first=_INDENT)
     yield ""
-    yield from _fill(f"In all {_count(len(rows), met)} (of {_listed(TRIPLES, 'and')}).", width)
+    of = ", and of ".join(_listed(axes, "and") for axes in (TRIPLES, OF_POSITIONS))
+    yield from _fill(f"In all {_count(len(rows), met)} (of {of}).", width)
 
 
 def _meetings(rows: Sequence[Circumstance], kind: ObservableClass) -> set[Meeting]:
     """List the meetings of values in the rows in which a class is looked at: the array has all that there are."""
-    groups: list[tuple[str, ...]] = [*itertools.combinations(kind.axes or AXES, 2)]
-    groups += itertools.combinations(TRIPLES, 3) if kind.triples else []
-    return {frozenset((axis, row[axis]) for axis in group) for row in rows for group in groups}
+    return {frozenset((axis, row[axis]) for axis in group) for row in rows for group in kind.groups}
 
 
 def _count(rows: int, meetings: set[Meeting]) -> str:

@@ -234,7 +234,7 @@ def mask_off_by_one(scores: Tensor) -> Tensor:  # [batch, head, query, key]
     return see_next_key(scores)
 
 
-@fault("forward.outputs")
+@fault("forward.repeated")
 def second_call_wrong() -> Mutation:
     """The forward is right only the first time."""
     calls: list[Inputs] = []

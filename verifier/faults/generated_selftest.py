@@ -18,7 +18,7 @@ from verifier import adapter as adapters
 from verifier import family
 from verifier.adapter import Adapter
 from verifier.cases import matrix
-from verifier.cases.circumstances import CLASSES, PLAIN, TRIPLES, Meeting, ObservableClass, complete, wanted_meetings
+from verifier.cases.circumstances import CLASSES, PLAIN, Meeting, ObservableClass, complete, wanted_meetings
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family
 from verifier.faults.generated import EFFECTS, Armed, Effect, GeneratedAdapter
@@ -167,5 +167,5 @@ def _met(effect: Effect, sensed: Sensed) -> Iterator[Meeting]:
     axes = _KINDS[effect.kind].axes or tuple(PLAIN)
     yield from combinations(sensed, axes, 1)
     yield from combinations(sensed, axes, 2)
-    if _KINDS[effect.kind].triples:
-        yield from combinations(sensed, TRIPLES, 3)
+    for triples in _KINDS[effect.kind].triples:
+        yield from combinations(sensed, triples, 3)

@@ -20,7 +20,6 @@ from verifier.observing.memo import memoized
 from verifier.reference.snapshots import Wrapping, changed_since_first
 
 
-# Which check reports that no row has HF's logits. Padding in several places is reported by the check of the first.
 class CaseSubject:
     """The subjects of a case, and their outputs.
 

@@ -217,18 +217,28 @@ _EVERYWHERE_AT_ONCE = ("intervene.effects", "backward.effects")
 
 
 def _at_one_point(case: Case, observable: str, circumstance: Circumstance, wrong: Wrong) -> Wrong:
-    """Find a point whose edit alone is wrong in a circumstance, by halves; what is wrong only together stays so."""
-    names = [point.name for point in Row(case.spec, case.family, circumstance).points]
-    while len(names) > 1:
-        middle = len(names) // 2
-        for half in (names[:middle], names[middle:]):
-            row = _run(case, circumstance, (observable, "forward.outputs"), half, SEEDS[:FEW_SEEDS])
+    """Find a point whose edits alone are wrong in a circumstance, by halves of the points of a layer.
+
+    What is wrong at points of both halves, or only together, stays where it is seen.
+    """
+    points = Row(case.spec, case.family, circumstance).points
+    templates = list(dict.fromkeys(point.kind.template for point in points))
+
+    def of(chosen: Sequence[str]) -> list[str]:
+        return [point.name for point in points if point.kind.template in chosen]
+
+    while len(templates) > 1:
+        middle = len(templates) // 2
+        failing: list[tuple[list[str], Wrong]] = []
+        for half in (templates[:middle], templates[middle:]):
+            row = _run(case, circumstance, (observable, "forward.outputs"), of(half), SEEDS[:FEW_SEEDS])
             found = _wrong_in(row, observable)
             if found is not None and found.finding is not None:
-                names, wrong = half, found
-                break
-        else:
+                failing.append((half, found))
+        if len(failing) != 1:
             return wrong
+        [(templates, wrong)] = failing
+    names = of(templates)
     finding = wrong.finding
     if not names or finding is None:
         return wrong

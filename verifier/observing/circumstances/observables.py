@@ -232,10 +232,9 @@ def each_point(look: Look) -> Iterator[Observation]:
         whole = kinds[(look.number + row) % len(kinds)](points[row], calls.texts.real)
 
         def act(value: Tensor) -> Tensor:
-            edited = value.clone()
-            given = whole(value)
+            edited, given = value.clone(), whole(value)
             assert given is not None
-            edited[row] = given[row]
+            edited[row : row + 1] = given[row : row + 1]  # none, in a call of fewer rows that it outlived
             return edited
 
         return act

@@ -17,13 +17,13 @@ from verifier.reference.random_weights import generator
 SHORT, MULTIPLE, LONG = 7, 32, 70
 """Tokens of a short text, of one whose length is a multiple of 16, and of one beyond 64."""
 
-MOST_POSITIONS = 144
+MOST_POSITIONS = 640
 """The maximum that a config is given where a text or its positions, or a long text's far ones, go beyond 64."""
 
 NEW_TOKENS: Mapping[str, int] = {"chunk": 3, "token": 1, "cropped": 1}
 """How many tokens come after a cache."""
 
-_FAR = 65
+_FAR = 513  # so far that a rotary frequency which was rounded to half precision is another angle
 # The axes on which texts depend. Others must not change them: dtypes are compared on the same text.
 _AXES = ("rows", "length", "tokens", "mask", "positions", "labels", "past")
 _ROWS = 3
