@@ -1,4 +1,4 @@
-"""Wrong adapters that were written by someone who had read the kill table, and others after public bug reports.
+"""Wrong adapters, written by someone who had read the kill table or after public bug reports.
 
 Where each is wrong, and in which circumstance, stands here as its own docstring has it; the command must say the same
 in the first line of a failure. Each adapter patches `bridge` where it is imported, so each runs in a process of its own.
@@ -145,8 +145,8 @@ EXPECTED: Mapping[str, Wrong] = {
     "public/04-inv-freq-half:Adapter": Wrong(
         check="forward.outputs|hooks.shown",
         place=r"hook_rot_|hook_attn_scores",
-        circumstance={"dtype": HALF, "positions": "far", "mask": "ones"},
-        axes=["dtype"],
+        circumstance={"dtype": HALF, "positions": "far", "mask": "ones", "dims": "wide"},
+        axes=["dtype", "positions", "dims"],
     ),
     "public/06-hooks-in-one-token-steps:Adapter": Wrong(
         check="hooks.shown", place=r"hook_(attn_scores|z)", circumstance={"past": "token"}

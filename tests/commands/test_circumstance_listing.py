@@ -95,6 +95,6 @@ def test_the_numbers_are_those_of_the_array() -> None:
         head = WHOLE.index(f"{kind.name}: {kind.observables}")
         counted = next(line for line in WHOLE[head:] if re.match(r" +[\d,]+ rows, ", line))
         assert f" {sum(len(one) == 2 for one in wanted_meetings(kind)):,} pairs of values" in counted
-        assert (" triples" in counted) == kind.triples
+        assert (" triples" in counted) == bool(kind.triples)
     pairs, triples = (sum(len(one) == size for one in every) for size in (2, 3))
     assert WHOLE[-1].startswith(f"In all {len(read_rows())} rows, {pairs:,} pairs of values, {triples} triples (of ")

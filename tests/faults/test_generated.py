@@ -1,4 +1,4 @@
-"""Generated mutants: a row that does not establish its circumstance lets them live, and each alone dies by the command."""
+"""Generated mutants: a row that does not establish its circumstance lets them live; alone they die by the command."""
 
 from __future__ import annotations
 
