@@ -1,7 +1,7 @@
 """Wrong adapters, written by someone who had read the kill table or after public bug reports.
 
 Where each is wrong, and in which circumstance, stands here as its own docstring has it; the command must say the same
-in the first line of a failure. Each adapter patches `bridge` where it is imported, so each runs in a process of its own.
+in the first line of a failure. Each adapter patches `bridge` where it is imported, so it runs in a process of its own.
 """
 
 from __future__ import annotations

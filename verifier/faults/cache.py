@@ -179,7 +179,7 @@ def cache_newest_only() -> Mutation:
     return Mutation(forward=forward)
 
 
-@fault("forward.outputs", circumstances=[{"past": "token"}])
+@fault("forward.repeated", circumstances=[{"past": "token"}])
 def cache_second_step_wrong() -> Mutation:
     """The forward is right only with the first cache that it is given."""
     calls: list[Inputs] = []
