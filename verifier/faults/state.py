@@ -236,7 +236,7 @@ def to_ignored(modes: Modes, *, device: Any = None, **_: Any) -> None:
     modes.to(device=device)
 
 
-@fault("forward.outputs", circumstances=[{"model": "cast"}, {"model": "moved"}], plant=in_adapter)
+@fault("hooks.shown", circumstances=[{"model": "cast"}], plant=in_adapter)
 def to_forgets_a_buffer(model: nn.Module) -> Mutation:
     """A cast leaves one buffer in its old dtype, and what is read after it has that dtype."""
     dtype = next(model.parameters()).dtype

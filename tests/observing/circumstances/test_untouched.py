@@ -112,12 +112,24 @@ def test_a_tensor_of_the_callers_that_is_written_into(
         output = subject.forward(inputs)
         given: Tensor | None = getattr(inputs, field)
         if given is not None and inputs.labels is not None:
-            given[0, -1] = 0
+            given[0, -1] = 2
         return output
 
     (found,) = failures("state.caller", mutant(forward=forward), **EVERYTHING)
     assert found.where == place
     assert found.message == "it is written into"
+
+
+def test_embeddings_that_are_written_into(failures: Failures, mutant: Callable[..., Adapter]) -> None:
+    def forward(subject: Subject, inputs: Inputs) -> Output:
+        output = subject.forward(inputs)
+        with torch.no_grad():
+            if inputs.inputs_embeds is not None:
+                inputs.inputs_embeds[0, 0] = 0
+        return output
+
+    (found,) = failures("state.caller", mutant(forward=forward), tokens="embeddings")
+    assert (found.where, found.message) == ("inputs_embeds", "they are written into")
 
 
 # --- random numbers --------------------------------------------------------------------------------------------------

@@ -71,6 +71,9 @@ class Calls:
         circumstance: a value for each axis.
         texts: what the model is given.
         seed: of the random state, for dropouts.
+
+    Attributes:
+        wrote_embeds: whether a call wrote into the embeddings that it was given.
     """
 
     def __init__(self, side: Side, circumstance: Circumstance, texts: Texts, seed: int) -> None:
@@ -78,6 +81,7 @@ class Calls:
         self.circumstance = circumstance
         self.texts = texts
         self._seed = seed
+        self.wrote_embeds = False
 
     def in_rows(self, rows: int) -> Calls:
         """Give the calls of the same side with the same texts in so many rows.
@@ -202,6 +206,10 @@ class Calls:
                     embeds=embeds,
                     drew=random_state() != state,
                 )
+                # A hook that writes in place may have been shown the caller's own tensor.
+                if embeds is not None and self.texts.embeds is not None and not contexts:
+                    given = self.texts.embeds.to(embeds.dtype)
+                    self.wrote_embeds = self.wrote_embeds or not torch.equal(embeds.detach(), given)
                 if backward is not None:
                     backward(called)
                 elif self.differentiates and called.objective.requires_grad:

@@ -75,6 +75,9 @@ class Before:
         """Compare what stands around the subject now with what did before."""
         for name, (tensor, copy) in self._tensors.items():
             yield "state.caller", from_condition(name, None if torch.equal(tensor, copy) else "it is written into")
+        if self._calls.texts.embeds is not None:
+            wrong = "they are written into" if self._calls.wrote_embeds else None
+            yield "state.caller", from_condition("inputs_embeds", wrong)
         required = [one.requires_grad for one in self._calls.side.parameters()]
         wanted = self._calls.circumstance["grad"] != "frozen"
         wrong = None
