@@ -43,7 +43,7 @@ CHANGES: Mapping[Change, str] = {
 
 
 class AdapterRefusal(Exception):
-    """The adapter cannot wrap a model; the message says what is not supported, and why."""
+    """The adapter cannot wrap a model, or has no such call; the message says what is not supported, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +307,11 @@ class Subject(Protocol):
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Output:
-        """Run one forward through the library's own code."""
+        """Run one forward through the library's own code.
+
+        Raises:
+            AdapterRefusal: the library has no such call; it is counted as not offered. A plain call it must have.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from verifier.adapter import Change, Inputs, Output, Subject
+from verifier.adapter import AdapterRefusal, Change, Inputs, Output, Subject
 from verifier_lens.components import LensComponents
 from verifier_lens.generation import LensCache
 from verifier_lens.hooks import LensHooks
@@ -86,7 +86,7 @@ class LensSubject(Subject):
         (`return_type="both"`): it shifts them, leaves out -100, and leaves out what the attention mask hides.
 
         Raises:
-            NotImplementedError: labels with a cache asked for; the bridge gives back one of the two.
+            AdapterRefusal: labels with a cache asked for; the bridge gives back one of the two.
         """
         main = inputs.inputs_embeds if inputs.input_ids is None else inputs.input_ids
         passed: dict[str, Tensor | None] = {
@@ -97,7 +97,7 @@ class LensSubject(Subject):
         }
         arguments: dict[str, Any] = {name: value for name, value in passed.items() if value is not None}
         if inputs.labels is not None and inputs.use_cache:
-            raise NotImplementedError("TransformerBridge.forward gives back the loss or the cache, not both")
+            raise AdapterRefusal("TransformerBridge.forward gives back the loss or the cache, not both")
         if inputs.labels is not None:
             logits, loss = self.bridge(main, return_type="both", **arguments)
             return Output(logits=logits, loss=loss)

@@ -163,7 +163,7 @@ def test_loss_is_of_the_given_labels(name: str) -> None:
 
 def test_loss_and_cache_together_are_not_to_be_had() -> None:
     subject, _ = both("gpt2")
-    with pytest.raises(NotImplementedError, match="not both"):
+    with pytest.raises(AdapterRefusal, match="not both"):
         subject.forward(Inputs(input_ids=ids(), labels=ids(), use_cache=True))
 
 

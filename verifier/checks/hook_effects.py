@@ -76,3 +76,23 @@ def _describe_late_firing(case: Case) -> str | None:
 
 def _note_firing(name: str, fired: list[str]) -> Edit:
     return lambda _value: fired.append(name)
+
+
+@check("hooks.removed", needs=["hooks"], applies="pairwise")
+def removed(case: Case) -> Finding:
+    """A hook of gradients does not act on a backward that begins after it was removed.
+
+    A failure means that an experiment acts on in what is differentiated after it.
+    """
+    case.subject.require_forward()
+    fired: list[str] = []
+    point = next((name for name, info in activations.hook_points(case).items() if info.switch is None), None)
+    if point is None:
+        raise NotApplicable("every hook point has a switch")
+    with torch.enable_grad():
+        with activations.hooked(case, case.subject.wrapped(), backward={point: _note_firing(point, fired)}):
+            logits = case.subject.wrapped().forward(case.reference.inputs()).logits
+        logits.backward(case.reference.cotangent().to(logits))
+    return from_condition(
+        "gradients", "a hook is called in a backward that begins after it was removed" if fired else None
+    )

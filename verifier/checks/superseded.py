@@ -61,7 +61,6 @@ SUPERSEDED: Mapping[str, Sequence[Place]] = {
     "hooks.kept": [("hooks.kept_values", {})],
     "hooks.nested": [("intervene.nested", {})],
     "hooks.exception": [("state.misuse", {"history": "raised"}), (_OUTPUTS, {"history": "raised"})],
-    "hooks.removed": [("hooks.left", {}), ("forward.repeated", {})],
     "intervene.replace": [("intervene.each_point", {})],
     "intervene.add": [("intervene.one_point", {})],
     "intervene.zero": [("intervene.each_point", {})],

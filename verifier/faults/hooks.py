@@ -96,7 +96,7 @@ def hook_innermost_only() -> Mutation:
     return altered(hooked=hooked)
 
 
-@fault("hooks.left", plant=in_hooking)
+@fault("hooks.removed", "hooks.left", plant=in_hooking)
 @contextlib.contextmanager
 def backward_hook_outlives(hooked: Callable[..., Any], forward: Edits, backward: Edits) -> Iterator[None]:
     """A backward hook stays after it was removed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ WRITTEN = 0.75
 # Doubled three times: every product of two matrices, such as a score, grows by 64.
 _EXTREME = 8.0
 _OTHER_SEED = 104729
+_MOST_OTHERS = 8  # configs that are tried until an adapter wraps one
 
 
 class HookError(Exception):
@@ -435,15 +436,8 @@ def _generated(before: _Before) -> None:
 
 def _interleaved(before: _Before) -> None:
     """From now on each forward is preceded by one of a subject of another config."""
-    models = before.models
-    family, spec = models.family, models.spec
-    other = other_config(family, spec.config)
-    model = family.build(
-        other, dtype=torch.float32, device=spec.device, attention=family.reference_attention, seed=spec.seed
-    )
-    second = before.adapter.wrap(model)
-    before.prepared.opened.append(second)
     ids = torch.ones(1, 5, dtype=torch.long)
+    second = _wrap_another(before, ids)
     forward = before.side.subject.forward
 
     def in_turns(inputs: Inputs) -> Output:
@@ -452,6 +446,28 @@ def _interleaved(before: _Before) -> None:
         return forward(inputs)
 
     before.side.replace_forward(in_turns)
+
+
+def _wrap_another(before: _Before, ids: Tensor) -> Subject:
+    """Wrap a model of another config, with as many other flags as can be.
+
+    Raises:
+        NotApplicable: the adapter wraps and runs none of them, which is reported where these are looked at.
+    """
+    family, spec = before.models.family, before.models.spec
+    for other in itertools.islice(other_configs(family, spec.config), _MOST_OTHERS):
+        model = family.build(
+            other, dtype=torch.float32, device=spec.device, attention=family.reference_attention, seed=spec.seed
+        )
+        try:
+            subject = before.adapter.wrap(model)
+            before.prepared.opened.append(subject)
+            with torch.no_grad():
+                subject.forward(Inputs(input_ids=ids))
+        except Exception:  # whose fault that is, is another case's business
+            continue
+        return subject
+    raise NotApplicable("the adapter has no model of another config")
 
 
 def _nested(before: _Before) -> None:
@@ -507,23 +523,21 @@ _HISTORIES: Mapping[str, Callable[[_Before], None]] = {
 }
 
 
-def other_config(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose a config of the family with as many other flags as can be.
+def other_configs(family: Family, config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give the configs of a family that Hugging Face accepts, those with most other flags first.
 
     Args:
         family: whose flags they are.
-        config: the one from which it is to differ.
-
-    Raises:
-        NotApplicable: there is no other config.
+        config: the one from which they are to differ.
     """
     flags = family.flags()
-    found: tuple[int, dict[str, Any]] | None = None
-    for values in itertools.product(*flags.values()):
-        other = {**family.dims(), **dict(zip(flags, values, strict=True))}
-        differing = sum(config.get(name) != other[name] for name in flags)
-        if (found is None or differing > found[0]) and differing and family.refusal(other) is None:
-            found = differing, other
-    if found is None:
-        raise NotApplicable("the family has one config")
-    return copy.deepcopy(found[1])
+    others = [
+        {**family.dims(), **dict(zip(flags, values, strict=True))} for values in itertools.product(*flags.values())
+    ]
+
+    def alike(other: Mapping[str, Any]) -> int:
+        return sum(config.get(name) == other[name] for name in flags)
+
+    for other in sorted(others, key=alike):
+        if alike(other) < len(flags) and family.refusal(other) is None:
+            yield copy.deepcopy(other)

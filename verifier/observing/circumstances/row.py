@@ -31,6 +31,7 @@ from verifier.reference.perturbation import SEEDS, Perturbation
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "backward": ("backward.weights",),
     "hooks.graph": ("backward.weights",),
+    "backward.repeated": ("hooks.graph",),
     "intervene": ("hooks.shown",),
 }
 _FIRST = "forward.outputs"
@@ -253,7 +254,9 @@ class Row:
             return
         try:
             shown = by_name(observer(look))
-        except NotApplicable:
+        except (NotApplicable, AdapterRefusal) as reason:
+            if observer is plain:
+                result.not_offered = str(reason)
             return
         except Exception as error:
             look.calls.clear_gradients()
