@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -58,6 +59,9 @@ class Wrong:
 
 
 _RESULTS = "circumstances"  # the key of a case's results in its memo
+_TRIED = "tried circumstances"  # of how many were run to find the plainest one
+# An adapter that is wrong in everything must not take more time than a case may: the rest is told less plainly.
+_MOST_TRIED = 100
 
 
 _MINIMISES = ContextVar("minimises", default=True)
@@ -268,9 +272,12 @@ def _minimal(
     _, before = _KNOWN.setdefault(key, (case.subject.adapter, []))
     needs = needs_of(observable)
     current = dict(circumstance)
+    tried = case.memo.memoize(_TRIED, itertools.count)
 
     def fails(candidate: Circumstance) -> Wrong | None:
         if not is_allowed(candidate) or any(candidate[axis] not in values for axis, values in needs.items()):
+            return None
+        if next(tried) >= _MOST_TRIED:
             return None
         # Whether a failure is one in another circumstance too is settled by fewer perturbations than whether it is one.
         found = _wrong_in(_run(case, candidate, (observable, "forward.outputs"), seeds=SEEDS[:FEW_SEEDS]), observable)
