@@ -145,7 +145,7 @@ EXPECTED: Mapping[str, Wrong] = {
     "public/04-inv-freq-half:Adapter": Wrong(
         check="forward.outputs|hooks.shown",
         place=r"hook_rot_|hook_attn_scores",
-        circumstance={"dtype": HALF, "positions": "far", "mask": "ones", "dims": "wide"},
+        circumstance={"dtype": HALF, "positions": "far", "mask": "rewritten", "dims": "wide"},
         axes=["dtype", "positions", "dims"],
     ),
     "public/06-hooks-in-one-token-steps:Adapter": Wrong(

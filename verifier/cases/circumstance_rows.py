@@ -130,12 +130,13 @@ def choose_looks(rows: Sequence[Circumstance]) -> list[set[str]]:
     Args:
         rows: the covering array. In its rows with a single value every class is looked at that can be.
     """
+    singles = _single_rows()
     looks: list[set[str]] = [set() for _ in rows]
     shown = [_covered(row) for row in rows]
     for kind in CLASSES:
         able = [place for place, row in enumerate(rows) if kind.can_look(row)]
         missing = {(kind, meeting) for meeting in wanted_meetings(kind)}
-        chosen = [place for place in able if _has_one_value(rows[place])]
+        chosen = [place for place in able if rows[place] in singles]
         missing -= set().union(*(shown[place] for place in chosen))
         while missing:
             # Of rows with as much of what is missing one that is looked at anyway.
@@ -145,15 +146,6 @@ def choose_looks(rows: Sequence[Circumstance]) -> list[set[str]]:
         for place in chosen:
             looks[place].add(kind.name)
     return looks
-
-
-def _has_one_value(row: Circumstance) -> bool:
-    """Whether a row is one of those with a single value on top of a base."""
-    return any(
-        sum(row[axis] not in needs.get(axis, (PLAIN[axis],)) for axis in AXES) <= 1
-        and all(row[axis] in values for axis, values in needs.items())
-        for needs in _BASES
-    )
 
 
 def write_rows(rows: Sequence[Circumstance]) -> None:

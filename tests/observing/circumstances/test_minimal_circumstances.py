@@ -56,9 +56,9 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[Circumstance]:
     found: list[Circumstance] = []
     run = covering._run
 
-    def noting(case: Case, circumstance: Circumstance, only: Sequence[str] = ()) -> RowResult:
+    def noting(case: Case, circumstance: Circumstance, only: Sequence[str] = (), **how: Any) -> RowResult:
         found.append(circumstance)
-        return run(case, circumstance, only)
+        return run(case, circumstance, only, **how)
 
     monkeypatch.setattr(covering, "_run", noting)
     return found
@@ -130,7 +130,11 @@ def test_what_is_wrong_in_the_plainest_circumstance_takes_none(
     judge: Judge, wrong: Callable[[Mutation], Adapter]
 ) -> None:
     dropped = altered(forward=at("", edited_as(lambda _value, _edited: None)))
-    found = judge("intervene.effects", {"dtype": "float32", "mask": "left", "grad": "grad"}, adapter=wrong(dropped))
+    found = judge(
+        "intervene.effects",
+        {"dtype": "float32", "mask": "left", "grad": "grad", "rows": "one", "tokens": "int32"},
+        adapter=wrong(dropped),
+    )
     assert found.verdict is Verdict.FAIL
     assert found.circumstance is None
     assert not (found.message or "").startswith("when")

@@ -243,6 +243,13 @@ def _at_one_point(case: Case, observable: str, circumstance: Circumstance, wrong
             return wrong
         [(templates, wrong)] = failing
     names = of(templates)
+    for name in names if len(names) > 1 else ():
+        found = _wrong_in(
+            _run(case, circumstance, (observable, "forward.outputs"), [name], SEEDS[:FEW_SEEDS]), observable
+        )
+        if found is not None and found.finding is not None:
+            names, wrong = [name], found
+            break
     finding = wrong.finding
     if not names or finding is None:
         return wrong
