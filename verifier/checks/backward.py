@@ -1,9 +1,9 @@
-"""Check gradients: reading them changes nothing, and they are those of what is computed."""
+"""Check gradients: reading them changes nothing, they can be taken behind any hook, and are of what is computed."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -84,6 +84,29 @@ def identity(case: Case) -> list[Finding]:
         lone = _read_gradient_alone(case, first).gradients.get(first.name)
         made.append(judge.compare(first.name, lone, seen.gradients[first.name]))
     return made
+
+
+@check("backward.in_place", needs=["hooks"], applies="pairwise")
+def in_place(case: Case) -> Finding:
+    """Gradients can be taken of a forward in which hooks wrote into the tensors that they were given.
+
+    A failure means that autograd refuses what a hook did in place (`z[:, :, head] = 0; return z`), because what is
+    handed to hooks is needed for the backward too.
+    """
+    points, subject = _points_to_judge(case), case.subject.wrapped()
+
+    def write(value: Tensor) -> Tensor:
+        return value.mul_(1)
+
+    def run(chosen: Sequence[Point]) -> None:
+        for names in activations.by_switch(case, [point.name for point in chosen]).values():
+            with torch.enable_grad(), activations.hooked(case, subject, forward=dict.fromkeys(names, write)):
+                logits = subject.forward(case.reference.inputs()).logits
+                logits.backward(case.reference.cotangent().to(logits))
+
+    with _blaming(points, lambda point: run([point]), what="an edit in place"):
+        run(points)
+    return Finding()
 
 
 @check("backward.gradcheck", needs=["hooks"], applies="sampled")

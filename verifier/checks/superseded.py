@@ -84,7 +84,6 @@ SUPERSEDED: Mapping[str, Sequence[Place]] = {
     "backward.inputs_embeds": [("backward.weights", {"tokens": "embeddings"})],
     "backward.replace": [("backward.effects", {})],
     "backward.interleaved": [("backward.shown", {"history": "nested"})],
-    "backward.in_place": [("hooks.graph", {"grad": "grad"})],
     "backward.checkpointing": [
         ("backward.shown", {"checkpointing": "on"}),
         ("backward.weights", {"checkpointing": "on"}),

@@ -167,7 +167,7 @@ def weight_gradient_of_hooked(_value: Tensor, edited: Tensor) -> Tensor:
     return _scale_gradient(edited)
 
 
-@fault("hooks.graph", plant=in_shown("hook_scale"))
+@fault("backward.in_place", plant=in_shown("hook_scale"))
 def shown_what_is_needed(value: Tensor) -> Tensor:
     """A hook is given a tensor that the backward needs, and may write into it."""
     return value.log().exp()
