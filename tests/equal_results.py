@@ -9,7 +9,7 @@ from verifier.judging.outcome import Verdict
 
 # What two runs with one seed may differ in.
 _CIRCUMSTANCES = frozenset({"seconds", "started", "workers", "out", "limits"})
-_OF_THE_MACHINE = frozenset({"lost", "resumed"})
+_OF_THE_MACHINE = frozenset({"lost", "resumed", "alone"})  # the last is not tried without isolation
 
 
 def have_same_result(first: Path, second: Path) -> bool:

@@ -86,8 +86,10 @@ def test_a_mutant_alone_dies_by_the_command(number: int, count: int, tmp_path: P
     (tmp_path / "one_mutant.py").write_text(
         "from verifier import adapter\n"
         "from verifier.faults.generated import Armed, GeneratedAdapter\n"
-        f"armed = Armed(effect={name!r}, trigger=frozenset({sorted(trigger)!r}))\n"
-        "Mutant = lambda: GeneratedAdapter(adapter.load('bridge'), armed, 'sdpa')\n"
+        f"ARMED = Armed(effect={name!r}, trigger=frozenset({sorted(trigger)!r}))\n"
+        "class Mutant(GeneratedAdapter):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(adapter.load('bridge'), ARMED, 'sdpa')\n"
     )
     (tmp_path / "cases.jsonl").write_text(json.dumps(case.to_json()) + "\n")
     command = [sys.executable, "-m", "verifier", "run", "falcon", "--adapter", "one_mutant:Mutant", "--workers", "1"]
