@@ -86,7 +86,8 @@ def removed(case: Case) -> Finding:
     """
     case.subject.require_forward()
     fired: list[str] = []
-    point = next((name for name, info in activations.hook_points(case).items() if info.switch is None), None)
+    names = (point.name for point in activations.shared_points(case))
+    point = next((name for name in names if activations.hook_points(case)[name].switch is None), None)
     if point is None:
         raise NotApplicable("every hook point has a switch")
     with torch.enable_grad():
