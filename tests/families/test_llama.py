@@ -303,6 +303,8 @@ FOUND = {  # on every config that HF accepts and that has layers
     # Where a hook gives back another tensor, or gradients are read, norms are computed on another path.
     ("hooks.identity", Verdict.FAIL),
     ("backward.identity", Verdict.FAIL),
+    # A hook of gradients is in the graph of the forward, and acts after it was removed.
+    ("hooks.removed", Verdict.FAIL),
 }
 # On a sampled case too: a copy of a hooked bridge keeps the hooks.
 FOUND_IN_SAMPLED = {("state.copy_hooks", Verdict.FAIL)}
@@ -392,6 +394,7 @@ def test_without_layers_only_what_needs_none_is_found(lens: Any) -> None:
     assert {one.check for one in found if one.verdict.is_finding} == {
         "hooks.fires",
         "hooks.identity",
+        "hooks.removed",
         "backward.identity",
     }
     assert sum(one.verdict is Verdict.PASS for one in found) > len(found) / 2
