@@ -22,7 +22,16 @@ from verifier.cases.circumstances import (
     is_allowed,
     read_rows,
 )
-from verifier.cases.dealing import WITH_GRADIENTS, can_be_called, cost, deal, is_single, kinds_of_blocks, plainly
+from verifier.cases.dealing import (
+    WITH_GRADIENTS,
+    can_be_called,
+    cost,
+    deal,
+    is_single,
+    kind_of_model,
+    kinds_of_blocks,
+    plainly,
+)
 from verifier.cases.spec import CaseSpec
 from verifier.families.falcon import FalconFamily
 from verifier.family import Family
@@ -121,8 +130,8 @@ def test_every_other_row_is_dealt_to_one_case(specs: Sequence[CaseSpec]) -> None
 def test_kinds_of_blocks_and_of_positions_are_told_apart_by_which_points_go_together(
     falcon: FalconFamily, specs: Sequence[CaseSpec]
 ) -> None:
-    valid = [spec for spec in specs if spec.valid and spec.label is None]
-    groups = [{point.rpartition(".")[2] for point in group} for group in kinds_of_blocks(falcon, valid)]
+    models = {kind_of_model(falcon, spec) for spec in specs if spec.valid and spec.label is None}
+    groups = [{point.rpartition(".")[2] for point in group} for group in kinds_of_blocks(models)]
     assert {"hook_rot_q", "hook_rot_k"} in groups
     assert len(groups) == 2
     assert any("hook_resid_mid" in group for group in groups)

@@ -15,11 +15,11 @@ from verifier.cases.inputs import INPUT_MAKERS, PADDINGS, ScenarioInputs
 from verifier.cases.spec import CaseSpec, Scenario
 
 SPEC = spec(DIMS)
-VOCAB, D_MODEL = DIMS["vocab_size"], DIMS["hidden_size"]
+VOCAB = DIMS["vocab_size"]
 
 
 def make(name: str, case: CaseSpec = SPEC) -> ScenarioInputs:
-    return INPUT_MAKERS[name](case, VOCAB, D_MODEL)
+    return INPUT_MAKERS[name](case, VOCAB)
 
 
 def tensors(inputs: Inputs) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import replace
 
 from verifier.cases.circumstances import (
@@ -54,8 +54,15 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
     rows = _plainest_of_each_value(rows) if quick else rows
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     matrix = [number for number in valid if specs[number].label is None] or valid
-    kinds = kinds_of_blocks(family, [specs[number] for number in matrix])
-    features = {number: _features(family, specs[number], kinds) for number in matrix}
+    models = {number: kind_of_model(family, specs[number]) for number in matrix}
+    groups, flags = kinds_of_blocks(set(models.values())), family.flags()
+    # What a case has that a circumstance should meet: its kinds of blocks, and the values of its flags.
+    features: dict[int, frozenset[Hashable]] = {
+        number: frozenset(
+            [*((group, group & model) for group in groups), *((flag, specs[number].config.get(flag)) for flag in flags)]
+        )
+        for number, model in models.items()
+    }
     dealt: dict[int, list[Circumstance]] = {number: [WITH_GRADIENTS] for number in valid}
     load = dict.fromkeys(valid, 0.0)
     for number in set(valid) - set(matrix):
@@ -143,16 +150,24 @@ def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
     return isinstance(family, Reshapes) and family.refusal(family.reshaped(spec.config, row["dims"])) is None
 
 
-def kinds_of_blocks(family: Family, specs: Sequence[CaseSpec]) -> list[frozenset[str]]:
+def kind_of_model(family: Family, spec: CaseSpec) -> frozenset[str]:
+    """Name the kind of model of a case, which is what hook points it has.
+
+    Args:
+        family: of the case.
+        spec: the case.
+    """
+    return frozenset(point.kind.template for point in family.points(spec.config))
+
+
+def kinds_of_blocks(models: Collection[frozenset[str]]) -> list[frozenset[str]]:
     """Group the hook points that some models have and others lack: points of two groups come and go independently.
 
     In one group are the points of a sequential or a parallel block, say, and in another those of rotary positions.
 
     Args:
-        family: of the cases.
-        specs: the cases.
+        models: the kinds of models.
     """
-    models = {_templates(family, spec) for spec in specs}
     changing = sorted({point for model in models for point in model if any(point not in other for other in models)})
     groups: list[frozenset[str]] = []
     for point in changing:
@@ -163,17 +178,6 @@ def kinds_of_blocks(family: Family, specs: Sequence[CaseSpec]) -> list[frozenset
         joined = [group for group in groups if any(map(depends, group))]
         groups = [group for group in groups if group not in joined] + [frozenset({point}).union(*joined)]
     return groups
-
-
-def _templates(family: Family, spec: CaseSpec) -> frozenset[str]:
-    return frozenset(point.kind.template for point in family.points(spec.config))
-
-
-def _features(family: Family, spec: CaseSpec, kinds: Sequence[frozenset[str]]) -> frozenset[Hashable]:
-    """List what a case has that a circumstance should meet: the values of its flags, and its kinds of blocks."""
-    templates = _templates(family, spec)
-    has = frozenset((group, group & templates) for group in kinds)
-    return has | {(flag, spec.config.get(flag)) for flag in family.flags()}
 
 
 def _dtypes(spec: CaseSpec) -> set[str]:

@@ -22,7 +22,7 @@ class ScenarioInputs:
     """The inputs of one scenario, and which outputs are defined.
 
     Attributes:
-        inputs: with embeddings in float64; `in_dtype` casts them.
+        inputs: the same for every dtype.
         real: `[batch, pos]`, true at a real token; the outputs at padding are undefined and never compared.
         rows: a name for each row of the batch, for people.
     """
@@ -30,11 +30,6 @@ class ScenarioInputs:
     inputs: Inputs
     real: Tensor
     rows: tuple[str, ...]
-
-    def in_dtype(self, dtype: torch.dtype) -> Inputs:
-        """Cast the embeddings to a model's dtype."""
-        embeds = self.inputs.inputs_embeds
-        return self.inputs if embeds is None else replace(self.inputs, inputs_embeds=embeds.to(dtype))
 
 
 def copy_inputs(inputs: Inputs) -> Inputs:
@@ -70,13 +65,12 @@ def _scenario_inputs(inputs: Inputs, real: Tensor | None = None, rows: tuple[str
     return ScenarioInputs(inputs=inputs, real=real, rows=rows or tuple(f"row {row}" for row in range(real.shape[0])))
 
 
-def make_plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_plain(spec: CaseSpec, vocab: int) -> ScenarioInputs:
     """Make a batch of tokens without a mask; every row but the first starts and ends in a special token.
 
     Args:
         spec: the case: its batch, length, seed and device, and the special tokens of its config.
         vocab: how many token ids there are; every id is below it.
-        d_model: not used: makers all take the same arguments.
 
     Returns:
         Token ids `[batch, pos]`.
@@ -90,13 +84,12 @@ def make_plain(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
 PADDINGS = ("no padding", "left padding", "right padding", "gaps", "left, right and gaps")
 
 
-def make_padded(spec: CaseSpec, vocab: int, d_model: int) -> ScenarioInputs:
+def make_padded(spec: CaseSpec, vocab: int) -> ScenarioInputs:
     """Make a batch with a row for each way of padding.
 
     Args:
         spec: the case: its length, seed and device; masks are random if its `padding` is not 0.
         vocab: how many token ids there are; every id is below it.
-        d_model: not used: makers all take the same arguments.
 
     Returns:
         Token ids and a mask, `[row, pos]` each, with five rows.
@@ -125,7 +118,7 @@ def _randomly_padded(spec: CaseSpec, ids: Tensor) -> ScenarioInputs:
     return _scenario_inputs(Inputs(input_ids=ids, attention_mask=mask), mask.bool(), rows)
 
 
-INPUT_MAKERS: Mapping[Scenario, Callable[[CaseSpec, int, int], ScenarioInputs]] = {
+INPUT_MAKERS: Mapping[Scenario, Callable[[CaseSpec, int], ScenarioInputs]] = {
     Scenario.PLAIN: make_plain,
     Scenario.PADDED: make_padded,
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier.cases.covering import covering
-from verifier.cases.dealing import deal, plainly
+from verifier.cases.dealing import deal, kind_of_model, plainly
 from verifier.cases.narrowing import Narrowing
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError, one_line
@@ -92,16 +92,11 @@ def _select_quick(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     # From the last on: of cases with as many new meetings the one with most flags away from the plainest shows most.
     backwards = product[::-1]
     chosen = {backwards[place] for place in _cover(family, [specs[place] for place in backwards])} | {*product[:1]}
-    known = {_kind(family, specs[place]) for place in chosen}
+    known = {kind_of_model(family, specs[place]) for place in chosen}
     chosen |= {place for kind, place in _last_by_kind(family, specs, corners).items() if kind not in known}
     chosen |= set(_last_by_field(family, specs, corners).values())
     chosen |= {refused[place] for place in covering([specs[place].config for place in refused], _MEETING)}
     return [specs[place] for place in sorted(chosen)]
-
-
-def _kind(family: Family, spec: CaseSpec) -> frozenset[str]:
-    """Name the kind of model of a case, which is what hook points it has."""
-    return frozenset(point.kind.template for point in family.points(spec.config))
 
 
 def _cover(family: Family, specs: Sequence[CaseSpec]) -> list[int]:
@@ -111,7 +106,7 @@ def _cover(family: Family, specs: Sequence[CaseSpec]) -> list[int]:
 
 def _last_by_kind(family: Family, specs: Sequence[CaseSpec], places: Sequence[int]) -> dict[frozenset[str], int]:
     """Find the last of some cases of each kind of model."""
-    return {_kind(family, specs[place]): place for place in places}
+    return {kind_of_model(family, specs[place]): place for place in places}
 
 
 def _last_by_field(family: Family, specs: Sequence[CaseSpec], places: Sequence[int]) -> dict[str, int]:

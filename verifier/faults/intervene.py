@@ -34,6 +34,17 @@ def _dropped_where(condition: Callable[[Inputs], bool]) -> Plant:
     return in_adapter(mutate)
 
 
+# In these a point is edited in each of the ways: which one is chosen by the circumstance.
+_OF_EACH_KIND = [
+    {},
+    {"mask": "left"},
+    {"mask": "gaps"},
+    {"length": "multiple"},
+    {"tokens": "int32"},
+    {"past": "asked"},
+]
+
+
 @fault("intervene.effects", plant=in_edits("attn.hook_z"))
 def edit_on_a_copy(edit: Edit) -> Edit:
     """The hook at hook_z sees a copy, and what it gives back is dropped."""
@@ -42,14 +53,7 @@ def edit_on_a_copy(edit: Edit) -> Edit:
 
 @fault(
     "intervene.each_point",
-    circumstances=[
-        {},
-        {"mask": "left"},
-        {"mask": "gaps"},
-        {"length": "multiple"},
-        {"tokens": "int32"},
-        {"past": "asked"},
-    ],
+    circumstances=_OF_EACH_KIND,
     plant=in_edited("mlp.hook_post"),
 )
 def edit_of_zero_ignored(value: Tensor, edited: Tensor) -> Tensor:
@@ -77,14 +81,7 @@ def edit_in_other_rows(value: Tensor, edited: Tensor) -> Tensor:
 
 @fault(
     "intervene.each_point",
-    circumstances=[
-        {},
-        {"mask": "left"},
-        {"mask": "gaps"},
-        {"length": "multiple"},
-        {"tokens": "int32"},
-        {"past": "asked"},
-    ],
+    circumstances=_OF_EACH_KIND,
     plant=in_edited("hook_resid_pre"),
 )
 def patch_ignored(value: Tensor, edited: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def reference_trace(case: Case, scenario: Scenario = Scenario.PLAIN) -> Trace[Te
 def _tapped(case: Case, scenario: Scenario, dtype: str) -> Trace[Tensor]:
     model = case.reference.model(dtype)
     with torch.enable_grad(), case.family.taps(model) as taps:
-        logits = models.forward(model, case.reference.inputs(scenario, dtype)).logits
+        logits = models.forward(model, case.reference.inputs(scenario)).logits
     gradients, weights = case.reference.gradients(model, logits, taps.values, scenario)
     return Trace(
         values={**{name: value.detach() for name, value in taps.values.items()}, "logits": logits.detach()},

@@ -87,7 +87,7 @@ class CaseNoise:
         return self._reference.scenario(scenario).real[..., None]
 
     def _perturbed(self, scenario: Scenario, dtype: str, seed: int = PERTURBATION_SEED) -> Output:
-        model, inputs = self._reference.model(dtype), self._reference.inputs(scenario, dtype)
+        model, inputs = self._reference.model(dtype), self._reference.inputs(scenario)
         with torch.no_grad(), Perturbation(getattr(torch, dtype), seed):
             return models.forward(model, inputs)
 

@@ -157,19 +157,14 @@ class CaseReference:
     def scenario(self, name: Scenario = Scenario.PLAIN) -> ScenarioInputs:
         """Make the inputs of a scenario, and say which outputs are defined; nobody may write into the result."""
         model = self.model()
-        vocab, d_model = model.get_input_embeddings().weight.shape
+        vocab = model.get_input_embeddings().weight.shape[0]
         # HF adds the ids of special tokens to the config.
         filled_in = replace(self.spec, config={**model.config.to_dict(), **self.spec.config})
-        return INPUT_MAKERS[name](filled_in, vocab, d_model)
+        return INPUT_MAKERS[name](filled_in, vocab)
 
-    def inputs(self, scenario: Scenario = Scenario.PLAIN, dtype: str = SEMANTIC_DTYPE) -> Inputs:
-        """Copy the inputs of a scenario for a model in a dtype.
-
-        Args:
-            scenario: whose inputs are copied.
-            dtype: of the embeddings, where the scenario has them.
-        """
-        return copy_inputs(self.scenario(scenario).in_dtype(getattr(torch, dtype)))
+    def inputs(self, scenario: Scenario = Scenario.PLAIN) -> Inputs:
+        """Copy the inputs of a scenario."""
+        return copy_inputs(self.scenario(scenario).inputs)
 
     def any_tokens(self) -> Inputs:
         """Inputs for any model, also one that HF refuses: token 0, which every vocabulary has, `[batch, pos]`."""
@@ -193,7 +188,7 @@ class CaseReference:
         Raises:
             Blocked: the model does not run on plain tokens in float64; `reference.acceptance` reports it.
         """
-        model, inputs = self.model(dtype, attention=attention), self.inputs(scenario, dtype)
+        model, inputs = self.model(dtype, attention=attention), self.inputs(scenario)
         try:
             with torch.no_grad():
                 return models.forward(model, inputs)

@@ -140,7 +140,7 @@ class CaseSubject:
     def _run(self, scenario: Scenario, dtype: str) -> Output:
         subject = self.wrapped(dtype)  # wrapped outside `no_grad`, as its users do
         with torch.no_grad():
-            output = subject.forward(self._reference.inputs(scenario, dtype))
+            output = subject.forward(self._reference.inputs(scenario))
         # The subject may use the same memory for its next output.
         return replace(output, logits=_copied(output.logits), loss=_copied(output.loss))
 

@@ -143,7 +143,7 @@ def calls(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Call]:
 
             stack.enter_context(part.module.register_forward_pre_hook(record, with_kwargs=True))
         with torch.no_grad():
-            models.forward(case.reference.model(dtype), case.reference.inputs(SCENARIO, dtype))
+            models.forward(case.reference.model(dtype), case.reference.inputs(SCENARIO))
     return {name: _with_random_input(case, name, call) for name, call in recorded.items()}
 
 

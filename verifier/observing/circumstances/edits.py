@@ -144,21 +144,32 @@ def zeroed(point: Point, _real: Tensor) -> Edit:
 
 
 def swapped(point: Point, real: Tensor) -> Edit:
-    """Make an edit that gives each row half of the row before, at positions that are padding in neither.
+    """Make an edit that gives each row half of the row before; arguments as of `_from_row_before`."""
+    return _from_row_before(point, real, 0.5, otherwise=0.7)
 
-    Scores and patterns are scaled instead: another row hides other keys.
+
+def patched(point: Point, real: Tensor) -> Edit:
+    """Make an edit that gives each row the value of the row before; arguments as of `_from_row_before`."""
+    return _from_row_before(point, real, 1.0, otherwise=0.8)
+
+
+def _from_row_before(point: Point, real: Tensor, share: float, *, otherwise: float) -> Edit:
+    """Make an edit that takes from the row before, at positions that are padding in neither.
 
     Args:
         point: the point.
         real: `[batch, pos]`, false at padding.
+        share: how much comes from the row before, and how little of a row's own value stays.
+        otherwise: by what scores and patterns are scaled instead: another row hides other keys.
     """
     both = real & real.roll(1, dims=0)
 
     def edit(value: Tensor) -> Tensor:
         if "key" in point.axes:
-            return value * 0.7
+            return value * otherwise
         where = both.reshape(*both.shape, *[1] * (value.ndim - 2))
-        return torch.where(where, (value + value.roll(1, dims=0)) * 0.5, value)
+        before = value.roll(1, dims=0)
+        return torch.where(where, before if share == 1 else value * (1 - share) + before * share, value)
 
     return edit
 
@@ -194,24 +205,6 @@ def written(point: Point) -> Edit:
 
 def _scaled(point: Point, _real: Tensor) -> Edit:
     return scaled(point, 1.0)
-
-
-def patched(point: Point, real: Tensor) -> Edit:
-    """Make an edit that gives each row the value of the row before, at positions that are padding in neither.
-
-    Args:
-        point: the point.
-        real: `[batch, pos]`, false at padding.
-    """
-    both = real & real.roll(1, dims=0)
-
-    def edit(value: Tensor) -> Tensor:
-        if "key" in point.axes:
-            return value * 0.8
-        where = both.reshape(*both.shape, *[1] * (value.ndim - 2))
-        return torch.where(where, value.roll(1, dims=0), value)
-
-    return edit
 
 
 KINDS_OF_EDITS: tuple[Callable[[Point, Tensor], Edit], ...] = (replaced, ablated, swapped, _scaled, zeroed, patched)
