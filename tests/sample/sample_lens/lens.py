@@ -34,8 +34,9 @@ class Point(nn.Module):
         """The value that goes on from here."""
         for edit in self.edits:
             value = _edited(value, edit)
-        if self.gradient_edits and value.requires_grad:
-            value = value.view_as(value)
+        if self.gradient_edits and torch.is_grad_enabled():
+            # Where every parameter is frozen, the gradients of activations begin at the first point that is asked.
+            value = value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
             value.register_hook(self._gradient)
             value = value.clone()  # whoever writes into it in place must not write into what the hook is on
         return value
