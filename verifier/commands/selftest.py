@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from verifier import adapter as adapters
@@ -49,8 +50,14 @@ def generated(request: RunRequest, workers: int) -> ExitStatus:
     adapters.require_findable(request.adapter)
     from verifier.faults.generated_selftest import run  # imports torch
 
-    found = run(request.family, request.adapter, seed=request.seed, workers=workers)
+    found = run(request.family, request.adapter, seed=request.seed, workers=workers, progress=_tell_progress)
     for effect, trigger in found.survivors:
         print(f"SURVIVED  {effect}: {' and '.join(f'{axis} is {value}' for axis, value in sorted(trigger))}")
     print(f"{found.sentence}: {len(found.survivors) or 'none'} survived")
     return ExitStatus.INCONCLUSIVE if found.survivors or not found.rows else ExitStatus.CONFORMS
+
+
+def _tell_progress(done: int, cases: int) -> None:
+    """Say ten times in a run how far it is."""
+    if done * 10 // cases > (done - 1) * 10 // cases:
+        print(f"{done} of {cases} cases", file=sys.stderr, flush=True)

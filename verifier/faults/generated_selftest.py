@@ -7,7 +7,7 @@ met, as the mutant itself senses it, is called wrong for its effect.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -17,15 +17,19 @@ import torch
 from verifier import adapter as adapters
 from verifier import family
 from verifier.adapter import Adapter
+from verifier.canonical import Point
 from verifier.cases import matrix
 from verifier.cases.circumstances import CLASSES, PLAIN, Meeting, ObservableClass, complete, wanted_meetings
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family
 from verifier.faults.generated import EFFECTS, Armed, Effect, GeneratedAdapter
 from verifier.faults.sensing import Sensed, combinations
-from verifier.judging.outcome import Verdict
+from verifier.judging.outcome import Finding, Verdict
+from verifier.observing.circumstances.judging import FEW_SEEDS, Named
 from verifier.observing.circumstances.observables import Look, Observer
+from verifier.observing.circumstances.preparing import Build
 from verifier.observing.circumstances.row import Row, RowResult
+from verifier.reference.perturbation import SEEDS
 
 _KINDS = {kind.name: kind for kind in CLASSES}
 
@@ -84,7 +88,8 @@ class _WatchedRow(Row):
     """A row that notes after each function that observes which effects acted, and whether they were seen."""
 
     def __init__(self, spec: CaseSpec, family: Family, circumstance: dict[str, str], armed: Armed) -> None:
-        super().__init__(spec, family, circumstance)
+        # A result that is twice as large needs no more perturbations to be told from noise.
+        super().__init__(spec, family, circumstance, seeds=SEEDS[:FEW_SEEDS])
         self._armed = armed
         self.acted: list[Acted] = []
 
@@ -92,10 +97,25 @@ class _WatchedRow(Row):
         self._armed.acted.clear()
         own = RowResult(circumstance=self.circumstance)
         super()._judge(observer, look, own)
-        wrong = {name for name, found in own.findings.items() if any(one.verdict is Verdict.FAIL for one in found)}
-        wrong |= own.errors.keys()
+        wrong = {name for name in (*own.findings, *own.errors) if own.is_wrong(name)}
         for name, sensed in self._armed.acted.items():
-            self.acted.append(Acted(effect=name, sensed=sensed, killed=not EFFECTS[name].seen_by.isdisjoint(wrong)))
+            self.acted.append(Acted(effect=name, sensed=sensed, killed=_is_seen(name, wrong)))
+
+    def _judged(
+        self, observer: Observer, look: Look, points: Sequence[Point], shown: Named, build: Build
+    ) -> Iterator[tuple[str, Finding]]:
+        """Judge until every effect that acted is seen: what else is wrong costs the most, and tells nothing more."""
+        wrong: set[str] = set()
+        for observable, finding in super()._judged(observer, look, points, shown, build):
+            yield observable, finding
+            if finding.verdict is Verdict.FAIL:
+                wrong.add(observable)
+                if all(_is_seen(name, wrong) for name in self._armed.acted):
+                    return
+
+
+def _is_seen(effect: str, wrong: Collection[str]) -> bool:
+    return not EFFECTS[effect].seen_by.isdisjoint(wrong)
 
 
 def run_case(spec: CaseSpec, right_family: Family, right: Adapter) -> list[Acted]:
@@ -121,7 +141,13 @@ def _run_in_worker(spec: CaseSpec, family_reference: str, adapter_reference: str
 
 
 def run(
-    family_reference: str, adapter_reference: str, *, seed: int = 0, workers: int = 1, cases: Sequence[CaseSpec] = ()
+    family_reference: str,
+    adapter_reference: str,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    cases: Sequence[CaseSpec] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> Generated:
     """Run the circumstances of a default run with every generated mutant armed.
 
@@ -131,12 +157,17 @@ def run(
         seed: of the cases.
         workers: how many processes.
         cases: those that are run; all of a default run if empty.
+        progress: is given after each case how many are done, and of how many.
     """
     chosen = cases or matrix.cases(family.load(family_reference), family_reference, seed=seed)
     specs = [spec for spec in chosen if spec.valid]
+    found: list[Acted] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         acted = pool.map(_run_in_worker, specs, itertools.repeat(family_reference), itertools.repeat(adapter_reference))
-        found = list(itertools.chain.from_iterable(acted))
+        for done, one in enumerate(acted, start=1):
+            found += one
+            if progress is not None:
+                progress(done, len(specs))
     return count(found, rows=sum(len(spec.circumstances) for spec in specs))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -283,7 +283,7 @@ class Row:
         """
         attention = self._attention()
         assert attention is not None
-        findings = self._judged(observer, look, points, shown, _FIRST_BUILD)
+        findings = list(self._judged(observer, look, points, shown, _FIRST_BUILD))
         if not _any_fails(findings):
             return findings
         for build in self.models.other_builds(attention):
@@ -291,14 +291,14 @@ class Row:
                 self._reference_shows(observer, points, build)
             except Exception:  # built so, Hugging Face's model does not run here, and nobody can follow it
                 continue
-            others = self._judged(observer, look, points, shown, build)
+            others = list(self._judged(observer, look, points, shown, build))
             if not _any_fails(others):
                 return others
         return findings
 
     def _judged(
         self, observer: Observer, look: Look, points: Sequence[Point], shown: Named, build: Build
-    ) -> Sequence[tuple[str, Finding]]:
+    ) -> Iterator[tuple[str, Finding]]:
         side = look.calls.side
         assert isinstance(side, SubjectSide)
         truth, own = self._reference_shows(observer, points, build)
@@ -310,7 +310,7 @@ class Row:
             seeds=self._seeds,
         )
         truth = {name: one for name, one in truth.items() if side.shows(*name)}
-        return list(judge(shown, truth, own, look.calls.texts, noise))
+        yield from judge(shown, truth, own, look.calls.texts, noise)
 
     @property
     def _judged_dtype(self) -> torch.dtype:
