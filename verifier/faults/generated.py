@@ -9,7 +9,8 @@ dead once the row in which its trigger was met was called wrong for that effect.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -137,44 +138,62 @@ class GeneratedSubject(Delegate):
 
     def forward(self, inputs: Inputs) -> Output:
         """Run the right subject's forward, and make its logits and loss wrong where a trigger is met."""
-        life = self._life
-        if _RECENT and _RECENT[-1] is not self and _differ(_RECENT[-1]._life.model, life.model):
-            life.events.add("interleaved")
-        _RECENT[:] = [self]
-        life.running += 1
-        try:
-            self._sensed = sensed = sense(life, inputs)
+        with self.running(lambda: sense(self._life, inputs)) as inner:
             output: Output = self.original.forward(inputs)
-        finally:
-            life.running -= 1
+        sensed = self._sensed
         self._note(inputs, output, sensed)
-        self._sensed = sensed
-        if not self._editing and self._armed.acts("logits", sensed):
+        if inner:
+            return output
+        # What an edit does to the logits is an effect of its own. A nested call is always one under a hook.
+        plain = not self._editing or "nested" in sensed["history"]
+        if plain and self._armed.acts("logits", sensed):
             # Its value alone: gradients have an effect of their own.
             output = replace(output, logits=_larger_value(output.logits))
         if output.loss is not None and self._armed.acts("loss", sensed):
             output = replace(output, loss=_larger_value(output.loss))
         return output
 
+    @contextlib.contextmanager
+    def running(self, sensing: Callable[[], Sensed]) -> Iterator[bool]:
+        """Sense the circumstance of a call and run it; says whether another call of the subject is running.
+
+        Args:
+            sensing: senses the circumstance.
+        """
+        life = self._life
+        if _RECENT and _RECENT[-1] is not self and _differ(_RECENT[-1]._life.model, life.model):
+            life.happened("interleaved")
+        _RECENT[:] = [self]
+        outer = self._sensed if life.running else None
+        life.running += 1
+        try:
+            self._sensed = sensing()
+            yield outer is not None
+        finally:
+            life.running -= 1
+            if outer is not None:
+                self._sensed = {**outer, "history": frozenset({"nested"})}
+
     def _note(self, inputs: Inputs, output: Output, sensed: Sensed) -> None:
         life, mask = self._life, inputs.attention_mask
         given = inputs.inputs_embeds if inputs.input_ids is None else inputs.input_ids
         assert given is not None
         if mask is not None:
-            life.masks = [*((one, value) for one, value in life.masks if one is not mask), (mask, mask.clone())]
+            if all(one is not mask for one, _ in life.masks):
+                life.masks.append((mask, mask.clone()))
             if mask.ndim == 2 and not bool(mask.all()):
-                life.events.add("masked")
+                life.happened("masked", sensed)
         most = life.most()
         if most is not None and given.shape[1] > most:
-            life.events.add("longer")
+            life.happened("longer", sensed)
         if torch.is_inference_mode_enabled():
-            life.events.add("inference")
+            life.happened("inference", sensed)
         life.dropped = life.dropped or (life.training and life.drops())
         if output.cache is not None:
             _, before, _ = life.lengths.get(id(inputs.cache), (None, 0, False))
             life.lengths[id(output.cache)] = output.cache, before + given.shape[1], False
         if output.logits.requires_grad:
-            output.logits.register_hook(lambda _gradient: life.events.add("backward"))
+            output.logits.register_hook(lambda _gradient: life.happened("backward", sensed))
 
     def close(self) -> None:
         """Close the right subject."""
@@ -203,7 +222,7 @@ class _Hooks(Delegate):
     @contextlib.contextmanager
     def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
         """Attach edits, each of which may be wrong."""
-        subject, events = self._subject, self._subject._life.events
+        subject = self._subject
         there = {name: self._wrong(edit, "shown values", "edits") for name, edit in forward.items()}
         back = {name: self._wrong(edit, "shown gradients", "edits of gradients") for name, edit in backward.items()}
         subject._editing += bool(forward or backward)
@@ -211,7 +230,7 @@ class _Hooks(Delegate):
             with self.original.hooked(there, back):
                 yield
         except Exception:
-            events.add("raised")
+            subject._life.happened("raised")
             raise
         finally:
             subject._editing -= bool(forward or backward)
@@ -226,7 +245,7 @@ class _Hooks(Delegate):
                 subject._armed.acts(reading, sensed)
                 return None
             if editing == "edits":
-                subject._life.events.add("edited")
+                subject._life.happened("edited", sensed)
             return given * WRONG_BY if subject._armed.acts(editing, sensed) else given
 
         return act
@@ -258,9 +277,12 @@ class _Cache(Delegate):
         """Generate, the last token wrong where a trigger is met."""
         subject = self._subject
         prompt = Inputs(attention_mask=attention_mask)
-        subject._sensed = sensed = sense(subject._life, prompt, prompt=input_ids)
-        tokens: Tensor = self.original.generate(input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask)
-        subject._life.events.add("generated")
+        with subject.running(lambda: sense(subject._life, prompt, prompt=input_ids)):
+            tokens: Tensor = self.original.generate(
+                input_ids, max_new_tokens=max_new_tokens, attention_mask=attention_mask
+            )
+        sensed = subject._sensed
+        subject._life.happened("generated", sensed)
         if subject._armed.acts("generated tokens", sensed):
             tokens = torch.cat([tokens[:, :-1], (tokens[:, -1:] + 1) % 2], dim=1)
         return tokens
@@ -285,7 +307,7 @@ class _Modes(Delegate):
         life = self._subject._life
         life.training = mode
         if life.dropped:
-            life.events.add("trained")
+            life.happened("trained")
 
     def checkpointing(self, enabled: bool) -> None:
         """Switch checkpointing, and remember it."""
@@ -301,7 +323,8 @@ class _Modes(Delegate):
     def copy(self) -> Any:
         """Copy, and remember that the copy is one."""
         copied = self.original.copy()
-        life = replace(self._subject._life, copied=True, events=set(self._subject._life.events), masks=[], lengths={})
+        before = self._subject._life
+        life = replace(before, copied=True, events=copy.deepcopy(before.events), masks=[], lengths={})
         return GeneratedSubject(copied, life, self._subject._armed)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ padding on the left and on the right.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ Sensed = Mapping[str, frozenset[str]]
 """By axis the values that the circumstance may have."""
 
 _SINGLE = {torch.float64: "float64", torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-_FAR = 65
+_FAR = 513
 _SHORT = 7
 
 
@@ -38,8 +38,8 @@ class Life:
         copied: whether it is a deep copy.
         casts: the dtypes in which its matrices were, in order.
         loaded: whether a state dict was loaded.
-        events: what it was used for so far: values of the axis `history`.
-        masks: the masks of earlier calls with what was in them.
+        events: what it was used for so far: values of the axis `history`, each with the circumstances it happened in.
+        masks: the masks of earlier calls with what was in them first.
         running: how many of its forwards are running.
         dropped: whether it ran in training mode with dropouts.
         parameters: what its parameters were when it was wrapped.
@@ -53,7 +53,7 @@ class Life:
     copied: bool = False
     casts: list[torch.dtype] = field(default_factory=list)
     loaded: bool = False
-    events: set[str] = field(default_factory=set)
+    events: dict[str, set[Hashable]] = field(default_factory=dict)
     masks: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     running: int = 0
     dropped: bool = False
@@ -72,6 +72,15 @@ class Life:
         """Note the parameters' versions, memories and values, against which later writes are seen."""
         self.parameters = [(one, one._version, one.data_ptr(), one.detach().clone()) for one in self.model.parameters()]
 
+    def happened(self, event: str, sensed: Sensed | None = None) -> None:
+        """Remember what the subject was used for.
+
+        Args:
+            event: a value of the axis `history`.
+            sensed: the circumstance of the call in which it was; None where it belongs to no call.
+        """
+        self.events.setdefault(event, set()).add(None if sensed is None else _alike(sensed))
+
     def drops(self) -> bool:
         """Whether the config has a dropout that is not 0."""
         values = self.model.config.to_dict()
@@ -81,6 +90,14 @@ class Life:
         """The config's most positions; None where it names none."""
         found = getattr(self.model.config, "max_position_embeddings", None)
         return found if isinstance(found, int) else None
+
+
+# Calls that are alike in these are calls in one circumstance. In the rest a prompt and what follows it may differ.
+_ALIKE = ("dtype", "mode", "grad", "length", "mask", "checkpointing")
+
+
+def _alike(sensed: Mapping[str, Collection[str]]) -> Hashable:
+    return tuple(frozenset(sensed.get(axis, ())) for axis in _ALIKE)
 
 
 def sense(life: Life, inputs: Inputs | None, *, prompt: Tensor | None = None) -> Sensed:
@@ -99,6 +116,9 @@ def sense(life: Life, inputs: Inputs | None, *, prompt: Tensor | None = None) ->
             life, Inputs(input_ids=prompt, attention_mask=None if inputs is None else inputs.attention_mask)
         )
         found["past"] = {"generation"}
+    # What happened in this very circumstance cannot be told from what a fresh subject's own calls do.
+    fresh = all(where == {_alike(found)} for where in life.events.values())
+    found["history"] = {*life.events, *(["fresh"] if fresh else [])}
     return {axis: frozenset(values) for axis, values in found.items()}
 
 
@@ -157,15 +177,7 @@ def _of_modes(life: Life) -> dict[str, set[str]]:
         grad = "autocast"
     else:
         grad = "grad" if any(one.requires_grad for one in life.model.parameters()) else "frozen"
-    history = set(life.events) or {"fresh"}
-    if life.running > 1:
-        history = {"nested"}
-    return {
-        "mode": {mode},
-        "grad": {grad},
-        "checkpointing": {"on" if life.checkpointing else "off"},
-        "history": history,
-    }
+    return {"mode": {mode}, "grad": {grad}, "checkpointing": {"on" if life.checkpointing else "off"}}
 
 
 def _of_inputs(life: Life, inputs: Inputs) -> dict[str, set[str]]:
@@ -224,10 +236,12 @@ def _mask(life: Life, mask: Tensor | None, before: int) -> set[str]:
     if bool(mask.all()):
         return {"ones"}
     end = before or mask.shape[1]
-    kinds = [_kinds_of_row(row, end) for row in mask.tolist() if 0 in row]
-    common = set.intersection(*kinds)
-    found = common or {"mixed"}
-    return found | ({"mixed"} if len(kinds) < 2 else set())
+    rows = [row for row in mask.tolist() if 0 in row]
+    kinds = [_kinds_of_row(row, end) for row in rows]
+    mixed = len(rows) < 2 or not set.intersection(*kinds)
+    # A gap of few tokens cannot be told from one of the ends.
+    common = set.intersection(*(found | {"gaps"} for found in kinds) if mask.shape[1] < 8 else kinds)
+    return common | ({"mixed"} if mixed else set())
 
 
 def _kinds_of_row(row: list[int], end: int) -> set[str]:
@@ -238,16 +252,13 @@ def _kinds_of_row(row: list[int], end: int) -> set[str]:
         found.add("left")
     if together and hidden[-1] == end - 1:
         found.add("right")
-    # A gap is whatever hides more than an end, or one that cannot be told from it.
-    if not found or len(row) < 8:
-        found.add("gaps")
-    return found
+    return found or {"gaps"}
 
 
 def _positions(positions: Tensor | None) -> set[str]:
     if positions is None:
         return {"default"}
-    return {"far"} if int(positions.min()) >= _FAR - 1 else {"given"}
+    return {"far"} if int(positions.min()) >= _FAR else {"given"}
 
 
 def _labels(inputs: Inputs, before: int) -> set[str]:

@@ -89,7 +89,22 @@ class Calls:
         Args:
             rows: how many.
         """
-        return Calls(self.side, self.circumstance, self.texts.repeated(rows), self._seed)
+        found = Calls(self.side, self.circumstance, self.texts.repeated(rows), self._seed)
+        found.call_with_earlier_mask()
+        return found
+
+    def call_with_earlier_mask(self) -> None:
+        """Call with the mask's tensor while it hides nothing, and write the right mask into it, if it is rewritten."""
+        mask, before = self.texts.mask, self.texts.before
+        if mask is None or before is None:
+            return
+        now = mask.clone()
+        mask.copy_(before)
+        embeds = self.embeds(requires_grad=False)
+        with self.mode():
+            cache = self.fill_cache(embeds)
+            self.side.forward(self.inputs(embeds, cache))
+        mask.copy_(now)
 
     @property
     def differentiates(self) -> bool:

@@ -6,13 +6,13 @@ import contextlib
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Adapter, Inputs, Modes, Output, Subject
+from verifier.adapter import Adapter, Inputs, Modes, Subject
 from verifier.cases.circumstances import Circumstance
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family, Reshapes
@@ -337,22 +337,7 @@ def call_before(models: Models, adapter: Adapter, prepared: Prepared, calls: Cal
         with torch.set_grad_enabled(calls.differentiates):
             history(_Before(models, adapter, prepared, calls))
         calls.clear_gradients()
-    if calls.texts.before is not None and calls.texts.mask is not None:
-        _call_with_earlier_mask(calls)
-
-
-def _call_with_earlier_mask(calls: Calls) -> None:
-    """Call with the mask's tensor while it hides nothing, and write the right mask into it afterwards."""
-    mask, before = calls.texts.mask, calls.texts.before
-    assert mask is not None
-    assert before is not None
-    now = mask.clone()
-    mask.copy_(before)
-    embeds = calls.embeds(requires_grad=False)
-    with calls.mode():
-        cache = calls.fill_cache(embeds)
-        calls.side.forward(calls.inputs(embeds, cache))
-    mask.copy_(now)
+    calls.call_with_earlier_mask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,8 +409,14 @@ def _raised(before: _Before) -> None:
         raise HookError
 
 
+@torch.enable_grad()
 def _backward(before: _Before) -> None:
+    """Differentiate by the parameters, and where all are frozen by embeddings."""
     logits = before.side.forward(Inputs(input_ids=before.ids)).logits
+    if not logits.requires_grad:
+        embeds = torch.zeros(*before.ids.shape, before.calls.texts.d_model, dtype=before.side.dtype)
+        embeds.requires_grad_()
+        logits = before.side.forward(Inputs(inputs_embeds=embeds)).logits
     if logits.requires_grad:
         logits.sum().backward()
 
@@ -435,17 +426,16 @@ def _generated(before: _Before) -> None:
 
 
 def _interleaved(before: _Before) -> None:
-    """From now on each forward is preceded by one of a subject of another config."""
+    """From now on each call is preceded by one of a subject of another config."""
     ids = torch.ones(1, 5, dtype=torch.long)
     second = _wrap_another(before, ids)
-    forward = before.side.subject.forward
 
-    def in_turns(inputs: Inputs) -> Output:
+    def in_turns(call: Callable[[], Any]) -> Any:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             second.forward(Inputs(input_ids=ids))
-        return forward(inputs)
+        return call()
 
-    before.side.replace_forward(in_turns)
+    before.side.surround(in_turns)
 
 
 def _wrap_another(before: _Before, ids: Tensor) -> Subject:
@@ -471,14 +461,13 @@ def _wrap_another(before: _Before, ids: Tensor) -> Subject:
 
 
 def _nested(before: _Before) -> None:
-    """From now on a hook of each forward runs another forward."""
+    """From now on a hook of each call runs another forward."""
     side = before.side
     if not side.points:
         raise NotApplicable("the adapter offers no hooks")
     first = next((point.name for point in side.points if point.layer == 0), side.points[0].name)
-    forward = side.subject.forward
 
-    def within(inputs: Inputs) -> Output:
+    def within(call: Callable[[], Any]) -> Any:
         ran = False
 
         def run(value: Tensor) -> None:
@@ -487,12 +476,12 @@ def _nested(before: _Before) -> None:
                 return
             ran = True
             with side.silenced(), torch.random.fork_rng(devices=[]), torch.no_grad():
-                forward(Inputs(input_ids=torch.ones(value.shape[0], value.shape[1], dtype=torch.long)))
+                side.subject.forward(Inputs(input_ids=torch.ones(value.shape[0], value.shape[1], dtype=torch.long)))
 
         with side.hooked({first: run}):
-            return forward(inputs)
+            return call()
 
-    side.replace_forward(within)
+    side.surround(within)
 
 
 def _trained(before: _Before) -> None:
@@ -505,8 +494,11 @@ def _trained(before: _Before) -> None:
 
 def _inference(before: _Before) -> None:
     """Call in inference mode, whose tensors cannot be differentiated."""
+    inputs = before.calls.texts.whole()
+    # What is written into a mask's tensor later must not have been there before.
+    mask = inputs.attention_mask if before.calls.texts.before is None else before.calls.texts.before
     with torch.inference_mode():
-        before.side.forward(before.calls.texts.whole())
+        before.side.forward(replace(inputs, attention_mask=mask))
 
 
 _HISTORIES: Mapping[str, Callable[[_Before], None]] = {

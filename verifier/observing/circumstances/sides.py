@@ -30,6 +30,9 @@ _WEIGHTS = frozenset(one.template for one in WEIGHTS)
 Hooks = Mapping[str, Edit]
 """Edits by canonical point."""
 
+Around = Callable[[Callable[[], Any]], Any]
+"""Makes the call that it is given, with something else before or within it."""
+
 
 class Side(Protocol):
     """One of the two models in a circumstance.
@@ -254,7 +257,7 @@ class SubjectSide:
         self._orders = {point.name: order_of_axes(infos[point.name].axes, point.axes) for point in self.points}
         self.gated = frozenset(point.name for point in self.points if infos[point.name].switch is not None)
         self._silent = False
-        self._forward: Callable[[Inputs], Output] | None = None
+        self._around: Around | None = None
 
     @contextlib.contextmanager
     def hooked(self, forward: Hooks, backward: Hooks | None = None) -> Iterator[None]:
@@ -285,13 +288,17 @@ class SubjectSide:
         finally:
             self._silent = False
 
-    def replace_forward(self, forward: Callable[[Inputs], Output]) -> None:
-        """Run the subject from now on by this function, which runs something else beside it."""
-        self._forward = forward
+    def surround(self, around: Around) -> None:
+        """Give each call of the subject from now on to this function, which runs something else beside it."""
+        self._around = around
+
+    def _run(self, call: Callable[[], Any]) -> Any:
+        return call() if self._around is None else self._around(call)
 
     def forward(self, inputs: Inputs) -> Output:
         """Run the subject."""
-        return self.subject.forward(inputs) if self._forward is None else self._forward(inputs)
+        output: Output = self._run(lambda: self.subject.forward(inputs))
+        return output
 
     def twice_differentiable(self, inputs: Inputs) -> Output:
         """Run the subject; its gradients are to be differentiable again as they are."""
@@ -314,7 +321,9 @@ class SubjectSide:
 
     def generate(self, ids: Tensor, count: int, mask: Tensor | None) -> Tensor:
         """Generate greedily."""
-        return require(self.subject.cache).generate(ids, max_new_tokens=count, attention_mask=mask)
+        cache = require(self.subject.cache)
+        tokens: Tensor = self._run(lambda: cache.generate(ids, max_new_tokens=count, attention_mask=mask))
+        return tokens
 
     def weights(self) -> Mapping[str, Tensor]:
         """Give the canonical weights; none where the adapter offers none."""

@@ -104,12 +104,11 @@ class Texts:
             embeds: `[batch, prompt + pos, d_model]` in the model's dtype, in the place of ids.
             more: further fields of `Inputs`.
         """
-        chosen = slice(first, last)
         return Inputs(
-            input_ids=self.ids[:, chosen] if embeds is None else None,
-            inputs_embeds=None if embeds is None else embeds[:, chosen],
+            input_ids=_part(self.ids, first, last) if embeds is None else None,
+            inputs_embeds=None if embeds is None else embeds[:, first:last],
             attention_mask=mask,
-            position_ids=None if self.positions is None else self.positions[:, chosen],
+            position_ids=None if self.positions is None else _part(self.positions, first, last),
             **more,
         )
 
@@ -117,6 +116,12 @@ class Texts:
         """Give the tensors by name that the caller hands over."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: given[name] for name in ("ids", "mask", "positions", "labels") if given[name] is not None}
+
+
+def _part(tensor: Tensor, first: int, last: int) -> Tensor:
+    """Cut positions out of `[batch, pos]`, as contiguous as the tensor is: a view of some has gaps between its rows."""
+    part = tensor[:, first:last]
+    return part.contiguous() if tensor.is_contiguous() else part
 
 
 def config_in(circumstance: Circumstance, config: Mapping[str, Any]) -> dict[str, Any]:
