@@ -146,6 +146,24 @@ class DeclaresPoints(Protocol):
         """
 
 
+@runtime_checkable
+class RunsWithCache(Protocol):
+    """A `Hooks` that also has the library's own way of collecting activations."""
+
+    def run_with_cache(self, inputs: Inputs, names: Set[str]) -> tuple[Output, Mapping[str, Tensor]]:
+        """Run one forward, and collect the activations at these points, which are switched on.
+
+        Edits that are attached stay so, and act.
+
+        Args:
+            inputs: of the forward.
+            names: keys of `names()`.
+
+        Returns:
+            The forward's output, and by name the activations, in the axes that the point's `HookInfo` says.
+        """
+
+
 class ProjectionLike(Protocol):
     """A linear map whose weight is laid out as that of `nn.Linear`."""
 

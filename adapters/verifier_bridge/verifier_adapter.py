@@ -21,7 +21,7 @@ from verifier.adapter import (
     Usage,
 )
 from verifier.canonical import template_of
-from verifier_bridge.bridge import Bridge
+from verifier_bridge.bridge import Bridge, BridgeOutput
 from verifier_bridge.components import BridgedLinear, SplitProjection
 from verifier_bridge.errors import BridgeError, BridgeRefusal
 
@@ -112,6 +112,25 @@ class BridgeHooks:
             backward: edits of gradients with respect to values, by hook point name.
         """
         return self.bridge.hooked(forward, backward)
+
+    def run_with_cache(self, inputs: Inputs, names: Set[str]) -> tuple[Output, Mapping[str, Tensor]]:
+        """Run one forward with `Bridge.run_with_cache`.
+
+        Args:
+            inputs: of the forward.
+            names: of the hook points.
+        """
+        output, activations = self.bridge.run_with_cache(**_arguments(inputs), names=names)
+        return _as_output(output), activations
+
+
+def _arguments(inputs: Inputs) -> dict[str, Any]:
+    """Give the inputs as arguments of a bridge's forward, which have the names of the fields."""
+    return {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+
+
+def _as_output(output: BridgeOutput) -> Output:
+    return Output(logits=output.logits, loss=output.loss, cache=output.cache)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,10 +300,7 @@ class BridgeSubject(Subject):
 
     def forward(self, inputs: Inputs) -> Output:
         """Run one forward through the bridge's own code."""
-        # A forward of the bridge has the arguments that `Inputs` has as fields, by the same names.
-        given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-        output = self.bridge(given.pop("input_ids"), **given)
-        return Output(logits=output.logits, loss=output.loss, cache=output.cache)
+        return _as_output(self.bridge(**_arguments(inputs)))
 
     def close(self) -> None:
         """Remove every hook and release the model."""

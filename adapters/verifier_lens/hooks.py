@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from verifier.adapter import Edit, HookInfo
+from verifier.adapter import Edit, HookInfo, Inputs, Output
 from verifier.canonical import KINDS, template_of
+from verifier_lens.calling import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Set
@@ -84,6 +85,26 @@ class LensHooks:
             bwd_hooks=[(name, _as_hook(edit)) for name, edit in backward.items()],
         ):
             yield
+
+    def run_with_cache(self, inputs: Inputs, names: Set[str]) -> tuple[Output, Mapping[str, Tensor]]:
+        """Run one forward with `bridge.run_with_cache`.
+
+        Args:
+            inputs: of the forward.
+            names: of the hook points.
+
+        Raises:
+            AdapterRefusal: labels with a cache asked for; the bridge gives back one of the two.
+        """
+        found: dict[str, Tensor] = {}
+        collect: Callable[..., tuple[Any, dict[str, Tensor]]] = self._bridge.run_with_cache
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            output, activations = collect(*args, names_filter=sorted(names), return_cache_object=False, **kwargs)
+            found.update(activations)
+            return output
+
+        return call(run, inputs), found
 
 
 def _as_hook(edit: Edit) -> Callable[..., Tensor | None]:

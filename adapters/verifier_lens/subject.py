@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from verifier.adapter import AdapterRefusal, Change, Inputs, Output, Subject
+from verifier.adapter import Change, Inputs, Output, Subject
+from verifier_lens.calling import call
 from verifier_lens.components import LensComponents
 from verifier_lens.generation import LensCache
 from verifier_lens.hooks import LensHooks
@@ -20,7 +21,7 @@ from verifier_lens.weights import LensWeights
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
 
-    from torch import Tensor, nn
+    from torch import nn
     from transformer_lens.model_bridge import TransformerBridge
 
 # "Modifies it in place: bridge components replace its submodules, and adapter.prepare_model may switch it to eager
@@ -81,30 +82,10 @@ class LensSubject(Subject):
     def forward(self, inputs: Inputs) -> Output:
         """Run one forward of the bridge.
 
-        Ids and embeddings are both the bridge's first argument (it tells them apart by their dtype), the mask, the
-        positions and the cache its keyword arguments. With labels the loss is the bridge's own
-        (`return_type="both"`): it shifts them, leaves out -100, and leaves out what the attention mask hides.
-
         Raises:
             AdapterRefusal: labels with a cache asked for; the bridge gives back one of the two.
         """
-        main = inputs.inputs_embeds if inputs.input_ids is None else inputs.input_ids
-        passed: dict[str, Tensor | None] = {
-            "attention_mask": inputs.attention_mask,
-            "position_ids": inputs.position_ids,
-            "past_key_values": inputs.cache,
-            "labels": inputs.labels,
-        }
-        arguments: dict[str, Any] = {name: value for name, value in passed.items() if value is not None}
-        if inputs.labels is not None and inputs.use_cache:
-            raise AdapterRefusal("TransformerBridge.forward gives back the loss or the cache, not both")
-        if inputs.labels is not None:
-            logits, loss = self.bridge(main, return_type="both", **arguments)
-            return Output(logits=logits, loss=loss)
-        if inputs.use_cache:
-            logits, cache = self.bridge(main, return_type="logits_and_cache", use_cache=True, **arguments)
-            return Output(logits=logits, cache=cache)
-        return Output(logits=self.bridge(main, return_type="logits", **arguments))
+        return call(self.bridge, inputs)
 
     def close(self) -> None:
         """Let the bridge release what it holds, and let go of the bridge."""

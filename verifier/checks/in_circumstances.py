@@ -64,6 +64,15 @@ def hooks_kept_values(case: Case) -> Iterator[Finding]:
     return covering.judge(case, "hooks.kept_values")
 
 
+@check("hooks.collected", needs=["hooks"])
+def hooks_collected(case: Case) -> Iterator[Finding]:
+    """What the library's own `run_with_cache` collects are HF's activations, and beside it edits act as before.
+
+    A failure means that a cache of activations is of another forward, or that collecting them removes hooks.
+    """
+    return covering.judge(case, "hooks.collected")
+
+
 @check("hooks.left", needs=["hooks"])
 def hooks_left(case: Case) -> Iterator[Finding]:
     """When an inner context of hooks is left, its hooks are gone and the outer one's stay.

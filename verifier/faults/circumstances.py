@@ -27,6 +27,7 @@ from verifier.faults.mutants import (
     in_values,
     in_wrap,
     noting_generation,
+    with_methods,
 )
 
 Edits = Mapping[str, Edit]
@@ -44,6 +45,35 @@ def raises_in_inference_mode(subject: Subject, inputs: Inputs) -> Output:
 def shown_outside_the_graph(z: Tensor) -> Tensor:
     """What a hook at hook_z is shown is detached from the graph."""
     return z.detach()
+
+
+@fault("hooks.collected")
+def edits_dropped_while_collecting() -> Mutation:
+    """While activations are collected, edits that are attached do not act."""
+    collecting = False
+
+    def run_with_cache(hooks: Any, inputs: Inputs, names: Set[str]) -> Any:
+        nonlocal collecting
+        collecting = True
+        try:
+            return hooks.run_with_cache(inputs, names)
+        finally:
+            collecting = False
+
+    def hooked(hooks: Hooks, forward: Edits, backward: Edits) -> Any:
+        def attached(edit: Edit) -> Edit:
+            return lambda value: None if collecting else edit(value)
+
+        return hooks.hooked({name: attached(edit) for name, edit in forward.items()}, backward)
+
+    return with_methods("hooks", run_with_cache=run_with_cache, hooked=hooked)
+
+
+@fault("hooks.collected", plant=in_method("hooks", "run_with_cache"))
+def collected_in_half_precision(hooks: Any, inputs: Inputs, names: Set[str]) -> Any:
+    """What is collected went through bfloat16."""
+    output, collected = hooks.run_with_cache(inputs, names)
+    return output, {name: value.bfloat16().to(value.dtype) for name, value in collected.items()}
 
 
 @fault("hooks.gone", circumstances=[{"history": "raised"}], plant=in_method("hooks", "switched"))

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from verifier.adapter import Adapter, Edit, Inputs, Output, Subject
+from verifier.adapter import Adapter, Edit, Inputs, Output, RunsWithCache, Subject
 from verifier.faults.mutants import Delegate
 from verifier.faults.sensing import Life, Sensed, meets, sense
 from verifier.reference.models import dtype_of
@@ -33,15 +33,17 @@ class Effect:
         name: of the effect.
         kind: the name of the class of observables that it belongs to.
         seen_by: the observables of which one must be called wrong.
+        unseen: a pair of axis and value in which it is not looked at, because what is right there is a convention.
     """
 
     name: str
     kind: str
     seen_by: frozenset[str]
+    unseen: tuple[str, str] | None = None
 
 
-def _effect(name: str, kind: str, *seen_by: str) -> Effect:
-    return Effect(name=name, kind=kind, seen_by=frozenset(seen_by))
+def _effect(name: str, kind: str, *seen_by: str, unseen: tuple[str, str] | None = None) -> Effect:
+    return Effect(name=name, kind=kind, seen_by=frozenset(seen_by), unseen=unseen)
 
 
 EFFECTS: Mapping[str, Effect] = {
@@ -50,6 +52,7 @@ EFFECTS: Mapping[str, Effect] = {
         _effect("logits", "values", "forward.outputs", "forward.repeated"),
         _effect("loss", "loss", "forward.losses"),
         _effect("shown values", "values", "hooks.shown", "intervene.nested"),
+        _effect("collected values", "values", "hooks.collected", unseen=("history", "nested")),
         _effect("shown gradients", "gradients", "backward.shown", "backward.nested"),
         _effect(
             "gradients of weights",
@@ -218,6 +221,8 @@ class _Hooks(Delegate):
     def __init__(self, original: Any, subject: GeneratedSubject) -> None:
         super().__init__(original)
         self._subject = subject
+        if isinstance(original, RunsWithCache):
+            self.run_with_cache = self._run_with_cache
 
     @contextlib.contextmanager
     def hooked(self, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Iterator[None]:
@@ -234,6 +239,14 @@ class _Hooks(Delegate):
             raise
         finally:
             subject._editing -= bool(forward or backward)
+
+    def _run_with_cache(self, inputs: Inputs, names: Set[str]) -> tuple[Output, Mapping[str, Tensor]]:
+        subject = self._subject
+        with subject.running(lambda: sense(subject._life, inputs)):
+            output, collected = self.original.run_with_cache(inputs, names)
+        if subject._armed.acts("collected values", subject._sensed):
+            return output, {name: one * WRONG_BY for name, one in collected.items()}
+        return output, collected
 
     def _wrong(self, edit: Edit, reading: str, editing: str) -> Edit:
         subject = self._subject

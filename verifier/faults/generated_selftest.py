@@ -19,7 +19,7 @@ from verifier import family
 from verifier.adapter import Adapter
 from verifier.canonical import Point
 from verifier.cases import matrix
-from verifier.cases.circumstances import CLASSES, PLAIN, Meeting, ObservableClass, complete, wanted_meetings
+from verifier.cases.circumstances import CLASSES, PLAIN, Meeting, complete, wanted_meetings
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family
 from verifier.faults.generated import EFFECTS, Armed, Effect, GeneratedAdapter
@@ -73,15 +73,16 @@ class Generated:
         )
 
 
-def triggers(kind: ObservableClass) -> frozenset[Meeting]:
-    """List the triggers of a class: every value alone, and every meeting that is wanted."""
+def triggers(effect: Effect) -> frozenset[Meeting]:
+    """List the triggers of an effect: every value of its class alone, and every meeting that is wanted."""
+    kind = _KINDS[effect.kind]
     single = (
         frozenset({(axis, value)})
         for axis in kind.axes or PLAIN
         for value in {value for meeting in wanted_meetings(kind) for name, value in meeting if name == axis}
     )
     alone = {one for one in single if complete(dict(one), kind.needs) is not None}
-    return frozenset(alone) | wanted_meetings(kind)
+    return frozenset(one for one in alone | wanted_meetings(kind) if effect.unseen not in one)
 
 
 class _WatchedRow(Row):
@@ -182,7 +183,7 @@ def count(acted: Iterable[Acted], *, rows: int) -> Generated:
     for one in acted:
         if one.killed:
             dead[one.effect].update(_met(EFFECTS[one.effect], one.sensed))
-    wanted = {name: triggers(_KINDS[effect.kind]) for name, effect in EFFECTS.items()}
+    wanted = {name: triggers(effect) for name, effect in EFFECTS.items()}
     sizes = [len(trigger) for found in wanted.values() for trigger in found]
     survivors = [
         (name, trigger)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy
@@ -36,12 +36,14 @@ class Called:
         objective: the scalar that is differentiated: the loss, or without labels a random weighting of the logits.
         embeds: the embeddings that were given, a leaf of the graph; None where tokens were given.
         drew: whether random numbers were drawn or seeded.
+        collected: by point, the activations that were collected.
     """
 
     output: Output
     objective: Tensor
     embeds: Tensor | None
     drew: bool
+    collected: Mapping[str, Tensor] = field(default_factory=dict)
 
     def backward(self, *, retain_graph: bool = False) -> None:
         """Differentiate the objective, as torch advises outside of autocast.
@@ -196,6 +198,7 @@ class Calls:
         left: Contexts = (),
         backward: Callable[[Called], None] | None = None,
         twice_differentiable: bool = False,
+        collecting: Sequence[str] | None = None,
     ) -> Called:
         """Call the model under hooks, and differentiate where gradients belong to the circumstance.
 
@@ -204,6 +207,7 @@ class Calls:
             left: contexts inside those, which are left before the call.
             backward: differentiates, inside the contexts; one backward of the objective if not given.
             twice_differentiable: whether gradients are differentiated again.
+            collecting: the points whose activations are collected, in the way that a side has for it.
         """
         self.reset()
         state = random_state()
@@ -214,12 +218,18 @@ class Calls:
                 with self.hooked(left):
                     pass
                 run = self.side.twice_differentiable if twice_differentiable else self.side.forward
-                output = run(self.inputs(embeds, cache))
+                inputs = self.inputs(embeds, cache)
+                collected: Mapping[str, Tensor] = {}
+                if collecting is None:
+                    output = run(inputs)
+                else:
+                    output, collected = self.side.run_with_cache(inputs, collecting)
                 called = Called(
                     output=output,
                     objective=self._objective(output),
                     embeds=embeds,
                     drew=random_state() != state,
+                    collected=collected,
                 )
                 # A hook that writes in place may have been shown the caller's own tensor.
                 if embeds is not None and self.texts.embeds is not None and not contexts:

@@ -17,7 +17,7 @@ from verifier.canonical import Point
 from verifier.cases.circumstances import Circumstance, classes_in
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.circumstances import edits
-from verifier.observing.circumstances.calls import Called, Calls
+from verifier.observing.circumstances.calls import Called, Calls, Contexts
 from verifier.observing.circumstances.edits import Seen
 
 Observed = Tensor | str | bool | int | None
@@ -172,6 +172,29 @@ def shown(look: Look) -> Iterator[Observation]:
     first = next((place for place, name in enumerate(names) if name in gradients), len(names))
     for name in reversed(names[first + 1 :]):
         yield "backward.repeated", name, again.values.get(name)
+
+
+@observes("hooks.collected", classes=("values",))
+def collected(look: Look) -> Iterator[Observation]:
+    """Collect every point in the library's own way, alone or beside an edit, which acts then and afterwards."""
+    calls, edited = look.calls, look.point(5)
+    if calls.circumstance["history"] == "nested":
+        return  # which of the two forwards is collected then is a library's own convention
+    beside = bool(look.number % 2)
+    names = [point.name for point in look.points if not beside or point is not edited]
+    after: list[Tensor] = []
+
+    def call_again(called: Called) -> None:
+        if beside and not calls.texts.prompt:
+            after.append(calls.side.forward(calls.inputs(called.embeds, None)).logits.detach().clone())
+
+    contexts: Contexts = [({edited.name: edits.scaled(edited)}, {})] if beside else []
+    called = calls.call(contexts, collecting=names, backward=call_again)
+    for name in names:
+        yield "hooks.collected", name, called.collected.get(name)
+    yield from _effect("hooks.collected", called)
+    for logits in after:
+        yield "hooks.collected", f"logits of a later forward beside an edit of {edited.name}", logits
 
 
 def _has_working_dtype(point: Point) -> bool:
@@ -443,17 +466,24 @@ WITH_HOOKS: tuple[Observer, ...] = (
     layouts,
     nested,
     gradient_effects,
+    collected,
 )
 
 
 def observers(
-    circumstance: Circumstance, *, with_hooks: bool, only: Collection[str] = (), first: int = 0
+    circumstance: Circumstance,
+    *,
+    with_hooks: bool,
+    collects: bool = True,
+    only: Collection[str] = (),
+    first: int = 0,
 ) -> list[Observer]:
     """Choose what is observed in a circumstance, in its order.
 
     Args:
         circumstance: a value for each axis.
         with_hooks: whether there is a point at which hooks can be put.
+        collects: whether the adapter has a way of its own to collect activations.
         only: the observables that are wanted; all if empty.
         first: a number by which it is chosen what comes first, so that each is some subject's first call.
     """
@@ -465,6 +495,8 @@ def observers(
 
     def is_wanted(observer: Observer) -> bool:
         described = _DESCRIBED[observer]
+        if observer is collected and not collects:
+            return False
         if only:
             return not described.observables.isdisjoint(only)
         return not described.classes or not described.classes.isdisjoint(looked_at)

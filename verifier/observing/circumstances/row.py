@@ -31,6 +31,7 @@ from verifier.reference.perturbation import SEEDS, Perturbation
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "backward": ("backward.weights",),
     "hooks.graph": ("backward.weights",),
+    "hooks.collected": ("hooks.shown", "intervene.effects"),
     "backward.repeated": ("hooks.graph",),
     "intervene": ("hooks.shown",),
 }
@@ -231,7 +232,14 @@ class Row:
         around = untouched.Before(calls)
         look = Look(calls=calls, points=side.points, number=self.number)
         calling = only if untouched.OF_ALL_CALLS.isdisjoint(only) else ()
-        for observer in observers(self.circumstance, with_hooks=bool(side.points), only=calling, first=self.number):
+        chosen = observers(
+            self.circumstance,
+            with_hooks=bool(side.points),
+            collects=side.runs_with_cache,
+            only=calling,
+            first=self.number,
+        )
+        for observer in chosen:
             self._judge(observer, look, result)
         if only and untouched.OBSERVABLES.isdisjoint(only):
             return

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Edit, Inputs, Output, Subject
+from verifier.adapter import Edit, Inputs, Output, RunsWithCache, Subject
 from verifier.canonical import WEIGHTS, Point, template_of
 from verifier.family import Family
 from verifier.judging.outcome import NotApplicable
@@ -55,6 +55,14 @@ class Side(Protocol):
 
     def forward(self, inputs: Inputs) -> Output:
         """Run the model."""
+
+    def run_with_cache(self, inputs: Inputs, names: Sequence[str]) -> tuple[Output, Mapping[str, Tensor]]:
+        """Run the model, and collect the activations at these points in canonical axes.
+
+        Args:
+            inputs: of the forward.
+            names: of the points.
+        """
 
     def twice_differentiable(self, inputs: Inputs) -> Output:
         """Run the model so that its gradients can be differentiated again."""
@@ -144,6 +152,12 @@ class ReferenceSide:
             return models.forward(self._model, inputs)
         with self._family.taps(self._model, names=[], edits=edits):
             return models.forward(self._model, inputs)
+
+    def run_with_cache(self, inputs: Inputs, names: Sequence[str]) -> tuple[Output, Mapping[str, Tensor]]:
+        """Run the model, and collect what hooks are shown at these points."""
+        found: dict[str, Tensor] = {}
+        with self.hooked({name: _collector(found, name) for name in names}):
+            return self.forward(inputs), found
 
     def _edit(self, name: str) -> Edit:
         forward = [there[name] for there, _ in self._contexts if name in there]
@@ -300,6 +314,25 @@ class SubjectSide:
         output: Output = self._run(lambda: self.subject.forward(inputs))
         return output
 
+    @property
+    def runs_with_cache(self) -> bool:
+        """Whether the adapter has a way of its own to collect activations."""
+        return bool(self.points) and isinstance(self.subject.hooks, RunsWithCache)
+
+    def run_with_cache(self, inputs: Inputs, names: Sequence[str]) -> tuple[Output, Mapping[str, Tensor]]:
+        """Run the subject, and collect activations as its library does."""
+        hooks = self.subject.hooks
+        assert isinstance(hooks, RunsWithCache)
+        chosen = frozenset(names)
+        gated = self.gated & chosen
+        with hooks.switched(gated) if gated else contextlib.nullcontext():
+            output, collected = self._run(lambda: hooks.run_with_cache(inputs, chosen))
+        found: dict[str, Tensor] = {}
+        for name in names:
+            if name in collected:
+                permuted(_collector(found, name), self._orders.get(name))(collected[name])
+        return output, found
+
     def twice_differentiable(self, inputs: Inputs) -> Output:
         """Run the subject; its gradients are to be differentiable again as they are."""
         return self.forward(inputs)
@@ -383,6 +416,10 @@ class SubjectSide:
         if components is None or name not in components.modules():
             return None
         return components.run(name, (x,), {})
+
+
+def _collector(found: dict[str, Tensor], name: str) -> Edit:
+    return lambda value: found.__setitem__(name, value.detach().clone())
 
 
 def _in_turn(edits: Sequence[Edit]) -> Callable[[Tensor], Tensor | None]:
