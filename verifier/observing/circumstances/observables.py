@@ -178,8 +178,6 @@ def shown(look: Look) -> Iterator[Observation]:
 def collected(look: Look) -> Iterator[Observation]:
     """Collect every point in the library's own way, alone or beside an edit, which acts then and afterwards."""
     calls, edited = look.calls, look.point(5)
-    if calls.circumstance["history"] == "nested":
-        return  # which of the two forwards is collected then is a library's own convention
     beside = bool(look.number % 2)
     names = [point.name for point in look.points if not beside or point is not edited]
     after: list[Tensor] = []

@@ -481,7 +481,7 @@ def _nested(before: _Before) -> None:
         with side.hooked({first: run}):
             return call()
 
-    side.surround(within)
+    side.surround(within, nests=True)
 
 
 def _trained(before: _Before) -> None:

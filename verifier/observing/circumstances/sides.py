@@ -272,6 +272,7 @@ class SubjectSide:
         self.gated = frozenset(point.name for point in self.points if infos[point.name].switch is not None)
         self._silent = False
         self._around: Around | None = None
+        self._nests = False
 
     @contextlib.contextmanager
     def hooked(self, forward: Hooks, backward: Hooks | None = None) -> Iterator[None]:
@@ -302,9 +303,14 @@ class SubjectSide:
         finally:
             self._silent = False
 
-    def surround(self, around: Around) -> None:
-        """Give each call of the subject from now on to this function, which runs something else beside it."""
-        self._around = around
+    def surround(self, around: Around, *, nests: bool = False) -> None:
+        """Give each call of the subject from now on to a function, which runs something else beside it.
+
+        Args:
+            around: the function.
+            nests: whether what it runs is a call of the same subject, within the call.
+        """
+        self._around, self._nests = around, nests
 
     def _run(self, call: Callable[[], Any]) -> Any:
         return call() if self._around is None else self._around(call)
@@ -325,8 +331,13 @@ class SubjectSide:
         assert isinstance(hooks, RunsWithCache)
         chosen = frozenset(names)
         gated = self.gated & chosen
+
+        def run() -> tuple[Output, Mapping[str, Tensor]]:
+            return hooks.run_with_cache(inputs, chosen)
+
         with hooks.switched(gated) if gated else contextlib.nullcontext():
-            output, collected = self._run(lambda: hooks.run_with_cache(inputs, chosen))
+            # Which of two nested forwards is collected is a library's own convention.
+            output, collected = run() if self._nests else self._run(run)
         found: dict[str, Tensor] = {}
         for name in names:
             if name in collected:
