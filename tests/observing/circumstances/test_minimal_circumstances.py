@@ -149,6 +149,13 @@ def test_what_an_observable_needs_is_no_part_of_its_circumstance(
     assert found.circumstance is None
 
 
+def test_what_another_value_needs_goes_with_it(judge: Judge, wrong: Callable[[Mutation], Adapter]) -> None:
+    """Given positions need a mask, and neither has a part in what is wrong here."""
+    adapter = wrong(off_where(lambda *_: torch.is_inference_mode_enabled()))
+    found = judge("forward.outputs", {"grad": "inference", "mask": "left", "positions": "given"}, adapter=adapter)
+    assert found.circumstance == {"grad": ("inference",)}
+
+
 def test_of_several_circumstances_that_fail_the_plainest_is_told(
     judge: Judge, wrong: Callable[[Mutation], Adapter], rows: list[Circumstance]
 ) -> None:

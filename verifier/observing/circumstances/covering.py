@@ -308,12 +308,15 @@ def _minimal(
             if found is not None:
                 before.append(known)
                 return known, found
-    for axis in AXES:
-        if current[axis] == plainest[axis]:
-            continue
-        found = fails({**current, axis: plainest[axis]})
-        if found is not None:
-            current[axis], wrong = plainest[axis], found
+    kept: dict[str, str] | None = None
+    while kept != current:  # what one value needed may go once that value is gone
+        kept = dict(current)
+        for axis in AXES:
+            if current[axis] == plainest[axis]:
+                continue
+            found = fails({**current, axis: plainest[axis]})
+            if found is not None:
+                current[axis], wrong = plainest[axis], found
     minimal: dict[str, tuple[str, ...]] = {axis: (value,) for axis, value in current.items() if value != plainest[axis]}
     for axis in minimal:
         value = current[axis]
