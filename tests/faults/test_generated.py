@@ -66,6 +66,7 @@ ESTABLISHED: list[tuple[str, dict[str, str]]] = [
 ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("effect", "values"), ESTABLISHED, ids=lambda one: one if isinstance(one, str) else "")
 def test_a_row_establishes_what_it_claims(effect: str, values: dict[str, str], falcon: FalconFamily) -> None:
     case = spec(KINDS["one-norm-multi-query-rope"], circumstances=(values,))

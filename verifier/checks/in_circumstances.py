@@ -66,7 +66,7 @@ def hooks_kept_values(case: Case) -> Iterator[Finding]:
 
 @check("hooks.collected", needs=["hooks"])
 def hooks_collected(case: Case) -> Iterator[Finding]:
-    """What the library's own `run_with_cache` collects are HF's activations, and beside it edits act as before.
+    """What the library's own `run_with_cache` collects beside an edit are HF's activations, and the edit stays.
 
     A failure means that a cache of activations is of another forward, or that collecting them removes hooks.
     """

@@ -17,7 +17,7 @@ from verifier.canonical import Point
 from verifier.cases.circumstances import Circumstance, classes_in
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.circumstances import edits
-from verifier.observing.circumstances.calls import Called, Calls, Contexts
+from verifier.observing.circumstances.calls import Called, Calls
 from verifier.observing.circumstances.edits import Seen
 
 Observed = Tensor | str | bool | int | None
@@ -176,18 +176,16 @@ def shown(look: Look) -> Iterator[Observation]:
 
 @observes("hooks.collected", classes=("values",))
 def collected(look: Look) -> Iterator[Observation]:
-    """Collect every point in the library's own way, alone or beside an edit, which acts then and afterwards."""
-    calls, edited = look.calls, look.point(5)
-    beside = bool(look.number % 2)
-    names = [point.name for point in look.points if not beside or point is not edited]
+    """Collect all points but one in the library's own way, beside an edit of that, which acts then and afterwards."""
+    calls, edited = look.calls, look.points[len(look.points) // 2]
+    names = [point.name for point in look.points if point is not edited]
     after: list[Tensor] = []
 
     def call_again(called: Called) -> None:
-        if beside and not calls.texts.prompt:
+        if not calls.texts.prompt:
             after.append(calls.side.forward(calls.inputs(called.embeds, None)).logits.detach().clone())
 
-    contexts: Contexts = [({edited.name: edits.scaled(edited)}, {})] if beside else []
-    called = calls.call(contexts, collecting=names, backward=call_again)
+    called = calls.call([({edited.name: edits.scaled(edited)}, {})], collecting=names, backward=call_again)
     for name in names:
         yield "hooks.collected", name, called.collected.get(name)
     yield from _effect("hooks.collected", called)
