@@ -23,7 +23,7 @@ FAILURE = Outcome(check="forward.outputs", verdict=Verdict.FAIL, where="logits",
 PASS = Outcome(check="forward.outputs", verdict=Verdict.PASS)
 OTHER = Outcome(check="build.adapter", verdict=Verdict.ERROR, exception="ValueError")
 TIMEOUT = Outcome(check="forward.outputs", verdict=Verdict.TIMEOUT)
-PLAN = Plan(family="toy", adapter="mine", specs=())
+PLAN = Plan(family="toy", adapter="mine", specs=(), only=("hooks",))
 LINE = record.RunLine(
     family="toy",
     adapter="mine",
@@ -51,6 +51,7 @@ def confirm(tmp_path, monkeypatch):
         class Runner:
             def __init__(self, plan, *, retries):
                 assert not retries
+                assert plan.only == ()  # what a selected check rests on is told, though nobody selected it
 
             def renew(self):
                 ran.append("a fresh process")

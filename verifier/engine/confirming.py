@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from verifier.analysis.bug_groups import choose_lead, group_by_origin
 from verifier.analysis.bugs import DistinctFailure, distinct_failures
@@ -47,7 +48,9 @@ def confirm_failures(
     most = min(MOST, len(found)) if isolated else 0
     if most:
         announce(most)
-    with contextlib.closing(SubprocessRunner(plan, retries=False)) as runner:
+    # What selected checks rest on is told too, and nobody selected it.
+    every_check = replace(plan, only=())
+    with contextlib.closing(SubprocessRunner(every_check, retries=False)) as runner:
         for number, failure in enumerate(found):
             left = SECONDS - (time.monotonic() - began) if number < most else 0.0
             try:
