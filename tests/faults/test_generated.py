@@ -85,18 +85,18 @@ def choose(count: int) -> Iterator[tuple[str, Meeting, CaseSpec]]:
         for trigger in sorted(generated_selftest.triggers(effect), key=sorted)
     ]
     for name, trigger in random.Random(SEED).sample(all_of_them, count):
-        for case in cases:
-            fitting = [
-                circumstance
-                for circumstance in case.circumstances
-                if trigger <= {**PLAIN, **circumstance}.items()
-                and kinds[EFFECTS[name].kind] in classes_in({**PLAIN, **circumstance})
-            ]
-            if fitting:
-                yield name, trigger, replace(case, circumstances=tuple(fitting[:1]))
-                break
-        else:
-            pytest.fail(f"no row of a default run has {sorted(trigger)} where {name} are looked at")
+        effect = EFFECTS[name]
+        fitting = [
+            (case, circumstance)
+            for case in cases
+            for circumstance in case.circumstances
+            if trigger <= {**PLAIN, **circumstance}.items()
+            and effect.unseen.isdisjoint({**PLAIN, **circumstance}.items())
+            and kinds[effect.kind] in classes_in({**PLAIN, **circumstance})
+        ]
+        assert fitting, f"no row of a default run has {sorted(trigger)} where {name} are looked at"
+        case, circumstance = min(fitting, key=lambda one: len(one[1]))
+        yield name, trigger, replace(case, circumstances=(circumstance,))
 
 
 def _mutants() -> Iterator[Any]:

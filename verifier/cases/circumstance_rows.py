@@ -34,7 +34,7 @@ _BASES: Sequence[Mapping[str, Sequence[str]]] = (
     {},
     {"grad": ("grad",)},
     {"grad": ("grad",), "labels": ("given",)},
-    CLASSES[-1].needs,
+    next(kind.needs for kind in CLASSES if kind.name == "generation"),
 )
 
 _GROUPS = list(dict.fromkeys(group for kind in CLASSES for group in kind.groups))

@@ -280,6 +280,7 @@ DIFFERENTIATING = ("grad", "frozen", "autocast")
 """The values of `grad` in which gradients at hook points can be looked at."""
 
 _WITH_PARAMETERS = ("grad", "autocast")
+_GENERATION = {"past": ("generation",), "grad": ("no_grad", "inference"), "labels": ("none",)}
 _ONE_CALL = ("none", "asked", *_AFTER_A_CACHE)
 
 CLASSES: Sequence[ObservableClass] = [
@@ -322,8 +323,15 @@ CLASSES: Sequence[ObservableClass] = [
     ObservableClass(
         name="generation",
         observables="generated tokens",
-        needs={"past": ("generation",), "grad": ("no_grad", "inference"), "labels": ("none",)},
+        needs=_GENERATION,
         axes=("dtype", "mode", "grad", "rows", "tokens", "mask", "attention", "model", "history", "depth"),
+    ),
+    # In half precision several tokens may be the likeliest, and which of them is taken is rounding.
+    ObservableClass(
+        name="exact tokens",
+        observables="which tokens are generated",
+        needs={**_GENERATION, "dtype": ("float64", "float32")},
+        axes=("mode", "grad", "rows", "tokens", "mask", "attention", "model", "history", "depth"),
     ),
 ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -32,18 +32,18 @@ class Effect:
     Attributes:
         name: of the effect.
         kind: the name of the class of observables that it belongs to.
-        seen_by: the observables of which one must be called wrong.
-        unseen: a pair of axis and value in which it is not looked at, because what is right there is a convention.
+        seen_by: the observables of which one must be called wrong, `cache.generated at tokens` at that place.
+        unseen: values in which it is not looked at, because what is right there is a convention.
     """
 
     name: str
     kind: str
     seen_by: frozenset[str]
-    unseen: tuple[str, str] | None = None
+    unseen: frozenset[tuple[str, str]] = frozenset()
 
 
-def _effect(name: str, kind: str, *seen_by: str, unseen: tuple[str, str] | None = None) -> Effect:
-    return Effect(name=name, kind=kind, seen_by=frozenset(seen_by), unseen=unseen)
+def _effect(name: str, kind: str, *seen_by: str, unseen: Iterable[tuple[str, str]] = ()) -> Effect:
+    return Effect(name=name, kind=kind, seen_by=frozenset(seen_by), unseen=frozenset(unseen))
 
 
 EFFECTS: Mapping[str, Effect] = {
@@ -52,7 +52,7 @@ EFFECTS: Mapping[str, Effect] = {
         _effect("logits", "values", "forward.outputs", "forward.repeated"),
         _effect("loss", "loss", "forward.losses"),
         _effect("shown values", "values", "hooks.shown", "intervene.nested"),
-        _effect("collected values", "values", "hooks.collected", unseen=("history", "nested")),
+        _effect("collected values", "values", "hooks.collected", unseen=[("history", "nested")]),
         _effect("shown gradients", "gradients", "backward.shown", "backward.nested"),
         _effect(
             "gradients of weights",
@@ -66,7 +66,7 @@ EFFECTS: Mapping[str, Effect] = {
             *("intervene.effects", "intervene.one_point", "intervene.layouts", "intervene.nested"),
         ),
         _effect("edits of gradients", "gradient edits", "backward.effects", "backward.nested"),
-        _effect("generated tokens", "generation", "cache.generated", "cache.generated_hooks", "cache.generated_edits"),
+        _effect("generated tokens", "exact tokens", "cache.generated at tokens"),
     )
 }
 """Every effect by its name."""

@@ -82,7 +82,7 @@ def triggers(effect: Effect) -> frozenset[Meeting]:
         for value in {value for meeting in wanted_meetings(kind) for name, value in meeting if name == axis}
     )
     alone = {one for one in single if complete(dict(one), kind.needs) is not None}
-    return frozenset(one for one in alone | wanted_meetings(kind) if effect.unseen not in one)
+    return frozenset(one for one in alone | wanted_meetings(kind) if effect.unseen.isdisjoint(one))
 
 
 class _WatchedRow(Row):
@@ -98,7 +98,9 @@ class _WatchedRow(Row):
         self._armed.acted.clear()
         own = RowResult(circumstance=self.circumstance)
         super()._judge(observer, look, own)
-        wrong = {name for name in (*own.findings, *own.errors) if own.is_wrong(name)}
+        wrong = set[str](own.errors)
+        for observable, found in own.findings.items():
+            wrong.update(*(_names(observable, one) for one in found if one.verdict is Verdict.FAIL))
         for name, sensed in self._armed.acted.items():
             self.acted.append(Acted(effect=name, sensed=sensed, killed=_is_seen(name, wrong)))
 
@@ -110,9 +112,13 @@ class _WatchedRow(Row):
         for observable, finding in super()._judged(observer, look, points, shown, build):
             yield observable, finding
             if finding.verdict is Verdict.FAIL:
-                wrong.add(observable)
+                wrong.update(_names(observable, finding))
                 if all(_is_seen(name, wrong) for name in self._armed.acted):
                     return
+
+
+def _names(observable: str, finding: Finding) -> tuple[str, str]:
+    return observable, f"{observable} at {finding.where}"
 
 
 def _is_seen(effect: str, wrong: Collection[str]) -> bool:
