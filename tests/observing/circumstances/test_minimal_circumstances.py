@@ -181,6 +181,7 @@ def test_a_known_failure_is_not_minimised_again(
     assert again.circumstance == first.circumstance == {"mask": ("left",)}
 
 
+@pytest.mark.slow
 def test_a_failure_is_the_same_whatever_circumstance_it_was_met_in_and_whatever_was_met_before(
     judge: Judge, wrong: Callable[[Mutation], Adapter]
 ) -> None:
