@@ -125,8 +125,8 @@ class BridgedAttention(nn.Module):
     def _output_through_result(self, z: Tensor) -> Tensor:
         """Compute the output as the sum over heads of what each writes; its gradient goes through `hook_result`.
 
-        The value is the unsplit product's plus what edits changed of the sum, so that turning the switch on changes
-        no bit of it.
+        Where no edit changes anything the value is the unsplit product's, so that turning the switch on changes no bit
+        of it. Where one does it is the sum alone: the difference of two sums would leave their rounding behind.
         """
         layout = self._spec.layout
         per_head = torch.unflatten(self.o.weight.T, 0, (layout.n_heads, layout.d_head))  # [head, d_head, d_model]
@@ -138,7 +138,8 @@ class BridgedAttention(nn.Module):
         with torch.no_grad():
             value = self.o(z.flatten(2, 3))
             if edited is not result:
-                value = value + (edited.sum(2) - result.sum(2))
+                changed = (edited != result).flatten(2).any(-1, keepdim=True)
+                value = torch.where(changed, total, value)
         out: Tensor = _WithValue.apply(total, value)  # type: ignore[no-untyped-call]
         return out
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from verifier.adapter import RunsWithCache
 from verifier.checks import check
-from verifier.judging.outcome import Finding
+from verifier.judging.outcome import Finding, NotApplicable
 from verifier.observing.case import Case
 from verifier.observing.circumstances import covering
 
@@ -70,6 +71,8 @@ def hooks_collected(case: Case) -> Iterator[Finding]:
 
     A failure means that a cache of activations is of another forward, or that collecting them removes hooks.
     """
+    if not isinstance(case.subject.wrapped().hooks, RunsWithCache):
+        raise NotApplicable("the hooks have no run_with_cache")
     return covering.judge(case, "hooks.collected")
 
 
