@@ -237,6 +237,17 @@ def test_a_head_taken_out_of_the_result_is_a_head_taken_out_of_z() -> None:
         assert gap(bridge(tokens()).logits, expected) < 1e-13
 
 
+def test_a_result_that_is_zeroed_leaves_no_rounding_behind() -> None:
+    """A product that is taken off a sum again leaves its last bits, which another layer's norm makes larger."""
+    _, bridge = pair(**KINDS["40b"])
+    written: list[Tensor] = []
+    edits = {"blocks.0.attn.hook_result": torch.zeros_like, "blocks.0.hook_attn_out": written.append}
+    with bridge.switched(bridge.hook_points), bridge.hooked(edits):
+        bridge(tokens())
+    bias = written[0][:1, :1]  # the same at every position, if there is one
+    assert torch.equal(written[0], bias.expand_as(written[0]))
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [("blocks.0.attn.hook_Q", "blocks.0.attn.hook_q"), ("hook_emb", "hook_embed"), ("blocks.7.hook_z", "blocks")],
