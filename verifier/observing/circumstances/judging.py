@@ -98,7 +98,8 @@ def _judge_tensor(
 ) -> Finding:
     observable, place = name
     exact = noise.dtype == torch.float64
-    if texts.readable.all() and judge_at_once(given, truth, None if exact else own, noise.dtype):
+    everywhere = template_of(place) in _WEIGHTS or bool(texts.readable.all())
+    if everywhere and judge_at_once(given, truth, None if exact else own, noise.dtype):
         return Finding(where=place, measured=0.0, bound=0.0)  # nothing is undefined, but for scores, which are infinite
     truth = truth.double()
     defined = _defined(observable, place, truth, own, texts)

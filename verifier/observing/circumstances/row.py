@@ -12,7 +12,7 @@ import torch
 
 from verifier.adapter import Adapter, AdapterRefusal
 from verifier.canonical import Point
-from verifier.cases.circumstances import Circumstance
+from verifier.cases.circumstances import Circumstance, differences
 from verifier.cases.spec import CaseSpec
 from verifier.errors import one_line
 from verifier.family import Family
@@ -36,6 +36,8 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "intervene": ("hooks.shown",),
 }
 _FIRST = "forward.outputs"
+# A model with more layers is looked at in so many of them, others in each circumstance: it is there for its depth.
+_MOST_LAYERS = 4
 
 _FIRST_BUILD = Build()
 
@@ -107,8 +109,13 @@ class Row:
 
     @functools.cached_property
     def points(self) -> Sequence[Point]:
-        """The canonical points of the model."""
+        """The canonical points of the model; of many layers those of the first, of the last and of two between."""
         found = self.models.family.points(self.models.config)
+        last = max((point.layer for point in found if point.layer is not None), default=0)
+        if last >= _MOST_LAYERS:
+            inner = range(1, last)
+            layers = {None, 0, last, *(inner[(self.number + step) % len(inner)] for step in (0, len(inner) // 2))}
+            found = [point for point in found if point.layer in layers]
         if self.circumstance["tokens"] != "embeddings":
             return found
         # Given embeddings do not pass what makes them of tokens: whether a hook there sees them is a convention.
@@ -237,7 +244,8 @@ class Row:
             with_hooks=bool(side.points),
             collects=side.runs_with_cache,
             only=calling,
-            first=self.number,
+            # With one value that is not plain, a call without hooks is the first: what is wrong later is told as such.
+            first=self.number if len(differences(self.circumstance)) > 1 else 0,
         )
         for observer in chosen:
             self._judge(observer, look, result)
