@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from made_records import row, specs
 
+from verifier.cases.circumstances import PLAIN
 from verifier.engine import events
 from verifier.engine.case_runner import CaseResult
 from verifier.engine.plan import Plan
@@ -32,7 +33,7 @@ def _last(happened):
 @pytest.mark.parametrize(
     ("adapter", "check", "differs", "within"),
     [
-        ("SlopesOfLongText", "forward.logits", {"alibi": True, "length": 33}, 115),
+        ("SlopesOfLongText", "forward.outputs", {"alibi": True, "length": "multiple"}, 170),
         ("OneActivation", "forward.logits", {"activation": "silu"}, 50),
     ],
 )
@@ -49,7 +50,7 @@ def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check
 
 @pytest.mark.slow
 def test_shrinking_ends_soon_after_the_campaign_and_is_not_called_over(fuzz, monkeypatch, tmp_path):
-    plain = {"vocab_size": "89", "long": "97", "length": "11", "padding": "0", "d_head": "6"}
+    plain = {"vocab_size": "89", "long": "97", "padding": "0", "d_head": "6"}
     began = []
 
     def late(self):
@@ -87,7 +88,7 @@ def test_what_came_of_a_case_s_circumstances_is_told_before_the_case_ends():
 
 @pytest.mark.slow
 def test_a_failure_that_is_found_again_is_shrunk_in_few_calls(fuzz, tmp_path):
-    plain = {"vocab_size": "89", "activation": "gelu", "long": "97", "length": "11", "padding": "0", "d_head": "6"}
+    plain = {**PLAIN, "vocab_size": "89", "activation": "gelu", "long": "97", "padding": "0", "d_head": "6"}
 
     def shrunk():
         (found,) = _found(fuzz("Grouped", "build.adapter", most=70, fixed=plain, choices=tmp_path)).values()

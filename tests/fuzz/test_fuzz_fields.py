@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from verifier import family
 from verifier.cases import matrix
+from verifier.cases.circumstances import AXES, PLAIN
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
-from verifier.fuzz.fields import INPUTS, space
+from verifier.fuzz.fields import INPUTS, Choice, Space, space
 
 FALCON = family.load("falcon")
 
@@ -21,6 +23,7 @@ def test_the_plainest_choice_is_the_plainest_case_of_the_matrix(falcons):
     found = falcons()
     assert found.spec(found.plainest).config == plainest.config
     assert found.spec(found.plainest).id == plainest.id
+    assert found.spec(found.plainest).circumstances == ({"grad": "grad"}, {})
     assert found.differing(found.plainest) == {}
 
 
@@ -40,7 +43,7 @@ def test_every_value_alone_is_a_case_of_its_own(falcons):
     ids = {found.spec(plainest).id}
     for place, field in enumerate(found.fields):
         for value in range(1, len(field.values)):
-            ids.add(found.spec((*plainest[:place], value, *plainest[place + 1 :])).id)
+            ids.add(found.spec(found.mended((*plainest[:place], value, *plainest[place + 1 :]), [place])).id)
     assert len(ids) == 1 + sum(len(field.values) - 1 for field in found.fields)
 
 
@@ -65,11 +68,50 @@ def test_a_field_may_be_fixed(falcons):
     [
         ({"alibbi": "true"}, "there is no field 'alibbi' to fuzz (did you mean 'alibi'?)"),
         ({"alibi": "perhaps"}, "alibi has no value 'perhaps' to fuzz; it has false, true"),
+        ({"past": "token", "depth": "shallow"}, "depth has no value 'shallow' to fuzz; it has two, three, eleven"),
+        ({"positions": "given", "mask": "none"}, "no circumstance is positions=given, mask=none"),
     ],
 )
 def test_a_field_or_a_value_that_is_not_there_is_one_line(fixed, said):
     with pytest.raises(UsageError, match=f"^--where: {re.escape(said)}"):
         space(FALCON, "falcon", fixed=fixed)
+
+
+def chosen(found: Space, **values: Any) -> Choice:
+    return tuple(field.values.index(values.get(field.name, field.values[0])) for field in found.fields)
+
+
+def test_a_choice_is_mended_to_a_circumstance_and_keeps_what_is_asked_for_first(falcons):
+    found = falcons()
+    given, hidden = (chosen(found, **one) for one in ({"positions": "given"}, {"mask": "left", "positions": "given"}))
+    assert not found.is_one(given)  # without a mask
+    assert found.is_one(hidden)
+    assert found.mended(given) == found.plainest
+    place = [field.name for field in found.fields].index("positions")
+    assert found.differing(found.mended(given, [place])) == {"positions": "given", "mask": "ones"}
+
+
+def test_what_hugging_face_cannot_be_called_with_is_no_choice(falcons):
+    found = falcons()
+    masked = {"alibi": True, "mask": "additive"}
+    assert FALCON.circumstance_refusal({**FALCON.dims(), "alibi": True}, {**PLAIN, "mask": "additive"}) is not None
+    assert not found.is_one(chosen(found, **masked))
+    assert found.is_one(chosen(found, mask="additive"))
+
+
+def test_a_case_is_looked_at_in_its_circumstance_and_in_the_plainest_with_gradients(falcons):
+    found = falcons()
+    case = found.spec(chosen(found, mask="left", past="token"))
+    assert case.circumstances == ({"grad": "grad"}, {"mask": "left", "past": "token"})
+    assert found.spec(chosen(found, grad="grad")).circumstances == ({"grad": "grad"},)
+    # Where an axis is fixed, in nothing else.
+    fixed = falcons(mask="left")
+    assert fixed.spec(fixed.plainest).circumstances == ({"mask": "left"},)
+
+
+def test_half_dtypes_that_are_not_run_are_no_circumstances():
+    found = space(FALCON, "falcon", dtypes=("float32",))
+    assert next(field.values for field in found.fields if field.name == "dtype") == ("float64", "float32")
 
 
 def test_a_family_that_says_nothing_is_fuzzed_in_its_flags():
@@ -80,7 +122,7 @@ def test_a_family_that_says_nothing_is_fuzzed_in_its_flags():
             return getattr(FALCON, name)
 
     names = {field.name for field in space(Silent(), "falcon").fields}
-    assert names == {*FALCON.flags(), *INPUTS, "attention"}
+    assert names == {*FALCON.flags(), *INPUTS, *AXES}
 
 
 def test_new_fields_of_a_case_leave_old_ids_as_they_were():

@@ -133,19 +133,10 @@ def is_offered(name: str, row: Circumstance) -> bool:
     return all(row[axis] in values for axis, values in OFFERS.get(name, {}).items())
 
 
-# In eleven layers whose scores reach hundreds, mixed with bfloat16, a gradient is 1.05 to 1.17 of the bound over 32
-# perturbations: the error of a right subject is one more draw from the same long tail.
-BEYOND_THE_LARGEST_OF_MANY = {("fused-bias", ALIBI)}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [ROPE, ALIBI, NEW])
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_a_right_adapter_is_right_in_a_sample_of_all_circumstances(
-    name: str, kind: str, request: pytest.FixtureRequest
-) -> None:
-    if (name, kind) in BEYOND_THE_LARGEST_OF_MANY:
-        request.applymarker(pytest.mark.xfail(reason="1.17 of the bound in one of its twenty rows"))
+def test_a_right_adapter_is_right_in_a_sample_of_all_circumstances(name: str, kind: str) -> None:
     case = spec(KINDS[kind])
     able = [row for row in read_rows() if is_offered(name, row) and can_be_called(FAMILY, case, row)]
     wrong = {}

@@ -92,7 +92,11 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
     return [
         replace(
             spec,
-            circumstances=tuple(differences(row) for row in dealt.get(number, ()) if row["dtype"] in _dtypes(spec)),
+            circumstances=tuple(
+                differences(row)
+                for row in dealt.get(number, ())
+                if row["dtype"] in dtypes_of_circumstances(spec.dtypes)
+            ),
         )
         for number, spec in enumerate(specs)
     ]
@@ -180,8 +184,9 @@ def kinds_of_blocks(models: Collection[frozenset[str]]) -> list[frozenset[str]]:
     return groups
 
 
-def _dtypes(spec: CaseSpec) -> set[str]:
-    return {"float64", *spec.dtypes, *(["mixed"] if "bfloat16" in spec.dtypes else [])}
+def dtypes_of_circumstances(dtypes: Collection[str]) -> set[str]:
+    """List the values of the axis `dtype` in which a case with these working dtypes is looked at."""
+    return {"float64", *dtypes, *(["mixed"] if "bfloat16" in dtypes else [])}
 
 
 def plainly(specs: Sequence[CaseSpec]) -> list[CaseSpec]:

@@ -105,11 +105,11 @@ class _WatchedRow(Row):
             self.acted.append(Acted(effect=name, sensed=sensed, killed=_is_seen(name, wrong)))
 
     def _judged(
-        self, observer: Observer, look: Look, points: Sequence[Point], shown: Named, build: Build
+        self, observer: Observer, look: Look, points: Sequence[Point], shown: Named, build: Build, seeds: Sequence[int]
     ) -> Iterator[tuple[str, Finding]]:
         """Judge until every effect that acted is seen: what else is wrong costs the most, and tells nothing more."""
         wrong: set[str] = set()
-        for observable, finding in super()._judged(observer, look, points, shown, build):
+        for observable, finding in super()._judged(observer, look, points, shown, build, seeds):
             yield observable, finding
             if finding.verdict is Verdict.FAIL:
                 wrong.update(_names(observable, finding))

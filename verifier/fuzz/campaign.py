@@ -14,7 +14,7 @@ from verifier.analysis.error_ratios import ratio
 from verifier.engine.case_runner import Stopped, SubprocessRunner
 from verifier.engine.events import RunFinished, Stop
 from verifier.engine.interrupts import Interrupts
-from verifier.fuzz.fields import Choice
+from verifier.fuzz.fields import Choice, Field
 from verifier.fuzz.ledger import Event, Ledger
 from verifier.fuzz.minimizing import checks_up_to, minimize
 from verifier.fuzz.remembered import Remembered
@@ -130,10 +130,10 @@ class _Campaign:
         """Yield the plainest choice, each value alone, then choices until every pair has met."""
         self._ledger.phase = "each value alone"
         plainest = self._space.plainest
-        yield plainest
+        yield self._space.mended(plainest)
         for place, one in enumerate(self._space.fields):
             for value in range(1, len(one.values)):
-                yield (*plainest[:place], value, *plainest[place + 1 :])
+                yield self._space.mended((*plainest[:place], value, *plainest[place + 1 :]), [place])
         self._ledger.phase = "every pair of values"
         yield from self._ledger.covering.choices()
 
@@ -142,7 +142,9 @@ class _Campaign:
         from hypothesis import HealthCheck, Phase, given, settings, strategies, target
         from hypothesis import seed as seeded
 
-        sizes = [len(one.values) for one in self._space.fields]
+        def places(field: Field) -> strategies.SearchStrategy[int]:
+            all_of_them = strategies.integers(0, len(field.values) - 1)
+            return strategies.just(0) | all_of_them if field.is_axis else all_of_them  # plain half the time
 
         @seeded(self._space.seed * 1_000_003 + seed)
         @settings(
@@ -152,12 +154,12 @@ class _Campaign:
             deadline=None,
             suppress_health_check=list(HealthCheck),
         )
-        @given(strategies.tuples(*(strategies.integers(0, size - 1) for size in sizes)))
+        @given(strategies.tuples(*map(places, self._space.fields)))
         def explore(choice: Choice) -> None:
             if self._ledger.is_over:
                 return
             try:
-                nearest = self._explore(runner, tuple(choice))
+                nearest = self._explore(runner, self._space.mended(choice))
             except Stopped:
                 return  # what Hypothesis still asks for is answered at once
             if nearest is not None:

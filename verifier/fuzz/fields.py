@@ -1,16 +1,20 @@
 """Describe what may vary in a family: fields with finitely many values; one value of each makes a case.
 
 A choice is a tuple of places, one for each field. Place 0 is the field's plainest value, so a choice that is smaller,
-field by field, is a simpler case: shrinking goes by this.
+field by field, is a simpler case: shrinking goes by this. The axes of circumstances are fields like any other, but not
+every choice of them is a circumstance: `Space.mended` gives the nearest choice that is one.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier.cases.spec import SHORTEST, WORKING_DTYPES, CaseSpec, Depth
+from verifier.cases.circumstances import AXES, Circumstance, complete, differences, is_allowed
+from verifier.cases.dealing import WITH_GRADIENTS, can_be_called, dtypes_of_circumstances
+from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError
 from verifier.family import Family, Fuzzes
 from verifier.output.text import nearest
@@ -18,11 +22,13 @@ from verifier.output.text import value as spelt
 
 Choice = tuple[int, ...]
 
-# The fields of a case that do not depend on the family: its inputs, and how large its weights are. Lengths are near the
-# tiny dims and far from them: 263 is beyond 256, up to which bfloat16 counts exactly.
+_SEEDS = 2**20  # among which those of cases in other circumstances are
+
+# The fields of a case that do not depend on the family: its inputs, and how large its weights are. How long a text is
+# in a circumstance is an axis of that. Lengths of the long text are near the tiny dims and far from them: 263 is beyond
+# 256, up to which bfloat16 counts exactly.
 INPUTS: Mapping[str, tuple[Any, ...]] = {
     "batch": (5, 1, 2, 3),
-    "length": (11, SHORTEST, 8, 17, 33, 70),
     "long": (97, 1, 12, 33, 150, 263),
     "padding": (0, 1, 2, 3, 4, 5),
     "scale": (1.0, 0.5, 2.0),
@@ -34,15 +40,17 @@ class Field:
     """One thing that varies.
 
     Attributes:
-        name: the name of a flag, of a dim, or of a field of `CaseSpec`.
+        name: the name of a flag, of a dim, of a field of `CaseSpec`, or of an axis of circumstances.
         values: its values, the plainest first.
         of_case: whether it is a field of the case, and not of the config.
+        is_axis: whether it is an axis of circumstances, which belong to the case.
         moved: whether it was fixed to a value that is not its plainest.
     """
 
     name: str
     values: tuple[Any, ...]
     of_case: bool = False
+    is_axis: bool = False
     moved: bool = False
 
 
@@ -80,8 +88,43 @@ class Space:
         chosen = zip(self.fields, choice, strict=True)
         return {field.name: field.values[place] for field, place in chosen if place or field.moved}
 
+    def is_one(self, choice: Choice) -> bool:
+        """Whether the values of a choice go together as a circumstance in which its model can be called."""
+        return self.mended(choice) == choice
+
+    def mended(self, choice: Choice, first: Sequence[int] = ()) -> Choice:
+        """Give the nearest choice whose values go together as a circumstance in which its model can be called.
+
+        Args:
+            choice: the place of each field's value.
+            first: the fields, by number, whose values are kept before those of others.
+        """
+        axes = {field.name: number for number, field in enumerate(self.fields) if field.is_axis}
+        if not axes:
+            return choice
+        case = self._case(choice, Depth.PAIRWISE)
+
+        def is_one(circumstance: Circumstance) -> bool:
+            return is_allowed(circumstance) and (not case.valid or can_be_called(self.family, case, circumstance))
+
+        wanted = {axis: self.fields[number].values[choice[number]] for axis, number in axes.items()}
+        if is_one(wanted):
+            return choice
+        needs = {axis: self.fields[number].values for axis, number in axes.items()}
+        found: Circumstance = {}
+        whole = complete(found, needs)
+        assert whole is not None, "a space has a circumstance"
+        for axis in sorted(axes, key=lambda axis: axes[axis] not in first):
+            part = {**found, axis: wanted[axis]}
+            kept = {**whole, **part}
+            candidate = kept if is_allowed(kept) else complete(part, needs)
+            if candidate is not None and is_one(candidate):
+                found, whole = part, candidate
+        places = {number: self.fields[number].values.index(whole[axis]) for axis, number in axes.items()}
+        return tuple(places.get(number, place) for number, place in enumerate(choice))
+
     def spec(self, choice: Choice, *, depth: Depth = Depth.PAIRWISE) -> CaseSpec:
-        """Make the case of a choice.
+        """Make the case of a choice, which is looked at in the plainest circumstance with gradients and in its own.
 
         Args:
             choice: the place of each field's value among the values of the field.
@@ -90,8 +133,23 @@ class Space:
         Returns:
             The case; it is marked as invalid, with the reason, if the family refuses its configuration.
         """
+        case = self._case(choice, depth)
+        axes = [(field, place) for field, place in zip(self.fields, choice, strict=True) if field.is_axis]
+        if not case.valid or not axes:
+            return case
+        circumstance = differences({field.name: field.values[place] for field, place in axes})
+        found = [circumstance]
+        with_gradients = differences(WITH_GRADIENTS)
+        if circumstance != with_gradients and all(WITH_GRADIENTS[field.name] in field.values for field, _ in axes):
+            found.insert(0, with_gradients)
+        # A case's id does not count its circumstances: with others it has other weights and inputs.
+        moved = zlib.crc32(repr(sorted(circumstance.items())).encode()) % _SEEDS if circumstance else 0
+        return replace(case, seed=case.seed + moved, circumstances=tuple(found))
+
+    def _case(self, choice: Choice, depth: Depth) -> CaseSpec:
         values = self.values(choice)
         own = {field.name: values.pop(field.name) for field in self.fields if field.of_case}
+        own = {field.name: own[field.name] for field in self.fields if field.of_case and not field.is_axis}
         chosen = self.family.fuzzed_config(values) if isinstance(self.family, Fuzzes) else values
         config = {**self.family.dims(), **chosen}
         reason = self.family.refusal(config)
@@ -133,17 +191,29 @@ def space(
     more = family.fuzzed() if isinstance(family, Fuzzes) else {}
     values: dict[str, tuple[Any, ...]] = {name: tuple(choices) for name, choices in {**family.flags(), **more}.items()}
     fields = [Field(name=name, values=choices) for name, choices in values.items()]
-    others = tuple(name for name in family.attentions if name != family.reference_attention)
-    own = {**INPUTS, "attention": (None, *others)}
-    fields += [Field(name=name, values=choices, of_case=True) for name, choices in own.items()]
+    fields += [Field(name=name, values=choices, of_case=True) for name, choices in INPUTS.items()]
+    fields += [Field(name=name, values=_values_of(name, family, dtypes), of_case=True, is_axis=True) for name in AXES]
+    kept = tuple(_fixed(fields, fixed or {}))
+    if complete({}, {field.name: field.values for field in kept if field.is_axis}) is None:
+        asked = ", ".join(f"{name}={text}" for name, text in (fixed or {}).items() if name in AXES)
+        raise UsageError(f"--where: no circumstance is {asked}")
     return Space(
         family=family,
         reference=reference,
-        fields=tuple(_fixed(fields, fixed or {})),
+        fields=kept,
         seed=seed,
         device=device,
         dtypes=tuple(dtypes),
     )
+
+
+def _values_of(axis: str, family: Family, dtypes: Sequence[str]) -> tuple[str, ...]:
+    """List the values of an axis that the working dtypes, and the family's attention implementations, allow."""
+    if axis == "attention" and len(family.attentions) < 2:
+        return ("reference",)
+    if axis == "dtype":
+        return tuple(value for value in AXES[axis] if value in dtypes_of_circumstances(dtypes))
+    return tuple(AXES[axis])
 
 
 def _fixed(fields: Sequence[Field], fixed: Mapping[str, str]) -> list[Field]:
@@ -159,5 +229,5 @@ def _fixed(fields: Sequence[Field], fixed: Mapping[str, str]) -> list[Field]:
             known = ", ".join(spelt(value) for value in field.values)
             raise UsageError(f"--where: {field.name} has no value {wanted!r} to fuzz; it has {known}")
         moved = spelt(kept[0]) != spelt(field.values[0])
-        made.append(Field(name=field.name, values=kept, of_case=field.of_case, moved=moved))
+        made.append(replace(field, values=kept, moved=moved))
     return made

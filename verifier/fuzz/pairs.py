@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from verifier.cases.covering import meetings
-from verifier.fuzz.fields import Choice, Space
+from verifier.fuzz.fields import Choice, Field, Space
 
 Pair = tuple[tuple[int, int], ...]  # a field by number and the place of its value; then another one
 _TRIES = 12  # random completions of a pair, of which the one is taken that has most new pairs
@@ -83,7 +83,7 @@ class Covering:
             if best is not None and number >= _TRIES:
                 break
             made = self._completed(pair, plain=number == 0)
-            if self._accepted(made):
+            if set(pair) <= set(enumerate(made)) and self._accepted(made):
                 new = len(pairs_of(made) & self._left)
                 if new > most:
                     best, most = made, new
@@ -91,7 +91,12 @@ class Covering:
 
     def _completed(self, pair: Pair, *, plain: bool) -> Choice:
         """Complete the pair to a random choice, or to the plainest one."""
-        places = [0 if plain else self._random.randrange(len(field.values)) for field in self._space.fields]
+        places = [0 if plain else self._draw(field) for field in self._space.fields]
         for number, place in pair:
             places[number] = place
-        return tuple(places)
+        return self._space.mended(tuple(places), [number for number, _ in pair])
+
+    def _draw(self, field: Field) -> int:
+        # Circumstances are plain half the time: what is wrong in one hides what is wrong in another.
+        plain = field.is_axis and self._random.random() < 0.5
+        return 0 if plain else self._random.randrange(len(field.values))

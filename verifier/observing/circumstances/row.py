@@ -20,8 +20,8 @@ from verifier.judging.comparison import from_condition
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, area_of
 from verifier.observing.circumstances import untouched
 from verifier.observing.circumstances.calls import Calls
-from verifier.observing.circumstances.judging import Named, Noise, by_name, judge
-from verifier.observing.circumstances.observables import Look, Observer, observers, plain
+from verifier.observing.circumstances.judging import FEW_SEEDS, Named, Noise, by_name, judge
+from verifier.observing.circumstances.observables import WITH_HOOKS, Look, Observer, observers, plain
 from verifier.observing.circumstances.preparing import Build, Models, Prepared, call_before, prepare
 from verifier.observing.circumstances.sides import EMBEDDING, ReferenceSide, Side, SubjectSide
 from verifier.observing.circumstances.texts import Texts, make_texts
@@ -51,7 +51,7 @@ class RowResult:
 
     Attributes:
         circumstance: a value for each axis.
-        findings: by observable, in the order in which a difference shows first.
+        findings: by observable, those of one in the order in which a difference shows first.
         errors: by observable, what the subject raised.
         not_offered: what the adapter lacks for this circumstance; None where it lacks nothing.
         refused: what Hugging Face's own model raised; None where it ran.
@@ -104,17 +104,20 @@ class Row:
         self._shown: dict[Any, Shown] = {}
         self._texts: dict[torch.dtype, Texts] = {}
         self._built: dict[tuple[Build, torch.dtype | None], Any] = {}
+        self._moved: dict[tuple[Observer, int, Build], Named] = {}
+        # What fails by few perturbations, until everything was observed.
+        self._doubtful: dict[Observer, tuple[Sequence[Point], Named, Sequence[tuple[str, Finding]]]] = {}
         self._recall = shared
         self._seeds = seeds
 
     @functools.cached_property
     def points(self) -> Sequence[Point]:
-        """The canonical points of the model; of many layers those of the first, of the last and of two between."""
+        """The canonical points of the model; of many layers those of the first two, of the last and of one between."""
         found = self.models.family.points(self.models.config)
         last = max((point.layer for point in found if point.layer is not None), default=0)
         if last >= _MOST_LAYERS:
-            inner = range(1, last)
-            layers = {None, 0, last, *(inner[(self.number + step) % len(inner)] for step in (0, len(inner) // 2))}
+            # The name of the second layer is how those of later ones begin: `blocks.1`, `blocks.10`.
+            layers = {None, 0, 1, 2 + self.number % (last - 2), last}
             found = [point for point in found if point.layer in layers]
         if self.circumstance["tokens"] != "embeddings":
             return found
@@ -249,6 +252,7 @@ class Row:
         )
         for observer in chosen:
             self._judge(observer, look, result)
+        self._judge_again(look, result)
         if only and untouched.OBSERVABLES.isdisjoint(only):
             return
         for observable, finding in itertools.chain(around.judge(), untouched.released(calls), untouched.misspelt(side)):
@@ -279,8 +283,24 @@ class Row:
             if not self._own_kernels_raise(observer, points, error):
                 result.errors[first[0]] = error
             return
-        for observable, finding in self._compare(observer, look, points, shown):
+        few = self._seeds[:FEW_SEEDS]
+        findings = self._compare(observer, look, points, shown, few)
+        if _any_fails(findings) and len(few) < len(self._seeds):
+            self._doubtful[observer] = points, shown, findings
+            return
+        for observable, finding in findings:
             result.add(observable, finding)
+
+    def _judge_again(self, look: Look, result: RowResult) -> None:
+        """Judge what fails by few perturbations by all of them, unless it follows from what fails by all."""
+        order = plain, *WITH_HOOKS, *self._doubtful
+        for observer in dict.fromkeys(one for one in order if one in self._doubtful):
+            points, shown, findings = self._doubtful.pop(observer)
+            failing = {observable for observable, finding in findings if finding.verdict is Verdict.FAIL}
+            if not all(rests_on_failure(result, observable) for observable in failing):
+                findings = self._compare(observer, look, points, shown, self._seeds)
+            for observable, finding in findings:
+                result.add(observable, finding)
 
     def _own_kernels_raise(self, observer: Observer, points: Sequence[Point], error: Exception) -> bool:
         """Whether Hugging Face's model raises the same where the taps do not compute its attention themselves."""
@@ -291,7 +311,7 @@ class Row:
         return False
 
     def _compare(
-        self, observer: Observer, look: Look, points: Sequence[Point], shown: Named
+        self, observer: Observer, look: Look, points: Sequence[Point], shown: Named, seeds: Sequence[int]
     ) -> Sequence[tuple[str, Finding]]:
         """Judge what a subject showed against Hugging Face's model, however that is built if there are several ways.
 
@@ -299,7 +319,7 @@ class Row:
         """
         attention = self._attention()
         assert attention is not None
-        findings = list(self._judged(observer, look, points, shown, _FIRST_BUILD))
+        findings = list(self._judged(observer, look, points, shown, _FIRST_BUILD, seeds))
         if not _any_fails(findings):
             return findings
         for build in self.models.other_builds(attention):
@@ -307,13 +327,19 @@ class Row:
                 self._reference_shows(observer, points, build)
             except Exception:  # built so, Hugging Face's model does not run here, and nobody can follow it
                 continue
-            others = list(self._judged(observer, look, points, shown, build))
+            others = list(self._judged(observer, look, points, shown, build, seeds))
             if not _any_fails(others):
                 return others
         return findings
 
     def _judged(
-        self, observer: Observer, look: Look, points: Sequence[Point], shown: Named, build: Build
+        self,
+        observer: Observer,
+        look: Look,
+        points: Sequence[Point],
+        shown: Named,
+        build: Build,
+        seeds: Sequence[int],
     ) -> Iterator[tuple[str, Finding]]:
         side = look.calls.side
         assert isinstance(side, SubjectSide)
@@ -322,8 +348,8 @@ class Row:
         noise = Noise(
             dtype=self._judged_dtype,
             single=single,
-            moved=functools.cache(lambda seed: self._perturbed(observer, points, seed, build)),
-            seeds=self._seeds,
+            moved=lambda seed: self._perturbed(observer, points, seed, build),
+            seeds=seeds,
         )
         truth = {name: one for name, one in truth.items() if side.shows(*name)}
         yield from judge(shown, truth, own, look.calls.texts, noise)
@@ -335,8 +361,11 @@ class Row:
         return torch.bfloat16 if lowered else self.models.dtype
 
     def _perturbed(self, observer: Observer, points: Sequence[Point], seed: int, build: Build) -> Named:
-        with Perturbation(self._judged_dtype, seed):
-            return self._observe_reference(self._model(build), observer, points)
+        key = observer, seed, build
+        if key not in self._moved:
+            with Perturbation(self._judged_dtype, seed):
+                self._moved[key] = self._observe_reference(self._model(build), observer, points)
+        return self._moved[key]
 
 
 def _any_fails(findings: Sequence[tuple[str, Finding]]) -> bool:
