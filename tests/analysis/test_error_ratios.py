@@ -6,10 +6,12 @@ import math
 from dataclasses import replace
 
 import pytest
-from made_records import outcome, specs
+from made_records import outcome, row, specs
+from msgspec import structs
 
 from verifier.analysis.error_ratios import HIGHEST, LOWEST, dtype_of, magnitude, measure_error_spreads, ratio
 from verifier.judging.outcome import Verdict
+from verifier.judging.row_summary import WorstFinding
 
 INF, NAN = math.inf, math.nan
 BINS = HIGHEST - LOWEST + 1
@@ -108,6 +110,24 @@ def test_failures_and_what_passes_are_counted_alike(make):
         return outcome(check, verdicts.get(spec.id, Verdict.SKIP), where="x", measured=2.0, bound=1.0)
 
     assert {one.count for one in measure_error_spreads(make(specs(), measures))} == {12}
+
+
+def test_what_is_looked_at_in_circumstances_has_a_spread_for_each_dtype(make):
+    def measures(spec, check):
+        return outcome(check, measured=1e-15, bound=1e-14) if check in ("build.adapter", "forward.logits") else None
+
+    def in_circumstance(case, dtype, ratio):
+        return structs.replace(row(case, dtype=dtype), observables={"forward.logits": WorstFinding(ratio=ratio)})
+
+    cases = [spec.id for spec in specs()]
+    rows = [in_circumstance(case, dtype, 0.5) for case in cases[:2] for dtype in ("bfloat16", "float32")]
+    rows.append(in_circumstance(cases[2], "bfloat16", 2.0))
+    spreads = measure_error_spreads(replace(make(specs(), measures), rows=tuple(rows)))
+    assert [(one.check, one.dtype, one.count, one.largest, one.over) for one in spreads] == [
+        ("build.adapter", "float64", 12, pytest.approx(0.1), 0),
+        ("forward.logits", "float32", 2, 0.5, 0),
+        ("forward.logits", "bfloat16", 3, 2.0, 1),
+    ]
 
 
 def test_a_record_in_which_nothing_was_measured_has_none(make):
