@@ -11,7 +11,7 @@ import pytest
 from verifier import family
 from verifier.cases import matrix
 from verifier.cases.circumstances import AXES, PLAIN
-from verifier.cases.spec import CaseSpec
+from verifier.cases.spec import SEEDS, CaseSpec
 from verifier.errors import UsageError
 from verifier.fuzz.fields import INPUTS, Choice, Space, space
 
@@ -132,3 +132,8 @@ def test_new_fields_of_a_case_leave_old_ids_as_they_were():
     others = [replace(spec, padding=1), replace(spec, scale=2.0), replace(spec, attention="eager")]
     assert len({spec.id, *(other.id for other in others)}) == 4
     assert all(CaseSpec.from_json(other.to_json()) == other for other in others)
+
+
+def test_the_largest_seed_has_circumstances_too():
+    found = space(FALCON, "falcon", seed=SEEDS - 1)
+    assert found.spec(chosen(found, mask="left")).seed < SEEDS - 1

@@ -14,7 +14,7 @@ from typing import Any
 
 from verifier.cases.circumstances import AXES, Circumstance, complete, differences, is_allowed
 from verifier.cases.dealing import WITH_GRADIENTS, can_be_called, dtypes_of_circumstances
-from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth
+from verifier.cases.spec import SEEDS, WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError
 from verifier.family import Family, Fuzzes
 from verifier.output.text import nearest
@@ -22,7 +22,7 @@ from verifier.output.text import value as spelt
 
 Choice = tuple[int, ...]
 
-_SEEDS = 2**20  # among which those of cases in other circumstances are
+_MOVED = 2**20  # by less than this a seed is moved for another circumstance
 
 # The fields of a case that do not depend on the family: its inputs, and how large its weights are. How long a text is
 # in a circumstance is an axis of that. Lengths of the long text are near the tiny dims and far from them: 263 is beyond
@@ -143,13 +143,13 @@ class Space:
         if circumstance != with_gradients and all(WITH_GRADIENTS[field.name] in field.values for field, _ in axes):
             found.insert(0, with_gradients)
         # A case's id does not count its circumstances: with others it has other weights and inputs.
-        moved = zlib.crc32(repr(sorted(circumstance.items())).encode()) % _SEEDS if circumstance else 0
-        return replace(case, seed=case.seed + moved, circumstances=tuple(found))
+        moved = zlib.crc32(repr(sorted(circumstance.items())).encode()) % _MOVED if circumstance else 0
+        return replace(case, seed=(case.seed + moved) % SEEDS, circumstances=tuple(found))
 
     def _case(self, choice: Choice, depth: Depth) -> CaseSpec:
         values = self.values(choice)
-        own = {field.name: values.pop(field.name) for field in self.fields if field.of_case}
-        own = {field.name: own[field.name] for field in self.fields if field.of_case and not field.is_axis}
+        of_case = [(field, values.pop(field.name)) for field in self.fields if field.of_case]
+        own = {field.name: value for field, value in of_case if not field.is_axis}
         chosen = self.family.fuzzed_config(values) if isinstance(self.family, Fuzzes) else values
         config = {**self.family.dims(), **chosen}
         reason = self.family.refusal(config)

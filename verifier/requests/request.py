@@ -29,7 +29,7 @@ GATES = tuple(str(verdict) for verdict in (Verdict.REDUCED, Verdict.UPSTREAM, Ve
 
 HELP_AT: Mapping[Door, Mapping[str, str]] = {
     _FUZZ: {
-        "where": "Fix fields to one value each: flags, dims, batch, length, long, padding, scale, attention.",
+        "where": "Fix fields to one value each: flags, dims, batch, long, padding, scale, axes of circumstances.",
         "out": "Where record, report and the cases that are kept go. Default: reports/FAMILY-ADAPTER-fuzz.",
         "timeout": "How long a case may take; 0 for no limit. Default: 60s.",
         "memory": "How much memory a case may take in addition; 0 for no limit. Default: 4G.",
