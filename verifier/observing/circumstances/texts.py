@@ -26,8 +26,7 @@ NEW_TOKENS: Mapping[str, int] = {"chunk": 3, "token": 1, "cropped": 1}
 _FAR = 513  # so far that a rotary frequency which was rounded to half precision is another angle
 # The axes on which texts depend. Others must not change them: dtypes are compared on the same text.
 _AXES = ("rows", "length", "tokens", "mask", "positions", "labels", "past")
-# How many rows "several" are, and of texts that are dear.
-_ROWS, _LONG_ROWS = 3, 2
+_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +201,7 @@ def _length(circumstance: Circumstance, most: int | None) -> int:
 
 def _number_of_rows(circumstance: Circumstance, length: int) -> int:
     # One token is one row's worth of tokens, so more rows than one are as many as the prompt's short text has.
-    several = _LONG_ROWS if circumstance["length"] in ("long", "beyond") else _ROWS
-    return {"several": several, "one": 1, "square": length if length > 1 else SHORT}[circumstance["rows"]]
+    return {"several": _ROWS, "one": 1, "square": length if length > 1 else SHORT}[circumstance["rows"]]
 
 
 def _readable(kind: str, rows: int, prompt: int, total: int, draw: torch.Generator) -> Tensor:
@@ -214,7 +212,7 @@ def _readable(kind: str, rows: int, prompt: int, total: int, draw: torch.Generat
     for row in range(rows):
         here = kind
         if kind == "mixed":
-            here = ("left", "right", "both")[row % 3]  # whatever two rows have, they differ
+            here = ("left", "both", "right")[row % 3]
         shift = 1 + row % third
         if here in ("left", "boolean", "additive"):
             found[row, : min(total - 1, shift)] = False
