@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from verifier.fuzz.fields import Field, Space
 from verifier.fuzz.pairs import Covering, every_pair, pairs_of
 
@@ -49,6 +51,7 @@ def test_the_same_seed_gives_the_same_choices():
     assert one == other != another
 
 
+@pytest.mark.slow
 def test_every_pair_of_falcon_that_is_accepted_meets(falcons):
     found = falcons()
     covering = Covering(found, lambda choice: found.spec(choice).valid)
