@@ -84,8 +84,8 @@ def chosen(found: Space, **values: Any) -> Choice:
 def test_a_choice_is_mended_to_a_circumstance_and_keeps_what_is_asked_for_first(falcons):
     found = falcons()
     given, hidden = (chosen(found, **one) for one in ({"positions": "given"}, {"mask": "left", "positions": "given"}))
-    assert not found.is_one(given)  # without a mask
-    assert found.is_one(hidden)
+    assert not found.goes_together(given)  # without a mask
+    assert found.goes_together(hidden)
     assert found.mended(given) == found.plainest
     place = [field.name for field in found.fields].index("positions")
     assert found.differing(found.mended(given, [place])) == {"positions": "given", "mask": "ones"}
@@ -95,8 +95,8 @@ def test_what_hugging_face_cannot_be_called_with_is_no_choice(falcons):
     found = falcons()
     masked = {"alibi": True, "mask": "additive"}
     assert FALCON.circumstance_refusal({**FALCON.dims(), "alibi": True}, {**PLAIN, "mask": "additive"}) is not None
-    assert not found.is_one(chosen(found, **masked))
-    assert found.is_one(chosen(found, mask="additive"))
+    assert not found.goes_together(chosen(found, **masked))
+    assert found.goes_together(chosen(found, mask="additive"))
 
 
 def test_a_case_is_looked_at_in_its_circumstance_and_in_the_plainest_with_gradients(falcons):

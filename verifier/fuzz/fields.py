@@ -88,7 +88,7 @@ class Space:
         chosen = zip(self.fields, choice, strict=True)
         return {field.name: field.values[place] for field, place in chosen if place or field.moved}
 
-    def is_one(self, choice: Choice) -> bool:
+    def goes_together(self, choice: Choice) -> bool:
         """Whether the values of a choice go together as a circumstance in which its model can be called."""
         return self.mended(choice) == choice
 
@@ -104,11 +104,11 @@ class Space:
             return choice
         case = self._case(choice, Depth.PAIRWISE)
 
-        def is_one(circumstance: Circumstance) -> bool:
+        def can_be(circumstance: Circumstance) -> bool:
             return is_allowed(circumstance) and (not case.valid or can_be_called(self.family, case, circumstance))
 
         wanted = {axis: self.fields[number].values[choice[number]] for axis, number in axes.items()}
-        if is_one(wanted):
+        if can_be(wanted):
             return choice
         needs = {axis: self.fields[number].values for axis, number in axes.items()}
         found: Circumstance = {}
@@ -118,7 +118,7 @@ class Space:
             part = {**found, axis: wanted[axis]}
             kept = {**whole, **part}
             candidate = kept if is_allowed(kept) else complete(part, needs)
-            if candidate is not None and is_one(candidate):
+            if candidate is not None and can_be(candidate):
                 found, whole = part, candidate
         places = {number: self.fields[number].values.index(whole[axis]) for axis, number in axes.items()}
         return tuple(places.get(number, place) for number, place in enumerate(choice))

@@ -51,7 +51,7 @@ def minimize(
 
     def fails(tried: Choice, checks: Sequence[str]) -> bool:
         nonlocal calls
-        if ledger.stop.is_set() or not space.is_one(tried):
+        if ledger.stop.is_set() or not space.goes_together(tried):
             return False
         calls += 1
         ledger.count_shrinking()
@@ -71,7 +71,7 @@ def minimize(
             if not smallest[place] or ledger.stop.is_set():
                 continue
             other = (*smallest[:place], 0, *smallest[place + 1 :])
-            if not space.is_one(other):
+            if not space.goes_together(other):
                 continue
             outcomes = run(other, checks).outcomes
             if fingerprint not in {found.fingerprint for found in outcomes}:
