@@ -1,12 +1,17 @@
-"""Make the covering array of circumstances: `python -m verifier.cases.circumstance_rows` writes it anew.
+"""Make the covering array of circumstances.
+
+    python -m verifier.cases.circumstance_rows
+    python -m verifier.cases.circumstance_rows --anew
 
 First comes a row for each single value with all else plain, once for each way of looking; then rows are added, each
 with the most meetings of values that no row before it has; at last rows that are needed by no meeting go, and values
-that are needed by no meeting become plain.
+that are needed by no meeting become plain. Without `--anew` the rows of the file stay, and those that it lacks follow:
+what is known of the rows stays true. Both choose anew what is looked at in each row.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from collections import Counter, defaultdict
@@ -23,8 +28,10 @@ from verifier.cases.circumstances import (
     complete,
     differences,
     is_allowed,
+    read_rows,
     wanted_meetings,
 )
+from verifier.cases.dealing import is_single
 
 SEED = 0
 _TRIES = 8  # rows that are tried for each that is added
@@ -42,9 +49,13 @@ _GROUPS = list(dict.fromkeys(group for kind in CLASSES for group in kind.groups)
 Wanted = tuple[ObservableClass, Meeting]  # a class, and a meeting that is wanted in it
 
 
-def make_rows() -> list[Circumstance]:
-    """Make the covering array."""
-    singles = _single_rows()
+def make_rows(before: Sequence[Circumstance] = ()) -> list[Circumstance]:
+    """Make the covering array.
+
+    Args:
+        before: rows that come first and stay as they are; one for each single value if not given.
+    """
+    singles = before or _single_rows()
     missing = {(kind, meeting) for kind in CLASSES for meeting in wanted_meetings(kind)}
     missing -= {wanted for row in singles for wanted in _covered(row)}
     added: list[Circumstance] = []
@@ -55,10 +66,10 @@ def make_rows() -> list[Circumstance]:
     return _make_plain(singles, added)
 
 
-def _single_rows() -> list[Circumstance]:
+def _single_rows(bases: Sequence[Mapping[str, Sequence[str]]] = _BASES) -> list[Circumstance]:
     """Make a row for each value of each axis that a base leaves open, everything else as plain as the base allows."""
     rows: list[Circumstance] = []
-    for needs in _BASES:
+    for needs in bases:
         for axis, value in ((axis, value) for axis, values in AXES.items() for value in values if axis not in needs):
             row = complete({axis: value}, needs)
             if row is not None and row not in rows:
@@ -128,15 +139,15 @@ def choose_looks(rows: Sequence[Circumstance]) -> list[set[str]]:
     """Choose for each row the classes that are looked at in it, so that each class has every meeting in few rows.
 
     Args:
-        rows: the covering array. In its rows with a single value every class is looked at that can be.
+        rows: the covering array. In a call with gradients in which one value is not plain every class is looked at that
+            can be, because most real faults need everything else to be plain.
     """
-    singles = _single_rows()
     looks: list[set[str]] = [set() for _ in rows]
     shown = [_covered(row) for row in rows]
     for kind in CLASSES:
         able = [place for place, row in enumerate(rows) if kind.can_look(row)]
         missing = {(kind, meeting) for meeting in wanted_meetings(kind)}
-        chosen = [place for place in able if rows[place] in singles]
+        chosen = [place for place in able if is_single(rows[place])]
         missing -= set().union(*(shown[place] for place in chosen))
         while missing:
             # Of rows with as much of what is missing one that is looked at anyway.
@@ -149,14 +160,21 @@ def choose_looks(rows: Sequence[Circumstance]) -> list[set[str]]:
 
 
 def write_rows(rows: Sequence[Circumstance]) -> None:
-    """Write the rows into the file that stands beside this module."""
-    order = [kind.name for kind in CLASSES]
+    """Write the rows into the file that stands beside this module, but for those in which nothing has to be looked at.
+
+    Args:
+        rows: the covering array. Those in which one value is not plain stay: what a call gives is seen in every row.
+    """
+    order, singles = [kind.name for kind in CLASSES], _single_rows(_BASES[:1])
     lines = [
         json.dumps({**differences(row), "looks": [name for name in order if name in looks]})
         for row, looks in zip(rows, choose_looks(rows), strict=True)
+        if looks or row in singles
     ]
     FILE.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_rows(make_rows())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--anew", action="store_true", help="forget the rows of the file")
+    write_rows(make_rows(() if parser.parse_args().anew else read_rows()))

@@ -343,7 +343,7 @@ CLASSES_OF: Mapping[str, Sequence[str]] = {
     "hooks.shown": _SHOWN,
     "hooks.graph": ("gradients",),
     "hooks.kept_values": _SHOWN,
-    "hooks.collected": _SHOWN,
+    "hooks.collected": _EDITED,
     "hooks.left": _EDITED,
     "intervene.effects": _EDITED,
     "intervene.one_point": _EDITED,

@@ -52,7 +52,7 @@ EFFECTS: Mapping[str, Effect] = {
         _effect("logits", "values", "forward.outputs", "forward.repeated"),
         _effect("loss", "loss", "forward.losses"),
         _effect("shown values", "values", "hooks.shown", "intervene.nested"),
-        _effect("collected values", "values", "hooks.collected", unseen=[("history", "nested")]),
+        _effect("collected values", "edits", "hooks.collected", unseen=[("history", "nested")]),
         _effect("shown gradients", "gradients", "backward.shown", "backward.nested"),
         _effect(
             "gradients of weights",

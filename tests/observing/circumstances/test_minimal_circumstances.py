@@ -236,7 +236,7 @@ def test_what_no_circumstance_shows_is_not_applicable(judge: Judge) -> None:
 
 def test_what_follows_from_wrong_logits_is_blocked_by_them(judge: Judge, wrong: Callable[[Mutation], Adapter]) -> None:
     adapter = wrong(off_where(lambda inputs, _: is_left(inputs.attention_mask)))
-    found = judge("intervene.effects", {"mask": "left"}, adapter=adapter)
+    found = judge("intervene.effects", {"mask": "left", "grad": "grad"}, adapter=adapter)
     assert found.verdict is Verdict.SKIP
     assert (found.message or "").endswith("forward.outputs")
 

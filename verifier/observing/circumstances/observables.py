@@ -174,7 +174,7 @@ def shown(look: Look) -> Iterator[Observation]:
         yield "backward.repeated", name, again.values.get(name)
 
 
-@observes("hooks.collected", classes=("values",))
+@observes("hooks.collected", classes=("edits",))
 def collected(look: Look) -> Iterator[Observation]:
     """Collect all points but one in the library's own way, beside an edit of that, which acts then and afterwards."""
     calls, edited = look.calls, look.points[len(look.points) // 2]
