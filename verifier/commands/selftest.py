@@ -27,7 +27,7 @@ def selftest(request: RunRequest, *, as_markdown: bool, json_file: Path | None) 
     adapters.require_findable(adapter)
     from verifier.faults.selftest import run  # imports torch
 
-    kills = list(run(family, adapter, seed=request.seed))
+    kills = list(run(family, adapter, seed=request.seed, quick=request.quick))
     if as_markdown:
         print(table.markdown(kills, family))
     else:
@@ -50,7 +50,14 @@ def generated(request: RunRequest, workers: int) -> ExitStatus:
     adapters.require_findable(request.adapter)
     from verifier.faults.generated_selftest import run  # imports torch
 
-    found = run(request.family, request.adapter, seed=request.seed, workers=workers, progress=_tell_progress)
+    found = run(
+        request.family,
+        request.adapter,
+        seed=request.seed,
+        workers=workers,
+        quick=request.quick,
+        progress=_tell_progress,
+    )
     for effect, trigger in found.survivors:
         print(f"SURVIVED  {effect}: {' and '.join(f'{axis} is {value}' for axis, value in sorted(trigger))}")
     print(f"{found.sentence}: {len(found.survivors) or 'none'} survived")

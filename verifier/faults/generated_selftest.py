@@ -153,6 +153,7 @@ def run(
     *,
     seed: int = 0,
     workers: int = 1,
+    quick: bool = False,
     cases: Sequence[CaseSpec] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Generated:
@@ -163,10 +164,11 @@ def run(
         adapter_reference: the right adapter, as on the command line.
         seed: of the cases.
         workers: how many processes.
-        cases: those that are run; all of a default run if empty.
+        quick: whether the circumstances are those of a quick run, and the mutants those of one value.
+        cases: those that are run; all of a default run if empty, or of a quick one.
         progress: is given after each case how many are done, and of how many.
     """
-    chosen = cases or matrix.cases(family.load(family_reference), family_reference, seed=seed)
+    chosen = cases or matrix.cases(family.load(family_reference), family_reference, seed=seed, quick=quick)
     specs = [spec for spec in chosen if spec.valid]
     found: list[Acted] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -175,21 +177,22 @@ def run(
             found += one
             if progress is not None:
                 progress(done, len(specs))
-    return count(found, rows=sum(len(spec.circumstances) for spec in specs))
+    return count(found, rows=sum(len(spec.circumstances) for spec in specs), most=1 if quick else 3)
 
 
-def count(acted: Iterable[Acted], *, rows: int) -> Generated:
+def count(acted: Iterable[Acted], *, rows: int, most: int = 3) -> Generated:
     """Count the mutants that died and those that survived.
 
     Args:
         acted: what happened.
         rows: how many rows were run.
+        most: the most values that the trigger of a mutant has which counts.
     """
     dead: dict[str, set[Meeting]] = {name: set() for name in EFFECTS}
     for one in acted:
         if one.killed:
             dead[one.effect].update(_met(EFFECTS[one.effect], one.sensed))
-    wanted = {name: triggers(effect) for name, effect in EFFECTS.items()}
+    wanted = {name: {one for one in triggers(effect) if len(one) <= most} for name, effect in EFFECTS.items()}
     sizes = [len(trigger) for found in wanted.values() for trigger in found]
     survivors = [
         (name, trigger)

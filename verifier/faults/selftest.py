@@ -65,12 +65,24 @@ def choose_trials(specs: Sequence[CaseSpec]) -> list[CaseSpec]:
     return [*(valid[place] for place in chosen), *corners, *list(reasons.values())[-MOST_REFUSED:]]
 
 
+def circumstances_of(spec: CaseSpec, wanted: Sequence[Circumstance]) -> tuple[Circumstance, ...]:
+    """Choose, of the circumstances that a case was dealt, those in which a fault shows.
+
+    Args:
+        spec: the case.
+        wanted: where the fault shows, each as what is not plain in it. Where the case was dealt one of these it is
+            chosen, else those that have its values among others.
+    """
+    dealt = [one for one in spec.circumstances if one in wanted]
+    return tuple(dealt or [one for one in spec.circumstances if any(some.items() <= one.items() for some in wanted)])
+
+
 def _is_not_applicable(outcome: Outcome) -> bool:
     """Whether the right adapter lacks what the check looks at; a fault may add it (an alias, a switch)."""
     return outcome.verdict is Verdict.SKIP and (outcome.message or "").startswith("not applicable")
 
 
-def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iterator[MutantResult]:
+def run(family_reference: str, adapter_reference: str, *, seed: int = 0, quick: bool = False) -> Iterator[MutantResult]:
     """Plant every fault of the family in the adapter, and let each check that must catch it look.
 
     A check catches a fault if it finds nothing in the right adapter on that case, and something in the broken one.
@@ -81,6 +93,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
         family_reference: the family, as on the command line.
         adapter_reference: the right adapter, as on the command line.
         seed: of the cases.
+        quick: whether the faults are tried on the cases of a quick run, in the circumstances that these are dealt.
 
     Returns:
         One result for each fault and each check that must catch it, then one for each check that caught nothing.
@@ -94,7 +107,8 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
 
     right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
     known = {check.id: check for check in checks.registered()}
-    cases = choose_trials(matrix.cases(right_family, family_reference, seed=seed))
+    planned = matrix.cases(right_family, family_reference, seed=seed, quick=quick)
+    cases = planned if quick else choose_trials(planned)
     clean: dict[tuple[str, str, str], Outcome | None] = {}
     caught: set[str] = set()
     inapplicable: set[str] = set()  # to this adapter, which lacks a capability
@@ -105,7 +119,8 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
     def run_checks(
         identities: Iterable[str], spec: CaseSpec, family: Family, adapter: Adapter, where: Sequence[Circumstance]
     ) -> dict[str, Outcome]:
-        sampled = replace(spec.accepted_by(family.refusal), depth=Depth.SAMPLED, circumstances=tuple(where))
+        depth = spec.depth if quick else Depth.SAMPLED
+        sampled = replace(spec.accepted_by(family.refusal), depth=depth, circumstances=tuple(where))
         with told_as_met():
             outcomes = run_case(sampled, family, adapter, [known[identity] for identity in identities])
         return {outcome.check: outcome for outcome in outcomes}
@@ -115,18 +130,19 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0) -> Iter
         for identity in fault.caught_by:
             kill = MutantResult(fault=fault.name, what=fault.what, check=identity, unable="the check never ran")
             for spec in cases:
-                key = (spec.id, identity, str(fault.circumstances))
+                where = circumstances_of(spec, fault.circumstances) if quick else fault.circumstances
+                key = (spec.id, identity, str(where))
                 if key not in clean:
                     identities = of_one_row if identity in of_one_row else [identity]
-                    ran = run_checks(identities, spec, right_family, right_adapter, fault.circumstances)
-                    clean |= {(spec.id, one, str(fault.circumstances)): ran.get(one) for one in identities}
+                    ran = run_checks(identities, spec, right_family, right_adapter, where)
+                    clean |= {(spec.id, one, str(where)): ran.get(one) for one in identities}
                 right = clean[key]
                 # None: the check does not apply to the right adapter's case; the broken family may make it apply.
                 if right is not None and right.verdict not in _CLEAN and not _is_not_applicable(right):
                     if not kill.tried and right.verdict is Verdict.SKIP:
                         kill = replace(kill, unable=right.message)
                     continue
-                outcome = run_checks([identity], spec, *broken, fault.circumstances).get(identity)
+                outcome = run_checks([identity], spec, *broken, where).get(identity)
                 if outcome is None:
                     continue
                 # Nothing in this model could be wrong like that.

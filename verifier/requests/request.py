@@ -114,7 +114,7 @@ class RunRequest:
     checkpoint: str | None = ask(None, values.MODEL, _RUN | _PYTHON, recorded=True)
     cases: Path | None = ask(None, values.FILE, _RUN, recorded=True)
     everywhere: bool = ask(False, values.FLAG, _RUN | _PYTHON | _PYTEST, recorded=True)
-    quick: bool = ask(False, values.FLAG, _RUN | _PYTHON | _PYTEST, recorded=True)
+    quick: bool = ask(False, values.FLAG, _RUN | _SELFTEST | _PYTHON | _PYTEST, recorded=True)
     dtypes: tuple[str, ...] = ask(
         WORKING_DTYPES, values.one_of(*WORKING_DTYPES), _MATRIX, spelled="dtype", recorded=True
     )
