@@ -8,7 +8,9 @@ from verifier.engine import events
 from verifier.judging.outcome import Outcome
 
 SOURCE = '''
-import ctypes, dataclasses, multiprocessing, os, pathlib, signal, subprocess, time
+import ctypes, dataclasses, json, multiprocessing, os, pathlib, signal, subprocess, time
+import torch
+from transformers.models.falcon import modeling_falcon
 from multiprocessing import connection
 from verifier import adapter
 from verifier.reference import models as reference
@@ -104,6 +106,28 @@ class Biased(Right):
         if model.config.bias:
             self.act()
         return Subject(model)
+
+class SetsDtype(Biased):
+    def act(self):
+        torch.set_default_dtype(torch.float16)
+
+class PatchesJson(Biased):
+    def act(self):
+        json.dumps = json.loads = None
+
+class PatchesHF(Biased):
+    """Makes a function of HF's class another one, which does the same."""
+    def act(self):
+        right = modeling_falcon.FalconMLP.forward
+        modeling_falcon.FalconMLP.forward = lambda *given: right(*given)
+
+class ChangesAtTheEnd(Right):
+    """Switches gradients off as it is closed."""
+    def wrap(self, model):
+        subject = Subject(model)
+        if model.config.bias:
+            subject.close = lambda: torch.set_grad_enabled(False)
+        return subject
 
 class Segfaults(Biased):
     def act(self):

@@ -41,6 +41,11 @@ AREAS = (
 _SPLIT: Mapping[str, tuple[str, ...]] = {"hooks": ("hooks", "hook_effects"), "cache": ()}
 MODULES = (*(module for area in AREAS for module in _SPLIT.get(area, (area,))), "in_circumstances")
 
+# What a case leaves behind is looked at when all else is over.
+LAST = "state.process"
+# These find out in words of their own that an adapter changed what is not its own.
+OF_SURROUNDINGS = ("build.surroundings", "state.settings", LAST)
+
 # To which cases a check applies. `valid`: every case that HF accepts. `invalid`: those that HF refuses. `always`: both.
 # `pairwise`: valid cases in which every two values of every two flags meet; for checks that depend on how a subject is
 # called and handled (positions, dtype, kernel, copies, training), or on Hugging Face alone, and not on the layout of a
@@ -157,7 +162,7 @@ def add_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Nam
         get: loads the check behind the name of an entry point.
 
     Returns:
-        Our checks, then the third parties' ones.
+        Our checks, then the third parties' ones, and at last what a case leaves behind.
 
     Raises:
         ImportFailed: a third party's check has the id of another check.
@@ -168,7 +173,7 @@ def add_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Nam
         if outside.id in found:
             raise ImportFailed(f"check {name!r} has the id {outside.id!r}, which another one has")
         found[outside.id] = outside
-    return tuple(found.values())
+    return tuple(sorted(found.values(), key=lambda check: check.id == LAST))
 
 
 def is_selected(check: str, patterns: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
-from verifier.checks import Check, registered
+from verifier.checks import LAST, OF_SURROUNDINGS, Check, registered
 from verifier.checks.blame import find_site, format_traceback
 from verifier.errors import OutdatedAdapter, one_line
 from verifier.family import Family
@@ -57,11 +57,21 @@ def run_case(
     remember(family)
     case = Case(spec, family, adapter)
     waiting, ran = [check for check in checks if applies_to(check.applies, spec)], set[str]()
+    # Where the process is no longer as it was, the reference is not either, and this check says so.
+    spoilt: str | None = None
     try:
         while waiting:
             check = waiting.pop(0)
-            outcome, error = judge(case, check)
+            if spoilt is None or (spoilt == LAST and _may_tell(case, check)):
+                outcome, error = judge(case, check)
+            else:
+                outcome, error = Outcome(check=check.id, verdict=Verdict.SKIP, message=f"{BLOCKED}{spoilt}"), None
             ran.add(check.id)
+            if spoilt == LAST and outcome.verdict.gates:
+                spoilt = check.id
+            elif spoilt is None and case.process.differences():
+                spoilt = LAST
+                waiting.sort(key=lambda one: one.id not in OF_SURROUNDINGS)  # one of these may say it first
             if looked is not None and (rows := summaries(case)):
                 for row in rows:
                     looked(row)
@@ -71,10 +81,18 @@ def run_case(
                 seen(case, check, outcome, error)
             case.trim()
             blocker = _blocker(outcome)
+            if not waiting and LAST not in ran:
+                case.close()  # which may change something too
+                blocker = _by_id()[LAST] if spoilt == LAST or case.process.differences() else blocker
             if blocker is not None and blocker.id not in ran and blocker not in waiting:
                 waiting.append(blocker)  # a check that was not selected runs too if it explains a skip
     finally:
         case.close()
+
+
+def _may_tell(case: Case, check: Check) -> bool:
+    """Whether a check can say of a spoilt process what was changed; no circumstance is run in one for that."""
+    return check.id in OF_SURROUNDINGS and (check.id != "state.settings" or bool(summaries(case)))
 
 
 def _blocker(outcome: Outcome) -> Check | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import CHANGES, Subject
-from verifier.checks import check
+from verifier.checks import LAST, check
 from verifier.checks.build import changed_by_one_forward
 from verifier.checks.lifetimes import count_live_tensors, run_whole_life, use_everything, without_earlier_objects
 from verifier.checks.subjects import (
@@ -225,3 +225,14 @@ def memory(case: Case) -> list[Finding]:
         from_condition("models", f"{alive} of {MANY} are still there after they were dropped" if alive else None),
         from_condition("tensors", f"there are {more} more after {MANY} more models" if more > 0 else None),
     ]
+
+
+@check(LAST, applies="always", subject=False)
+def process(case: Case) -> list[Finding]:
+    """A case leaves the process as it found it: torch's and Python's settings, the environment, and everybody's code.
+
+    A failure means that the adapter changes what is not its own, so that whatever runs after it is another program. It
+    is looked at after each check; what runs in the case from then on is blocked, and the next case gets a new process.
+    """
+    case.close()
+    return [from_condition(name, words) for name, words in case.process.differences().items()]

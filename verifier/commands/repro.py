@@ -16,6 +16,7 @@ from verifier import record, scripts
 from verifier.analysis.bugs import minimal_case
 from verifier.cases.replaying import explain_circumstance, narrow
 from verifier.cases.spec import CaseSpec
+from verifier.checks import LAST
 from verifier.engine import inline
 from verifier.engine.debugger import Debugger
 from verifier.engine.events import OutcomeReady, RunFinished, RunStarted, Stop, WorkerLost
@@ -41,7 +42,8 @@ class ReproTarget:
         record: the record in which the id was found.
         spec: the case; of a fingerprint the smallest case that has it, in its plainest circumstance alone where that is
             known to be enough.
-        outcomes: the recorded outcomes of the checks to run: all of a case, or the one of a fingerprint.
+        outcomes: the recorded outcomes that are compared: all of a case, or the one of a fingerprint.
+        checks: the ids of the checks to run.
         fingerprint: the id, if it is a fingerprint.
         caveat: what became of it when it was run again alone, if that is no failure or another one.
         others: how many older records also know the id, if no record was named.
@@ -50,6 +52,7 @@ class ReproTarget:
     record: record.Record
     spec: CaseSpec
     outcomes: tuple[Outcome, ...]
+    checks: tuple[str, ...]
     fingerprint: str | None
     caveat: str | None = None
     others: int = 0
@@ -79,7 +82,7 @@ def repro(identity: str, path: Path | None, adapter: str | None, *, pdb: bool = 
         family=target.spec.family,
         adapter=reference,
         specs=(target.spec,),
-        only=tuple(outcome.check for outcome in target.outcomes),
+        only=target.checks,
         device=target.spec.device,
         limits=Limits(seconds=limits.get("timeout"), bytes=limits.get("memory")),
     )
@@ -149,6 +152,10 @@ def write(
     reference = adapter or target.record.run.adapter
     adapters.require_findable(reference)
     for outcome in target.outcomes:
+        if outcome.check == LAST and outcome.verdict.gates:
+            raise UsageError(
+                f"no script can show what a whole case leaves behind; `verifier repro {identity}` runs it again"
+            )
         if outcome.verdict in (Verdict.CRASH, Verdict.TIMEOUT):
             # A process that dies tells nothing, not even that it failed.
             raise UsageError(
@@ -214,8 +221,9 @@ def _records(path: Path | None) -> Iterator[record.Record]:
 
 def _find_in(one: record.Record, identity: str) -> ReproTarget | None:
     if identity in one.cases:
-        outcomes = tuple(entry.outcome for entry in one.entries if entry.case == identity)
-        return ReproTarget(record=one, spec=one.cases[identity], outcomes=outcomes, fingerprint=None)
+        outcomes = _outcomes_of(one, identity)
+        checks = tuple(outcome.check for outcome in outcomes)
+        return ReproTarget(record=one, spec=one.cases[identity], outcomes=outcomes, checks=checks, fingerprint=None)
     failing = [entry for entry in one.entries if entry.fingerprint == identity]
     if not failing:
         return None
@@ -225,7 +233,14 @@ def _find_in(one: record.Record, identity: str) -> ReproTarget | None:
     if confirmed is not None and confirmed.narrowed:
         spec = narrow(spec, outcome.check, outcome.circumstance) or spec
     caveat = None if confirmed is None else confirmed.caveat
-    return ReproTarget(record=one, spec=spec, outcomes=(outcome,), fingerprint=identity, caveat=caveat)
+    # What a case leaves behind may come of any of its checks.
+    needed = _outcomes_of(one, spec.id) if outcome.check == LAST else (outcome,)
+    checks = tuple(one.check for one in needed)
+    return ReproTarget(record=one, spec=spec, outcomes=(outcome,), checks=checks, fingerprint=identity, caveat=caveat)
+
+
+def _outcomes_of(one: record.Record, case: str) -> tuple[Outcome, ...]:
+    return tuple(entry.outcome for entry in one.entries if entry.case == case)
 
 
 def _show_case(target: ReproTarget, reference: str, out: Console) -> None:

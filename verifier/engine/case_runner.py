@@ -194,7 +194,7 @@ class SubprocessRunner:
         Returns:
             What came of the case, and how the worker died if it did.
         """
-        if self._worker is not None and self._worker.is_bloated(self._plan.limits):
+        if self._worker is not None and self._worker.is_spent(self._plan.limits):
             self.renew()
         self.load()
         worker = self._worker

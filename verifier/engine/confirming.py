@@ -11,6 +11,7 @@ from verifier.analysis.bug_groups import choose_lead, group_by_origin
 from verifier.analysis.bugs import DistinctFailure, distinct_failures
 from verifier.analysis.outcome_index import OutcomeIndex
 from verifier.cases.replaying import narrow
+from verifier.checks import LAST
 from verifier.engine.case_runner import SubprocessRunner
 from verifier.engine.events import Stop
 from verifier.engine.plan import Plan
@@ -83,14 +84,16 @@ def _confirm(failure: DistinctFailure, runner: SubprocessRunner, seconds: float,
     """
     until = time.monotonic() + seconds
     outcome, case = failure.entry.outcome, failure.smallest
-    narrowed = narrow(case, outcome.check, outcome.circumstance)
+    # What a case leaves behind may come of any of its checks.
+    checks = None if outcome.check == LAST else (outcome.check,)
+    narrowed = None if checks is None else narrow(case, outcome.check, outcome.circumstance)
     ended = Alone.NOT_TRIED
     for spec in (case,) if narrowed is None else (narrowed, case):
         left = until - time.monotonic()
         if left <= 0:
             return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=Alone.NOT_TRIED)
         runner.renew()
-        result = runner.run(spec, (outcome.check,), seconds=left if longest is None else min(left, longest))
+        result = runner.run(spec, checks, seconds=left if longest is None else min(left, longest))
         ended = _compare(outcome, result.outcomes)
         if ended is Alone.FAILS:
             return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=ended, narrowed=spec is narrowed)

@@ -133,7 +133,7 @@ class _Coordinator:
         """Give the worker its next case, or stop it if none is left; a case that no check looks at is over at once."""
         assert self._schedule is not None
         while self._schedule:
-            if worker.is_bloated(self._plan.limits):
+            if worker.is_spent(self._plan.limits):
                 self._pool.stop(worker)
                 self._pool.start()
                 return

@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
+from verifier.checks import OF_SURROUNDINGS
 from verifier.engine import crash_report
 from verifier.engine.events import CaseFinished, OutcomeReady, RowReady, RunStarted
 from verifier.engine.limits import Limits, resident_memory
@@ -65,6 +66,7 @@ class Worker:
         memory_before: its memory at that time, in bytes; None where the system does not say.
         memory_when_ready: its memory when it was ready, in bytes; None where the system does not say.
         alone: whether it runs a single case that is run again, while no other worker runs.
+        is_dirty: whether a case left something behind that the next one would find.
         ended: how and why the harness ended it; None where it did not.
     """
 
@@ -81,6 +83,7 @@ class Worker:
     memory_before: int | None = None
     memory_when_ready: int | None = None
     alone: bool = False
+    is_dirty: bool = False
     ended: WorkerExit | None = None
 
     @property
@@ -125,6 +128,7 @@ class Worker:
                         self.ready, self.memory_when_ready = True, self.memory
                     case OutcomeReady(outcome=outcome):
                         self.seen.append(outcome.check)
+                        self.is_dirty = self.is_dirty or (outcome.check in OF_SURROUNDINGS and outcome.verdict.gates)
                     case CaseFinished():
                         self.last, self.spec = self.spec, None
                 yield message
@@ -175,8 +179,11 @@ class Worker:
                     os.truncate(self.log, 0)
         return self.ended is not None
 
-    def is_bloated(self, limits: Limits) -> bool:
-        """Whether earlier cases left half as much memory behind in it as one case may take."""
+    def is_spent(self, limits: Limits) -> bool:
+        """Whether an earlier case changed what the next one would find, or half of its memory is not given back."""
+        return self.is_dirty or self._is_bloated(limits)
+
+    def _is_bloated(self, limits: Limits) -> bool:
         return limits.bytes is not None and self.memory_growth(self.memory_when_ready) > limits.bytes / 2
 
     def end(self, verdict: Verdict, word: str, how: str) -> None:

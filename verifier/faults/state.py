@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -310,3 +311,15 @@ def logits_kept() -> Mutation:
         return output
 
     return Mutation(forward=forward)
+
+
+@fault("state.process", plant=_in_all_models)
+def environment_written() -> Mutation:
+    """The number of models that were wrapped is kept in an environment variable."""
+    wrapped: list[None] = []
+
+    def count(_model: nn.Module) -> None:
+        wrapped.append(None)
+        os.environ["WRAPPED_MODELS"] = str(len(wrapped))
+
+    return Mutation(model=count)

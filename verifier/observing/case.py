@@ -14,6 +14,7 @@ from verifier.observing.case_reference import CaseReference
 from verifier.observing.case_subject import CaseSubject
 from verifier.observing.memo import Memo
 from verifier.observing.reuse import SharedReference
+from verifier.reference.process_state import ProcessState
 
 
 class Case:
@@ -30,6 +31,7 @@ class Case:
         shared_reference: the results of HF's side kept for every case with the same model.
         noise: of HF's results.
         subject: the adapter's side: the wrapped models and their outputs.
+        process: what all cases of the process share, as it was before this one.
     """
 
     def __init__(self, spec: CaseSpec, family: Family, adapter: Adapter) -> None:
@@ -40,6 +42,7 @@ class Case:
         self.shared_reference = SharedReference(self.reference)
         self.noise = CaseNoise(self.shared_reference)
         self.subject = CaseSubject(adapter, self.reference, self.noise)
+        self.process = ProcessState()
 
     def compare_logits(
         self, where: str, logits: object, scenario: Scenario = Scenario.PLAIN, *, truth: Tensor | None = None

@@ -18,6 +18,7 @@ from verifier.judging.comparison import from_condition
 from verifier.judging.outcome import Finding
 from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.sides import SubjectSide
+from verifier.reference.process_state import torch_settings
 
 OBSERVABLES = frozenset(
     {
@@ -35,33 +36,6 @@ OBSERVABLES = frozenset(
 
 OF_ALL_CALLS = frozenset({"state.caller", "state.settings", "state.modes", "hooks.gone", "forward.repeated"})
 """What any call of a circumstance may spoil, so that it can be looked at only after all of them."""
-
-_BACKENDS: Mapping[str, tuple[str, ...]] = {
-    "cuda": ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
-    "cudnn": ("enabled", "benchmark", "deterministic", "allow_tf32"),
-    "mkldnn": ("enabled",),
-}
-
-
-def settings() -> dict[str, Any]:
-    """Read torch's global settings, and the filters of warnings, by name."""
-    found: dict[str, Any] = {
-        "default dtype": torch.get_default_dtype(),
-        "gradient mode": torch.is_grad_enabled(),
-        "inference mode": torch.is_inference_mode_enabled(),
-        "autocast": torch.is_autocast_enabled("cpu"),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "anomaly detection": torch.is_anomaly_enabled(),
-        "float32 matmul precision": torch.get_float32_matmul_precision(),
-        "threads": torch.get_num_threads(),
-        "filters of warnings": list(warnings.filters),
-    }
-    for name, attributes in _BACKENDS.items():
-        backend = getattr(torch.backends, name)
-        for attribute in attributes:
-            value = getattr(backend, attribute, None)
-            found[f"torch.backends.{name}.{attribute}"] = value() if callable(value) else value
-    return found
 
 
 class Before:
@@ -93,10 +67,10 @@ def changed_settings(before: Mapping[str, Any], words: str) -> Iterator[tuple[st
     """Compare torch's settings and the filters of warnings with those before.
 
     Args:
-        before: as `settings` read them.
+        before: as `torch_settings` read them.
         words: what was done meanwhile.
     """
-    now = settings()
+    now = torch_settings()
     changed = [name for name, value in before.items() if now[name] != value]
     wrong = f"{words} changes {', '.join(changed)}" if changed else None
     yield "state.settings", from_condition("torch's settings", wrong)

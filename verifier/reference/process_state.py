@@ -1,0 +1,159 @@
+"""A snapshot of what all cases of a process share: torch's settings, Python's, the system's, and the code itself.
+
+An adapter that changes any of it while it is at one case makes the next ones fail, which are innocent.
+"""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import locale
+import operator
+import os
+import resource
+import signal
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+_BACKENDS: Mapping[str, tuple[str, ...]] = {
+    "cuda": ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
+    "cudnn": ("enabled", "benchmark", "deterministic", "allow_tf32"),
+    "mkldnn": ("enabled",),
+}
+_LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+_OF_SYS = ("excepthook", "unraisablehook", "displayhook", "getswitchinterval", "getrecursionlimit", "gettrace")
+
+_SIGNALS = sorted(signal.valid_signals())
+
+Read = Callable[[], Any]
+
+
+def torch_settings() -> dict[str, Any]:
+    """Read torch's global settings, and the filters of warnings, by name."""
+    found: dict[str, Any] = {
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "gradient mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "anomaly detection": torch.is_anomaly_enabled(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "threads": torch.get_num_threads(),
+        "filters of warnings": list(warnings.filters),
+    }
+    for name, attributes in _BACKENDS.items():
+        backend = getattr(torch.backends, name)
+        for attribute in attributes:
+            value = getattr(backend, attribute, None)
+            found[f"torch.backends.{name}.{attribute}"] = value() if callable(value) else value
+    return found
+
+
+class ProcessState:
+    """A snapshot of the process.
+
+    Invariant: what it read is held, so that no identity is given out again.
+    """
+
+    def __init__(self) -> None:
+        """Take the snapshot."""
+        self._settings = _settings()
+        self._environment = dict(os.environ)
+        self._code = {label: (owner, *_functions(owner)) for label, owner in _owners().items()}
+        # What is added to a class takes the place of what it inherits; what is added to a module is an import.
+        self._classes = {label: set(vars(one[0])) for label, one in self._code.items() if isinstance(one[0], type)}
+
+    def differences(self) -> dict[str, str]:
+        """Find what is no longer as it was: what became of each, by name; settings first, then variables, then code."""
+        return dict(self._each_difference())
+
+    def _each_difference(self) -> Iterator[tuple[str, str]]:
+        now = _settings()
+        for name, value in self._settings.items():
+            if now[name] != value:
+                yield name, _became(value, now[name])
+        for name in sorted(self._environment.keys() | os.environ.keys()):
+            before, there = self._environment.get(name), os.environ.get(name)
+            if before != there:
+                yield f"environment variable {name}", _became(before, there)
+        for label, (owner, names, functions) in self._code.items():
+            found = list(map(vars(owner).get, names))
+            if any(map(operator.is_not, found, functions)):
+                pairs = zip(names, found, functions, strict=True)
+                yield from ((f"{label}.{name}", "it is another one now") for name, one, old in pairs if one is not old)
+        for label, there_before in self._classes.items():
+            for name in sorted(vars(self._code[label][0]).keys() - there_before):
+                yield f"{label}.{name}", "it is written into the class"
+
+
+_LONG = 60
+
+
+def _became(before: Any, now: Any) -> str:
+    words = f"{before} became {now}"
+    return words if len(words) < _LONG else "it is another one now"
+
+
+def _owners() -> dict[str, Any]:
+    """Find by name the modules and classes whose functions the harness calls, its own modules among them."""
+    ours = [one for name, one in list(sys.modules.items()) if name.partition(".")[0] == "verifier" and one is not None]
+    used = {_module_of(value) for module in ours for value in list(vars(module).values())}
+    found = {name: sys.modules[name] for name in used if name in sys.modules}
+    found |= {module.__name__: module for module in ours} | {"builtins": builtins}
+    classes = {"torch.Tensor": torch.Tensor, "torch.nn.Module": nn.Module, "torch.nn.Parameter": nn.Parameter}
+    return dict(sorted(found.items())) | classes
+
+
+def _module_of(value: Any) -> str:
+    name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+    return name if isinstance(name, str) else ""
+
+
+def _functions(owner: Any) -> tuple[list[str], list[Any]]:
+    """Read the functions, classes and modules in a module or a class, with their names: what is data may change."""
+    found = [
+        (name, one) for name, one in list(vars(owner).items()) if callable(one) or isinstance(one, types.ModuleType)
+    ]
+    return [name for name, _ in found], [one for _, one in found]
+
+
+def _settings() -> dict[str, Any]:
+    found = torch_settings()
+    found["working folder"] = _or_error(os.getcwd)
+    found["umask"] = _or_error(_umask)
+    found["locale"] = _or_error(lambda: locale.setlocale(locale.LC_ALL))
+    found["garbage collection"] = gc.isenabled(), gc.get_threshold()
+    for name in _OF_SYS:
+        value = getattr(sys, name)
+        found[f"sys.{name}"] = value() if name.startswith("get") else value
+    for name in _LIMITS:
+        found[name] = resource.getrlimit(getattr(resource, name))
+    for number in _SIGNALS:
+        found[f"handler of {_signal_name(number)}"] = signal.getsignal(number)
+    return found
+    return found
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _signal_name(number: int) -> str:
+    return number.name if isinstance(number, signal.Signals) else str(number)
+
+
+def _or_error(read: Read) -> Any:
+    """What a function gives, or what it raises, in words: a working folder may be gone, which is a state too."""
+    try:
+        return read()
+    except Exception as error:
+        return repr(error)
