@@ -23,7 +23,9 @@ def test_each_stands_in_the_area_of_its_id() -> None:
 
 def test_areas_come_in_their_order_and_what_is_looked_at_in_circumstances_last() -> None:
     assert {check.area for check in EVERY} == set(checks.AREAS)
-    last = [check.run.__module__.endswith(".in_circumstances") for check in EVERY]
-    plain = [check.area for check, is_last in zip(EVERY, last, strict=True) if not is_last]
+    *others, at_the_end = EVERY
+    assert at_the_end.id == checks.LAST
+    last = [check.run.__module__.endswith(".in_circumstances") for check in others]
+    plain = [check.area for check, is_last in zip(others, last, strict=True) if not is_last]
     assert sorted(last) == last
     assert sorted(plain, key=checks.AREAS.index) == plain

@@ -181,8 +181,13 @@ def test_what_is_not_defined_is_not_compared() -> None:
         ((TRUTH,), "it is tuple, not a tensor"),
         (TRUTH[:, :4], "its shape is [3, 4, 7], not [3, 5, 7]"),
         (TRUTH[:, :1], "its shape is [3, 1, 7], not [3, 5, 7]"),
+        (torch.complex(TRUTH, TRUTH), "its dtype is torch.complex128, which is complex and not floating-point"),
+        (TRUTH.bool(), "its dtype is torch.bool, which is discrete and not floating-point"),
+        (TRUTH.long(), "its dtype is torch.int64, which is discrete and not floating-point"),
+        (TRUTH.to_sparse(), "its layout is torch.sparse_coo, not torch.strided"),
+        (TRUTH.to("meta"), "its device is meta, not cpu"),
     ],
-    ids=["None", "tuple", "short", "broadcasts"],
+    ids=["None", "tuple", "short", "broadcasts", "complex", "bool", "whole", "sparse", "meta"],
 )
 def test_what_cannot_be_compared_fails_in_words(actual: object, words: str) -> None:
     for found in (float64_judge(NOISE).compare("logits", actual, TRUTH), compare_bitwise("logits", actual, TRUTH)):

@@ -81,11 +81,12 @@ def run_case(
                 seen(case, check, outcome, error)
             case.trim()
             blocker = _blocker(outcome)
-            if not waiting and LAST not in ran:
-                case.close()  # which may change something too
-                blocker = _by_id()[LAST] if spoilt == LAST or case.process.differences() else blocker
             if blocker is not None and blocker.id not in ran and blocker not in waiting:
                 waiting.append(blocker)  # a check that was not selected runs too if it explains a skip
+            if not waiting and LAST not in ran:
+                case.close()  # which may change something too
+                if case.process.differences():
+                    waiting.append(_by_id()[LAST])
     finally:
         case.close()
 

@@ -195,7 +195,7 @@ class Judge:
         count = _count(truth, defined)
         if defined is not None and not count:
             raise NotApplicable("nothing is defined here")
-        wrong = _unfit(actual, truth)
+        wrong = unfit(actual, truth)
         if wrong is not None:
             return _bounded(where, math.inf, 0.0, wrong)
         assert isinstance(actual, Tensor)
@@ -331,12 +331,34 @@ def _bounded(where: str, error: float, bound: float, message: str) -> Finding:
     )
 
 
-def _unfit(actual: object, truth: Tensor) -> str | None:
+def unfit(actual: object, truth: Tensor) -> str | None:
+    """Say why something cannot stand in the place of a real tensor, whatever its values; None if it can.
+
+    It is asked before anything is cast: a cast drops an imaginary part, and makes numbers of truth values.
+
+    Args:
+        actual: what the adapter gives.
+        truth: the right tensor.
+    """
     if not isinstance(actual, Tensor):
         return f"it is {type(actual).__name__}, not a tensor"
+    if actual.layout != truth.layout:
+        return f"its layout is {actual.layout}, not {truth.layout}"
     if actual.shape != truth.shape:
         return f"its shape is {list(actual.shape)}, not {list(truth.shape)}"
+    if actual.device.type != truth.device.type:
+        return f"its device is {actual.device}, not {truth.device}"
+    if _kind(actual) != _kind(truth):
+        return f"its dtype is {actual.dtype}, which is {_kind(actual)} and not {_kind(truth)}"
     return None
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_complex():
+        return "complex"
+    if tensor.is_quantized:
+        return "quantized"
+    return "floating-point" if tensor.is_floating_point() else "discrete"
 
 
 def _in_words(error: float, bound: float, row: str | None) -> str:
@@ -357,7 +379,7 @@ def compare_bitwise(where: str, actual: object, truth: Tensor) -> Finding:
     Returns:
         A finding that passes only where everything is equal; its message says what differs.
     """
-    wrong = _unfit(actual, truth)
+    wrong = unfit(actual, truth)
     if wrong is None:
         assert isinstance(actual, Tensor)
         given = actual.detach().to(truth.device)

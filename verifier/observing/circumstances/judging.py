@@ -24,6 +24,7 @@ from verifier.judging.numerics import (
     noise_from_float32,
     precision_judge,
     rms,
+    unfit,
 )
 from verifier.judging.outcome import Finding
 from verifier.observing.circumstances.observables import Observation, Observed
@@ -82,11 +83,10 @@ def judge(shown: Named, truth: Named, own: Named, texts: Texts, noise: Noise) ->
             yield observable, from_condition(place, None if same else f"{_word(given)}, not {_word(expected)}")
         elif given is None and not right.any() and _is_gradient(observable):
             yield observable, Finding(where=place, measured=0.0, bound=0.0)  # no gradient is one of 0
-        elif not isinstance(given, Tensor):
-            yield observable, from_condition(place, f"it is {_word(given)}, not a tensor")
-        elif given.shape != right.shape:
-            yield observable, from_condition(place, f"its shape is {list(given.shape)}, not {list(right.shape)}")
+        elif (wrong := unfit(given, right)) is not None:
+            yield observable, from_condition(place, wrong)
         else:
+            assert isinstance(given, Tensor)
             theirs = own[name]
             assert isinstance(theirs, Tensor)
             floor = largest.get(observable, 0.0) if template_of(place) in _WEIGHTS else 0.0

@@ -107,8 +107,9 @@ def plain(look: Look) -> Iterator[Observation]:
     yield "forward.outputs", "whether there is a cache", called.output.cache is not None
     if look.calls.circumstance["mode"] != "dropout":
         yield "state.random", "random numbers drawn by a call", called.drew
-    if called.loss is not None:
+    if called.loss is not None and called.output.loss is not None:
         yield "forward.losses", "loss", called.loss
+        yield "forward.losses", "requires_grad of the loss", called.output.loss.requires_grad
     yield from _gradients(look, "backward.weights", called)
 
 
@@ -401,6 +402,8 @@ def generated(look: Look) -> Iterator[Observation]:
         with calls.mode(), calls.hooked([(forward, {})] if forward else []):
             tokens = calls.side.generate(calls.texts.ids, NEW_TOKENS, calls.texts.mask)
         yield observable, "shape", str(list(tokens.shape))
+        is_whole = not tokens.is_floating_point() and not tokens.is_complex()
+        yield observable, "whether the tokens are whole numbers", is_whole
         if exact:
             yield observable, "tokens", str(tokens.long().tolist())
 
