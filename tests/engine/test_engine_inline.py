@@ -42,7 +42,9 @@ def test_an_adapter_that_goes_elsewhere_takes_nobody_with_it(plan, place, monkey
     wanted = plan("Wanders", count=2)
     assert {Path.cwd() for _ in inline.run(wanted)} == {place}
     runner = InProcessRunner(wanted)
-    assert [one.verdict for one in runner.run(wanted.specs[0], ["build.adapter"]).outcomes] == [Verdict.PASS]
+    wrapped, left_behind = runner.run(wanted.specs[0], ["build.adapter"]).outcomes
+    assert wrapped.verdict is Verdict.PASS
+    assert (left_behind.verdict, left_behind.where) == (Verdict.FAIL, "working folder")
     assert Path.cwd() == place
 
 

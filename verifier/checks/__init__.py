@@ -128,10 +128,11 @@ Named = TypeVar("Named", bound=_Named)
 
 
 def own_checks() -> tuple[Check, ...]:
-    """Every check of the harness, area by area."""
+    """Every check of the harness, area by area, and at last what a case leaves behind."""
     modules = [vars(importlib.import_module(f"{__name__}.{module}")) for module in MODULES]
     # A module may import another one's check, which counts once, in the first of them.
-    return tuple(dict.fromkeys(value for module in modules for value in module.values() if isinstance(value, Check)))
+    found = dict.fromkeys(value for module in modules for value in module.values() if isinstance(value, Check))
+    return in_order(found)
 
 
 def registered() -> tuple[Check, ...]:
@@ -173,7 +174,12 @@ def add_outside(ours: Iterable[Named], get: Callable[[str], Named]) -> tuple[Nam
         if outside.id in found:
             raise ImportFailed(f"check {name!r} has the id {outside.id!r}, which another one has")
         found[outside.id] = outside
-    return tuple(sorted(found.values(), key=lambda check: check.id == LAST))
+    return in_order(found.values())
+
+
+def in_order(found: Iterable[Named]) -> tuple[Named, ...]:
+    """Put the check of what a case leaves behind last, and leave the others in their order."""
+    return tuple(sorted(found, key=lambda check: check.id == LAST))
 
 
 def is_selected(check: str, patterns: Sequence[str]) -> bool:

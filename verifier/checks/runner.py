@@ -19,6 +19,7 @@ from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
 from verifier.observing.case import Case
 from verifier.observing.circumstances.covering import RaisedIn, summaries
+from verifier.reference.process_state import ProcessState
 from verifier.reference.snapshots import remember
 
 MISSING = "not applicable: the adapter offers no"
@@ -79,6 +80,8 @@ def run_case(
             yield outcome  # first, so that it is recorded even if `seen` raises
             if seen is not None:
                 seen(case, check, outcome, error)
+                if spoilt is None:
+                    case.process = ProcessState()  # a debugger changes what is its own
             case.trim()
             blocker = _blocker(outcome)
             if blocker is not None and blocker.id not in ran and blocker not in waiting:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import CHANGES, Subject
-from verifier.checks import LAST, check
+from verifier.checks import check
 from verifier.checks.build import changed_by_one_forward
 from verifier.checks.lifetimes import count_live_tensors, run_whole_life, use_everything, without_earlier_objects
 from verifier.checks.subjects import (
@@ -227,7 +227,7 @@ def memory(case: Case) -> list[Finding]:
     ]
 
 
-@check(LAST, applies="always", subject=False)
+@check("state.process", applies="always", subject=False)
 def process(case: Case) -> Finding | list[Finding]:
     """A case leaves the process as it found it: torch's and Python's settings, the environment, and everybody's code.
 
