@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import types
 import warnings
 from collections.abc import Callable
 
@@ -126,11 +127,14 @@ def test_a_function_that_calls_itself_equal_is_another_one(monkeypatch: pytest.M
     assert list(state.differences()) == ["json.dumps"]
 
 
-def test_what_is_imported_meanwhile_is_no_change() -> None:
+def test_what_is_imported_meanwhile_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
     state = ProcessState()
-    for name in [one for one in sys.modules if one.startswith("xmlrpc")]:
-        del sys.modules[name]
-    import xmlrpc.client
-
-    assert xmlrpc.client
+    monkeypatch.setitem(sys.modules, "imported_meanwhile", types.ModuleType("imported_meanwhile"))
+    monkeypatch.setenv("OF_AN_IMPORT", "1")
+    monkeypatch.setattr(warnings, "filters", [*warnings.filters, ("ignore", None, Warning, None, 7)])
     assert state.differences() == {}
+    # Later, when nothing is imported, such a change is one.
+    monkeypatch.setenv("OF_AN_IMPORT", "2")
+    monkeypatch.setattr(warnings, "filters", warnings.filters[:-1])
+    assert list(state.differences()) == ["environment variable OF_AN_IMPORT", "filters of warnings"]
+    assert not state.spoils_reference()

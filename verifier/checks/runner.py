@@ -68,9 +68,10 @@ def run_case(
             else:
                 outcome, error = Outcome(check=check.id, verdict=Verdict.SKIP, message=f"{BLOCKED}{spoilt}"), None
             ran.add(check.id)
+            changed = case.process.differences()
             if spoilt == LAST and outcome.verdict.gates:
                 spoilt = check.id
-            elif spoilt is None and case.process.differences():
+            elif spoilt is None and changed and case.process.spoils_reference():
                 spoilt = LAST
                 waiting.sort(key=lambda one: one.id not in OF_SURROUNDINGS)  # one of these may say it first
             if looked is not None and (rows := summaries(case)):
@@ -80,7 +81,7 @@ def run_case(
             yield outcome  # first, so that it is recorded even if `seen` raises
             if seen is not None:
                 seen(case, check, outcome, error)
-                if spoilt is None:
+                if not changed:
                     case.process = ProcessState()  # a debugger changes what is its own
             case.trim()
             blocker = _blocker(outcome)

@@ -232,7 +232,8 @@ def process(case: Case) -> Finding | list[Finding]:
     """A case leaves the process as it found it: torch's and Python's settings, the environment, and everybody's code.
 
     A failure means that the adapter changes what is not its own, so that whatever runs after it is another program. It
-    is looked at after each check; what runs in the case from then on is blocked, and the next case gets a new process.
+    is looked at after each check; what runs in the case after a change by which Hugging Face's model computes something
+    else is blocked, and the next case gets a new process.
     """
     case.close()
     return [from_condition(name, words) for name, words in case.process.differences().items()] or Finding()

@@ -35,7 +35,7 @@ Read = Callable[[], Any]
 
 
 def torch_settings() -> dict[str, Any]:
-    """Read torch's global settings, and the filters of warnings, by name."""
+    """Read torch's global settings by name."""
     found: dict[str, Any] = {
         "default dtype": torch.get_default_dtype(),
         "default device": torch.get_default_device(),
@@ -46,7 +46,6 @@ def torch_settings() -> dict[str, Any]:
         "anomaly detection": torch.is_anomaly_enabled(),
         "float32 matmul precision": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
-        "filters of warnings": list(warnings.filters),
     }
     for name, attributes in _BACKENDS.items():
         backend = getattr(torch.backends, name)
@@ -64,25 +63,34 @@ class ProcessState:
 
     def __init__(self) -> None:
         """Take the snapshot."""
-        self._settings = _settings()
-        self._environment = dict(os.environ)
+        self._torch, self._settings = torch_settings(), _settings()
+        self._allow_imports()
         self._code = {label: (owner, *_functions(owner)) for label, owner in _owners().items()}
         # What is added to a class takes the place of what it inherits; what is added to a module is an import.
         self._classes = {label: set(vars(one[0])) for label, one in self._code.items() if isinstance(one[0], type)}
 
-    def differences(self) -> dict[str, str]:
-        """Find what is no longer as it was: what became of each, by name; settings first, then variables, then code."""
-        return dict(self._each_difference())
+    def _allow_imports(self) -> None:
+        """Take what importing a module may add to: filters of warnings, and variables of the environment."""
+        self._modules, self._filters, self._environment = len(sys.modules), list(warnings.filters), dict(os.environ)
 
-    def _each_difference(self) -> Iterator[tuple[str, str]]:
-        now = _settings()
-        for name, value in self._settings.items():
-            if now[name] != value:
-                yield name, _became(value, now[name])
-        for name in sorted(self._environment.keys() | os.environ.keys()):
-            before, there = self._environment.get(name), os.environ.get(name)
-            if before != there:
-                yield f"environment variable {name}", _became(before, there)
+    def differences(self) -> dict[str, str]:
+        """Find what is no longer as it was: what became of each, by name; settings first, then variables, then code.
+
+        What a module adds to the filters of warnings and to the environment as it is imported is no difference.
+        """
+        found = {**self._of_reference(), **_differing(self._settings, _settings()), **self._around_imports()}
+        if not found:
+            self._allow_imports()
+        return found
+
+    def spoils_reference(self) -> bool:
+        """Whether something is changed by which Hugging Face's model computes something else, or does not run."""
+        return bool(self._of_reference())
+
+    def _of_reference(self) -> dict[str, str]:
+        return {**_differing(self._torch, torch_settings()), **dict(self._each_patch())}
+
+    def _each_patch(self) -> Iterator[tuple[str, str]]:
         for label, (owner, names, functions) in self._code.items():
             found = list(map(vars(owner).get, names))
             if any(map(operator.is_not, found, functions)):
@@ -91,6 +99,23 @@ class ProcessState:
         for label, there_before in self._classes.items():
             for name in sorted(vars(self._code[label][0]).keys() - there_before):
                 yield f"{label}.{name}", "it is written into the class"
+
+    def _around_imports(self) -> dict[str, str]:
+        imported = len(sys.modules) > self._modules
+        variables, filters = dict(os.environ), list(warnings.filters)
+        if imported:
+            variables = {name: value for name, value in variables.items() if name in self._environment}
+            filters = [one for one in filters if one in self._filters]
+        found = _differing(
+            {f"environment variable {name}": value for name, value in self._environment.items()},
+            {f"environment variable {name}": value for name, value in variables.items()},
+        )
+        return found if filters == self._filters else {**found, "filters of warnings": "they are others now"}
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    names = [*before, *sorted(now.keys() - before.keys())]
+    return {name: _became(before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
 
 _LONG = 60
@@ -125,7 +150,8 @@ def _functions(owner: Any) -> tuple[list[str], list[Any]]:
 
 
 def _settings() -> dict[str, Any]:
-    found = torch_settings()
+    """Read Python's and the system's settings by name."""
+    found: dict[str, Any] = {}
     found["working folder"] = _or_error(os.getcwd)
     found["umask"] = _or_error(_umask)
     found["locale"] = _or_error(lambda: locale.setlocale(locale.LC_ALL))

@@ -24,7 +24,6 @@ from verifier.faults.mutants import Fault, MutantAdapter, Mutation
 from verifier.judging.outcome import Finding, Verdict
 from verifier.observing.circumstances import untouched
 from verifier.observing.circumstances.row import Row
-from verifier.reference.process_state import torch_settings
 
 pytestmark = pytest.mark.thinned(4)
 
@@ -186,8 +185,8 @@ def test_a_setting_that_is_left_otherwise(failures: Failures, mutant: Callable[.
 
 
 def test_settings_are_read_by_name_and_stay_as_they_are() -> None:
-    before = torch_settings()
-    assert before == torch_settings()
+    before = untouched.settings()
+    assert before == untouched.settings()
     assert set(SETTERS) <= before.keys()
     ((_, finding),) = untouched.changed_settings(before, "nothing")
     assert finding.verdict is Verdict.PASS

@@ -26,7 +26,6 @@ from verifier.observing.circumstances.preparing import Build, Models, Prepared, 
 from verifier.observing.circumstances.sides import EMBEDDING, ReferenceSide, Side, SubjectSide
 from verifier.observing.circumstances.texts import Texts, make_texts
 from verifier.reference.perturbation import SEEDS, Perturbation
-from verifier.reference.process_state import torch_settings
 
 # By area or id what an observable rests on: where that fails in a row, the observable is not told again.
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
@@ -210,7 +209,7 @@ class Row:
         except Exception as error:  # nothing is asked of a subject that Hugging Face's own model does not do
             result.refused = one_line(error)
             return result
-        before = torch_settings()
+        before = untouched.settings()
         prepared: Prepared | None = None
         try:
             points = [

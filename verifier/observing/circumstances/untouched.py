@@ -38,6 +38,11 @@ OF_ALL_CALLS = frozenset({"state.caller", "state.settings", "state.modes", "hook
 """What any call of a circumstance may spoil, so that it can be looked at only after all of them."""
 
 
+def settings() -> dict[str, Any]:
+    """Read torch's global settings, and the filters of warnings, by name."""
+    return {**torch_settings(), "filters of warnings": list(warnings.filters)}
+
+
 class Before:
     """What stood around a subject before its calls."""
 
@@ -67,10 +72,10 @@ def changed_settings(before: Mapping[str, Any], words: str) -> Iterator[tuple[st
     """Compare torch's settings and the filters of warnings with those before.
 
     Args:
-        before: as `torch_settings` read them.
+        before: as `settings` read them.
         words: what was done meanwhile.
     """
-    now = torch_settings()
+    now = settings()
     changed = [name for name, value in before.items() if now[name] != value]
     wrong = f"{words} changes {', '.join(changed)}" if changed else None
     yield "state.settings", from_condition("torch's settings", wrong)
