@@ -20,6 +20,7 @@ import click
 from verifier.commands.options import Command, TypedParameter, request_option, request_options, typed_option
 from verifier.errors import ExitStatus, VerifierError, one_line
 from verifier.output import pipe
+from verifier.output.harmless import harmless_streams
 from verifier.output.text import nearest
 from verifier.requests.option import Door
 from verifier.requests.request import RunRequest
@@ -279,28 +280,18 @@ def _list(kind: str, family: str | None) -> ExitStatus:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and end every failure in one line and its status."""
-    _have_streams()
     session = _Session(traceback=os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"))
     status = int(ExitStatus.CONFORMS)  # of a command that only shows something, and whose reader has seen enough
-    try:
-        status = _answer(list(sys.argv[1:] if arguments is None else arguments), session)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        pipe.discard(sys.stdout)
-    except OSError as error:  # what is printed is kept until there is much of it, or nothing more
-        pipe.discard(sys.stdout)
-        status = _say(_unprinted(error), ExitStatus.BROKEN)
+    with harmless_streams():
+        try:
+            status = _answer(list(sys.argv[1:] if arguments is None else arguments), session)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            pipe.discard(sys.stdout)
+        except OSError as error:  # what is printed is kept until there is much of it, or nothing more
+            pipe.discard(sys.stdout)
+            status = _say(_unprinted(error), ExitStatus.BROKEN)
     return status
-
-
-def _have_streams() -> None:
-    """Make sure that output and errors go somewhere, whatever a shell has closed, and hold every character."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (as long as the process)
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _answer(arguments: list[str], session: _Session) -> int:

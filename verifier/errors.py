@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import enum
+import re
+
+# Control characters but newline and tab, lone surrogates, and the marks that reorder, break or hide text on a screen.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    """Write out what a terminal or a browser might obey in a text: an escape becomes `\\x1b`."""
+    return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 class ExitStatus(enum.IntEnum):
@@ -19,6 +31,8 @@ class ExitStatus(enum.IntEnum):
 class VerifierError(Exception):
     """An error whose message is one line for a person: what is wrong, where, and what would be right.
 
+    Whoever shows the message, Python's own traceback too, shows it as text: names and values in it come from outside.
+
     Attributes:
         status: what a command ends with because of it.
         detail: the traceback of another process in which the error was raised; None if there is none.
@@ -26,6 +40,9 @@ class VerifierError(Exception):
 
     status = ExitStatus.BROKEN
     detail: str | None = None
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(visible(message))
 
 
 class UsageError(VerifierError):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from verifier.errors import visible
 from verifier.requests.option import Door
 from verifier.requests.request import options
 from verifier.requests.values import FLAG
@@ -181,10 +182,10 @@ class _Main:
 
             text = io.StringIO()
             terminal.show_verdict(one.summary, console.stream_console(text))
-            terminalreporter.section(f"verifier {one.summary.run.family} × {one.summary.run.adapter}")
+            terminalreporter.section(visible(f"verifier {one.summary.run.family} × {one.summary.run.adapter}"))
             terminalreporter.write_line(text.getvalue().rstrip())
             if one.folder is not None:
-                terminalreporter.write_line(f"record and report  {one.folder}")
+                terminalreporter.write_line(visible(f"record and report  {one.folder}"))
         for complaint in self._complaints:
             terminalreporter.write_line(f"verifier: {complaint}", red=True)
 

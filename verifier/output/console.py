@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from verifier.output import text
+from verifier.output.harmless import own_stream
 
 # A log has no width of its own; a matrix needs some.
 LOG_WIDTH = 120
@@ -24,8 +26,19 @@ _PADDING = re.compile(r"[ \t]+$", re.MULTILINE)
 class QuietConsole(Console):
     """A console whose broken pipe is an exception; rich itself would end the process with status 1.
 
-    Where it is no terminal, no line ends in the blanks with which rich fills tables up.
+    Nothing in a text is more than text to a terminal: colours and the movements of a bar are rich's own. Where it is no
+    terminal, no line ends in the blanks with which rich fills tables up.
     """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does, and write out what a terminal might obey in each text.
+
+        Args:
+            renderable: what is rendered.
+            options: as rich's `Console.render` takes them.
+        """
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(text.visible(segment.text), segment.style)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as rich does, but leave no blanks at the ends of lines where this is no terminal.
@@ -97,8 +110,8 @@ def show_rows(rows: Sequence[Sequence[str]], console: Console, *, indent: int, s
 
 
 def _console(*, stderr: bool) -> Console:
-    console = QuietConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
-    stream = sys.stderr if stderr else sys.stdout
+    stream = own_stream(sys.stderr if stderr else sys.stdout)
+    console = QuietConsole(file=stream, highlight=False, markup=False, emoji=False)
     if not stream.isatty() and "COLUMNS" not in console._environ:
         console.width = LOG_WIDTH
     return console

@@ -10,12 +10,10 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from verifier.errors import ExitStatus
+from verifier.errors import visible as visible
 
 LINE_LIMIT = 400
 DETAIL_LIMIT = 6_000
-
-# Control characters but newline and tab, lone surrogates, and the marks that reorder text on a screen.
-_HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 _NOT_IN_AN_ID = re.compile("[^A-Za-z0-9_.-]")
 
@@ -29,11 +27,6 @@ STATUS_WORDS: Mapping[ExitStatus, str] = {
     ExitStatus.INCONCLUSIVE: "INCONCLUSIVE",
     ExitStatus.INTERRUPTED: "INTERRUPTED",
 }
-
-
-def visible(text: str) -> str:
-    """Write out what a terminal or a browser might obey in a text: an escape becomes `\\x1b`."""
-    return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def line(text: str | None, limit: int = LINE_LIMIT) -> str:

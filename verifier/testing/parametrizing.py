@@ -17,6 +17,7 @@ from verifier.output import text
 from verifier.record.case_description import config_difference
 from verifier.record.known_failure import EntryState, Settled
 from verifier.requests.python import PythonOptions
+from verifier.testing import conclusions
 from verifier.testing.plans import Item, TestPlan, list_items, plan_decorated
 from verifier.testing.running import Share, share_of
 
@@ -75,23 +76,23 @@ class ChecksUnderTest:
             raise ValueError(f"these checks came with case {self.item.spec.id}, not with {case.spec.id}")
         share = share_of(self.plan)
         if share.unusable is not None:  # one failure, not a thousand
-            pytest.skip(f"blocked: {share.unusable}")
+            conclusions.skip(f"blocked: {share.unusable}")
         result = _run_item(share, self.item)
         if isinstance(result, VerifierError):
             parts = [text.line(str(result)), *([text.detail(result.detail)] if result.detail else [])]
-            pytest.fail("\n\n".join(parts), pytrace=False)
+            conclusions.fail("\n\n".join(parts))
         if isinstance(result, Settled):
             _conclude_known(share, result)
             return
         outcomes = result
         if all(outcome.verdict is Verdict.SKIP and not share.plan.gates(outcome) for outcome in outcomes):
-            pytest.skip("; ".join(dict.fromkeys(outcome.message or "no reason given" for outcome in outcomes)))
+            conclusions.skip("; ".join(dict.fromkeys(outcome.message or "no reason given" for outcome in outcomes)))
         if len(outcomes) == 1:
             _conclude(share, self.item, outcomes[0])
             return
         excused = _conclude_each(share, self.item, outcomes)
         if excused:
-            pytest.xfail("; ".join(excused))
+            conclusions.expect_failure("; ".join(excused))
 
 
 def _run_item(share: Share, item: Item) -> tuple[Outcome, ...] | Settled | VerifierError:
@@ -121,10 +122,10 @@ def _conclude_each(share: Share, item: Item, outcomes: Sequence[Outcome]) -> lis
             failed += [] if failure or not share.plan.gates(outcome) else [_describe_failure(share, item, outcome)]
             continue
         # The short summary shows this text too.
-        with subtests.test(msg=" ".join(filter(None, (outcome.check, outcome.fingerprint)))):
+        with subtests.test(msg=text.visible(" ".join(filter(None, (outcome.check, outcome.fingerprint))))):
             _conclude(share, item, outcome)
     if failed:
-        pytest.fail("\n\n".join(failed), pytrace=False)
+        conclusions.fail("\n\n".join(failed))
     return excused
 
 
@@ -133,12 +134,12 @@ def _conclude(share: Share, item: Item, outcome: Outcome) -> None:
     __tracebackhide__ = True
     if not share.plan.gates(outcome):
         if outcome.verdict is Verdict.SKIP:
-            pytest.skip(outcome.message or "no reason given")
+            conclusions.skip(outcome.message or "no reason given")
         return
     failure = share.excused(item.spec, outcome)
     if failure is not None:
-        pytest.xfail(f"known {failure.fingerprint}: {failure.reason}")
-    pytest.fail(_describe_failure(share, item, outcome), pytrace=False)
+        conclusions.expect_failure(f"known {failure.fingerprint}: {failure.reason}")
+    conclusions.fail(_describe_failure(share, item, outcome))
 
 
 def _conclude_known(share: Share, settled: Settled) -> None:
@@ -146,13 +147,13 @@ def _conclude_known(share: Share, settled: Settled) -> None:
     __tracebackhide__ = True
     failure = settled.failure
     if not settled.state.gates:
-        pytest.xfail(f"known {failure.fingerprint}: {failure.reason}")
+        conclusions.expect_failure(f"known {failure.fingerprint}: {failure.reason}")
     baseline = share.plan.run.baseline
     assert baseline is not None
     name = f"known failure {failure.fingerprint} of {failure.check} is {settled.state}"
     message = f": {text.line(settled.message)}" if settled.message else ""
     remedy = f"; take it out: verifier baseline --remove {failure.fingerprint} --out {baseline.path}"
-    pytest.fail(f"[XPASS(strict)] {name}{message}{remedy if settled.state is EntryState.FIXED else ''}", pytrace=False)
+    conclusions.fail(f"[XPASS(strict)] {name}{message}{remedy if settled.state is EntryState.FIXED else ''}")
 
 
 def _describe_failure(share: Share, item: Item, outcome: Outcome) -> str:
