@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,6 +17,7 @@ from verifier.judging.outcome import short_id
 from verifier.output.text import first_of, nearest, plural
 from verifier.output.validation import Count, convert
 from verifier.record.known_failure import NARROWING, Baseline, KnownFailure
+from verifier.system.files import parse_json, parse_toml, read_file
 
 NAME = "verifier-known.toml"
 SCHEMA = 1
@@ -65,12 +64,12 @@ def read(path: Path, *, finished: bool = True) -> Baseline:
         UsageError: it cannot be read, is no baseline, or is not finished.
     """
     try:
-        content = path.read_bytes()
-        data = tomllib.loads(content.decode())
+        content = read_file(path)
+        data = parse_toml(content)
     except OSError as error:
         raise UsageError(f"cannot read the baseline {str(path)!r}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"the baseline {str(path)!r} is not TOML: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"the baseline {str(path)!r} is {error}") from error
     for key in data:
         _require_known(key, _BaselineTables.__struct_fields__, f"{str(path)!r}: the baseline")
     if data.get("schema") != SCHEMA:
@@ -159,8 +158,8 @@ def _read_entry(entry: Mapping[str, Any], number: int, finished: bool) -> KnownF
             f"it is not forgotten"
         )
     try:
-        spec = CaseSpec.from_json(json.loads(one.case))
-    except (ValueError, RecursionError, UsageError) as error:
+        spec = CaseSpec.from_json(parse_json(one.case.encode()))
+    except (ValueError, UsageError) as error:
         raise UsageError(f"{name}: its `case` is none: {error}") from error
     values = {field: getattr(one, field) for field in one.__struct_fields__ if field not in ("id", "case")}
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 from verifier.cases.covering import covering
 from verifier.cases.dealing import deal, kind_of_model, plainly
 from verifier.cases.narrowing import Narrowing
-from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth
+from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth, find_refusal
 from verifier.errors import UsageError, one_line
 from verifier.family import Config, Family
 from verifier.output.text import nearest
+from verifier.system.files import parse_json, read_file
 
 # The long input of a corner: beyond 256, from where on bfloat16 (ALiBi's positions) does not count exactly. It costs
 # the square of its length, so the product makes do with one that is longer than any dimension.
@@ -134,7 +134,7 @@ def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
 
 
 def _case(family: Family, reference: str, label: str | None, config: Config, **rest: Any) -> CaseSpec:
-    reason = family.refusal(config)
+    reason = find_refusal(family.refusal, config)
     return CaseSpec(family=reference, config=config, valid=reason is None, reason=reason, label=label, **rest)
 
 
@@ -158,15 +158,18 @@ def _read_checkpoint(family: Family, folder: str) -> tuple[Path, Config]:
     """
     try:
         path = Path(folder).expanduser().resolve()
-        written = json.loads((path / "config.json").read_text())
+        written = parse_json(read_file(path / "config.json"))
     except OSError as error:
         raise UsageError(f"--checkpoint {folder!r}: there is no config.json to read ({error.strerror})") from error
     except RuntimeError as error:  # the home of a user that there is not, or links in a circle
         raise UsageError(f"--checkpoint {folder!r}: {one_line(error)}") from error
     except ValueError as error:
-        raise UsageError(f"--checkpoint {folder!r}: its config.json is not JSON") from error
+        raise UsageError(f"--checkpoint {folder!r}: its config.json is {error}") from error
     architectures = written.get("architectures") if isinstance(written, dict) else None
     if not isinstance(architectures, list) or family.architecture not in architectures:
         raise UsageError(f"--checkpoint {folder!r}: it holds {architectures}, not {family.architecture}")
     config = {name: value for name, value in written.items() if name not in _NOT_FIELDS and not name.startswith("_")}
+    for file in path.iterdir():
+        if not (file.is_file() or file.is_dir()):  # HF would wait for a pipe
+            raise UsageError(f"--checkpoint {folder!r}: {file.name!r} is no file")
     return path, config

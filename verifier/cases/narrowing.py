@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.errors import Inconclusive, UsageError
 from verifier.family import Config, Family
 from verifier.output.text import nearest
+from verifier.system.files import parse_json
 
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None}
 
@@ -75,7 +75,7 @@ def _value(text: str) -> Any:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
-        return json.loads(text)
+        return parse_json(text.encode())
     except ValueError:
         return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 import sys
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from verifier.cases.circumstances import AXES
-from verifier.errors import UsageError
+from verifier.errors import UsageError, one_line
 from verifier.judging.outcome import short_id
 from verifier.output.text import nearest
 from verifier.output.validation import convert
@@ -18,7 +19,7 @@ from verifier.output.validation import convert
 SEMANTIC_DTYPE, SINGLE = "float64", "float32"  # what semantics are judged in, and what only `reduced` agrees to
 WORKING_DTYPES = ("float32", "bfloat16", "float16")
 SEEDS = 2**32  # as many as torch's generators take
-_LARGEST = 2**31  # of rows and positions; more are no tensor's
+_LARGEST = 2**31  # of rows, positions and every dim of a config; more are no tensor's
 SHORTEST = 6  # positions in which every way of padding leaves a token
 
 _RANGES: Mapping[str, range] = {
@@ -120,6 +121,7 @@ class CaseSpec:
             if value not in allowed:
                 span = f"from {allowed[0]} to {allowed[-1]}"
                 raise UsageError(f"a case's `{name}` must be a whole number {span}, not {reprlib.repr(value)}")
+        _require_numbers(self.config)
         try:
             object.__setattr__(self, "depth", Depth(self.depth))
         except ValueError as error:
@@ -164,8 +166,12 @@ class CaseSpec:
         return self._id
 
     def accepted_by(self, refusal: Callable[[Mapping[str, Any]], str | None]) -> CaseSpec:
-        """Mark the case valid or refused, as this version of the family says."""
-        reason = refusal(self.config)
+        """Mark the case valid or refused, as this version of the family says.
+
+        Raises:
+            UsageError: the family cannot say; its config may be like none that the family knows.
+        """
+        reason = find_refusal(refusal, self.config)
         return replace(self, valid=reason is None, reason=reason)
 
     def to_json(self) -> dict[str, Any]:
@@ -186,6 +192,26 @@ class CaseSpec:
         return convert(data, cls, of="a case")
 
 
+def _require_numbers(config: Mapping[str, Any]) -> None:
+    """Make sure that a config holds no number that no model can have: JSON cannot spell it, or no tensor is as large.
+
+    Raises:
+        UsageError: it holds one.
+    """
+    for name, value in config.items():
+        inner = [value]
+        while inner:
+            one = inner.pop()
+            if isinstance(one, Mapping):
+                inner += one.values()
+            elif isinstance(one, list | tuple):
+                inner += one
+            elif isinstance(one, float) and not math.isfinite(one):
+                raise UsageError(f"a config's {reprlib.repr(name)} cannot be {one}")
+            elif isinstance(one, int) and abs(one) >= _LARGEST:
+                raise UsageError(f"a config's {reprlib.repr(name)} cannot be {one:,}: no tensor is as large")
+
+
 def _require_axes(circumstance: Mapping[str, str]) -> None:
     """Make sure that a circumstance has axes and values that there are.
 
@@ -198,6 +224,25 @@ def _require_axes(circumstance: Mapping[str, str]) -> None:
         if value not in AXES[axis]:
             known = ", ".join(AXES[axis])
             raise UsageError(f"a circumstance's `{axis}` must be one of {known}, not {reprlib.repr(value)}")
+
+
+def find_refusal(refusal: Callable[[Mapping[str, Any]], str | None], config: Mapping[str, Any]) -> str | None:
+    """Ask a family why Hugging Face refuses a config, which somebody else may have written.
+
+    Args:
+        refusal: the family's.
+        config: the config.
+
+    Returns:
+        The reason; None if Hugging Face accepts the config.
+
+    Raises:
+        UsageError: the family cannot say.
+    """
+    try:
+        return refusal(config)
+    except Exception as error:  # nothing is known of what the config holds
+        raise UsageError(f"the family cannot say whether Hugging Face accepts a config: {one_line(error)}") from error
 
 
 def named_depth(applies: str) -> Depth | None:

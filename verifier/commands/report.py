@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -13,12 +12,13 @@ from verifier.analysis.verdict import describe_missing_shards
 from verifier.analysis.view import view_record
 from verifier.commands import building
 from verifier.commands.run import worst
-from verifier.errors import ExitStatus, UsageError, one_line
+from verifier.errors import ExitStatus, UsageError
 from verifier.output import text
 from verifier.output.validation import convert
 from verifier.record import files
 from verifier.report import html, markdown
 from verifier.requests.folders import REPORT_FILE
+from verifier.system.files import parse_json, read_file
 
 
 def report(
@@ -87,13 +87,12 @@ def _read_selftest(path: Path, families: Collection[str]) -> SelfTest:
         UsageError: the file cannot be read, or is of another family, or something else.
     """
     try:
-        test = convert(json.loads(path.read_bytes()), SelfTest, of="the file")
+        test = convert(parse_json(read_file(path)), SelfTest, of="the file")
     except OSError as error:
         raise UsageError(f"cannot read the self-test {str(path)!r}: {error.strerror}") from error
-    except (UsageError, ValueError, RecursionError) as error:
-        reason = error if isinstance(error, UsageError) else one_line(error)
+    except (UsageError, ValueError) as error:
         raise UsageError(
-            f"{str(path)!r} is no self-test, as `verifier selftest FAMILY --json FILE` writes it: {reason}"
+            f"{str(path)!r} is no self-test, as `verifier selftest FAMILY --json FILE` writes it: {error}"
         ) from error
     if test.family not in families:
         raise UsageError(f"{str(path)!r} is a self-test of {test.family!r}, and no record is of that family")

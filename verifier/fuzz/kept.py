@@ -14,6 +14,7 @@ from verifier.errors import UsageError
 from verifier.output.validation import convert
 from verifier.record.files import write_report
 from verifier.record.fuzz_finding import StoredFailure
+from verifier.system.files import parse_json, read_file
 
 FOLDER = "found"
 
@@ -57,9 +58,9 @@ def write(folder: Path, kept: StoredFailure) -> None:
 
 def _read(path: Path) -> StoredFailure:
     try:
-        data = convert(json.loads(path.read_bytes()), _File, of="the file")
+        data = convert(parse_json(read_file(path)), _File, of="the file")
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except (ValueError, RecursionError, UsageError) as error:
+    except (ValueError, UsageError) as error:
         raise UsageError(f"{str(path)!r} is no kept case: {error}; remove it, or mend it") from error
     return StoredFailure(fingerprint=data.fingerprint, check=data.check, spec=data.case, differs=data.differs)

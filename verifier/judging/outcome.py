@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from verifier.canonical import template_of
+from verifier.output.validation import Seconds
 
 
 class Verdict(enum.StrEnum):
@@ -134,7 +135,7 @@ class Outcome:
     exception: str | None = None
     site: str | None = None
     detail: str | None = None
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
 
     @property
     def fingerprint(self) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from verifier.judging.outcome import Verdict
+from verifier.output.validation import Seconds
 
 
 # A run has thousands of these: what has its default is left out where they are written.
@@ -39,7 +40,7 @@ class RowSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     case: str
     circumstance: Mapping[str, str] = {}
-    seconds: float
+    seconds: Seconds
     refused: str | None = None
     not_offered: str | None = None
     passed: tuple[str, ...] = ()

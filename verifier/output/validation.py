@@ -17,6 +17,7 @@ from verifier.output.text import nearest
 
 T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # thirty years, and nothing without an end
 
 _WORDS: Mapping[str, str] = {
     "int": "a whole number",

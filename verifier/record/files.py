@@ -22,6 +22,8 @@ def write_report(content: str, path: Path) -> None:
     """
     if not path.name or os.path.isdir(path):
         raise UsageError(f"cannot write the report {str(path)!r}: it is a folder; name a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"cannot write the report {str(path)!r}: it is a pipe or a device; name a file")
     if _is_record(path):
         raise UsageError(f"{str(path)!r} is a record, and is not overwritten by a report; name another file")
     fresh = path.with_name(f".{path.name}.{os.getpid()}")

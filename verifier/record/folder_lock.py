@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from verifier.errors import UsageError
+from verifier.system.files import read_file
 
 _LOCK = ".lock"
 
@@ -58,7 +59,7 @@ def _lock(path: Path) -> int:
 def _name_holder(path: Path) -> str:
     """Name the process that holds a lock, if the lock does: ` (process 123)`."""
     try:
-        text = path.read_text()
+        text = read_file(path).decode(errors="replace")
     except OSError:
         return ""
     return f" (process {text})" if text.isdigit() else ""

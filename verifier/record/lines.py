@@ -15,7 +15,7 @@ from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.judging.row_summary import RowSummary
 from verifier.output import text
-from verifier.output.validation import Count, convert
+from verifier.output.validation import Count, Seconds, convert
 from verifier.record.confirmation import Confirmation
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState
@@ -29,7 +29,7 @@ DONE = b'{"kind": "done"'  # how a line of that kind begins, as it is written he
 NOT_FINITE = ("inf", "-inf", "nan")
 
 # Seconds or bytes: a whole number is at most what a file's size can be.
-_Limit = Annotated[int, Meta(ge=0, le=2**63 - 1)] | float | None
+_Limit = Annotated[int, Meta(ge=0, le=2**63 - 1)] | Seconds | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class EndLine:
     counts: Mapping[str, int]
     exit: ExitStatus
     stop: str
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

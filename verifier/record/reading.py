@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import reprlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from verifier.errors import UsageError
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import RECORDED, Outcome
 from verifier.judging.row_summary import RowSummary
-from verifier.output.validation import convert
+from verifier.output.validation import Seconds, convert
 from verifier.record.confirmation import Confirmation
 from verifier.record.fuzz_finding import ShrunkFailure
 from verifier.record.known_failure import BaselineState, Settled, read_settled
@@ -31,10 +30,11 @@ from verifier.record.lines import (
     RecordedOutcome,
     RunLine,
 )
+from verifier.system.files import MOST_BYTES, MOST_RECORD_BYTES, open_file, parse_json, read_file
 
 # The kinds of lines about a case, whose own line stands before them.
 _OF_A_CASE = ("outcome", "row", "done", "lost", "evidence", "ladder", "alone", "found")
-_NUMBERS = ("measured", "bound", "seconds")
+_NUMBERS = ("measured", "bound")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class _OfACase:
 class _Done:
     """The line that ends a case."""
 
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
 
 
 def read(path: Path) -> Record:
@@ -61,7 +61,7 @@ def read(path: Path) -> Record:
     if path.is_dir():
         path = path / FILE
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = read_file(path, most=MOST_RECORD_BYTES).splitlines(keepends=True)
     except OSError as error:
         raise UsageError(f"cannot read the record {str(path)!r}: {error.strerror}") from error
     if not lines:
@@ -109,7 +109,7 @@ def read(path: Path) -> Record:
                     rows.pop(row.key, None)
                     rows[row.key] = row
                 case "done":
-                    done[of.case] = convert(_read_numbers(data), _Done, of="the 'done' line").seconds
+                    done[of.case] = convert(data, _Done, of="the 'done' line").seconds
                 case "lost":
                     lost.append(convert(data, LostProcess, of="a lost process"))
                 case "resumed":
@@ -133,7 +133,7 @@ def read(path: Path) -> Record:
                 case "known":
                     held = _add_known(held, read_settled(data))
                 case "end":
-                    end = convert(_read_numbers(data), EndLine, of="the last line")
+                    end = convert(data, EndLine, of="the last line")
                 case _:
                     strange[str(kind)] += 1
     for kind, number in sorted(strange.items()):
@@ -172,12 +172,13 @@ def durations(path: Path) -> dict[str, float]:
     Only the order of a run rests on it, so a line that is broken is left aside.
     """
     found = {}
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError), open_file(path) as file:
         for line in file:
             if line.startswith(DONE):
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    data = json.loads(line)
-                    found[str(data["case"])] = float(data["seconds"])
+                with contextlib.suppress(ValueError, UsageError):
+                    data = parse_json(line)
+                    case = convert(data, _OfACase, of="the 'done' line").case
+                    found[case] = convert(data, _Done, of="the 'done' line").seconds
     return found
 
 
@@ -188,8 +189,8 @@ def first_line(path: Path) -> RunLine:
         UsageError: it cannot be read, is no record, or is of another schema.
     """
     try:
-        with path.open("rb") as file:
-            line = file.readline()
+        with open_file(path) as file:
+            line = file.readline(MOST_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read the record {str(path)!r}: {error.strerror}") from error
     return _read_run(path, parse(path, 1, line))
@@ -222,13 +223,9 @@ def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
         UsageError: it spells none.
     """
     try:
-        data = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} line {number}: not UTF-8 at byte {error.start}") from error
-    except ValueError as error:  # a whole number of thousands of digits, too
-        raise UsageError(f"{path} line {number}: not JSON: {getattr(error, 'msg', error)}") from error
-    except RecursionError as error:
-        raise UsageError(f"{path} line {number}: nested too deep") from error
+        data = parse_json(line)
+    except ValueError as error:
+        raise UsageError(f"{path} line {number}: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path} line {number}: not an object")
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
@@ -19,6 +20,9 @@ from verifier.adapter import Inputs, Output
 from verifier.errors import Unrunnable, VerifierError, one_line
 from verifier.family import Config, Family
 from verifier.reference.random_weights import randomise
+
+MOST_LAYERS = 10_000  # published models have some hundred
+LARGE = 2**12  # a model whose config has no larger number has room everywhere
 
 
 def build(
@@ -48,12 +52,13 @@ def build(
         checkpoint: a local folder with weights; None for random ones.
 
     Raises:
-        Unrunnable: HF accepts the config and cannot load the checkpoint.
+        Unrunnable: HF accepts the config and cannot load the checkpoint, or the model has no room on this machine.
         VerifierError: HF's model has another dtype, attention implementation or tying than was asked for.
         Exception: whatever HF raises for a config that it refuses.
     """
     # HF writes into a config and into the dicts in it, so each model gets a copy.
     given = config_class(**copy.deepcopy(dict(config)))
+    _require_room(model_class, given, config, dtype=dtype)
     if checkpoint is not None:
         model = _loaded(model_class, given, checkpoint, dtype=dtype, attention=attention).to(device)
     else:
@@ -73,6 +78,30 @@ def build(
         randomise(model, seed)
     built: PreTrainedModel = model.eval()
     return built
+
+
+def _require_room(model_class: type[PreTrainedModel], given: Any, config: Config, *, dtype: torch.dtype) -> None:
+    """Make sure that a model whose config has large numbers can be built on this machine at all.
+
+    Raises:
+        Unrunnable: it has more layers than any model, or more weights than the machine has memory for.
+    """
+    layers = getattr(given, "num_hidden_layers", 0)
+    if layers > MOST_LAYERS:
+        raise Unrunnable(f"num_hidden_layers={layers:,} is more than can be built: at most {MOST_LAYERS:,}")
+    if all(value <= LARGE for value in config.values() if isinstance(value, int)):
+        return
+    try:
+        with torch.device("meta"), no_init_weights():
+            weights = sum(one.numel() for one in model_class._from_config(copy.deepcopy(given)).parameters())
+    except RuntimeError:
+        return  # HF refuses it, or torch cannot count so far: building it says which
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if weights * dtype.itemsize > there:
+        raise Unrunnable(
+            f"a model of {weights:,} weights in {str(dtype).removeprefix('torch.')} has no room in the "
+            f"{there / 2**30:,.0f} GiB of this machine"
+        )
 
 
 def _loaded(

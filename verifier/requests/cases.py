@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from verifier.cases.spec import CaseSpec, Depth
 from verifier.engine.plan import drop_repeated
 from verifier.errors import Inconclusive, UsageError
 from verifier.requests.request import RunRequest
+from verifier.system.files import MOST_RECORD_BYTES, parse_json, read_file
 
 
 def select_cases(request: RunRequest) -> tuple[CaseSpec, ...]:
@@ -56,7 +56,7 @@ def read_cases(reference: str, path: Path) -> tuple[CaseSpec, ...]:
         UsageError: the file cannot be read, or a line of it is no case of the family.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_file(path, most=MOST_RECORD_BYTES).splitlines()
     except OSError as error:
         raise UsageError(f"cannot read the cases {str(path)!r}: {error.strerror}") from error
     if lines and b'"run"' in lines[0] and b'"schema"' in lines[0]:
@@ -77,10 +77,9 @@ def read_cases(reference: str, path: Path) -> tuple[CaseSpec, ...]:
 
 def _read_case(path: Path, number: int, line: bytes) -> CaseSpec:
     try:
-        data = json.loads(line.decode())
-        json.dumps(data, allow_nan=False)  # as it is written into the record
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} line {number}: not JSON: {error}") from error
+        data = parse_json(line)
+    except ValueError as error:
+        raise UsageError(f"{path} line {number}: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path} line {number}: not an object")
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from verifier.errors import UsageError
 from verifier.output.text import nearest
 from verifier.requests.option import Door, Option
 from verifier.requests.request import options
+from verifier.system.files import parse_toml, read_file
 
 SHARED, OWN = "pyproject.toml", "verifier.toml"
 
@@ -126,11 +126,13 @@ def read(folder: Path) -> Configuration:
 
 def _read(path: Path, folder: Path) -> dict[str, Any]:
     """Read the settings in a file; without the file there are none."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     try:
-        section: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        section: Any = parse_toml(read_file(path))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     inside = ""
     if path.name == SHARED:
