@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from verifier.record.excusing import apply_known_failures
 from verifier.requests.folders import REPORT_FILE
 from verifier.requests.planning import plan_run
 from verifier.requests.python import PythonOptions, describe_options, python_request
+from verifier.system.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import pandas
@@ -155,8 +155,8 @@ def run(
 
     planned = plan_run(python_request(family, adapter, options), "this run")
     meter_console = console.standard_error() if progress else console.stream_console(io.StringIO())
-    with tempfile.TemporaryDirectory(prefix="verifier-") as spare:
-        folder = Path(spare) if out is None else Path(out)
+    with temporary_folder() as spare:
+        folder = spare if out is None else Path(out)
         path = record_run(planned, folder, meter_console)
         if path is None:
             raise KeyboardInterrupt

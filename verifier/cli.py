@@ -26,6 +26,8 @@ from verifier.requests.option import Door
 from verifier.requests.request import RunRequest
 from verifier.requests.values import FILE, IDENTITY, REFERENCE, ValueType, one_of
 
+# What the system says where a process may have no more files, memory or processes.
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 TRACEBACK_VARIABLE = "VERIFIER_TRACEBACK"
 REPORT_FORMATS = one_of("html", "markdown")
 DIFF_FORMATS = one_of("terminal", "markdown")
@@ -324,6 +326,9 @@ def _answer(arguments: list[str], session: _Session) -> int:
         if session.traceback:
             traceback.print_exception(error)
             return _say(one_line(error), ExitStatus.BROKEN)
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORT):
+            what = error.strerror if isinstance(error, OSError) else "not enough memory"
+            return _say(f"this machine gives this process no more of something: {what}", ExitStatus.BROKEN)
         return _say(f"internal error: {one_line(error)} (--traceback shows where)", ExitStatus.BROKEN)
 
 

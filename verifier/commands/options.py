@@ -86,6 +86,10 @@ def request_options(door: Door) -> Callable[[Command], Command]:
                     f"Missing argument 'FAMILY': `verifier {context.info_name} FAMILY`, or `family` in [tool.verifier] "
                     f"of pyproject.toml; `verifier list families` names them"
                 )
+            if given.get("pdb") and given.get("isolation"):
+                raise click.UsageError(
+                    "--pdb and --isolation contradict each other: the debugger stops in this very process; give one"
+                )
             for name in ("dtypes", "seed", "device"):
                 if name in given and given.get("cases") is not None:
                     raise click.UsageError(

@@ -66,6 +66,8 @@ def run(request: RunRequest) -> ExitStatus:
             path = record_run(planned, folders[reference], console.standard_error())
             view = None if path is None else show(path, folders[reference], request.slowest)
         except VerifierError as error:
+            if isinstance(error, record.RecordLost):
+                _show_rest(error)
             note_not_started(reference, error.status, str(error))
             if len(wanted) == 1:
                 _write_build_reports(request, views, not_started)
@@ -161,6 +163,21 @@ def _cases(request: RunRequest) -> tuple[CaseSpec, ...]:
     return in_shard
 
 
+def _show_rest(lost: record.RecordLost) -> None:
+    """Print what was recorded until the record could not be written on; nothing where that is nothing."""
+    from verifier.analysis.view import view_record
+    from verifier.output import console
+    from verifier.report import terminal
+
+    if not lost.content:
+        return
+    summary = view_record(record.read_content(lost.path, lost.content)).summary
+    out = console.standard_output()
+    with pipe.until_closed(sys.stdout):
+        terminal.show(summary, out)
+        terminal.show_verdict(summary, out)
+
+
 def show(path: Path, folder: Path, slowest: int) -> RecordView:
     """Print what a record says, and write its report; the terminal is told even if the report cannot be written.
 
@@ -170,7 +187,7 @@ def show(path: Path, folder: Path, slowest: int) -> RecordView:
         slowest: how many of the slowest cases are named.
 
     Raises:
-        UsageError: the report cannot be written.
+        VerifierError: the report cannot be written.
     """
     from verifier.analysis.view import view_record
     from verifier.output import console
@@ -183,7 +200,7 @@ def show(path: Path, folder: Path, slowest: int) -> RecordView:
     unwritten = None
     try:
         files.write_report(html.render([view]), page)
-    except UsageError as error:
+    except VerifierError as error:
         unwritten = error
     out = console.standard_output()
     with pipe.until_closed(sys.stdout):

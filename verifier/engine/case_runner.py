@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import connection
-from pathlib import Path
 from typing import Protocol
 
 from verifier.cases.spec import CaseSpec
@@ -21,11 +19,13 @@ from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan, Task, applicable
 from verifier.engine.process import preserve_cwd, preserve_threads
 from verifier.engine.retry_policy import LostCase, RetryPolicy
+from verifier.engine.starting import prepare
 from verifier.engine.worker import CaseEvent, execute
 from verifier.engine.worker_pool import WorkerPool
 from verifier.engine.worker_process import Worker
 from verifier.judging.outcome import Outcome
 from verifier.judging.row_summary import RowSummary
+from verifier.system.temporary import temporary_folder
 
 _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
 
@@ -163,8 +163,8 @@ class SubprocessRunner:
         with _STARTING:
             try:
                 if self._pool is None:
-                    folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="verifier-"))
-                    self._pool = WorkerPool(self._plan, Path(folder))
+                    prepare()
+                    self._pool = WorkerPool(self._plan, self._resources.enter_context(temporary_folder()))
                     self._resources.callback(self._pool.stop_all)
                 return self._pool.start()
             except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Turn Ctrl-C and SIGTERM into something that a loop can wait for, so that no step is broken off halfway."""
+"""Turn Ctrl-C, SIGTERM and a terminal that closes into something that a loop can wait for, so that no step breaks off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
@@ -27,7 +27,9 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+            # A hangup that is ignored stays so: `nohup` wants the run to go on.
+            heard = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._on_signal) for number in heard}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
-import tempfile
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from pathlib import Path
 
 from verifier.engine import server
 from verifier.engine.process import redirect_output
+from verifier.engine.starting import prepare
 from verifier.engine.worker import lead_process_group
 from verifier.engine.worker_pool import Launcher
 from verifier.engine.worker_process import Worker
 from verifier.errors import ExitStatus, VerifierError, one_line
+from verifier.system.temporary import temporary_folder
 
 Question = Callable[[], str | Mapping[str, int]]
 """A function that can be pickled; it may raise, print, crash or hang, and gives words or figures."""
@@ -53,14 +53,15 @@ def ask(questions: Sequence[Question], *, at_once: int, seconds: float) -> list[
     Returns:
         The answers, in the order of the questions.
     """
+    prepare(at_once)
     launcher = Launcher(server.shared_context(), lambda: multiprocessing.get_context("spawn"))
     answers, running = list[Answer](), deque[Worker]()
-    with tempfile.TemporaryDirectory(prefix="verifier-imports-") as folder:
+    with temporary_folder() as folder:
         try:
             for number, question in enumerate(questions):
                 if len(running) == at_once:
                     answers.append(_take_answer(running.popleft(), seconds))
-                log = Path(folder, f"log-{number}")
+                log = folder / f"log-{number}"
                 running.append(launcher.start(_work, log, question, seconds=seconds))
             while running:
                 answers.append(_take_answer(running.popleft(), seconds))

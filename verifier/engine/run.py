@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from verifier.cases.spec import CaseSpec
 from verifier.engine import events, server
@@ -14,9 +12,11 @@ from verifier.engine.interrupts import Interrupts
 from verifier.engine.plan import Plan, count_outcomes
 from verifier.engine.retry_policy import LostCase, RetryPolicy
 from verifier.engine.schedule import Schedule
+from verifier.engine.starting import prepare
 from verifier.engine.worker_pool import WorkerPool
 from verifier.engine.worker_process import Worker, WorkerExit
 from verifier.errors import HarnessError, VerifierError
+from verifier.system.temporary import temporary_folder
 
 _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
 _BEAT_SECONDS = 1.0
@@ -36,12 +36,14 @@ def run(plan: Plan, *, workers: int) -> Generator[events.Event]:
         UsageError: a check, the family, the adapter or the device is not what it should be.
         ImportFailed: code from outside raised, or ended its process, at import.
         HarnessError: the harness failed on a case.
+        VerifierError: no process can be started on this machine.
     """
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="verifier-") as folder, Interrupts() as interrupts:
+    prepare(workers)
+    with temporary_folder() as folder, Interrupts() as interrupts:
         interrupts.immediate = True  # starting blocks on imports, and there is nothing yet to lose
         try:
-            pool = WorkerPool(plan, Path(folder))
+            pool = WorkerPool(plan, folder)
             try:
                 for _ in range(max(1, min(workers, len(plan.specs)))):
                     pool.start()

@@ -17,6 +17,7 @@ from verifier.engine import crash_report, server
 from verifier.engine.plan import Plan
 from verifier.engine.worker import work
 from verifier.engine.worker_process import Worker
+from verifier.errors import HarnessError
 
 Context = ForkServerContext | SpawnContext
 
@@ -43,14 +44,23 @@ class Launcher:
             log: the file that its output goes to.
             arguments: whatever can be pickled.
             seconds: what the forkserver's imports may take; None for any time.
+
+        Raises:
+            HarnessError: none can be started.
         """
         try:
             with server.preload_timeout(seconds):
                 return self._start(target, log, *arguments)
         except (EOFError, OSError):
             server.discard()
-            self._context = self._fallback()
+        self._context = self._fallback()
+        try:
             return self._start(target, log, *arguments)
+        except (EOFError, OSError) as error:
+            why = f": {error.strerror}" if isinstance(error, OSError) else ""
+            raise HarnessError(
+                f"no process can be started here{why}: memory, files or processes may be short"
+            ) from error
 
     def _start(self, target: Callable[..., None], log: Path, *arguments: object) -> Worker:
         ours, theirs = self._context.Pipe()

@@ -30,9 +30,9 @@ aside. Schema 1, which has no `row`, is still read.
 from verifier.record.folder_lock import lock_folder
 from verifier.record.lines import FILE, EndLine, LostProcess, Record, RecordedOutcome, RunLine
 from verifier.record.merging import merge_records
-from verifier.record.reading import durations, read
+from verifier.record.reading import durations, read, read_content
 from verifier.record.shards import OF_ANOTHER_RUN, join_shards
-from verifier.record.writing import PREVIOUS, Writer
+from verifier.record.writing import PREVIOUS, RecordLost, Writer
 
 __all__ = [
     "FILE",
@@ -41,6 +41,7 @@ __all__ = [
     "EndLine",
     "LostProcess",
     "Record",
+    "RecordLost",
     "RecordedOutcome",
     "RunLine",
     "Writer",
@@ -49,4 +50,5 @@ __all__ = [
     "lock_folder",
     "merge_records",
     "read",
+    "read_content",
 ]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
-from verifier.errors import UsageError
+from verifier.errors import UsageError, VerifierError
 from verifier.record.reading import first_line
+
+# What the system says of a disk, a share of it or a file that may hold no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_report(content: str, path: Path) -> None:
@@ -19,6 +23,7 @@ def write_report(content: str, path: Path) -> None:
 
     Raises:
         UsageError: it cannot be written there, or a record is there.
+        VerifierError: the disk is full.
     """
     if not path.name or os.path.isdir(path):
         raise UsageError(f"cannot write the report {str(path)!r}: it is a folder; name a file")
@@ -34,7 +39,8 @@ def write_report(content: str, path: Path) -> None:
     except (OSError, ValueError) as error:
         with contextlib.suppress(OSError, ValueError):
             fresh.unlink(missing_ok=True)
-        raise UsageError(f"cannot write the report {str(path)!r}: {getattr(error, 'strerror', error)}") from error
+        kind = VerifierError if isinstance(error, OSError) and error.errno in _FULL else UsageError
+        raise kind(f"cannot write the report {str(path)!r}: {getattr(error, 'strerror', error)}") from error
 
 
 def _is_record(path: Path) -> bool:

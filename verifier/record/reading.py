@@ -61,9 +61,23 @@ def read(path: Path) -> Record:
     if path.is_dir():
         path = path / FILE
     try:
-        lines = read_file(path, most=MOST_RECORD_BYTES).splitlines(keepends=True)
+        content = read_file(path, most=MOST_RECORD_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read the record {str(path)!r}: {error.strerror}") from error
+    return read_content(path, content)
+
+
+def read_content(path: Path, content: bytes) -> Record:
+    """Read the lines of a record.
+
+    Args:
+        path: the file that they are of.
+        content: the lines.
+
+    Raises:
+        UsageError: they are no record, of another schema, or one of them is broken.
+    """
+    lines = content.splitlines(keepends=True)
     if not lines:
         raise UsageError(f"{str(path)!r} is no verifier record: it is empty")
     notes: list[str] = []

@@ -26,6 +26,20 @@ from verifier.record.known_failure import settled_to_json as settled_to_json
 from verifier.record.lines import FILE, SCHEMA, EndLine, LostProcess, Record, RunLine
 from verifier.record.reading import first_line
 
+
+class RecordLost(VerifierError):
+    """The record cannot be written on: the disk is full, or it was removed while it was written.
+
+    Attributes:
+        path: the record.
+        content: its lines so far, which may be nowhere else.
+    """
+
+    def __init__(self, message: str, path: Path = Path(), content: bytes = b"") -> None:
+        super().__init__(message)
+        self.path, self.content = path, content
+
+
 # The record that stood where a new one was written.
 PREVIOUS = "previous.jsonl"
 
@@ -45,7 +59,7 @@ class Writer:
     Raises:
         UsageError: the folder cannot be made or written, or what has the record's name is no record, or is one of
             another family, adapter or shard.
-        VerifierError: the disk is full; what was written before stays readable.
+        RecordLost: the disk is full, or the record was removed while it was written.
 
     Attributes:
         path: the record.
@@ -64,18 +78,19 @@ class Writer:
     ) -> None:
         self.path = folder / FILE
         self._fresh = folder / f".{FILE}.new"  # what a killed run left of it is written over: the folder is held
+        self._place = self._fresh  # where the file is now
         self.verdicts: dict[tuple[str, str], Verdict] = {}
         self.valid: set[str] = set()
         self._cases: set[str] = set()
         self.ended = False
         try:
             if onto is not None:
-                self._file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+                self._file, self._place = os.open(self.path, os.O_RDWR | os.O_APPEND), self.path
                 self._take_over(onto)
                 return
             folder.mkdir(parents=True, exist_ok=True)
             _require_replaceable(self.path, of, shard)
-            self._file = os.open(self._fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+            self._file = os.open(self._fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         except OSError as error:
             raise UsageError(f"cannot write a record into {str(folder)!r}: {error.strerror}") from error
 
@@ -96,9 +111,13 @@ class Writer:
     def run(self, line: RunLine) -> None:
         """Write the first line; with it the record takes its place."""
         self._append({"kind": "run", "schema": SCHEMA, **asdict(line)})
-        if self.path.exists():
-            os.replace(self.path, self.path.with_name(PREVIOUS))
-        os.replace(self._fresh, self.path)
+        try:
+            if self.path.exists():
+                os.replace(self.path, self.path.with_name(PREVIOUS))
+            os.replace(self._fresh, self.path)
+        except OSError as error:
+            raise self._lost(error.strerror) from error
+        self._place = self.path
 
     def resumed(self, *, started: str, workers: int) -> None:
         """Write that the run was taken up again.
@@ -193,16 +212,31 @@ class Writer:
         }
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        """Write one line whole, or none of it."""
+        """Write one line whole, or none of it.
+
+        Raises:
+            RecordLost: the disk is full, or the file is not in its place any more.
+        """
         data = _spell_line(line).encode() + b"\n"
-        before = os.fstat(self._file).st_size
+        before = os.fstat(self._file)
+        try:
+            if not os.path.samestat(before, os.stat(self._place)):
+                raise self._lost("another file was put in its place while it was written")
+        except OSError as error:
+            raise self._lost("it was removed while it was written") from error
         try:
             written = os.write(self._file, data)
         except OSError as error:
-            raise VerifierError(f"cannot write to {str(self.path)!r}: {error.strerror}") from error
+            raise self._lost(error.strerror) from error
         if written < len(data):
-            os.ftruncate(self._file, before)
-            raise VerifierError(f"cannot write to {str(self.path)!r}: the disk is full")
+            os.ftruncate(self._file, before.st_size)
+            raise self._lost("the disk is full")
+
+    def _lost(self, why: str | None) -> RecordLost:
+        """Make the error of a record that cannot be written on, with what was written so far."""
+        size = os.fstat(self._file).st_size
+        content = os.pread(self._file, size, 0)
+        return RecordLost(f"cannot write to {str(self.path)!r}: {why}", self.path, content)
 
 
 def _require_replaceable(path: Path, of: tuple[str, str] | None, shard: str | None) -> None:

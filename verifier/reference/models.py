@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -20,6 +19,7 @@ from verifier.adapter import Inputs, Output
 from verifier.errors import Unrunnable, VerifierError, one_line
 from verifier.family import Config, Family
 from verifier.reference.random_weights import randomise
+from verifier.system.temporary import temporary_folder
 
 MOST_LAYERS = 10_000  # published models have some hundred
 LARGE = 2**12  # a model whose config has no larger number has room everywhere
@@ -147,9 +147,9 @@ def save_and_load(model: PreTrainedModel, family: Family, config: Config, **opti
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with tempfile.TemporaryDirectory(prefix="verifier-") as folder:
+        with temporary_folder() as folder:
             model.save_pretrained(folder)
-            return family.build(config, seed=0, checkpoint=folder, **options)
+            return family.build(config, seed=0, checkpoint=str(folder), **options)
     finally:
         if shown:
             logging.enable_progress_bar()

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 MOST_BYTES = 2**26  # a file that a person wrote has less by far
 MOST_RECORD_BYTES = 2**32  # the largest runs write a tenth of it; all of it is held in memory
 MOST_LEVELS = 64  # of lists and objects in each other; a record has six
+_PIECE = 2**20
 _MOST_DIGITS = len(str(2**63))
 
 _KINDS = {
@@ -60,11 +61,14 @@ def read_file(path: Path, *, most: int = MOST_BYTES) -> bytes:
     Raises:
         OSError: it cannot be read, is no file, or is larger; `strerror` says which.
     """
+    pieces, left = list[bytes](), most
     with open_file(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"it is larger than {most // 2**20:,} MiB", str(path))
-    return content
+        while piece := file.read(_PIECE):  # `read(most)` would set so much memory aside
+            pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                raise OSError(errno.EFBIG, f"it is larger than {most // 2**20:,} MiB", str(path))
+    return b"".join(pieces)
 
 
 def parse_json(data: bytes) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from verifier.engine.run import run as run_plan
 from verifier.errors import UsageError, VerifierError
 from verifier.record.known_failure import Settled
 from verifier.requests.folders import REPORT_FILE
+from verifier.system.temporary import temporary_folder
 from verifier.testing.running import Introduction, News
 
 
@@ -121,8 +121,7 @@ class Keeper:
                 self.complaints.append(str(error).replace("--out", "--verifier-out"))
         stays = writer is not None
         if writer is None:
-            spare = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="verifier-"))
-            writer = record.Writer(Path(spare))
+            writer = record.Writer(self._resources.enter_context(temporary_folder()))
         self._resources.enter_context(writer)
         writer.run(line)
         settled = () if introduction.baseline is None else introduction.baseline.settled
