@@ -1,4 +1,4 @@
-"""Turn Ctrl-C, SIGTERM and a terminal that closes into something that a loop can wait for, so that no step breaks off."""
+"""Turn Ctrl-C, SIGTERM and a closed terminal into what a loop can wait for, so that no step is broken off halfway."""
 
 from __future__ import annotations
 

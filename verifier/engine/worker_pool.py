@@ -58,9 +58,7 @@ class Launcher:
             return self._start(target, log, *arguments)
         except (EOFError, OSError) as error:
             why = f": {error.strerror}" if isinstance(error, OSError) else ""
-            raise HarnessError(
-                f"no process can be started here{why}: memory, files or processes may be short"
-            ) from error
+            raise HarnessError(f"no process can be started{why}: memory, files or processes may be short") from error
 
     def _start(self, target: Callable[..., None], log: Path, *arguments: object) -> Worker:
         ours, theirs = self._context.Pipe()
