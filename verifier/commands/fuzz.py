@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifier import family, record
 from verifier.cases.spec import CaseSpec
-from verifier.commands.run import show
+from verifier.commands.run import show, show_rest
 from verifier.engine import recording
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseStarted, RunFinished, Stop
@@ -82,15 +82,19 @@ def fuzz(request: RunRequest) -> ExitStatus:
     title = f"fuzzing {request.family} × {request.adapter}"
     with record.lock_folder(folder), record.Writer(folder, of=(request.family, request.adapter)) as writer:
         with CampaignMeter(console.standard_error(), title, seconds=campaign.seconds) as meter:
-            started = recording.record_events(
-                writer,
-                _run(campaign, folder / kept.FOLDER, replayed),
-                plan,
-                partial(run_plan, workers=campaign.workers),
-                lambda event: writer.run(make_first_line(_header(request, described), event, plan.limits)),
-                meter,
-                isolated=True,
-            )
+            try:
+                started = recording.record_events(
+                    writer,
+                    _run(campaign, folder / kept.FOLDER, replayed),
+                    plan,
+                    partial(run_plan, workers=campaign.workers),
+                    lambda event: writer.run(make_first_line(_header(request, described), event, plan.limits)),
+                    meter,
+                    isolated=True,
+                )
+            except record.RecordLost as lost:
+                show_rest(lost)
+                raise
         if not started:
             print("verifier: interrupted before the first case; nothing was written", file=sys.stderr)
             return ExitStatus.INTERRUPTED

@@ -67,7 +67,7 @@ def run(request: RunRequest) -> ExitStatus:
             view = None if path is None else show(path, folders[reference], request.slowest)
         except VerifierError as error:
             if isinstance(error, record.RecordLost):
-                _show_rest(error)
+                show_rest(error)
             note_not_started(reference, error.status, str(error))
             if len(wanted) == 1:
                 _write_build_reports(request, views, not_started)
@@ -163,8 +163,12 @@ def _cases(request: RunRequest) -> tuple[CaseSpec, ...]:
     return in_shard
 
 
-def _show_rest(lost: record.RecordLost) -> None:
-    """Print what was recorded until the record could not be written on; nothing where that is nothing."""
+def show_rest(lost: record.RecordLost) -> None:
+    """Print what was recorded until the record could not be written on; nothing where that is nothing.
+
+    Args:
+        lost: the error, which has what was recorded.
+    """
     from verifier.analysis.view import view_record
     from verifier.output import console
     from verifier.report import terminal
