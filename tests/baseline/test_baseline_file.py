@@ -65,8 +65,8 @@ def test_a_file_without_entries_accepts_nothing(tmp_path):
     ("content", "said"),
     [
         (b"schema = ", "is not TOML: "),
-        (b"\xff\xfe", "is not TOML: "),
-        (b"a = " + b"[" * 20_000, "is not TOML: "),
+        (b"\xff\xfe", "is not UTF-8 at byte 0"),
+        (b"a = " + b"[" * 20_000, "is nested too deep"),
         (b"", "schema None; this version of verifier reads schema 1"),
     ],
 )
