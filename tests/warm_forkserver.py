@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 import types
 from collections.abc import Iterator, Sequence
@@ -151,11 +152,14 @@ def _forked(order: dict[str, Any], connection: socket.socket, descriptors: list[
     reading, writing = os.pipe()
     between = os.fork()
     if between == 0:
+        parent = os.getpid()
         child = os.fork()
         if child == 0:
             connection.close()
             os.close(reading)
             os.close(writing)
+            while os.getppid() == parent:
+                time.sleep(0.001)  # it is to be the child of whoever gave the order
             _run(order, descriptors)
         os.write(writing, child.to_bytes(8))
         os._exit(0)

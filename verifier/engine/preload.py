@@ -15,6 +15,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from verifier.engine.descendants import adopt_orphans
+from verifier.engine.guard import guard_from_above
 from verifier.engine.process import redirect_output
 
 VARIABLE = "VERIFIER_PRELOAD"
@@ -33,12 +35,13 @@ def spell(modules: Sequence[str], attributes: Sequence[tuple[str, str]], folders
 
 
 def preload(spelt: str) -> None:
-    """Import what `spell` spelt; what fails is left to the workers."""
+    """Import what `spell` spelt, below a guard; what fails is left to the workers."""
     modules, attributes, folders = json.loads(spelt)
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     # What imports print would break a progress bar; a worker repeats a failing import and keeps its output.
     redirect_output(os.devnull)
-    with _nothing_collected():
+    guard_from_above()
+    with _nothing_collected(), _orphans_kept():
         for module in modules:
             # Code from outside may raise anything at import, SystemExit included; the worker sees it again and says so.
             with contextlib.suppress(BaseException):
@@ -46,6 +49,16 @@ def preload(spelt: str) -> None:
         for module, attribute in attributes:
             with contextlib.suppress(BaseException):
                 getattr(importlib.import_module(module), attribute)
+
+
+@contextlib.contextmanager
+def _orphans_kept() -> Iterator[None]:
+    """Adopt what is started inside the block and loses its parent: a server that a module starts serves all workers."""
+    adopt_orphans()
+    try:
+        yield
+    finally:
+        adopt_orphans(False)
 
 
 @contextlib.contextmanager
