@@ -96,7 +96,8 @@ def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
     with theirs:
         number = theirs.fileno()
         # What a forkserver is told to preload is not for its template.
-        told = {name: value for name, value in os.environ.items() if name not in (preload.VARIABLE, preload.SAFE_PATH)}
+        not_told = (preload.VARIABLE, preload.OWNER, preload.SAFE_PATH)
+        told = {name: value for name, value in os.environ.items() if name not in not_told}
         # In a group of its own: what ends a test's processes, as `timeout` does, signals the whole group.
         process = subprocess.Popen(
             [sys.executable, "-P", __file__, str(number)], pass_fds=[number], env=told, process_group=0

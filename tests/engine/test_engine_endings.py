@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import processes
 import pytest
@@ -165,3 +166,16 @@ def test_what_a_worker_of_a_device_is_forked_from_has_a_guard_and_no_torch(tmp_p
     has_torch, above, coordinator = said.split()
     assert has_torch == "False"
     assert above == coordinator
+
+
+def test_an_orphan_that_an_import_has_started_serves_all_cases(plan, place) -> None:
+    (place / "served.py").write_text(
+        "import os, subprocess, subjects\n"
+        'HELPER = subprocess.check_output(["sh", "-c", "setsid sleep 600 > /dev/null & echo $!"], text=True).strip()\n'
+        "class Served(subjects.Right):\n"
+        "    def wrap(self, model):\n"
+        '        assert os.path.exists(f"/proc/{HELPER}/cmdline")\n'
+        "        return super().wrap(model)\n"
+    )
+    outcomes = last_outcomes(run(replace(plan("Right", count=2), adapter="served:Served"), workers=1))
+    assert {outcome.verdict for outcome in outcomes.values()} == {Verdict.PASS}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from types import FrameType
 from typing import NoReturn
@@ -35,12 +36,14 @@ _END = signal.SIGTERM
 _HEARD = (_END, signal.SIGCHLD)
 
 
-def guard_from_above() -> None:
+def guard_from_above(owner: int) -> None:
     """Fork: the child returns, and goes on as the forkserver; this process guards it, and ends with it.
 
-    This process is the coordinator's child. Where the system cannot have orphans adopted nothing is done.
+    Where the system cannot have orphans adopted nothing is done.
+
+    Args:
+        owner: the id of the coordinator, whose child this process is.
     """
-    owner = os.getppid()
     if not adopt_orphans():
         return
     with contextlib.suppress(PermissionError):  # it leads its group already
@@ -71,7 +74,7 @@ def end_guarded(process: int) -> None:
     Raises:
         ProcessLookupError, ChildProcessError: it has ended and was reaped.
     """
-    if hasattr(os, "pidfd_open"):  # on Linux, where there is a guard
+    if sys.platform == "linux":  # where there is a guard
         os.kill(process, _END)
         until = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < until:
@@ -86,7 +89,8 @@ def end_guarded(process: int) -> None:
 def _guard(server: int, owner: int) -> NoReturn:
     status = 1
     try:
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # whoever waits for the end of a pipe does not wait for the guard
+        for first, end in ((0, 1), (3, os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(first, end)  # whoever waits for the end of a pipe does not wait for the guard
         status = _watch(server, owner)
     finally:
         kill_descendants(_KILL_SECONDS)

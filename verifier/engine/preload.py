@@ -20,6 +20,7 @@ from verifier.engine.guard import guard_from_above
 from verifier.engine.process import redirect_output
 
 VARIABLE = "VERIFIER_PRELOAD"
+OWNER = "VERIFIER_COORDINATOR"  # the process that starts the forkserver, which may be gone by the time this runs
 SAFE_PATH, OURS = "PYTHONSAFEPATH", "verifier"  # Python asks only whether the variable has a value
 
 
@@ -35,12 +36,9 @@ def spell(modules: Sequence[str], attributes: Sequence[tuple[str, str]], folders
 
 
 def preload(spelt: str) -> None:
-    """Import what `spell` spelt, below a guard; what fails is left to the workers."""
+    """Import what `spell` spelt; what fails is left to the workers."""
     modules, attributes, folders = json.loads(spelt)
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
-    # What imports print would break a progress bar; a worker repeats a failing import and keeps its output.
-    redirect_output(os.devnull)
-    guard_from_above()
     with _nothing_collected(), _orphans_kept():
         for module in modules:
             # Code from outside may raise anything at import, SystemExit included; the worker sees it again and says so.
@@ -79,4 +77,7 @@ def _nothing_collected() -> Iterator[None]:
 if VARIABLE in os.environ:
     if os.environ.get(SAFE_PATH) == OURS:
         del os.environ[SAFE_PATH]  # what an adapter starts is to look for its modules as ever
+    # What imports print would break a progress bar; a worker repeats a failing import and keeps its output.
+    redirect_output(os.devnull)
+    guard_from_above(int(os.environ.pop(OWNER)))
     preload(os.environ.pop(VARIABLE))

@@ -186,7 +186,8 @@ def _telling() -> Iterator[None]:
     """Have a forkserver that is started inside the block preload what was wanted last."""
     # A `python -c`, as which the forkserver is started, would look into the current folder first.
     safe = os.environ.get(preload.SAFE_PATH) or preload.OURS
-    with _environment(preload.VARIABLE, _told[0]), _environment(preload.SAFE_PATH, safe):
+    owner = _environment(preload.OWNER, str(os.getpid()))
+    with owner, _environment(preload.VARIABLE, _told[0]), _environment(preload.SAFE_PATH, safe):
         yield
 
 
