@@ -67,6 +67,21 @@ def process_tree(process: int) -> list[psutil.Process]:
         return []
 
 
+def marked(mark: str) -> dict[int, str]:
+    """Find the living processes whose command line, or a variable of whose environment, contains the mark.
+
+    Returns:
+        Their command lines by their ids.
+    """
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            command = " ".join(process.cmdline())
+            if any(mark in text for text in (command, *process.environ().values())):
+                found[process.pid] = command
+    return found
+
+
 def memory(process: psutil.Process) -> int:
     """Measure the memory of a process in bytes; of shared pages its share counts, if the system tells it."""
     found = process.memory_full_info()

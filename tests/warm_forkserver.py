@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 import types
 from collections.abc import Iterator, Sequence
@@ -95,7 +96,8 @@ def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
     with theirs:
         number = theirs.fileno()
         # What a forkserver is told to preload is not for its template.
-        told = {name: value for name, value in os.environ.items() if name not in (preload.VARIABLE, preload.SAFE_PATH)}
+        not_told = (preload.VARIABLE, preload.OWNER, preload.SAFE_PATH)
+        told = {name: value for name, value in os.environ.items() if name not in not_told}
         # In a group of its own: what ends a test's processes, as `timeout` does, signals the whole group.
         process = subprocess.Popen(
             [sys.executable, "-P", __file__, str(number)], pass_fds=[number], env=told, process_group=0
@@ -151,11 +153,14 @@ def _forked(order: dict[str, Any], connection: socket.socket, descriptors: list[
     reading, writing = os.pipe()
     between = os.fork()
     if between == 0:
+        parent = os.getpid()
         child = os.fork()
         if child == 0:
             connection.close()
             os.close(reading)
             os.close(writing)
+            while os.getppid() == parent:
+                time.sleep(0.001)  # it is to be the child of whoever gave the order
             _run(order, descriptors)
         os.write(writing, child.to_bytes(8))
         os._exit(0)

@@ -69,15 +69,15 @@ def verifier(in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 
 @pytest.fixture
-def started(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """The command, started as a process of its own in a process group of its own."""
+def started(folder: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """The command, started in a process group of its own; all its processes have the test's folder as their mark."""
     running: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "verifier", *(str(argument) for argument in arguments)],
             cwd=folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "VERIFIER_TEST_MARK": str(tmp_path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

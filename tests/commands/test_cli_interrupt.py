@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+import processes
 import pytest
 from user_adapters import FEW
 
@@ -46,21 +47,6 @@ def wait_for_the_long_cases(place):
     return over
 
 
-def _group(process):
-    """The processes of its group that still run."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat") as file:
-                    fields = file.read().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[2]) == process.pid and fields[0] != "Z":
-                found.append(int(name))
-    return found
-
-
 def test_an_interrupt_ends_in_a_second_with_what_is_there(started, tmp_path):
     process = started(*NARROW, "--adapter", "mine:Sleeps", "--out", tmp_path)
     over = wait_for_the_long_cases(tmp_path)
@@ -75,7 +61,7 @@ def test_an_interrupt_ends_in_a_second_with_what_is_there(started, tmp_path):
     assert (found.end.stop, found.end.exit) == ("interrupted", 130)
     assert over == found.done.keys() == {entry.case for entry in found.entries}
     assert (tmp_path / "report.html").exists()
-    _wait_for(lambda: not _group(process), "its processes to end", 5)
+    _wait_for(lambda: not processes.marked(str(tmp_path)), "its processes to end", 5)
 
 
 @pytest.mark.slow
@@ -99,8 +85,19 @@ def test_workers_end_with_a_killed_coordinator_and_the_record_stays_readable(sta
     over = wait_for_the_long_cases(tmp_path)
     process.kill()
     process.wait()
-    _wait_for(lambda: not _group(process), "its processes to end", 5)
+    _wait_for(lambda: not processes.marked(str(tmp_path)), "its processes to end", 5)
     found = record.read(tmp_path)
     assert found.end is None
     assert over == found.done.keys() == {entry.case for entry in found.entries}
     assert any("cut off" in note for note in found.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_what_an_adapter_detached_ends_with_the_run(started, tmp_path, number):
+    process = started(*NARROW, "--adapter", "mine:Detaches", "--out", tmp_path)
+    wait_for_the_long_cases(tmp_path)
+    _wait_for(lambda: "sleep 600" in processes.marked(str(tmp_path)).values(), "the adapter's process", 5)
+    process.send_signal(number)
+    process.wait(20)
+    _wait_for(lambda: not processes.marked(str(tmp_path)), "its processes to end", 5)

@@ -7,7 +7,7 @@ from pathlib import Path
 from verifier import record
 
 ADAPTERS = '''
-import ctypes, dataclasses, os, signal, time
+import ctypes, dataclasses, os, signal, subprocess, time
 from verifier import adapter
 from verifier.reference import models as reference
 
@@ -52,6 +52,14 @@ class Quits(Right):
 class Sleeps(Right):
     def wrap(self, model):
         if model.config.bias:
+            time.sleep(60)
+        return Subject(model)
+
+class Detaches(Right):
+    """Starts a process of a session of its own, and sleeps."""
+    def wrap(self, model):
+        if model.config.bias:
+            subprocess.Popen(["sleep", "600"], start_new_session=True)
             time.sleep(60)
         return Subject(model)
 

@@ -67,6 +67,24 @@ class LeavesBehind(Right):
         pathlib.Path("started").write_text(str(started.pid))
         time.sleep(60)
 
+class Detaches(Right):
+    """Leaves a process of a session of its own behind, in a case in which none of an earlier case runs."""
+    def wrap(self, model):
+        left = pathlib.Path("left")
+        if left.exists() and pathlib.Path("/proc", left.read_text(), "cmdline").exists():
+            raise RuntimeError("an earlier case's process runs")
+        left.write_text(str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid))
+        return Subject(model)
+
+class Serves(Right):
+    """Needs a process that it starts once, before all cases."""
+    def __init__(self):
+        self.server = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    def wrap(self, model):
+        assert self.server.poll() is None
+        pathlib.Path("servers").open("a").write(f"{self.server.pid}\\\\n")
+        return Subject(model)
+
 class Quits(Right):
     def wrap(self, model):
         os._exit(3)
@@ -99,6 +117,14 @@ class QuitsOnce:
     name, version = "quits", "1"
     def __init__(self):
         os._exit(9)
+
+class QuitsAtFirst(Right):
+    """Ends the first process that makes it, as somebody else may who ends processes."""
+    def __init__(self):
+        made = pathlib.Path("made")
+        if not made.exists():
+            made.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 class Biased(Right):
     """Does what is in `act` where the model has biases."""

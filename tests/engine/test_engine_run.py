@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import processes
 import pytest
 from hostile import last_outcomes
 
 from verifier.engine import events
+from verifier.engine.case_runner import SubprocessRunner
 from verifier.engine.plan import applicable
 from verifier.engine.run import run
 from verifier.errors import ImportFailed
@@ -121,18 +123,10 @@ def test_an_import_that_starts_a_thread_leaves_no_process_behind(tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
 
-    def alive() -> list[str]:
-        found = []
-        for place in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if mark.encode() in place.read_bytes():
-                    found.append(place.parent.name)
-        return found
-
     deadline = time.monotonic() + 10
-    while alive() and time.monotonic() < deadline:
+    while processes.marked(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert alive() == []
+    assert processes.marked(mark) == {}
 
 
 def test_a_death_after_the_last_check_is_no_pass(plan):
@@ -144,6 +138,15 @@ def test_a_death_after_the_last_check_is_no_pass(plan):
 def test_an_adapter_that_cannot_be_made_is_named(plan):
     with pytest.raises(ImportFailed, match=r"adapter 'subjects:QuitsOnce' ended the process at import.*exit status 9"):
         list(run(plan("QuitsOnce"), workers=2))
+
+
+def test_an_adapter_is_not_blamed_for_the_first_death_before_a_case(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = plan("QuitsAtFirst", count=1)
+    assert {outcome.verdict for outcome in last_outcomes(run(wanted, workers=1)).values()} == {Verdict.PASS}
+    (tmp_path / "made").unlink()
+    with contextlib.closing(SubprocessRunner(wanted)) as runner:
+        assert [one.verdict for one in runner.run(wanted.specs[0], ["build.adapter"]).outcomes] == [Verdict.PASS]
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_preloading_outlives_what_fails(tmp_path):
     spelt = preload.spell(["exits", "raises", "absent", "fine"], [("fine", "Lazy"), ("absent", "X")], [str(tmp_path)])
     ended = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, preload.VARIABLE: spelt},
+        env={**os.environ, preload.VARIABLE: spelt, preload.OWNER: str(os.getpid())},
         capture_output=True,
         text=True,
         check=False,

@@ -23,7 +23,7 @@ from verifier.engine.starting import prepare
 from verifier.engine.worker import CaseEvent, execute
 from verifier.engine.worker_pool import WorkerPool
 from verifier.engine.worker_process import Worker
-from verifier.judging.outcome import Outcome
+from verifier.judging.outcome import Outcome, Verdict
 from verifier.judging.row_summary import RowSummary
 from verifier.system.temporary import temporary_folder
 
@@ -136,7 +136,8 @@ class SubprocessRunner:
         """
         if self._stop.is_set():
             raise Stopped
-        if self._worker is None:
+        again = False
+        while self._worker is None:
             worker = self._worker = self._start()
             try:
                 for message in self._listen(worker, self._plan.limits):
@@ -144,7 +145,11 @@ class SubprocessRunner:
                         self.started = message
                         break
             except EOFError:
-                raise worker.import_error(worker.wait_for_exit()) from None
+                exited = worker.wait_for_exit()
+                if again or exited.verdict is Verdict.TIMEOUT:
+                    raise worker.early_error(exited) from None
+                again = True  # something else may have killed it; what it does itself, it does again
+                self.renew()
         assert self.started is not None
         return self.started
 
@@ -210,6 +215,8 @@ class SubprocessRunner:
                     case RowReady(row=row):
                         rows.append(row)
                     case CaseFinished(seconds=seconds):
+                        if worker.is_dirty:
+                            self.renew()
                         return CaseResult(outcomes=tuple(outcomes), seconds=seconds, rows=tuple(rows)), None
         except EOFError:
             lost = LostCase.from_worker(worker, worker.wait_for_exit(), checks)

@@ -15,9 +15,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from verifier.engine.descendants import adopt_orphans
+from verifier.engine.guard import guard_from_above
 from verifier.engine.process import redirect_output
 
 VARIABLE = "VERIFIER_PRELOAD"
+OWNER = "VERIFIER_COORDINATOR"  # the process that starts the forkserver, which may be gone by the time this runs
 SAFE_PATH, OURS = "PYTHONSAFEPATH", "verifier"  # Python asks only whether the variable has a value
 
 
@@ -36,9 +39,7 @@ def preload(spelt: str) -> None:
     """Import what `spell` spelt; what fails is left to the workers."""
     modules, attributes, folders = json.loads(spelt)
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
-    # What imports print would break a progress bar; a worker repeats a failing import and keeps its output.
-    redirect_output(os.devnull)
-    with _nothing_collected():
+    with _nothing_collected(), _orphans_kept():
         for module in modules:
             # Code from outside may raise anything at import, SystemExit included; the worker sees it again and says so.
             with contextlib.suppress(BaseException):
@@ -46,6 +47,16 @@ def preload(spelt: str) -> None:
         for module, attribute in attributes:
             with contextlib.suppress(BaseException):
                 getattr(importlib.import_module(module), attribute)
+
+
+@contextlib.contextmanager
+def _orphans_kept() -> Iterator[None]:
+    """Adopt what is started inside the block and loses its parent: a server that a module starts serves all workers."""
+    adopt_orphans()
+    try:
+        yield
+    finally:
+        adopt_orphans(False)
 
 
 @contextlib.contextmanager
@@ -66,4 +77,7 @@ def _nothing_collected() -> Iterator[None]:
 if VARIABLE in os.environ:
     if os.environ.get(SAFE_PATH) == OURS:
         del os.environ[SAFE_PATH]  # what an adapter starts is to look for its modules as ever
+    # What imports print would break a progress bar; a worker repeats a failing import and keeps its output.
+    redirect_output(os.devnull)
+    guard_from_above(int(os.environ.pop(OWNER)))
     preload(os.environ.pop(VARIABLE))

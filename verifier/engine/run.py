@@ -15,7 +15,8 @@ from verifier.engine.schedule import Schedule
 from verifier.engine.starting import prepare
 from verifier.engine.worker_pool import WorkerPool
 from verifier.engine.worker_process import Worker, WorkerExit
-from verifier.errors import HarnessError, VerifierError
+from verifier.errors import VerifierError
+from verifier.judging.outcome import Verdict
 from verifier.system.temporary import temporary_folder
 
 _POLL_SECONDS = 0.1  # how late a process that takes too much may be found out
@@ -157,16 +158,19 @@ class _Coordinator:
         """Replace a worker that died or was ended. Its case is run once more alone, or gets the worker's verdict."""
         exited, spec = worker.wait_for_exit(), worker.spec
         self._pool.stop(worker)
-        if not worker.ready:
-            raise worker.import_error(exited)
+        if spec is None and worker.last is None:
+            # Something else may have killed it, or what it was forked from. What it does itself, it does again.
+            if worker.again or exited.verdict is Verdict.TIMEOUT:
+                raise worker.early_error(exited)
+            self._pool.start().again = True
+            return
         if spec is not None and self._plan.diagnose:
             yield events.CaseFinished(case=spec.id, seconds=time.perf_counter() - worker.began)  # it was judged before
         elif spec is not None:
             yield from self._retry_or_report(worker, spec, exited)
         elif not self._plan.diagnose:
             # Its case was finished, so nothing is run again; but the death must not be overlooked.
-            if worker.last is None:
-                raise HarnessError(f"a worker {exited.how} before its first case", exited.detail)
+            assert worker.last is not None
             check = worker.seen[-1]
             yield events.WorkerLost(
                 case=worker.last.id, check=check, verdict=exited.verdict, reason=exited.how, again=False

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from verifier import adapter, family, plugins
 from verifier.checks import MODULES
 from verifier.engine import preload, sources
+from verifier.engine.guard import end_guarded
 from verifier.engine.plan import Plan
 
 # What every case needs, whatever the family and the adapter. `hypothesis` is not among them: the matrix has no use.
@@ -38,6 +39,8 @@ _QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 
 # What the running forkserver was told to preload, and of which sources; Python has one forkserver a process.
 _running: list[str | None] = []
+# What the last forkserver was told: one that something has killed is started again where a process is wanted.
+_told: list[str] = []
 
 
 def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnContext:
@@ -49,31 +52,38 @@ def context(plan: Plan, *, outside: bool = True) -> ForkServerContext | SpawnCon
             at import would kill the forkserver.
     """
     if plan.device != "cpu":
-        # Importing code may have asked the driver for its devices, and a driver does not survive a fork.
-        return multiprocessing.get_context("spawn")
+        # Importing code may have asked the driver for its devices, and a driver does not survive a fork. On Linux a
+        # process is forked from one that has imported nothing and has a guard; elsewhere other things do not survive.
+        return _forking([], []) if sys.platform == "linux" else multiprocessing.get_context("spawn")
     if not outside:
         return shared_context()
     theirs = plugins.module_of(plan.family, family.GROUP), plugins.module_of(plan.adapter, adapter.GROUP)
     # The family's class makes transformers import its modelling file.
     architecture = ("transformers", family.load(plan.family).architecture)
-    return _forking([module for module in theirs if module is not None], [architecture])
+    return _forking(_shared_modules(), [architecture], outside=[module for module in theirs if module is not None])
 
 
 def shared_context() -> ForkServerContext:
     """Start a forkserver that imports what every case needs, but no family and no adapter; it is not waited for."""
-    return _forking([], [])
+    return _forking(_shared_modules(), [])
 
 
-def _forking(more: Sequence[str], attributes: Sequence[tuple[str, str]]) -> ForkServerContext:
+def _shared_modules() -> list[str]:
+    return [*HEAVY, *(f"verifier.checks.{module}" for module in MODULES)]
+
+
+def _forking(
+    modules: Sequence[str], attributes: Sequence[tuple[str, str]], *, outside: Sequence[str] = ()
+) -> ForkServerContext:
     server = multiprocessing.get_context("forkserver")
-    modules = [*HEAVY, *(f"verifier.checks.{module}" for module in MODULES), *more]
-    wanted = preload.spell(modules, attributes, search_path())
+    wanted = preload.spell([*modules, *outside], attributes, search_path())
     # What was edited since is to be imported anew. Where nothing runs yet it is looked at while the server imports.
-    if _running[:1] != [wanted] or _running[1:] != _sources(more):
+    if _running[:1] != [wanted] or _running[1:] != _sources(outside):
         discard()
         server.set_forkserver_preload([preload.__name__])
-        _start(wanted)
-        _running[:] = [wanted, *_sources(more)]
+        _told[:] = [wanted]
+        _start()
+        _running[:] = [wanted, *_sources(outside)]
     return server
 
 
@@ -111,9 +121,7 @@ def discard() -> None:
     pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, signal.SIGKILL)
-            if hasattr(os, "waitid"):  # so that the next start finds it dead; it is reaped there
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            end_guarded(pid)  # it is reaped by the next start
 
 
 def start(process: BaseProcess) -> None:
@@ -123,7 +131,8 @@ def start(process: BaseProcess) -> None:
             with interrupts_held(), without_shadowing_paths():
                 process.start()
         else:
-            process.start()
+            with _telling():
+                process.start()
 
 
 @contextlib.contextmanager
@@ -172,10 +181,18 @@ def without_shadowing_paths() -> Iterator[None]:
         sys.path[:] = before
 
 
-def _start(wanted: str) -> None:
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Have a forkserver that is started inside the block preload what was wanted last."""
     # A `python -c`, as which the forkserver is started, would look into the current folder first.
     safe = os.environ.get(preload.SAFE_PATH) or preload.OURS
-    with _environment(preload.VARIABLE, wanted), _environment(preload.SAFE_PATH, safe), interrupts_held():
+    owner = _environment(preload.OWNER, str(os.getpid()))
+    with owner, _environment(preload.VARIABLE, _told[0]), _environment(preload.SAFE_PATH, safe):
+        yield
+
+
+def _start() -> None:
+    with _telling(), interrupts_held():
         multiprocessing.forkserver.ensure_running()
     # It ends by itself when this process is gone, unless what it imported has started a thread that goes on.
     atexit.unregister(_leave)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from verifier.engine import crash_report
+from verifier.engine.descendants import adopt_orphans, kill_descendants
 from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RowReady, RunStarted
 from verifier.engine.loading import Loaded, load
 from verifier.engine.plan import Plan, Task
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 # What one outcome may take in pipes, files and reports; a repr of 10 MB helps nobody.
 LINE_LIMIT = 1_000
 DETAIL_LIMIT = 16_000
+
+# Nothing holds up a process that is killed, but for a disk.
+_KILL_SECONDS = 2.0
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
@@ -168,6 +172,8 @@ def lead_process_group(pipe: connection.Connection) -> None:
     """Make this process lead a group of its own, so that what it starts ends with it, and cannot use its pipe."""
     with contextlib.suppress(PermissionError):  # it is the first of its group already
         os.setsid()
+    adopt_orphans()  # as long as it lives, nothing that it starts gets out of its sight
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the forkserver answers it otherwise
     # As a daemon it could not use `multiprocessing`; whoever has started it ends it.
     multiprocessing.current_process().daemon = False
     # A fork that goes on where this process is would tell of the same case a second time.
@@ -183,6 +189,7 @@ def _end_with_parent() -> None:
 
     def watch() -> None:
         connection.wait([sentinel])
+        kill_descendants(_KILL_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="verifier-parent").start()

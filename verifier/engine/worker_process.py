@@ -13,9 +13,12 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import psutil
+
 from verifier.cases.spec import CaseSpec
 from verifier.checks import OF_SURROUNDINGS
 from verifier.engine import crash_report
+from verifier.engine.descendants import kill, list_descendants
 from verifier.engine.events import CaseFinished, OutcomeReady, RowReady, RunStarted
 from verifier.engine.limits import Limits, resident_memory
 from verifier.engine.plan import Task
@@ -66,7 +69,9 @@ class Worker:
         memory_before: its memory at that time, in bytes; None where the system does not say.
         memory_when_ready: its memory when it was ready, in bytes; None where the system does not say.
         alone: whether it runs a single case that is run again, while no other worker runs.
-        is_dirty: whether a case left something behind that the next one would find.
+        helpers: the processes that loading everything has started, for all cases.
+        is_dirty: whether a case left something behind that the next one would find, or a process that runs on.
+        again: whether it was started in the place of one that died before its first case.
         ended: how and why the harness ended it; None where it did not.
     """
 
@@ -83,13 +88,20 @@ class Worker:
     memory_before: int | None = None
     memory_when_ready: int | None = None
     alone: bool = False
+    helpers: frozenset[psutil.Process] = frozenset()
     is_dirty: bool = False
+    again: bool = False
     ended: WorkerExit | None = None
 
     @property
     def memory(self) -> int | None:
         """The bytes that it has now; None where the system does not say."""
         return None if self.process.pid is None else resident_memory(self.process.pid)
+
+    @property
+    def descendants(self) -> list[psutil.Process]:
+        """The living processes below it."""
+        return [] if self.process.pid is None else list_descendants(self.process.pid)
 
     def memory_growth(self, since: int | None) -> int:
         """The bytes that it has on top of what it had then; 0 where the system does not say."""
@@ -126,11 +138,13 @@ class Worker:
                         raise message
                     case RunStarted():
                         self.ready, self.memory_when_ready = True, self.memory
+                        self.helpers = frozenset(self.descendants)
                     case OutcomeReady(outcome=outcome):
                         self.seen.append(outcome.check)
                         self.is_dirty = self.is_dirty or (outcome.check in OF_SURROUNDINGS and outcome.verdict.gates)
                     case CaseFinished():
                         self.last, self.spec = self.spec, None
+                        self.is_dirty = self.is_dirty or not self.helpers.issuperset(self.descendants)
                 yield message
         except OSError as error:
             raise EOFError from error
@@ -205,11 +219,13 @@ class Worker:
         self.ended = WorkerExit(verdict=verdict, word=word, how=how, detail=crash_report.read(self.log))
 
     def kill(self) -> None:
-        """Kill the process and whatever it has started: it leads a process group of its own."""
-        if self.process.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        """Kill the process and whatever it has started: its process group, and other groups and sessions below it."""
+        assert self.process.pid is not None
+        below = self.descendants if self.process.is_alive() else []
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
+        kill(below)
 
     def close(self) -> None:
         """Kill the process, and close the pipe to it."""
@@ -228,8 +244,10 @@ class Worker:
         word, how = _in_words(code)
         return WorkerExit(verdict=Verdict.CRASH, word=word, how=how, detail=crash_report.read(self.log))
 
-    def import_error(self, exited: WorkerExit) -> VerifierError:
-        """Make the error of a worker that died before it was ready; the message names the import that ended it."""
+    def early_error(self, exited: WorkerExit) -> VerifierError:
+        """Make the error of a worker that died before its first case; the message names the import that ended it."""
+        if self.ready:
+            return HarnessError(f"a worker {exited.how} before its first case", exited.detail)
         if self.loading is None:
             return HarnessError(f"a worker died before it could load anything: it {exited.how}", exited.detail)
         if exited.verdict is Verdict.TIMEOUT:
