@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from verifier import plugins
-from verifier.errors import OutdatedAdapter, UsageError
+from verifier.errors import OutdatedAdapter, UsageError, all_but_interrupts
 
 if TYPE_CHECKING:
     import torch
@@ -444,7 +444,7 @@ def _hooks_fault(subject: Subject) -> str | None:
         names = None if subject.hooks is None else subject.hooks.names()
     except OutdatedAdapter:
         raise
-    except Exception:  # the checks of hooks, which ask again, report it
+    except all_but_interrupts():  # the checks of hooks, which ask again, report it
         return None
     if names is None and subject.hooks is None:
         return None

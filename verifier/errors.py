@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
+import sys
+from types import TracebackType
+from typing import Any
 
 # Control characters but newline and tab, lone surrogates, and the marks that reorder, break or hide text on a screen.
 _HARMFUL = re.compile(
@@ -84,6 +87,44 @@ def as_import_error(error: VerifierError) -> VerifierError:
     return (UsageError if error.status is ExitStatus.USAGE else ImportFailed)(str(error))
 
 
+class UserInterrupt(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, as the harness's own handler raises it; a plain KeyboardInterrupt comes from code outside."""
+
+
+def all_but_interrupts() -> tuple[type[BaseException], ...]:
+    """Give what an `except` clause catches where code from outside runs: whatever it raises, but no `UserInterrupt`.
+
+    An adapter may raise SystemExit, KeyboardInterrupt, a cancellation or a class of its own, none of which is an
+    `Exception`. The clause asks while the exception is on its way: `except all_but_interrupts() as error`.
+    """
+    return () if isinstance(sys.exc_info()[1], UserInterrupt) else (BaseException,)
+
+
+# Attributes of an exception are read past its class, which comes from outside and may raise where it is asked.
+_CLASS_NAME: Any = vars(type)["__name__"]
+_TRACEBACK: Any = vars(BaseException)["__traceback__"]
+NO_TEXT = "(its text cannot be had)"
+
+
+def type_name(value: object) -> str:
+    """The name of a value's class, also where the class does not want to say it."""
+    return str.__str__(_CLASS_NAME.__get__(type(value)))
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """The traceback of an exception, whose class may hide it."""
+    found: TracebackType | None = _TRACEBACK.__get__(error)
+    return found
+
+
+def text_of(value: object) -> str:
+    """Spell a value as text; one that fails to spell itself gets words that say so."""
+    try:
+        return str.__str__(str(value))  # which may be of a class derived from `str`, with methods of its own
+    except all_but_interrupts():
+        return NO_TEXT
+
+
 def one_line(error: BaseException, *, limit: int = 300) -> str:
     """Spell an exception as `Type: message` in one line of at most `limit` characters.
 
@@ -91,9 +132,6 @@ def one_line(error: BaseException, *, limit: int = 300) -> str:
         error: the exception.
         limit: how many characters the line may have; a longer line is cut and ends in `…`.
     """
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # code from outside may even fail to say what is wrong
-        text = "(its text cannot be had)"
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text, name = " ".join(text_of(error).split()), type_name(error)
+    line = f"{name}: {text}" if text else name
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -12,7 +12,7 @@ from torch import Tensor
 from verifier.adapter import Edit, Inputs
 from verifier.canonical import Point
 from verifier.checks import FailedAt, check
-from verifier.errors import one_line
+from verifier.errors import all_but_interrupts, one_line
 from verifier.judging.numerics import (
     compare_bitwise,
     compare_derivative,
@@ -55,11 +55,11 @@ def _blaming(
         yield
     except (Blocked, NotApplicable):
         raise
-    except Exception as error:
+    except all_but_interrupts() as error:
         for point in points:
             try:
                 run(point)
-            except Exception as raised:
+            except all_but_interrupts() as raised:
                 raise FailedAt(point.name, f"{what} there raises {one_line(raised)}") from raised
         message = f"{what} at every point raises {one_line(error)}, at none of them alone"
         raise FailedAt("all points together", message) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
+
+from verifier.errors import all_but_interrupts, one_line, traceback_of
 
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"  # all of the package `verifier`
 _STDLIB = sysconfig.get_paths()["stdlib"]
@@ -37,7 +40,7 @@ def find_site(error: BaseException) -> str | None:
 
 def _frames(error: BaseException) -> list[tuple[str, str]]:
     """The traceback as (file, function), the innermost frame last."""
-    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(traceback_of(error))]
     return [(code.co_filename, code.co_name) for code in codes]
 
 
@@ -92,6 +95,21 @@ def _is_adapter_code(filename: str) -> bool:
     return not filename.startswith(_STDLIB)
 
 
+def is_raised_by_harness(error: BaseException, *, but: Callable[..., object] | None = None) -> bool:
+    """Whether the code that raised an exception is the harness's.
+
+    Args:
+        error: the exception.
+        but: a function from outside whose package counts as the harness's: a third party's check.
+    """
+    frames = _frames(error)
+    if not frames:
+        return True
+    code = getattr(inspect.unwrap(but), "__code__", None) if but is not None else None
+    theirs = () if code is None else (f"{Path(code.co_filename).parent}{os.sep}",)
+    return frames[-1][0].startswith((_OURS, *theirs))
+
+
 def passed_hugging_face(error: BaseException) -> bool:
     """Whether an exception passed through Hugging Face's code, and not only through a family's or the harness's."""
     paths = [PurePath(filename).as_posix() for filename, _ in _frames(error)]
@@ -104,5 +122,9 @@ _MOST_LINES = 60
 
 def format_traceback(error: BaseException) -> str:
     """The traceback of an exception; its last lines where it is long."""
-    lines = "".join(traceback.format_exception(error)).splitlines()
+    try:
+        text = "".join(traceback.format_exception(error))
+    except all_but_interrupts():  # its class comes from outside, and hides its notes, its causes or its name
+        text = "".join([*traceback.format_tb(traceback_of(error)), one_line(error)])
+    lines = text.splitlines()
     return "\n".join(lines[-_MOST_LINES:])

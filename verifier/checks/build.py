@@ -14,7 +14,7 @@ from verifier.checks import check
 from verifier.checks.blame import passed_hugging_face
 from verifier.checks.configs import find_config_edits
 from verifier.checks.subjects import compute_logits
-from verifier.errors import one_line
+from verifier.errors import all_but_interrupts, one_line
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, failure
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
@@ -70,14 +70,14 @@ def refusal(case: Case) -> Finding:
         if str(error).strip():
             return Finding()
         return failure("wrap", "it refuses without a word of why")
-    except Exception as error:
+    except all_but_interrupts() as error:
         return failure("wrap", f"no clear refusal, but {one_line(error)}")
     if subject_fault(subject) is not None:
         return failure("wrap", f"no refusal, but a {type(subject).__name__}")
     try:
         with torch.no_grad():
             subject.forward(case.reference.any_tokens())
-    except Exception as error:
+    except all_but_interrupts() as error:
         return failure("forward", f"it wraps what HF refuses, and then raises {one_line(error)}")
     return failure("runs", f"it wraps and runs a model that HF refuses: {case.spec.reason}")
 

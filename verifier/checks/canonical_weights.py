@@ -9,6 +9,7 @@ from torch import Tensor
 
 from verifier.canonical import WEIGHTS, template_of
 from verifier.cases.spec import SEMANTIC_DTYPE
+from verifier.errors import all_but_interrupts
 from verifier.judging.outcome import Blocked
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
@@ -60,7 +61,7 @@ def readable_weights(case: Case) -> Mapping[str, Any]:
         return subject_weights(case)
     except Blocked:
         raise
-    except Exception as error:
+    except all_but_interrupts() as error:
         raise Blocked("weights.names") from error
 
 

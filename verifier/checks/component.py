@@ -13,6 +13,7 @@ from verifier.checks import check
 from verifier.checks.canonical_weights import readable_weights, reference_weights
 from verifier.checks.qkv import split_agrees
 from verifier.checks.subjects import require_findings
+from verifier.errors import all_but_interrupts
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import float64_judge, precision_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
@@ -72,7 +73,7 @@ def _is_right(case: Case, name: str) -> bool:
     """Whether a component passes the check of its own kind."""
     try:
         return _judge_alone(case, name).verdict is not Verdict.FAIL
-    except Exception:  # the check of its kind reports it
+    except all_but_interrupts():  # the check of its kind reports it
         return False
 
 

@@ -10,11 +10,11 @@ from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, Scenario
 from verifier.checks import Check
 from verifier.checks.runner import judge
-from verifier.errors import one_line
+from verifier.errors import all_but_interrupts, one_line
 from verifier.family import Family
 from verifier.judging.comparison import watching
 from verifier.judging.evidence import Evidence, Ladder, Rung
-from verifier.judging.outcome import Blocked, Finding, NotApplicable
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, as_number, as_text
 from verifier.observing import activations, localization
 from verifier.observing.case import Case
 from verifier.reference.snapshots import remember
@@ -71,7 +71,7 @@ def ladder(case: Case) -> Ladder:
             missing[name] = f"blocked by {error}"
         except NotApplicable as error:
             missing[name] = str(error)
-        except Exception as error:  # raised by the subject; the check that fails for it has the traceback
+        except all_but_interrupts() as error:  # raised by the subject; the check that fails for it has the traceback
             missing[name] = one_line(error)
         return ()
 
@@ -96,5 +96,5 @@ def _backward(case: Case) -> Iterator[Finding]:
 
 
 def _rung(one: Finding) -> Rung:
-    measured, bound = float(one.measured or 0.0), float(one.bound or 0.0)
-    return Rung(where=one.where or "", verdict=one.verdict, measured=measured, bound=bound)
+    measured, bound = as_number(one.measured) or 0.0, as_number(one.bound) or 0.0
+    return Rung(where=as_text(one.where) or "", verdict=one.verdict, measured=measured, bound=bound)

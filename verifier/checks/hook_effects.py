@@ -12,6 +12,7 @@ from verifier.adapter import Edit
 from verifier.cases.spec import Scenario
 from verifier.checks import check
 from verifier.checks.subjects import compute_logits
+from verifier.errors import all_but_interrupts
 from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_bitwise
 from verifier.judging.outcome import Finding, NotApplicable
@@ -69,7 +70,7 @@ def _describe_late_firing(case: Case) -> str | None:
             require(case.subject.wrapped().hooks).hooked({name: _note_firing(name, fired) for name in gated}, {}),
         ):
             case.subject.wrapped().forward(case.reference.inputs())
-    except Exception:  # to refuse a hook at a point that is off is as good as never to call it
+    except all_but_interrupts():  # to refuse a hook at a point that is off is as good as never to call it
         return None
     return f"{fired[0]} fires although its switch is off" if fired else None
 

@@ -15,7 +15,7 @@ from verifier.canonical import LOGIT_AXES, Point
 from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks.canonical_weights import readable_weights
 from verifier.checks.subjects import real_logits
-from verifier.errors import one_line
+from verifier.errors import all_but_interrupts, one_line
 from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import float64_judge, unit
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
@@ -45,7 +45,7 @@ class Processed:
     """The result of one processing: the comparisons, or the exception that it raised."""
 
     compared: Sequence[Finding] = ()
-    raised: Exception | None = None
+    raised: BaseException | None = None
 
     @property
     def kept(self) -> bool:
@@ -122,7 +122,7 @@ def judge_each(case: Case) -> Mapping[str, Processed]:
     def alone(name: str, promised: frozenset[str]) -> Processed:
         try:
             return Processed(compared=judge_processed(case, frozenset({name}), promised, []))
-        except Exception as error:  # raised again by `summarize_each`
+        except all_but_interrupts() as error:  # raised again by `summarize_each`
             return Processed(raised=error)
 
     case.subject.agreeing_rows(SCENARIO)

@@ -16,7 +16,7 @@ from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks import check
 from verifier.checks.blame import passed_hugging_face
 from verifier.checks.configs import find_config_edits
-from verifier.errors import one_line
+from verifier.errors import all_but_interrupts, one_line
 from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_noise_floor, float64_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict, failure
@@ -44,11 +44,11 @@ def acceptance(case: Case) -> Finding:
         inputs = case.reference.inputs() if case.spec.valid else case.reference.any_tokens()
         with torch.no_grad():
             models.forward(model, inputs)
-    except Exception as error:
+    except all_but_interrupts() as error:
         # The error behind a `Blocked` of other checks is reported here.
         cause = error.__cause__ if isinstance(error, Blocked) and error.__cause__ is not None else error
         if not passed_hugging_face(cause):
-            raise
+            raise cause from None
         refused = one_line(cause)
     if case.spec.valid and refused:
         return failure("accepted by the family", f"HF refuses it: {refused}")

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import perf_counter  # held here: an adapter may patch `time`
 from typing import Any, Protocol
 
 from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
 from verifier.checks import LAST, OF_SURROUNDINGS, Check, registered
-from verifier.checks.blame import find_site, format_traceback
-from verifier.errors import OutdatedAdapter, one_line
+from verifier.checks.blame import find_site, format_traceback, is_raised_by_harness
+from verifier.errors import OutdatedAdapter, all_but_interrupts, one_line, type_name
 from verifier.family import Family
-from verifier.judging.outcome import BLOCKED, Blocked, Finding, NotApplicable, Outcome, Verdict
+from verifier.judging.outcome import (
+    BLOCKED,
+    Blocked,
+    Circumstance,
+    Finding,
+    NotApplicable,
+    Outcome,
+    Verdict,
+    make_plain,
+)
 from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
 from verifier.observing.case import Case
@@ -127,30 +137,78 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
         Unrunnable: HF's model of the case cannot be built on this machine.
         OutdatedAdapter: the adapter implements an older protocol.
     """
-    started = time.perf_counter()
+    started = perf_counter()
     raised: BaseException | None = None
     error_facts: dict[str, Any] = {}
     try:
-        finding = _missing(case, check) or check.run(case)
-    except (Exception, SystemExit) as error:  # an adapter may call `sys.exit`
-        if error is case.reference.unrunnable or isinstance(error, OutdatedAdapter):
+        finding = _require_finding(_missing(case, check) or check.run(case))
+    except all_but_interrupts() as caught:
+        if caught is case.reference.unrunnable or _is_outdated(caught):
             raise
-        when = None
-        if isinstance(error, RaisedIn) and isinstance(error.__cause__, Exception):
-            when, error = error.circumstance or None, error.__cause__
-        # Only a check may raise these two: an adapter that raises them is not excused.
-        if isinstance(error, Blocked | NotApplicable) and not case.subject.raised(error):
-            reason = BLOCKED if isinstance(error, Blocked) else "not applicable: "
+        error, when = _cause(caught, check)
+        if _is_excuse(error, case, check):
+            reason = BLOCKED if issubclass(type(error), Blocked) else "not applicable: "
             finding = Finding(verdict=Verdict.SKIP, message=f"{reason}{error}")
         else:
             words = f"{circumstance_words(when)}: " if when else ""
             message = f"{words}{one_line(error)}"
             raised, finding = error, Finding(verdict=Verdict.ERROR, message=message, circumstance=when)
-            kind, site = type(error).__name__, find_site(error)
+            kind, site = type_name(error), find_site(error)
             error_facts = {"exception": kind, "site": site, "detail": format_traceback(error)}
-    seconds = time.perf_counter() - started
+    seconds = perf_counter() - started
     facts = {one.name: getattr(finding, one.name) for one in dataclasses.fields(Finding)}
-    return Outcome(check=check.id, seconds=seconds, **facts, **error_facts), raised
+    return make_plain(Outcome(check=check.id, seconds=seconds, **facts, **error_facts)), raised
+
+
+# What an exception is is asked of its class: the exception itself comes from outside, and may raise at any question.
+
+
+def _is_outdated(error: BaseException) -> bool:
+    return issubclass(type(error), OutdatedAdapter) and is_raised_by_harness(error)
+
+
+def _cause(error: BaseException, check: Check) -> tuple[BaseException, Circumstance | None]:
+    """Find the exception that a check's outcome tells, behind those with which the harness and Python carry it.
+
+    Returns:
+        The exception, and the circumstance in which it was raised, where it was raised in one that is not plain.
+    """
+    when: Circumstance | None = None
+    while _carries(error, check) and error.__cause__ is not None:
+        if type(error) is RaisedIn:
+            when = error.circumstance or None
+        error = error.__cause__
+    return error, when
+
+
+def _carries(error: BaseException, check: Check) -> bool:
+    """Whether an exception only carries the one that is its cause."""
+    if type(error) is Blocked:
+        return str(error) == check.id  # that a check is blocked by itself tells nothing
+    if type(error) is RuntimeError:  # as which Python raises a StopIteration out of a generator
+        return type(error.__cause__) in (StopIteration, StopAsyncIteration)
+    return type(error) is RaisedIn
+
+
+def _is_excuse(error: BaseException, case: Case, check: Check) -> bool:
+    """Whether an exception says why a check has nothing to tell.
+
+    Only a check may raise it: an adapter that raises it is not excused, and no check is blocked by itself.
+    """
+    if not issubclass(type(error), Blocked | NotApplicable) or case.subject.raised(error):
+        return False
+    return is_raised_by_harness(error, but=check.run) and not (type(error) is Blocked and str(error) == check.id)
+
+
+def _require_finding(found: Finding) -> Finding:
+    """Make sure of what a check gave, which may come from outside.
+
+    Raises:
+        TypeError: it is no finding, or one without a verdict.
+    """
+    if type(found) is not Finding or type(found.verdict) is not Verdict:
+        raise TypeError(f"a check must give a Finding with a Verdict, got {reprlib.repr(found)}")
+    return found
 
 
 def _missing(case: Case, check: Check) -> Finding | None:

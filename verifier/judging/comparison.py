@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from verifier.errors import one_line
+from verifier.errors import all_but_interrupts, one_line
 from verifier.judging.evidence import Difference
 from verifier.judging.outcome import Finding, NotApplicable, Verdict
 
@@ -100,7 +100,7 @@ def summarize(comparisons: Iterable[Finding]) -> Finding:
     found: list[Finding] = []
     try:
         found.extend(comparisons)  # one by one, so that those before an exception are kept
-    except Exception as error:
+    except all_but_interrupts() as error:
         first = next((number for number, one in enumerate(found) if one.verdict is Verdict.FAIL), None)
         if first is None:
             raise

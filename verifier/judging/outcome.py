@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from verifier.canonical import template_of
+from verifier.errors import all_but_interrupts, text_of
 from verifier.output.validation import Seconds
 
 
@@ -156,6 +157,35 @@ class Outcome:
         return mine is not None and mine == its
 
 
+def make_plain(outcome: Outcome) -> Outcome:
+    """Turn an outcome's values into plain types: a check may have them from an adapter, whose names are no texts."""
+    return replace(
+        outcome,
+        measured=as_number(outcome.measured),
+        bound=as_number(outcome.bound),
+        where=as_text(outcome.where),
+        message=as_text(outcome.message),
+        exception=as_text(outcome.exception),
+        site=as_text(outcome.site),
+        detail=as_text(outcome.detail),
+    )
+
+
+def as_text(value: object) -> str | None:
+    """Spell a value as plain text that any file and pipe takes; None stays None."""
+    return None if value is None else text_of(value).encode(errors="backslashreplace").decode()
+
+
+def as_number(value: object) -> float | None:
+    """Turn a value into a plain number; None stays None, and what is no real number becomes NaN."""
+    if value is None or type(value) is float:
+        return value
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except all_but_interrupts():
+        return math.nan
+
+
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read aloud and typed
 _ID_LENGTH = 8  # 40 bits: among ten thousand cases two collide once in twenty thousand runs
 
@@ -167,7 +197,11 @@ def area_of(check: str) -> str:
 
 def canonical_json(value: Any) -> str:
     """Write plain data as JSON, in one way for one value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
+
+
+# Held here: an adapter may patch `json`, and ids are made where it runs.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def is_short_id(text: str) -> bool:

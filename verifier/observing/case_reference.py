@@ -14,7 +14,7 @@ from verifier.adapter import Inputs, Output
 from verifier.canonical import Point
 from verifier.cases.inputs import INPUT_MAKERS, ScenarioInputs, copy_inputs
 from verifier.cases.spec import SEMANTIC_DTYPE, CaseSpec, Scenario
-from verifier.errors import Unrunnable
+from verifier.errors import Unrunnable, all_but_interrupts
 from verifier.family import Family
 from verifier.judging.outcome import Blocked
 from verifier.observing.memo import Memo, memoized
@@ -108,7 +108,7 @@ class CaseReference:
             return self.build(attention=attention)
         except Unrunnable:
             raise
-        except Exception as error:
+        except all_but_interrupts() as error:
             if self.spec.valid:
                 raise Blocked("reference.acceptance") from error
             raise
@@ -192,7 +192,7 @@ class CaseReference:
         try:
             with torch.no_grad():
                 return models.forward(model, inputs)
-        except Exception as error:
+        except all_but_interrupts() as error:
             if (scenario, dtype, attention) == (Scenario.PLAIN, SEMANTIC_DTYPE, None):
                 raise Blocked("reference.acceptance") from error
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from dataclasses import replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Output, Subject
 from verifier.cases.spec import SEMANTIC_DTYPE, Scenario
+from verifier.errors import all_but_interrupts, traceback_of
 from verifier.judging.outcome import Blocked, NotApplicable, Verdict
 from verifier.observing.case_noise import CaseNoise
 from verifier.observing.case_reference import CaseReference
@@ -112,7 +112,7 @@ class CaseSubject:
     def raised(self, error: BaseException) -> bool:
         """Whether an exception came out of a method of the adapter or of one of its subjects."""
         theirs = {id(self.adapter), *map(id, self._subjects)}
-        return any(id(frame.f_locals.get("self")) in theirs for frame, _ in traceback.walk_tb(error.__traceback__))
+        return any(id(frame.f_locals.get("self")) in theirs for frame, _ in traceback.walk_tb(traceback_of(error)))
 
     # --- outputs --------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class CaseSubject:
             self.first_output()
         except Blocked:
             raise
-        except Exception as error:
+        except all_but_interrupts() as error:
             raise Blocked("build.forward") from error
 
     # --- agreement ------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class CaseSubject:
         """Whether the subject's float64 logits are HF's in every row of a scenario."""
         try:
             return bool(self.agreeing_rows(scenario).all())
-        except Exception:  # the scenario cannot be run, or no row agrees: another check reports it
+        except all_but_interrupts():  # the scenario cannot be run, or no row agrees: another check reports it
             return False
 
     def agreeing_dtypes(self) -> list[str]:
@@ -216,5 +216,7 @@ def _copied(value: Any) -> Any:
 
 
 def _close(subject: Subject) -> None:
-    with contextlib.suppress(Exception):  # `build.close` reports what closing raises
+    try:
         subject.close()
+    except all_but_interrupts():  # `build.close` reports what closing raises
+        return

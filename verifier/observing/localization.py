@@ -9,6 +9,7 @@ from torch import Tensor
 
 from verifier.canonical import Point
 from verifier.cases.spec import Scenario
+from verifier.errors import all_but_interrupts
 from verifier.judging.numerics import float64_judge
 from verifier.judging.outcome import Blocked, Finding, Verdict
 from verifier.observing import activations, dependencies
@@ -122,6 +123,6 @@ def first_divergence(case: Case) -> Finding | None:
         if case.subject.wrapped().hooks is None:
             return None
         comparisons = compare_points(case, Scenario.PLAIN, activations.all_values(case))
-    except Exception:  # hooks that raise, or are not there, locate nothing; `hooks.fires` reports them
+    except all_but_interrupts():  # hooks that raise, or are not there, locate nothing; `hooks.fires` reports them
         return None
     return next((one for one in annotate_inputs(case, comparisons) if one.verdict is Verdict.FAIL), None)

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Hashable
 from typing import Any, ParamSpec, TypeVar
 
+from verifier.errors import all_but_interrupts
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -19,7 +21,7 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self._results: dict[Hashable, tuple[Any, Exception | None]] = {}
+        self._results: dict[Hashable, tuple[Any, BaseException | None]] = {}
         self._models: set[Hashable] = set()
 
     def memoize(self, key: Hashable, make: Callable[[], T], *, is_model: bool = False) -> T:
@@ -33,7 +35,7 @@ class Memo:
         if key not in self._results:
             try:
                 self._results[key] = (make(), None)
-            except Exception as error:
+            except all_but_interrupts() as error:
                 self._results[key] = (None, error)
             if is_model:
                 self._models.add(key)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from verifier.adapter import Adapter, Change, Subject, subject_fault
-from verifier.errors import one_line
+from verifier.errors import all_but_interrupts
 from verifier.family import Family
 from verifier.reference import models
 
@@ -276,12 +276,10 @@ class Wrapping:
         self.surroundings = Surroundings(model)
         self.state = ModelState(model)
         self.subject: Subject | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         try:
             self.subject = adapter.wrap(model)
-        except SystemExit as error:  # a process is not an adapter's to end
-            self.error = RuntimeError(f"wrap raised {one_line(error)}").with_traceback(error.__traceback__)
-        except Exception as error:
+        except all_but_interrupts() as error:
             self.error = error
 
     @functools.cached_property

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from time import perf_counter  # held here: an adapter may patch `time`
 
 from verifier.adapter import Adapter
 from verifier.canonical import KINDS, template_of
 from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of
 from verifier.cases.dealing import WITH_GRADIENTS
+from verifier.errors import all_but_interrupts, type_name
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
@@ -47,13 +48,13 @@ class Wrong:
     """
 
     finding: Finding | None
-    error: Exception | None
+    error: BaseException | None
 
     @property
     def way(self) -> tuple[str | None, str | None]:
         """In which way it is wrong: the place without its layer, or the exception."""
         if self.error is not None:
-            return None, type(self.error).__name__
+            return None, type_name(self.error)
         assert self.finding is not None
         return template_of(self.finding.where or ""), None
 
@@ -112,9 +113,9 @@ def _run(
 
     # Every case is looked at in this one, and cases with equal models share what HF's model shows in it.
     row = Row(case.spec, case.family, circumstance, recall if circumstance == WITH_GRADIENTS else None, seeds)
-    without, began = _wrong_plainly(case), time.perf_counter()
+    without, began = _wrong_plainly(case), perf_counter()
     result = row.run(case.subject.adapter, only, at, without)
-    result.seconds = time.perf_counter() - began
+    result.seconds = perf_counter() - began
     return result
 
 
@@ -128,7 +129,7 @@ def _wrong_plainly(case: Case) -> frozenset[str]:
         shared = activations.shared_points(case)
     except Blocked:
         return frozenset(point.kind.template for point in case.reference.points)
-    except Exception:  # hooks that raise show nothing; `hooks.fires` reports them
+    except all_but_interrupts():  # hooks that raise show nothing; `hooks.fires` reports them
         return frozenset()
     return frozenset(point.kind.template for point in shared if point.name not in agreeing)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from verifier.adapter import Adapter, Inputs, Modes, Subject
 from verifier.cases.circumstances import Circumstance
 from verifier.cases.spec import CaseSpec
+from verifier.errors import all_but_interrupts
 from verifier.family import Family, Reshapes
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
@@ -293,7 +294,7 @@ def _load_other_weights(models: Models, adapter: Adapter, found: Prepared, atten
     wrong: str | None = "it is loaded, and nothing is raised"
     try:
         modes.load_state_dict(misnamed)
-    except Exception:  # whatever it raises, it has refused
+    except all_but_interrupts():  # whatever it raises, it has refused
         wrong = None
     found.seen.append(("state.misuse", "a state dict with a misnamed entry", wrong))
 
@@ -454,7 +455,7 @@ def _wrap_another(before: _Before, ids: Tensor) -> Subject:
             before.prepared.opened.append(subject)
             with torch.no_grad():
                 subject.forward(Inputs(input_ids=ids))
-        except Exception:  # whose fault that is, is another case's business
+        except all_but_interrupts():  # whose fault that is, is another case's business
             continue
         return subject
     raise NotApplicable("the adapter has no model of another config")

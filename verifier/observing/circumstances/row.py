@@ -14,7 +14,7 @@ from verifier.adapter import Adapter, AdapterRefusal
 from verifier.canonical import Point
 from verifier.cases.circumstances import Circumstance, differences
 from verifier.cases.spec import CaseSpec
-from verifier.errors import one_line
+from verifier.errors import all_but_interrupts, one_line, text_of
 from verifier.family import Family
 from verifier.judging.comparison import from_condition
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, area_of
@@ -60,7 +60,7 @@ class RowResult:
 
     circumstance: Circumstance
     findings: dict[str, list[Finding]] = field(default_factory=dict)
-    errors: dict[str, Exception] = field(default_factory=dict)
+    errors: dict[str, BaseException] = field(default_factory=dict)
     not_offered: str | None = None
     refused: str | None = None
     seconds: float = 0.0
@@ -219,7 +219,7 @@ class Row:
             self._look(adapter, prepared, result, only)
         except (NotApplicable, AdapterRefusal) as reason:
             result.not_offered = str(reason)
-        except Exception as error:  # the subject's, which becomes the outcome of the first observable
+        except all_but_interrupts() as error:  # the subject's, which becomes the outcome of the first observable
             result.errors[_FIRST] = error
         finally:
             if prepared is not None:
@@ -278,7 +278,7 @@ class Row:
             if observer is plain:
                 result.not_offered = str(reason)
             return
-        except Exception as error:
+        except all_but_interrupts() as error:
             look.calls.clear_gradients()
             if not self._own_kernels_raise(observer, points, error):
                 result.errors[first[0]] = error
@@ -303,12 +303,12 @@ class Row:
             for observable, finding in findings:
                 result.add(observable, finding)
 
-    def _own_kernels_raise(self, observer: Observer, points: Sequence[Point], error: Exception) -> bool:
+    def _own_kernels_raise(self, observer: Observer, points: Sequence[Point], error: BaseException) -> bool:
         """Whether Hugging Face's model raises the same where the taps do not compute its attention themselves."""
         try:
             self._observe_reference(self.reference, observer, points, own_kernels=True)
-        except Exception as own:
-            return type(own) is type(error) and str(own) == str(error)
+        except all_but_interrupts() as own:
+            return type(own) is type(error) and text_of(own) == text_of(error)
         return False
 
     def _compare(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from verifier.adapter import Inputs
+from verifier.errors import all_but_interrupts
 from verifier.judging.comparison import from_condition
 from verifier.judging.outcome import Finding
 from verifier.observing.circumstances.calls import Calls
@@ -141,6 +142,6 @@ def misspelt(side: SubjectSide) -> Iterator[tuple[str, Finding]]:
     try:
         with side.subject.hooks.hooked({name: lambda _value: None}, {}):
             pass
-    except Exception:  # whatever it raises, it has refused
+    except all_but_interrupts():  # whatever it raises, it has refused
         wrong = None
     yield "hooks.misspelt", from_condition(name, wrong)
