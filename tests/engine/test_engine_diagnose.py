@@ -20,7 +20,7 @@ def test_a_look_tells_evidence_and_no_outcome(plan, how):
     wanted = _looking(plan("Zeros", only=("build.adapter", "forward.logits"), count=2), "forward.logits")
     seen = list(run(wanted, workers=2) if how == "workers" else inline.run(wanted))
     assert not any(isinstance(event, events.OutcomeReady) for event in seen)
-    found = [event.evidence for event in seen if isinstance(event, events.EvidenceReady)]
+    found = [event.evidence for event in seen if isinstance(event, events.EvidenceReady | events.LadderReady)]
     evidence = [one for one in found if isinstance(one, Evidence)]
     assert {one.case for one in evidence} == {spec.id for spec in wanted.specs}
     assert all(one.check == "forward.logits" and one.fingerprint for one in evidence)

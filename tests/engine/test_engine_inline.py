@@ -34,7 +34,7 @@ def test_the_events_are_those_of_a_run_in_workers(plan):
 
 
 def vars_of(event):
-    return {name: getattr(event, name) for name in event.__dataclass_fields__}
+    return {name: getattr(event, name) for name in event.__struct_fields__}
 
 
 def test_an_adapter_that_goes_elsewhere_takes_nobody_with_it(plan, place, monkeypatch):

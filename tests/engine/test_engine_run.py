@@ -129,10 +129,12 @@ def test_an_import_that_starts_a_thread_leaves_no_process_behind(tmp_path):
     assert processes.marked(mark) == {}
 
 
-def test_a_death_after_the_last_check_is_no_pass(plan):
+def test_a_death_after_the_last_check_is_a_failure_to_close(plan):
     seen = list(run(plan("QuitsLate", count=1), workers=1))
-    last = [event.outcome for event in seen if isinstance(event, events.OutcomeReady)][-1]
-    assert (last.check, last.verdict) == ("build.adapter", Verdict.CRASH)
+    told = {event.outcome.check: event.outcome for event in seen if isinstance(event, events.OutcomeReady)}
+    assert told["build.adapter"].verdict is Verdict.PASS
+    assert (told["build.close"].verdict, told["build.close"].exception) == (Verdict.CRASH, "exit 3")
+    assert told["build.close"].site.endswith("subjects.py:<lambda>")
 
 
 def test_an_adapter_that_cannot_be_made_is_named(plan):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import builtins
+import json
 import os
-import pickle
 import subprocess
 import sys
+import time
+
+import pytest
 
 from verifier.cases.spec import CaseSpec
 from verifier.checks import runner
-from verifier.engine import events, loading, preload, worker
+from verifier.engine import events, loading, messages, preload, safeguard, worker
 from verifier.engine.plan import Task
 from verifier.engine.worker import DETAIL_LIMIT, LINE_LIMIT, trim_outcome
-from verifier.errors import HarnessError
 from verifier.judging.outcome import Outcome, Verdict
 
 
@@ -39,21 +41,6 @@ def test_a_short_number_is_no_address():
     assert trim_outcome(Outcome(check="a.b", verdict=Verdict.FAIL, message="flag 0x1f")).message == "flag 0x1f"
 
 
-def test_what_a_check_gives_becomes_plain():
-    class Number(float):
-        pass
-
-    class Word(str):
-        pass
-
-    outcome = trim_outcome(
-        Outcome(check="a.b", verdict=Verdict.FAIL, measured=Number(2), bound=Number(1), where=Word("here"))
-    )
-    assert type(outcome.measured) is type(outcome.bound) is float
-    assert type(outcome.where) is str
-    assert pickle.loads(pickle.dumps(outcome)) == outcome
-
-
 def test_preloading_outlives_what_fails(tmp_path):
     (tmp_path / "fine.py").write_text("print('noise')\nTOLD = []\ndef __getattr__(name):\n    TOLD.append(name)")
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
@@ -75,17 +62,54 @@ def test_preloading_outlives_what_fails(tmp_path):
     assert (ended.returncode, ended.stdout) == (0, "")
 
 
-def test_a_fault_of_the_harness_is_no_outcome(monkeypatch):
+class Left(Exception):
+    """A worker process has ended itself."""
+
+
+def leave(status):
+    raise Left(status)
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """A case whose second check never ends, because something broke what runs it."""
+
     def run_case(spec, family, adapter, checks, seen, looked):
         yield Outcome(check="a.b", verdict=Verdict.PASS)
         raise LookupError("the harness lost its way")
 
     monkeypatch.setattr(runner, "run_case", run_case)
-    here, there = multiprocessing.Pipe()
-    spec = CaseSpec(family="toy", config={})
-    worker._run(there, Task(spec=spec), loading.Loaded(family=None, adapter=None, checks=()))
-    assert isinstance(here.recv(), events.OutcomeReady)
-    failed = here.recv()
-    assert isinstance(failed, HarnessError)
-    assert str(failed) == f"the harness failed on case {spec.id}: LookupError: the harness lost its way"
+    monkeypatch.setattr(worker, "_exit_now", leave)
+    return Task(spec=CaseSpec(family="toy", config={}))
+
+
+def test_what_breaks_the_harness_is_its_cases_and_the_process_ends(broken, tmp_path):
+    said = []
+    with pytest.raises(Left):
+        worker._run(said.append, broken, NOTHING, tmp_path / "log")
+    outcome, failed = said
+    assert isinstance(outcome, events.OutcomeReady)
+    assert isinstance(failed, messages.CaseFailed)
+    assert (failed.case, failed.exception) == (broken.spec.id, "LookupError")
+    assert failed.said == "LookupError: the harness lost its way"
     assert "run_case" in failed.detail
+
+
+def test_last_words_that_cannot_be_sent_are_written_down(broken, tmp_path):
+    def say(message):
+        raise OSError("the pipe is closed")
+
+    with pytest.raises(Left):
+        worker._run(say, broken, NOTHING, tmp_path / "log")
+    words = messages.decode((tmp_path / "log.words").read_bytes())
+    assert (words.exception, words.said) == ("OSError", "OSError: the pipe is closed")
+
+
+NOTHING = loading.Loaded(family=None, adapter=None, checks=())
+
+
+def test_what_a_case_patched_of_python_is_put_back():
+    kept = len, json.dumps, time.perf_counter, os.open
+    builtins.len = json.dumps = time.perf_counter = os.open = None
+    safeguard.restore()
+    assert (len, json.dumps, time.perf_counter, os.open) == kept

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
-from verifier.errors import all_but_interrupts, one_line, traceback_of
+from verifier.errors import OutdatedAdapter, all_but_interrupts, one_line, traceback_of
 
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"  # all of the package `verifier`
 _STDLIB = sysconfig.get_paths()["stdlib"]
@@ -110,10 +110,17 @@ def is_raised_by_harness(error: BaseException, *, but: Callable[..., object] | N
     return frames[-1][0].startswith((_OURS, *theirs))
 
 
+def is_outdated(error: BaseException) -> bool:
+    """Whether the harness says that an adapter implements an older protocol; an adapter may raise the same class."""
+    return issubclass(type(error), OutdatedAdapter) and is_raised_by_harness(error)
+
+
 def passed_hugging_face(error: BaseException) -> bool:
-    """Whether an exception passed through Hugging Face's code, and not only through a family's or the harness's."""
-    paths = [PurePath(filename).as_posix() for filename, _ in _frames(error)]
-    return any(f"/{name}/" in path for path in paths for name in _HUGGING_FACE)
+    """Whether Hugging Face's code raised an exception, or passed it on: not what an adapter has put into its place."""
+    frames = _frames(error)
+    paths = [PurePath(filename).as_posix() for filename, _ in frames]
+    first = next((at for at, path in enumerate(paths) if any(f"/{name}/" in path for name in _HUGGING_FACE)), None)
+    return first is not None and find_site_among(frames[first:]) is None
 
 
 _HUGGING_FACE = ("transformers", "huggingface_hub")

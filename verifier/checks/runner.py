@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
 from verifier.checks import LAST, OF_SURROUNDINGS, Check, registered
-from verifier.checks.blame import find_site, format_traceback, is_raised_by_harness
-from verifier.errors import OutdatedAdapter, all_but_interrupts, one_line, type_name
+from verifier.checks.blame import find_site, format_traceback, is_outdated, is_raised_by_harness
+from verifier.errors import all_but_interrupts, one_line, type_name
 from verifier.family import Family
 from verifier.judging.outcome import (
     BLOCKED,
@@ -143,7 +143,7 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
     try:
         finding = _require_finding(_missing(case, check) or check.run(case))
     except all_but_interrupts() as caught:
-        if caught is case.reference.unrunnable or _is_outdated(caught):
+        if caught is case.reference.unrunnable or is_outdated(caught):
             raise
         error, when = _cause(caught, check)
         if _is_excuse(error, case, check):
@@ -161,10 +161,6 @@ def judge(case: Case, check: Check) -> tuple[Outcome, BaseException | None]:
 
 
 # What an exception is is asked of its class: the exception itself comes from outside, and may raise at any question.
-
-
-def _is_outdated(error: BaseException) -> bool:
-    return issubclass(type(error), OutdatedAdapter) and is_raised_by_harness(error)
 
 
 def _cause(error: BaseException, check: Check) -> tuple[BaseException, Circumstance | None]:

@@ -13,14 +13,15 @@ from typing import Protocol
 from verifier.cases.spec import CaseSpec
 from verifier.engine import server
 from verifier.engine.events import CaseFinished, OutcomeReady, RowReady, RunStarted, WorkerLost
+from verifier.engine.inline import execute_here
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.limits import Limits
 from verifier.engine.loading import Loaded, load
+from verifier.engine.messages import CaseEvent
 from verifier.engine.plan import Plan, Task, applicable
 from verifier.engine.process import preserve_cwd, preserve_threads
 from verifier.engine.retry_policy import LostCase, RetryPolicy
 from verifier.engine.starting import prepare
-from verifier.engine.worker import CaseEvent, execute
 from verifier.engine.worker_pool import WorkerPool
 from verifier.engine.worker_process import Worker
 from verifier.judging.outcome import Outcome, Verdict
@@ -264,7 +265,7 @@ class InProcessRunner:
                 self._loaded = load(self._plan)
                 self.started = self._loaded.started()
             began = time.perf_counter()
-            events = list(execute(Task(spec=spec, checks=tuple(checks)), self._loaded))
+            events = list(execute_here(Task(spec=spec, checks=tuple(checks)), self._loaded))
             return CaseResult(
                 outcomes=tuple(event.outcome for event in events if isinstance(event, OutcomeReady)),
                 seconds=time.perf_counter() - began,

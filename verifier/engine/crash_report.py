@@ -25,6 +25,11 @@ def stack_file(log: Path) -> Path:
     return log.with_suffix(".stack")
 
 
+def words_file(log: Path) -> Path:
+    """Name the file for the last words of a process that cannot send them: a message that says how a case broke it."""
+    return log.with_suffix(".words")
+
+
 def read(log: Path) -> str | None:
     """Read the end of the output, and the stack of the thread that was running; None if there is neither."""
     output = "\n".join(_tail(log).strip().splitlines()[-_LINES:])

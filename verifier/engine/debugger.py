@@ -7,6 +7,8 @@ import sys
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
+from verifier.errors import UserInterrupt
+
 if TYPE_CHECKING:
     from verifier.checks import Check
     from verifier.judging.outcome import Outcome
@@ -20,7 +22,7 @@ class Debugger:
         """Stop in Python's debugger if the outcome makes a run fail.
 
         Raises:
-            KeyboardInterrupt: the debugger was left with `q`.
+            UserInterrupt: the debugger was left with `q`.
         """
         if not outcome.verdict.gates:
             return
@@ -54,10 +56,10 @@ def _stop_in(frame: FrameType | None, trace: TracebackType | None) -> None:
     """Debug in a frame, or in the innermost frame of a traceback.
 
     Raises:
-        KeyboardInterrupt: the debugger was left with `q`.
+        UserInterrupt: the debugger was left with `q`.
     """
     debugger = _Pdb()
     debugger.reset()
     debugger.interaction(frame, trace)
     if debugger.left:
-        raise KeyboardInterrupt
+        raise UserInterrupt

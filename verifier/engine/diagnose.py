@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from verifier.engine.events import Event, EvidenceReady, RunFinished, Stop
+from verifier.engine.events import Event, EvidenceReady, LadderReady, RunFinished, Stop
 from verifier.engine.plan import Plan
 from verifier.judging.outcome import Verdict
 from verifier.record import Record, RecordedOutcome, Writer
@@ -39,7 +39,7 @@ def diagnose_failures(
     specs = tuple(seen.cases[case] for case in wanted)
     for event in run(replace(plan, specs=specs, wanted=wanted, diagnose=True, known={})):
         match event:
-            case EvidenceReady(evidence=found):
+            case EvidenceReady(evidence=found) | LadderReady(evidence=found):
                 writer.evidence(found)
             case RunFinished(stop=stop, seconds=seconds):
                 return stop, seconds

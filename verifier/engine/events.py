@@ -1,10 +1,12 @@
-"""The events of a run, as frozen plain values: workers send them, the coordinator passes them on."""
+"""The events of a run, as frozen plain values: workers send those that are Structs, the coordinator passes them on."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+
+from msgspec import Struct
 
 from verifier.cases.spec import CaseSpec
 from verifier.judging.evidence import Evidence, Ladder
@@ -38,8 +40,7 @@ class CheckInfo:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStarted:
+class RunStarted(Struct, frozen=True, kw_only=True, tag=True):
     """The workers have loaded everything, and cases follow.
 
     Attributes:
@@ -64,30 +65,32 @@ class CaseStarted:
     spec: CaseSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeReady:
+class OutcomeReady(Struct, frozen=True, kw_only=True, tag=True):
     """A check has ended on a case; `case` is the id of the case."""
 
     case: str
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowReady:
+class RowReady(Struct, frozen=True, kw_only=True, tag=True):
     """A case was looked at in one of its circumstances."""
 
     row: RowSummary
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceReady:
-    """The diagnosis of a case has found evidence."""
+class EvidenceReady(Struct, frozen=True, kw_only=True, tag=True):
+    """The diagnosis of a case has found what a check compares."""
 
-    evidence: Evidence | Ladder
+    evidence: Evidence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseFinished:
+class LadderReady(Struct, frozen=True, kw_only=True, tag=True):
+    """The diagnosis of a case has found where its failures start."""
+
+    evidence: Ladder
+
+
+class CaseFinished(Struct, frozen=True, kw_only=True, tag=True):
     """A case has ended, and all its outcomes have been sent; `case` is its id."""
 
     case: str
@@ -140,6 +143,7 @@ Event = (
     | OutcomeReady
     | RowReady
     | EvidenceReady
+    | LadderReady
     | CaseFinished
     | WorkerLost
     | Heartbeat

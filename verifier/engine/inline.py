@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
+from time import perf_counter  # held here: an adapter may patch `time`
+from typing import TYPE_CHECKING
 
+from verifier.engine import safeguard
 from verifier.engine.debugger import Debugger
-from verifier.engine.events import CaseFinished, CaseStarted, Event, RunFinished, Stop
-from verifier.engine.loading import load
-from verifier.engine.plan import Plan, count_outcomes
+from verifier.engine.events import CaseFinished, CaseStarted, Event, OutcomeReady, RunFinished, Stop
+from verifier.engine.interrupts import Interrupts
+from verifier.engine.loading import Loaded, load
+from verifier.engine.messages import CaseEvent, CaseFailed
+from verifier.engine.plan import Plan, Task, applicable, count_outcomes
 from verifier.engine.process import preserve_cwd, preserve_threads
-from verifier.engine.worker import execute
+from verifier.engine.retry_policy import LostCase
+from verifier.engine.worker import execute, is_about_all_cases
+from verifier.engine.worker_process import WorkerExit
+from verifier.errors import all_but_interrupts
+
+if TYPE_CHECKING:
+    from verifier.checks.runner import Watcher
 
 
 def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
@@ -38,7 +48,7 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
 
 
 def _run(plan: Plan, debugger: Debugger | None) -> Iterator[Event]:
-    began = time.perf_counter()
+    began = perf_counter()
     stop = Stop.COMPLETE
     try:
         loaded = load(plan)
@@ -46,10 +56,45 @@ def _run(plan: Plan, debugger: Debugger | None) -> Iterator[Event]:
         for spec in plan.specs:
             yield CaseStarted(spec=spec)
             if plan.diagnose or plan.applicable(spec, loaded.infos):
-                yield from execute(plan.task(spec), loaded, seen=debugger)
+                yield from execute_here(plan.task(spec), loaded, seen=debugger)
             else:
                 yield CaseFinished(case=spec.id, seconds=0.0)
     except KeyboardInterrupt:
         stop = Stop.INTERRUPTED
     sys.stdout.flush()
-    yield RunFinished(stop=stop, seconds=time.perf_counter() - began)
+    yield RunFinished(stop=stop, seconds=perf_counter() - began)
+
+
+def execute_here(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[CaseEvent]:
+    """Run a task in this process; what goes wrong outside its checks is its outcome, as if its process had died.
+
+    Args:
+        task: the case, and what to do with it.
+        loaded: family, adapter and checks.
+        seen: is called with each outcome and the live case.
+
+    Raises:
+        UserInterrupt: Ctrl-C or SIGTERM. A KeyboardInterrupt of the adapter's is an outcome.
+    """
+    began, ended = perf_counter(), set[str]()
+    events = execute(task, loaded, seen=seen)
+    while True:
+        try:
+            with Interrupts(immediate=True):
+                event = next(events, None)
+        except all_but_interrupts() as error:
+            if is_about_all_cases(error):
+                raise
+            safeguard.restore()
+            exited = WorkerExit.from_last_words(CaseFailed.from_error(task.spec.id, error))
+            break
+        if event is None:
+            return
+        if isinstance(event, OutcomeReady):
+            ended.add(event.outcome.check)
+        yield event
+    if not task.diagnose:  # else it was judged before
+        checks = applicable(task.spec, loaded.infos, task.checks)
+        lost = LostCase.at(task.spec, exited, [check for check in checks if check not in ended], began)
+        yield from (OutcomeReady(case=task.spec.id, outcome=outcome) for outcome in lost.outcomes)
+    yield CaseFinished(case=task.spec.id, seconds=perf_counter() - began)

@@ -8,20 +8,22 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
+from verifier.errors import UserInterrupt
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Note the first signal inside the block, and raise KeyboardInterrupt at the second one.
+    """Note the first signal inside the block, and raise `UserInterrupt`, a KeyboardInterrupt, at the second one.
 
     At the first signal `noted` becomes true and `reader`, a file descriptor, becomes readable. While `immediate` is
     set, the first signal raises too: for steps that block and have nothing to lose. Outside the main thread, where
     Python allows no handlers, signals are left as they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, immediate: bool = False) -> None:
         self.noted = False
-        self.immediate = False
+        self.immediate = immediate
         self.reader, self._writer = os.pipe()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -41,5 +43,5 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again, self.noted = self.noted, True
         if again or self.immediate:
-            raise KeyboardInterrupt
+            raise UserInterrupt
         os.write(self._writer, b"!")

@@ -7,13 +7,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from multiprocessing import connection
 
 from verifier.engine import server
+from verifier.engine.messages import Answer as Answer
 from verifier.engine.process import redirect_output
 from verifier.engine.starting import prepare
-from verifier.engine.worker import lead_process_group
+from verifier.engine.worker import lead_process_group, speaker
 from verifier.engine.worker_pool import Launcher
 from verifier.engine.worker_process import Worker
 from verifier.errors import ExitStatus, VerifierError, one_line
@@ -21,23 +21,6 @@ from verifier.system.temporary import temporary_folder
 
 Question = Callable[[], str | Mapping[str, int]]
 """A function that can be pickled; it may raise, print, crash or hang, and gives words or figures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came of a question.
-
-    Attributes:
-        status: `CONFORMS` if the question could be answered, else the exit status that a run would have because of it.
-        said: the answer in words, or why there is none.
-        seconds: how long the question took.
-        found: the figures that were asked for; empty if there is no answer, or one in words.
-    """
-
-    status: ExitStatus
-    said: str
-    seconds: float
-    found: Mapping[str, int] = field(default_factory=dict)
 
 
 def ask(questions: Sequence[Question], *, at_once: int, seconds: float) -> list[Answer]:
@@ -75,6 +58,7 @@ def _work(pipe: connection.Connection, log: str, question: Question) -> None:
     """Answer the question, in its own process; nothing that it raises gets out."""
     lead_process_group(pipe)
     redirect_output(log)
+    say = speaker(pipe)
     began, status = time.perf_counter(), ExitStatus.CONFORMS
     answer: str | Mapping[str, int]
     try:
@@ -85,7 +69,7 @@ def _work(pipe: connection.Connection, log: str, question: Question) -> None:
         traceback.print_exc()
         status, answer = ExitStatus.BROKEN, f"it raised at import: {one_line(error)}"
     said, found = (answer, {}) if isinstance(answer, str) else ("", answer)
-    pipe.send(Answer(status=status, said=said, seconds=time.perf_counter() - began, found=found))
+    say(Answer(status=status, said=said, seconds=time.perf_counter() - began, found=found))
 
 
 def _take_answer(worker: Worker, seconds: float) -> Answer:

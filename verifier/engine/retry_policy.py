@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from verifier.cases.spec import CaseSpec
-from verifier.engine import crash_report
 from verifier.engine.events import WorkerLost
 from verifier.engine.worker import trim_outcome
 from verifier.engine.worker_process import Worker, WorkerExit
@@ -16,6 +15,8 @@ from verifier.judging.outcome import Outcome, Verdict
 
 # After so many retried cases that died in the same check and the same way, further ones are not run again.
 CONVINCED = 3
+# The check that a subject can be closed, as every one is when its case is over.
+CLOSING = "build.close"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +25,9 @@ class LostCase:
 
     Attributes:
         spec: the case.
-        culprit: the check that was running; the last one if the process died after all of them.
+        culprit: the check that was running; the one of closing if the process died after all of them.
         blocked: the checks that were still to run.
         exited: how the process ended.
-        by_itself: whether the process died, and was not ended by the harness.
         seconds: how many seconds the process had been at the case.
     """
 
@@ -35,12 +35,13 @@ class LostCase:
     culprit: str
     blocked: tuple[str, ...]
     exited: WorkerExit
-    by_itself: bool
     seconds: float
 
     @classmethod
     def from_worker(cls, worker: Worker, exited: WorkerExit, checks: Sequence[str]) -> LostCase:
         """Name the check that was running: the first one that the worker had not ended.
+
+        After the last check, what is left of a case is to close it.
 
         Args:
             worker: the dead worker, which still names its case.
@@ -48,15 +49,21 @@ class LostCase:
             checks: the ids of the checks that apply to the case, in their order.
         """
         assert worker.spec is not None
-        culprit, *blocked = [check for check in checks if check not in worker.seen] or worker.seen[-1:]
-        return cls(
-            spec=worker.spec,
-            culprit=culprit,
-            blocked=tuple(blocked),
-            exited=exited,
-            by_itself=worker.ended is None,
-            seconds=time.perf_counter() - worker.began,
-        )
+        return cls.at(worker.spec, exited, [check for check in checks if check not in worker.seen], worker.began)
+
+    @classmethod
+    def at(cls, spec: CaseSpec, exited: WorkerExit, left: Sequence[str], began: float) -> LostCase:
+        """Name the first of the checks that had not ended, if there is one, and what it keeps from being run.
+
+        Args:
+            spec: the case.
+            exited: how its process ended.
+            left: the ids of the checks that had not ended, in their order.
+            began: when the case was begun, by `time.perf_counter`.
+        """
+        culprit, *blocked = left or [CLOSING]
+        seconds = time.perf_counter() - began
+        return cls(spec=spec, culprit=culprit, blocked=tuple(blocked), exited=exited, seconds=seconds)
 
     @property
     def event(self) -> WorkerLost:
@@ -74,8 +81,7 @@ class LostCase:
                 verdict=exited.verdict,
                 message=f"the process {exited.how}",
                 exception=exited.word,
-                # Where a process was ended is chance, so it does not make two failures the same.
-                site=crash_report.adapter_site(exited.detail) if self.by_itself else None,
+                site=exited.site,
                 detail=exited.detail,
             )
         )

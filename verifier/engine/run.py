@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+
+from msgspec import structs
 
 from verifier.cases.spec import CaseSpec
 from verifier.engine import events, server
@@ -130,7 +131,7 @@ class _Coordinator:
         if self._schedule is None:
             self._schedule = Schedule(self._plan.specs, message.checks, self._plan.known)
             total = count_outcomes(self._plan.specs, message.checks)
-            yield replace(message, expected=total, workers=len(self._pool.workers))
+            yield structs.replace(message, expected=total, workers=len(self._pool.workers))
 
     def _next(self, worker: Worker) -> Iterator[events.Event]:
         """Give the worker its next case, or stop it if none is left; a case that no check looks at is over at once."""

@@ -31,6 +31,7 @@ HEAVY = (
     "verifier.checks.runner",
     "verifier.reference.taps",
     "verifier.judging.numerics",
+    "verifier.engine.worker",
 )
 
 # Workers are ended by a signal, which leaves semaphores of whatever they imported (a progress bar's lock) to Python's

@@ -13,49 +13,39 @@ import re
 import signal
 import sys
 import threading
-import time
-import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import perf_counter  # held here: an adapter may patch `time`
+from typing import TYPE_CHECKING, NoReturn, TypeGuard
 
 from msgspec import structs
 
-from verifier.engine import crash_report
+from verifier.checks.blame import is_outdated
+from verifier.engine import crash_report, safeguard
 from verifier.engine.descendants import adopt_orphans, kill_descendants
-from verifier.engine.events import CaseFinished, EvidenceReady, OutcomeReady, RowReady, RunStarted
+from verifier.engine.events import CaseFinished, EvidenceReady, LadderReady, OutcomeReady, RowReady
 from verifier.engine.loading import Loaded, load
+from verifier.engine.messages import DETAIL_LIMIT, Answer, CaseEvent, CaseFailed, Loading, Message, Refused, encode
 from verifier.engine.plan import Plan, Task
 from verifier.engine.process import redirect_output
-from verifier.errors import HarnessError, OutdatedAdapter, Unrunnable, VerifierError, as_import_error, one_line
-from verifier.judging.outcome import Outcome
+from verifier.errors import ExitStatus, Unrunnable, VerifierError, one_line
+from verifier.judging.evidence import Evidence
+from verifier.judging.outcome import Outcome, as_text
 from verifier.judging.row_summary import RowSummary
 
 if TYPE_CHECKING:
     from verifier.checks.runner import Watcher
 
-# What one outcome may take in pipes, files and reports; a repr of 10 MB helps nobody.
+# What one line of an outcome may take; the limit of its details is the messages'.
 LINE_LIMIT = 1_000
-DETAIL_LIMIT = 16_000
 
 # Nothing holds up a process that is killed, but for a disk.
 _KILL_SECONDS = 2.0
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loading:
-    """The worker is about to import code from outside; if it dies, the import is to blame."""
-
-    what: str
-
-
-# What a worker sends: the events of a case, which the coordinator passes on, and an error if the run cannot go on.
-CaseEvent = OutcomeReady | RowReady | EvidenceReady | CaseFinished
-Message = Loading | VerifierError | RunStarted | CaseEvent
+Say = Callable[[Message | Answer], None]
 
 
 def work(pipe: connection.Connection, log: str, path: Sequence[str], plan: Plan) -> None:
@@ -75,38 +65,96 @@ def work(pipe: connection.Connection, log: str, path: Sequence[str], plan: Plan)
     faulthandler.enable(file=stacks)
     faulthandler.register(crash_report.ASK, file=stacks, all_threads=False)
     _end_with_parent()
+    say = speaker(pipe)
     try:
-        try:
-            loaded = load(plan, about_to=lambda what: pipe.send(Loading(what=what)))
-        except VerifierError as error:
-            pipe.send(as_import_error(error))
+        loaded = _load(plan, say)
+        if loaded is None:
             return
         # What was imported is never garbage; left in, each collection would go through all of it.
         gc.collect()
         gc.freeze()
-        pipe.send(loaded.started())
+        say(loaded.started())
+        _tell_where_it_exits(stacks)
         while True:
             task: Task = pipe.recv()
-            for file in (2, stacks):  # what is kept is this case's
-                os.ftruncate(file, 0)
-            _run(pipe, task, loaded)
+            # What is kept is this case's, wherever the one before has put its output.
+            redirect_output(log)
+            for file in (log, crash_report.stack_file(Path(log))):
+                os.truncate(file, 0)
+            _run(say, task, loaded, Path(log))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the coordinator is gone, or has no more cases
 
 
-def _run(pipe: connection.Connection, task: Task, loaded: Loaded) -> None:
+def speaker(pipe: connection.Connection) -> Say:
+    """Make the function that sends a message; it holds what it needs, whatever an adapter patches later."""
+    send, spell = pipe.send_bytes, encode
+    return lambda message: send(spell(message))
+
+
+def _load(plan: Plan, say: Say) -> Loaded | None:
+    """Load what a plan names; None where that cannot be done, which is then said."""
+    loading: list[str] = []
+
+    def about_to(what: str) -> None:
+        loading.append(what)
+        say(Loading(what=what))
+
     try:
-        for event in execute(task, loaded):
-            pipe.send(event)
+        return load(plan, about_to=about_to)
+    except VerifierError as error:
+        say(Refused(status=error.status, said=str(error)))
     except (BrokenPipeError, ConnectionResetError):
         raise
-    except Unrunnable as error:
-        pipe.send(as_import_error(error))
-    except OutdatedAdapter as error:
-        pipe.send(HarnessError(str(error)))
-    except Exception as error:
-        what = f"the harness failed on case {task.spec.id}: {one_line(error)}"
-        pipe.send(HarnessError(what, traceback.format_exc()))
+    except BaseException as error:  # code from outside may raise anything at import, KeyboardInterrupt too
+        what = f"{loading[-1]} cannot be loaded: " if loading else ""
+        say(Refused(status=ExitStatus.BROKEN, said=f"{what}{one_line(error)}"))
+    return None
+
+
+def _run(say: Say, task: Task, loaded: Loaded, log: Path) -> None:
+    """Run a case, and say what comes of it; a case that breaks what runs it ends the process with last words."""
+    try:
+        for event in execute(task, loaded):
+            say(event)
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except BaseException as error:
+        safeguard.restore()
+        if is_about_all_cases(error):
+            say(Refused(status=error.status, said=str(error)))
+        else:
+            _give_up(say, CaseFailed.from_error(task.spec.id, error), log)
+
+
+def is_about_all_cases(error: BaseException) -> TypeGuard[VerifierError]:
+    """Whether an exception says that no case can be run; that of an adapter which only looks so is about its case."""
+    return issubclass(type(error), Unrunnable) or is_outdated(error)
+
+
+def _give_up(say: Say, words: CaseFailed, log: Path) -> NoReturn:
+    """Say why the case cannot go on, through the pipe or, where that is closed, in a file, and end the process."""
+    try:
+        say(words)
+    except OSError:
+        crash_report.words_file(log).write_bytes(encode(words))
+    finally:
+        _exit_now(1)
+
+
+_exit_now = os._exit
+
+
+def _tell_where_it_exits(stacks: int) -> None:
+    """Have `os._exit`, which leaves no trace, write down where it was called in this process."""
+    owner, process = os.getpid(), os.getpid
+
+    def _exit(status: int) -> NoReturn:
+        if process() == owner:  # and not in a fork, whose end is nobody's
+            faulthandler.dump_traceback(file=stacks, all_threads=False)
+        _exit_now(status)
+
+    os._exit = _exit
 
 
 def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Iterator[CaseEvent]:
@@ -117,7 +165,7 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
         loaded: family, adapter and checks.
         seen: is called with each outcome and the live case.
     """
-    began, spec = time.perf_counter(), task.spec
+    began, spec = perf_counter(), task.spec
     wanted = loaded.checks
     if task.checks is not None:
         wanted = tuple(check for check in wanted if check.id in task.checks)
@@ -125,7 +173,7 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
         from verifier.checks.diagnosis import diagnose_case
 
         for found in diagnose_case(spec, loaded.family, loaded.adapter, wanted):
-            yield EvidenceReady(evidence=found)
+            yield EvidenceReady(evidence=found) if isinstance(found, Evidence) else LadderReady(evidence=found)
     else:
         from verifier.checks import runner
 
@@ -134,15 +182,13 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
             yield from (RowReady(row=trim_row(row)) for row in rows)
             rows.clear()
             yield OutcomeReady(case=spec.id, outcome=trim_outcome(outcome))
-    yield CaseFinished(case=spec.id, seconds=time.perf_counter() - began)
+    yield CaseFinished(case=spec.id, seconds=perf_counter() - began)
 
 
 def trim_outcome(outcome: Outcome) -> Outcome:
-    """Turn an outcome into plain types, cut its texts, and mask memory addresses, which differ in each run."""
+    """Cut an outcome's texts, and mask memory addresses, which differ in each run."""
     return dataclasses.replace(
         outcome,
-        measured=None if outcome.measured is None else float(outcome.measured),
-        bound=None if outcome.bound is None else float(outcome.bound),
         where=_cut(outcome.where, LINE_LIMIT),
         message=_cut(outcome.message, LINE_LIMIT),
         exception=_cut(outcome.exception, LINE_LIMIT),
@@ -153,14 +199,13 @@ def trim_outcome(outcome: Outcome) -> Outcome:
 
 def trim_row(row: RowSummary) -> RowSummary:
     """Cut the texts of what came of a circumstance, and mask memory addresses, which differ in each run."""
-    refused, not_offered = _cut(row.refused, LINE_LIMIT), _cut(row.not_offered, LINE_LIMIT)
+    refused, not_offered = _cut(as_text(row.refused), LINE_LIMIT), _cut(as_text(row.not_offered), LINE_LIMIT)
     return structs.replace(row, refused=refused, not_offered=not_offered)
 
 
 def _cut(text: str | None, limit: int) -> str | None:
     if text is None:
         return None
-    text = str(text).encode(errors="backslashreplace").decode()  # no file and no pipe takes half a character
     if len(text) > limit:
         # Both ends: a message begins with what is wrong, and a traceback ends with it.
         half = limit // 2

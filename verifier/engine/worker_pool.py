@@ -113,7 +113,7 @@ class WorkerPool:
         for end in (worker.pipe, worker.process.sentinel):
             self._selector.unregister(end)
         worker.close()
-        for file in (worker.log, crash_report.stack_file(worker.log)):
+        for file in (worker.log, crash_report.stack_file(worker.log), crash_report.words_file(worker.log)):
             file.unlink(missing_ok=True)
 
     def stop_all(self) -> None:

@@ -13,6 +13,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from verifier.cases.spec import CaseSpec
@@ -21,8 +22,17 @@ from verifier.engine import crash_report
 from verifier.engine.descendants import kill, list_descendants
 from verifier.engine.events import CaseFinished, OutcomeReady, RowReady, RunStarted
 from verifier.engine.limits import Limits, resident_memory
+from verifier.engine.messages import (
+    MOST_BYTES,
+    CaseEvent,
+    CaseFailed,
+    Loading,
+    Message,
+    Refused,
+    case_of,
+    decode,
+)
 from verifier.engine.plan import Task
-from verifier.engine.worker import CaseEvent, Loading, Message
 from verifier.errors import HarnessError, ImportFailed, VerifierError
 from verifier.judging.outcome import Verdict
 
@@ -43,12 +53,20 @@ class WorkerExit:
         word: in one word: `SIGSEGV`, `exit 7`, `memory`.
         how: as a clause for people.
         detail: the Python stack, where there is one, and the last of its output.
+        site: `file:function` of the adapter's innermost frame; None where that is chance, or there is none.
     """
 
     verdict: Verdict
     word: str
     how: str
     detail: str | None
+    site: str | None = None
+
+    @classmethod
+    def from_last_words(cls, words: CaseFailed) -> WorkerExit:
+        """Make the end of a process that a case broke of what the process could still say."""
+        how = f"could not go on: {words.said}"
+        return cls(verdict=Verdict.CRASH, word=words.exception, how=how, detail=words.detail, site=words.site)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -123,7 +141,6 @@ class Worker:
             EOFError: the worker is dead, and everything that it sent has been read.
             UsageError: a check, the family, the adapter or the device is not what it should be.
             ImportFailed: code from outside raised at import.
-            HarnessError: the harness failed on a case.
         """
         midway = False
         try:
@@ -134,8 +151,12 @@ class Worker:
                     case Loading(what=what):
                         self.loading = what
                         continue
-                    case VerifierError():
-                        raise message
+                    case Refused(error=error):
+                        raise error
+                    case CaseFailed():
+                        self.kill()
+                        self.ended = WorkerExit.from_last_words(message)
+                        raise EOFError
                     case RunStarted():
                         self.ready, self.memory_when_ready = True, self.memory
                         self.helpers = frozenset(self.descendants)
@@ -159,7 +180,9 @@ class Worker:
             EOFError: there is no message, and there will be none.
         """
         try:
-            message: Message = self.pipe.recv()
+            message = decode(self.pipe.recv_bytes(MOST_BYTES))
+            if not self._may_say(message):
+                raise ValueError(f"a {type(message).__name__} is not what is to be said now")
         except (EOFError, ConnectionResetError):
             raise
         except Exception as error:  # an adapter that closes, or writes to, every file that its process has
@@ -168,6 +191,12 @@ class Worker:
             self.ended = WorkerExit(verdict=Verdict.CRASH, word="garbled", how=how, detail=crash_report.read(self.log))
             raise EOFError from error
         return message
+
+    def _may_say(self, message: Message) -> bool:
+        """Whether a message is one that the worker has a reason for: of its case, or of what it loads."""
+        if isinstance(message, Refused) or not self.ready:
+            return case_of(message) is None
+        return self.spec is not None and case_of(message) == self.spec.id
 
     def enforce_limits(self, limits: Limits) -> bool:
         """End the worker if it takes more time or memory than a case, or than loading, may take; cut its output.
@@ -241,8 +270,27 @@ class Worker:
         code = self.process.exitcode
         if code is None:
             self.process.kill()
+        words = self._last_words()
+        if words is not None:
+            return words
         word, how = _in_words(code)
-        return WorkerExit(verdict=Verdict.CRASH, word=word, how=how, detail=crash_report.read(self.log))
+        detail = crash_report.read(self.log)
+        site = crash_report.adapter_site(detail)
+        return WorkerExit(verdict=Verdict.CRASH, word=word, how=how, detail=detail, site=site)
+
+    def _last_words(self) -> WorkerExit | None:
+        """Read what the process wrote because its pipe was closed to it; None where it wrote nothing that can be read.
+
+        It is as if the case had gone on without the pipe, which may also be seen first.
+        """
+        try:
+            words = decode(crash_report.words_file(self.log).read_bytes())
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+        if not isinstance(words, CaseFailed):
+            return None
+        word, how = _in_words(None)
+        return WorkerExit(verdict=Verdict.CRASH, word=word, how=f"{how}: {words.said}", detail=words.detail)
 
     def early_error(self, exited: WorkerExit) -> VerifierError:
         """Make the error of a worker that died before its first case; the message names the import that ended it."""

@@ -8,7 +8,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+
+from msgspec import structs
 
 from verifier.analysis.error_ratios import ratio
 from verifier.engine.case_runner import Stopped, SubprocessRunner
@@ -46,7 +47,7 @@ def run(request: CampaignRequest) -> Iterator[Event]:
                 resources.callback(runner.close)
             started = campaign.runners[0].load()
             interrupts.immediate = False
-            yield replace(started, workers=request.workers)
+            yield structs.replace(started, workers=request.workers)
             yield from campaign.events(lambda: interrupts.noted)
         except KeyboardInterrupt:
             interrupts.noted = True

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from msgspec import structs
+
 from verifier import record
 from verifier.baseline.replaying import settle
 from verifier.cases.spec import CaseSpec
@@ -195,7 +197,7 @@ class Share:
             assert started is not None
             chosen = [spec.valid for spec in self.plan.run.specs if spec.id in self.selected]
             header = {**self.plan.header, "planned": {"valid": chosen.count(True), "refused": chosen.count(False)}}
-            loaded = replace(started, checks=self.plan.checks, workers=1)
+            loaded = structs.replace(started, checks=self.plan.checks, workers=1)
             self._line = make_first_line(header, loaded, self.plan.run.limits)
             every = sum(len(item.checks) for item in list_items(self.plan) if item.known is None)
             wanted = sum(map(len, self.selected.values()))
