@@ -91,13 +91,17 @@ class UserInterrupt(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, as the harness's own handler raises it; a plain KeyboardInterrupt comes from code outside."""
 
 
+# Held here: an adapter may have patched the built-in functions themselves.
+_is_instance, _exc_info, _EVERYTHING = isinstance, sys.exc_info, (BaseException,)
+
+
 def all_but_interrupts() -> tuple[type[BaseException], ...]:
     """Give what an `except` clause catches where code from outside runs: whatever it raises, but no `UserInterrupt`.
 
     An adapter may raise SystemExit, KeyboardInterrupt, a cancellation or a class of its own, none of which is an
     `Exception`. The clause asks while the exception is on its way: `except all_but_interrupts() as error`.
     """
-    return () if isinstance(sys.exc_info()[1], UserInterrupt) else (BaseException,)
+    return () if _is_instance(_exc_info()[1], UserInterrupt) else _EVERYTHING
 
 
 # Attributes of an exception are read past its class, which comes from outside and may raise where it is asked.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from verifier.errors import OutdatedAdapter, all_but_interrupts, one_line, traceback_of
+from verifier.judging import raising
 
-_OURS = f"{Path(__file__).parent.parent}{os.sep}"  # all of the package `verifier`
 _STDLIB = sysconfig.get_paths()["stdlib"]
 _NOT_ADAPTERS = (
     "torch",
@@ -35,13 +33,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 def find_site(error: BaseException) -> str | None:
     """Find the innermost frame in the adapter's code: `package/module.py:function`; None where there is none."""
-    return find_site_among(reversed(_frames(error)))
-
-
-def _frames(error: BaseException) -> list[tuple[str, str]]:
-    """The traceback as (file, function), the innermost frame last."""
-    codes = [frame.f_code for frame, _ in traceback.walk_tb(traceback_of(error))]
-    return [(code.co_filename, code.co_name) for code in codes]
+    return find_site_among(reversed(raising.frames(error)))
 
 
 def find_site_among(frames: Iterable[tuple[str, str]]) -> str | None:
@@ -86,7 +78,7 @@ def _shorten(filename: str, function: str) -> str:
 
 
 def _is_adapter_code(filename: str) -> bool:
-    if filename.startswith(("<", _OURS)):
+    if filename.startswith(("<", raising.HARNESS)):
         return False
     for marker in _INSTALLED:
         _, found, inside = filename.partition(f"{marker}/")
@@ -95,29 +87,14 @@ def _is_adapter_code(filename: str) -> bool:
     return not filename.startswith(_STDLIB)
 
 
-def is_raised_by_harness(error: BaseException, *, but: Callable[..., object] | None = None) -> bool:
-    """Whether the code that raised an exception is the harness's.
-
-    Args:
-        error: the exception.
-        but: a function from outside whose package counts as the harness's: a third party's check.
-    """
-    frames = _frames(error)
-    if not frames:
-        return True
-    code = getattr(inspect.unwrap(but), "__code__", None) if but is not None else None
-    theirs = () if code is None else (f"{Path(code.co_filename).parent}{os.sep}",)
-    return frames[-1][0].startswith((_OURS, *theirs))
-
-
 def is_outdated(error: BaseException) -> bool:
     """Whether the harness says that an adapter implements an older protocol; an adapter may raise the same class."""
-    return issubclass(type(error), OutdatedAdapter) and is_raised_by_harness(error)
+    return issubclass(type(error), OutdatedAdapter) and raising.is_raised_by_harness(error)
 
 
 def passed_hugging_face(error: BaseException) -> bool:
     """Whether Hugging Face's code raised an exception, or passed it on: not what an adapter has put into its place."""
-    frames = _frames(error)
+    frames = raising.frames(error)
     paths = [PurePath(filename).as_posix() for filename, _ in frames]
     first = next((at for at, path in enumerate(paths) if any(f"/{name}/" in path for name in _HUGGING_FACE)), None)
     return first is not None and find_site_among(frames[first:]) is None

@@ -16,7 +16,7 @@ from verifier.checks.configs import find_config_edits
 from verifier.checks.subjects import compute_logits
 from verifier.errors import all_but_interrupts, one_line
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, failure
-from verifier.observing.capabilities import require
+from verifier.observing.capabilities import component_modules
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
 from verifier.reference.snapshots import ModelState
@@ -29,13 +29,14 @@ def adapter(case: Case) -> Finding:
     A failure means that models of this config cannot be used at all. All checks of the subject are blocked then, so
     that this is one failure and not sixty.
     """
+    fault = case.subject.wrapping.fault  # asked first: a subject may raise where it is looked at
     error = case.subject.wrapping.error
-    if isinstance(error, AdapterRefusal):
+    if error is not None and issubclass(type(error), AdapterRefusal):
         return failure("refused", f"it refuses a config that HF accepts: {one_line(error)}")
     if error is not None:
         raise error
-    if case.subject.wrapping.fault is not None:
-        return failure("subject", case.subject.wrapping.fault)
+    if fault is not None:
+        return failure("subject", fault)
     return Finding()
 
 
@@ -167,7 +168,7 @@ def parameters(case: Case) -> Finding:
 
     A failure means that users cannot read or edit a part of the model by its name, or find another part under it.
     """
-    modules = require(case.subject.wrapped().components).modules()
+    modules = component_modules(case)
     modules = {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
     if not any(True for module in modules.values() for _ in module.parameters()):
         return failure("components", "no canonical component has a parameter")
@@ -205,7 +206,7 @@ def tied(case: Case) -> Finding:
 
     A failure means that an edit or a gradient of one of them wrongly reaches the other, or wrongly does not.
     """
-    modules = require(case.subject.wrapped().components).modules()
+    modules = component_modules(case)
     if not {"embed", "unembed"} <= modules.keys():
         raise NotApplicable("the adapter has no component `embed` or no `unembed`")
     memories = [

@@ -18,7 +18,7 @@ from verifier.judging.comparison import from_condition, summarize
 from verifier.judging.numerics import float64_judge, precision_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import isolated_modules
-from verifier.observing.capabilities import require
+from verifier.observing.capabilities import component_modules, require
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
 
@@ -28,8 +28,7 @@ _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
 @memoized
 def _offered_components(case: Case) -> Mapping[str, nn.Module]:
     """The adapter's modules with canonical component names, by name."""
-    modules = require(case.subject.wrapped().components).modules()
-    return {name: module for name, module in modules.items() if template_of(name) in COMPONENTS}
+    return {name: module for name, module in component_modules(case).items() if template_of(name) in COMPONENTS}
 
 
 @check("component.names", needs=["components"])

@@ -16,6 +16,7 @@ from verifier.adapter import Subject
 from verifier.checks.subjects import ungated_names
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.closing import close_quietly
 
 
 def use_everything(case: Case, subject: Subject) -> None:
@@ -78,7 +79,7 @@ def run_whole_life(case: Case) -> weakref.ref[Any]:
     model = case.reference.build()
     subject = case.subject.adapter.wrap(model)
     use_everything(case, subject)
-    subject.close()
+    close_quietly(subject)
     return weakref.ref(model)
 
 

@@ -22,6 +22,7 @@ from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
 from verifier.observing import activations, localization
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.closing import close_quietly
 from verifier.observing.memo import memoized
 
 SCENARIO, PADDED = Scenario.PLAIN, Scenario.PADDED
@@ -84,7 +85,7 @@ def judge_processed(
                 with_padding = _observe(case, subject, [], PADDED)[LOGITS]
                 findings.append(_judge_output(case, f"{label}, padded", promised, with_padding, PADDED))
     finally:
-        subject.close()
+        close_quietly(subject)
     return findings
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
 from verifier.checks import LAST, OF_SURROUNDINGS, Check, registered
-from verifier.checks.blame import find_site, format_traceback, is_outdated, is_raised_by_harness
+from verifier.checks.blame import find_site, format_traceback, is_outdated
 from verifier.errors import all_but_interrupts, one_line, type_name
 from verifier.family import Family
 from verifier.judging.outcome import (
@@ -25,6 +25,7 @@ from verifier.judging.outcome import (
     Verdict,
     make_plain,
 )
+from verifier.judging.raising import is_raised_by_harness
 from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
 from verifier.observing.case import Case

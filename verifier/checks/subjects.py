@@ -17,6 +17,7 @@ from verifier.judging.numerics import compare_bitwise, float64_judge, measured_n
 from verifier.judging.outcome import Blocked, Finding, Verdict
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
+from verifier.observing.closing import close_quietly
 from verifier.observing.memo import memoized
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
@@ -177,7 +178,7 @@ def copied(subject: Subject) -> Iterator[Subject]:
     try:
         yield copy
     finally:
-        copy.close()
+        close_quietly(copy)
 
 
 def ungated_names(case: Case, subject: Subject) -> list[str]:

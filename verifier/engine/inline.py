@@ -76,16 +76,21 @@ def execute_here(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> 
     Raises:
         UserInterrupt: Ctrl-C or SIGTERM. A KeyboardInterrupt of the adapter's is an outcome.
     """
+    # One handler for the whole case, which must find the process as it was.
+    with Interrupts(immediate=True):
+        yield from _execute(task, loaded, seen)
+
+
+def _execute(task: Task, loaded: Loaded, seen: Watcher | None) -> Iterator[CaseEvent]:
     began, ended = perf_counter(), set[str]()
     events = execute(task, loaded, seen=seen)
     while True:
         try:
-            with Interrupts(immediate=True):
-                event = next(events, None)
+            event = next(events, None)
         except all_but_interrupts() as error:
+            safeguard.restore()
             if is_about_all_cases(error):
                 raise
-            safeguard.restore()
             exited = WorkerExit.from_last_words(CaseFailed.from_error(task.spec.id, error))
             break
         if event is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from verifier.cases.spec import CaseSpec
+from verifier.checks import LAST
 from verifier.engine.events import WorkerLost
 from verifier.engine.worker import trim_outcome
 from verifier.engine.worker_process import Worker, WorkerExit
@@ -61,7 +62,9 @@ class LostCase:
             left: the ids of the checks that had not ended, in their order.
             began: when the case was begun, by `time.perf_counter`.
         """
-        culprit, *blocked = left or [CLOSING]
+        # Before it looks at what is left behind, the last check closes the case.
+        last = [check for check in left if check == LAST]
+        culprit, *blocked = [*([check for check in left if check != LAST] or [CLOSING]), *last]
         seconds = time.perf_counter() - began
         return cls(spec=spec, culprit=culprit, blocked=tuple(blocked), exited=exited, seconds=seconds)
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from verifier.adapter import Edit, HookInfo, Inputs, Subject
 from verifier.canonical import Point, template_of
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
+from verifier.errors import all_but_interrupts
 from verifier.judging.numerics import noise_from_float32
-from verifier.judging.outcome import NotApplicable
+from verifier.judging.outcome import Blocked, NotApplicable
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
@@ -116,8 +117,16 @@ class Seen:
 
 @memoized
 def hook_points(case: Case) -> Mapping[str, HookInfo]:
-    """List the subject's hook points by canonical name, or by the adapter's own where there is no canonical one."""
-    return dict(require(case.subject.wrapped().hooks).names())
+    """List the subject's hook points by canonical name, or by the adapter's own where there is no canonical one.
+
+    Raises:
+        Blocked: listing them raises; `hooks.present` reports it.
+    """
+    hooks = require(case.subject.wrapped().hooks)
+    try:
+        return dict(hooks.names())
+    except all_but_interrupts() as error:
+        raise Blocked("hooks.present") from error
 
 
 def shared_points(case: Case) -> list[Point]:

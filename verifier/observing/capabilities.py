@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
-from verifier.judging.outcome import NotApplicable
+from torch import nn
+
+from verifier.errors import all_but_interrupts
+from verifier.judging.outcome import Blocked, NotApplicable
+from verifier.observing.case import Case
+from verifier.observing.memo import memoized
 
 Capability = TypeVar("Capability")
 
@@ -18,3 +24,17 @@ def require(capability: Capability | None) -> Capability:
     if capability is None:
         raise NotApplicable("the adapter offers no such capability")
     return capability
+
+
+@memoized
+def component_modules(case: Case) -> Mapping[str, nn.Module]:
+    """List the modules of the subject's components, by name.
+
+    Raises:
+        Blocked: listing them raises; `component.names` reports it.
+    """
+    components = require(case.subject.wrapped().components)
+    try:
+        return dict(components.modules())
+    except all_but_interrupts() as error:
+        raise Blocked("component.names") from error

@@ -16,6 +16,7 @@ from verifier.errors import all_but_interrupts, traceback_of
 from verifier.judging.outcome import Blocked, NotApplicable, Verdict
 from verifier.observing.case_noise import CaseNoise
 from verifier.observing.case_reference import CaseReference
+from verifier.observing.closing import close_quietly
 from verifier.observing.memo import memoized
 from verifier.reference.snapshots import Wrapping, changed_since_first
 
@@ -101,12 +102,12 @@ class CaseSubject:
         first = self.wrapping.subject if self.is_wrapped else None
         for subject in [one for one in self._subjects if first is None or one is not first]:
             self._subjects.remove(subject)
-            _close(subject)
+            close_quietly(subject)
 
     def close(self) -> None:
         """Close every subject."""
         for subject in self._subjects:
-            _close(subject)
+            close_quietly(subject)
         self._subjects.clear()
 
     def raised(self, error: BaseException) -> bool:
@@ -213,10 +214,3 @@ class CaseSubject:
 
 def _copied(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
-
-
-def _close(subject: Subject) -> None:
-    try:
-        subject.close()
-    except all_but_interrupts():  # `build.close` reports what closing raises
-        return

@@ -7,15 +7,16 @@ import copy
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from verifier.adapter import Adapter, Change, Subject, subject_fault
-from verifier.errors import all_but_interrupts
+from verifier.adapter import Adapter, Capability, Change, Subject, subject_fault
+from verifier.errors import OutdatedAdapter, all_but_interrupts, type_name
 from verifier.family import Family
+from verifier.judging.raising import is_raised_by_harness
 from verifier.reference import models
 
 # Names that Python and torch fill in by themselves as code runs.
@@ -267,7 +268,7 @@ class Wrapping:
         surroundings: what was outside the model before.
         state: the model before.
         subject: what `wrap` returned; None where it raised.
-        error: what `wrap` raised; None where it returned.
+        error: what `wrap` raised, or its result as it was looked at; None where nothing did.
     """
 
     def __init__(self, adapter: Adapter, model: Any) -> None:
@@ -284,8 +285,20 @@ class Wrapping:
 
     @functools.cached_property
     def fault(self) -> str | None:
-        """Why the result of `wrap` is no subject, in one line; None where it is one."""
-        return subject_fault(self.subject)
+        """Why the result of `wrap` is no subject, in one line; None where it is one.
+
+        A subject that raises where it is asked what it offers is none, and what it raises becomes `error`.
+        """
+        try:
+            fault = subject_fault(self.subject)
+            if fault is None:
+                for capability in get_args(Capability):
+                    getattr(self.subject, capability)
+        except all_but_interrupts() as error:
+            if issubclass(type(error), OutdatedAdapter) and is_raised_by_harness(error):
+                raise
+            self.error, fault = error, f"it raises {type_name(error)} where it is asked what it offers"
+        return fault
 
     @property
     def is_subject(self) -> bool:

@@ -22,6 +22,7 @@ from verifier.observing.capabilities import require
 from verifier.observing.circumstances.calls import Calls, random_state
 from verifier.observing.circumstances.sides import SubjectSide
 from verifier.observing.circumstances.texts import MULTIPLE, config_in
+from verifier.observing.closing import close_quietly
 from verifier.reference.models import save_and_load
 from verifier.reference.random_weights import rescale
 
@@ -197,7 +198,7 @@ class Prepared:
     def close(self) -> None:
         """Close every subject."""
         for one in self.opened:
-            one.close()
+            close_quietly(one)
 
 
 def prepare(models: Models, adapter: Adapter, points: Any, attention: str) -> Prepared:

@@ -18,6 +18,7 @@ from verifier.errors import all_but_interrupts, one_line, text_of
 from verifier.family import Family
 from verifier.judging.comparison import from_condition
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, area_of
+from verifier.judging.raising import is_raised_by_harness
 from verifier.observing.circumstances import untouched
 from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.judging import FEW_SEEDS, Named, Noise, by_name, judge
@@ -217,10 +218,11 @@ class Row:
             ]
             prepared = prepare(self.models, adapter, points, attention)
             self._look(adapter, prepared, result, only)
-        except (NotApplicable, AdapterRefusal) as reason:
-            result.not_offered = str(reason)
-        except all_but_interrupts() as error:  # the subject's, which becomes the outcome of the first observable
-            result.errors[_FIRST] = error
+        except all_but_interrupts() as error:
+            if _is_not_offered(error):
+                result.not_offered = text_of(error)
+            else:  # the subject's, which becomes the outcome of the first observable
+                result.errors[_FIRST] = error
         finally:
             if prepared is not None:
                 prepared.close()
@@ -274,11 +276,10 @@ class Row:
             return
         try:
             shown = by_name(observer(look))
-        except (NotApplicable, AdapterRefusal) as reason:
-            if observer is plain:
-                result.not_offered = str(reason)
-            return
         except all_but_interrupts() as error:
+            if _is_not_offered(error):
+                result.not_offered = text_of(error) if observer is plain else result.not_offered
+                return
             look.calls.clear_gradients()
             if not self._own_kernels_raise(observer, points, error):
                 result.errors[first[0]] = error
@@ -367,6 +368,13 @@ class Row:
             with Perturbation(self._judged_dtype, seed):
                 self._moved[key] = self._observe_reference(self._model(build), observer, points)
         return self._moved[key]
+
+
+def _is_not_offered(error: BaseException) -> bool:
+    """Whether an exception says that the adapter lacks something; NotApplicable is the harness's to raise alone."""
+    if issubclass(type(error), NotApplicable):
+        return is_raised_by_harness(error)
+    return issubclass(type(error), AdapterRefusal)
 
 
 def _any_fails(findings: Sequence[tuple[str, Finding]]) -> bool:
