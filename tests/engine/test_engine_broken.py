@@ -62,22 +62,30 @@ def test_what_breaks_a_worker_is_its_cases(tell, place, adapter, exception, site
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_clock_that_gives_text_breaks_nothing(tell, how):
-    assert {one.verdict for one in tell("breakers:NoTime", how, ("build.forward",)).values()} == {Verdict.PASS}
+def test_a_clock_that_gives_text_ends_no_run(tell, how):
+    told = tell("breakers:NoTime", how, ("build.adapter", "state.process"))
+    assert told["build.adapter"].verdict is Verdict.PASS
+    assert told["state.process"].verdict is Verdict.FAIL
 
 
+@pytest.mark.slow
 def test_what_a_case_breaks_in_this_process_is_its_cases(tell):
     crash = tell("breakers:NoLength", "here")["build.adapter"]
     assert (crash.verdict, crash.exception, crash.site) == (Verdict.CRASH, "RuntimeError", "breakers.py:gone")
     assert crash.message == "the process could not go on: RuntimeError: it is gone"
 
 
-@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize(
-    ("adapter", "exception"),
-    [("RaisesInterrupt", "KeyboardInterrupt"), ("RaisesOwn", "Own"), ("RaisesCancelled", "CancelledError")],
+    ("adapter", "exception", "how"),
+    [
+        ("RaisesInterrupt", "KeyboardInterrupt", "workers"),
+        ("RaisesInterrupt", "KeyboardInterrupt", "here"),
+        ("RaisesOwn", "Own", "here"),
+        pytest.param("RaisesOwn", "Own", "workers", marks=pytest.mark.slow),
+        pytest.param("RaisesCancelled", "CancelledError", "workers", marks=pytest.mark.slow),
+    ],
 )
-def test_what_is_no_exception_is_told_with_type_place_and_message(tell, how, adapter, exception):
+def test_what_is_no_exception_is_told_with_type_place_and_message(tell, adapter, exception, how):
     told = tell(f"breakers:{adapter}", how)
     error = told["build.adapter"]
     assert (error.verdict, error.message) == (Verdict.ERROR, f"{exception}: mine")
@@ -85,6 +93,7 @@ def test_what_is_no_exception_is_told_with_type_place_and_message(tell, how, ada
     assert told["build.forward"].message == "blocked by build.adapter"
 
 
+@pytest.mark.slow
 def test_where_a_process_was_left_tells_two_failures_apart(tell):
     told = [tell(f"breakers:{adapter}")["build.adapter"] for adapter in ("Leaves", "LeavesElsewhere")]
     assert [one.site for one in told] == ["breakers.py:act", "breakers.py:away"]
@@ -92,6 +101,7 @@ def test_where_a_process_was_left_tells_two_failures_apart(tell):
     assert len({one.fingerprint for one in told}) == 2
 
 
+@pytest.mark.slow
 def test_an_adapter_that_interrupts_its_import_is_named(plan):
     runner = SubprocessRunner(replace(plan("Right", count=1), adapter="breakers:InterruptsImport"))
     with pytest.raises(ImportFailed, match=r"breakers:InterruptsImport.*KeyboardInterrupt: at import"):
