@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SOURCE = '''
-import asyncio, builtins, os, pickle, sys, time
+import asyncio, builtins, os, pickle, signal, sys, time
 import msgspec
 from subjects import Biased
 
@@ -58,6 +58,12 @@ class Own(BaseException):
 class RaisesInterrupt(Biased):
     def act(self):
         raise KeyboardInterrupt("mine")
+
+class PressesInterrupt(Biased):
+    """As a user does."""
+    def act(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
 
 class RaisesOwn(Biased):
     def act(self):

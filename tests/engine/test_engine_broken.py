@@ -93,6 +93,13 @@ def test_what_is_no_exception_is_told_with_type_place_and_message(tell, adapter,
     assert told["build.forward"].message == "blocked by build.adapter"
 
 
+def test_a_users_interrupt_still_ends_a_run_in_this_process(plan):
+    wanted = replace(plan("Right", count=3, only=ONLY), adapter="breakers:PressesInterrupt")
+    *seen, last = inline.run(wanted)
+    assert last.stop is events.Stop.INTERRUPTED
+    assert {case for case, _ in last_outcomes(seen)} == {wanted.specs[0].id}
+
+
 @pytest.mark.slow
 def test_where_a_process_was_left_tells_two_failures_apart(tell):
     told = [tell(f"breakers:{adapter}")["build.adapter"] for adapter in ("Leaves", "LeavesElsewhere")]

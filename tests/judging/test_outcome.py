@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from verifier.judging.outcome import Outcome, Verdict, canonical_json, short_id
+from verifier.errors import one_line
+from verifier.judging.outcome import Outcome, Verdict, canonical_json, make_plain, short_id
 
 FAILURE = Outcome(
     check="qkv.rows",
@@ -91,3 +94,40 @@ def test_the_order_of_keys_does_not_matter() -> None:
 def test_a_number_without_a_spelling_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"error": float("nan")})
+
+
+def test_what_a_check_gives_becomes_plain():
+    class Word(str):
+        encode = None
+
+    class Unspoken:
+        def __str__(self):
+            raise SystemExit("no")
+
+    outcome = make_plain(
+        Outcome(
+            check="a.b",
+            verdict=Verdict.FAIL,
+            measured=1 + 2j,
+            bound=np.float32(2),
+            where=Word("a\ud800"),
+            message=Unspoken(),
+        )
+    )
+    assert math.isnan(outcome.measured)
+    assert (type(outcome.bound), outcome.bound) == (float, 2.0)
+    assert (type(outcome.where), outcome.where) == (str, "a\\ud800")
+    assert outcome.message == "(its text cannot be had)"
+
+
+def test_an_exception_whose_class_has_no_name_and_that_has_no_text_is_told():
+    class Secretive(type):
+        @property
+        def __name__(cls):
+            raise RuntimeError("no name")
+
+    class Nameless(Exception, metaclass=Secretive):
+        def __str__(self):
+            raise KeyboardInterrupt
+
+    assert one_line(Nameless()) == "Nameless: (its text cannot be had)"
