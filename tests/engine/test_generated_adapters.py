@@ -15,6 +15,7 @@ from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.cases.spec import CaseSpec, Depth
 from verifier.engine import events, inline, messages
 from verifier.engine.plan import Plan
+from verifier.errors import type_name
 from verifier.judging.outcome import BLOCKED, Outcome, Verdict
 from verifier.observing.circumstances.covering import told_as_met
 
@@ -38,7 +39,7 @@ _AREAS = {
     "restore": {"weights"},
     "processings": {"weights"},
     "cache": {"cache", "state", "forward"},
-    "modes": {"state", "component", "forward"},
+    "modes": {"state", "component", "forward", "cache"},
 }
 
 
@@ -110,9 +111,10 @@ def test_a_hostile_adapter_costs_its_case(cases, member: str, act: Act):
             assert by in failing or by.startswith("build.parameters or"), f"{outcome.check} is blocked by {by}"
     if act.raises is not None:
         assert failing or member in _NOT_USED
+        expected = type_name(act.raises())
         for outcome in failing.values():
             if outcome.verdict is Verdict.ERROR:
-                assert outcome.exception == type.__dict__["__name__"].__get__(type(act.raises()))
+                assert outcome.exception == expected
                 assert outcome.site.endswith("generated_adapters.py:__call__")
 
 
