@@ -91,8 +91,8 @@ class UserInterrupt(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, as the harness's own handler raises it; a plain KeyboardInterrupt comes from code outside."""
 
 
-# Held here: an adapter may have patched the built-in functions themselves.
-_is_instance, _exc_info, _EVERYTHING = isinstance, sys.exc_info, (BaseException,)
+# Held here, and the class alone is asked for: an adapter may have patched `isinstance`, or have an error lie to it.
+_exc_info, _EVERYTHING = sys.exc_info, (BaseException,)
 
 
 def all_but_interrupts() -> tuple[type[BaseException], ...]:
@@ -101,7 +101,7 @@ def all_but_interrupts() -> tuple[type[BaseException], ...]:
     An adapter may raise SystemExit, KeyboardInterrupt, a cancellation or a class of its own, none of which is an
     `Exception`. The clause asks while the exception is on its way: `except all_but_interrupts() as error`.
     """
-    return () if _is_instance(_exc_info()[1], UserInterrupt) else _EVERYTHING
+    return () if _exc_info()[0] is UserInterrupt else _EVERYTHING
 
 
 # Attributes of an exception are read past its class, which comes from outside and may raise where it is asked.
