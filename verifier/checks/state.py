@@ -23,6 +23,7 @@ from verifier.checks.subjects import (
     wrap_other_weights,
     wrap_twin,
 )
+from verifier.errors import all_but_interrupts
 from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_bitwise
 from verifier.judging.outcome import Finding, NotApplicable
@@ -235,5 +236,10 @@ def process(case: Case) -> Finding | list[Finding]:
     is looked at after each check; what runs in the case after a change by which Hugging Face's model computes something
     else is blocked, and the next case gets a new process.
     """
+    if case.spec.valid:
+        try:
+            case.subject.first_output()  # if nothing else has run it
+        except all_but_interrupts():  # what it raises, `build.adapter` and `build.forward` report
+            pass
     case.close()
     return [from_condition(name, words) for name, words in case.process.differences().items()] or Finding()

@@ -95,7 +95,7 @@ class ProcessState:
             found = list(map(vars(owner).get, names))
             if any(map(operator.is_not, found, functions)):
                 pairs = zip(names, found, functions, strict=True)
-                yield from ((f"{label}.{name}", "it is another one now") for name, one, old in pairs if one is not old)
+                yield from ((f"{label}.{name}", _OTHER) for name, one, old in pairs if one is not old)
         for label, there_before in self._classes.items():
             for name in sorted(vars(self._code[label][0]).keys() - there_before):
                 yield f"{label}.{name}", "it is written into the class"
@@ -106,10 +106,8 @@ class ProcessState:
         if imported:
             variables = {name: value for name, value in variables.items() if name in self._environment}
             filters = [one for one in filters if one in self._filters]
-        found = _differing(
-            {f"environment variable {name}": value for name, value in self._environment.items()},
-            {f"environment variable {name}": value for name, value in variables.items()},
-        )
+        # Its values are nobody's business: some are secrets.
+        found = {f"environment variable {name}": _OTHER for name in _differing(self._environment, variables)}
         return found if filters == self._filters else {**found, "filters of warnings": "they are others now"}
 
 
@@ -118,12 +116,12 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, s
     return {name: _became(before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
 
-_LONG = 60
+_LONG, _OTHER = 60, "it is another one now"
 
 
 def _became(before: Any, now: Any) -> str:
     words = f"{before} became {now}"
-    return words if len(words) < _LONG else "it is another one now"
+    return words if len(words) < _LONG else _OTHER
 
 
 def _owners() -> dict[str, Any]:
