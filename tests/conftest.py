@@ -29,9 +29,11 @@ from verifier.observing import reuse
 
 collect_ignore = ["sample"]  # a project of its own, whose tests run in an environment of its own
 
-# Started in a shell's background, tests inherit that Ctrl-C is ignored, and several of them send one.
+# Started in a shell's background or by `nohup`, tests inherit that Ctrl-C or a hangup is ignored, which several send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tiny models: a second thread costs more than it gives.
 torch.set_num_threads(1)

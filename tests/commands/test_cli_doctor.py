@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from packaging.requirements import Requirement
 from user_adapters import FEW
 
@@ -212,7 +212,7 @@ def test_what_an_adapter_says_of_itself_does_not_reach_the_terminal(verifier, pl
     monkeypatch.setattr(
         isolated_imports,
         "ask",
-        lambda *given, **limits: [replace(one, said="\x1b]0;title\x07") for one in ask(*given, **limits)],
+        lambda *given, **limits: [structs.replace(one, said="\x1b]0;title\x07") for one in ask(*given, **limits)],
     )
     ended = verifier("doctor", "falcon", "--adapter", "mine:Hostile")
     assert "\x1b" not in ended.out

@@ -101,7 +101,7 @@ def test_without_a_record_the_newest_one_that_knows_the_id_is_taken(verifier, fa
 
 def test_what_is_upstream_is_not_held_against_the_adapter(failing):
     found = record.read(failing)
-    target = ReproTarget(record=found, spec=next(iter(found.cases.values())), outcomes=(), fingerprint=None)
+    target = ReproTarget(record=found, spec=next(iter(found.cases.values())), outcomes=(), checks=(), fingerprint=None)
     outcomes = [Outcome(check="reference.attention", verdict=verdict) for verdict in (Verdict.UPSTREAM, Verdict.SKIP)]
     status, sentence = _conclude(target, outcomes)
     assert status is ExitStatus.CONFORMS

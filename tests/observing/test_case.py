@@ -17,6 +17,7 @@ from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
 from verifier.cases.spec import Scenario
 from verifier.checks import Check, check
 from verifier.checks.runner import run_case
+from verifier.errors import UserInterrupt
 from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate, MutantSubject, Mutation
 from verifier.judging.outcome import Finding, NotApplicable, Outcome, Verdict
@@ -277,9 +278,9 @@ def test_the_evidence_of_a_finding_is_kept(falcon: FalconFamily) -> None:
 
 def test_an_interrupt_is_not_an_outcome(falcon: FalconFamily) -> None:
     def mine(_case: Case) -> Finding:
-        raise KeyboardInterrupt
+        raise UserInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(UserInterrupt):
         run_one(mine, falcon)
 
 

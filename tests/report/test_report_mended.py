@@ -218,8 +218,8 @@ def test_a_case_whose_id_is_another_is_told_by_the_reader_or_shown(make):
     view_record(read_)
 
 
-def test_a_huge_number_in_a_config_breaks_nothing(make):
-    cases = [replace(spec, config={**spec.config, "big": 10**400}) for spec in specs()]
+def test_the_largest_number_that_a_config_may_have_breaks_nothing(make):
+    cases = [replace(spec, config={**spec.config, "big": 2**31 - 1}) for spec in specs()]
     view_record(make(cases, rows_fail))
 
 

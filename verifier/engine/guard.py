@@ -29,6 +29,7 @@ from verifier.engine.descendants import (
 
 # Nobody tells the guard that it has adopted a process, nor that its own parent is gone: it looks, for microseconds.
 _LOOK_SECONDS = 0.1
+_AGAIN_SECONDS = 0.01  # between two looks at a process that is ending
 # A process that is killed is gone at once, unless it waits for a disk or has gigabytes to give back.
 _KILL_SECONDS = 4.0
 
@@ -80,7 +81,7 @@ def end_guarded(process: int) -> None:
         while time.monotonic() < until:
             if os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
                 return
-            time.sleep(0.005)
+            time.sleep(_AGAIN_SECONDS)
     os.kill(process, signal.SIGKILL)
     if hasattr(os, "waitid"):  # so that the next start finds it dead
         os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)

@@ -7,7 +7,6 @@ for all its failures, and two records of one adapter have class names of their o
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +102,7 @@ def _suites(view: RecordView, prefix: str) -> Iterator[_Suite]:
         case = _TestCase(
             classname=f"{prefix}.{_as_name(area)}",
             name=check.check,
-            seconds=check.seconds if math.isfinite(check.seconds) and check.seconds > 0 else 0.0,
+            seconds=max(check.seconds, 0.0),
             kind=check.result,
             message=check.message,
             check=check,
