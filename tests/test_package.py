@@ -25,7 +25,7 @@ def test_ci_calls_exactly_the_readmes_test_command() -> None:
     # What it leaves out is run after it, in the same environment.
     assert slow == command.rpartition(" && ")[2] + " -m slow"
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
-    assert "-m 'not slow'" in options
+    assert "-m 'not slow and not nightly'" in options
 
 
 def test_the_readmes_commands_each_make_an_environment_of_their_own() -> None:

@@ -141,7 +141,7 @@ def test_a_config_grows_along_its_axis_alone() -> None:
             assert family.load("falcon").refusal(spec.config) is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_growth_is_measured_at_each_size() -> None:
     said = script("growth.py", *only(), *["--factors", "1", "2", "3", "--counts", "2", "4", "6", "--repeats", "1"])
     heads = [line.split()[0] for line in said.splitlines() if line.endswith("rest over them")]
@@ -262,7 +262,7 @@ def test_the_mean_case_is_printed() -> None:
 # --- matrix and against ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("fuzzed", [[], ["--fuzz", "4"]])
 def test_a_run_is_measured(fuzzed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     matrix_script.main(["falcon", *fuzzed, *only(), "--where", FEW, "--workers", "1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from generated_adapters import MEMBERS, Act, Generated, choose
@@ -20,7 +21,15 @@ from verifier.judging.outcome import BLOCKED, Outcome, Verdict
 from verifier.observing.circumstances.covering import told_as_met
 
 CHOSEN = choose(200)
-IN_DEFAULT_RUN = 10  # every so many-th
+IN_DEFAULT_RUN, IN_SLOW_RUN = 40, 4  # every so many-th
+
+
+def run_when(number: int) -> Any:
+    """The mark of an adapter by its place: those of the default run, of the slow one, and of every night."""
+    if number % IN_DEFAULT_RUN == 0:
+        return ()
+    return pytest.mark.slow if number % IN_SLOW_RUN == 0 else pytest.mark.nightly
+
 
 # Each takes as long as a dozen others.
 _LONG = ("state.memory", "weights.writing", "weights.processed_points", "backward.gradcheck", "component.dtypes")
@@ -90,10 +99,7 @@ def test_every_member_of_the_protocol_is_hostile_in_several_ways():
 
 @pytest.mark.parametrize(
     ("member", "act"),
-    [
-        pytest.param(*one, id=f"{one[0]} {one[1].name}", marks=() if number % IN_DEFAULT_RUN == 0 else pytest.mark.slow)
-        for number, one in enumerate(CHOSEN)
-    ],
+    [pytest.param(*one, id=f"{one[0]} {one[1].name}", marks=run_when(number)) for number, one in enumerate(CHOSEN)],
 )
 def test_a_hostile_adapter_costs_its_case(cases, member: str, act: Act):
     hostile, innocent = outcomes_of(
