@@ -48,7 +48,7 @@ class Speechless(Exception):
 
 
 class Secretive(Exception):
-    """Hides its class, its traceback and its causes."""
+    """Hides its class, its traceback and its causes; Python itself, which sets these on its way, is not stopped."""
 
     @property
     def __class__(self) -> type:  # type: ignore[override]
@@ -58,9 +58,15 @@ class Secretive(Exception):
     def __traceback__(self) -> None:  # type: ignore[override]
         raise RuntimeError("no traceback")
 
+    @__traceback__.setter
+    def __traceback__(self, _value: object) -> None: ...
+
     @property
     def __cause__(self) -> None:  # type: ignore[override]
         raise RuntimeError("no cause")
+
+    @__cause__.setter
+    def __cause__(self, _value: object) -> None: ...
 
 
 class Text(str):
