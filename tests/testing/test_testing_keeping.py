@@ -106,7 +106,8 @@ def test_nothing_stays_where_nothing_was_asked_for(session, folder: Path) -> Non
 def test_an_adapter_that_goes_elsewhere_takes_the_record_nowhere(session, folder: Path) -> None:
     (folder / "test_it.py").write_text(decorated('"mine:Wanders"', where=ONE, only=ONLY))
     done = session("test_it.py", "--verifier-no-isolation", "--verifier-out", "wandered")
-    assert done.counts == {"passed": 1}, done.out
+    assert done.counts == {"failed": 2}, done.out  # the test and its subtest
+    assert "state.process FAIL" in done.out
     assert (folder / "wandered" / "falcon-mine-Wanders" / "report.html").exists()
 
 
