@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
-from verifier.checks import LAST, OF_SURROUNDINGS, Check, registered
+from verifier.checks import LAST, OF_SURROUNDINGS, Check, in_order, registered
 from verifier.checks.blame import find_site, format_traceback, is_outdated
 from verifier.errors import all_but_interrupts, one_line, type_name
 from verifier.family import Family
@@ -68,7 +68,8 @@ def run_case(
     """
     remember(family)
     case = Case(spec, family, adapter)
-    waiting, ran = [check for check in checks if applies_to(check.applies, spec)], set[str]()
+    # The case is over when it is looked at what it leaves behind.
+    waiting, ran = [check for check in in_order(checks) if applies_to(check.applies, spec)], set[str]()
     # Where the process is no longer as it was, the reference is not either, and this check says so.
     spoilt: str | None = None
     try:
