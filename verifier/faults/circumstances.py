@@ -92,13 +92,13 @@ def misspelt_point_taken(hooks: Hooks, forward: Edits, backward: Edits) -> Any:
     return hooks.hooked(there(forward), there(backward))
 
 
-@fault("intervene.effects", circumstances=[{"dtype": "bfloat16"}], plant=in_edited(""))
+@fault("intervene.effects", circumstances=[{"grad": "grad", "dtype": "bfloat16"}], plant=in_edited(""))
 def edit_dropped_in_bfloat16(value: Tensor, edited: Tensor) -> Tensor | None:
     """Edits are dropped in bfloat16."""
     return None if value.dtype == torch.bfloat16 else edited
 
 
-@fault("intervene.layouts", circumstances=[{"dtype": "float16"}], plant=in_edited(""))
+@fault("intervene.layouts", circumstances=[{"grad": "grad", "dtype": "float16"}], plant=in_edited(""))
 def edit_in_float32_dropped(value: Tensor, edited: Tensor) -> Tensor | None:
     """An edit that gives float32 to a half model is dropped."""
     return edited if edited.dtype == value.dtype else None

@@ -208,7 +208,7 @@ def embeds_scaled(inputs: Inputs) -> bool:
     return inputs.inputs_embeds is not None
 
 
-@fault("forward.losses", circumstances=[{"labels": "given"}], plant=in_output)
+@fault("forward.losses", circumstances=[{"grad": "grad", "labels": "given"}], plant=in_output)
 def loss_unshifted(inputs: Inputs, output: Output) -> Output:
     """The loss compares each token with itself."""
     if inputs.labels is None:

@@ -221,7 +221,7 @@ def scores_unscaled(scores: Tensor) -> Tensor:
     return scores * 2
 
 
-@fault("hooks.shown", circumstances=[{"mask": "left"}])
+@fault("hooks.shown", circumstances=[{"grad": "grad", "mask": "left"}])
 def keys_shifted_by_padding() -> Mutation:
     """Hook_k is one position late, with padding only."""
     padded = {"now": False}

@@ -111,25 +111,27 @@ def edit_needs_company(hooked: Callable[..., Any], forward: Mapping[str, Edit], 
     return hooked(forward, backward)
 
 
-@fault("intervene.effects", circumstances=[{"mask": "ones"}], plant=_dropped_where)
+@fault("intervene.effects", circumstances=[{"grad": "grad", "mask": "ones"}], plant=_dropped_where)
 def edit_dropped_with_mask(inputs: Inputs) -> bool:
     """Edits are dropped where an attention mask is given."""
     return inputs.attention_mask is not None
 
 
-@fault("intervene.effects", circumstances=[{"tokens": "embeddings"}], plant=_dropped_where)
+@fault("intervene.effects", circumstances=[{"grad": "grad", "tokens": "embeddings"}], plant=_dropped_where)
 def edit_dropped_from_embeddings(inputs: Inputs) -> bool:
     """Edits are dropped where embeddings are given in the place of tokens."""
     return inputs.inputs_embeds is not None
 
 
-@fault("intervene.effects", circumstances=[{"mask": "ones", "positions": "given"}], plant=_dropped_where)
+@fault(
+    "intervene.effects", circumstances=[{"grad": "grad", "mask": "ones", "positions": "given"}], plant=_dropped_where
+)
 def edit_dropped_with_positions(inputs: Inputs) -> bool:
     """Edits are dropped where positions are given."""
     return inputs.position_ids is not None
 
 
-@fault("intervene.effects", circumstances=[{"past": "token"}], plant=_dropped_where)
+@fault("intervene.effects", circumstances=[{"grad": "grad", "past": "token"}], plant=_dropped_where)
 def edit_dropped_with_cache(inputs: Inputs) -> bool:
     """Edits are dropped where there is a cache."""
     return inputs.cache is not None
@@ -141,7 +143,7 @@ def edit_dropped_with_gradients(_inputs: Inputs) -> bool:
     return torch.is_grad_enabled()
 
 
-@fault("intervene.effects", circumstances=[{"rows": "one"}], plant=in_edited("hook_mlp_out"))
+@fault("intervene.effects", circumstances=[{"grad": "grad", "rows": "one"}], plant=in_edited("hook_mlp_out"))
 def edit_dropped_on_one_row(value: Tensor, edited: Tensor) -> Tensor | None:
     """Edits are dropped in a batch of one."""
     return None if len(value) == 1 else edited
@@ -154,7 +156,7 @@ def edit_dropped_in_generation() -> Mutation:
     return Mutation(parts={**_dropped(generates).parts, "cache": cache})
 
 
-@fault("intervene.each_point", circumstances=[{"depth": "eleven"}], plant=in_method("hooks", "hooked"))
+@fault("intervene.each_point", circumstances=[{"grad": "grad", "depth": "eleven"}], plant=in_method("hooks", "hooked"))
 def edit_by_prefix(hooks: Hooks, forward: Mapping[str, Edit], backward: Mapping[str, Edit]) -> Any:
     """An edit in layer 1 acts in layer 10 too."""
 

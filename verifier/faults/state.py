@@ -70,13 +70,13 @@ def _detached(*_: Any) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-@fault("hooks.shown", circumstances=[{"model": "copied"}], plant=in_method("modes", "copy"))
+@fault("hooks.shown", circumstances=[{"grad": "grad", "model": "copied"}], plant=in_method("modes", "copy"))
 def copy_unhooked(modes: Modes) -> Any:
     """Hooks on a copy are attached to nothing."""
     return MutantSubject(modes.copy(), with_methods("hooks", hooked=_detached))
 
 
-@fault("hooks.shown", circumstances=[{"model": "moved"}])
+@fault("hooks.shown", circumstances=[{"grad": "grad", "model": "moved"}])
 def cast_unhooks() -> Mutation:
     """After a cast hooks are attached to nothing."""
     now = {"cast": False}
@@ -237,7 +237,7 @@ def to_ignored(modes: Modes, *, device: Any = None, **_: Any) -> None:
     modes.to(device=device)
 
 
-@fault("hooks.shown", circumstances=[{"model": "cast"}], plant=in_adapter)
+@fault("hooks.shown", circumstances=[{"grad": "grad", "model": "cast"}], plant=in_adapter)
 def to_forgets_a_buffer(model: nn.Module) -> Mutation:
     """A cast leaves one buffer in its old dtype, and what is read after it has that dtype."""
     dtype = next(model.parameters()).dtype
