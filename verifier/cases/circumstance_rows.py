@@ -139,9 +139,10 @@ def choose_looks(rows: Sequence[Circumstance]) -> list[set[str]]:
     """Choose for each row the classes that are looked at in it, so that each class has every meeting in few rows.
 
     Args:
-        rows: the covering array. In a call with gradients in which one value is not plain every class is looked at that
-            can be, because most real faults need everything else to be plain.
+        rows: the covering array. In a call in which one value is not plain, or one beside gradients, every class is
+            looked at that can be, because most real faults need everything else to be plain.
     """
+    singles = _single_rows(_BASES[:1])
     looks: list[set[str]] = [set() for _ in rows]
     shown = [_covered(row) for row in rows]
     for kind in CLASSES:
@@ -154,7 +155,8 @@ def choose_looks(rows: Sequence[Circumstance]) -> list[set[str]]:
             best = max(able, key=lambda place: (len(shown[place] & missing), len(looks[place]), -place))
             chosen.append(best)
             missing -= shown[best]
-        for place in chosen:
+        # Singles without gradients are added to these, and take the place of none.
+        for place in {*chosen, *(place for place in able if rows[place] in singles)}:
             looks[place].add(kind.name)
     return looks
 
@@ -163,13 +165,13 @@ def write_rows(rows: Sequence[Circumstance]) -> None:
     """Write the rows into the file that stands beside this module, but for those in which nothing has to be looked at.
 
     Args:
-        rows: the covering array. Those in which one value is not plain stay: what a call gives is seen in every row.
+        rows: the covering array.
     """
-    order, singles = [kind.name for kind in CLASSES], _single_rows(_BASES[:1])
+    order = [kind.name for kind in CLASSES]
     lines = [
         json.dumps({**differences(row), "looks": [name for name in order if name in looks]})
         for row, looks in zip(rows, choose_looks(rows), strict=True)
-        if looks or row in singles
+        if looks
     ]
     FILE.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
