@@ -17,10 +17,9 @@ from torch import Tensor
 from verifier.adapter import Edit, HookInfo, Inputs, Subject
 from verifier.canonical import Point, template_of
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
-from verifier.errors import all_but_interrupts
 from verifier.judging.numerics import noise_from_float32
-from verifier.judging.outcome import Blocked, NotApplicable
-from verifier.observing.capabilities import require
+from verifier.judging.outcome import NotApplicable
+from verifier.observing.capabilities import listed, require
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
 from verifier.observing.reuse import memoized_for_equal_models
@@ -122,11 +121,7 @@ def hook_points(case: Case) -> Mapping[str, HookInfo]:
     Raises:
         Blocked: listing them raises; `hooks.present` reports it.
     """
-    hooks = require(case.subject.wrapped().hooks)
-    try:
-        return dict(hooks.names())
-    except all_but_interrupts() as error:
-        raise Blocked("hooks.present") from error
+    return listed(require(case.subject.wrapped().hooks).names, "hooks.present")
 
 
 def shared_points(case: Case) -> list[Point]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from torch import nn
@@ -13,6 +13,7 @@ from verifier.observing.case import Case
 from verifier.observing.memo import memoized
 
 Capability = TypeVar("Capability")
+Value = TypeVar("Value")
 
 
 def require(capability: Capability | None) -> Capability:
@@ -33,8 +34,20 @@ def component_modules(case: Case) -> Mapping[str, nn.Module]:
     Raises:
         Blocked: listing them raises; `component.names` reports it.
     """
-    components = require(case.subject.wrapped().components)
+    return listed(require(case.subject.wrapped().components).modules, "component.names")
+
+
+def listed(give: Callable[[], Mapping[str, Value]], reported_by: str) -> dict[str, Value]:
+    """Take a list that an adapter gives, by name.
+
+    Args:
+        give: the adapter's method.
+        reported_by: the check that reports what the method raises.
+
+    Raises:
+        Blocked: it raises.
+    """
     try:
-        return dict(components.modules())
+        return dict(give())
     except all_but_interrupts() as error:
-        raise Blocked("component.names") from error
+        raise Blocked(reported_by) from error
