@@ -132,7 +132,7 @@ def test_a_fault_that_nothing_here_can_have_cannot_be_tried(monkeypatch: pytest.
         raise NotApplicable("no model is like this")
 
     kill = planted(monkeypatch, plant=breaks(impossible))
-    assert (kill.survived, kill.tried, kill.unable) == (False, 0, "not applicable: no model is like this")
+    assert (kill.survived, kill.tried, kill.unable) == (False, 0, "NotApplicable: no model is like this")
 
 
 def test_a_fault_is_tried_until_it_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
