@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, SPREAD, mostly_slow
+from falcons import KINDS, SPREAD, mostly_slow, spec
 from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from verifier.adapter import Inputs, Output, Subject
+from verifier import checks
+from verifier.adapter import Adapter, Inputs, Output, Subject
+from verifier.checks.runner import run_case
+from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Delegate, MutantSubject, Mutation, replacing
 from verifier.judging.outcome import Verdict
+from verifier.reference.process_state import random_states
 
 ALL = of_area("state")
 IDS = [one.id for one in ALL]
@@ -380,3 +384,27 @@ def test_a_hook_for_all_modules_that_stays_is_found(judge: Judge, broken: Broken
             handle.remove()
     assert (found.verdict, found.where) == (Verdict.FAIL, "surroundings")
     assert "torch: module hooks for all" in (found.message or "")
+
+
+# --- what a case leaves behind ---------------------------------------------------------------------------------------
+
+
+class Seeding(Delegate):
+    """An adapter that seeds as it wraps."""
+
+    name, version = "seeding", "1"
+
+    def wrap(self, model: Any) -> Any:
+        torch.manual_seed(7)
+        return self.original.wrap(model)
+
+
+@pytest.mark.parametrize("told", [["state.process"], ["state.process", "state.random"]], ids=["alone", "in-a-row"])
+def test_seeding_is_told_once_and_the_next_case_begins_as_this_one_did(
+    falcon: FalconFamily, bridge: Adapter, told: list[str]
+) -> None:
+    chosen = [one for one in checks.registered() if one.id in [*told, "build.adapter"]]
+    before = random_states()
+    outcomes = list(run_case(spec(ROPE, circumstances=({"mask": "left"},)), falcon, Seeding(bridge), chosen))
+    assert random_states() == before
+    assert [one.check for one in outcomes if one.verdict.gates] == told[-1:]

@@ -8,7 +8,7 @@ from verifier.engine import events
 from verifier.judging.outcome import Outcome
 
 SOURCE = '''
-import ctypes, dataclasses, json, multiprocessing, os, pathlib, signal, subprocess, time
+import ctypes, dataclasses, json, multiprocessing, os, pathlib, random, signal, subprocess, time
 import torch
 from transformers.models.falcon import modeling_falcon
 from multiprocessing import connection
@@ -153,6 +153,14 @@ class ChangesAtTheEnd(Right):
         subject = Subject(model)
         if model.config.bias:
             subject.close = lambda: torch.set_grad_enabled(False)
+        return subject
+
+class SeedsAtTheEnd(Right):
+    """Seeds Python's random numbers as it is closed."""
+    def wrap(self, model):
+        subject = Subject(model)
+        if model.config.bias:
+            subject.close = lambda: random.seed(7)
         return subject
 
 class Segfaults(Biased):

@@ -22,6 +22,7 @@ ONLY = ("reference.acceptance", "build.adapter", "build.forward", "build.surroun
         ("PatchesJson", "state.process", "json.dumps"),
         ("PatchesHF", "build.surroundings", "class transformers.models.falcon.modeling_falcon.FalconMLP: forward"),
         ("ChangesAtTheEnd", "state.process", "gradient mode"),
+        ("SeedsAtTheEnd", "state.process", "random numbers of Python"),
     ],
 )
 def test_what_a_case_leaves_behind_is_its_own(plan, adapter, check, where):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import gc
 import json
 import locale
 import os
+import random
 import resource
 import signal
 import sys
@@ -14,11 +16,12 @@ import types
 import warnings
 from collections.abc import Callable
 
+import numpy
 import pytest
 import torch
 
 from verifier.judging import numerics
-from verifier.reference.process_state import ProcessState
+from verifier.reference.process_state import ProcessState, preserve_random_states
 
 Undo = Callable[[], object]
 
@@ -47,6 +50,16 @@ def _patching(owner: object, name: str) -> Callable[[], Undo]:
     return _calling(lambda: setattr(owner, name, lambda *given: right(*given)), lambda: setattr(owner, name, right))
 
 
+def _random(change: Callable[[], object]) -> Callable[[], Undo]:
+    def act() -> Undo:
+        entered = contextlib.ExitStack()
+        entered.enter_context(preserve_random_states())
+        change()
+        return entered.close
+
+    return act
+
+
 HERE, MASK, DEEP = os.getcwd(), 0o22, sys.getrecursionlimit()
 CHANGES: dict[str, Callable[[], Undo]] = {
     "default dtype": _calling(
@@ -65,6 +78,9 @@ CHANGES: dict[str, Callable[[], Undo]] = {
         lambda: warnings.filters.append(("ignore", None, Warning, None, 7)), lambda: warnings.filters.pop()
     ),
     "working folder": _calling(lambda: os.chdir("/"), lambda: os.chdir(HERE)),
+    "random numbers of torch": _random(lambda: torch.rand(1)),
+    "random numbers of Python": _random(random.random),
+    "random numbers of numpy": _random(lambda: numpy.random.normal(1)),
     "umask": _calling(lambda: os.umask(0o1), lambda: os.umask(MASK)),
     "locale": _calling(
         lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"), lambda: locale.setlocale(locale.LC_ALL, "C")
@@ -112,6 +128,16 @@ def test_it_is_said_what_became_of_a_setting() -> None:
         assert state.differences()["default dtype"] == "torch.float32 became torch.float16"
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_draws_that_something_else_has_told_are_no_change_and_spoil_nothing() -> None:
+    with preserve_random_states():
+        state = ProcessState()
+        torch.manual_seed(7)
+        assert list(state.differences()) == ["random numbers of torch"]
+        assert not state.spoils_reference()
+        state.allow_draws()
+        assert state.differences() == {}
 
 
 def test_a_function_that_calls_itself_equal_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ MODULES = (*(module for area in AREAS for module in _SPLIT.get(area, (area,))), 
 LAST = "state.process"
 # These find out in words of their own that an adapter changed what is not its own.
 OF_SURROUNDINGS = ("build.surroundings", "state.settings", LAST)
+OF_RANDOM_NUMBERS = "state.random"  # this one too
 
 # To which cases a check applies. `valid`: every case that HF accepts. `invalid`: those that HF refuses. `always`: both.
 # `pairwise`: valid cases in which every two values of every two flags meet; for checks that depend on how a subject is

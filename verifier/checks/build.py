@@ -19,6 +19,7 @@ from verifier.judging.outcome import Finding, NotApplicable, Verdict, failure
 from verifier.observing.capabilities import component_modules
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
+from verifier.reference.process_state import preserve_random_states
 from verifier.reference.snapshots import ModelState
 
 
@@ -139,7 +140,8 @@ def config(case: Case) -> Finding:
     A failure means that the next model that the caller builds from this config is a different one.
     """
     given = copy.deepcopy(case.reference.model().config)
-    model = type(case.reference.model())(given)  # keeps the object `given`, as a caller's model does
+    with preserve_random_states():
+        model = type(case.reference.model())(given)  # keeps the object `given`, as a caller's model does
     before = {**given.to_dict(), "attn_implementation": given._attn_implementation}
     subject = case.subject.wrap(model.to(torch.float64).eval())
     after = {**given.to_dict(), "attn_implementation": given._attn_implementation}

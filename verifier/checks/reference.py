@@ -23,6 +23,7 @@ from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict, f
 from verifier.observing import activations
 from verifier.observing.case import Case
 from verifier.reference import models
+from verifier.reference.process_state import preserve_random_states
 
 STEPS = 4  # tokens that follow the prompt one by one
 
@@ -196,7 +197,8 @@ def config(case: Case) -> Finding:
     given = type(model.config)(**copy.deepcopy(dict(case.spec.config)))
     given._attn_implementation = case.family.reference_attention
     before = given.to_dict()
-    type(model)(given)
+    with preserve_random_states():  # the weights are HF's own, random and thrown away
+        type(model)(given)
     after = given.to_dict()
     return find_config_edits(before, after, verdict=Verdict.UPSTREAM) or Finding()
 

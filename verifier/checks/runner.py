@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import reprlib
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
-from verifier.checks import LAST, OF_SURROUNDINGS, Check, in_order, registered
+from verifier.checks import LAST, OF_RANDOM_NUMBERS, OF_SURROUNDINGS, Check, in_order, registered
 from verifier.checks.blame import find_site, format_traceback, is_outdated
 from verifier.errors import all_but_interrupts, one_line, type_name
 from verifier.family import Family
@@ -30,7 +31,7 @@ from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
 from verifier.observing.case import Case
 from verifier.observing.circumstances.covering import RaisedIn, summaries
-from verifier.reference.process_state import ProcessState
+from verifier.reference.process_state import ProcessState, preserve_random_states
 from verifier.reference.snapshots import remember
 
 MISSING = "not applicable: the adapter offers no"
@@ -72,7 +73,7 @@ def run_case(
     waiting, ran = [check for check in in_order(checks) if applies_to(check.applies, spec)], set[str]()
     # Where the process is no longer as it was, the reference is not either, and this check says so.
     spoilt: str | None = None
-    try:
+    with preserve_random_states(), contextlib.closing(case):
         while waiting:
             check = waiting.pop(0)
             if spoilt is None or (spoilt == LAST and _may_tell(case, check)):
@@ -80,6 +81,8 @@ def run_case(
             else:
                 outcome, error = Outcome(check=check.id, verdict=Verdict.SKIP, message=f"{BLOCKED}{spoilt}"), None
             ran.add(check.id)
+            if check.id == OF_RANDOM_NUMBERS and outcome.verdict.gates:
+                case.process.allow_draws()
             changed = case.process.differences()
             if spoilt == LAST and outcome.verdict.gates:
                 spoilt = check.id
@@ -103,8 +106,6 @@ def run_case(
                 case.close()  # which may change something too
                 if case.process.differences():
                     waiting.append(_by_id()[LAST])
-    finally:
-        case.close()
 
 
 def _may_tell(case: Case, check: Check) -> bool:

@@ -20,6 +20,7 @@ from verifier.judging.outcome import Blocked
 from verifier.observing.memo import Memo, memoized
 from verifier.output.text import nearest
 from verifier.reference import models
+from verifier.reference.process_state import preserve_random_states
 from verifier.reference.random_weights import generator, rescale
 from verifier.reference.weights import canonical_of
 
@@ -74,6 +75,7 @@ class CaseReference:
             self.unrunnable = error
             raise
 
+    @preserve_random_states()  # a family may let HF draw weights
     def _build(self, dtype: str, attention: str | None, config: Mapping[str, Any]) -> Any:
         spec, known = self.spec, self.family.attentions
         if attention is not None and attention not in known:

@@ -6,10 +6,12 @@ An adapter that changes any of it while it is at one case makes the next ones fa
 from __future__ import annotations
 
 import builtins
+import contextlib
 import gc
 import locale
 import operator
 import os
+import random
 import resource
 import signal
 import sys
@@ -18,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy
 import torch
 from torch import nn
 
@@ -55,6 +58,28 @@ def torch_settings() -> dict[str, Any]:
     return found
 
 
+def random_states() -> dict[str, Any]:
+    """Read the states of the random generators of torch, of Python and of numpy, by name."""
+    numpys: Any = numpy.random.get_state()
+    return {
+        "random numbers of torch": torch.get_rng_state().numpy().tobytes(),
+        "random numbers of Python": random.getstate(),
+        "random numbers of numpy": (numpys[1].tobytes(), *numpys[2:]),
+    }
+
+
+@contextlib.contextmanager
+def preserve_random_states() -> Iterator[None]:
+    """Put the random generators of torch, of Python and of numpy back to where they were."""
+    of_torch, of_python, of_numpy = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(of_torch)
+        random.setstate(of_python)
+        numpy.random.set_state(of_numpy)
+
+
 class ProcessState:
     """A snapshot of the process.
 
@@ -63,7 +88,7 @@ class ProcessState:
 
     def __init__(self) -> None:
         """Take the snapshot."""
-        self._torch, self._settings = torch_settings(), _settings()
+        self._torch, self._settings, self._random = torch_settings(), _settings(), random_states()
         self._allow_imports()
         self._code = {label: (owner, *_functions(owner)) for label, owner in _owners().items()}
         # What is added to a class takes the place of what it inherits; what is added to a module is an import.
@@ -78,7 +103,8 @@ class ProcessState:
 
         What a module adds to the filters of warnings and to the environment as it is imported is no difference.
         """
-        found = {**self._of_reference(), **_differing(self._settings, _settings()), **self._around_imports()}
+        settings = _differing(self._settings, _settings()) | dict.fromkeys(self._drawn(), _OTHERS)
+        found = {**self._of_reference(), **settings, **self._around_imports()}
         if not found:
             self._allow_imports()
         return found
@@ -86,6 +112,14 @@ class ProcessState:
     def spoils_reference(self) -> bool:
         """Whether something is changed by which Hugging Face's model computes something else, or does not run."""
         return bool(self._of_reference())
+
+    def allow_draws(self) -> None:
+        """Take that random numbers were drawn or seeded, which something else has told."""
+        self._random = {}
+
+    def _drawn(self) -> list[str]:
+        now = random_states()
+        return [name for name, state in self._random.items() if now[name] != state]
 
     def _of_reference(self) -> dict[str, str]:
         return {**_differing(self._torch, torch_settings()), **dict(self._each_patch())}
@@ -116,7 +150,7 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, s
     return {name: _became(before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
 
-_LONG, _OTHER = 60, "it is another one now"
+_LONG, _OTHER, _OTHERS = 60, "it is another one now", "they are drawn or seeded"
 
 
 def _became(before: Any, now: Any) -> str:

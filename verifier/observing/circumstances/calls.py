@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -16,15 +14,10 @@ from verifier.adapter import Output
 from verifier.cases.circumstances import DIFFERENTIATING, Circumstance
 from verifier.observing.circumstances.sides import Hooks, Side
 from verifier.observing.circumstances.texts import Texts
+from verifier.reference.process_state import random_states
 
 Contexts = Sequence[tuple[Hooks, Hooks]]
 """Hooks of activations and of gradients, one pair for each nested context, the outer one first."""
-
-
-def random_state() -> tuple[Any, ...]:
-    """Read the states of the random generators of torch, of Python and of numpy."""
-    numpys: Any = numpy.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), numpys[1].tobytes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +203,7 @@ class Calls:
             collecting: the points whose activations are collected, in the way that a side has for it.
         """
         self.reset()
-        state = random_state()
+        state = random_states()
         embeds = self.embeds()
         with self.mode():
             cache = self.fill_cache(embeds, twice_differentiable=twice_differentiable)
@@ -228,7 +221,7 @@ class Calls:
                     output=output,
                     objective=self._objective(output),
                     embeds=embeds,
-                    drew=random_state() != state,
+                    drew=random_states() != state,
                     collected=collected,
                 )
                 # A hook that writes in place may have been shown the caller's own tensor.

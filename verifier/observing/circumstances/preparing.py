@@ -19,11 +19,12 @@ from verifier.errors import all_but_interrupts
 from verifier.family import Family, Reshapes
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
-from verifier.observing.circumstances.calls import Calls, random_state
+from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.sides import SubjectSide
 from verifier.observing.circumstances.texts import MULTIPLE, config_in
 from verifier.observing.closing import close_quietly
 from verifier.reference.models import save_and_load
+from verifier.reference.process_state import random_states
 from verifier.reference.random_weights import rescale
 
 WRITTEN = 0.75
@@ -218,11 +219,11 @@ def prepare(models: Models, adapter: Adapter, points: Any, attention: str) -> Pr
     if treated == "saved":
         model = _saved_and_loaded(models, model, attention)
     torch.manual_seed(models.spec.seed + 1)  # whatever seed an adapter may set, the state is another one
-    state = random_state()
+    state = random_states()
     subject = adapter.wrap(model)
     side = SubjectSide(subject, points, models.dtype, wrapped=list(model.parameters()))
     found = Prepared(side=side, opened=[subject], seen=[])
-    drew = random_state() != state
+    drew = random_states() != state
     found.seen.append(("state.random", "wrapping", "it draws or seeds random numbers" if drew else None))
     circumstance = models.circumstance
     if circumstance["past"] != "none":

@@ -27,6 +27,7 @@ from verifier.observing.circumstances.preparing import Build, Models, Prepared, 
 from verifier.observing.circumstances.sides import EMBEDDING, ReferenceSide, Side, SubjectSide
 from verifier.observing.circumstances.texts import Texts, make_texts
 from verifier.reference.perturbation import SEEDS, Perturbation
+from verifier.reference.process_state import preserve_random_states
 
 # By area or id what an observable rests on: where that fails in a row, the observable is not told again.
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
@@ -185,6 +186,7 @@ class Row:
             self._shown[key] = observe() if self._recall is None else self._recall(key, observe)
         return self._shown[key]
 
+    @preserve_random_states()  # a circumstance seeds
     def run(
         self,
         adapter: Adapter,
