@@ -288,6 +288,8 @@ def test_what_is_no_file_is_not_waited_for(
         ("record", '"seconds": 0.5', '"seconds": 1e999', "'1e999' is beyond every number"),
         ("record", '"workers": 2', f'"workers": {DIGITS}', "a whole number of 5,000 digits"),
         ("record", '"workers": 2', f'"workers": {NESTED}', "nested too deep"),
+        ("record", '"adapter_name": "mine"', '"adapter_name": "\\u001b[2J"', "`adapter_name` is '\\x1b[2J'; it must be"),
+        ("record", '"adapter_version": "1"', '"adapter_version": "1\\n0"', "must be printable, on one line"),
         ("cases", '"layers": 2', '"layers": NaN', "not JSON: NaN is no number there"),
         ("checkpoint", "1e-05", "NaN", "not JSON: NaN is no number there"),
         ("checkpoint", '"bias": true', '"bias": true, "hidden_size": 1000000000000', "cannot be 1,000,000,000,000"),
@@ -314,15 +316,3 @@ def test_what_is_wrong_with_a_value_is_said(
     status, line = end(door.commands[0], capsys)
     assert status == ExitStatus.USAGE
     assert said in line
-
-
-def test_control_characters_in_an_adapters_name_are_written_out(
-    doors: dict[str, Door], folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    door = doors["record"]
-    name = json.dumps("\x1b[2Jmine\x07")
-    (folder / door.file).write_bytes(
-        door.content.replace(b'"adapter_name": "mine"', f'"adapter_name": {name}'.encode())
-    )
-    for command in door.commands:
-        end(command, capsys)

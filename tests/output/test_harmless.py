@@ -130,7 +130,7 @@ DOORS: dict[str, Sequence[str]] = {
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A record in which a failure's texts and the adapter's name are to be replaced."""
+    """A record in which a failure's texts and the adapter's reference are to be replaced."""
     found = write_every_line(tmp_path_factory.mktemp("record"))
     del found[0]["asked"]["shard"]
     return "".join(json.dumps(line) + "\n" for line in found)
@@ -149,7 +149,7 @@ def test_no_command_lets_it_through(
     monkeypatch.chdir(tmp_path)
     spelled = json.dumps(f"x{text}y")
     written = lines.replace('"message": "off"', f'"message": {spelled}')
-    written = written.replace('"adapter_name": "mine"', f'"adapter_name": {spelled}')
+    written = written.replace('"adapter": "mine:Adapter"', f'"adapter": {spelled}')
     assert written.count(spelled) == 2
     (tmp_path / "hostile.jsonl").write_text(written)
     (tmp_path / "changed.jsonl").write_text(lines)

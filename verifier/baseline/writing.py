@@ -13,7 +13,7 @@ from typing import Any
 from verifier.baseline.file import SCHEMA, EntryTable, read
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
-from verifier.output.text import nearest
+from verifier.output.text import nearest, visible
 from verifier.record.files import write_report
 from verifier.record.known_failure import Baseline, KnownFailure
 
@@ -151,7 +151,7 @@ def _new_head(made: Baseline) -> str:
 
     new = tomlkit.document()
     for line in _HEAD.format(family=made.family, adapter=made.adapter).splitlines():
-        new.add(tomlkit.comment(line))
+        new.add(tomlkit.comment(visible(line)))
     new.add(tomlkit.nl())
     new["schema"] = SCHEMA
     new["family"], new["adapter"] = made.family, made.adapter

@@ -10,6 +10,7 @@ from verifier.engine.catalogue import describe_checks
 from verifier.engine.events import CheckInfo, RunStarted
 from verifier.engine.plan import Plan
 from verifier.errors import UsageError, one_line
+from verifier.output import text
 
 if TYPE_CHECKING:
     from verifier.adapter import Adapter
@@ -36,7 +37,8 @@ class Loaded:
         Args:
             expected: how many outcomes the run gives.
         """
-        name, version = str(self.adapter.name), str(self.adapter.version)
+        # As they stand in a record, which is refused where they hold what a terminal might obey.
+        name, version = text.line(str(self.adapter.name)), text.line(str(self.adapter.version))
         return RunStarted(adapter_name=name, adapter_version=version, checks=self.infos, expected=expected, workers=1)
 
 

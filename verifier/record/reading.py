@@ -15,6 +15,7 @@ from verifier.errors import UsageError
 from verifier.judging.evidence import Evidence, Ladder
 from verifier.judging.outcome import RECORDED, Outcome
 from verifier.judging.row_summary import RowSummary
+from verifier.output import text
 from verifier.output.validation import Seconds, convert
 from verifier.record.confirmation import Confirmation
 from verifier.record.fuzz_finding import ShrunkFailure
@@ -253,7 +254,11 @@ def _read_run(path: Path, data: Mapping[str, Any]) -> RunLine:
         schema, readable = reprlib.repr(data.get("schema")), " and ".join(map(str, READABLE))
         raise UsageError(f"{path}: schema {schema}; this version of verifier reads schemas {readable}")
     with _named_line(path, 1):
-        return convert(data, RunLine, of="the run")
+        run = convert(data, RunLine, of="the run")
+        for name, value in (("adapter_name", run.adapter_name), ("adapter_version", run.adapter_version)):
+            if text.visible(value) != value or not set("\n\t").isdisjoint(value):
+                raise UsageError(f"the run's `{name}` is {ascii(value)[:80]}; it must be printable, on one line")
+        return run
 
 
 def _add_known(held: BaselineState | None, one: Settled) -> BaselineState:
