@@ -288,7 +288,12 @@ def test_what_is_no_file_is_not_waited_for(
         ("record", '"seconds": 0.5', '"seconds": 1e999', "'1e999' is beyond every number"),
         ("record", '"workers": 2', f'"workers": {DIGITS}', "a whole number of 5,000 digits"),
         ("record", '"workers": 2', f'"workers": {NESTED}', "nested too deep"),
-        ("record", '"adapter_name": "mine"', '"adapter_name": "\\u001b[2J"', "`adapter_name` is '\\x1b[2J'; it must be"),
+        (
+            "record",
+            '"adapter_name": "mine"',
+            '"adapter_name": "\\u001b[2J"',
+            "`adapter_name` is '\\x1b[2J'; it must be",
+        ),
         ("record", '"adapter_version": "1"', '"adapter_version": "1\\n0"', "must be printable, on one line"),
         ("cases", '"layers": 2', '"layers": NaN', "not JSON: NaN is no number there"),
         ("checkpoint", "1e-05", "NaN", "not JSON: NaN is no number there"),

@@ -31,18 +31,18 @@ def _lines(place, kind):
     return [line for line in map(json.loads, text.splitlines()) if line["kind"] == kind]
 
 
-def wait_for_the_long_cases(place):
-    """Until both workers sleep, each in a case with a bias. Returns the cases that are over by then, in whichever order
-    they were taken."""
+def wait_for_the_long_cases(place, processes=2):
+    """Until all processes sleep, each in a case with a bias. Returns the cases that are over by then, in whichever
+    order they were taken."""
     over: set[str] = set()
 
-    def both_sleep():
+    def all_sleep():
         over.clear()
         over.update(line["case"] for line in _lines(place, "done"))
         begun = [line for line in _lines(place, "case") if line["case"] not in over]
-        return len(begun) == 2 and all(line["config"]["bias"] for line in begun)
+        return len(begun) == processes and all(line["config"]["bias"] for line in begun)
 
-    _wait_for(both_sleep, "the long cases")
+    _wait_for(all_sleep, "the long cases")
     assert over
     return over
 

@@ -133,14 +133,39 @@ def test_what_is_known_is_printed_when_the_results_folder_is_removed(started: St
 
 
 @pytest.mark.slow
-def test_the_report_is_written_when_the_terminal_closes(folder: Path, tmp_path: Path) -> None:
+def test_what_a_campaign_knows_is_printed_when_its_folder_is_removed(started: Start, tmp_path: Path) -> None:
+    out = tmp_path / "campaign"
+    process = started(
+        *("fuzz", "falcon", "--adapter", "mine:Right", "--only", "build.adapter", "--time", "60s", "--workers", "1"),
+        *("--out", out),
+    )
+    deadline = time.monotonic() + 60
+    while not (out / record.FILE).exists() or '"kind": "done"' not in (out / record.FILE).read_text():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    shutil.rmtree(out)
+    said, error = process.communicate(timeout=60)
+    assert process.returncode == ExitStatus.BROKEN
+    assert " ok" in said
+    assert error.splitlines()[-1].endswith("it was removed while it was written")
+    assert "Traceback" not in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "processes"), [((), 2), (("--no-isolation", "--workers", "1"), 1)], ids=["workers", "here"]
+)
+def test_the_report_is_written_when_the_terminal_closes(
+    folder: Path, tmp_path: Path, options: tuple[str, ...], processes: int
+) -> None:
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(folder)
-        words = [str(word) for word in (*NARROW, "--adapter", "mine:Sleeps", "--out", tmp_path)]
+        words = [str(word) for word in (*NARROW, "--adapter", "mine:Sleeps", "--out", tmp_path, *options)]
         os.execv(sys.executable, [sys.executable, "-m", "verifier", *words])
     try:
-        over = wait_for_the_long_cases(tmp_path)
+        over = wait_for_the_long_cases(tmp_path, processes)
     finally:
         os.close(terminal)
     deadline = time.monotonic() + 20

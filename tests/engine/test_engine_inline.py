@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,15 @@ def test_an_adapter_that_goes_elsewhere_takes_nobody_with_it(plan, place, monkey
     assert wrapped.verdict is Verdict.PASS
     assert (left_behind.verdict, left_behind.where) == (Verdict.FAIL, "working folder")
     assert Path.cwd() == place
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_run_between_two_cases_is_an_interrupt(plan, number):
+    running = inline.run(plan("Right", count=2))
+    with contextlib.closing(running):
+        next(event for event in running if isinstance(event, events.CaseFinished))
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
 
 
 @pytest.fixture

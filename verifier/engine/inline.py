@@ -37,7 +37,8 @@ def run(plan: Plan, *, debugger: Debugger | None = None) -> Iterator[Event]:
         UsageError: a check, the family, the adapter or the device is not what it should be.
         ImportFailed: code from outside raised at import.
     """
-    with preserve_threads():
+    # A closed terminal may be met between two cases too, where what is known is still written down.
+    with preserve_threads(), Interrupts(immediate=True):
         events = _run(plan, debugger)
         while True:
             with preserve_cwd():  # wherever an adapter goes, paths that were given lead from here
