@@ -25,6 +25,21 @@ WITH_GRADIENTS: Circumstance = {**PLAIN, "grad": "grad"}
 # A named case has another shape than the matrix, so it is also called with texts that are longer than its tables.
 _OF_NAMED_CASES = ({"length": "beyond"}, {"history": "longer"})
 
+# What people most often give together: a batch of texts of several lengths, its positions, its cache, in half precision.
+_EVERYDAY: Sequence[Circumstance] = (
+    {"mask": "left", "positions": "given"},
+    {"mask": "left", "labels": "some"},
+    {"mask": "left", "tokens": "embeddings"},
+    {"past": "token", "mask": "left"},
+    {"past": "token", "mask": "left", "rows": "one"},
+    {"past": "token", "mask": "ones", "positions": "given"},
+    {"past": "chunk", "mask": "left", "positions": "given"},
+    {"past": "token", "tokens": "embeddings"},
+    {"past": "token", "length": "long"},
+    {"past": "token", "dtype": "float16"},
+    {"tokens": "embeddings", "dtype": "float16"},
+)
+
 # How much longer a row takes than the plainest: measured, and rounded to halves.
 _COSTS = {
     ("grad", "grad"): 2.0,
@@ -48,10 +63,11 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
         family: of the cases.
         specs: the cases of a run.
         everywhere: whether every row meets every value of every flag.
-        quick: whether only the plainest row of each value in each class is dealt, to one case.
+        quick: whether only the plainest row of each value in each class, and what most often meets, is dealt, each to
+            one case.
     """
     rows: Sequence[Circumstance] = read_rows()
-    rows = _plainest_of_each_value(rows) if quick else rows
+    rows = [*_plainest_of_each_value(rows), *({**PLAIN, **row} for row in _EVERYDAY)] if quick else rows
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     matrix = [number for number in valid if specs[number].label is None] or valid
     models = {number: kind_of_model(family, specs[number]) for number in matrix}
