@@ -13,8 +13,11 @@ from verifier.cases.circumstances import (
     complete,
     differences,
     is_allowed,
+    is_value,
+    meaning,
     missing_meetings,
     read_rows,
+    shorter,
 )
 
 ROWS = read_rows()
@@ -51,6 +54,19 @@ def test_a_circumstance_is_completed_as_plainly_as_the_constraints_allow() -> No
     assert complete({"past": "generation", "labels": "given"}, {}) is None
     assert complete({"past": "generation"}, CLASSES[0].needs) is None
     assert complete({}, {"grad": ("grad",)}) == PLAIN | {"grad": "grad"}
+
+
+def test_histories_of_which_one_follows_the_other_are_a_value() -> None:
+    assert is_value("history", "edited+backward+edited")
+    assert is_value("history", "fresh")
+    assert not any(
+        is_value(*one) for one in (("history", "edited+fresh"), ("history", "edited+"), ("mask", "left+gaps"))
+    )
+    assert meaning("history", "edited+backward") == "after a call with an edit, then after a backward"
+    assert shorter("edited+backward+edited") == ["backward+edited", "edited+edited", "edited+backward"]
+    assert shorter("edited") == []
+    assert not is_allowed({"history": "edited+trained", "mode": "train"})
+    assert complete({"history": "edited+backward"}, {}) == PLAIN | {"history": "edited+backward"}
 
 
 @pytest.mark.slow

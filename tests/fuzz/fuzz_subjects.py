@@ -35,6 +35,18 @@ class SlopesOfLongText(Right):
         far = inputs.input_ids is not None and inputs.input_ids.shape[1] > 20
         return off(hf(model, inputs)) if model.config.alibi and heads & (heads - 1) and far else hf(model, inputs)
 
+class AfterTwo(Right):
+    """Is wrong after a call with a mask and a longer one, in that order."""
+    def wrap(self, model):
+        left = [lambda one: one.attention_mask is not None, lambda one: one.input_ids.shape[1] > 60]
+        def forward(model, inputs):
+            if not left:
+                return off(hf(model, inputs))
+            if left[0](inputs):
+                left.pop(0)
+            return hf(model, inputs)
+        return Subject(model, forward)
+
 class OneActivation(Right):
     """One activation is another."""
     @staticmethod

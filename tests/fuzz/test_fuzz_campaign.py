@@ -51,6 +51,16 @@ def test_a_rare_meeting_of_fields_is_found_and_shrunk_to_it(fuzz, adapter, check
 
 
 @pytest.mark.slow
+def test_what_is_wrong_after_two_steps_is_found_and_shrunk_to_them(fuzz):
+    most = 400
+    plain = {axis: PLAIN[axis] for axis in AXES if axis != "history"}
+    few = {"vocab_size": "89", "activation": "gelu", "long": "97", "padding": "0", "d_head": "6"}
+    (found,) = _found(fuzz("AfterTwo", "forward.outputs", most=most, fixed={**plain, **few})).values()
+    assert dict(found.differs) == {"history": "masked", "then": "longer"}
+    assert found.again == (2, 2)
+
+
+@pytest.mark.slow
 def test_shrinking_ends_soon_after_the_campaign_and_is_not_called_over(fuzz, monkeypatch, tmp_path):
     plain = {"vocab_size": "89", "long": "97", "padding": "0", "d_head": "6"}
     began = []

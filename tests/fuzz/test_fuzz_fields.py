@@ -13,7 +13,7 @@ from verifier.cases import matrix
 from verifier.cases.circumstances import AXES, PLAIN
 from verifier.cases.spec import SEEDS, CaseSpec
 from verifier.errors import UsageError
-from verifier.fuzz.fields import INPUTS, Choice, Space, space
+from verifier.fuzz.fields import INPUTS, STEPS, Choice, Space, space
 
 FALCON = family.load("falcon")
 
@@ -44,7 +44,8 @@ def test_every_value_alone_is_a_case_of_its_own(falcons):
     for place, field in enumerate(found.fields):
         for value in range(1, len(field.values)):
             ids.add(found.spec(found.mended((*plainest[:place], value, *plainest[place + 1 :]), [place])).id)
-    assert len(ids) == 1 + sum(len(field.values) - 1 for field in found.fields)
+    # A further step alone is a history.
+    assert len(ids) == 1 + sum(len(field.values) - 1 for field in found.fields if field.name not in STEPS)
 
 
 def test_what_hugging_face_refuses_is_refused(falcons):
@@ -109,6 +110,27 @@ def test_a_case_is_looked_at_in_its_circumstance_and_in_the_plainest_with_gradie
     assert fixed.spec(fixed.plainest).circumstances == ({"mask": "left"},)
 
 
+def test_a_history_has_steps(falcons):
+    found = falcons()
+
+    def history(**values: str) -> dict[str, str]:
+        return dict(found.spec(chosen(found, **values)).circumstances[-1])
+
+    assert history(history="edited", then="backward", at_last="edited") == {"history": "edited+backward+edited"}
+    assert history(then="backward") == history(history="backward") == {"history": "backward"}
+    assert CaseSpec.from_json(found.spec(chosen(found, history="edited", then="backward")).to_json()).valid
+
+
+def test_a_history_none_of_whose_steps_may_be_is_mended_whole(falcons):
+    found = falcons()
+    # With dropouts of 0 there is no call with others.
+    wanted = chosen(found, mode="train", history="edited", then="trained")
+    assert not found.goes_together(wanted)
+    mode, then = (tuple(field.name for field in found.fields).index(name) for name in ("mode", "then"))
+    assert found.differing(found.mended(wanted, [mode])) == {"mode": "train"}
+    assert found.differing(found.mended(wanted, [then])) == {"history": "edited", "then": "trained"}
+
+
 def test_half_dtypes_that_are_not_run_are_no_circumstances():
     found = space(FALCON, "falcon", dtypes=("float32",))
     assert next(field.values for field in found.fields if field.name == "dtype") == ("float64", "float32")
@@ -122,7 +144,7 @@ def test_a_family_that_says_nothing_is_fuzzed_in_its_flags():
             return getattr(FALCON, name)
 
     names = {field.name for field in space(Silent(), "falcon").fields}
-    assert names == {*FALCON.flags(), *INPUTS, *AXES}
+    assert names == {*FALCON.flags(), *INPUTS, *AXES, *STEPS}
 
 
 def test_new_fields_of_a_case_leave_old_ids_as_they_were():

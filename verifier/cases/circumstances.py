@@ -136,6 +136,9 @@ AXES: Mapping[str, Mapping[str, str]] = {
 
 PLAIN: Circumstance = {axis: next(iter(values)) for axis, values in AXES.items()}
 
+THEN = "+"
+"""Stands between histories of which one follows the other: `edited+backward`."""
+
 TRIPLES = ("dtype", "mask", "past", "grad")
 """The axes of which every three values meet, for the classes that ask for it."""
 
@@ -157,7 +160,36 @@ class Constraint:
 
     def excludes(self, circumstance: Circumstance) -> bool:
         """Whether the circumstance, as far as it goes, has such values on all of the axes."""
-        return all(circumstance.get(axis) in values for axis, values in self.values.items())
+        return all(_is_among(circumstance.get(axis), values) for axis, values in self.values.items())
+
+
+def _is_among(value: str | None, values: Sequence[str]) -> bool:
+    return value in values or (value is not None and THEN in value and not set(steps(value)).isdisjoint(values))
+
+
+def steps(value: str) -> list[str]:
+    """Split a value into those of which one follows the other; but for a history it is one."""
+    return value.split(THEN)
+
+
+def shorter(value: str) -> list[str]:
+    """Give the histories in which one step is left out; none of a single one."""
+    found = steps(value)
+    left_out = (found[:place] + found[place + 1 :] for place in range(len(found)))
+    return [THEN.join(rest) for rest in left_out if rest]
+
+
+def is_value(axis: str, value: str) -> bool:
+    """Whether an axis has a value, or all histories of which one follows the other."""
+    plain = PLAIN[axis]
+    return value in AXES[axis] or (
+        axis == "history" and all(one in AXES[axis] and one != plain for one in steps(value))
+    )
+
+
+def meaning(axis: str, value: str) -> str:
+    """Say what a value of an axis means."""
+    return ", then ".join(AXES[axis][one] for one in steps(value))
 
 
 _PADDED = ("left", "right", "gaps", "mixed", "boolean", "rewritten")

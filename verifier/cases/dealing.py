@@ -25,7 +25,7 @@ WITH_GRADIENTS: Circumstance = {**PLAIN, "grad": "grad"}
 # A named case has another shape than the matrix, so it is also called with texts that are longer than its tables.
 _OF_NAMED_CASES = ({"length": "beyond"}, {"history": "longer"})
 
-# What people most often give together: a batch of texts of several lengths, its positions, its cache, in half precision.
+# What is most often given together: a batch of texts of several lengths, its positions, its cache, in half precision.
 _EVERYDAY: Sequence[Circumstance] = (
     {"mask": "left", "positions": "given"},
     {"mask": "left", "labels": "some"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from verifier.cases.circumstances import AXES, complete, differences, needs_of
+from verifier.cases.circumstances import complete, differences, meaning, needs_of
 from verifier.cases.spec import CaseSpec
 
 
@@ -34,4 +34,4 @@ def explain_circumstance(circumstances: Sequence[Mapping[str, str]]) -> list[str
     """
     if len(circumstances) != 1:
         return []
-    return [f"{axis} is {value}: {AXES[axis][value]}" for axis, value in circumstances[0].items()]
+    return [f"{axis} is {value}: {meaning(axis, value)}" for axis, value in circumstances[0].items()]

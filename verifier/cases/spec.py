@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from verifier.cases.circumstances import AXES
+from verifier.cases.circumstances import AXES, is_value
 from verifier.errors import UsageError, one_line
 from verifier.judging.outcome import short_id
 from verifier.output.text import nearest
@@ -221,7 +221,7 @@ def _require_axes(circumstance: Mapping[str, str]) -> None:
     for axis, value in circumstance.items():
         if axis not in AXES:
             raise UsageError(f"a circumstance has no axis {reprlib.repr(axis)}{nearest(axis, tuple(AXES))}")
-        if value not in AXES[axis]:
+        if not is_value(axis, value):
             known = ", ".join(AXES[axis])
             raise UsageError(f"a circumstance's `{axis}` must be one of {known}, not {reprlib.repr(value)}")
 

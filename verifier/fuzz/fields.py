@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier.cases.circumstances import AXES, Circumstance, complete, differences, is_allowed
+from verifier.cases.circumstances import AXES, PLAIN, THEN, Circumstance, complete, differences, is_allowed
 from verifier.cases.dealing import WITH_GRADIENTS, can_be_called, dtypes_of_circumstances
 from verifier.cases.spec import SEEDS, WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError
@@ -35,6 +35,11 @@ INPUTS: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+# What else happens after the history, one after the other: what is wrong only after both is in no covering of values.
+_HISTORY, _NOTHING = "history", "nothing"
+STEPS = ("then", "at_last")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """One thing that varies.
@@ -43,7 +48,7 @@ class Field:
         name: the name of a flag, of a dim, of a field of `CaseSpec`, or of an axis of circumstances.
         values: its values, the plainest first.
         of_case: whether it is a field of the case, and not of the config.
-        is_axis: whether it is an axis of circumstances, which belong to the case.
+        is_axis: whether it is an axis of circumstances, or a further step of a history; these belong to the case.
         moved: whether it was fixed to a value that is not its plainest.
     """
 
@@ -99,7 +104,7 @@ class Space:
             choice: the place of each field's value.
             first: the fields, by number, whose values are kept before those of others.
         """
-        axes = {field.name: number for number, field in enumerate(self.fields) if field.is_axis}
+        axes = {field.name: number for number, field in enumerate(self.fields) if field.name in AXES}
         if not axes:
             return choice
         case = self._case(choice, Depth.PAIRWISE)
@@ -107,21 +112,33 @@ class Space:
         def can_be(circumstance: Circumstance) -> bool:
             return is_allowed(circumstance) and (not case.valid or can_be_called(self.family, case, circumstance))
 
-        wanted = {axis: self.fields[number].values[choice[number]] for axis, number in axes.items()}
+        wanted = self._circumstance(choice)
         if can_be(wanted):
             return choice
-        needs = {axis: self.fields[number].values for axis, number in axes.items()}
+        needs = {axis: (*self.fields[number].values, wanted[axis]) for axis, number in axes.items()}
+        kept_first = {_HISTORY if name in STEPS else name for name in (self.fields[number].name for number in first)}
         found: Circumstance = {}
         whole = complete(found, needs)
         assert whole is not None, "a space has a circumstance"
-        for axis in sorted(axes, key=lambda axis: axes[axis] not in first):
+        for axis in sorted(axes, key=lambda axis: axis not in kept_first):
             part = {**found, axis: wanted[axis]}
             kept = {**whole, **part}
             candidate = kept if is_allowed(kept) else complete(part, needs)
             if candidate is not None and can_be(candidate):
                 found, whole = part, candidate
-        places = {number: self.fields[number].values.index(whole[axis]) for axis, number in axes.items()}
+        changed = {axis for axis in axes if whole[axis] != wanted[axis]}
+        places = {axes[axis]: self.fields[axes[axis]].values.index(whole[axis]) for axis in changed}
+        if _HISTORY in changed:
+            places |= {number: 0 for number, field in enumerate(self.fields) if field.name in STEPS}
         return tuple(places.get(number, place) for number, place in enumerate(choice))
+
+    def _circumstance(self, choice: Choice) -> Circumstance:
+        """Give the value of each axis; the steps of a history are one value."""
+        of_axes = [(field, place) for field, place in zip(self.fields, choice, strict=True) if field.is_axis]
+        chosen = {field.name: field.values[place] for field, place in of_axes}
+        happened = [chosen[_HISTORY], *(chosen.pop(name) for name in STEPS)] if _HISTORY in chosen else []
+        happened = [one for one in happened if one not in (_NOTHING, PLAIN[_HISTORY])]
+        return {**chosen, _HISTORY: THEN.join(happened)} if happened else chosen
 
     def spec(self, choice: Choice, *, depth: Depth = Depth.PAIRWISE) -> CaseSpec:
         """Make the case of a choice, which is looked at in the plainest circumstance with gradients and in its own.
@@ -134,13 +151,13 @@ class Space:
             The case; it is marked as invalid, with the reason, if the family refuses its configuration.
         """
         case = self._case(choice, depth)
-        axes = [(field, place) for field, place in zip(self.fields, choice, strict=True) if field.is_axis]
+        axes = [field for field in self.fields if field.name in AXES]
         if not case.valid or not axes:
             return case
-        circumstance = differences({field.name: field.values[place] for field, place in axes})
+        circumstance = differences(self._circumstance(choice))
         found = [circumstance]
         with_gradients = differences(WITH_GRADIENTS)
-        if circumstance != with_gradients and all(WITH_GRADIENTS[field.name] in field.values for field, _ in axes):
+        if circumstance != with_gradients and all(WITH_GRADIENTS[field.name] in field.values for field in axes):
             found.insert(0, with_gradients)
         # A case's id does not count its circumstances: with others it has other weights and inputs.
         moved = zlib.crc32(repr(sorted(circumstance.items())).encode()) % _MOVED if circumstance else 0
@@ -192,9 +209,12 @@ def space(
     values: dict[str, tuple[Any, ...]] = {name: tuple(choices) for name, choices in {**family.flags(), **more}.items()}
     fields = [Field(name=name, values=choices) for name, choices in values.items()]
     fields += [Field(name=name, values=choices, of_case=True) for name, choices in INPUTS.items()]
+    # Before the axes, so that shrinking leaves a history without gaps.
+    further = (_NOTHING, *(value for value in AXES[_HISTORY] if value != PLAIN[_HISTORY]))
+    fields += [Field(name=name, values=further, of_case=True, is_axis=True) for name in reversed(STEPS)]
     fields += [Field(name=name, values=_values_of(name, family, dtypes), of_case=True, is_axis=True) for name in AXES]
     kept = tuple(_fixed(fields, fixed or {}))
-    if complete({}, {field.name: field.values for field in kept if field.is_axis}) is None:
+    if complete({}, {field.name: field.values for field in kept if field.name in AXES}) is None:
         asked = ", ".join(f"{name}={text}" for name, text in (fixed or {}).items() if name in AXES)
         raise UsageError(f"--where: no circumstance is {asked}")
     return Space(

@@ -112,6 +112,44 @@ def test_what_takes_two_values_is_told_with_both(judge: Judge, bridge: Adapter) 
     assert (found.message or "").startswith("when mode is train or dropout and mask is left: ")
 
 
+def wrong_after(*kinds: Callable[[Inputs], bool]) -> Callable[[Any], Mutation]:
+    """Logits that are off once a call of each kind was met, in that order."""
+
+    def mutate(_model: Any) -> Mutation:
+        met: list[int] = []
+
+        def follows(inputs: Inputs, _output: Output) -> bool:
+            if len(met) == len(kinds):
+                return True
+            met.extend([1] * kinds[len(met)](inputs))
+            return False
+
+        return off_where(follows)
+
+    return mutate
+
+
+def test_what_takes_two_steps_of_a_history_is_told_with_these(judge: Judge, bridge: Adapter) -> None:
+    adapter = MutantAdapter(
+        bridge,
+        wrong_after(
+            lambda one: is_left(one.attention_mask),
+            lambda one: one.input_ids is not None and one.input_ids.shape[1] > 60,
+        ),
+    )
+    found = judge("forward.outputs", {"history": "masked+inference+longer", "rows": "one"}, adapter=adapter)
+    assert found.circumstance == {"history": ("masked+longer",)}
+    assert (found.message or "").startswith("when history is masked+longer: ")
+    assert judge("forward.outputs", {"history": "longer+masked"}, adapter=adapter).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("history", ["nested+interleaved", "interleaved+nested", "edited+raised+backward+generated"])
+def test_a_right_adapter_is_right_after_several_steps(judge: Judge, history: str) -> None:
+    for observable in ("forward.outputs", "hooks.shown", "intervene.effects"):
+        found = judge(observable, {"history": history}, {"history": history, "grad": "grad"})
+        assert found.verdict is Verdict.PASS, found
+
+
 def test_an_exception_is_told_with_its_circumstance(judge: Judge, wrong: Callable[[Mutation], Adapter]) -> None:
     def forward(subject: Subject, inputs: Inputs) -> Output:
         if torch.is_inference_mode_enabled():

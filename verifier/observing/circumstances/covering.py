@@ -11,7 +11,7 @@ from time import perf_counter  # held here: an adapter may patch `time`
 
 from verifier.adapter import Adapter
 from verifier.canonical import KINDS, template_of
-from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of
+from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of, shorter
 from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.errors import all_but_interrupts, type_name
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
@@ -313,17 +313,17 @@ def _minimal(
     while kept != current:  # what one value needed may go once that value is gone
         kept = dict(current)
         for axis in AXES:
-            if current[axis] == plainest[axis]:
-                continue
-            found = fails({**current, axis: plainest[axis]})
-            if found is not None:
-                current[axis], wrong = plainest[axis], found
+            for plainer in (plainest[axis], *shorter(current[axis])) if current[axis] != plainest[axis] else ():
+                found = fails({**current, axis: plainer})
+                if found is not None:
+                    current[axis], wrong = plainer, found
+                    break
     minimal: dict[str, tuple[str, ...]] = {axis: (value,) for axis, value in current.items() if value != plainest[axis]}
     for axis in minimal:
         value = current[axis]
         others = [one for one in AXES[axis] if one not in (value, PLAIN[axis])]
         failing = [one for one in others if fails({**current, axis: one}) is not None]
-        minimal[axis] = tuple(one for one in AXES[axis] if one == value or one in failing)
+        minimal[axis] = tuple(one for one in dict.fromkeys([*AXES[axis], value]) if one == value or one in failing)
     first = {**current, **_at(minimal, observable)}
     found = fails(first) if first != current else None
     before.append(minimal)

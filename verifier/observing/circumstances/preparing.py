@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Inputs, Modes, Subject
-from verifier.cases.circumstances import Circumstance
+from verifier.cases.circumstances import Circumstance, steps
 from verifier.cases.spec import CaseSpec
 from verifier.errors import all_but_interrupts
 from verifier.family import Family, Reshapes
@@ -335,11 +335,11 @@ def call_before(models: Models, adapter: Adapter, prepared: Prepared, calls: Cal
     Raises:
         NotApplicable: the adapter lacks what the circumstance needs.
     """
-    history = _HISTORIES.get(models.circumstance["history"])
-    if history is not None:
-        with torch.set_grad_enabled(calls.differentiates):
-            history(_Before(models, adapter, prepared, calls))
-        calls.clear_gradients()
+    for step in steps(models.circumstance["history"]):
+        if step in _HISTORIES:
+            with torch.set_grad_enabled(calls.differentiates):
+                _HISTORIES[step](_Before(models, adapter, prepared, calls))
+            calls.clear_gradients()
     calls.call_with_earlier_mask()
 
 

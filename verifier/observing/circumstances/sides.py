@@ -304,13 +304,15 @@ class SubjectSide:
             self._silent = False
 
     def surround(self, around: Around, *, nests: bool = False) -> None:
-        """Give each call of the subject from now on to a function, which runs something else beside it.
+        """Give each call of the subject from now on to a function too, which runs something else beside it.
 
         Args:
             around: the function.
             nests: whether what it runs is a call of the same subject, within the call.
         """
-        self._around, self._nests = around, nests
+        inner = self._around
+        self._around = around if inner is None else lambda call: around(lambda: inner(call))
+        self._nests = self._nests or nests
 
     def _run(self, call: Callable[[], Any]) -> Any:
         return call() if self._around is None else self._around(call)
