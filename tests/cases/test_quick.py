@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from verifier import family, faults
 from verifier.cases import matrix
-from verifier.cases.circumstances import AXES, CLASSES, PLAIN, ObservableClass, classes_in, complete, differences
-from verifier.cases.dealing import WITH_GRADIENTS
+from verifier.cases.circumstances import (
+    AXES,
+    CLASSES,
+    PLAIN,
+    ObservableClass,
+    classes_in,
+    complete,
+    differences,
+    is_looked_at,
+)
+from verifier.cases.dealing import EVERYDAY, WITH_GRADIENTS, kind_of_model, kinds_of_blocks
 from verifier.cases.spec import CaseSpec
 from verifier.families.falcon import FalconFamily
+from verifier.faults.mutants import Fault
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +93,37 @@ def test_each_value_of_each_axis_has_a_row_of_each_class(quick: list[CaseSpec], 
             assert ((axis, value) in looked_at) == (complete({axis: value}, kind.needs) is not None), (axis, value)
 
 
+def hangs_on_blocks(row: Mapping[str, str]) -> bool:
+    return not {"dtype", "depth"}.isdisjoint(row) or row == {"past": "generation"}
+
+
+def test_what_hangs_on_blocks_is_looked_at_on_each_kind(falcon: FalconFamily, quick: list[CaseSpec]) -> None:
+    product = [spec for spec in quick if spec.valid and not spec.label]
+    models = {spec.id: kind_of_model(falcon, spec) for spec in product}
+    groups = kinds_of_blocks(set(models.values()))
+    rows = {frozenset(one.items()) for spec in product for one in spec.circumstances if hangs_on_blocks(one)}
+    assert len(rows) > 20
+    for row in rows - {frozenset(one.items()) for one in EVERYDAY}:
+        having = [models[spec.id] for spec in product if row in [frozenset(one.items()) for one in spec.circumstances]]
+        for group in groups:
+            assert {group & model for model in having} == {group & model for model in models.values()}, row
+
+
+@pytest.mark.parametrize("fault", faults.list_faults(family.load("falcon")), ids=lambda fault: fault.name)
+def test_the_circumstances_of_every_planted_fault_are_looked_at(quick: list[CaseSpec], fault: Fault) -> None:
+    rows = [PLAIN | one for spec in quick for one in spec.circumstances]
+    for check in fault.caught_by:
+        assert any(
+            is_looked_at(check, row) and one.items() <= row.items() for row in rows for one in fault.circumstances
+        ), check
+
+
 def test_each_row_is_dealt_once_and_none_has_many(quick: list[CaseSpec]) -> None:
     product = [spec for spec in quick if spec.valid and not spec.label]
     dealt = Counter(frozenset(one.items()) for spec in product for one in spec.circumstances)
     # But for that in which every case is looked at.
     assert dealt.pop(frozenset(differences(WITH_GRADIENTS).items())) == len(product)
-    assert set(dealt.values()) == {1}
+    assert {number for row, number in dealt.items() if not hangs_on_blocks(dict(row))} == {1}
     sizes = [len(spec.circumstances) for spec in product]
     assert max(sizes) - min(sizes) < min(sizes)
 

@@ -71,6 +71,14 @@ def test_every_pair_is_tried_and_no_other(kills: Kills) -> None:
     assert list(kills) == PAIRS
 
 
+@pytest.mark.nightly  # four minutes
+def test_a_quick_run_catches_every_planted_fault_whose_flags_meet_in_it() -> None:
+    found = list(selftest.run("falcon", "bridge", quick=True))
+    assert [(kill.fault, kill.check) for kill in found if kill.survived] == []
+    # Four flags must have one value each, which do not meet in a covering of pairs.
+    assert [kill.fault for kill in found if kill.unable is not None] == ["one-combination-wrong"]
+
+
 def test_every_check_has_a_fault() -> None:
     covered = {identity for fault in FAULTS for identity in fault.caught_by}
     assert covered == {check.id for check in checks.registered()}

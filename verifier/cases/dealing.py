@@ -25,8 +25,7 @@ WITH_GRADIENTS: Circumstance = {**PLAIN, "grad": "grad"}
 # A named case has another shape than the matrix, so it is also called with texts that are longer than its tables.
 _OF_NAMED_CASES = ({"length": "beyond"}, {"history": "longer"})
 
-# What is most often given together: a batch of texts of several lengths, its positions, its cache, in half precision.
-_EVERYDAY: Sequence[Circumstance] = (
+EVERYDAY: Sequence[Circumstance] = (
     {"mask": "left", "positions": "given"},
     {"mask": "left", "labels": "some"},
     {"mask": "left", "tokens": "embeddings"},
@@ -39,6 +38,7 @@ _EVERYDAY: Sequence[Circumstance] = (
     {"past": "token", "dtype": "float16"},
     {"tokens": "embeddings", "dtype": "float16"},
 )
+"""What is most often given together: texts of several lengths, their positions, a cache, half precision."""
 
 # How much longer a row takes than the plainest: measured, and rounded to halves.
 _COSTS = {
@@ -63,11 +63,11 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
         family: of the cases.
         specs: the cases of a run.
         everywhere: whether every row meets every value of every flag.
-        quick: whether only the plainest row of each value in each class, and what most often meets, is dealt, each to
-            one case.
+        quick: whether only the plainest row of each value in each class, and what most often meets, is dealt: to one
+            case, but for what shows in some kinds of block alone.
     """
     rows: Sequence[Circumstance] = read_rows()
-    rows = [*_plainest_of_each_value(rows), *({**PLAIN, **row} for row in _EVERYDAY)] if quick else rows
+    rows = [*_plainest_of_each_value(rows), *({**PLAIN, **row} for row in EVERYDAY)] if quick else rows
     valid = [number for number, spec in enumerate(specs) if spec.valid]
     matrix = [number for number in valid if specs[number].label is None] or valid
     models = {number: kind_of_model(family, specs[number]) for number in matrix}
@@ -95,7 +95,7 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
     for row in (row for row in rows if row != WITH_GRADIENTS):
         candidates = able(row["mask"], row["dims"])
         missing = set[Hashable]().union(*(features[number] for number in candidates))
-        to_each = everywhere or (is_single(row) and not quick)
+        to_each = everywhere or (_hangs_on_blocks(row) if quick else is_single(row))
         while missing:
             # Of those that show most of what is missing the one with the least to do.
             best = min(
@@ -135,6 +135,12 @@ def is_single(row: Circumstance) -> bool:
     with gradients is single in the plainest call that has it.
     """
     return row in _single_rows()
+
+
+def _hangs_on_blocks(row: Circumstance) -> bool:
+    """Whether what is wrong may be beyond rounding, in a layer, or among the likeliest tokens of some blocks alone."""
+    found = differences(row)
+    return "dtype" in found or "depth" in found or found == {"past": "generation"}
 
 
 @functools.cache
