@@ -94,20 +94,26 @@ def run(
     environment: Mapping[str, str] | None = None,
     statuses: Sequence[int] = MEASURED,
     until: Callable[[], bool] = lambda: False,
+    output: Path | None = None,
 ) -> Usage:
-    """Run a program to its end, or until something has happened, and drop its output.
+    """Run a program to its end, or until something has happened.
 
     Args:
         command: the program and its arguments.
         environment: environment variables in addition to those of this process.
         statuses: the exit statuses of a program that did its work.
         until: is called again and again; when it returns true, the program is ended, and its status does not matter.
+        output: the file that its output is written to; it is dropped if not given.
 
     Raises:
         Failed: the program cannot be started, or ends with another status.
     """
     usage, next_look, stopped = Usage(), 0.0, False
-    with tempfile.TemporaryFile() as errors, _started(command, environment, errors.fileno()) as (child, began):
+    with (
+        tempfile.TemporaryFile() as errors,
+        (output or Path(os.devnull)).open("wb") as said,
+        _started(command, environment, said.fileno(), errors.fileno()) as (child, began),
+    ):
         while child.poll() is None and not (stopped := until()):
             if time.perf_counter() >= next_look:
                 usage.measure(child.pid)
@@ -123,7 +129,7 @@ def run(
 
 @contextlib.contextmanager
 def _started(
-    command: Sequence[str], environment: Mapping[str, str] | None, errors: int
+    command: Sequence[str], environment: Mapping[str, str] | None, output: int, errors: int
 ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """Start a program in a process group of its own, with the time of its start, and end the group after the block."""
     began = time.perf_counter()
@@ -132,7 +138,7 @@ def _started(
             command,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=output,
             stderr=errors,
             start_new_session=True,
         )

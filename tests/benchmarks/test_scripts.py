@@ -12,6 +12,7 @@ from pathlib import Path
 
 import against
 import case_costs
+import generated as generated_script
 import growth
 import matrix as matrix_script
 import processes
@@ -158,7 +159,7 @@ def test_a_quick_run_plans_what_the_readme_says(capsys: pytest.CaptureFixture[st
     quick, whole = ({name: values[place] for name, values in table.items()} for place in (0, 1))
     assert (quick["valid cases"], whole["valid cases"]) == (20, 243)
     assert quick["outcomes"] / whole["outcomes"] == pytest.approx(1 / 10, rel=0.1)
-    assert quick["their cost"] / whole["their cost"] == pytest.approx(1 / 6, rel=0.1)
+    assert quick["their cost"] / whole["their cost"] == pytest.approx(0.22, rel=0.05)
 
 
 def test_options_of_a_run_need_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,6 +220,7 @@ OUTCOMES = """
 import json, sys
 sys.path.insert(0, {folder!r})
 import case_costs
+import generated as generated_script
 from verifier import family
 from verifier.cases import matrix
 from verifier.checks.runner import run_case
@@ -271,6 +273,14 @@ def test_a_run_is_measured(fuzzed: list[str], capsys: pytest.CaptureFixture[str]
     assert f"of {4 if fuzzed else 3} cases" in said
     assert "MiB  memory at most" in said
     assert all(check in said for check in ONLY)
+
+
+@pytest.mark.nightly  # three minutes
+def test_the_generated_self_test_is_timed_beside_the_matrix(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generated_script.main(["falcon", "--quick"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said[1:3]] == ["seconds", "CPU"]
+    assert said[-1].endswith(": none survived")
 
 
 def test_the_path_of_the_cases_stands_where_it_is_asked_for() -> None:

@@ -94,7 +94,7 @@ def test_each_value_of_each_axis_has_a_row_of_each_class(quick: list[CaseSpec], 
 
 
 def hangs_on_blocks(row: Mapping[str, str]) -> bool:
-    return not {"dtype", "depth"}.isdisjoint(row) or row == {"past": "generation"}
+    return "dtype" in row or row in ({"depth": "eleven", "grad": "grad"}, {"past": "generation", "mask": "left"})
 
 
 def test_what_hangs_on_blocks_is_looked_at_on_each_kind(falcon: FalconFamily, quick: list[CaseSpec]) -> None:
