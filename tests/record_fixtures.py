@@ -13,6 +13,7 @@ from verifier import record
 from verifier.analysis.verdict import exit_status
 from verifier.cases.spec import CaseSpec
 from verifier.errors import ExitStatus
+from verifier.output import text
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def make(tmp_path: Path) -> Callable[..., record.Record]:
             "workers": 2,
         }
         with record.Writer(tmp_path) as writer:
-            writer.run(record.RunLine(**{**line, **run}))
+            told = {name: text.line(run[name]) for name in ("adapter_name", "adapter_version") if name in run}
+            writer.run(record.RunLine(**{**line, **run, **told}))  # as a run writes what an adapter says of itself
             for spec in cases:
                 writer.case(spec)
                 for check in CHECKS:

@@ -26,7 +26,7 @@ GROUP = "verifier.adapters"
 DEFAULT = "bridge"
 _ABSENT = object()
 
-Capability = Literal["hooks", "weights", "restore", "processings", "cache", "components", "modes"]
+Capability = Literal["hooks", "weights", "restore", "processings", "cache", "components", "modes", "facts"]
 
 Change = Literal["modules", "forwards", "hooks", "parameters", "buffers", "config", "attention", "mode"]
 # What wrapping and running may change in the model, if `Subject.declared_mutations` declares it.
@@ -299,6 +299,13 @@ class Modes(Protocol):
         """Load a state dict that `state_dict` gave."""
 
 
+class Facts(Protocol):
+    """The capability `facts`: a callable that gives what the library says of the model, which people's code reads."""
+
+    def __call__(self) -> Mapping[str, object]:
+        """Give numbers, texts, True and False by the names of `verifier.canonical.FACTS`, as far as they are told."""
+
+
 @runtime_checkable
 class Subject(Protocol):
     """A wrapped model: the base class of subjects, which set the capabilities that they have.
@@ -312,6 +319,7 @@ class Subject(Protocol):
         cache: decoding with a key/value cache.
         components: the bridged parts, each of which can be run alone.
         modes: what a torch module can be asked to be.
+        facts: what the library says of the model.
     """
 
     declared_mutations: frozenset[str] = frozenset()
@@ -322,6 +330,7 @@ class Subject(Protocol):
     cache: Cache | None = None
     components: Components | None = None
     modes: Modes | None = None
+    facts: Facts | None = None
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Output:

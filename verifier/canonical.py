@@ -7,7 +7,7 @@ which, and the checks use the canonical names alone.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +112,9 @@ WEIGHTS: tuple[Weight, ...] = tuple(
 
 COMPONENTS: tuple[str, ...] = tuple(_VOCABULARY["components"]["names"])
 """The canonical components, which `Components` of an adapter and `components` of a family name alike."""
+
+FACTS: Mapping[str, str] = _VOCABULARY["facts"]
+"""What is said of a model, by name, with its meaning; `facts` of an adapter and of a family use these names."""
 
 LOGIT_AXES = ("batch", "pos", "d_vocab")
 

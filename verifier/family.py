@@ -201,6 +201,17 @@ class RefusesCircumstances(Protocol):
         """
 
 
+@runtime_checkable
+class TellsFacts(Protocol):
+    """A family that also says facts of its models, against which the `facts` of adapters are held."""
+
+    def facts(self, model: Any) -> Mapping[str, object]:
+        """Give what is so of HF's model, read off it and its config, by the names of `verifier.canonical.FACTS`.
+
+        A fact that the model does not have, as the base of rotary positions where there are none, is left out.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointSource:
     """Where Hugging Face's model shows an activation, as Python code that needs torch alone.

@@ -24,6 +24,7 @@ from verifier.canonical import template_of
 from verifier_bridge.bridge import Bridge, BridgeOutput
 from verifier_bridge.components import BridgedLinear, SplitProjection
 from verifier_bridge.errors import BridgeError, BridgeRefusal
+from verifier_bridge.facts import facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
@@ -301,6 +302,10 @@ class BridgeSubject(Subject):
     def forward(self, inputs: Inputs) -> Output:
         """Run one forward through the bridge's own code."""
         return _as_output(self.bridge(**_arguments(inputs)))
+
+    def facts(self) -> Mapping[str, object]:
+        """Give what the bridge says of its model."""
+        return facts(self.bridge)
 
     def close(self) -> None:
         """Remove every hook and release the model."""

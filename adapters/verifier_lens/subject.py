@@ -12,6 +12,7 @@ from transformer_lens.model_bridge.sources import build_bridge_from_module
 from verifier.adapter import Change, Inputs, Output, Subject
 from verifier_lens.calling import call
 from verifier_lens.components import LensComponents
+from verifier_lens.facts import facts
 from verifier_lens.generation import LensCache
 from verifier_lens.hooks import LensHooks
 from verifier_lens.modes import LensModes
@@ -86,6 +87,10 @@ class LensSubject(Subject):
             AdapterRefusal: labels with a cache asked for; the bridge gives back one of the two.
         """
         return call(self.bridge, inputs)
+
+    def facts(self) -> Mapping[str, object]:
+        """Give what the bridge's config says of the model."""
+        return facts(self.bridge)
 
     def close(self) -> None:
         """Let the bridge release what it holds, and let go of the bridge."""

@@ -17,6 +17,7 @@ from verifier import adapter, checks
 from verifier.adapter import CHANGES, AdapterRefusal, Inputs, Output
 from verifier.checks.runner import run_case
 from verifier.errors import OutdatedAdapter
+from verifier.families.falcon import FalconFamily
 from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
 from verifier.reference import models
@@ -107,8 +108,8 @@ class Names:
         ),
         (
             lambda _model: SimpleNamespace(forward=print, close=print, declared_mutations=frozenset(), hooks=None),
-            "wrap gave a SimpleNamespace without `weights`, `restore`, `processings`, `cache`, `components`, `modes`: "
-            "derive the class from verifier.adapter.Subject, where what a subject lacks is None",
+            "wrap gave a SimpleNamespace without `weights`, `restore`, `processings`, `cache`, `components`, `modes`, "
+            "`facts`: derive the class from verifier.adapter.Subject, where what a subject lacks is None",
         ),
     ],
     ids=["mutation", "names", "infos", "forward", "list", "attributes"],
@@ -285,6 +286,63 @@ def test_a_declared_attention_may_show_in_the_config_and_nothing_else(judge: Jud
 def test_what_closing_raises_is_reported(judge: Judge, broken: Broken) -> None:
     found = judge("build.close", adapter=broken(Mutation(close=lambda: fails(RuntimeError("still in use")))))
     assert (found.verdict, found.message) == (Verdict.ERROR, "RuntimeError: still in use")
+
+
+# --- build.facts -----------------------------------------------------------------------------------------------------
+
+
+def telling(**told: object) -> Wraps:
+    return Wraps(lambda model: Subject(model, facts=lambda: told))
+
+
+@pytest.mark.parametrize(
+    ("told", "where", "said"),
+    [
+        ({"n_layers": 2, "n_heads": 5}, "n_heads", "it is said to be 5, and is 6"),
+        ({"parallel_attn_mlp": 1}, "parallel_attn_mlp", "it is said to be 1, and is True"),
+        ({"act_fn": "relu"}, "act_fn", "it is said to be 'relu', and is 'gelu'"),
+        ({"n_layer": 2}, "n_layer", "there is no such fact (did you mean 'n_layers'?)"),
+    ],
+    ids=["number", "flag", "text", "name"],
+)
+def test_a_wrong_fact_is_named_with_the_right_one(judge: Judge, told: dict[str, object], where: str, said: str) -> None:
+    found = judge("build.facts", adapter=telling(**told))
+    assert (found.verdict, found.where, found.message) == (Verdict.FAIL, where, said)
+
+
+def test_what_a_model_does_not_have_is_no_fact_of_it(judge: Judge) -> None:
+    turns = telling(n_layers=2, rotary_base=500_000)
+    assert judge("build.facts", adapter=turns).where == "rotary_base"
+    assert judge("build.facts", adapter=turns, config=KINDS["sequential-own-keys-alibi"]).verdict is Verdict.PASS
+
+
+def test_who_says_nothing_is_not_looked_at(judge: Judge, falcon: FalconFamily) -> None:
+    found = judge("build.facts", adapter=telling())
+    assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: the adapter says nothing of the model")
+    assert judge("build.facts", adapter=Wraps(Subject)).verdict is Verdict.SKIP
+
+    class Silent:
+        def __getattr__(self, name: str) -> Any:
+            if name == "facts":
+                raise AttributeError(name)
+            return getattr(falcon, name)
+
+    found = judge("build.facts", adapter=telling(d_model=7), family=Silent())
+    assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: the family says no facts of its models")
+
+
+def test_keys_whose_number_hf_infers_are_counted_where_they_are(falcon: FalconFamily) -> None:
+    model = falcon.build(
+        {**falcon.dims(), "multi_query": False, "num_kv_heads": -1},
+        dtype=torch.float32,
+        device="cpu",
+        attention="sdpa",
+        seed=0,
+    )
+    assert falcon.facts(model)["n_key_value_heads"] == model.config.num_attention_heads
+
+
+# --- what is in the components ---------------------------------------------------------------------------------------
 
 
 def without(*words: str) -> Mutation:

@@ -399,12 +399,20 @@ class Seeding(Delegate):
         return self.original.wrap(model)
 
 
-@pytest.mark.parametrize("told", [["state.process"], ["state.process", "state.random"]], ids=["alone", "in-a-row"])
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["state.process"], ["state.process"]),
+        (["state.process", "state.random"], ["state.random"]),
+        ([], []),
+    ],
+    ids=["alone", "in-a-row", "not-asked-for"],
+)
 def test_seeding_is_told_once_and_the_next_case_begins_as_this_one_did(
-    falcon: FalconFamily, bridge: Adapter, told: list[str]
+    falcon: FalconFamily, bridge: Adapter, asked: list[str], told: list[str]
 ) -> None:
-    chosen = [one for one in checks.registered() if one.id in [*told, "build.adapter"]]
+    chosen = [one for one in checks.registered() if one.id in [*asked, "build.adapter"]]
     before = random_states()
     outcomes = list(run_case(spec(ROPE, circumstances=({"mask": "left"},)), falcon, Seeding(bridge), chosen))
     assert random_states() == before
-    assert [one.check for one in outcomes if one.verdict.gates] == told[-1:]
+    assert [one.check for one in outcomes if one.verdict.gates] == told

@@ -150,13 +150,14 @@ _PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "cache": (adapter.Cache, adapter.CropsCache),
     "components": (adapter.Components,),
     "modes": (adapter.Modes,),
+    "facts": (adapter.Facts,),
 }
 _AT_LOADING = ("adapter.name", "adapter.version")  # read before the first case
 
 
 def _members(protocol: type) -> list[str]:
     found = list(plugins.members(protocol))
-    return [*found, "__call__"] if protocol is adapter.Restore else found
+    return [*found, "__call__"] if protocol in (adapter.Restore, adapter.Facts) else found
 
 
 MEMBERS = tuple(

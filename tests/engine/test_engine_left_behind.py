@@ -26,7 +26,7 @@ ONLY = ("reference.acceptance", "build.adapter", "build.forward", "build.surroun
     ],
 )
 def test_what_a_case_leaves_behind_is_its_own(plan, adapter, check, where):
-    wanted = plan(adapter, count=3, only=ONLY)
+    wanted = plan(adapter, count=3, only=(*ONLY, check))
     outcomes = last_outcomes(run(wanted, workers=1))
     (guilty,) = (spec.id for spec in wanted.specs if spec.config["bias"])
     failing = {key: outcome for key, outcome in outcomes.items() if outcome.verdict.gates}

@@ -20,7 +20,7 @@ from verifier.errors import type_name
 from verifier.judging.outcome import BLOCKED, Outcome, Verdict
 from verifier.observing.circumstances.covering import told_as_met
 
-CHOSEN = choose(200)
+CHOSEN = choose(6 * len(MEMBERS))
 IN_DEFAULT_RUN, IN_SLOW_RUN = 40, 4  # every so many-th
 
 
@@ -46,6 +46,7 @@ _NOT_USED = ("cache.crop", "modes.to", "modes.checkpointing", "modes.load_state_
 _AREAS = {
     "adapter": {"build"},
     "restore": {"weights"},
+    "facts": {"build"},
     "processings": {"weights"},
     "cache": {"cache", "state", "forward"},
     "modes": {"state", "component", "forward", "cache"},

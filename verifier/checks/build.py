@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from verifier.adapter import CHANGES, AdapterRefusal, Change, subject_fault
-from verifier.canonical import COMPONENTS, template_of
+from verifier.canonical import COMPONENTS, FACTS, template_of
 from verifier.checks import check
 from verifier.checks.blame import passed_hugging_face
 from verifier.checks.configs import find_config_edits
 from verifier.checks.subjects import compute_logits
 from verifier.errors import all_but_interrupts, one_line
+from verifier.family import TellsFacts
+from verifier.judging.comparison import from_condition
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, failure
-from verifier.observing.capabilities import component_modules
+from verifier.observing.capabilities import component_modules, require
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
+from verifier.output.text import nearest
 from verifier.reference.process_state import preserve_random_states
 from verifier.reference.snapshots import ModelState
 
@@ -149,6 +153,28 @@ def config(case: Case) -> Finding:
         return Finding()
     declared = {"attn_implementation"} if "attention" in subject.declared_mutations else set()
     return find_config_edits(before, after, verdict=Verdict.FAIL, declared=declared) or Finding()
+
+
+@check("build.facts", needs=["facts"])
+def facts(case: Case) -> Iterator[Finding]:
+    """What the adapter says of the model is so: its heads, widths and layers, its norms, activation and positions.
+
+    A failure means that code which reads it, for a head's width or an epsilon, computes for another model.
+    """
+    if not isinstance(case.family, TellsFacts):
+        raise NotApplicable("the family says no facts of its models")
+    true = case.family.facts(case.reference.model())
+    told = dict(require(case.subject.wrapped().facts)())
+    if not told:
+        raise NotApplicable("the adapter says nothing of the model")
+    for name, value in told.items():
+        if name not in FACTS:
+            yield failure(str(name), f"there is no such fact{nearest(str(name), tuple(FACTS))}")
+        elif name in true:
+            right = true[name]
+            same = isinstance(value, bool) == isinstance(right, bool) and value == right
+            said = f"it is said to be {reprlib.repr(value)}, and is {right!r}"
+            yield from_condition(name, None if same else said)
 
 
 @check("build.close", applies="pairwise")

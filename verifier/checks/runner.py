@@ -81,8 +81,8 @@ def run_case(
             else:
                 outcome, error = Outcome(check=check.id, verdict=Verdict.SKIP, message=f"{BLOCKED}{spoilt}"), None
             ran.add(check.id)
-            if check.id == OF_RANDOM_NUMBERS and outcome.verdict.gates:
-                case.process.allow_draws()
+            if check.id == OF_RANDOM_NUMBERS and outcome.verdict is not Verdict.PASS:
+                case.process.allow_draws()  # it has told them, or what it rests on is told
             changed = case.process.differences()
             if spoilt == LAST and outcome.verdict.gates:
                 spoilt = check.id
@@ -103,6 +103,7 @@ def run_case(
             if blocker is not None and blocker.id not in ran and blocker not in waiting:
                 waiting.append(blocker)  # a check that was not selected runs too if it explains a skip
             if not waiting and LAST not in ran:
+                case.process.allow_draws()  # they are put back, and meet no other case
                 case.close()  # which may change something too
                 if case.process.differences():
                     waiting.append(_by_id()[LAST])

@@ -82,6 +82,30 @@ class FalconFamily:
 
         return build(FalconForCausalLM, FalconConfig, config, **options)
 
+    def facts(self, model: Any) -> Mapping[str, object]:
+        """Give what is so of HF's model, read off it and its config."""
+        from verifier.reference.models import common_facts
+
+        config = model.config
+        found: dict[str, object] = {
+            **common_facts(model),
+            "normalization_type": "LN",
+            "eps": config.layer_norm_epsilon,
+            "positional_embedding_type": "alibi" if config.alibi else "rotary",
+        }
+        if not config.alibi:
+            found["rotary_base"] = config.rope_parameters["rope_theta"]
+        if len(model.transformer.h):
+            rows = self.qkv_rows(model, 0)
+            found |= {
+                "n_key_value_heads": rows.k.rows.shape[0],
+                "d_head": rows.q.rows.shape[1],
+                "d_mlp": config.ffn_hidden_size,
+                "act_fn": config.activation,
+                "parallel_attn_mlp": not Blocks.of(vars(config)).sequential,
+            }
+        return found
+
     def points(self, config: Config) -> Sequence[Point]:
         """List the hook points of a model of this config in causal order."""
         blocks = Blocks.of(config)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from verifier.adapter import Adapter, AdapterRefusal, Inputs, Output, Subject
-from verifier.faults.mutants import Mutation, fault, in_adapter, in_forward, in_model, in_modules, in_wrap
+from verifier.faults.mutants import Mutation, Plant, fault, in_adapter, in_forward, in_model, in_modules, in_wrap
 from verifier.judging.outcome import NotApplicable
 
 Modules = Mapping[str, nn.Module]
@@ -48,6 +48,28 @@ def no_subject(_adapter: Adapter, model: nn.Module) -> nn.Module:
 def forward_raises(_subject: Subject, _inputs: Inputs) -> Output:
     """The wrapped model cannot run."""
     raise IndexError("head")
+
+
+def _in_facts(change: Callable[[dict[str, object]], Mapping[str, object]]) -> Plant:
+    return in_adapter(Mutation(parts={"facts": lambda _subject, facts: lambda: change(dict(facts()))}))
+
+
+@fault("build.facts", plant=_in_facts)
+def heads_of_keys_uncounted(told: dict[str, object]) -> Mapping[str, object]:
+    """The model is said to have a key for each of its heads."""
+    return told | {"n_key_value_heads": told["n_heads"]}
+
+
+@fault("build.facts", plant=_in_facts)
+def epsilon_told_by_heart(told: dict[str, object]) -> Mapping[str, object]:
+    """The epsilon that is told is a usual one, and not the model's."""
+    return told | {"eps": 1e-6}
+
+
+@fault("build.facts", plant=_in_facts)
+def fact_misnamed(told: dict[str, object]) -> Mapping[str, object]:
+    """The width of a head is told by a name that nobody reads."""
+    return {"d_head_": told["d_head"]}
 
 
 @fault("build.refusal", plant=in_wrap)

@@ -155,6 +155,19 @@ def save_and_load(model: PreTrainedModel, family: Family, config: Config, **opti
             logging.enable_progress_bar()
 
 
+def common_facts(model: Any) -> dict[str, object]:
+    """Give the facts of a model that transformers' configs name alike, by the names of `verifier.canonical.FACTS`."""
+    config = model.config
+    return {
+        "n_layers": config.num_hidden_layers,
+        "d_model": config.hidden_size,
+        "n_heads": config.num_attention_heads,
+        "d_vocab": model.get_input_embeddings().weight.shape[0],
+        "n_ctx": config.max_position_embeddings,
+        "tie_word_embeddings": is_tied(model),
+    }
+
+
 def is_tied(model: Any) -> bool:
     """Whether the embedding and the unembedding are one parameter."""
     outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()

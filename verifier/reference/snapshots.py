@@ -18,6 +18,7 @@ from verifier.errors import OutdatedAdapter, all_but_interrupts, type_name
 from verifier.family import Family
 from verifier.judging.raising import is_raised_by_harness
 from verifier.reference import models
+from verifier.reference.process_state import preserve_random_states
 
 # Names that Python and torch fill in by themselves as code runs.
 _SELF_FILLED = frozenset(
@@ -131,6 +132,7 @@ def _watched(kinds: frozenset[type]) -> dict[str, Any]:
 _AT_FIRST: dict[str, Surroundings | None] = {}
 
 
+@preserve_random_states()
 def remember(family: Family) -> None:
     """Take a snapshot of the family's classes before an adapter is imported; a second call changes nothing.
 
