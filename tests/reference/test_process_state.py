@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from verifier.judging import numerics
-from verifier.reference.process_state import ProcessState, preserve_random_states
+from verifier.reference.process_state import ProcessState, preserve_random_states, random_states
 
 Undo = Callable[[], object]
 
@@ -164,3 +164,15 @@ def test_what_is_imported_meanwhile_is_no_change(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(warnings, "filters", warnings.filters[:-1])
     assert list(state.differences()) == ["environment variable OF_AN_IMPORT", "filters of warnings"]
     assert not state.spoils_reference()
+
+
+def test_random_states_are_put_back_whoever_has_patched_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = random_states()
+    with preserve_random_states():
+        torch.rand(1)
+        random.random()
+        numpy.random.normal()
+        for owner, name in ((torch, "set_rng_state"), (random, "setstate"), (numpy.random, "set_state")):
+            monkeypatch.setattr(owner, name, None)
+        assert random_states() != before
+    assert random_states() == before

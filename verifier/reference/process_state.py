@@ -18,11 +18,12 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _BACKENDS: Mapping[str, tuple[str, ...]] = {
     "cuda": ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
@@ -58,26 +59,36 @@ def torch_settings() -> dict[str, Any]:
     return found
 
 
-def random_states() -> dict[str, Any]:
-    """Read the states of the random generators of torch, of Python and of numpy, by name."""
-    numpys: Any = numpy.random.get_state()
-    return {
-        "random numbers of torch": torch.get_rng_state().numpy().tobytes(),
-        "random numbers of Python": random.getstate(),
-        "random numbers of numpy": (numpys[1].tobytes(), *numpys[2:]),
-    }
+# How each generator's state is read and put back; held here, because an adapter may patch these.
+_GENERATORS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "random numbers of torch": (torch.get_rng_state, torch.set_rng_state),
+    "random numbers of Python": (random.getstate, random.setstate),
+    "random numbers of numpy": (partial(numpy.random.get_state, legacy=False), numpy.random.set_state),
+}
+
+
+def random_states() -> dict[str, object]:
+    """Read the states of the random generators of torch, of Python and of numpy, by name, as what can be compared."""
+    return {name: _comparable(read()) for name, (read, _) in _GENERATORS.items()}
+
+
+def _comparable(state: Any) -> object:
+    if isinstance(state, Mapping):
+        return {name: _comparable(one) for name, one in state.items()}
+    if isinstance(state, Tensor):
+        state = state.numpy()
+    return state.tobytes() if isinstance(state, numpy.ndarray) else state
 
 
 @contextlib.contextmanager
 def preserve_random_states() -> Iterator[None]:
     """Put the random generators of torch, of Python and of numpy back to where they were."""
-    of_torch, of_python, of_numpy = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
+    states = [(put, read()) for read, put in _GENERATORS.values()]
     try:
         yield
     finally:
-        torch.set_rng_state(of_torch)
-        random.setstate(of_python)
-        numpy.random.set_state(of_numpy)
+        for put, state in states:
+            put(state)
 
 
 class ProcessState:
