@@ -220,7 +220,6 @@ OUTCOMES = """
 import json, sys
 sys.path.insert(0, {folder!r})
 import case_costs
-import generated as generated_script
 from verifier import family
 from verifier.cases import matrix
 from verifier.checks.runner import run_case

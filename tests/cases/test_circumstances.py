@@ -12,12 +12,14 @@ from verifier.cases.circumstances import (
     ObservableClass,
     complete,
     differences,
+    has_one_of,
     is_allowed,
     is_value,
     meaning,
     missing_meetings,
     read_rows,
     shorter,
+    with_plainer_step,
 )
 
 ROWS = read_rows()
@@ -65,6 +67,10 @@ def test_histories_of_which_one_follows_the_other_are_a_value() -> None:
     assert meaning("history", "edited+backward") == "after a call with an edit, then after a backward"
     assert shorter("edited+backward+edited") == ["backward+edited", "edited+edited", "edited+backward"]
     assert shorter("edited") == []
+    assert list(with_plainer_step("edited+longer", 0)) == ["masked+longer", "longer+longer"]
+    assert list(with_plainer_step("edited", 0)) == []
+    assert has_one_of("masked+inference+longer", ["masked+longer"])
+    assert not has_one_of("longer+masked", ["masked+longer"])
     assert not is_allowed({"history": "edited+trained", "mode": "train"})
     assert complete({"history": "edited+backward"}, {}) == PLAIN | {"history": "edited+backward"}
 

@@ -404,15 +404,17 @@ class Seeding(Delegate):
     [
         (["state.process"], ["state.process"]),
         (["state.process", "state.random"], ["state.random"]),
+        (["state.process", "state.random"], ["state.process"]),
         ([], []),
     ],
-    ids=["alone", "in-a-row", "not-asked-for"],
+    ids=["alone", "in-a-row", "in-no-row", "not-asked-for"],
 )
 def test_seeding_is_told_once_and_the_next_case_begins_as_this_one_did(
-    falcon: FalconFamily, bridge: Adapter, asked: list[str], told: list[str]
+    request: pytest.FixtureRequest, falcon: FalconFamily, bridge: Adapter, asked: list[str], told: list[str]
 ) -> None:
+    rows = () if "in-no-row" in request.node.name else ({"mask": "left"},)
     chosen = [one for one in checks.registered() if one.id in [*asked, "build.adapter"]]
     before = random_states()
-    outcomes = list(run_case(spec(ROPE, circumstances=({"mask": "left"},)), falcon, Seeding(bridge), chosen))
+    outcomes = list(run_case(spec(ROPE, circumstances=rows), falcon, Seeding(bridge), chosen))
     assert random_states() == before
     assert [one.check for one in outcomes if one.verdict.gates] == told

@@ -56,7 +56,8 @@ def confirm(tmp_path, monkeypatch):
             def renew(self):
                 ran.append("a fresh process")
 
-            def run(self, spec, checks, *, seconds):
+            def run(self, spec, checks, *, seconds, told):
+                assert checks is None or set(told) == set(checks)  # it is looked for where it was told
                 ran.append((spec.circumstances, checks))
                 end = ends[sum(one != "a fresh process" for one in ran) - 1]
                 if isinstance(end, BaseException):

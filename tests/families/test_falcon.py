@@ -13,6 +13,7 @@ from falcons import DIMS, KINDS, build, tokens
 from transformers import FalconConfig, FalconForCausalLM
 from transformers.activations import ACT2FN
 
+from verifier.canonical import FACTS
 from verifier.errors import VerifierError
 from verifier.families.falcon import FalconFamily
 from verifier.families.falcon_configs import Blocks
@@ -20,6 +21,14 @@ from verifier.families.falcon_refusals import _DEFAULTS, _TYPES, ACTIVATIONS
 
 every_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 SEQUENTIAL, GROUPED = KINDS["sequential-own-keys-rope"], KINDS["two-norms-grouped-rope"]
+
+
+def test_its_facts_are_facts(falcon: FalconFamily) -> None:
+    for alibi in (False, True):
+        model = falcon.build(
+            {**falcon.dims(), "alibi": alibi}, dtype=torch.float32, device="cpu", attention="sdpa", seed=0
+        )
+        assert set(falcon.facts(model)) == FACTS.keys() - ({"rotary_base"} if alibi else set())
 
 
 def test_it_names_hfs_class(falcon: FalconFamily) -> None:

@@ -70,6 +70,9 @@ def test_a_field_may_be_fixed(falcons):
         ({"alibbi": "true"}, "there is no field 'alibbi' to fuzz (did you mean 'alibi'?)"),
         ({"alibi": "perhaps"}, "alibi has no value 'perhaps' to fuzz; it has false, true"),
         ({"past": "token", "depth": "shallow"}, "depth has no value 'shallow' to fuzz; it has two, three, eleven"),
+        ({"then": "edited"}, "'then' is a step of the history, which is fixed whole: history=edited+backward"),
+        ({"history": "edited+trained", "mode": "train"}, "no circumstance is history=edited+trained, mode=train"),
+        ({"history": "edited+never"}, "history has no value 'edited+never' to fuzz; it has fresh"),
         ({"positions": "given", "mask": "none"}, "no circumstance is positions=given, mask=none"),
     ],
 )
@@ -116,9 +119,37 @@ def test_a_history_has_steps(falcons):
     def history(**values: str) -> dict[str, str]:
         return dict(found.spec(chosen(found, **values)).circumstances[-1])
 
-    assert history(history="edited", then="backward", at_last="edited") == {"history": "edited+backward+edited"}
+    assert history(history="edited", then="backward", lastly="edited") == {"history": "edited+backward+edited"}
     assert history(then="backward") == history(history="backward") == {"history": "backward"}
     assert CaseSpec.from_json(found.spec(chosen(found, history="edited", then="backward")).to_json()).valid
+
+
+def test_a_history_without_gaps_is_the_same_case(falcons):
+    found = falcons()
+    for values in (
+        {"then": "backward"},
+        {"lastly": "inference"},
+        {"then": "masked", "lastly": "longer"},
+        {"history": "edited", "lastly": "edited"},
+        {"history": "edited", "then": "raised", "lastly": "trained", "mask": "left"},
+        {"mask": "left"},
+    ):
+        choice = chosen(found, **values)
+        filled = found.without_gaps(choice)
+        assert found.spec(filled) == found.spec(choice)
+        named = [found.values(filled)[name] for name in ("history", "then", "lastly")]
+        assert named == sorted(named, key=lambda one: one in ("fresh", "nothing"))
+    assert found.differing(found.without_gaps(chosen(found, then="backward"))) == {"history": "backward"}
+
+
+@pytest.mark.parametrize("history", ["fresh", "edited", "edited+backward"])
+def test_a_history_is_fixed_whole(falcons, history: str):
+    found = falcons(history=history)
+    assert not any(field.name in STEPS for field in found.fields)
+    wanted = {"history": history} if history != "fresh" else {}
+    assert found.spec(found.plainest).circumstances[-1] == wanted
+    assert found.differing(found.plainest) == wanted
+    assert found.spec(found.mended(chosen(found, mode="train"))).circumstances[-1].items() >= wanted.items()
 
 
 def test_a_history_none_of_whose_steps_may_be_is_mended_whole(falcons):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,11 +160,19 @@ class Constraint:
 
     def excludes(self, circumstance: Circumstance) -> bool:
         """Whether the circumstance, as far as it goes, has such values on all of the axes."""
-        return all(_is_among(circumstance.get(axis), values) for axis, values in self.values.items())
+        return all(has_one_of(circumstance.get(axis), values) for axis, values in self.values.items())
 
 
-def _is_among(value: str | None, values: Sequence[str]) -> bool:
-    return value in values or (value is not None and THEN in value and not set(steps(value)).isdisjoint(values))
+def has_one_of(value: str | None, values: Sequence[str]) -> bool:
+    """Whether the value of an axis is one of these; a history has each one whose steps it has in their order."""
+    if value in values or value is None or THEN not in value:
+        return value in values
+    return any(_has_steps(steps(value), steps(one)) for one in values)
+
+
+def _has_steps(all_steps: Sequence[str], wanted: Sequence[str]) -> bool:
+    left = iter(all_steps)
+    return all(one in left for one in wanted)
 
 
 def steps(value: str) -> list[str]:
@@ -177,6 +185,14 @@ def shorter(value: str) -> list[str]:
     found = steps(value)
     left_out = (found[:place] + found[place + 1 :] for place in range(len(found)))
     return [THEN.join(rest) for rest in left_out if rest]
+
+
+def with_plainer_step(value: str, place: int) -> Iterator[str]:
+    """Give the histories in which the step at a place is a plainer one, the plainest first; none of a single one."""
+    found = steps(value)
+    further = [one for one in AXES["history"] if one != PLAIN["history"]] if len(found) > 1 else []
+    for plainer in itertools.takewhile(lambda one: one != found[place], further):
+        yield THEN.join([*found[:place], plainer, *found[place + 1 :]])
 
 
 def is_value(axis: str, value: str) -> bool:
@@ -501,7 +517,8 @@ def has_met(observable: str, circumstances: Iterable[Circumstance], wanted: Mapp
     """
     whole = [{**PLAIN, **one} for one in circumstances]
     return any(
-        is_looked_at(observable, one) and all(one[axis] in values for axis, values in wanted.items()) for one in whole
+        is_looked_at(observable, one) and all(has_one_of(one[axis], values) for axis, values in wanted.items())
+        for one in whole
     )
 
 

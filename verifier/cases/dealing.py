@@ -95,7 +95,7 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
     for row in (row for row in rows if row != WITH_GRADIENTS):
         candidates = able(row["mask"], row["dims"])
         missing = set[Hashable]().union(*(features[number] for number in candidates))
-        to_each = everywhere or (_hangs_on_blocks(row) if quick else is_single(row))
+        to_each = everywhere or (_depends_on_blocks(row) if quick else is_single(row))
         while missing:
             # Of those that show most of what is missing the one with the least to do.
             best = min(
@@ -137,7 +137,7 @@ def is_single(row: Circumstance) -> bool:
     return row in _single_rows()
 
 
-def _hangs_on_blocks(row: Circumstance) -> bool:
+def _depends_on_blocks(row: Circumstance) -> bool:
     """Whether what is wrong may be beyond rounding, in a deep layer, or among the likeliest tokens of some blocks."""
     found = differences(row)
     return "dtype" in found or found in ({"depth": "eleven", "grad": "grad"}, {"past": "generation", "mask": "left"})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from verifier.cases.circumstances import AXES, CONSTRAINTS, PLAIN, Circumstance
+from verifier.cases.circumstances import AXES, CONSTRAINTS, PLAIN, Circumstance, is_value
 from verifier.cases.predicates import plainest_values
 from verifier.cases.spec import CaseSpec
 from verifier.errors import Inconclusive, UsageError
@@ -109,7 +109,7 @@ def _require_known_values(wanted: Mapping[str, str]) -> None:
         UsageError: an axis has no such value, or a constraint excludes the values.
     """
     for axis, value in wanted.items():
-        if value not in AXES[axis]:
+        if not is_value(axis, value):
             hint = nearest(value, tuple(AXES[axis]))
             raise UsageError(f"--where: {axis} has no value {value!r}{hint}; it is one of {', '.join(AXES[axis])}")
     for constraint in CONSTRAINTS:

@@ -6,6 +6,7 @@ import copy
 import reprlib
 from collections.abc import Iterator, Sequence
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -171,7 +172,7 @@ def facts(case: Case) -> Iterator[Finding]:
         if name not in FACTS:
             yield failure(str(name), f"there is no such fact{nearest(str(name), tuple(FACTS))}")
         elif name in true:
-            right = true[name]
+            right, value = true[name], value.item() if isinstance(value, numpy.generic) else value
             same = isinstance(value, bool) == isinstance(right, bool) and value == right
             said = f"it is said to be {reprlib.repr(value)}, and is {right!r}"
             yield from_condition(name, None if same else said)

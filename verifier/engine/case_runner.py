@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import Protocol
@@ -106,19 +106,27 @@ class SubprocessRunner:
         self.started: RunStarted | None = None
         self.lost: list[WorkerLost] = []
 
-    def run(self, spec: CaseSpec, checks: Sequence[str] | None = None, *, seconds: float | None = None) -> CaseResult:
+    def run(
+        self,
+        spec: CaseSpec,
+        checks: Sequence[str] | None = None,
+        *,
+        seconds: float | None = None,
+        told: Mapping[str, Outcome] | None = None,
+    ) -> CaseResult:
         """Run these checks on the case, or all that the plan selects, and the checks that they rest on.
 
         Args:
             spec: the case.
             checks: the ids of the checks.
             seconds: a shorter limit than the plan's; None for that one.
+            told: by the id of the check, failures that were told before, which are looked for there first.
 
         Raises:
             UsageError, ImportFailed, HarnessError, KeyboardInterrupt: as `CaseRunner.run` says.
             Stopped: nothing more is to be run.
         """
-        task = Task(spec=spec, checks=None if checks is None else tuple(checks))
+        task = Task(spec=spec, checks=None if checks is None else tuple(checks), told=told or {})
         limits = self._plan.limits if seconds is None else replace(self._plan.limits, seconds=seconds)
         try:
             with Interrupts() as interrupts:

@@ -93,7 +93,8 @@ def _confirm(failure: DistinctFailure, runner: SubprocessRunner, seconds: float,
         if left <= 0:
             return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=Alone.NOT_TRIED)
         runner.renew()
-        result = runner.run(spec, checks, seconds=left if longest is None else min(left, longest))
+        most = left if longest is None else min(left, longest)
+        result = runner.run(spec, checks, seconds=most, told={outcome.check: outcome})
         ended = _compare(outcome, result.outcomes)
         if ended is Alone.FAILS:
             return Confirmation(fingerprint=failure.fingerprint, case=case.id, alone=ended, narrowed=spec is narrowed)

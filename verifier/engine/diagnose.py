@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from verifier.engine.events import Event, EvidenceReady, LadderReady, RunFinished, Stop
 from verifier.engine.plan import Plan
-from verifier.judging.outcome import Verdict
+from verifier.judging.outcome import Outcome, Verdict
 from verifier.record import Record, RecordedOutcome, Writer
 
 # Nobody reads more distinct failures than these, the most frequent ones; diagnosing one costs about what its case did.
@@ -37,7 +37,11 @@ def diagnose_failures(
         return Stop.COMPLETE, 0.0
     announce(len(wanted))
     specs = tuple(seen.cases[case] for case in wanted)
-    for event in run(replace(plan, specs=specs, wanted=wanted, diagnose=True, known={})):
+    told: dict[str, dict[str, Outcome]] = {case: {} for case in wanted}
+    for entry in seen.entries:
+        if entry.outcome.check in wanted.get(entry.case, ()):
+            told[entry.case][entry.outcome.check] = entry.outcome
+    for event in run(replace(plan, specs=specs, wanted=wanted, diagnose=True, known={}, told=told)):
         match event:
             case EvidenceReady(evidence=found) | LadderReady(evidence=found):
                 writer.evidence(found)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from verifier.cases.spec import CaseSpec, applies_to
 from verifier.engine.events import CheckInfo
 from verifier.engine.limits import Limits
+from verifier.judging.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +19,13 @@ class Task:
         spec: the case.
         checks: the ids of the checks that are wanted; None for all that the plan selects.
         diagnose: whether to tell what the checks compare on the case, and not to run them.
+        told: by the id of the check, the failures of the case that were told before.
     """
 
     spec: CaseSpec
     checks: tuple[str, ...] | None = None
     diagnose: bool = False
+    told: Mapping[str, Outcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,7 @@ class Plan:
         known: how many seconds each case took in an earlier run, by id; the order is made of these.
         wanted: the ids of the checks that are wanted, by the id of the case; None for all that are selected.
         diagnose: whether to tell what the wanted checks compare, and not to run them.
+        told: by the id of the case and of the check, the failures that were told before.
     """
 
     family: str
@@ -50,10 +54,12 @@ class Plan:
     known: Mapping[str, float] = field(default_factory=dict)
     wanted: Mapping[str, tuple[str, ...]] | None = None
     diagnose: bool = False
+    told: Mapping[str, Mapping[str, Outcome]] = field(default_factory=dict)
 
     def task(self, spec: CaseSpec) -> Task:
         """Make the task that a worker is given for a case."""
-        return Task(spec=spec, checks=None if self.wanted is None else self.wanted.get(spec.id), diagnose=self.diagnose)
+        wanted = None if self.wanted is None else self.wanted.get(spec.id)
+        return Task(spec=spec, checks=wanted, diagnose=self.diagnose, told=self.told.get(spec.id, {}))
 
     def applicable(self, spec: CaseSpec, checks: Sequence[CheckInfo]) -> tuple[str, ...]:
         """List the ids of the checks that run on a case of the plan, in their order.

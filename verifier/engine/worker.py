@@ -165,6 +165,13 @@ def execute(task: Task, loaded: Loaded, *, seen: Watcher | None = None) -> Itera
         loaded: family, adapter and checks.
         seen: is called with each outcome and the live case.
     """
+    from verifier.observing.circumstances.covering import told_before
+
+    with told_before(task.told) if task.told else contextlib.nullcontext():
+        yield from _execute(task, loaded, seen)
+
+
+def _execute(task: Task, loaded: Loaded, seen: Watcher | None) -> Iterator[CaseEvent]:
     began, spec = perf_counter(), task.spec
     wanted = loaded.checks
     if task.checks is not None:

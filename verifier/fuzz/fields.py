@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier.cases.circumstances import AXES, PLAIN, THEN, Circumstance, complete, differences, is_allowed
+from verifier.cases.circumstances import AXES, PLAIN, THEN, Circumstance, complete, differences, is_allowed, is_value
 from verifier.cases.dealing import WITH_GRADIENTS, can_be_called, dtypes_of_circumstances
 from verifier.cases.spec import SEEDS, WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError
@@ -37,7 +37,7 @@ INPUTS: Mapping[str, tuple[Any, ...]] = {
 
 # What else happens after the history, one after the other: what is wrong only after both is in no covering of values.
 _HISTORY, _NOTHING = "history", "nothing"
-STEPS = ("then", "at_last")
+STEPS = ("then", "lastly")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +136,25 @@ class Space:
         """Give the value of each axis; the steps of a history are one value."""
         of_axes = [(field, place) for field, place in zip(self.fields, choice, strict=True) if field.is_axis]
         chosen = {field.name: field.values[place] for field, place in of_axes}
-        happened = [chosen[_HISTORY], *(chosen.pop(name) for name in STEPS)] if _HISTORY in chosen else []
+        happened = (
+            [chosen[_HISTORY], *(chosen.pop(name) for name in STEPS if name in chosen)] if _HISTORY in chosen else []
+        )
         happened = [one for one in happened if one not in (_NOTHING, PLAIN[_HISTORY])]
         return {**chosen, _HISTORY: THEN.join(happened)} if happened else chosen
+
+    def without_gaps(self, choice: Choice) -> Choice:
+        """Give the choice of the same circumstance in which every step of the history but the last has a next one."""
+        numbers = {field.name: number for number, field in enumerate(self.fields)}
+        if not numbers.keys() >= set(STEPS):
+            return choice
+        values = [self.fields[numbers[name]].values[choice[numbers[name]]] for name in (_HISTORY, *STEPS)]
+        happened = [one for one in values if one not in (_NOTHING, PLAIN[_HISTORY])]
+        filled = dict(zip((_HISTORY, *STEPS), happened, strict=False))
+        places = {
+            numbers[name]: self.fields[numbers[name]].values.index(filled[name]) if name in filled else 0
+            for name in (_HISTORY, *STEPS)
+        }
+        return tuple(places.get(number, place) for number, place in enumerate(choice))
 
     def spec(self, choice: Choice, *, depth: Depth = Depth.PAIRWISE) -> CaseSpec:
         """Make the case of a choice, which is looked at in the plainest circumstance with gradients and in its own.
@@ -209,12 +225,18 @@ def space(
     values: dict[str, tuple[Any, ...]] = {name: tuple(choices) for name, choices in {**family.flags(), **more}.items()}
     fields = [Field(name=name, values=choices) for name, choices in values.items()]
     fields += [Field(name=name, values=choices, of_case=True) for name, choices in INPUTS.items()]
-    # Before the axes, so that shrinking leaves a history without gaps.
-    further = (_NOTHING, *(value for value in AXES[_HISTORY] if value != PLAIN[_HISTORY]))
-    fields += [Field(name=name, values=further, of_case=True, is_axis=True) for name in reversed(STEPS)]
-    fields += [Field(name=name, values=_values_of(name, family, dtypes), of_case=True, is_axis=True) for name in AXES]
+    history = (fixed or {}).get(_HISTORY)
+    if history is None:
+        further = (_NOTHING, *(value for value in AXES[_HISTORY] if value != PLAIN[_HISTORY]))
+        fields += [Field(name=name, values=further, of_case=True, is_axis=True) for name in reversed(STEPS)]
+    of_axes = {name: _values_of(name, family, dtypes) for name in AXES}
+    if history is not None and is_value(_HISTORY, history):
+        of_axes[_HISTORY] = tuple(dict.fromkeys([*of_axes[_HISTORY], history]))
+    fields += [Field(name=name, values=values, of_case=True, is_axis=True) for name, values in of_axes.items()]
     kept = tuple(_fixed(fields, fixed or {}))
-    if complete({}, {field.name: field.values for field in kept if field.name in AXES}) is None:
+    # What is fixed comes first, because a search among the other axes would find out last that it does not go together.
+    only = {field.name: field.values[0] for field in kept if field.name in AXES and len(field.values) == 1}
+    if complete(only, {field.name: field.values for field in kept if field.name in AXES}) is None:
         asked = ", ".join(f"{name}={text}" for name, text in (fixed or {}).items() if name in AXES)
         raise UsageError(f"--where: no circumstance is {asked}")
     return Space(
@@ -239,6 +261,10 @@ def _values_of(axis: str, family: Family, dtypes: Sequence[str]) -> tuple[str, .
 def _fixed(fields: Sequence[Field], fixed: Mapping[str, str]) -> list[Field]:
     names = [field.name for field in fields]
     for name in fixed:
+        if name in STEPS:
+            raise UsageError(
+                f"--where: {name!r} is a step of the history, which is fixed whole: history=edited+backward"
+            )
         if name not in names:
             raise UsageError(f"--where: there is no field {name!r} to fuzz{nearest(name, names)}")
     made = []

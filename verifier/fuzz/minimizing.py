@@ -84,7 +84,7 @@ def minimize(
         checks = checks_up_to(runner, check)
     sizes = [len(one.values) for one in space.fields]
     before = remembered.of(fingerprint, sizes)
-    smallest = _in_own_thread(lambda: minimal(choice, sizes, still_fails, before=before))
+    smallest = space.without_gaps(_in_own_thread(lambda: minimal(choice, sizes, still_fails, before=before)))
     again = tried = 0
     while tried < AGAIN and not ledger.stop.is_set():
         runner.renew()

@@ -18,8 +18,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import torch
@@ -59,11 +58,29 @@ def torch_settings() -> dict[str, Any]:
     return found
 
 
-# How each generator's state is read and put back; held here, because an adapter may patch these.
+_numpys, _set_numpys = numpy.random.get_bit_generator, numpy.random.set_bit_generator  # type: ignore[attr-defined]
+
+
+class _Numpys(NamedTuple):
+    generator: Any
+    state: Any
+
+
+def _read_numpy() -> _Numpys:
+    generator = _numpys()
+    return _Numpys(generator, generator.state)
+
+
+def _put_numpy(held: _Numpys) -> None:
+    held.generator.state = held.state
+    _set_numpys(held.generator)
+
+
+# How the state of each generator (torch's of the CPU) is read and put back; held here, because an adapter may patch it.
 _GENERATORS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "random numbers of torch": (torch.get_rng_state, torch.set_rng_state),
     "random numbers of Python": (random.getstate, random.setstate),
-    "random numbers of numpy": (partial(numpy.random.get_state, legacy=False), numpy.random.set_state),
+    "random numbers of numpy": (_read_numpy, _put_numpy),
 }
 
 
@@ -77,6 +94,8 @@ def _comparable(state: Any) -> object:
         return {name: _comparable(one) for name, one in state.items()}
     if isinstance(state, Tensor):
         state = state.numpy()
+    if isinstance(state, _Numpys):
+        return state.generator, _comparable(state.state)
     return state.tobytes() if isinstance(state, numpy.ndarray) else state
 
 
@@ -206,7 +225,6 @@ def _settings() -> dict[str, Any]:
         found[name] = resource.getrlimit(getattr(resource, name))
     for number in _SIGNALS:
         found[f"handler of {_signal_name(number)}"] = signal.getsignal(number)
-    return found
     return found
 
 

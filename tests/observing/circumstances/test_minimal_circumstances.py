@@ -143,6 +143,13 @@ def test_what_takes_two_steps_of_a_history_is_told_with_these(judge: Judge, brid
     assert judge("forward.outputs", {"history": "longer+masked"}, adapter=adapter).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("history", ["longer+inference", "inference+edited", "backward+masked"])
+def test_what_any_two_calls_spoil_is_one_failure(judge: Judge, bridge: Adapter, history: str) -> None:
+    adapter = MutantAdapter(bridge, wrong_after(lambda _given: True, lambda _given: True))
+    found = judge("forward.outputs", {"history": history}, adapter=adapter)
+    assert found.circumstance == {"history": ("masked+masked",)}
+
+
 @pytest.mark.parametrize("history", ["nested+interleaved", "interleaved+nested", "edited+raised+backward+generated"])
 def test_a_right_adapter_is_right_after_several_steps(judge: Judge, history: str) -> None:
     for observable in ("forward.outputs", "hooks.shown", "intervene.effects"):
@@ -234,6 +241,26 @@ def test_a_failure_is_the_same_whatever_circumstance_it_was_met_in_and_whatever_
 
 
 @pytest.mark.slow
+def test_what_was_told_before_is_looked_for_there_first(
+    judge: Judge, wrong: Callable[[Mutation], Adapter], rows: list[Circumstance]
+) -> None:
+    half = off_where(lambda _, output: output.logits.dtype in (torch.bfloat16, torch.float16))
+    met = {"dtype": "bfloat16", "mask": "left", "mode": "train"}
+    told = judge("forward.outputs", met, adapter=wrong(half))
+    minimised = len(rows)
+    rows.clear()
+    with covering.told_before({"forward.outputs": told}):
+        again = judge("forward.outputs", met, adapter=wrong(half))
+        looked = len(rows)
+        # Where it is not found there, it is minimised as if nobody had told it.
+        left = off_where(lambda inputs, _: is_left(inputs.attention_mask))
+        other = judge("forward.outputs", met, adapter=wrong(left))
+    assert again.fails_like(told)
+    assert (again.where, again.circumstance, again.message) == (told.where, told.circumstance, told.message)
+    assert looked < minimised / 2
+    assert other.circumstance == {"mask": ("left",)}
+
+
 def test_another_adapter_is_minimised_for_itself(
     judge: Judge, wrong: Callable[[Mutation], Adapter], rows: list[Circumstance]
 ) -> None:

@@ -11,10 +11,22 @@ from time import perf_counter  # held here: an adapter may patch `time`
 
 from verifier.adapter import Adapter
 from verifier.canonical import KINDS, template_of
-from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, needs_of, shorter
+from verifier.cases.circumstances import (
+    AXES,
+    PLAIN,
+    Circumstance,
+    complete,
+    differences,
+    has_one_of,
+    is_allowed,
+    needs_of,
+    shorter,
+    steps,
+    with_plainer_step,
+)
 from verifier.cases.dealing import WITH_GRADIENTS
 from verifier.errors import all_but_interrupts, type_name
-from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict
+from verifier.judging.outcome import Blocked, Finding, NotApplicable, Outcome, Verdict
 from verifier.judging.row_summary import RowSummary
 from verifier.judging.wording import circumstance_words
 from verifier.observing import activations, localization
@@ -76,6 +88,23 @@ def told_as_met() -> Iterator[None]:
         yield
     finally:
         _MINIMISES.reset(token)
+
+
+_TOLD: ContextVar[Mapping[str, Outcome]] = ContextVar("told", default={})  # noqa: B039 - nobody writes into it
+
+
+@contextlib.contextmanager
+def told_before(outcomes: Mapping[str, Outcome]) -> Iterator[None]:
+    """Look first for failures where they were told before: what was minimised once need not be again.
+
+    Args:
+        outcomes: what was told, by the id of the check.
+    """
+    token = _TOLD.set(outcomes)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
 
 
 def results(case: Case) -> tuple[RowResult, ...]:
@@ -232,31 +261,37 @@ def _at_one_point(case: Case, observable: str, circumstance: Circumstance, wrong
     def of(chosen: Sequence[str]) -> list[str]:
         return [point.name for point in points if point.kind.template in chosen]
 
+    def alone(names: Sequence[str]) -> Wrong | None:
+        row = _run(case, circumstance, (observable, "forward.outputs"), names, SEEDS[:FEW_SEEDS])
+        found = _wrong_in(row, observable)
+        return found if found is not None and found.finding is not None else None
+
+    told = _TOLD.get().get(observable)
+    if told is not None and told.where in of(templates) and (found := alone([told.where])) is not None:
+        return _told_at(told.where, found)
     while len(templates) > 1:
         middle = len(templates) // 2
-        failing: list[tuple[list[str], Wrong]] = []
-        for half in (templates[:middle], templates[middle:]):
-            row = _run(case, circumstance, (observable, "forward.outputs"), of(half), SEEDS[:FEW_SEEDS])
-            found = _wrong_in(row, observable)
-            if found is not None and found.finding is not None:
-                failing.append((half, found))
+        halves = templates[:middle], templates[middle:]
+        failing = [(half, found) for half in halves if (found := alone(of(half))) is not None]
         if len(failing) != 1:
             return wrong
         [(templates, wrong)] = failing
     names = of(templates)
     for name in names if len(names) > 1 else ():
-        found = _wrong_in(
-            _run(case, circumstance, (observable, "forward.outputs"), [name], SEEDS[:FEW_SEEDS]), observable
-        )
-        if found is not None and found.finding is not None:
-            names, wrong = [name], found
-            break
+        found = alone([name])
+        if found is not None:
+            return _told_at(name, found)
+    return _told_at(names[0], wrong) if names else wrong
+
+
+def _told_at(name: str, wrong: Wrong) -> Wrong:
+    """Say that the edit at a point alone is wrong."""
     finding = wrong.finding
-    if not names or finding is None:
+    if finding is None:
         return wrong
-    seen = "" if finding.where == names[0] else f"seen at {finding.where}: "
+    seen = "" if finding.where == name else f"seen at {finding.where}: "
     return replace(
-        wrong, finding=replace(finding, where=names[0], message=f"the edit there alone, {seen}{finding.message}")
+        wrong, finding=replace(finding, where=name, message=f"the edit there alone, {seen}{finding.message}")
     )
 
 
@@ -291,8 +326,10 @@ def _minimal(
         found = _wrong_in(_run(case, candidate, (observable, "forward.outputs"), seeds=SEEDS[:FEW_SEEDS]), observable)
         return found if found is not None and found.way[1] == wrong.way[1] else None
 
-    for known in before:
-        if all(circumstance[axis] in values for axis, values in known.items()):
+    told = _TOLD.get().get(observable)
+    first = [] if told is None else [{axis: tuple(values) for axis, values in (told.circumstance or {}).items()}]
+    for known in (*first, *before):
+        if all(has_one_of(circumstance[axis], values) for axis, values in known.items()):
             found = fails({**circumstance, **_at(known, observable)})
             if found is not None:
                 return known, found
@@ -318,14 +355,21 @@ def _minimal(
                 if found is not None:
                     current[axis], wrong = plainer, found
                     break
+    # Whichever two calls a failure needs, it is told after the plainest two.
+    for place in range(len(steps(current["history"]))):
+        for other in with_plainer_step(current["history"], place):
+            found = fails({**current, "history": other})
+            if found is not None:
+                current["history"], wrong = other, found
+                break
     minimal: dict[str, tuple[str, ...]] = {axis: (value,) for axis, value in current.items() if value != plainest[axis]}
     for axis in minimal:
         value = current[axis]
         others = [one for one in AXES[axis] if one not in (value, PLAIN[axis])]
         failing = [one for one in others if fails({**current, axis: one}) is not None]
         minimal[axis] = tuple(one for one in dict.fromkeys([*AXES[axis], value]) if one == value or one in failing)
-    first = {**current, **_at(minimal, observable)}
-    found = fails(first) if first != current else None
+    representative = {**current, **_at(minimal, observable)}
+    found = fails(representative) if representative != current else None
     before.append(minimal)
     return minimal, found or wrong
 
@@ -340,7 +384,7 @@ def _met_before(case: Case, circumstance: Circumstance) -> list[dict[str, tuple[
     found: list[dict[str, tuple[str, ...]]] = []
     for (family, adapter, *_), (_, others) in _KNOWN.items():
         if (family, adapter) == (case.family.name, id(case.subject.adapter)):
-            found += [one for one in others if one and all(circumstance[axis] in one[axis] for axis in one)]
+            found += [one for one in others if one and all(has_one_of(circumstance[axis], one[axis]) for axis in one)]
     return sorted(found, key=len)
 
 

@@ -76,7 +76,7 @@ class Models:
         layers = {"three": 3, "eleven": 11}.get(self.circumstance["depth"])
         if layers is not None:
             changed["num_hidden_layers"] = layers
-        if self.circumstance["mode"] == "dropout" or self.circumstance["history"] == "trained":
+        if self.circumstance["mode"] == "dropout" or "trained" in steps(self.circumstance["history"]):
             changed |= self.family.dropouts()
         if self.circumstance["dims"] in ("usual", "extreme") or not isinstance(self.family, Reshapes):
             return changed
@@ -425,7 +425,7 @@ def _backward(before: _Before) -> None:
 
 
 def _generated(before: _Before) -> None:
-    require(before.side.subject.cache).generate(before.ids, max_new_tokens=2)
+    before.side.generate(before.ids, 2, None)
 
 
 def _interleaved(before: _Before) -> None:
