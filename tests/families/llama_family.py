@@ -218,6 +218,29 @@ class LlamaFamily:
 
         return build(LlamaForCausalLM, LlamaConfig, config, dtype=dtype, device=device, attention=attention, seed=seed)
 
+    def facts(self, model: Any) -> Mapping[str, object]:
+        """What is so of HF's model, read off it and its config."""
+        from verifier.reference.models import common_facts
+
+        config = model.config
+        found = {
+            **common_facts(model),
+            "normalization_type": "RMS",
+            "eps": config.rms_norm_eps,
+            "positional_embedding_type": "rotary",
+            "rotary_base": config.rope_parameters["rope_theta"],
+        }
+        if len(model.model.layers):
+            rows = self.qkv_rows(model, 0)
+            found |= {
+                "n_key_value_heads": rows.k.rows.shape[0],
+                "d_head": rows.q.rows.shape[1],
+                "d_mlp": config.intermediate_size,
+                "act_fn": config.hidden_act,
+                "parallel_attn_mlp": False,
+            }
+        return found
+
     def points(self, config: Config) -> Sequence[Point]:
         """The hook points: all of a sequential block with a gated MLP, whatever the flags."""
         return points([*_AROUND, *(f"blocks.{{i}}.{name}" for name in _BLOCK)], config["num_hidden_layers"])
