@@ -310,6 +310,8 @@ FOUND = {  # on every config that HF accepts and that has layers
 FOUND_IN_SAMPLED = {("state.copy_hooks", Verdict.FAIL)}
 # Folding value biases does not know of grouped heads.
 FOUND_GROUPED_AND_BIASED = {("weights.processings", Verdict.ERROR)}
+# Its config looks for the base of rotary positions where transformers no longer has it.
+FOUND_WITH_ANOTHER_BASE = {("build.facts", Verdict.FAIL)}
 # It takes the softmax in float32 whatever the model's dtype: what rests on it is right to that only. So is what its
 # weight processings, and its norms' hooks, have been through.
 REDUCED = {
@@ -379,8 +381,12 @@ def test_what_is_found_in_transformer_lens_is_this(label: str, lens: Any) -> Non
     grouped = spec.config.get("num_key_value_heads") not in (None, spec.config["num_attention_heads"])
     odd = grouped and spec.config.get("attention_bias", False)
     assert {one.check.partition(".")[0] for one in found} == set(checks.AREAS) - {"cache"}
+    based = spec.config.get("rope_parameters", {}).get("rope_theta", 1e4) != 1e4
     assert {(one.check, one.verdict) for one in found if one.verdict.is_finding} == (
-        FOUND | (FOUND_IN_SAMPLED if spec.is_sampled else set()) | (FOUND_GROUPED_AND_BIASED if odd else set())
+        FOUND
+        | (FOUND_IN_SAMPLED if spec.is_sampled else set())
+        | (FOUND_GROUPED_AND_BIASED if odd else set())
+        | (FOUND_WITH_ANOTHER_BASE if based else set())
     )
     assert {one.check for one in found if one.verdict is Verdict.REDUCED} == (
         REDUCED | (REDUCED_THOROUGHLY if spec.is_sampled else set()) | (set() if odd else {"weights.processings"})
@@ -462,6 +468,14 @@ def test_its_softmax_is_of_float32_in_a_float64_model(bridge_of: Any) -> None:
     ours = bridge_of(build())(ids())
     assert 1e-9 < apart(ours, build()(ids()).logits) < 1e-4
     assert apart(ours, build("eager")(ids()).logits) < 1e-12
+
+
+def test_its_config_tells_the_usual_base_of_rotary_positions_whatever_the_models_is(bridge_of: Any) -> None:
+    model = build(rope_parameters={"rope_type": "default", "rope_theta": 500_000.0})
+    logits = model(ids()).logits
+    bridge = bridge_of(model)
+    assert bridge.cfg.rotary_base == 10_000
+    assert apart(bridge(ids()), logits) < 1e-4  # it computes by Hugging Face's own
 
 
 def test_it_wraps_a_model_whose_heads_cannot_be_grouped(bridge_of: Any) -> None:
