@@ -94,7 +94,10 @@ def test_each_value_of_each_axis_has_a_row_of_each_class(quick: list[CaseSpec], 
 
 
 def depends_on_blocks(row: Mapping[str, str]) -> bool:
-    return "dtype" in row or row in ({"depth": "eleven", "grad": "grad"}, {"past": "generation", "mask": "left"})
+    return not {"dtype", "positions"}.isdisjoint(row) or row in (
+        {"depth": "eleven", "grad": "grad"},
+        {"past": "generation", "mask": "left"},
+    )
 
 
 def test_what_depends_on_blocks_is_looked_at_on_each_kind(falcon: FalconFamily, quick: list[CaseSpec]) -> None:

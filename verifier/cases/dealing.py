@@ -138,9 +138,12 @@ def is_single(row: Circumstance) -> bool:
 
 
 def _depends_on_blocks(row: Circumstance) -> bool:
-    """Whether what is wrong may be beyond rounding, in a deep layer, or among the likeliest tokens of some blocks."""
+    """Whether some blocks alone may show what is wrong: beyond rounding, by a position, in a deep layer, in a token."""
     found = differences(row)
-    return "dtype" in found or found in ({"depth": "eleven", "grad": "grad"}, {"past": "generation", "mask": "left"})
+    return not {"dtype", "positions"}.isdisjoint(found) or found in (
+        {"depth": "eleven", "grad": "grad"},
+        {"past": "generation", "mask": "left"},
+    )
 
 
 @functools.cache

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, spec
+from falcons import KINDS, SPREAD, spec
 from torch import Tensor
 
 from verifier import checks
 from verifier.adapter import Adapter, Inputs, Modes, Output, Subject
-from verifier.cases.circumstances import PLAIN, Circumstance
+from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete
 from verifier.checks import runner
 from verifier.families.falcon import FalconFamily
 from verifier.faults.altered_hooks import altered, at, edited_as
@@ -22,7 +22,7 @@ from verifier.faults.mutants import MutantAdapter, Mutation, replacing
 from verifier.judging.outcome import Finding, Outcome, Verdict
 from verifier.observing.case import Case
 from verifier.observing.circumstances import covering
-from verifier.observing.circumstances.row import RowResult, not_resting_on_failures
+from verifier.observing.circumstances.row import Row, RowResult, not_resting_on_failures
 
 pytestmark = pytest.mark.thinned(3)
 
@@ -79,6 +79,15 @@ def is_left(mask: Tensor | None) -> bool:
     if mask is None or mask.ndim != 2 or mask.dtype == torch.bool or bool(mask.all()):
         return False
     return torch.equal(mask, mask.cummax(1).values)
+
+
+@pytest.mark.parametrize("treated", [value for value in AXES["model"] if value != PLAIN["model"]])
+def test_a_model_without_layers_may_be_treated_as_others(falcon: FalconFamily, bridge: Adapter, treated: str) -> None:
+    circumstance = complete({"model": treated}, {})
+    assert circumstance is not None
+    row = Row(spec(SPREAD["no-layers"]), falcon, circumstance).run(bridge)
+    assert row.findings
+    assert [one for one in {**row.findings, **row.errors} if row.is_wrong(one)] == []
 
 
 # --- the plainest circumstance ---------------------------------------------------------------------------------------

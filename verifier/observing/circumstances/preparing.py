@@ -275,7 +275,8 @@ def _use(subject: Subject, models: Models) -> None:
     )
     if subject.weights is not None:
         subject.weights.canonical()
-        subject.weights.split(0)
+        if any(point.layer == 0 for point in models.family.points(models.config)):
+            subject.weights.split(0)
     if subject.hooks is not None:
         first = next(iter(subject.hooks.names()), None)
         if first is not None:
