@@ -19,7 +19,6 @@ def facts(bridge: Bridge) -> Mapping[str, object]:
     found: dict[str, object] = {
         "n_layers": len(bridge.blocks),
         "d_model": embedding.shape[1],
-        "n_heads": config.num_attention_heads,
         "d_vocab": embedding.shape[0],
         "n_ctx": config.max_position_embeddings,
         "normalization_type": "LN" if bridge.ln_final.centres else "RMS",

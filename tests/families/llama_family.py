@@ -224,17 +224,14 @@ class LlamaFamily:
 
         config = model.config
         found = {
-            **common_facts(model),
+            **common_facts(model, self),
             "normalization_type": "RMS",
             "eps": config.rms_norm_eps,
             "positional_embedding_type": "rotary",
             "rotary_base": config.rope_parameters["rope_theta"],
         }
-        if len(model.model.layers):
-            rows = self.qkv_rows(model, 0)
+        if config.num_hidden_layers:
             found |= {
-                "n_key_value_heads": rows.k.rows.shape[0],
-                "d_head": rows.q.rows.shape[1],
                 "d_mlp": config.intermediate_size,
                 "act_fn": config.hidden_act,
                 "parallel_attn_mlp": False,

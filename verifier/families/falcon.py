@@ -88,18 +88,15 @@ class FalconFamily:
 
         config = model.config
         found: dict[str, object] = {
-            **common_facts(model),
+            **common_facts(model, self),
             "normalization_type": "LN",
             "eps": config.layer_norm_epsilon,
             "positional_embedding_type": "alibi" if config.alibi else "rotary",
         }
         if not config.alibi:
             found["rotary_base"] = config.rope_parameters["rope_theta"]
-        if len(model.transformer.h):
-            rows = self.qkv_rows(model, 0)
+        if config.num_hidden_layers:
             found |= {
-                "n_key_value_heads": rows.k.rows.shape[0],
-                "d_head": rows.q.rows.shape[1],
                 "d_mlp": config.ffn_hidden_size,
                 "act_fn": config.activation,
                 "parallel_attn_mlp": not Blocks.of(vars(config)).sequential,

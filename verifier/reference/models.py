@@ -155,10 +155,15 @@ def save_and_load(model: PreTrainedModel, family: Family, config: Config, **opti
             logging.enable_progress_bar()
 
 
-def common_facts(model: Any) -> dict[str, object]:
-    """Give the facts of a model that transformers' configs name alike, by the names of `verifier.canonical.FACTS`."""
+def common_facts(model: Any, family: Family) -> dict[str, object]:
+    """Give the facts of a model that are read off all families alike, by the names of `verifier.canonical.FACTS`.
+
+    Args:
+        model: Hugging Face's.
+        family: says which rows are which head's.
+    """
     config = model.config
-    return {
+    found: dict[str, object] = {
         "n_layers": config.num_hidden_layers,
         "d_model": config.hidden_size,
         "n_heads": config.num_attention_heads,
@@ -166,6 +171,10 @@ def common_facts(model: Any) -> dict[str, object]:
         "n_ctx": config.max_position_embeddings,
         "tie_word_embeddings": is_tied(model),
     }
+    if config.num_hidden_layers:
+        rows = family.qkv_rows(model, 0)
+        found |= {"n_key_value_heads": rows.k.rows.shape[0], "d_head": rows.q.rows.shape[1]}
+    return found
 
 
 def is_tied(model: Any) -> bool:
