@@ -179,8 +179,8 @@ class Fuzzes(Protocol):
 class Reshapes(Protocol):
     """A family that also has other shapes for its configs, for the axis `dims` of circumstances."""
 
-    def reshaped(self, config: Config, dims: str) -> dict[str, Any]:
-        """Give a config other shapes, with every flag as it is. Imports no torch.
+    def reshaped(self, config: Config, dims: str) -> dict[str, Any] | None:
+        """Give a config other shapes, with every flag as it is; None if there are no such shapes. Imports no torch.
 
         Args:
             config: the flags and dims of a model.

@@ -16,8 +16,8 @@ from transformers.activations import ACT2FN
 from verifier.canonical import FACTS
 from verifier.errors import VerifierError
 from verifier.families.falcon import FalconFamily
-from verifier.families.falcon_configs import Blocks
-from verifier.families.falcon_refusals import _DEFAULTS, _TYPES, ACTIVATIONS
+from verifier.families.falcon_refusals import _FIELDS
+from verifier.families.refusals import ACTIVATIONS
 
 every_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 SEQUENTIAL, GROUPED = KINDS["sequential-own-keys-rope"], KINDS["two-norms-grouped-rope"]
@@ -41,9 +41,8 @@ def test_the_activations_that_it_knows_are_those_of_hf() -> None:
 
 def test_the_defaults_that_it_knows_are_those_of_hf() -> None:
     theirs = FalconConfig()
-    for name, value in _DEFAULTS.items():
+    for name, (value, *_) in _FIELDS.items():
         assert value is None or getattr(theirs, name) == value, name  # HF fills in some of those that are None
-    assert _DEFAULTS.keys() == _TYPES.keys()
 
 
 # --- the split -------------------------------------------------------------------------------------------------------
@@ -122,14 +121,14 @@ def test_a_model_without_blocks_has_points_outside_them(falcon: FalconFamily) ->
 
 @every_kind
 def test_the_norms_that_it_names_are_the_ones_that_hf_reads(falcon: FalconFamily, config: Mapping[str, Any]) -> None:
-    model, blocks = build(falcon, config), Blocks.of(config)
+    model, block = build(falcon, config), falcon.block(config, 0)
     called: list[str] = []
     for name, module in model.transformer.h[0].named_children():
         if isinstance(module, torch.nn.LayerNorm):
             module.register_forward_hook(lambda *_, name=name: called.append(name))
     with torch.no_grad():
         model(tokens(), use_cache=False)
-    assert called == [name for name in (blocks.attention_norm, blocks.mlp_norm) if name is not None]
+    assert called == [block[name] for name in ("ln1", "ln2") if name in block]
 
 
 # --- components ------------------------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ from falcon_written_out import WrittenOut
 from falcons import KINDS, build, mostly_slow, tokens
 from torch import Tensor, nn
 
+from verifier.errors import VerifierError
 from verifier.families.falcon import FalconFamily
 from verifier.reference import taps as at
+from verifier.reference.attention_taps import AttentionTaps
 
 IDS = tokens()
 # Padded on the left, on the right, and not.
@@ -193,7 +195,7 @@ def test_nothing_is_left_after_an_exception_inside(model: Any, falcon: FalconFam
 def test_nothing_is_left_on_a_model_that_cannot_be_tapped(falcon: FalconFamily) -> None:
     broken = build(falcon, KINDS["two-norms-grouped-rope"])
     del broken.transformer.h[1].mlp
-    with pytest.raises(AttributeError), falcon.taps(broken):
+    with pytest.raises(VerifierError, match="where HF's model has no module"), falcon.taps(broken):
         pass
     assert hooks_on(broken) == 0
 
@@ -342,7 +344,7 @@ def attend(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     module, taps = Attention(), at.TapRecorder(names, edits)
     with taps:
-        at.AttentionTaps(taps, {"here": (module, READS)})
+        AttentionTaps(taps, {"here": (module, READS)})
         return module(query, K, V, expanded=expanded, **more), taps.values
 
 
@@ -406,71 +408,3 @@ def test_of_keys_from_a_cache_only_the_new_are_shown(expanded: bool) -> None:
     mixed, seen = attend(POINTS, {}, expanded=expanded, query=Q[:, :, -2:])
     assert torch.equal(seen["here.hook_rot_k"], K[:, :, -2:].transpose(1, 2))
     assert near(mixed, Attention()(Q[:, :, -2:], K, V, expanded=expanded))
-
-
-def test_a_lone_querys_heads_may_come_as_the_queries_of_their_key_value_head() -> None:
-    alone = Q[:, :, -1:]
-    packed = alone.reshape(2, KV_HEADS, HEADS // KV_HEADS, D_HEAD)
-    module, taps = Attention(), at.TapRecorder(POINTS, {})
-    with taps:
-        at.AttentionTaps(taps, {"here": (module, READS)})
-        mixed = module(packed, K, V, expanded=False)
-    right, seen = attend(POINTS, {}, expanded=True, query=alone)
-    assert near(mixed.reshape(right.shape), right)
-    assert all(near(taps.values[name], seen[name]) for name in POINTS)
-
-
-def test_dropout_drops_what_torch_would() -> None:
-    torch.manual_seed(0)
-    mixed, seen = attend(POINTS, {}, expanded=True, dropout_p=0.5)
-    torch.manual_seed(0)
-    right = F.dropout(seen["here.hook_pattern"], 0.5) @ V[:, READS]
-    assert near(mixed, right)
-
-
-def test_attention_elsewhere_is_not_looked_at() -> None:
-    taps = at.TapRecorder(POINTS, {})
-    with taps:
-        at.AttentionTaps(taps, {"here": (Attention(), READS)})
-        Attention()(Q, K, V, expanded=False)
-    assert not taps.values
-
-
-def test_an_exception_inside_an_attention_does_not_confuse_the_next() -> None:
-    first, second, taps = Attention(), Attention(), at.TapRecorder(["second.hook_pattern"], {})
-    layers = {"first": (first, READS), "second": (second, READS)}
-    with taps:
-        at.AttentionTaps(taps, layers)
-        with pytest.raises(RuntimeError):
-            first(Q, K[..., :2], V, expanded=False)
-        F.scaled_dot_product_attention(Q, Q, Q)
-        assert not taps.values
-        second(Q, K, V, expanded=False)
-    assert list(taps.values) == ["second.hook_pattern"]
-
-
-# --- norms -----------------------------------------------------------------------------------------------------------
-
-
-class RMSNorm(nn.Module):
-    """A norm as families without centring have it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(drawn(8) + 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        single = x.float()
-        return self.weight * (single * torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + 0.125)).to(x.dtype)
-
-
-def test_a_norm_that_does_not_centre_is_recomposed_in_the_dtype_that_it_computes_in() -> None:
-    module, x = RMSNorm(), drawn(2, 3, 8) + 1
-    taps = at.TapRecorder(["ln.hook_scale", "ln.hook_normalized"], {})
-    with torch.no_grad(), taps:
-        at.tap_norm(taps, "ln", module, eps=0.125, centred=False, computed_in=torch.float32)
-        tapped = module(x)
-    assert near(tapped, module(x))
-    exact = (x.pow(2).mean(-1, keepdim=True) + 0.125).sqrt()
-    assert torch.allclose(taps.values["ln.hook_scale"].double(), exact, rtol=1e-6)
-    assert torch.allclose(taps.values["ln.hook_normalized"], x / exact, rtol=1e-6)

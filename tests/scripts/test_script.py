@@ -18,7 +18,6 @@ from verifier import family, scripts
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.families.falcon_configs import DIMS
-from verifier.families.falcon_point_sources import point_source
 from verifier.judging import numerics
 from verifier.judging.outcome import Outcome, Verdict
 from verifier.record import RunLine
@@ -251,8 +250,11 @@ Z = "blocks.1.attn.hook_z"
 
 def points_of(config: dict[str, Any]) -> list[str]:
     """The points outside the blocks and in the last of them that have a line of their own."""
-    names = [point.name for point in family.load("falcon").points(config)]
-    return [name for name in names if not name.startswith("blocks.0.") and point_source(config, name) is not None]
+    falcon: Any = family.load("falcon")
+    names = [point.name for point in falcon.points(config)]
+    return [
+        name for name in names if not name.startswith("blocks.0.") and falcon.point_source(config, name) is not None
+    ]
 
 
 HOOKS = [(GROUPED, point) for point in points_of(GROUPED)]

@@ -176,7 +176,8 @@ def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
         return False
     if row["dims"] in ("usual", "extreme"):
         return True
-    return isinstance(family, Reshapes) and family.refusal(family.reshaped(spec.config, row["dims"])) is None
+    config = family.reshaped(spec.config, row["dims"]) if isinstance(family, Reshapes) else None
+    return config is not None and family.refusal(config) is None
 
 
 def kind_of_model(family: Family, spec: CaseSpec) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Falcon: Hugging Face's `FalconForCausalLM`, where its activations are and how it splits its fused QKV.
+"""Falcon: Hugging Face's `FalconForCausalLM`, where its parts are, and in which flags its blocks differ.
 
 HF's sdpa path is the reference. For ALiBi its other path, `eager`, adds the position bias twice: once in the mask
 that `FalconModel.forward` builds with ALiBi in it, and once to the scores in `FalconAttention.forward`. The original
@@ -7,65 +7,52 @@ Falcon-RW code has `softmax((scores + alibi) / sqrt(d_head) + mask)`: once, and 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from verifier.canonical import Point, points
-from verifier.families import falcon_configs, falcon_fuzzed, falcon_point_sources, falcon_refusals
-from verifier.families.falcon_configs import CORNERS, DIMS, DROPOUTS, FLAGS, PRESETS, Blocks
-from verifier.family import Config, Projection, QKVRows, Taps
+from verifier.families import falcon_configs, falcon_refusals
+from verifier.family import Config, PointSource
+from verifier.reference.declared import DeclaredFamily
+from verifier.reference.point_sources import LAYER_NORM
 
 if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedModel
-
-    from verifier.adapter import Edit
     from verifier.faults.mutants import Fault
-    from verifier.reference.taps import TapRecorder
+
+_LETTERS = ("q", "k", "v")
 
 
-class FalconFamily:
+class FalconFamily(DeclaredFamily):
     """The reference side of Falcon."""
 
     name = "falcon"
     architecture = "FalconForCausalLM"
-    reference_attention = "sdpa"
-    attentions = ("sdpa", "eager")
+    COMPONENTS = {
+        "embed": "transformer.word_embeddings",
+        "rotary_emb": "transformer.rotary_emb",
+        "blocks": "transformer.h",
+        "ln_final": "transformer.ln_f",
+        "unembed": "lm_head",
+    }
+    BLOCK = {
+        "attn": "self_attention",
+        "attn.qkv": "self_attention.query_key_value",
+        "attn.o": "self_attention.dense",
+        "mlp": "mlp",
+        "mlp.in": "mlp.dense_h_to_4h",
+        "mlp.out": "mlp.dense_4h_to_h",
+    }
+    HEADS = ("num_attention_heads", "num_kv_heads")
+    FLAGS = falcon_configs.FLAGS
+    DIMS = falcon_configs.DIMS
+    CORNERS = falcon_configs.CORNERS
+    PRESETS = falcon_configs.PRESETS
+    DROPOUTS = falcon_configs.DROPOUTS
+    SHAPES = falcon_configs.SHAPES
+    FUZZED = falcon_configs.FUZZED
+    NORM_LINES = LAYER_NORM
 
     refusal = staticmethod(falcon_refusals.refusal)
-    point_source = staticmethod(falcon_point_sources.point_source)
-    reshaped = staticmethod(falcon_configs.reshaped)
-    circumstance_refusal = staticmethod(falcon_configs.circumstance_refusal)
-    fuzzed_config = staticmethod(falcon_fuzzed.fuzzed_config)
-
-    def __init__(self) -> None:
-        self._rows: WeakKeyDictionary[nn.Module, QKVRows] = WeakKeyDictionary()
-
-    def flags(self) -> Mapping[str, Sequence[Any]]:
-        """List every flag and its values, the plainest first."""
-        return FLAGS
-
-    def dims(self) -> Config:
-        """Give tiny dims, no two alike."""
-        return DIMS
-
-    def corners(self) -> Mapping[str, Config]:
-        """Give named configs of other shapes, published traps, and configs that HF refuses."""
-        return CORNERS
-
-    def presets(self) -> Mapping[str, Config]:
-        """Give the configs of published checkpoints at full width."""
-        return PRESETS
-
-    def fuzzed(self) -> Mapping[str, Sequence[Any]]:
-        """List what varies beside the flags: heads, depth, widths, activations, epsilons, rotary types and bases."""
-        return falcon_fuzzed.FUZZED
-
-    def dropouts(self) -> Config:
-        """Turn on every dropout of the model."""
-        return DROPOUTS
+    fuzzed_config = staticmethod(falcon_configs.fuzzed_config)
 
     def faults(self) -> tuple[Fault, ...]:
         """List the planted faults that only Falcon can have."""
@@ -74,146 +61,37 @@ class FalconFamily:
 
         return collect_faults(falcon_faults)
 
-    def build(self, config: Config, **options: Any) -> PreTrainedModel:
-        """Build HF's model with random weights or a checkpoint's; the options are those of `Family.build`."""
-        from transformers import FalconConfig, FalconForCausalLM
+    def positions(self, config: Config) -> str:
+        """Say what tells the model positions."""
+        return "alibi" if config.get("alibi") else "rotary"
 
-        from verifier.reference.models import build
+    def is_sequential(self, config: Config) -> bool:
+        """Whether the MLP reads what the attention wrote; of the new architecture none does."""
+        return not config.get("new_decoder_architecture", False) and not config.get("parallel_attn", True)
 
-        return build(FalconForCausalLM, FalconConfig, config, **options)
+    def block(self, config: Config, layer: int) -> Mapping[str, str]:
+        """Find the norms that `FalconDecoderLayer.forward` reads, not those that it merely builds."""
+        if self.is_sequential(config):
+            return {**self.BLOCK, "ln1": "input_layernorm", "ln2": "post_attention_layernorm"}
+        if config.get("new_decoder_architecture") and falcon_configs.norms_of_new(config) == 2:
+            return {**self.BLOCK, "ln1": "ln_attn", "ln2": "ln_mlp"}
+        return {**self.BLOCK, "ln1": "input_layernorm"}
 
-    def facts(self, model: Any) -> Mapping[str, object]:
-        """Give what is so of HF's model, read off it and its config."""
-        from verifier.reference.models import common_facts
+    def circumstance_refusal(self, config: Config, circumstance: Mapping[str, str]) -> str | None:
+        """Say why HF's Falcon cannot be called in a circumstance; None if it can."""
+        if config.get("alibi") and circumstance["mask"] == "additive":
+            return "with alibi HF counts the tokens of a mask of two dimensions"
+        return None
 
-        config = model.config
-        found: dict[str, object] = {
-            **common_facts(model, self),
-            "normalization_type": "LN",
-            "eps": config.layer_norm_epsilon,
-            "positional_embedding_type": "alibi" if config.alibi else "rotary",
-        }
-        if not config.alibi:
-            found["rotary_base"] = config.rope_parameters["rope_theta"]
-        if config.num_hidden_layers:
-            found |= {
-                "d_mlp": config.ffn_hidden_size,
-                "act_fn": config.activation,
-                "parallel_attn_mlp": not Blocks.of(vars(config)).sequential,
-            }
-        return found
-
-    def points(self, config: Config) -> Sequence[Point]:
-        """List the hook points of a model of this config in causal order."""
-        blocks = Blocks.of(config)
-        kinds = ["hook_embed", "ln_final.hook_scale", "ln_final.hook_normalized"]
-        inner = ["hook_resid_pre", "ln1.hook_scale", "ln1.hook_normalized", "attn.hook_q", "attn.hook_k", "attn.hook_v"]
-        if not config.get("alibi"):
-            inner += ["attn.hook_rot_q", "attn.hook_rot_k"]
-        inner += ["attn.hook_attn_scores", "attn.hook_pattern", "attn.hook_z", "attn.hook_result", "hook_attn_out"]
-        if blocks.sequential:
-            inner += ["hook_resid_mid"]
-        if blocks.mlp_norm is not None:
-            inner += ["ln2.hook_scale", "ln2.hook_normalized"]
-        inner += ["mlp.hook_pre", "mlp.hook_post", "hook_mlp_out", "hook_resid_post"]
-        return points([*kinds, *(f"blocks.{{i}}.{name}" for name in inner)], config["num_hidden_layers"])
-
-    @contextlib.contextmanager
-    def taps(
-        self, model: Any, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
-    ) -> Iterator[Taps]:
-        """Read and edit the activations of an untouched model.
-
-        Args:
-            model: HF's model.
-            names: the canonical points to read; all of the config's if not given.
-            edits: by canonical point, the edit of its value.
-
-        Returns:
-            A context that gives the taps, which show the activations of a forward inside it.
-        """
-        from verifier.reference.taps import TapRecorder
-
-        config = vars(model.config)  # `to_dict` would copy it in each run
-        chosen = [point.name for point in self.points(config)] if names is None else names
-        with TapRecorder(chosen, edits or {}) as taps:
-            self._place_taps(model, taps, Blocks.of(config))
-            yield taps
-
-    def _place_taps(self, model: Any, taps: TapRecorder, blocks: Blocks) -> None:
-        from verifier.reference import taps as at
-
-        transformer = model.transformer
-        at.tap_output(taps, "hook_embed", transformer.word_embeddings)
-        attentions = {}
-        for layer, block in enumerate(transformer.h):
-            here, attn = f"blocks.{layer}", block.self_attention
-            norm1 = getattr(block, blocks.attention_norm)
-            rows = self.qkv_rows(model, layer)
-            attentions[f"{here}.attn"] = (attn, rows.reads)
-            at.tap_input(taps, f"{here}.hook_resid_pre", block)
-            at.tap_norm(taps, f"{here}.ln1", norm1, eps=norm1.eps, centred=True)
-            at.tap_projections(taps, f"{here}.attn", model, rows)
-            at.tap_output_projection(taps, f"{here}.attn", attn.dense, n_heads=attn.num_heads)
-            at.tap_output(taps, f"{here}.hook_attn_out", attn)
-            if blocks.mlp_norm is not None:
-                norm2 = getattr(block, blocks.mlp_norm)
-                if blocks.sequential:
-                    at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, norm=norm2)
-                at.tap_norm(taps, f"{here}.ln2", norm2, eps=norm2.eps, centred=True)
-            at.tap_output(taps, f"{here}.mlp.hook_pre", block.mlp.dense_h_to_4h)
-            at.tap_input(taps, f"{here}.mlp.hook_post", block.mlp.dense_4h_to_h)
-            at.tap_output(taps, f"{here}.hook_mlp_out", block.mlp)
-            at.tap_output(taps, f"{here}.hook_resid_post", block)
-        at.tap_norm(taps, "ln_final", transformer.ln_f, eps=transformer.ln_f.eps, centred=True)
-        at.AttentionTaps(taps, attentions)
-
-    def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
-        """Read the rows off `FalconAttention._split_heads`, which is given the fused row numbers themselves.
-
-        Each module is read once, because every run with taps needs its rows.
-
-        Args:
-            model: HF's model.
-            layer: its number, from 0.
-        """
-        path = f"transformer.h.{layer}.self_attention"
-        attention = model.get_submodule(path)
-        if attention not in self._rows:
-            import torch
-
-            with torch.inference_mode(False):  # what is kept is used in every mode
-                self._rows[attention] = _read_rows(attention, f"{path}.query_key_value")
-        return self._rows[attention]
-
-    def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """Find HF's module for each canonical component."""
-        modules = Blocks.of(vars(model.config)).modules()
-        transformer: Any = model.transformer
-        found: dict[str, nn.Module] = {
-            "embed": transformer.word_embeddings,
-            "rotary_emb": transformer.rotary_emb,
-            "ln_final": transformer.ln_f,
-            "unembed": model.lm_head,  # type: ignore[dict-item]
-        }
-        for layer, block in enumerate(transformer.h):
-            found[f"blocks.{layer}"] = block
-            found |= {f"blocks.{layer}.{name}": block.get_submodule(path) for name, path in modules.items()}
-        return found
-
-
-def _read_rows(attention: Any, fused: str) -> QKVRows:
-    import torch
-
-    numbers = torch.arange(attention.query_key_value.out_features).view(1, 1, -1)
-    q, k, v = (heads[0, 0] for heads in attention._split_heads(numbers))  # [head, d_head]
-    # HF gives keys and values once for each query head, or once for all: equal ones are one key/value head.
-    keys = k[:, 0].expand(len(q)).tolist()
-    distinct = list(dict.fromkeys(keys))
-    first = [keys.index(key) for key in distinct]
-    return QKVRows(
-        q=Projection(module=fused, rows=q.clone()),
-        k=Projection(module=fused, rows=k[first].clone()),
-        v=Projection(module=fused, rows=v[first].clone()),
-        reads=torch.tensor([distinct.index(key) for key in keys]),
-    )
+    def point_source(self, config: Config, name: str) -> PointSource | None:
+        """Say where HF's model shows a hook point; queries, keys and values by HF's own split."""
+        *block, letter = name.replace("attn.hook_", "").split(".")
+        if not name.endswith(f"attn.hook_{letter}") or letter not in _LETTERS:
+            return super().point_source(config, name)
+        path = f"transformer.h.{block[1]}.self_attention"
+        # It gives each group's key and value once for every query head of the group.
+        heads, kv_heads = (config.get(field) for field in self.HEADS)
+        copies = heads // kv_heads if config.get("new_decoder_architecture") and kv_heads else 1
+        each = f"[:, :, ::{copies}]" if copies > 1 and letter != "q" else ""
+        value = f"model.get_submodule({path!r})._split_heads(output)[{_LETTERS.index(letter)}]{each}"
+        return PointSource(module=f"{path}.query_key_value", value=value)

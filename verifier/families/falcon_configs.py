@@ -1,12 +1,11 @@
-"""Falcon's config space: flags, tiny dims, corners and presets, and how a config's blocks are made. No torch."""
+"""Falcon's config space: flags, tiny dims, corners, presets, other shapes, and what a campaign varies. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-Config = Mapping[str, Any]
+from verifier.family import Config
 
 # The plainest value first: falcon-7b's.
 FLAGS: Mapping[str, tuple[Any, ...]] = {
@@ -79,7 +78,7 @@ CORNERS: Mapping[str, Config] = {
 }
 
 # Other shapes, by the values of the axis `dims`; with KV heads strictly between one and all those of the key, else all.
-_SHAPES: Mapping[str, tuple[int, Config]] = {
+SHAPES: Mapping[str, tuple[int, Config]] = {
     "even": (4, {"hidden_size": 128, "num_attention_heads": 8, "ffn_hidden_size": 144, "vocab_size": 307}),
     "many": (4, {"hidden_size": 80, "num_attention_heads": 20, "ffn_hidden_size": 96}),
     "wide": (2, {"hidden_size": 160, "num_attention_heads": 4, "ffn_hidden_size": 176}),
@@ -118,72 +117,51 @@ PRESETS: Mapping[str, Config] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
-    """How a valid config's blocks are made: what `FalconDecoderLayer` reads, not what it merely builds.
-
-    Attributes:
-        sequential: attention and MLP one after the other, with a stream between them.
-        attention_norm: the name of the module before the attention.
-        mlp_norm: the name of the MLP's own norm; None where it shares the attention's.
-    """
-
-    sequential: bool
-    attention_norm: str
-    mlp_norm: str | None
-
-    @classmethod
-    def of(cls, config: Config) -> Blocks:
-        """Find how the blocks of a config are made, as `FalconDecoderLayer.forward` reads them."""
-        new = bool(config.get("new_decoder_architecture", False))
-        if not new and not config.get("parallel_attn", True):
-            return cls(sequential=True, attention_norm="input_layernorm", mlp_norm="post_attention_layernorm")
-        if new and norms_of_new(config) == 2:
-            return cls(sequential=False, attention_norm="ln_attn", mlp_norm="ln_mlp")
-        return cls(sequential=False, attention_norm="input_layernorm", mlp_norm=None)
-
-    def modules(self) -> dict[str, str]:
-        """Give the path in HF's block of each canonical component in a block."""
-        paths = {
-            "ln1": self.attention_norm,
-            "attn": "self_attention",
-            "attn.qkv": "self_attention.query_key_value",
-            "attn.o": "self_attention.dense",
-            "mlp": "mlp",
-            "mlp.in": "mlp.dense_h_to_4h",
-            "mlp.out": "mlp.dense_4h_to_h",
-        }
-        return paths if self.mlp_norm is None else {**paths, "ln2": self.mlp_norm}
-
-
 def norms_of_new(config: Config) -> int:
     """Read `num_ln_in_parallel_attn` of the new architecture, where None means 2."""
     norms: int | None = config.get("num_ln_in_parallel_attn")
     return 2 if norms is None else norms
 
 
-def reshaped(config: Config, dims: str) -> dict[str, Any]:
-    """Give a config other shapes, and KV heads that stand to the new heads as the old ones did to the old.
+# The plainest value first: that of `DIMS`, or HF's default. Streams narrower than twelve are left out: a norm over a
+# few numbers keeps their order and little else, and what rounding does there cannot be measured once.
+FUZZED: Mapping[str, tuple[Any, ...]] = {
+    "num_kv_heads": (None, 1, 2, 3, 4, 6, 8, 12, 16),
+    "num_attention_heads": (12, 2, 3, 4, 5, 6, 8, 9, 16),
+    "d_head": (6, 2, 3, 4, 8, 10, 16),
+    "num_hidden_layers": (2, 1, 3, 0),
+    "ffn_hidden_size": (80, None, 7, 40, 130),
+    "vocab_size": (89, 23, 131, 331),
+    "max_position_embeddings": (64, 16, 2048),
+    "activation": ("gelu", "gelu_pytorch_tanh", "relu", "silu", "gelu_new"),
+    "layer_norm_epsilon": (1e-5, 1e-12, 1e-3, 0.1),
+    "tie_word_embeddings": (True, False),
+    "rope": ("default", "linear", "dynamic", "yarn"),
+    "rope_theta": (10000.0, 100.0, 500042.0),
+}
+_LEAST_WIDTH = 12
+_LONGER_THAN_ANY = 2048
 
-    Args:
-        config: the flags and dims.
-        dims: `even`, `many` or `wide`.
-    """
-    groups, shape = _SHAPES[dims]
-    found = {**config, **shape}
-    kv_heads, heads = config.get("num_kv_heads"), config.get("num_attention_heads")
-    if kv_heads is not None and kv_heads > 1:
-        found["num_kv_heads"] = shape["num_attention_heads"] if kv_heads == heads else groups
-    return found
 
-
-def circumstance_refusal(config: Config, circumstance: Mapping[str, str]) -> str | None:
-    """Say why HF's Falcon cannot be called in a circumstance; None if it can.
-
-    Args:
-        config: the flags and dims.
-        circumstance: a value for each axis.
-    """
-    if config.get("alibi") and circumstance["mask"] == "additive":
-        return "with alibi HF counts the tokens of a mask of two dimensions"
-    return None
+def fuzzed_config(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the config of one value for each flag and field, as wide as its heads, and at least `_LEAST_WIDTH`."""
+    config = dict(chosen)
+    rope, theta = config.pop("rope"), config.pop("rope_theta")
+    heads, d_head = config["num_attention_heads"], config.pop("d_head")
+    while heads * d_head < _LEAST_WIDTH:
+        d_head *= 2
+    config["hidden_size"] = heads * d_head
+    if rope == "dynamic":
+        # Beyond its maximum HF's model depends on the longest input that it has seen since the last short one, so that
+        # nothing can be held against it; below, it is a table like the others.
+        config["max_position_embeddings"] = max(_LONGER_THAN_ANY, config["max_position_embeddings"])
+    parameters = {"rope_type": rope, "rope_theta": theta}
+    if rope != "default":
+        parameters["factor"] = 2.0
+    if (rope, theta) != ("default", 10000.0):
+        config["rope_parameters"] = parameters
+    # HF's defaults need not be said: a config that says no more than the matrix's is the matrix's case.
+    for name, value in (("activation", "gelu"), ("layer_norm_epsilon", 1e-5), ("tie_word_embeddings", True)):
+        if config[name] == value:
+            del config[name]
+    return config

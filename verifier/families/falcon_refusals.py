@@ -6,70 +6,27 @@ neither torch nor transformers. That `refusal` equals what HF does is a test and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from verifier.families.falcon_configs import norms_of_new
+from verifier.families.refusals import ACTIVATIONS, LARGEST_ODD_D_HEAD, NONE, fill, refused_rope, refused_type
+from verifier.family import Config
 
-from verifier.families.falcon_configs import Config, norms_of_new
-
-# HF's strict config dataclass: a bool is no int, an int no bool, and only dropouts may be either number.
-_NONE = type(None)
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"), (int,)),
-    **dict.fromkeys(("num_ln_in_parallel_attn", "num_kv_heads", "ffn_hidden_size"), (int, _NONE)),
-    **dict.fromkeys(("hidden_dropout", "attention_dropout"), (float, int, _NONE)),
-    **dict.fromkeys(("alibi", "new_decoder_architecture", "multi_query", "parallel_attn", "bias"), (bool, _NONE)),
-    "max_position_embeddings": (int,),
-    "layer_norm_epsilon": (float, _NONE),
-    "rope_parameters": (dict, _NONE),
-    "activation": (str, _NONE),
-    "tie_word_embeddings": (bool,),
-}
-
-# The defaults of `FalconConfig`.
-_DEFAULTS: Config = {
-    "vocab_size": 65024, "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71,
-    "num_ln_in_parallel_attn": None, "layer_norm_epsilon": 1e-5, "hidden_dropout": 0.0, "attention_dropout": 0.0,
-    "num_kv_heads": None, "alibi": False, "new_decoder_architecture": False, "multi_query": True,
-    "parallel_attn": True, "bias": False, "max_position_embeddings": 2048, "rope_parameters": None,
-    "ffn_hidden_size": None, "activation": "gelu", "tie_word_embeddings": True,
+# The defaults of `FalconConfig`, and the types that it takes; only dropouts may be either number.
+_FIELDS = {
+    "vocab_size": (65024, int), "hidden_size": (4544, int), "num_hidden_layers": (32, int),
+    "num_attention_heads": (71, int), "num_ln_in_parallel_attn": (None, int, NONE), "num_kv_heads": (None, int, NONE),
+    "ffn_hidden_size": (None, int, NONE), "hidden_dropout": (0.0, float, int, NONE),
+    "attention_dropout": (0.0, float, int, NONE), "alibi": (False, bool, NONE),
+    "new_decoder_architecture": (False, bool, NONE), "multi_query": (True, bool, NONE),
+    "parallel_attn": (True, bool, NONE), "bias": (False, bool, NONE), "max_position_embeddings": (2048, int),
+    "layer_norm_epsilon": (1e-5, float, NONE), "rope_parameters": (None, dict, NONE),
+    "activation": ("gelu", str, NONE), "tie_word_embeddings": (True, bool),
 }  # fmt: skip
-
-# The keys of transformers' `ACT2FN`; a test compares.
-ACTIVATIONS = frozenset(
-    {
-        *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh"),
-        *("gelu_python_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"),
-        *("relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "xielu"),
-    }
-)
-
-# `validate_rope` lets small odd head dims pass, for the sake of published test checkpoints.
-LARGEST_ODD_D_HEAD = 4
-
-# What each RoPE type must be told; yarn makes up for a factor of None.
-ROPE_KEYS: Mapping[str, frozenset[str]] = {
-    "default": frozenset(),
-    "linear": frozenset({"factor"}),
-    "dynamic": frozenset({"factor"}),
-    "yarn": frozenset({"factor"}),
-    "longrope": frozenset({"short_factor", "long_factor"}),
-    "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor"}),
-    "proportional": frozenset(),
-}
 
 
 def refusal(config: Config) -> str | None:
     """Say why HF refuses the config, when it is built or at its first forward; None if HF accepts it."""
-    full = {**_DEFAULTS, **config}
-    return _refused_type(full) or _refused_anywhere(full) or _refused_rope(full) or _refused_in_blocks(full)
-
-
-def _refused_type(config: Config) -> str | None:
-    for name in _DEFAULTS:
-        types, value = _TYPES[name], config[name]
-        if type(value) not in types:
-            wanted = " or ".join("None" if kind is _NONE else kind.__name__ for kind in types)
-            return f"{name} must be {wanted}, not {value!r}"
-    return None
+    full = fill(config, _FIELDS)
+    return refused_type(full, _FIELDS) or _refused_anywhere(full) or _refused_in_blocks(full)
 
 
 def _refused_anywhere(config: Config) -> str | None:
@@ -80,30 +37,11 @@ def _refused_anywhere(config: Config) -> str | None:
         return "hidden_size is negative"
     if config["layer_norm_epsilon"] is None:
         return "layer_norm_epsilon is None, and the layer norms need a number"
-    return None
-
-
-def _refused_rope(config: Config) -> str | None:
     # HF validates and builds the rotary embedding whatever `alibi` says, and in a model without blocks.
     d_head = config["hidden_size"] // config["num_attention_heads"]
     if d_head % 2 and d_head > LARGEST_ODD_D_HEAD:
         return f"HF's config refuses an odd head dim above {LARGEST_ODD_D_HEAD}, with ALiBi too"
-    parameters = config["rope_parameters"] or {}
-    kind = parameters.get("rope_type", parameters.get("type", "default"))
-    if kind not in ROPE_KEYS:
-        return f"rope_type {kind!r} is not known"
-    missing = ROPE_KEYS[kind] - parameters.keys()
-    if missing:
-        return f"rope_type {kind!r} needs {', '.join(sorted(missing))}"
-    for name in ("rope_theta", *sorted(ROPE_KEYS[kind] - {"short_factor", "long_factor"})):
-        value = parameters.get(name, 1)
-        if not isinstance(value, int | float) and not (kind == "yarn" and name == "factor" and value is None):
-            return f"{name} of rope_parameters must be a number, not {value!r}"
-    if kind == "dynamic" and d_head == 2:
-        return "HF's dynamic RoPE divides by the head dim less two"
-    if kind == "longrope" and len(parameters["short_factor"]) != (d_head + 1) // 2:
-        return f"short_factor of rope_parameters must have {(d_head + 1) // 2} entries"
-    return None
+    return refused_rope(config["rope_parameters"] or {}, d_head)
 
 
 def _refused_in_blocks(config: Config) -> str | None:

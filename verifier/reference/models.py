@@ -155,28 +155,6 @@ def save_and_load(model: PreTrainedModel, family: Family, config: Config, **opti
             logging.enable_progress_bar()
 
 
-def common_facts(model: Any, family: Family) -> dict[str, object]:
-    """Give the facts of a model that are read off all families alike, by the names of `verifier.canonical.FACTS`.
-
-    Args:
-        model: Hugging Face's.
-        family: says which rows are which head's.
-    """
-    config = model.config
-    found: dict[str, object] = {
-        "n_layers": config.num_hidden_layers,
-        "d_model": config.hidden_size,
-        "n_heads": config.num_attention_heads,
-        "d_vocab": model.get_input_embeddings().weight.shape[0],
-        "n_ctx": config.max_position_embeddings,
-        "tie_word_embeddings": is_tied(model),
-    }
-    if config.num_hidden_layers:
-        rows = family.qkv_rows(model, 0)
-        found |= {"n_key_value_heads": rows.k.rows.shape[0], "d_head": rows.q.rows.shape[1]}
-    return found
-
-
 def is_tied(model: Any) -> bool:
     """Whether the embedding and the unembedding are one parameter."""
     outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()

@@ -1,24 +1,28 @@
 """Read and replace activations inside an untouched Hugging Face model.
 
-A tap stands where a tensor is the input or output of a module, or goes into `scaled_dot_product_attention`. It keeps
+A tap stands where a tensor is the input or output of a module; those inside attention are `attention_taps`'. It keeps
 the original tensor, which is in the autograd graph, and passes a clone on, because a model may add in place to a
 module's output. Some activations HF never materialises: a norm's scale, attention scores, the pattern, a head's
 result. These are recomputed, and only while they are asked for. The check `reference.taps` shows that the recomputed
 model is the same function.
 
-A family's `taps` makes a `TapRecorder` and places taps in the model with the functions of this module.
+A family's `taps` makes a `TapRecorder` and places taps in the model with the functions of this module. A module that
+runs several times in a forward (a norm of two places, a block of several layers) has a tap in the `run` that is meant,
+counted from 0; without a `run` it is an error that a point is passed twice.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from transformers.pytorch_utils import Conv1D
+
+from verifier.reference.probing import norm_of
 
 if TYPE_CHECKING:
     from verifier.adapter import Edit
@@ -37,6 +41,7 @@ class TapRecorder(contextlib.ExitStack):
     def __init__(self, names: Collection[str], edits: Mapping[str, Edit]) -> None:
         super().__init__()
         self.values: dict[str, Tensor] = {}
+        self.shape: tuple[int, ...] = ()  # [batch, pos], which some blocks flatten
         self._names = frozenset(names) | frozenset(edits)
         self._edits = edits
 
@@ -68,11 +73,33 @@ class TapRecorder(contextlib.ExitStack):
         edited = self._edits[name](value) if name in self._edits else None
         return value.clone() if edited is None else edited
 
+    def visit_stream(self, name: str, value: Tensor) -> Tensor:
+        """Visit `[batch, pos, ...]`, which a block may have flattened to `[batch * pos, ...]`.
 
-def _on_output(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        Args:
+            name: the point.
+            value: the tensor there.
+        """
+        if value.ndim > 2 or not self.wants(name):
+            return self.visit(name, value)
+        return self.visit(name, value.unflatten(0, self.shape)).reshape(value.shape)
+
+
+def _in_run(run: int | None) -> Callable[[], bool]:
+    """Make a function that tells, each time that a module runs, whether this is the run that is meant."""
+    count = itertools.count()
+    return lambda: next(count) == run or run is None
+
+
+def _on_output(
+    taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], Tensor], run: int | None = None
+) -> None:
     """Replace the module's output, or the first of its outputs."""
+    is_meant = _in_run(run)
 
     def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        if not is_meant():
+            return output
         if isinstance(output, tuple):
             return (change(output[0]), *output[1:])
         return change(output)
@@ -80,10 +107,13 @@ def _on_output(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], 
     taps.enter_context(module.register_forward_hook(hook))
 
 
-def _on_input(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+def _on_input(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], Tensor], run: int | None = None) -> None:
     """Replace the module's first input, wherever it stands in the call."""
+    is_meant = _in_run(run)
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not is_meant():
+            return args, kwargs
         if args:
             return (change(args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
@@ -91,69 +121,85 @@ def _on_input(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], T
     taps.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
 
 
-def tap_output(taps: TapRecorder, name: str, module: nn.Module) -> None:
+def tap_output(taps: TapRecorder, name: str, module: nn.Module, *, factor: float = 1.0, run: int | None = None) -> None:
     """Place a point at a module's output.
 
     Args:
         taps: where values are kept.
         name: of the point.
         module: the module; if it gives several outputs, the first is meant.
+        factor: what the model multiplies the output by before it adds it; the point has the product.
+        run: of the module in the forward.
     """
-    _on_output(taps, module, lambda value: taps.visit(name, value))
+
+    def visit(value: Tensor) -> Tensor:
+        if factor == 1.0 or not taps.wants(name):
+            return taps.visit_stream(name, value)
+        return taps.visit_stream(name, value * factor) / factor
+
+    _on_output(taps, module, visit, run)
 
 
-def tap_input(taps: TapRecorder, name: str, module: nn.Module) -> None:
+def tap_input(taps: TapRecorder, name: str, module: nn.Module, *, run: int | None = None) -> None:
     """Place a point at a module's input.
 
     Args:
         taps: where values are kept.
         name: of the point.
         module: the module; its first argument is meant, or `hidden_states` if all are by name.
+        run: of the module in the forward.
     """
-    _on_input(taps, module, lambda value: taps.visit(name, value))
+    _on_input(taps, module, lambda value: taps.visit_stream(name, value), run)
 
 
-def tap_norm(
-    taps: TapRecorder,
-    prefix: str,
-    module: nn.Module,
-    *,
-    eps: float,
-    centred: bool,
-    computed_in: torch.dtype | None = None,
-) -> None:
-    """Place the points `hook_scale` and `hook_normalized` of a layer norm (`centred`) or an RMS norm.
+def tap_block(taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | None = None) -> None:
+    """Place `hook_resid_pre` at a block's input, and remember the stream's batch and positions for what is in it.
+
+    To be placed before the taps of what is in the block.
+
+    Args:
+        taps: where values are kept.
+        prefix: of the names, `blocks.0`.
+        module: the block, whose first argument is the stream `[batch, pos, d_model]`.
+        run: of the module in the forward.
+    """
+
+    def visit(value: Tensor) -> Tensor:
+        taps.shape = tuple(value.shape[:2])
+        return taps.visit(f"{prefix}.hook_resid_pre", value)
+
+    _on_input(taps, module, visit, run)
+
+
+def tap_norm(taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | None = None) -> None:
+    """Place the points `hook_scale` and `hook_normalized` of a norm, which is asked what it does.
 
     Args:
         taps: where values are kept.
         prefix: of the names, `blocks.0.ln1`.
-        module: HF's norm, with `weight [d_model]` and perhaps `bias [d_model]`.
-        eps: what the norm adds to the variance.
-        centred: whether the norm subtracts the mean first.
-        computed_in: the dtype in which HF's code computes the norm; None for the model's.
+        module: HF's norm, of `[..., d_model]`.
+        run: of the module in the forward.
     """
     scale_name, normalized_name = f"{prefix}.hook_scale", f"{prefix}.hook_normalized"
+    if not taps.wants(scale_name, normalized_name):
+        return
+    is_meant = _in_run(run)
 
     def hook(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        if not taps.wants(scale_name, normalized_name):
+        if not is_meant():
             return output
-        x: Tensor = args[0] if computed_in is None else args[0].to(computed_in)
-        x = x - x.mean(-1, keepdim=True) if centred else x
+        x: Tensor = args[0]
+        norm = norm_of(module, x.shape[-1])
         # HF's RMS norms multiply by the inverse. Where they take it in float32, only that very number gives back
         # their output; so the scale is its inverse in float64, which loses nothing on the way back.
-        inverse = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
-        scale = taps.visit(scale_name, inverse.to(torch.float64).reciprocal())
-        normalized = taps.visit(normalized_name, (x * scale.reciprocal().to(x.dtype)).to(args[0].dtype))
-        weight: Any = module.weight
-        result: Tensor = normalized * weight
-        bias = getattr(module, "bias", None)
-        # A norm that is wider than its model gives back the model's dtype.
-        return (result if bias is None else result + bias).to(output.dtype)
+        scale = taps.visit_stream(scale_name, norm.inverse(x).to(torch.float64).reciprocal())
+        normalized = norm.normalized(x, scale.reciprocal())
+        return norm.weighted(module, taps.visit_stream(normalized_name, normalized)).to(output.dtype)
 
     taps.enter_context(module.register_forward_hook(hook))
 
 
-def tap_projections(taps: TapRecorder, prefix: str, model: nn.Module, rows: QKVRows) -> None:
+def tap_projections(taps: TapRecorder, prefix: str, model: nn.Module, rows: QKVRows, *, run: int | None = None) -> None:
     """Place `hook_q`, `hook_k` and `hook_v`: gathered from the projections' outputs, their edits scattered back.
 
     Args:
@@ -161,16 +207,17 @@ def tap_projections(taps: TapRecorder, prefix: str, model: nn.Module, rows: QKVR
         prefix: of the names, `blocks.0.attn`.
         model: HF's model.
         rows: for queries, keys and values: the path of the projection, and its `rows [head, d_head]`.
+        run: of the projections in the forward.
     """
     by_module: dict[str, dict[str, Projection]] = {}
     for letter in "qkv":
         projection: Projection = getattr(rows, letter)
         by_module.setdefault(projection.module, {})[f"{prefix}.hook_{letter}"] = projection
     for path, parts in by_module.items():
-        _tap_projection(taps, model.get_submodule(path), parts)
+        _tap_projection(taps, model.get_submodule(path), parts, run)
 
 
-def _tap_projection(taps: TapRecorder, module: nn.Module, parts: Mapping[str, Projection]) -> None:
+def _tap_projection(taps: TapRecorder, module: nn.Module, parts: Mapping[str, Projection], run: int | None) -> None:
     def change(fused: Tensor) -> Tensor:  # [batch, pos, rows of the module]
         wanted = {name: projection.rows for name, projection in parts.items() if taps.wants(name)}
         if not wanted:
@@ -184,38 +231,44 @@ def _tap_projection(taps: TapRecorder, module: nn.Module, parts: Mapping[str, Pr
         ]
         return fused.index_copy(-1, index, torch.cat(heads, dim=-1))
 
-    _on_output(taps, module, change)
+    _on_output(taps, module, change, run)
 
 
-def tap_output_projection(taps: TapRecorder, prefix: str, module: nn.Module, *, n_heads: int) -> None:
+def tap_output_projection(
+    taps: TapRecorder, prefix: str, module: nn.Module, *, n_heads: int, run: int | None = None
+) -> None:
     """Place `hook_z`, the input of attention's output projection, and `hook_result`, what each head writes.
 
     Args:
         taps: where values are kept.
         prefix: of the names, `blocks.0.attn`.
-        module: HF's projection, with `weight [d_model, head * d_head]` and perhaps `bias [d_model]`.
+        module: HF's projection from `head * d_head` to `d_model`, a `Linear` or a `Conv1D`, perhaps with a bias.
         n_heads: the number of query heads.
+        run: of the module in the forward.
     """
     z_name, result_name = f"{prefix}.hook_z", f"{prefix}.hook_result"
+    is_meant = _in_run(run)
 
     def read_z(x: Tensor) -> Tensor:  # [batch, pos, head * d_head]
         return taps.visit(z_name, x.unflatten(-1, (n_heads, -1))).flatten(-2) if taps.wants(z_name) else x
 
     def recompose(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        if not taps.wants(result_name):
+        if not is_meant() or not taps.wants(result_name):
             return output
         z = args[0].unflatten(-1, (n_heads, -1))
-        matrix: Any = module.weight
+        matrix: Any = module.weight.T if isinstance(module, Conv1D) else module.weight
         weight = matrix.unflatten(-1, (n_heads, -1))  # [d_model, head, d_head]
         result = taps.visit(result_name, torch.einsum("bphd,mhd->bphm", z, weight))
         bias = getattr(module, "bias", None)
         return result.sum(2) if bias is None else result.sum(2) + bias
 
-    _on_input(taps, module, read_z)
+    _on_input(taps, module, read_z, run)
     taps.enter_context(module.register_forward_hook(recompose))
 
 
-def tap_residual_mid(taps: TapRecorder, name: str, *, block: nn.Module, norm: nn.Module) -> None:
+def tap_residual_mid(
+    taps: TapRecorder, name: str, *, block: nn.Module, norm: nn.Module, run: int | None = None
+) -> None:
     """Place the point between attention and MLP of a sequential block, after the attention's dropout.
 
     It is read at the input of the MLP's norm: the block adds the MLP's output to that very tensor. An edit of the
@@ -227,123 +280,19 @@ def tap_residual_mid(taps: TapRecorder, name: str, *, block: nn.Module, norm: nn
         name: of the point.
         block: HF's block, whose first output is the residual stream `[batch, pos, d_model]`.
         norm: the norm that the block's MLP reads through.
+        run: of the block in the forward, and of its norm.
     """
     changed: list[Tensor] = []
 
     def visit(value: Tensor) -> Tensor:
-        edited = taps.visit(name, value)
+        edited = taps.visit_stream(name, value)
         if not taps.edits(name):
             return value  # and no clone: the block's sum has this very tensor
         changed.append(edited - value)
         return edited
 
     def add(output: Tensor) -> Tensor:
-        return output + changed.pop() if changed else output
+        return output + changed.pop().reshape(output.shape) if changed else output
 
-    _on_input(taps, norm, visit)
-    _on_output(taps, block, add)
-
-
-class AttentionTaps(TorchFunctionMode):
-    """The points of rotated queries and keys, scores and pattern, at the calls of `scaled_dot_product_attention`.
-
-    Every form of the call is handled: keys and values with one entry for each key/value head (`enable_gqa`, or
-    broadcast), already expanded to one for each query head, or, for a lone query, the query heads that read one
-    key/value head laid out as so many queries (HF's `pack_gqa`).
-    """
-
-    def __init__(self, taps: TapRecorder, layers: Mapping[str, tuple[nn.Module, Tensor]]) -> None:
-        """Place the points in attention modules.
-
-        Args:
-            taps: where values are kept.
-            layers: by prefix (`blocks.0.attn`): HF's attention module, and `reads [head]`, which key/value head
-                each query head reads.
-        """
-        super().__init__()
-        self._taps = taps
-        self._layers = layers
-        self._current: list[str] = []
-        for prefix, (module, _) in layers.items():
-            self._mark(module, prefix)
-
-    def _mark(self, module: nn.Module, prefix: str) -> None:
-        """Mark the module as current while it runs: the innermost attention module that runs makes the calls.
-
-        The mode is on only while one runs, because it slows down every torch function.
-        """
-
-        def begin(*_: Any) -> None:
-            self._current.append(prefix)
-            TorchFunctionMode.__enter__(self)
-
-        def end(*_: Any) -> None:
-            TorchFunctionMode.__exit__(self, None, None, None)
-            self._current.pop()
-
-        self._taps.enter_context(module.register_forward_pre_hook(begin))
-        self._taps.enter_context(module.register_forward_hook(end, always_call=True))
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        return self._attend(self._current[-1], *args, **kwargs)
-
-    def _attend(
-        self,
-        prefix: str,
-        query: Tensor,  # [batch, head, query, d_head]
-        key: Tensor,  # [batch, head or kv_head, key, d_head]
-        value: Tensor,  # [batch, head or kv_head, key, d_head]
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        taps = self._taps
-        names = [f"{prefix}.hook_{what}" for what in ("rot_q", "rot_k", "attn_scores", "pattern")]
-        if not taps.wants(*names):
-            return F.scaled_dot_product_attention(
-                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-            )
-        reads = self._layers[prefix][1].to(query.device)
-        if query.shape[1] != len(reads):
-            packed = query.shape[:3]  # [batch, kv_head, head of that kv_head]
-            query = query.reshape(query.shape[0], len(reads), 1, -1)
-            if attn_mask is not None and attn_mask.shape[1] != 1:
-                attn_mask = attn_mask.reshape(attn_mask.shape[0], len(reads), 1, -1)
-            mixed = self._attend(prefix, query, key, value, attn_mask, dropout_p, is_causal, scale)
-            return mixed.reshape(*packed, -1)
-        key, value = _unexpanded(key, reads), _unexpanded(value, reads)
-        if taps.wants(names[0]):
-            query = taps.visit(names[0], query.transpose(1, 2)).transpose(1, 2)
-        if taps.wants(names[1]):
-            past = key.shape[2] - query.shape[2]  # the keys of a cache come first; an earlier forward passed them
-            new = taps.visit(names[1], key[:, :, past:].transpose(1, 2)).transpose(1, 2)
-            key = torch.cat([key[:, :, :past], new], dim=2)
-        key, value = key[:, reads], value[:, reads]
-        if not taps.wants(*names[2:]):
-            return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)
-        scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
-        if is_causal:
-            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, float("-inf"))
-        elif attn_mask is not None:
-            scores = scores + attn_mask
-        scores = taps.visit(names[2], scores)
-        # A row whose every key is masked gives zeros, as in torch's own kernels.
-        blind = (scores == float("-inf")).all(-1, keepdim=True)
-        pattern = taps.visit(names[3], scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0))
-        return F.dropout(pattern, dropout_p, training=dropout_p > 0) @ value
-
-
-def _unexpanded(heads: Tensor, reads: Tensor) -> Tensor:
-    """Keys or values `[batch, kv_head, key, d_head]`, from those or from ones expanded to every query head."""
-    n_kv = int(reads.max()) + 1
-    if heads.shape[1] == n_kv:
-        return heads
-    first = torch.stack([(reads == group).nonzero()[0, 0] for group in range(n_kv)])
-    return heads[:, first]
+    _on_input(taps, norm, visit, run)
+    _on_output(taps, block, add, run)

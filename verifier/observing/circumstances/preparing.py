@@ -80,7 +80,7 @@ class Models:
             changed |= self.family.dropouts()
         if self.circumstance["dims"] in ("usual", "extreme") or not isinstance(self.family, Reshapes):
             return changed
-        return self.family.reshaped(changed, self.circumstance["dims"])
+        return self.family.reshaped(changed, self.circumstance["dims"]) or changed
 
     def other_builds(self, attention: str) -> list[Build]:
         """List the other ways to build a right model, beside the first: those which Hugging Face itself has.

@@ -1,0 +1,252 @@
+"""Stand where an untouched Hugging Face model attends: at its attention function, or where old code has none.
+
+Most of HF's models call an attention function that they look up by the implementation's name. Older ones call
+`scaled_dot_product_attention` themselves, or take a softmax. A seam stands at all three, for the attention modules
+that it is given, and says which of them attends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers.modeling_utils import AttentionInterface
+
+_SOFTMAXES = frozenset({F.softmax, torch.softmax, torch.Tensor.softmax})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """One layer's attention, as HF's model asks for it.
+
+    Attributes:
+        query: `[batch, head, query, d_head]`, rotated where the model rotates.
+        key: `[batch, kv_head or head, key, d_head]`, rotated; those of a cache come first.
+        value: `[batch, kv_head or head, key, d_head]`.
+        mask: `[batch, 1 or head, query, key]`: what is added to the scores, or True where a query may look; None for
+            no mask.
+        causal: whether a query sees no later key, beside what the mask says.
+        scale: what the products are multiplied by.
+        softcap: the scores are bent to stay between this and its negative; None where they are not.
+        sinks: `[head]`, a further score for each query, which takes its share of the pattern; None for no sinks.
+        dropout: the probability with which an entry of the pattern is dropped.
+        softens: whether HF's own computation takes its softmax where the seam sees it.
+        run: HF's own computation of these queries, keys and values: `[batch, head, query, d_head]`.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    causal: bool
+    scale: float
+    dropout: float
+    run: Callable[[Tensor, Tensor, Tensor], Tensor]
+    softcap: float | None = None
+    sinks: Tensor | None = None
+    softens: bool = False
+
+    def of(self, query: Tensor, key: Tensor, value: Tensor) -> Attention:
+        """Give the same attention of other queries, keys and values."""
+        return replace(self, query=query, key=key, value=value)
+
+    def scores(self) -> Tensor:
+        """Compute `[batch, head, query, key]`, what the softmax is taken of, from keys expanded to all heads."""
+        scores = self.query @ self.key.transpose(-1, -2) * self.scale
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
+        mask = self.mask
+        if self.causal:
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if mask is None:
+            return scores
+        mask = mask[..., : scores.shape[-1]]
+        return scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+
+    def pattern(self, scores: Tensor) -> Tensor:
+        """Compute the attention probabilities `[batch, head, query, key]` from the scores."""
+        if self.sinks is not None:
+            extra = self.sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1).to(scores.dtype)
+            return torch.cat([scores, extra], dim=-1).softmax(-1)[..., :-1]
+        # A row whose every key is masked gives zeros, as in torch's own kernels.
+        blind = (scores == float("-inf")).all(-1, keepdim=True)
+        return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
+
+    def mix(self, pattern: Tensor) -> Tensor:
+        """Mix the values, expanded to all heads, by the pattern: `[batch, head, query, d_head]`."""
+        return F.dropout(pattern, self.dropout, training=self.dropout > 0) @ self.value
+
+
+class Attend(Protocol):
+    """What stands at a seam."""
+
+    def attend(self, module: nn.Module, attention: Attention) -> Tensor:
+        """Give what the heads of an attention module read, `[batch, head, query, d_head]`."""
+
+    def soften(self, module: nn.Module, scores: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Give the pattern of scores, both `[batch, head, query, key]`, at a softmax of HF's, which `run` takes."""
+
+
+class AttentionSeam(TorchFunctionMode):
+    """A context in which `attend` computes the attention of some modules of a model.
+
+    Invariant: HF's own computation, run from inside, is not seen again; only its softmax is, where it takes one.
+    """
+
+    def __init__(self, modules: Collection[nn.Module], stands: Attend) -> None:
+        """Make a seam.
+
+        Args:
+            modules: HF's attention modules.
+            stands: computes their attention.
+        """
+        super().__init__()
+        self._modules = frozenset(modules)
+        self._stands = stands
+        self._current: list[nn.Module] = []  # the innermost attention module that runs makes the calls
+        self._looks = True
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> AttentionSeam:
+        with contextlib.ExitStack() as stack:
+            for module in self._modules:
+                self._mark(stack, module)
+            found = AttentionInterface.get_interface
+            AttentionInterface.get_interface = self._stand_at(found)  # type: ignore[method-assign]
+            stack.callback(setattr, AttentionInterface, "get_interface", found)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _mark(self, stack: contextlib.ExitStack, module: nn.Module) -> None:
+        """Turn the mode on only while the module runs, because it slows down every torch function."""
+
+        def begin(*_: Any) -> None:
+            self._current.append(module)
+            TorchFunctionMode.__enter__(self)
+
+        def end(*_: Any) -> None:
+            TorchFunctionMode.__exit__(self, None, None, None)
+            self._current.pop()
+
+        stack.enter_context(module.register_forward_pre_hook(begin))
+        stack.enter_context(module.register_forward_hook(end, always_call=True))
+
+    # --- HF's attention function
+
+    def _stand_at(self, found: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
+        def get_interface(interface: AttentionInterface, implementation: str, default: Callable[..., Any]) -> Any:
+            function = found(interface, implementation, default)
+
+            def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **more: Any) -> Any:
+                if module not in self._modules:
+                    return function(module, query, key, value, mask, **more)
+                asked = _asked(module, query, key, value, mask, eager=function is default, **more)
+
+                def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+                    with self._looking(asked.softens):
+                        mixed: Tensor = function(module, query, key, value, mask, **more)[0]
+                    return mixed.transpose(1, 2)
+
+                return self._attend(module, replace(asked, run=run)).transpose(1, 2), None
+
+            return attend
+
+        return get_interface
+
+    def _attend(self, module: nn.Module, attention: Attention) -> Tensor:
+        with self._looking(False):
+            return self._stands.attend(module, attention)
+
+    @contextlib.contextmanager
+    def _looking(self, looks: bool) -> Iterator[None]:
+        before, self._looks = self._looks, looks
+        try:
+            yield
+        finally:
+            self._looks = before
+
+    # --- old code
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._looks and func is F.scaled_dot_product_attention:
+            return self._attend(self._current[-1], _asked_of_torch(*args, **kwargs))
+        if self._looks and func in _SOFTMAXES:
+            return self._stands.soften(
+                self._current[-1], args[0], lambda scores: func(scores, *args[1:], **kwargs).to(scores.dtype)
+            )
+        return func(*args, **kwargs)
+
+
+def _unset(*_: Tensor) -> Tensor:
+    raise AssertionError("replaced by HF's own")
+
+
+def _asked(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    eager: bool,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
+    **_: Any,
+) -> Attention:
+    """Read the arguments of an attention function; those that are left out change nothing or are in the mask."""
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    return Attention(
+        query=query,
+        key=key,
+        value=value,
+        mask=mask,
+        # HF's eager functions know no causality beside the mask.
+        causal=bool(causal) and mask is None and query.shape[2] > 1 and not eager,
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        dropout=dropout,
+        softcap=softcap,
+        sinks=s_aux,
+        # With sinks they take it of scores that are shifted and have one more column.
+        softens=eager and s_aux is None,
+        run=_unset,
+    )
+
+
+def _asked_of_torch(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Attention:
+    def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+
+    return Attention(
+        query=query,
+        key=key,
+        value=value,
+        mask=attn_mask,
+        causal=is_causal,
+        scale=query.shape[-1] ** -0.5 if scale is None else scale,
+        dropout=dropout_p,
+        run=run,
+    )

@@ -1,0 +1,164 @@
+"""Which row of a projection is which head's query, key or value, read off Hugging Face's own code.
+
+The projections give the numbers of their rows, and norms on queries and keys are passed by. What arrives at the
+attention of a text's first position, where rotary positions are the identity, says which row is whose. A model that
+scales its queries or keys first scales ones alike, so that these tell by how much.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from verifier.errors import VerifierError
+from verifier.family import Projection, QKVRows
+from verifier.reference.attention_seam import Attention, AttentionSeam
+from verifier.reference.process_state import preserve_random_states
+
+# Numbers go through the model digit by digit: half precision holds these exactly, also where they are scaled.
+_BASE = 32
+_TOKENS = 2  # of a lone token HF packs the queries of a key/value head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionParts:
+    """One layer's attention in HF's model.
+
+    Attributes:
+        attention: the module that attends.
+        projections: the path in the model of the module that gives queries, keys and values, by the letters that it
+            gives: `{"qkv": path}`, or `{"q": …, "k": …, "v": …}`.
+        norms: the norms on queries and keys.
+    """
+
+    attention: nn.Module
+    projections: Mapping[str, str]
+    norms: tuple[nn.Module, ...] = ()
+
+
+class _Heads:
+    """What arrives at each attention in one forward: queries, keys and values of the first position."""
+
+    def __init__(self) -> None:
+        self.seen: dict[nn.Module, list[Tensor]] = {}
+
+    def attend(self, module: nn.Module, attention: Attention) -> Tensor:
+        three = (attention.query, attention.key, attention.value)
+        self.seen.setdefault(module, [one[0, :, 0].double().cpu() for one in three])  # [head, d_head]
+        return attention.run(*three)
+
+    def soften(self, module: nn.Module, scores: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        return run(scores)
+
+
+def read_rows(model: nn.Module, layers: Mapping[str, AttentionParts]) -> dict[str, QKVRows]:
+    """Run a model on row numbers, and read which row is whose in each of some layers.
+
+    Args:
+        model: HF's model of token ids, which is left as it is.
+        layers: by names of the caller's own.
+
+    Raises:
+        VerifierError: an attention of these is not seen.
+    """
+    starts: dict[str, int] = {}
+    total = 0
+    for path in dict.fromkeys(path for parts in layers.values() for path in parts.projections.values()):
+        starts[path] = total
+        total += _outputs(model.get_submodule(path))
+    ones = _run(model, layers, lambda _path, n: torch.ones(n))
+    numbers = {module: [torch.zeros_like(one) for one in three] for module, three in ones.items()}
+    for place in range(math.ceil(math.log(total + 1, _BASE))):
+        digits = _run(model, layers, functools.partial(_digits, starts, _BASE**place))
+        for module, three in digits.items():
+            for found, digit, one in zip(numbers[module], three, ones[module], strict=True):
+                found += (digit / one).round() * _BASE**place
+    rows = {}
+    for name, parts in layers.items():
+        if parts.attention not in numbers:
+            raise VerifierError(f"{type(parts.attention).__name__} of {name} attends nowhere that is seen")
+        q, k, v = (found.long() for found in numbers[parts.attention])
+        rows[name] = rows_of(parts, q, k, v, starts)
+    return rows
+
+
+def _digits(starts: Mapping[str, int], power: int, path: str, n: int) -> Tensor:
+    return (torch.arange(starts[path], starts[path] + n) // power) % _BASE
+
+
+def rows_of(parts: AttentionParts, q: Tensor, k: Tensor, v: Tensor, starts: Mapping[str, int]) -> QKVRows:
+    """Sort the numbers that arrive at an attention.
+
+    Args:
+        parts: of the layer.
+        q: `[head, d_head]`.
+        k: `[kv_head or head, d_head]`: HF gives keys once for each key/value head, for each query head, or for all.
+        v: as `k`.
+        starts: the number of each projection's first row, by path.
+    """
+    keys = k[:, 0].tolist()
+    distinct = list(dict.fromkeys(keys))
+    first = [keys.index(key) for key in distinct]
+    expanded = [distinct.index(key) for key in keys]
+    # Heads that read one key/value head stand together wherever HF repeats it (`repeat_kv`, `enable_gqa`).
+    reads = torch.tensor(expanded).repeat_interleave(len(q) // len(keys))
+
+    def projection(letter: str, numbers: Tensor) -> Projection:
+        path = next(path for letters, path in parts.projections.items() if letter in letters)
+        # HF's rotation of heads of one row broadcasts, and gives that row twice.
+        row = numbers[0].tolist()
+        once = [row.index(number) for number in dict.fromkeys(row)]
+        return Projection(module=path, rows=numbers[:, once] - starts[path])
+
+    return QKVRows(q=projection("q", q), k=projection("k", k[first]), v=projection("v", v[first]), reads=reads)
+
+
+def _run(
+    model: Any, layers: Mapping[str, AttentionParts], value: Callable[[str, int], Tensor]
+) -> dict[nn.Module, list[Tensor]]:
+    """Run the model with these outputs of its projections, `[rows]`: what arrives at each attention."""
+    heads = _Heads()
+    with contextlib.ExitStack() as stack:
+        for context in (preserve_random_states(), torch.inference_mode(False), torch.no_grad(), _unhooked(model)):
+            stack.enter_context(context)
+
+        def give(path: str) -> Callable[..., Tensor]:
+            return lambda _module, _args, output: value(path, output.shape[-1]).to(output).expand_as(output)
+
+        for path in dict.fromkeys(path for parts in layers.values() for path in parts.projections.values()):
+            stack.enter_context(model.get_submodule(path).register_forward_hook(give(path)))
+        for norm in (norm for parts in layers.values() for norm in parts.norms):
+            stack.enter_context(norm.register_forward_hook(lambda _module, args, _output: args[0]))
+        stack.enter_context(AttentionSeam([parts.attention for parts in layers.values()], heads))
+        model(torch.zeros(1, _TOKENS, dtype=torch.long, device=model.device), use_cache=False)
+    return heads.seen
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+@contextlib.contextmanager
+def _unhooked(model: nn.Module) -> Iterator[None]:
+    """Leave out the hooks that a model has, which are somebody's who looks at another forward."""
+    kept = [(module, name, getattr(module, name)) for module in model.modules() for name in _HOOKS]
+    for module, name, _ in kept:
+        setattr(module, name, OrderedDict())
+    try:
+        yield
+    finally:
+        for module, name, hooks in kept:
+            setattr(module, name, hooks)
+
+
+def _outputs(module: Any) -> int:
+    """Count the outputs of a linear module: `Linear`, or HF's `Conv1D`."""
+    outputs: int = module.nf if hasattr(module, "nf") else module.out_features
+    return outputs
