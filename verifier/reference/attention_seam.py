@@ -1,8 +1,8 @@
 """Stand where an untouched Hugging Face model attends: at its attention function, or where old code has none.
 
 Most of HF's models call an attention function that they look up by the implementation's name. Older ones call
-`scaled_dot_product_attention` themselves, or take a softmax. A seam stands at all three, for the attention modules
-that it is given, and says which of them attends.
+`scaled_dot_product_attention` themselves, or take a softmax between two products. A seam stands at all three, for the
+attention modules that it is given, and says which of them attends.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import AttentionInterface
 
 _SOFTMAXES = frozenset({F.softmax, torch.softmax, torch.Tensor.softmax})
+# Of these the second and third arguments are multiplied, and what they give is added to the first.
+_ADDED_PRODUCTS = frozenset({torch.baddbmm, torch.Tensor.baddbmm})
+_PRODUCTS = frozenset({torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,13 @@ class Attend(Protocol):
     def attend(self, module: nn.Module, attention: Attention) -> Tensor:
         """Give what the heads of an attention module read, `[batch, head, query, d_head]`."""
 
+    def multiply(self, module: nn.Module, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the factors of a product of HF's in an attention module.
+
+        The first is of queries `[batch, head, query, d_head]` and keys `[batch, head, d_head, key]`, the second of the
+        pattern and values. Some flatten `[batch, head]` to one axis.
+        """
+
     def soften(self, module: nn.Module, scores: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Give the pattern of scores, both `[batch, head, query, key]`, at a softmax of HF's, which `run` takes."""
 
@@ -96,7 +106,8 @@ class Attend(Protocol):
 class AttentionSeam(TorchFunctionMode):
     """A context in which `attend` computes the attention of some modules of a model.
 
-    Invariant: HF's own computation, run from inside, is not seen again; only its softmax is, where it takes one.
+    Invariant: HF's own computation, run from inside, is not seen again; only its products and its softmax are, where
+    it takes one.
     """
 
     def __init__(self, modules: Collection[nn.Module], stands: Attend) -> None:
@@ -149,7 +160,7 @@ class AttentionSeam(TorchFunctionMode):
             def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **more: Any) -> Any:
                 if module not in self._modules:
                     return function(module, query, key, value, mask, **more)
-                asked = _asked(module, query, key, value, mask, eager=function is default, **more)
+                asked = asked_of_hf(module, query, key, value, mask, eager=function is default, **more)
 
                 def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
                     with self._looking(asked.softens):
@@ -178,9 +189,16 @@ class AttentionSeam(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._looks and func is F.scaled_dot_product_attention:
+        if not self._looks:
+            return func(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
             return self._attend(self._current[-1], _asked_of_torch(*args, **kwargs))
-        if self._looks and func in _SOFTMAXES:
+        if func in _PRODUCTS and args[0].ndim > 2:
+            return func(*self._stands.multiply(self._current[-1], *args), **kwargs)
+        if func in _ADDED_PRODUCTS:
+            start, left, right, *rest = *args, *(kwargs.pop(name) for name in ("batch1", "batch2") if name in kwargs)
+            return func(start, *self._stands.multiply(self._current[-1], left, right), *rest, **kwargs)
+        if func in _SOFTMAXES:
             return self._stands.soften(
                 self._current[-1], args[0], lambda scores: func(scores, *args[1:], **kwargs).to(scores.dtype)
             )
@@ -191,14 +209,14 @@ def _unset(*_: Tensor) -> Tensor:
     raise AssertionError("replaced by HF's own")
 
 
-def _asked(
+def asked_of_hf(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
     *,
-    eager: bool,
+    eager: bool = False,
     dropout: float = 0.0,
     scaling: float | None = None,
     softcap: float | None = None,
@@ -206,7 +224,21 @@ def _asked(
     is_causal: bool | None = None,
     **_: Any,
 ) -> Attention:
-    """Read the arguments of an attention function; those that are left out change nothing or are in the mask."""
+    """Read the arguments of an attention function of HF's; those that are left out change nothing or are in the mask.
+
+    Args:
+        module: HF's attention module.
+        query: `[batch, head, query, d_head]`.
+        key: `[batch, kv_head or head, key, d_head]`.
+        value: as `key`.
+        mask: `[batch, 1 or head, query, key]`, or None.
+        eager: whether the function is the eager one of the model's own code.
+        dropout: of the pattern.
+        scaling: of the products; None for one over the root of `d_head`.
+        softcap: of the scores.
+        s_aux: the sinks, `[head]`.
+        is_causal: None if the module says it.
+    """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     return Attention(
         query=query,

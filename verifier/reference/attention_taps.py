@@ -33,6 +33,7 @@ class AttentionTaps:
         for prefix, (module, reads) in layers.items():
             self._layers.setdefault(module, []).append((prefix, reads))
         self._runs: Counter[nn.Module] = Counter()
+        self._products: Counter[nn.Module] = Counter()
         self._attends = False
         if taps.wants(*(f"{prefix}.{name}" for prefix in layers for name in _NAMES)):
             taps.enter_context(AttentionSeam(self._layers, self))
@@ -64,13 +65,28 @@ class AttentionTaps:
         scores = taps.visit(inner[0], attention.scores())
         return attention.mix(taps.visit(inner[1], attention.pattern(scores)))
 
+    def multiply(self, module: nn.Module, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Visit the queries and keys of old code, at the first of its two products."""
+        if self._attends:
+            return left, right
+        self._products[module] += 1
+        if self._products[module] % 2 == 0:
+            self._runs[module] += 1
+            return left, right
+        (rot_q, rot_k, *_), reads = self._names(module)
+        if not self._taps.wants(rot_q, rot_k):
+            return left, right
+        shape = (-1, len(reads))
+        query, key = left.unflatten(0, shape) if left.ndim == 3 else left, right.transpose(-1, -2)
+        key = key.unflatten(0, shape) if key.ndim == 3 else key
+        query = self._taps.visit(rot_q, query.transpose(1, 2)).transpose(1, 2)
+        key = _visit_keys(self._taps, rot_k, key, reads.to(key.device), new=query.shape[2])
+        return query.reshape(left.shape), key.transpose(-1, -2).reshape(right.shape)
+
     def soften(self, module: nn.Module, scores: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Visit the scores and the pattern at a softmax of HF's."""
         (_, _, before, after), _ = self._names(module)
-        pattern = self._taps.visit(after, run(self._taps.visit(before, scores)))
-        if not self._attends:  # old code, of which nothing else is seen
-            self._runs[module] += 1
-        return pattern
+        return self._taps.visit(after, run(self._taps.visit(before, scores)))
 
 
 _NAMES = ("hook_rot_q", "hook_rot_k", "hook_attn_scores", "hook_pattern")

@@ -27,6 +27,7 @@ _MOST_KEPT = 256  # configs whose rows are kept
 # Where HF's configs have the activation.
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 _BLOCKS = "blocks"
+_HEAD_NORMS = ("attn.q_norm", "attn.k_norm")
 
 
 class DeclaredFamily:
@@ -97,6 +98,10 @@ class DeclaredFamily:
     def is_sequential(self, config: Config) -> bool:
         """Whether the MLP reads the stream to which the attention has written. Imports no torch."""
         return True
+
+    def norms_rotated(self, config: Config) -> bool:
+        """Whether norms on queries and keys stand after rotary. Imports no torch."""
+        return False
 
     def writers(self, config: Config) -> Mapping[str, str]:
         """Name the components whose outputs `attn` and `mlp` add to the stream. Imports no torch.
@@ -178,9 +183,8 @@ class DeclaredFamily:
         around = ["hook_embed", *_norm_points(self.COMPONENTS, "embed_ln", "ln_final")]
         if "pos_embed" in self.COMPONENTS:
             around.append("hook_pos_embed")
-        n_layers = config[self.LAYERS]
-        layers = [self._points_in(config, self.block(config, layer)) for layer in range(n_layers)]
-        return points([*around, *(layers[0] if layers else [])], n_layers)
+        layers = range(config[self.LAYERS])
+        return points(around, by_layer=[self._points_in(config, self.block(config, layer)) for layer in layers])
 
     def _points_in(self, config: Config, block: Mapping[str, str]) -> list[str]:
         writes = self._writers(config, block)
@@ -189,15 +193,22 @@ class DeclaredFamily:
             found += [f"attn.hook_{name}" for name in ("q", "k", "v", "attn_scores", "pattern", "z", "result")]
             if self.positions(config) == "rotary":
                 found += ["attn.hook_rot_q", "attn.hook_rot_k"]
-        found += _norm_points(block, "ln1", "ln1_post", "ln2", "ln2_post", "attn.q_norm", "attn.k_norm")
+        found += _norm_points(block, "ln1", "ln1_post", "ln2", "ln2_post", *_HEAD_NORMS)
+        if not self.norms_rotated(config):
+            found += [f"attn.hook_{norm[5]}_normed" for norm in _HEAD_NORMS if norm in block]
         found += [f"hook_{name}_out" for name in writes]
-        if "ln2" in block and self.is_sequential(config):
+        if self._reads_mid(config, block):
             found.append("hook_resid_mid")
         if "mlp.in" in block:
             found += ["mlp.hook_pre", "mlp.hook_post"]
         if "mlp.gate" in block:
             found.append("mlp.hook_pre_linear")
         return [f"blocks.{{i}}.{name}" for name in found]
+
+    def _reads_mid(self, config: Config, block: Mapping[str, str]) -> str | None:
+        """Name the component that reads the stream between attention and MLP: the MLP's norm, or the MLP itself."""
+        readers = ("ln2", "mlp") if self.is_sequential(config) else ()
+        return next((reader for reader in readers if reader in block), None)
 
     def _writers(self, config: Config, block: Mapping[str, str]) -> dict[str, str]:
         usual = {"attn": "ln1_post", "mlp": "ln2_post"}
@@ -233,13 +244,14 @@ class DeclaredFamily:
         modules, factors = self._modules(model), self.multipliers(config)
         # Before what reads their outputs: a norm after the attention gives what the attention adds.
         for name, (module, run) in modules.items():
-            at.tap_norm(taps, name, module, run=run)
+            if not name.endswith(_HEAD_NORMS):
+                at.tap_norm(taps, name, module, run=run)
 
         def output(name: str, component: str) -> None:
             module, run = modules[component]
             at.tap_output(taps, name, module, factor=factors.get(template_of(name), 1.0), run=run)
 
-        output("hook_embed", "embed")
+        output("hook_embed", "embed_ln" if "embed_ln" in modules else "embed")
         if "pos_embed" in modules:
             output("hook_pos_embed", "pos_embed")
         attentions = {}
@@ -252,13 +264,18 @@ class DeclaredFamily:
                 rows = self.qkv_rows(model, layer)
                 attentions[f"{here}.attn"] = (modules[f"{here}.attn"][0], rows.reads)
                 at.tap_projections(taps, f"{here}.attn", model, rows, run=run)
+                for norm, projection in zip(_HEAD_NORMS, (rows.q, rows.k), strict=True):
+                    if norm in names:
+                        module, own = modules[f"{here}.{norm}"]
+                        heads, rotated = len(projection.rows), self.norms_rotated(config)
+                        at.tap_head_norm(taps, f"{here}.{norm}", module, n_heads=heads, rotated=rotated, run=own)
                 out, out_run = modules[f"{here}.attn.o"]
                 at.tap_output_projection(taps, f"{here}.attn", out, n_heads=len(rows.reads), run=out_run)
             for name, writer in self._writers(config, names).items():
                 output(f"{here}.hook_{name}_out", f"{here}.{writer}")
-            if "ln2" in names and self.is_sequential(config):
-                norm = modules[f"{here}.ln2"][0]
-                at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, norm=norm, run=run)
+            if reader := self._reads_mid(config, names):
+                module = modules[f"{here}.{reader}"][0]
+                at.tap_residual_mid(taps, f"{here}.hook_resid_mid", block=block, reader=module, run=run)
             if "mlp.in" in names:
                 output(f"{here}.mlp.hook_pre", f"{here}.mlp.{'gate' if 'mlp.gate' in names else 'in'}")
                 if "mlp.gate" in names:
@@ -322,7 +339,7 @@ class DeclaredFamily:
                 if len(self._rows_of_configs) >= _MOST_KEPT:
                     self._rows_of_configs.pop(next(iter(self._rows_of_configs)))
                 self._rows_of_configs[key] = self._read_rows(any_model)
-            self._rows[attention] = self._rows_of_configs[key][str(layer)]
+            self._rows[attention] = self._rows_of_configs[key][f"{_BLOCKS}.{layer}"]
         return self._rows[attention]
 
     def _attention(self, model: Any, layer: int) -> nn.Module:
@@ -339,10 +356,10 @@ class DeclaredFamily:
             if "attn" not in block:
                 continue
             letters = ("qkv",) if "attn.qkv" in block else ("q", "k", "v")
-            layers[str(layer)] = AttentionParts(
+            layers[here] = AttentionParts(
                 attention=modules[f"{here}.attn"][0],
                 projections={one: f"{self.COMPONENTS[_BLOCKS]}.{layer}.{block[f'attn.{one}']}" for one in letters},
-                norms=tuple(modules[f"{here}.{one}"][0] for one in ("attn.q_norm", "attn.k_norm") if one in block),
+                norms=tuple(modules[f"{here}.{one}"][0] for one in _HEAD_NORMS if one in block),
             )
         return read_rows(model, layers)
 
@@ -358,24 +375,28 @@ class DeclaredFamily:
             "d_model": config.hidden_size,
             "n_heads": config.num_attention_heads,
             "d_vocab": model.get_input_embeddings().weight.shape[0],
-            "n_ctx": config.max_position_embeddings,
             "normalization_type": "LN" if norm.centred else "RMS",
             "eps": norm.eps,
             "positional_embedding_type": positions,
             "tie_word_embeddings": is_tied(model),
         }
-        if positions == "rotary":
-            found["rotary_base"] = config.rope_parameters["rope_theta"]
-        if "blocks.0.attn" in modules:
-            rows = self.qkv_rows(model, 0)
+        if hasattr(config, "max_position_embeddings"):
+            found["n_ctx"] = config.max_position_embeddings
+        rope = getattr(config, "rope_parameters", None) or {}  # by kind of layer, where kinds have bases of their own
+        if positions == "rotary" and "rope_theta" in rope:
+            found["rotary_base"] = rope["rope_theta"]
+        attending = next(
+            (layer for layer in range(config.num_hidden_layers) if f"blocks.{layer}.attn" in modules), None
+        )
+        if attending is not None:
+            rows = self.qkv_rows(model, attending)
             found |= {"n_key_value_heads": rows.k.rows.shape[0], "d_head": rows.q.rows.shape[1]}
-        if "blocks.0.mlp.out" in modules:
-            out: Any = modules["blocks.0.mlp.out"][0]
-            found |= {
-                "d_mlp": out.nx if hasattr(out, "nx") else out.in_features,
-                "act_fn": next(getattr(config, name) for name in _ACTIVATIONS if hasattr(config, name)),
-                "parallel_attn_mlp": not self.is_sequential(vars(config)),
-            }
+        out: Any = next((module for name, (module, _) in modules.items() if name.endswith(".mlp.out")), None)
+        if out is not None:
+            found["d_mlp"] = out.nx if hasattr(out, "nx") else out.in_features
+            found["parallel_attn_mlp"] = not self.is_sequential(vars(config))
+            activations = (getattr(config, name, None) for name in _ACTIVATIONS)
+            found |= {"act_fn": one for one in activations if one is not None}
         return found
 
     def point_source(self, config: Config, name: str) -> PointSource | None:

@@ -18,6 +18,7 @@ from transformers.utils import logging
 from verifier.adapter import Inputs, Output
 from verifier.errors import Unrunnable, VerifierError, one_line
 from verifier.family import Config, Family
+from verifier.reference.exact_attention import offer
 from verifier.reference.random_weights import randomise
 from verifier.system.temporary import temporary_folder
 
@@ -56,6 +57,7 @@ def build(
         VerifierError: HF's model has another dtype, attention implementation or tying than was asked for.
         Exception: whatever HF raises for a config that it refuses.
     """
+    offer()
     # HF writes into a config and into the dicts in it, so each model gets a copy.
     given = config_class(**copy.deepcopy(dict(config)))
     _require_room(model_class, given, config, dtype=dtype)

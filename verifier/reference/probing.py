@@ -29,18 +29,22 @@ class Norm:
         eps: what is added to the variance.
         centred: whether the mean is subtracted first.
         offset: whether it multiplies by `1 + weight`.
-        computed_in: the dtype in which it computes; None for the input's.
+        computed_in: the dtype in which it takes the mean and the variance; None for the input's.
+        multiplied_in_it: whether it also multiplies by the inverse in that dtype.
         weighted_first: whether it weights before it goes back to the input's dtype.
+        weight_cast: whether it weights by a weight in `computed_in`.
     """
 
     eps: float
     centred: bool
     offset: bool
     computed_in: torch.dtype | None
-    weighted_first: bool
+    multiplied_in_it: bool = True
+    weighted_first: bool = False
+    weight_cast: bool = False
 
-    def _prepared(self, x: Tensor) -> Tensor:
-        x = x if self.computed_in is None else x.to(self.computed_in)
+    def _prepared(self, x: Tensor, in_it: bool = True) -> Tensor:
+        x = x if self.computed_in is None or not in_it else x.to(self.computed_in)
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
     def inverse(self, x: Tensor) -> Tensor:
@@ -54,8 +58,8 @@ class Norm:
             x: the norm's input, `[..., d_model]`.
             inverse: `[..., 1]`.
         """
-        prepared = self._prepared(x)
-        found = prepared * inverse.to(prepared.dtype)
+        prepared = self._prepared(x, self.multiplied_in_it)
+        found = prepared * inverse.to(self.computed_in or x.dtype).to(prepared.dtype)
         return found.to(torch.promote_types(found.dtype, x.dtype) if self.weighted_first else x.dtype)
 
     def weighted(self, module: nn.Module, normalized: Tensor) -> Tensor:
@@ -69,9 +73,20 @@ class Norm:
             normalized = normalized.to(self.computed_in)
         weight, bias = (getattr(module, name, None) for name in ("weight", "bias"))
         if weight is not None:
-            normalized = normalized * (1.0 + weight.to(normalized.dtype) if self.offset else weight)
+            weight = weight.to(normalized.dtype) if self.weight_cast else weight
+            normalized = normalized * (1.0 + weight if self.offset else weight)
         return normalized if bias is None else normalized + bias
 
+
+# Where HF's code casts, the plainest first.
+_CASTS: list[dict[str, Any]] = [
+    {"computed_in": None},
+    *(
+        {"computed_in": torch.float32, "multiplied_in_it": multiplied, **weighted}
+        for multiplied in (True, False)
+        for weighted in ({}, {"weighted_first": True}, {"weighted_first": True, "weight_cast": True})
+    ),
+]
 
 _FOUND: dict[object, Norm] = {}
 
@@ -101,9 +116,8 @@ def _find(module: nn.Module, width: int, settings: list[float]) -> Norm:
     asked = _Asked(module, width, torch.float64)
     unit = asked.inputs[1][:1]
     found: list[tuple[float, Norm]] = []
-    kinds = itertools.product((False, True), (False, True), (None, torch.float32), (False, True))
-    for centred, offset, computed_in, weighted_first in kinds:
-        norm = Norm(eps=0.0, centred=centred, offset=offset, computed_in=computed_in, weighted_first=weighted_first)
+    for centred, offset, casts in itertools.product((False, True), (False, True), _CASTS):
+        norm = Norm(eps=0.0, centred=centred, offset=offset, **casts)
         norm = replace(norm, eps=_epsilon(norm, asked.module, unit, settings))
         found.append((asked.how_far(norm), norm))
     least = min(apart for apart, _ in found)

@@ -55,6 +55,15 @@ class _Heads:
         self.seen.setdefault(module, [one[0, :, 0].double().cpu() for one in three])  # [head, d_head]
         return attention.run(*three)
 
+    def multiply(self, module: nn.Module, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Read queries and keys off the first product of old code, and values off the second."""
+        seen = self.seen.setdefault(module, [])
+        three = [] if len(seen) == 3 else [right] if seen else [left, right.transpose(-1, -2)]
+        for one in three:
+            heads = one if one.ndim == 3 else one[0]  # the text is one
+            seen.append(heads[:, 0].double().cpu())
+        return left, right
+
     def soften(self, module: nn.Module, scores: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
         return run(scores)
 
@@ -70,10 +79,14 @@ def read_rows(model: nn.Module, layers: Mapping[str, AttentionParts]) -> dict[st
         VerifierError: an attention of these is not seen.
     """
     starts: dict[str, int] = {}
+    of_modules: dict[nn.Module, int] = {}  # several layers may share one
     total = 0
-    for path in dict.fromkeys(path for parts in layers.values() for path in parts.projections.values()):
-        starts[path] = total
-        total += _outputs(model.get_submodule(path))
+    for path in (path for parts in layers.values() for path in parts.projections.values()):
+        module = model.get_submodule(path)
+        if module not in of_modules:
+            of_modules[module] = total
+            total += _outputs(module)
+        starts[path] = of_modules[module]
     ones = _run(model, layers, lambda _path, n: torch.ones(n))
     numbers = {module: [torch.zeros_like(one) for one in three] for module, three in ones.items()}
     for place in range(math.ceil(math.log(total + 1, _BASE))):
@@ -83,7 +96,7 @@ def read_rows(model: nn.Module, layers: Mapping[str, AttentionParts]) -> dict[st
                 found += (digit / one).round() * _BASE**place
     rows = {}
     for name, parts in layers.items():
-        if parts.attention not in numbers:
+        if len(numbers.get(parts.attention, ())) < 3:
             raise VerifierError(f"{type(parts.attention).__name__} of {name} attends nowhere that is seen")
         q, k, v = (found.long() for found in numbers[parts.attention])
         rows[name] = rows_of(parts, q, k, v, starts)
@@ -133,8 +146,9 @@ def _run(
         def give(path: str) -> Callable[..., Tensor]:
             return lambda _module, _args, output: value(path, output.shape[-1]).to(output).expand_as(output)
 
-        for path in dict.fromkeys(path for parts in layers.values() for path in parts.projections.values()):
-            stack.enter_context(model.get_submodule(path).register_forward_hook(give(path)))
+        paths = {model.get_submodule(path): path for parts in layers.values() for path in parts.projections.values()}
+        for module, path in paths.items():
+            stack.enter_context(module.register_forward_hook(give(path)))
         for norm in (norm for parts in layers.values() for norm in parts.norms):
             stack.enter_context(norm.register_forward_hook(lambda _module, args, _output: args[0]))
         stack.enter_context(AttentionSeam([parts.attention for parts in layers.values()], heads))

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from verifier.family import Projection, QKVRows
 
 
+Visit = Callable[[str, Tensor], Tensor]
+
+
 class TapRecorder(contextlib.ExitStack):
     """The values that one forward passes at chosen points, and the edits made there.
 
@@ -171,7 +174,9 @@ def tap_block(taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | N
     _on_input(taps, module, visit, run)
 
 
-def tap_norm(taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | None = None) -> None:
+def tap_norm(
+    taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | None = None, visit: Visit | None = None
+) -> None:
     """Place the points `hook_scale` and `hook_normalized` of a norm, which is asked what it does.
 
     Args:
@@ -179,7 +184,9 @@ def tap_norm(taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | No
         prefix: of the names, `blocks.0.ln1`.
         module: HF's norm, of `[..., d_model]`.
         run: of the module in the forward.
+        visit: visits a point by its name; the recorder's `visit_stream` if not given.
     """
+    visit = visit or taps.visit_stream
     scale_name, normalized_name = f"{prefix}.hook_scale", f"{prefix}.hook_normalized"
     if not taps.wants(scale_name, normalized_name):
         return
@@ -192,11 +199,40 @@ def tap_norm(taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | No
         norm = norm_of(module, x.shape[-1])
         # HF's RMS norms multiply by the inverse. Where they take it in float32, only that very number gives back
         # their output; so the scale is its inverse in float64, which loses nothing on the way back.
-        scale = taps.visit_stream(scale_name, norm.inverse(x).to(torch.float64).reciprocal())
+        scale = visit(scale_name, norm.inverse(x).to(torch.float64).reciprocal())
         normalized = norm.normalized(x, scale.reciprocal())
-        return norm.weighted(module, taps.visit_stream(normalized_name, normalized)).to(output.dtype)
+        return norm.weighted(module, visit(normalized_name, normalized)).to(output.dtype)
 
     taps.enter_context(module.register_forward_hook(hook))
+
+
+def tap_head_norm(
+    taps: TapRecorder, prefix: str, module: nn.Module, *, n_heads: int, rotated: bool, run: int | None = None
+) -> None:
+    """Place the points of a norm on queries or keys: its own two, and what it gives where that is not yet rotated.
+
+    Args:
+        taps: where values are kept.
+        prefix: of the names, `blocks.0.attn.q_norm`.
+        module: HF's norm, of `[batch, pos, head, d_head]`, or of all heads at once, `[batch, pos, head * d_head]`.
+        n_heads: of the queries or keys.
+        rotated: whether it stands after rotary, where HF has `[batch, head, pos, d_head]`.
+        run: of the module in the forward.
+    """
+
+    def visit(name: str, value: Tensor) -> Tensor:
+        if rotated:
+            return taps.visit(name, value.transpose(1, 2)).transpose(1, 2)
+        if value.ndim > 3 or not taps.wants(name):
+            return taps.visit(name, value)
+        heads = n_heads if value.shape[-1] > 1 else 1  # one scale for all of them
+        return taps.visit(name, value.unflatten(-1, (heads, -1))).flatten(-2)
+
+    tap_norm(taps, prefix, module, run=run, visit=visit)
+    if not rotated:
+        attention, _, norm = prefix.rpartition(".")
+        name = f"{attention}.hook_{norm.removesuffix('_norm')}_normed"
+        _on_output(taps, module, lambda value: visit(name, value), run)
 
 
 def tap_projections(taps: TapRecorder, prefix: str, model: nn.Module, rows: QKVRows, *, run: int | None = None) -> None:
@@ -267,7 +303,7 @@ def tap_output_projection(
 
 
 def tap_residual_mid(
-    taps: TapRecorder, name: str, *, block: nn.Module, norm: nn.Module, run: int | None = None
+    taps: TapRecorder, name: str, *, block: nn.Module, reader: nn.Module, run: int | None = None
 ) -> None:
     """Place the point between attention and MLP of a sequential block, after the attention's dropout.
 
@@ -279,8 +315,8 @@ def tap_residual_mid(
         taps: where values are kept.
         name: of the point.
         block: HF's block, whose first output is the residual stream `[batch, pos, d_model]`.
-        norm: the norm that the block's MLP reads through.
-        run: of the block in the forward, and of its norm.
+        reader: the norm that the block's MLP reads through, or the MLP where there is none.
+        run: of the block in the forward, and of its reader.
     """
     changed: list[Tensor] = []
 
@@ -294,5 +330,5 @@ def tap_residual_mid(
     def add(output: Tensor) -> Tensor:
         return output + changed.pop().reshape(output.shape) if changed else output
 
-    _on_input(taps, norm, visit, run)
+    _on_input(taps, reader, visit, run)
     _on_output(taps, block, add, run)
