@@ -56,7 +56,11 @@ class Inputs:
         attention_mask: `[batch, past + pos]`, int64 or bool, 1 for a token and 0 for padding; or `[batch, 1, pos, pos]`
             in the model's dtype, which is added to the attention scores in the place of every other mask.
         position_ids: `[batch, pos]`, int64.
-        labels: `[batch, pos]`, int64, -100 where there is no loss; the model shifts them.
+        labels: `[batch, pos]`, int64, -100 where there is no loss; a model without an encoder shifts them.
+        decoder_input_ids: `[batch, decoder_pos]`, int64, for a model with an encoder, whose `input_ids` the encoder
+            reads; labels and logits then have the decoder's positions.
+        decoder_attention_mask: `[batch, past + decoder_pos]`, int64 or bool, 1 for a token of the decoder's and 0 for
+            padding.
         cache: the `cache` of an earlier `Output`, whose positions come before these.
         use_cache: whether the output must hold a cache.
     """
@@ -68,6 +72,8 @@ class Inputs:
     labels: Tensor | None = None
     cache: Any = None
     use_cache: bool = False
+    decoder_input_ids: Tensor | None = None
+    decoder_attention_mask: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -39,9 +39,9 @@ def copy_inputs(inputs: Inputs) -> Inputs:
 
 def _each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     changed: dict[str, Any] = {
-        name: change(value)
-        for name in ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "labels")
-        if (value := getattr(inputs, name)) is not None
+        field.name: change(value)
+        for field in fields(inputs)
+        if field.name != "cache" and isinstance(value := getattr(inputs, field.name), Tensor)
     }
     return replace(inputs, **changed)
 

@@ -42,6 +42,11 @@ def build(
     The model is built in `dtype` and not cast to it: a cast rounds RoPE's inverse frequencies, which HF keeps in
     float32.
 
+    Where HF has several ways to compute experts, the model has the one that its modeling code spells out, a loop over
+    experts ("eager"), unless the config names another. HF's default is torch's grouped product of matrices, which has
+    no float64 and takes no narrow matrix in a half dtype, so that most tiny models would not run. The choice hangs on
+    no dtype: a model may be cast after it was built, and models in two dtypes are to differ by rounding alone.
+
     Args:
         model_class: HF's class of the model.
         config_class: HF's class of its config.
@@ -60,6 +65,8 @@ def build(
     offer()
     # HF writes into a config and into the dicts in it, so each model gets a copy.
     given = config_class(**copy.deepcopy(dict(config)))
+    if given._experts_implementation is None:  # a model without experts ends up with "eager" by itself
+        given._experts_implementation = "eager"
     _require_room(model_class, given, config, dtype=dtype)
     if checkpoint is not None:
         model = _loaded(model_class, given, checkpoint, dtype=dtype, attention=attention).to(device)
@@ -179,12 +186,25 @@ def forward(model: nn.Module, inputs: Inputs, **more: Any) -> Output:
     given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     given["past_key_values"] = given.pop("cache")  # HF's name of it; all other names are HF's
     result = model(**{name: value for name, value in given.items() if value is not None}, **more)
+    # A model with an encoder has attentions of both halves; its logits are the decoder's.
+    attentions = result.decoder_attentions if hasattr(result, "decoder_attentions") else result.attentions
     return Output(
         logits=result.logits,
         loss=result.loss,
         cache=result.past_key_values if inputs.use_cache else None,
-        attentions=result.attentions,
+        attentions=attentions,
     )
+
+
+def any_tokens(model: Any, *, length: int = 2) -> Inputs:
+    """Make inputs that every model takes: one row of token 0, which every vocabulary has.
+
+    Args:
+        model: HF's; one with an encoder is given tokens for its decoder too.
+        length: how many tokens.
+    """
+    ids = torch.zeros(1, length, dtype=torch.long, device=model.device)
+    return Inputs(input_ids=ids, decoder_input_ids=ids if model.config.is_encoder_decoder else None)
 
 
 def differentiate(logits: Tensor, along: Tensor, of: Sequence[Tensor]) -> list[Tensor]:

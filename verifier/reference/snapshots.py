@@ -18,6 +18,7 @@ from verifier.errors import OutdatedAdapter, all_but_interrupts, type_name
 from verifier.family import Family
 from verifier.judging.raising import is_raised_by_harness
 from verifier.reference import models
+from verifier.reference.class_memos import fill_class_memos
 from verifier.reference.process_state import preserve_random_states
 
 # Names that Python and torch fill in by themselves as code runs.
@@ -35,7 +36,9 @@ class Surroundings:
         Args:
             model: whose classes are watched, with their bases and the Hugging Face modules that define them.
         """
-        self._watched = _watched(frozenset(type(module) for module in model.modules()))
+        kinds = frozenset(type(module) for module in model.modules())
+        fill_class_memos(kinds)
+        self._watched = _watched(kinds)
         # The values: while they are held, no identity is given out again.
         self._held = [list(vars(one).values()) for one in self._watched.values()]
         self._before = self._take()
@@ -149,7 +152,7 @@ def remember(family: Family) -> None:
         # What HF itself fills in when it first draws weights and first runs is filled in.
         type(model)(copy.deepcopy(model.config))
         with torch.no_grad():
-            model(input_ids=torch.zeros(1, 2, dtype=torch.long))
+            models.forward(model, models.any_tokens(model))
         with contextlib.suppress(Exception):  # a family that loads no checkpoint fills nothing in
             models.save_and_load(
                 model, family, family.dims(), dtype=torch.float32, device="cpu", attention=family.reference_attention
