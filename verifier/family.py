@@ -202,6 +202,21 @@ class RefusesCircumstances(Protocol):
 
 
 @runtime_checkable
+class TellsLongestText(Protocol):
+    """A family that also knows how many positions its models have, where a longer text cannot be given to them."""
+
+    def longest_text(self, config: Config) -> int | None:
+        """Say how many positions HF's model of a config has; None if a text may be of any length. Imports no torch.
+
+        The tokens of a cache and those that are generated count. A model that learns a vector for each position has as
+        many as vectors; one whose positions are rotary or ALiBi's has no limit, whatever its config calls its maximum.
+
+        Args:
+            config: the flags and dims of the model, as a circumstance may have changed them.
+        """
+
+
+@runtime_checkable
 class TellsFacts(Protocol):
     """A family that also says facts of its models, against which the `facts` of adapters are held."""
 

@@ -126,8 +126,9 @@ class BridgeHooks:
 
 
 def _arguments(inputs: Inputs) -> dict[str, Any]:
-    """Give the inputs as arguments of a bridge's forward, which have the names of the fields."""
-    return {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+    """Give the inputs that are given as arguments of a bridge's forward, which have the names of the fields."""
+    given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _as_output(output: BridgeOutput) -> Output:

@@ -32,6 +32,8 @@ def call(run: Callable[..., Any], inputs: Inputs) -> Output:
         "position_ids": inputs.position_ids,
         "past_key_values": inputs.cache,
         "labels": inputs.labels,
+        "decoder_input_ids": inputs.decoder_input_ids,
+        "decoder_attention_mask": inputs.decoder_attention_mask,
     }
     arguments: dict[str, Any] = {name: value for name, value in passed.items() if value is not None}
     if inputs.labels is not None and inputs.use_cache:

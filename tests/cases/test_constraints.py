@@ -16,10 +16,11 @@ from falcons import KINDS, build, tokens
 from torch import Tensor
 
 from verifier.adapter import Cache, Inputs
-from verifier.cases.circumstances import CONSTRAINTS, PLAIN, Constraint, is_allowed
+from verifier.cases.circumstances import CONSTRAINTS, PLAIN, Circumstance, Constraint, is_allowed
 from verifier.cases.dealing import cost
+from verifier.cases.lengths import choose_lengths
 from verifier.families.falcon import FalconFamily
-from verifier.observing.circumstances.texts import make_texts
+from verifier.observing.circumstances.texts import Texts, make_texts
 
 ROPE, ALIBI = KINDS["two-norms-grouped-rope"], KINDS["sequential-own-keys-alibi"]
 MOST = ROPE["max_position_embeddings"]
@@ -50,6 +51,13 @@ def model(falcon: FalconFamily) -> Any:
 @pytest.fixture
 def ids() -> Tensor:
     return tokens(3, 7)
+
+
+def texts_in(circumstance: Circumstance) -> Texts:
+    """The texts of a circumstance for a model whose config names a maximum."""
+    lengths = choose_lengths(circumstance, most=MOST, longest=None)
+    assert lengths is not None
+    return make_texts(circumstance, seed=0, vocab=2, d_model=1, lengths=lengths, dtype=torch.float64, device="cpu")
 
 
 def additive(length: int) -> Tensor:
@@ -146,9 +154,7 @@ def test_without_a_mask_hugging_face_takes_a_jump_in_the_positions_for_a_packed_
 
 @shows(positions="far", length="beyond")
 def test_a_text_beyond_the_maximum_leaves_no_position() -> None:
-    beyond = make_texts(
-        PLAIN | {"length": "beyond"}, seed=0, vocab=31, d_model=24, most=MOST, dtype=torch.float64, device="cpu"
-    )
+    beyond = texts_in(PLAIN | {"length": "beyond"})
     assert beyond.length > MOST
 
 
@@ -282,27 +288,11 @@ def test_what_is_left_out_as_dear_is_dear_and_one_of_the_values_alone_is_not_lef
             assert all(is_allowed(PLAIN | {axis: value}) for value in values), constraint.reason
     for length in ("multiple", "long", "beyond"):
         assert cost(PLAIN | {"depth": "eleven", "length": length}) >= 4
-        texts = make_texts(
-            PLAIN | {"rows": "square", "length": length},
-            seed=0,
-            vocab=2,
-            d_model=1,
-            most=MOST,
-            dtype=torch.float64,
-            device="cpu",
-        )
+        texts = texts_in(PLAIN | {"rows": "square", "length": length})
         assert texts.ids.numel() >= 20 * 7 * 7  # tokens of a short square
 
 
 def test_one_token_and_as_many_rows_is_one_row_which_is_a_value_of_its_own() -> None:
-    one = make_texts(
-        PLAIN | {"rows": "one", "length": "one"},
-        seed=0,
-        vocab=2,
-        d_model=1,
-        most=MOST,
-        dtype=torch.float64,
-        device="cpu",
-    )
+    one = texts_in(PLAIN | {"rows": "one", "length": "one"})
     assert list(one.ids.shape) == [1, 1]
     assert is_allowed(PLAIN | {"rows": "one", "length": "one"})

@@ -16,8 +16,9 @@ from verifier.cases.circumstances import (
     differences,
     read_rows,
 )
+from verifier.cases.lengths import lack_of_positions
 from verifier.cases.spec import CaseSpec
-from verifier.family import Family, RefusesCircumstances, Reshapes
+from verifier.family import Family, RefusesCircumstances, Reshapes, TellsLongestText
 
 WITH_GRADIENTS: Circumstance = {**PLAIN, "grad": "grad"}
 """The plainest circumstance in which gradients can be looked at."""
@@ -39,6 +40,10 @@ EVERYDAY: Sequence[Circumstance] = (
     {"tokens": "embeddings", "dtype": "float16"},
 )
 """What is most often given together: texts of several lengths, their positions, a cache, half precision."""
+
+# The axes on which it depends whether a model can be called, which is asked once for each of their values.
+_ASKED = ("mask", "dims")
+_ASKED_OF_POSITIONS = ("length", "positions", "past", "history")
 
 # How much longer a row takes than the plainest: measured, and rounded to halves.
 _COSTS = {
@@ -85,15 +90,17 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
         for part in _OF_NAMED_CASES:
             row = complete(part, {})
             assert row is not None
-            dealt[number].append(row)
+            if can_be_called(family, specs[number], row):
+                dealt[number].append(row)
 
     @functools.cache
-    def able(mask: str, dims: str) -> Sequence[int]:
-        row = {**PLAIN, "mask": mask, "dims": dims}
+    def able(*values: str) -> Sequence[int]:
+        row = {**PLAIN, **dict(zip(asked, values, strict=True))}
         return [number for number in matrix if can_be_called(family, specs[number], row)]
 
+    asked = (*_ASKED, *(_ASKED_OF_POSITIONS if isinstance(family, TellsLongestText) else ()))
     for row in (row for row in rows if row != WITH_GRADIENTS):
-        candidates = able(row["mask"], row["dims"])
+        candidates = able(*(row[axis] for axis in asked))
         missing = set[Hashable]().union(*(features[number] for number in candidates))
         to_each = everywhere or (_depends_on_blocks(row) if quick else is_single(row))
         while missing:
@@ -173,6 +180,8 @@ def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
         row: the circumstance.
     """
     if isinstance(family, RefusesCircumstances) and family.circumstance_refusal(spec.config, row) is not None:
+        return False
+    if isinstance(family, TellsLongestText) and lack_of_positions(family, spec.config, {**PLAIN, **row}) is not None:
         return False
     if row["dims"] in ("usual", "extreme"):
         return True

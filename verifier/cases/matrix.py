@@ -11,6 +11,7 @@ from typing import Any
 
 from verifier.cases.covering import covering
 from verifier.cases.dealing import deal, kind_of_model, plainly
+from verifier.cases.lengths import shorten_inputs
 from verifier.cases.narrowing import Narrowing
 from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth, find_refusal
 from verifier.errors import UsageError, one_line
@@ -135,7 +136,8 @@ def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
 
 def _case(family: Family, reference: str, label: str | None, config: Config, **rest: Any) -> CaseSpec:
     reason = find_refusal(family.refusal, config)
-    return CaseSpec(family=reference, config=config, valid=reason is None, reason=reason, label=label, **rest)
+    spec = CaseSpec(family=reference, config=config, valid=reason is None, reason=reason, label=label, **rest)
+    return shorten_inputs(family, spec)
 
 
 def _preset_config(family: Family, name: str) -> Config:

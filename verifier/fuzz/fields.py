@@ -14,6 +14,7 @@ from typing import Any
 
 from verifier.cases.circumstances import AXES, PLAIN, THEN, Circumstance, complete, differences, is_allowed, is_value
 from verifier.cases.dealing import WITH_GRADIENTS, can_be_called, dtypes_of_circumstances
+from verifier.cases.lengths import shorten_inputs
 from verifier.cases.spec import SEEDS, WORKING_DTYPES, CaseSpec, Depth
 from verifier.errors import UsageError
 from verifier.family import Family, Fuzzes
@@ -186,7 +187,7 @@ class Space:
         chosen = self.family.fuzzed_config(values) if isinstance(self.family, Fuzzes) else values
         config = {**self.family.dims(), **chosen}
         reason = self.family.refusal(config)
-        return CaseSpec(
+        spec = CaseSpec(
             family=self.reference,
             config=config,
             valid=reason is None,
@@ -197,6 +198,7 @@ class Space:
             depth=depth,
             **own,
         )
+        return shorten_inputs(self.family, spec)
 
 
 def space(

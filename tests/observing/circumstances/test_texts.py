@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from verifier.cases.circumstance_configs import MOST_POSITIONS, config_in
 from verifier.cases.circumstances import AXES, PLAIN, complete, is_allowed
 from verifier.cases.inputs import NO_LABEL
-from verifier.observing.circumstances.texts import MOST_POSITIONS, NEW_TOKENS, Texts, config_in, make_texts
+from verifier.cases.lengths import NEW_TOKENS, choose_lengths
+from verifier.observing.circumstances.texts import Texts, make_texts
 
 pytestmark = pytest.mark.thinned(2)
 
@@ -25,7 +27,11 @@ def texts(*, seed: int = 0, dtype: torch.dtype = torch.float64, device: str = "c
     circumstance = complete(values, {})
     assert circumstance is not None, values
     most = config_in(circumstance, {"max_position_embeddings": MOST})["max_position_embeddings"]
-    return make_texts(circumstance, seed=seed, vocab=VOCABULARY, d_model=WIDTH, most=most, dtype=dtype, device=device)
+    lengths = choose_lengths(circumstance, most=most, longest=None)
+    assert lengths is not None
+    return make_texts(
+        circumstance, seed=seed, vocab=VOCABULARY, d_model=WIDTH, lengths=lengths, dtype=dtype, device=device
+    )
 
 
 def every(*axes: str, **fixed: str) -> list[dict[str, str]]:

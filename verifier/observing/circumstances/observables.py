@@ -15,6 +15,7 @@ from torch import Tensor
 from verifier.adapter import Edit
 from verifier.canonical import Point
 from verifier.cases.circumstances import Circumstance, classes_in
+from verifier.cases.lengths import GENERATED
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.circumstances import edits
 from verifier.observing.circumstances.calls import Called, Calls
@@ -388,9 +389,6 @@ def at_the_end(look: Look) -> Iterator[Observation]:
     yield from _effect("forward.repeated", look.calls.call(backward=lambda _called: None))
 
 
-NEW_TOKENS = 3
-
-
 @observes("cache.generated", "cache.generated_hooks", "cache.generated_edits")
 def generated(look: Look) -> Iterator[Observation]:
     """Generate, alone, under readers and under edits, and call the model afterwards."""
@@ -400,7 +398,7 @@ def generated(look: Look) -> Iterator[Observation]:
     def run(observable: str, forward: Mapping[str, Edit]) -> Iterator[Observation]:
         calls.reset()
         with calls.mode(), calls.hooked([(forward, {})] if forward else []):
-            tokens = calls.side.generate(calls.texts.ids, NEW_TOKENS, calls.texts.mask)
+            tokens = calls.side.generate(calls.texts.ids, GENERATED, calls.texts.mask)
         yield observable, "shape", str(list(tokens.shape))
         is_whole = not tokens.is_floating_point() and not tokens.is_complex()
         yield observable, "whether the tokens are whole numbers", is_whole

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Inputs, Modes, Subject
+from verifier.cases.circumstance_configs import changed_config
 from verifier.cases.circumstances import Circumstance, steps
+from verifier.cases.lengths import GENERATED_BEFORE, MULTIPLE, longest_text, most_positions
 from verifier.cases.spec import CaseSpec
 from verifier.errors import all_but_interrupts
-from verifier.family import Family, Reshapes
+from verifier.family import Family
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
 from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.sides import SubjectSide
-from verifier.observing.circumstances.texts import MULTIPLE, config_in
 from verifier.observing.closing import close_quietly
 from verifier.reference.models import save_and_load
 from verifier.reference.process_state import random_states
@@ -72,15 +73,7 @@ class Models:
     @property
     def config(self) -> dict[str, Any]:
         """The config of the case, as the circumstance changes it."""
-        changed = config_in(self.circumstance, self.spec.config)
-        layers = {"three": 3, "eleven": 11}.get(self.circumstance["depth"])
-        if layers is not None:
-            changed["num_hidden_layers"] = layers
-        if self.circumstance["mode"] == "dropout" or "trained" in steps(self.circumstance["history"]):
-            changed |= self.family.dropouts()
-        if self.circumstance["dims"] in ("usual", "extreme") or not isinstance(self.family, Reshapes):
-            return changed
-        return self.family.reshaped(changed, self.circumstance["dims"]) or changed
+        return changed_config(self.family, self.spec.config, self.circumstance)
 
     def other_builds(self, attention: str) -> list[Build]:
         """List the other ways to build a right model, beside the first: those which Hugging Face itself has.
@@ -371,11 +364,11 @@ def _masked(before: _Before) -> None:
 
 
 def _longer(before: _Before) -> None:
-    most = before.models.config.get("max_position_embeddings")
-    length = before.ids.shape[1] + (most if isinstance(most, int) else MULTIPLE)
+    most, longest = most_positions(before.models.config), longest_text(before.models.family, before.models.config)
+    length = before.ids.shape[1] + (MULTIPLE if most is None else most)
     times = -(-length // before.ids.shape[1])  # rounded up
     use_cache = before.side.subject.cache is not None
-    before.side.forward(Inputs(input_ids=before.ids[:1].repeat(1, times), use_cache=use_cache))
+    before.side.forward(Inputs(input_ids=before.ids[:1].repeat(1, times)[:, :longest], use_cache=use_cache))
 
 
 def _edited(before: _Before) -> None:
@@ -426,7 +419,7 @@ def _backward(before: _Before) -> None:
 
 
 def _generated(before: _Before) -> None:
-    before.side.generate(before.ids, 2, None)
+    before.side.generate(before.ids, GENERATED_BEFORE, None)
 
 
 def _interleaved(before: _Before) -> None:

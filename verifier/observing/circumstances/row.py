@@ -13,6 +13,7 @@ import torch
 from verifier.adapter import Adapter, AdapterRefusal
 from verifier.canonical import Point
 from verifier.cases.circumstances import Circumstance, differences
+from verifier.cases.lengths import choose_lengths, lack_of_positions, longest_text, most_positions
 from verifier.cases.spec import CaseSpec
 from verifier.errors import all_but_interrupts, one_line, text_of
 from verifier.family import Family
@@ -145,13 +146,15 @@ class Row:
             dtype: of a mask that is added to the scores; the model's if not given.
         """
         config, weight = self.models.config, self.reference.get_input_embeddings().weight
-        most = config.get("max_position_embeddings")
+        longest = longest_text(self.models.family, config)
+        lengths = choose_lengths(self.circumstance, most=most_positions(config), longest=longest)
+        assert lengths is not None, "a circumstance without room is refused"
         return make_texts(
             self.circumstance,
             seed=self.models.spec.seed,
             vocab=weight.shape[0],
             d_model=weight.shape[1],
-            most=most if isinstance(most, int) else None,
+            lengths=lengths,
             dtype=dtype or self.models.dtype,
             device=self.models.spec.device,
         )
@@ -206,6 +209,9 @@ class Row:
         attention = self._attention()
         if attention is None:
             result.refused = "the family names one attention implementation"
+            return result
+        result.refused = lack_of_positions(self.models.family, self.models.spec.config, self.circumstance)
+        if result.refused is not None:
             return result
         try:
             self._reference_shows(observers(self.circumstance, with_hooks=False)[0], (), _FIRST_BUILD)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,18 +11,9 @@ from torch import Tensor
 from verifier.adapter import Inputs
 from verifier.cases.circumstances import Circumstance
 from verifier.cases.inputs import NO_LABEL
+from verifier.cases.lengths import SHORT, Lengths
 from verifier.reference.random_weights import generator
 
-SHORT, MULTIPLE, LONG = 7, 32, 70
-"""Tokens of a short text, of one whose length is a multiple of 16, and of one beyond 64."""
-
-MOST_POSITIONS = 640
-"""The maximum that a config is given where a text or its positions, or a long text's far ones, go beyond 64."""
-
-NEW_TOKENS: Mapping[str, int] = {"chunk": 3, "token": 1, "cropped": 1}
-"""How many tokens come after a cache."""
-
-_FAR = 513  # so far that a rotary frequency which was rounded to half precision is another angle
 # The axes on which texts depend. Others must not change them: dtypes are compared on the same text.
 _AXES = ("rows", "length", "tokens", "mask", "positions", "labels", "past")
 _ROWS = 3
@@ -124,22 +114,13 @@ def _part(tensor: Tensor, first: int, last: int) -> Tensor:
     return part.contiguous() if tensor.is_contiguous() else part
 
 
-def config_in(circumstance: Circumstance, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a config the most positions that a circumstance needs; a config that names no maximum stays as it is."""
-    most = config.get("max_position_embeddings")
-    needs_more = circumstance["length"] == "long" or circumstance["positions"] == "far"
-    if not isinstance(most, int) or not needs_more or most >= MOST_POSITIONS:
-        return dict(config)
-    return {**config, "max_position_embeddings": MOST_POSITIONS}
-
-
 def make_texts(
     circumstance: Circumstance,
     *,
     seed: int,
     vocab: int,
     d_model: int,
-    most: int | None,
+    lengths: Lengths,
     dtype: torch.dtype,
     device: str,
 ) -> Texts:
@@ -150,15 +131,14 @@ def make_texts(
         seed: of tokens, masks, positions and weights.
         vocab: how many token ids there are.
         d_model: the width of an embedding.
-        most: the most positions of the config; None where it names none.
+        lengths: how long the texts are.
         dtype: of a mask that is added to the scores.
         device: of every tensor; the numbers are alike on each.
     """
     draw = generator("texts", seed, [circumstance[axis] for axis in _AXES])
-    length = _length(circumstance, most)
-    new = NEW_TOKENS.get(circumstance["past"], 0)
-    prompt, total = (length, length + new) if new else (0, length)
-    rows = _number_of_rows(circumstance, new or length)
+    new = lengths.new
+    prompt, total = (lengths.text, lengths.text + new) if new else (0, lengths.text)
+    rows = _number_of_rows(circumstance, new or total)
     ids = torch.randint(0, vocab, (rows, total), generator=draw)
     ids[0, -1] = ids[-1, 0] = 0  # which is no padding, unless a mask says so
     readable = _readable(circumstance["mask"], rows, prompt, total, draw)
@@ -170,13 +150,16 @@ def make_texts(
     if circumstance["positions"] != "default":
         positions = torch.randint(1, 4, (rows, total), generator=draw).cumsum(-1)
         if circumstance["positions"] == "far":
-            positions = _FAR + torch.arange(total) + torch.randint(0, 2, (rows, 1), generator=draw)
+            positions = lengths.first_far + torch.arange(total) + torch.randint(0, 2, (rows, 1), generator=draw)
+        elif lengths.most_shift is not None:
+            shifts = torch.randint(1, lengths.most_shift + 1, (rows, 1), generator=draw)
+            positions = torch.arange(total) + shifts
     real = readable[:, prompt:]
     weighting = torch.randn(rows, total - prompt, vocab, generator=draw, dtype=torch.float64)
     found = Texts(
         d_model=d_model,
         prompt=prompt,
-        cropped=4 if circumstance["past"] == "cropped" else 0,
+        cropped=lengths.cropped,
         ids=_as_given(ids, circumstance["tokens"]),
         embeds=embeds,
         mask=_mask(circumstance["mask"], readable, dtype),
@@ -192,11 +175,6 @@ def make_texts(
         if isinstance(value := getattr(found, field.name), Tensor)
     }
     return replace(found, **moved)
-
-
-def _length(circumstance: Circumstance, most: int | None) -> int:
-    beyond = SHORT + (most or LONG)
-    return {"short": SHORT, "one": 1, "multiple": MULTIPLE, "long": LONG, "beyond": beyond}[circumstance["length"]]
 
 
 def _number_of_rows(circumstance: Circumstance, length: int) -> int:
