@@ -106,12 +106,15 @@ class HookInfo:
         alias_of: the key in `Hooks.names()` of the point that this is another name for.
         switch: the library's name of what must be turned on before the point fires; None if it always fires.
         axes: the point's axes, if they are not the canonical axes of its name.
+        not_offered: why the library does not have the point in this model, in a line: it refuses the point's switch for
+            the architecture, say. The point is counted as not offered, and no hook is put there. None if it has it.
     """
 
     native_name: str
     alias_of: str | None = None
     switch: str | None = None
     axes: tuple[str, ...] | None = None
+    not_offered: str | None = None
 
     def __new__(cls, **given: object) -> HookInfo:
         if "own" in given:
@@ -124,7 +127,10 @@ class Hooks(Protocol):
     """The capability `hooks`: read and replace activations and their gradients."""
 
     def names(self) -> Mapping[str, HookInfo]:
-        """List every hook point by its canonical name, or by the library's name if it has no canonical one."""
+        """List every hook point by its canonical name, or by the library's name if it has no canonical one.
+
+        A point that the library has in other models and not in this one is listed too, with the reason.
+        """
 
     def switched(self, names: Set[str]) -> AbstractContextManager[None]:
         """Turn on what gates these points; when the context is left, every switch is as it was before."""
@@ -139,6 +145,17 @@ class Hooks(Protocol):
             forward: by the keys of `names()`, edits of activations, in the axes that the point's `HookInfo` says.
             backward: by the keys of `names()`, edits of the gradients of activations, in the same axes.
         """
+
+
+def offered_points(hooks: Hooks | None) -> dict[str, HookInfo]:
+    """List the points that an adapter offers in a model: those of `names()` but for what the library lacks there.
+
+    Args:
+        hooks: of a subject; a subject without hooks offers none.
+    """
+    names = {} if hooks is None else hooks.names()
+    lacking = {name for name, info in names.items() if info.not_offered is not None}
+    return {name: info for name, info in names.items() if lacking.isdisjoint((name, info.alias_of))}
 
 
 @runtime_checkable

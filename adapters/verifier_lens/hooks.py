@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from verifier.adapter import Edit, HookInfo, Inputs, Output
 from verifier.canonical import KINDS, template_of
+from verifier.errors import one_line
 from verifier_lens.calling import call
 
 if TYPE_CHECKING:
@@ -24,9 +26,13 @@ def named(bridge: TransformerBridge) -> dict[str, HookInfo]:
     """Describe every key of `hook_dict`. Canonical names are TransformerLens', so a key is canonical if it spells one.
 
     A hook point with several keys is the earliest canonical one, or else the first, and the others are its aliases.
-    Called while all switches are off: TransformerLens tells only then which switch a point waits for.
+    A point whose switch TransformerLens refuses for the architecture is not offered. Called while all switches are off:
+    TransformerLens tells only then which switch a point waits for.
     """
     points: dict[str, HookPoint] = bridge.hook_dict
+    # By the rule by which it refuses a hook there.
+    switches = {name: bridge._gated_hook_reason(point.name or name) for name, point in points.items()}
+    refused = refusals(bridge, {switch for switch in switches.values() if switch is not None})
     first: dict[int, str] = {}
     for name in sorted(points, key=lambda name: _CANONICAL.get(template_of(name), len(_CANONICAL))):
         first.setdefault(id(points[name]), name)
@@ -34,10 +40,48 @@ def named(bridge: TransformerBridge) -> dict[str, HookInfo]:
         name: HookInfo(
             native_name=name if point.name is None else point.name,
             alias_of=None if first[id(point)] == name else first[id(point)],
-            switch=bridge._gated_hook_reason(point.name or name),  # the rule by which it refuses a hook there
+            switch=switches[name],
+            not_offered=refused.get(switches[name] or ""),
         )
         for name, point in points.items()
     }
+
+
+def refusals(bridge: TransformerBridge, switches: Set[str]) -> dict[str, str]:
+    """Find the switches that TransformerLens refuses for the bridge's architecture, and its reasons, each in a line.
+
+    Each switch is turned on once, by itself, and off again. A setter notes in the configs of the bridge's modules, of
+    which some are Hugging Face's, that the switch is off; they are put back as nobody had asked.
+    """
+    found: dict[str, str] = {}
+    for switch in sorted(switches):
+        turn = _setter(bridge, switch)
+        with _same_configs(bridge), warnings.catch_warnings(action="ignore"):  # it warns again where it is turned on
+            try:
+                turn(True)
+            except NotImplementedError as error:
+                found[switch] = one_line(error)
+            finally:
+                turn(False)
+    return found
+
+
+@contextmanager
+def _same_configs(bridge: TransformerBridge) -> Iterator[None]:
+    """Put the fields of every module's config back when the context is left."""
+    configs = {id(config): config for one in bridge.modules() if (config := getattr(one, "config", None)) is not None}
+    kept = [(vars(config), dict(vars(config))) for config in configs.values()]
+    try:
+        yield
+    finally:
+        for fields, before in kept:
+            fields.clear()
+            fields.update(before)
+
+
+def _setter(bridge: TransformerBridge, switch: str) -> Callable[[bool], None]:
+    setter: Callable[[bool], None] = getattr(bridge, f"set_{switch}")
+    return setter
 
 
 class LensHooks:
@@ -57,12 +101,12 @@ class LensHooks:
 
         Raises:
             ValueError: from TransformerLens, where two of the switches exclude each other.
-            NotImplementedError: from TransformerLens, where the architecture has not got what the switch is for.
+            NotImplementedError: from TransformerLens, for a point that is not offered.
         """
         wanted = sorted({switch for name in names if (switch := self._names[name].switch) is not None})
         with ExitStack() as undo:
             for switch in wanted:
-                turn: Callable[[bool], None] = getattr(self._bridge, f"set_{switch}")
+                turn = _setter(self._bridge, switch)
                 # Noted before it is turned on: a setter may raise halfway.
                 undo.callback(turn, bool(getattr(self._bridge.cfg, switch)))
                 turn(True)

@@ -14,6 +14,7 @@ if importlib.util.find_spec("transformer_lens") is None:
     pytest.skip('TransformerLens is not installed: pip install "adapter-verifier[lens]"', allow_module_level=True)
 
 import torch
+from tiny_models import build_tiny
 from torch.testing import assert_close
 from transformers import (
     FalconConfig,
@@ -26,7 +27,16 @@ from transformers import (
 from verifier_lens import LensAdapter
 from verifier_lens.processing import WHOLE
 
-from verifier.adapter import CHANGES, LOG_PROBABILITIES, LOGITS, AdapterRefusal, Inputs, Subject, is_adapter
+from verifier.adapter import (
+    CHANGES,
+    LOG_PROBABILITIES,
+    LOGITS,
+    AdapterRefusal,
+    Inputs,
+    Subject,
+    is_adapter,
+    offered_points,
+)
 from verifier.canonical import KINDS, template_of
 
 if TYPE_CHECKING:
@@ -240,6 +250,44 @@ def test_switches_that_exclude_each_other_raise_and_are_turned_back() -> None:
         pass
     config = subject.bridge.cfg
     assert [config.use_attn_in, config.use_split_qkv_input, config.use_hook_mlp_in] == [False, False, False]
+
+
+@pytest.mark.parametrize("architecture", ["OPTForCausalLM", "Llama4ForCausalLM"])
+def test_points_whose_switch_is_refused_for_an_architecture_are_not_offered_each_by_itself(architecture: str) -> None:
+    subject = LensAdapter().wrap(build_tiny(architecture))
+    infos = subject.hooks.names()
+    gated = {name: info for name, info in infos.items() if info.switch is not None}
+    lacking = {name: info.not_offered for name, info in gated.items() if info.not_offered is not None}
+    assert {infos[name].switch for name in lacking} == {"use_attn_in", "use_attn_result", "use_split_qkv_input"}
+    assert {infos[name].switch for name in gated.keys() - lacking.keys()} == {"use_hook_mlp_in"}
+    for name, reason in lacking.items():
+        assert reason.startswith(f"NotImplementedError: {infos[name].switch}: ")
+        assert "\n" not in reason
+        with pytest.raises(NotImplementedError), subject.hooks.switched({name}):
+            pass
+    assert offered_points(subject.hooks).keys() == infos.keys() - lacking.keys()
+    seen: list[torch.Size] = []
+    point = "blocks.1.hook_mlp_in"
+    with subject.hooks.switched({point}), subject.hooks.hooked({point: lambda value: seen.append(value.shape)}, {}):
+        subject.forward(Inputs(input_ids=ids()))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_asking_which_switches_there_are_leaves_all_of_them_off(name: str) -> None:
+    subject, _ = both(name)
+    config = subject.bridge.cfg
+    assert all(info.not_offered is None for info in subject.hooks.names().values())
+    flags = ("use_attn_in", "use_split_qkv_input", "use_hook_mlp_in", "use_attn_result")
+    assert not any(getattr(config, flag) for flag in flags)
+
+
+def test_a_decoders_tokens_are_passed_on() -> None:
+    model, decoded = build_tiny("T5ForConditionalGeneration"), ids(pos=5)
+    expected = model(input_ids=ids(), decoder_input_ids=decoded).logits
+    subject = LensAdapter().wrap(build_tiny("T5ForConditionalGeneration"))
+    actual = subject.forward(Inputs(input_ids=ids(), decoder_input_ids=decoded)).logits
+    assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ALL)

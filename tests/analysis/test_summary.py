@@ -134,6 +134,15 @@ def test_kinds_of_points_that_the_adapter_says_it_lacks_are_counted_in_the_headl
     assert found.headline == "CONFORMS in what it offers: 36 of 36 looked at; not offered: 2 kinds of hook points"
 
 
+def test_the_reason_for_which_points_are_lacking_is_no_kind_of_points(make):
+    def present(spec, check):
+        words = f"{NOT_DECLARED}blocks.{{i}}.attn.hook_result; its switch is refused: A, B; C"
+        return outcome("hooks.present", Verdict.PASS, message=words) if check == "qkv.rows" else None
+
+    found = summarize(make(specs(), present))
+    assert found.headline == "CONFORMS in what it offers: 36 of 36 looked at; not offered: 1 kind of hook points"
+
+
 def test_what_does_not_apply_is_counted_and_is_not_said_to_be_lacking(make):
     def fails(spec, check):
         return outcome(check, Verdict.SKIP, message="not applicable: one layer") if check == "qkv.rows" else None

@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from falcons import KINDS, SPREAD, mostly_slow
+from falcons import KINDS, SPREAD, mostly_slow, spec
 from one_check import AmongAll, Broken, Judge, of_area
 from torch import Tensor, nn
 
 from verifier.adapter import Edit, HookInfo, Inputs, Output, Subject
 from verifier.canonical import KINDS as KINDS_OF_POINTS
+from verifier.cases.circumstances import PLAIN
 from verifier.errors import Unrunnable
+from verifier.families.falcon import FalconFamily
 from verifier.faults.altered_hooks import altered, at, shown_as
 from verifier.faults.mutants import Mutation
 from verifier.judging.outcome import Verdict
+from verifier.observing.circumstances.row import Row
 
 IDS = [one.id for one in of_area("hooks") if one.applies != "sampled"]
 SEQUENTIAL = KINDS["sequential-own-keys-alibi"]
@@ -94,6 +97,68 @@ def test_a_declared_point_that_is_no_canonical_one_is_a_failure(judge: Judge, br
     found = judge("hooks.present", adapter=Declaring(broken(without("hook_z")), {"blocks.{i}.attn.hook_y"}))
     assert (found.verdict, found.where) == (Verdict.FAIL, "blocks.{i}.attn.hook_y")
     assert found.message == "hooks.points() declares it, and it is no canonical hook point"
+
+
+class Lacking:
+    """A right adapter whose library refuses a switch of some points in this model; the adapter may say so."""
+
+    def __init__(self, adapter: Any, *, reason: str | None) -> None:
+        self.name, self.version = adapter.name, adapter.version
+        self._adapter, self._reason = adapter, reason
+
+    def wrap(self, model: Any) -> Any:
+        subject, reason = self._adapter.wrap(model), self._reason
+
+        class Hooks:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(subject.hooks, name)
+
+            def names(self) -> Mapping[str, HookInfo]:
+                gated = {name: info for name, info in subject.hooks.names().items() if info.switch is not None}
+                assert gated
+                second = {f"{name}_too": replace(info, alias_of=name) for name, info in gated.items()}
+                own = {"blocks.0.hook_own": replace(next(iter(gated.values())), not_offered=reason)}
+                refused = {name: replace(info, not_offered=reason) for name, info in gated.items()}
+                return {**subject.hooks.names(), **refused, **second, **own}
+
+            def switched(self, names: Any) -> Any:
+                raise NotImplementedError("this architecture has no such switch")
+
+        class Lacks:
+            hooks = Hooks()
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(subject, name)
+
+        return Lacks()
+
+
+REFUSED = "the library has no `result` for this architecture; ask there"
+
+
+@pytest.mark.parametrize("check", IDS)
+def test_a_point_that_a_library_lacks_in_a_model_is_not_offered_and_fails_nothing(
+    judge: Judge, bridge: Any, check: str
+) -> None:
+    found = judge(check, adapter=Lacking(bridge, reason=REFUSED))
+    assert found.verdict in (Verdict.PASS, Verdict.SKIP), found
+    if check == "hooks.present":
+        assert found.message == f"not offered: blocks.{{i}}.attn.hook_result, blocks.{{i}}.hook_own; {REFUSED}"
+
+
+def test_a_point_that_an_adapter_promises_and_cannot_turn_on_is_an_error(judge: Judge, bridge: Any) -> None:
+    assert judge("hooks.fires", adapter=Lacking(bridge, reason=None)).verdict is Verdict.ERROR
+
+
+def test_circumstances_look_at_the_points_that_a_library_has_in_a_model(falcon: FalconFamily, bridge: Any) -> None:
+    circumstance = PLAIN | {"grad": "grad", "history": "edited", "model": "copied"}
+    result = Row(spec(SEQUENTIAL), falcon, circumstance).run(Lacking(bridge, reason=REFUSED))
+    assert not result.errors
+    assert result.refused is result.not_offered is None
+    assert not any(map(result.is_wrong, result.findings))
+    places = {one.where for one in result.findings["hooks.shown"]}
+    assert "blocks.0.attn.hook_z" in places
+    assert "blocks.0.attn.hook_result" not in places
 
 
 @pytest.mark.parametrize("check", ["hooks.fires", "hooks.order", "hooks.axes", "hooks.values"])

@@ -241,7 +241,7 @@ def _list_not_offered(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         template
         for one in outcomes
         if one.check == "hooks.present" and one.verdict is Verdict.PASS and one.message
-        for template in one.message.removeprefix(NOT_DECLARED).split(", ")
+        for template in one.message.removeprefix(NOT_DECLARED).partition("; ")[0].split(", ")
     }
     kinds = [text.plural(len(points), "kind") + " of hook points"] if points else []
     return (*(name for name in get_args(Capability) if name in lacking), *kinds)

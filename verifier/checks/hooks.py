@@ -26,10 +26,12 @@ _CANONICAL = frozenset(kind.template for kind in KINDS)
 def present(case: Case) -> Finding:
     """Every canonical hook point of the model is there, in every layer; of an adapter that says which it has, those.
 
-    A failure means that an activation which the model has cannot be read or edited by its name.
+    A point that the library lacks in a model, by the adapter's own word, is not offered, and the reason is told. A
+    failure means that an activation which the model has cannot be read or edited by its name.
     """
     names, declared = activations.hook_points(case), _declared(case)
-    missing = [point.name for point in case.reference.points if point.name not in names]
+    lacking = _lacking(case)
+    missing = [point.name for point in case.reference.points if point.name not in names.keys() | lacking.keys()]
     if declared is None:
         wanted = missing
     else:
@@ -40,7 +42,18 @@ def present(case: Case) -> Finding:
     if wanted:
         words = f"{len(wanted)} of {len(case.reference.points)} are missing: {activations.by_template(wanted)}"
         return failure(wanted[0], words)
-    return Finding(message=f"{NOT_DECLARED}{activations.by_template(missing, len(missing))}" if missing else None)
+    not_offered = [*missing, *lacking]
+    if not not_offered:
+        return Finding()
+    words = f"{NOT_DECLARED}{activations.by_template(not_offered, len(not_offered))}"
+    return Finding(message="; ".join([words, *dict.fromkeys(lacking.values())]))
+
+
+def _lacking(case: Case) -> Mapping[str, str]:
+    """Give by name the points that the library lacks in this model, with the adapter's reason; each under one name."""
+    names, offered = require(case.subject.wrapped().hooks).names(), activations.hook_points(case)
+    lacking = {name: info.not_offered or "" for name, info in names.items() if name not in offered}
+    return {name: reason for name, reason in lacking.items() if names[name].alias_of not in lacking}
 
 
 def _declared(case: Case) -> Set[str] | None:

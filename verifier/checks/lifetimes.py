@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier.adapter import Subject
+from verifier.adapter import Subject, offered_points
 from verifier.checks.subjects import ungated_names
 from verifier.observing.capabilities import require
 from verifier.observing.case import Case
@@ -51,7 +51,7 @@ def _read_all_points(case: Case, subject: Subject) -> Iterator[None]:
         yield
         return
     hooks: Any = subject.hooks
-    names = frozenset(one.name for one in case.reference.points) & hooks.names().keys()
+    names = frozenset(one.name for one in case.reference.points) & offered_points(subject.hooks).keys()
     with hooks.switched(names), hooks.hooked(dict.fromkeys(names, _read), {}):
         yield
 

@@ -126,7 +126,7 @@ def reads(case: Case) -> Iterator[Finding]:
     The check adds one to the values of a key/value head. The query heads whose `hook_z` rises by one read it, because
     a pattern sums to one. A failure means that key/value heads are assigned to the wrong query heads.
     """
-    names = require(case.subject.wrapped().hooks).names()
+    names = activations.hook_points(case)
     for layer in _layer_numbers(case):
         value_name, z_name = (f"blocks.{layer}.attn.hook_{what}" for what in ("v", "z"))
         if not {value_name, z_name} <= names.keys():

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Inputs, Subject
+from verifier.adapter import Inputs, Subject, offered_points
 from verifier.canonical import LOGIT_AXES
 from verifier.cases.spec import Scenario
 from verifier.judging.numerics import compare_bitwise, float64_judge, measured_noise, unit
@@ -188,9 +188,7 @@ def ungated_names(case: Case, subject: Subject) -> list[str]:
         case: of the canonical points.
         subject: whose hooks are listed.
     """
-    if subject.hooks is None:
-        return []
-    offered = subject.hooks.names()
+    offered = offered_points(subject.hooks)
     return [one.name for one in case.reference.points if one.name in offered and offered[one.name].switch is None]
 
 

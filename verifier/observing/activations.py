@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from verifier.adapter import Edit, HookInfo, Inputs, Subject
+from verifier.adapter import Edit, HookInfo, Inputs, Subject, offered_points
 from verifier.canonical import Point, template_of
 from verifier.cases.spec import SEMANTIC_DTYPE, SINGLE, Scenario
 from verifier.judging.numerics import noise_from_float32
@@ -116,12 +116,13 @@ class Seen:
 
 @memoized
 def hook_points(case: Case) -> Mapping[str, HookInfo]:
-    """List the subject's hook points by canonical name, or by the adapter's own where there is no canonical one.
+    """List the points that the subject offers by canonical name, or by the adapter's own if there is no canonical one.
 
     Raises:
         Blocked: listing them raises; `hooks.present` reports it.
     """
-    return listed(require(case.subject.wrapped().hooks).names, "hooks.present")
+    hooks = require(case.subject.wrapped().hooks)
+    return listed(lambda: offered_points(hooks), "hooks.present")
 
 
 def shared_points(case: Case) -> list[Point]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Adapter, Inputs, Modes, Subject
+from verifier.adapter import Adapter, Inputs, Modes, Subject, offered_points
 from verifier.cases.circumstance_configs import changed_config
 from verifier.cases.circumstances import Circumstance, steps
 from verifier.cases.lengths import GENERATED_BEFORE, MULTIPLE, longest_text, most_positions
@@ -270,11 +270,10 @@ def _use(subject: Subject, models: Models) -> None:
         subject.weights.canonical()
         if any(point.layer == 0 for point in models.family.points(models.config)):
             subject.weights.split(0)
-    if subject.hooks is not None:
-        first = next(iter(subject.hooks.names()), None)
-        if first is not None:
-            with subject.hooks.hooked({first: lambda _value: None}, {}):
-                pass
+    first = next(iter(offered_points(subject.hooks)), None)
+    if first is not None and subject.hooks is not None:
+        with subject.hooks.hooked({first: lambda _value: None}, {}):
+            pass
 
 
 def _load_other_weights(models: Models, adapter: Adapter, found: Prepared, attention: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from verifier.adapter import Edit, Inputs, Output, RunsWithCache, Subject
+from verifier.adapter import Edit, Inputs, Output, RunsWithCache, Subject, offered_points
 from verifier.canonical import WEIGHTS, Point, template_of
 from verifier.family import Family
 from verifier.judging.outcome import NotApplicable
@@ -266,7 +266,7 @@ class SubjectSide:
         self.dtype = dtype
         self._wrapped = wrapped
         self._adds_up_gradients = False
-        infos = {} if subject.hooks is None else subject.hooks.names()
+        infos = offered_points(subject.hooks)
         self.points: Sequence[Point] = [point for point in points if point.name in infos]
         self._orders = {point.name: order_of_axes(infos[point.name].axes, point.axes) for point in self.points}
         self.gated = frozenset(point.name for point in self.points if infos[point.name].switch is not None)
