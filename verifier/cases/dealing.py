@@ -181,7 +181,7 @@ def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
     """
     if isinstance(family, RefusesCircumstances) and family.circumstance_refusal(spec.config, row) is not None:
         return False
-    if isinstance(family, TellsLongestText) and lack_of_positions(family, spec.config, {**PLAIN, **row}) is not None:
+    if lack_of_positions(family, spec.config, {**PLAIN, **row}) is not None:
         return False
     if row["dims"] in ("usual", "extreme"):
         return True

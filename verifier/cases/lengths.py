@@ -128,8 +128,10 @@ def lack_of_positions(family: Family, config: Config, circumstance: Circumstance
         config: the flags and dims of a case.
         circumstance: a value for each axis.
     """
+    if not isinstance(family, TellsLongestText):
+        return None
     changed = changed_config(family, config, circumstance)
-    longest = longest_text(family, changed)
+    longest = family.longest_text(changed)
     if longest is None or choose_lengths(circumstance, most=most_positions(changed), longest=longest) is not None:
         return None
     return f"the model has {longest} positions, and the circumstance needs more"
