@@ -35,10 +35,17 @@ DIMS = {
 }
 
 
+GPT2_FIELDS = {
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}
+
+
 class Gpt2(DeclaredFamily):
     """Conv1D, learned positions, a scale for each layer."""
 
-    name, architecture, POSITIONS, LAYERS = "gpt2", "GPT2LMHeadModel", "standard", "n_layer"
+    name, architecture, POSITIONS, FIELDS = "gpt2", "GPT2LMHeadModel", "standard", GPT2_FIELDS
     COMPONENTS: ClassVar[Mapping[str, str]] = {
         "embed": "transformer.wte",
         "pos_embed": "transformer.wpe",
@@ -57,14 +64,8 @@ class Gpt2(DeclaredFamily):
         "mlp.out": "mlp.c_proj",
     }
     DIMS: ClassVar[Config] = {
-        "n_embd": 72,
-        "n_head": 12,
-        "n_layer": 2,
+        **{name: value for name, value in DIMS.items() if name not in ("intermediate_size", "pad_token_id")},
         "n_inner": 80,
-        "vocab_size": 113,
-        "n_positions": 96,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
         "scale_attn_by_inverse_layer_idx": True,
     }
 
@@ -72,7 +73,7 @@ class Gpt2(DeclaredFamily):
 class GptJ(DeclaredFamily):
     """Old code that rotates: two products and a softmax, in a parallel block with one norm."""
 
-    name, architecture, LAYERS = "gptj", "GPTJForCausalLM", "n_layer"
+    name, architecture, FIELDS = "gptj", "GPTJForCausalLM", GPT2_FIELDS
     reference_attention, attentions = "eager", ("eager",)
     COMPONENTS: ClassVar[Mapping[str, str]] = {
         "embed": "transformer.wte",
@@ -190,7 +191,7 @@ class Opt(DeclaredFamily):
 class Bloom(DeclaredFamily):
     """Old code: a softmax of its own; attention and MLP that add the stream themselves; a norm on the embeddings."""
 
-    name, architecture, POSITIONS, LAYERS = "bloom", "BloomForCausalLM", "alibi", "n_layer"
+    name, architecture, POSITIONS, FIELDS = "bloom", "BloomForCausalLM", "alibi", GPT2_FIELDS
     reference_attention, attentions = "eager", ("eager",)
     COMPONENTS: ClassVar[Mapping[str, str]] = {
         "embed": "transformer.word_embeddings",
@@ -209,7 +210,9 @@ class Bloom(DeclaredFamily):
         "mlp.in": "mlp.dense_h_to_4h",
         "mlp.out": "mlp.dense_4h_to_h",
     }
-    DIMS: ClassVar[Config] = {"hidden_size": 72, "n_head": 12, "n_layer": 2, "vocab_size": 113}
+    DIMS: ClassVar[Config] = {
+        name: DIMS[name] for name in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+    }
 
     def writers(self, config: Config) -> Mapping[str, str]:
         """What is added is what their projections give."""

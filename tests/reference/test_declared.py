@@ -48,7 +48,7 @@ def moved(value: Tensor) -> Tensor:
 
 def layers(name: str) -> range:
     family = FAMILIES[name]
-    return range(family.dims()[family.LAYERS])
+    return range(family.dims()["num_hidden_layers"])
 
 
 @every_family

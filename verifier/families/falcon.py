@@ -41,7 +41,7 @@ class FalconFamily(DeclaredFamily):
         "mlp.in": "mlp.dense_h_to_4h",
         "mlp.out": "mlp.dense_4h_to_h",
     }
-    HEADS = ("num_attention_heads", "num_kv_heads")
+    FIELDS = {"num_key_value_heads": "num_kv_heads"}
     FLAGS = falcon_configs.FLAGS
     DIMS = falcon_configs.DIMS
     CORNERS = falcon_configs.CORNERS
@@ -90,7 +90,7 @@ class FalconFamily(DeclaredFamily):
             return super().point_source(config, name)
         path = f"transformer.h.{block[1]}.self_attention"
         # It gives each group's key and value once for every query head of the group.
-        heads, kv_heads = (config.get(field) for field in self.HEADS)
+        heads, kv_heads = config["num_attention_heads"], config.get("num_kv_heads")
         copies = heads // kv_heads if config.get("new_decoder_architecture") and kv_heads else 1
         each = f"[:, :, ::{copies}]" if copies > 1 and letter != "q" else ""
         value = f"model.get_submodule({path!r})._split_heads(output)[{_LETTERS.index(letter)}]{each}"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _MOST_KEPT = 256  # configs whose rows are kept
 # Where HF's configs have the activation.
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
+_LAYERS, _HEADS, _KV_HEADS = "num_hidden_layers", "num_attention_heads", "num_key_value_heads"
+_CONTEXT = "max_position_embeddings"
 _BLOCKS = "blocks"
 _HEAD_NORMS = ("attn.q_norm", "attn.k_norm")
 
@@ -45,8 +47,8 @@ class DeclaredFamily:
         BLOCK: by canonical component in a block (`attn.q`, `ln2`), the path in HF's block. Of a block's fused
             projection the name is `attn.qkv`.
         POSITIONS: `rotary`, `alibi`, `standard` for learned ones, or `none`.
-        LAYERS: the config's field of the number of blocks.
-        HEADS: the config's fields of the query heads and of the key/value heads.
+        FIELDS: the names in HF's config of `num_hidden_layers`, `num_attention_heads`, `num_key_value_heads` and
+            `max_position_embeddings`, where they are others.
         FLAGS: the values of every flag, the plainest first; the matrix is their product.
         DIMS: the tiny dims of every flag combination.
         CORNERS: configs beside the matrix, by name: what differs from `DIMS` and HF's defaults.
@@ -65,8 +67,7 @@ class DeclaredFamily:
     COMPONENTS: ClassVar[Mapping[str, str]]
     BLOCK: ClassVar[Mapping[str, str]]
     POSITIONS = "rotary"
-    LAYERS = "num_hidden_layers"
-    HEADS = ("num_attention_heads", "num_key_value_heads")
+    FIELDS: ClassVar[Mapping[str, str]] = {}
     FLAGS: ClassVar[Mapping[str, Sequence[Any]]] = {}
     DIMS: ClassVar[Config] = {}
     CORNERS: ClassVar[Mapping[str, Config]] = {}
@@ -140,6 +141,10 @@ class DeclaredFamily:
         """Turn on every dropout of the model."""
         return self.DROPOUTS
 
+    def longest_text(self, config: Config) -> int | None:
+        """Give how many positions a model has learned; None if it learns none."""
+        return self._read(config, _CONTEXT) if self.positions(config) == "standard" else None
+
     def fuzzed(self) -> Mapping[str, Sequence[Any]]:
         """List what varies beside the flags."""
         return self.FUZZED
@@ -161,11 +166,15 @@ class DeclaredFamily:
         if dims not in self.SHAPES:
             return None
         groups, shape = self.SHAPES[dims]
-        heads, kv_heads = (config.get(field) for field in self.HEADS)
+        heads, kv_heads = (self._read(config, field) for field in (_HEADS, _KV_HEADS))
         found = {**config, **shape}
         if kv_heads is not None and kv_heads > 1:
-            found[self.HEADS[1]] = shape[self.HEADS[0]] if kv_heads == heads else groups
+            found[self.FIELDS.get(_KV_HEADS, _KV_HEADS)] = self._read(shape, _HEADS) if kv_heads == heads else groups
         return found
+
+    def _read(self, config: Config, field: str) -> Any:
+        """Read a field of every model, under the name that all of HF's configs take or under this one's own."""
+        return config.get(field, config.get(self.FIELDS.get(field, field)))
 
     # --- what follows from it
 
@@ -183,7 +192,7 @@ class DeclaredFamily:
         around = ["hook_embed", *_norm_points(self.COMPONENTS, "embed_ln", "ln_final")]
         if "pos_embed" in self.COMPONENTS:
             around.append("hook_pos_embed")
-        layers = range(config[self.LAYERS])
+        layers = range(self._read(config, _LAYERS))
         return points(around, by_layer=[self._points_in(config, self.block(config, layer)) for layer in layers])
 
     def _points_in(self, config: Config, block: Mapping[str, str]) -> list[str]:
@@ -255,7 +264,7 @@ class DeclaredFamily:
         if "pos_embed" in modules:
             output("hook_pos_embed", "pos_embed")
         attentions = {}
-        for layer in range(config[self.LAYERS]):
+        for layer in range(self._read(config, _LAYERS)):
             here = f"{_BLOCKS}.{layer}"
             block, run = modules[here]
             names = self.block(config, layer)
@@ -395,8 +404,8 @@ class DeclaredFamily:
         if out is not None:
             found["d_mlp"] = out.nx if hasattr(out, "nx") else out.in_features
             found["parallel_attn_mlp"] = not self.is_sequential(vars(config))
-            activations = (getattr(config, name, None) for name in _ACTIVATIONS)
-            found |= {"act_fn": one for one in activations if one is not None}
+            activation = next((getattr(config, name) for name in _ACTIVATIONS if hasattr(config, name)), None)
+            found |= {} if activation is None else {"act_fn": activation}
         return found
 
     def point_source(self, config: Config, name: str) -> PointSource | None:
@@ -414,8 +423,8 @@ class DeclaredFamily:
             writers = self._writers(config, block)
             modules[here] = at = f"{self.COMPONENTS[_BLOCKS]}.{layer}"
             modules |= {f"{here}.{component}": f"{at}.{path}" for component, path in block.items()}
-        heads = config[self.HEADS[0]]
-        return line_of(name, modules, writers, self.NORM_LINES, (heads, config.get(self.HEADS[1]) or heads))
+        heads = self._read(config, _HEADS)
+        return line_of(name, modules, writers, self.NORM_LINES, (heads, self._read(config, _KV_HEADS) or heads))
 
 
 def _norm_points(components: Collection[str], *norms: str) -> list[str]:
