@@ -25,6 +25,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.family import Family
 from verifier.judging.outcome import Verdict
 from verifier.observing.circumstances.row import Row, not_resting_on_failures
+from verifier.reference.acceptance import refusal_of
 
 _PLAIN_SHARE = 0.6
 
@@ -52,6 +53,7 @@ def draw(family: Family, drawn: random.Random) -> tuple[CaseSpec, Circumstance]:
         {**family.dims(), **dict(zip(family.flags(), values, strict=True))}
         for values in itertools.product(*family.flags().values())
     ]
+    refusal = refusal_of(family, asks=True)
     while True:
         config = drawn.choice(configs)
         row = {
@@ -59,7 +61,7 @@ def draw(family: Family, drawn: random.Random) -> tuple[CaseSpec, Circumstance]:
             for axis, values in AXES.items()
         }
         spec = CaseSpec(family=family.name, config=config, seed=drawn.randrange(2**16))
-        if family.refusal(config) is None and is_allowed(row) and can_be_called(family, spec, row):
+        if refusal(config) is None and is_allowed(row) and can_be_called(family, spec, row):
             return spec, {**PLAIN, **row}
 
 

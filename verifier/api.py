@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from verifier.analysis.bugs import Bug
 from verifier.analysis.view import RecordView, view_record
 from verifier.commands.recording import record_run
+from verifier.engine.asking import asking_hugging_face
 from verifier.errors import ExitStatus, UsageError
 from verifier.record import Record, read
 from verifier.record.case_description import describe_case
@@ -153,7 +154,9 @@ def run(
     """
     from verifier.output import console
 
-    planned = plan_run(python_request(family, adapter, options), "this run")
+    request = python_request(family, adapter, options)
+    with asking_hugging_face(family):
+        planned = plan_run(request, "this run")
     meter_console = console.standard_error() if progress else console.stream_console(io.StringIO())
     with temporary_folder() as spare:
         folder = spare if out is None else Path(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from verifier import plugins
 from verifier.adapter import Edit
@@ -98,9 +98,6 @@ class Family(Protocol):
     def dropouts(self) -> Config:
         """Give what to set in a config so that every dropout acts; empty if there is none. Imports no torch."""
 
-    def refusal(self, config: Config) -> str | None:
-        """Say why HF refuses a config; None if HF accepts it. Imports no torch."""
-
     def build(
         self,
         config: Config,
@@ -130,7 +127,10 @@ class Family(Protocol):
         """
 
     def points(self, config: Config) -> Sequence[Point]:
-        """List the canonical hook points of a model of this config, in causal order. Imports no torch."""
+        """List the canonical hook points of a model of this config, in causal order. Imports no torch.
+
+        A family that does not say which configs HF refuses is also asked about such configs.
+        """
 
     def taps(
         self, model: nn.Module, *, names: Collection[str] | None = None, edits: Mapping[str, Edit] | None = None
@@ -156,6 +156,17 @@ class Family(Protocol):
 
     def components(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Give HF's module for each canonical component that has one."""
+
+
+@runtime_checkable
+class RefusesConfigs(Protocol):
+    """A family that also says in words which configs HF refuses; HF itself is asked about those of other families.
+
+    The check `reference.acceptance` holds what it says against HF.
+    """
+
+    def refusal(self, config: Config) -> str | None:
+        """Say why HF refuses a config; None if HF accepts it. Imports no torch."""
 
 
 @runtime_checkable
@@ -252,6 +263,12 @@ class ShowsPoints(Protocol):
             config: the flags and dims of the model.
             name: the canonical name of the point.
         """
+
+
+def predicate_of(family: Family) -> RefusesConfigs | None:
+    """Give the family if it says in words which configs HF refuses, else None."""
+    # A planted family passes the right one's methods on, which `isinstance` does not see from Python 3.12 on.
+    return cast(RefusesConfigs, family) if hasattr(family, "refusal") else None
 
 
 def is_family(candidate: object) -> bool:

@@ -19,6 +19,7 @@ from verifier.cases.circumstances import (
 from verifier.cases.lengths import lack_of_positions
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family, RefusesCircumstances, Reshapes, TellsLongestText
+from verifier.reference.acceptance import refusal_of
 
 WITH_GRADIENTS: Circumstance = {**PLAIN, "grad": "grad"}
 """The plainest circumstance in which gradients can be looked at."""
@@ -186,7 +187,7 @@ def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
     if row["dims"] in ("usual", "extreme"):
         return True
     config = family.reshaped(spec.config, row["dims"]) if isinstance(family, Reshapes) else None
-    return config is not None and family.refusal(config) is None
+    return config is not None and refusal_of(family)(config) is None
 
 
 def kind_of_model(family: Family, spec: CaseSpec) -> frozenset[str]:

@@ -17,6 +17,7 @@ from verifier.cases.spec import WORKING_DTYPES, CaseSpec, Depth, find_refusal
 from verifier.errors import UsageError, one_line
 from verifier.family import Config, Family
 from verifier.output.text import nearest
+from verifier.reference.acceptance import refusal_of
 from verifier.system.files import parse_json, read_file
 
 # The long input of a corner: beyond 256, from where on bfloat16 (ALiBi's positions) does not count exactly. It costs
@@ -135,7 +136,7 @@ def _deepened(family: Family, specs: Sequence[CaseSpec]) -> list[CaseSpec]:
 
 
 def _case(family: Family, reference: str, label: str | None, config: Config, **rest: Any) -> CaseSpec:
-    reason = find_refusal(family.refusal, config)
+    reason = find_refusal(refusal_of(family), config)
     spec = CaseSpec(family=reference, config=config, valid=reason is None, reason=reason, label=label, **rest)
     return shorten_inputs(family, spec)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path, PurePath
@@ -11,24 +10,12 @@ from pathlib import Path, PurePath
 from verifier.errors import OutdatedAdapter, all_but_interrupts, one_line, traceback_of
 from verifier.judging import raising
 
-_STDLIB = sysconfig.get_paths()["stdlib"]
-_NOT_ADAPTERS = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "huggingface_hub",
-    "einops",
-    "jaxtyping",
-    "beartype",
-    "typeguard",
-)
 # A frame of a traceback, whose innermost frame is the last; or, without the comma after the line, of a stack that a
 # dying interpreter writes, whose innermost frame is the first.
 _FRAME = re.compile(
     r'^[ |]*File "(?P<file>.*)", line (?P<line>\d{1,9})(?P<innermost_last>,?) in (?P<function>.*)$', re.MULTILINE
 )
 _PARTS_SHOWN = 3  # enough of a path inside a package to find the file by
-_INSTALLED = ("site-packages", "dist-packages")
 
 
 def find_site(error: BaseException) -> str | None:
@@ -39,7 +26,7 @@ def find_site(error: BaseException) -> str | None:
 def find_site_among(frames: Iterable[tuple[str, str]]) -> str | None:
     """Find the adapter's innermost frame, as `find_site` does, in a stack of (file, function), the innermost first."""
     for filename, function in frames:
-        if _is_adapter_code(filename):
+        if raising.is_adapter_code(filename):
             return _shorten(filename, function)
     return None
 
@@ -70,21 +57,11 @@ def find_frame(site: str, detail: str) -> tuple[str, int] | None:
 def _shorten(filename: str, function: str) -> str:
     """Word a site with the end of its path, from the outermost package on, so that it is the same on every machine."""
     parts = PurePath(filename).parts
-    roots = [place + 1 for place, part in enumerate(parts[:-1]) if part in _INSTALLED]
+    roots = [place + 1 for place, part in enumerate(parts[:-1]) if part in raising.INSTALLED]
     start = roots[-1] if roots else len(parts) - 1
     while not roots and start > 0 and Path(*parts[:start], "__init__.py").is_file():
         start -= 1
     return f"{PurePath(*parts[start:][-_PARTS_SHOWN:])}:{function}"
-
-
-def _is_adapter_code(filename: str) -> bool:
-    if filename.startswith(("<", raising.HARNESS)):
-        return False
-    for marker in _INSTALLED:
-        _, found, inside = filename.partition(f"{marker}/")
-        if found:
-            return inside.split("/")[0] not in _NOT_ADAPTERS
-    return not filename.startswith(_STDLIB)
 
 
 def is_outdated(error: BaseException) -> bool:
@@ -92,15 +69,6 @@ def is_outdated(error: BaseException) -> bool:
     return issubclass(type(error), OutdatedAdapter) and raising.is_raised_by_harness(error)
 
 
-def passed_hugging_face(error: BaseException) -> bool:
-    """Whether Hugging Face's code raised an exception, or passed it on: not what an adapter has put into its place."""
-    frames = raising.frames(error)
-    paths = [PurePath(filename).as_posix() for filename, _ in frames]
-    first = next((at for at, path in enumerate(paths) if any(f"/{name}/" in path for name in _HUGGING_FACE)), None)
-    return first is not None and find_site_among(frames[first:]) is None
-
-
-_HUGGING_FACE = ("transformers", "huggingface_hub")
 _MOST_LINES = 60
 
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from verifier.adapter import CHANGES, AdapterRefusal, Change, subject_fault
 from verifier.canonical import COMPONENTS, FACTS, template_of
 from verifier.checks import check
-from verifier.checks.blame import passed_hugging_face
 from verifier.checks.configs import find_config_edits
 from verifier.checks.subjects import compute_logits
 from verifier.errors import all_but_interrupts, one_line
 from verifier.family import TellsFacts
 from verifier.judging.comparison import from_condition
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, failure
+from verifier.judging.raising import passed_hugging_face
 from verifier.observing.capabilities import component_modules, require
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized

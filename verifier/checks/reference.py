@@ -14,15 +14,17 @@ from verifier.adapter import Inputs
 from verifier.canonical import Point
 from verifier.cases.spec import SINGLE, Scenario
 from verifier.checks import check
-from verifier.checks.blame import passed_hugging_face
 from verifier.checks.configs import find_config_edits
 from verifier.errors import all_but_interrupts, one_line
+from verifier.family import predicate_of
 from verifier.judging.comparison import from_condition
 from verifier.judging.numerics import compare_noise_floor, float64_judge
 from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict, failure
+from verifier.judging.raising import passed_hugging_face
 from verifier.observing import activations
 from verifier.observing.case import Case
 from verifier.reference import models
+from verifier.reference.kept_answers import answers_file
 from verifier.reference.process_state import preserve_random_states
 
 STEPS = 4  # tokens that follow the prompt one by one
@@ -35,9 +37,10 @@ def _as_upstream(comparison: Finding) -> Finding:
 
 @check("reference.acceptance", applies="always", subject=False)
 def acceptance(case: Case) -> Finding:
-    """HF builds and runs a model of the config exactly if the family calls the config valid.
+    """HF builds and runs a model of the config exactly if the case is called valid.
 
-    A failure means that the family's `refusal` is wrong for this config. No other verdict on it can be trusted.
+    A failure means that the family's `refusal` is wrong for this config or, where it has none, that an answer of HF's
+    which was kept is not what HF does now. No other verdict on it can be trusted.
     """
     refused = None
     try:
@@ -51,11 +54,24 @@ def acceptance(case: Case) -> Finding:
         if not passed_hugging_face(cause):
             raise cause from None
         refused = one_line(cause)
-    if case.spec.valid and refused:
+    if bool(refused) is not case.spec.valid:
+        return Finding()
+    if predicate_of(case.family) is None:
+        return _contradict_answer(case, refused)
+    if refused:
         return failure("accepted by the family", f"HF refuses it: {refused}")
-    if not case.spec.valid and not refused:
-        return failure("refused by the family", f"HF accepts it, but the family says: {case.spec.reason}")
-    return Finding()
+    return failure("refused by the family", f"HF accepts it, but the family says: {case.spec.reason}")
+
+
+def _contradict_answer(case: Case, refused: str | None) -> Finding:
+    """Say that HF does not do what it said as it was asked, and how it is asked again."""
+    file = answers_file(case.family.architecture)
+    advice = "HF said so of a tiny float32 model on the CPU"
+    if file is not None and file.exists():
+        advice = f"the answer is kept in {file}: remove the file, and HF is asked again"
+    if refused:
+        return failure("accepted when asked", f"HF refuses it: {refused}; it was taken for accepted, and {advice}")
+    return failure("refused when asked", f"HF accepts it, but it was refused: {case.spec.reason}; {advice}")
 
 
 def _compare_path(case: Case, path: str, run: Callable[[Scenario], Tensor]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from verifier.adapter import Adapter
 from verifier.cases.spec import CaseSpec, applies_to
 from verifier.checks import LAST, OF_RANDOM_NUMBERS, OF_SURROUNDINGS, Check, in_order, registered
 from verifier.checks.blame import find_site, format_traceback, is_outdated
+from verifier.checks.late_refusal import find_late_refusal
 from verifier.errors import all_but_interrupts, one_line, type_name
 from verifier.family import Family
 from verifier.judging.outcome import (
@@ -51,10 +52,12 @@ def run_case(
     *,
     seen: Watcher | None = None,
     looked: Callable[[RowSummary], None] | None = None,
+    refused: Callable[[str], None] | None = None,
 ) -> Iterator[Outcome]:
     """Run the checks that apply to a case, in order; whatever goes wrong in a check becomes its outcome.
 
-    A check's time includes all shared results that it is the first to need.
+    A check's time includes all shared results that it is the first to need. A case that was taken for valid because
+    nobody knew, and that Hugging Face refuses, is a refused case: checks of valid cases are skipped with the reason.
 
     Args:
         spec: the case.
@@ -63,12 +66,25 @@ def run_case(
         checks: the selected checks.
         seen: receives each outcome after it was yielded.
         looked: receives what came of each circumstance, before the outcome of the check that was the first to need it.
+        refused: receives the reason, before any outcome, if it is only now known that HF refuses the case.
 
     Raises:
         Unrunnable: HF's model of the case cannot be built on this machine, so no check can have an outcome.
     """
     remember(family)
-    case = Case(spec, family, adapter)
+    case, skipped = Case(spec, family, adapter), list[Check]()
+    if reason := find_late_refusal(case):
+        case.close()
+        late = dataclasses.replace(spec, valid=False, reason=reason)
+        skipped = [
+            one for one in in_order(checks) if applies_to(one.applies, spec) and not applies_to(one.applies, late)
+        ]
+        spec, case = late, Case(late, family, adapter)
+        if refused is not None:
+            refused(reason)
+    for check in skipped:
+        message = f"not applicable: Hugging Face refuses the config: {reason}"
+        yield make_plain(Outcome(check=check.id, verdict=Verdict.SKIP, message=message))
     # The case is over when it is looked at what it leaves behind.
     waiting, ran = [check for check in in_order(checks) if applies_to(check.applies, spec)], set[str]()
     # Where the process is no longer as it was, the reference is not either, and this check says so.

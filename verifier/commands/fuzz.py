@@ -13,6 +13,7 @@ from verifier import family, record
 from verifier.cases.spec import CaseSpec
 from verifier.commands.run import show, show_rest
 from verifier.engine import recording
+from verifier.engine.asking import asking_hugging_face
 from verifier.engine.environment import usable_cores, versions
 from verifier.engine.events import CaseStarted, RunFinished, Stop
 from verifier.engine.limits import TINY_BYTES, TINY_SECONDS, Limits
@@ -21,6 +22,7 @@ from verifier.engine.run import run as run_plan
 from verifier.errors import ExitStatus, UsageError
 from verifier.fuzz import kept
 from verifier.record.fuzz_finding import ReplayedFailure, ShrunkFailure, StoredFailure
+from verifier.reference.acceptance import refusal_of
 from verifier.requests.cases import parse_where
 from verifier.requests.folders import REPORTS, folder_name
 from verifier.requests.planning import make_first_line, require_known
@@ -45,6 +47,11 @@ def fuzz(request: RunRequest) -> ExitStatus:
         VerifierError: the harness, or code from outside at its import, failed.
     """
     require_known(request)
+    with asking_hugging_face(request.family):  # as long as configs are drawn
+        return _fuzz(request)
+
+
+def _fuzz(request: RunRequest) -> ExitStatus:
     # Hypothesis is imported here and not above: a wrong command line must fail at once.
     from verifier.fuzz.fields import space
     from verifier.fuzz.remembered import FOLDER as CHOICES
@@ -116,7 +123,7 @@ def _read_kept(folder: Path, described: Space) -> tuple[StoredFailure, ...]:
                 f"{folder / one.fingerprint}.json is a case of the family {one.spec.family!r}, not of "
                 f"{described.reference!r}; name another folder with --out"
             )
-        spec = replace(one.spec.accepted_by(described.family.refusal), device=described.device)
+        spec = replace(one.spec.accepted_by(refusal_of(described.family)), device=described.device)
         failures.append(replace(one, spec=spec))
     return tuple(failures)
 

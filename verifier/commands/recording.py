@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from verifier import family, record
 from verifier.commands import resuming
 from verifier.engine import recording
+from verifier.engine.asking import asking_hugging_face
 from verifier.engine.events import Event, RunStarted, Stop
 from verifier.engine.plan import Plan
 from verifier.output import pipe
 from verifier.record.known_failure import Baseline, BaselineState
+from verifier.reference.acceptance import refusal_of
 from verifier.requests.planning import PlannedRun, make_first_line
 
 if TYPE_CHECKING:
@@ -130,10 +132,11 @@ def _replay(
     """See what became of the known failures; None if that was interrupted."""
     from verifier.baseline.replaying import replay
 
-    refusal = family.load(plan.family).refusal
+    refusal = refusal_of(family.load(plan.family))
     if baseline.failures:
         meter.announce_replay(len(baseline.failures))
-    settled, stop = replay(baseline, plan, run, refusal, datetime.now(UTC).date())
+    with asking_hugging_face(plan.family):
+        settled, stop = replay(baseline, plan, run, refusal, datetime.now(UTC).date())
     if stop is not Stop.COMPLETE:
         return None
     return BaselineState(path=baseline.path, asked=baseline.asked, ran=baseline.ran, settled=settled)

@@ -12,6 +12,7 @@ from verifier.analysis.not_started import NotStarted
 from verifier.cases.shards import select_shard
 from verifier.cases.spec import CaseSpec
 from verifier.commands.recording import record_run
+from verifier.engine.asking import asking_hugging_face
 from verifier.errors import ExitStatus, Inconclusive, UsageError, VerifierError
 from verifier.output import pipe
 from verifier.record.known_failure import Baseline
@@ -46,7 +47,8 @@ def run(request: RunRequest) -> ExitStatus:
     """
     require_known(request)
     baselines = _baselines(request)
-    specs = _cases(request)
+    with asking_hugging_face(request.family):
+        specs = _cases(request)
     folders = result_folders(request)
     wanted = _adapters_to_run(request, baselines)
     if not wanted:

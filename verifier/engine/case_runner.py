@@ -12,7 +12,7 @@ from typing import Protocol
 
 from verifier.cases.spec import CaseSpec
 from verifier.engine import server
-from verifier.engine.events import CaseFinished, OutcomeReady, RowReady, RunStarted, WorkerLost
+from verifier.engine.events import CaseFinished, CaseRefused, OutcomeReady, RowReady, RunStarted, WorkerLost
 from verifier.engine.inline import execute_here
 from verifier.engine.interrupts import Interrupts
 from verifier.engine.limits import Limits
@@ -46,16 +46,26 @@ class CaseResult:
         outcomes: of each check that ran, in order, and of those in which or before which the process died.
         seconds: how long the case took.
         rows: what came of each of its circumstances.
+        refused: why Hugging Face refuses the case, where that became known only when it ran.
     """
 
     outcomes: tuple[Outcome, ...]
     seconds: float
     rows: tuple[RowSummary, ...] = ()
+    refused: str | None = None
 
     @property
     def failures(self) -> set[str | None]:
         """The fingerprints of the failures."""
         return {outcome.fingerprint for outcome in self.outcomes if outcome.verdict.gates}
+
+    def settle(self, spec: CaseSpec) -> CaseSpec:
+        """Mark the case as refused, where it was found to be when it ran.
+
+        Args:
+            spec: the case that was run.
+        """
+        return spec if self.refused is None else replace(spec, valid=False, reason=self.refused)
 
 
 class CaseRunner(Protocol):
@@ -216,6 +226,7 @@ class SubprocessRunner:
         worker.send_task(task)
         outcomes: list[Outcome] = []
         rows: list[RowSummary] = []
+        refused: str | None = None
         try:
             for message in self._listen(worker, limits):
                 match message:
@@ -223,14 +234,25 @@ class SubprocessRunner:
                         outcomes.append(outcome)
                     case RowReady(row=row):
                         rows.append(row)
+                    case CaseRefused(reason=refused):
+                        pass
                     case CaseFinished(seconds=seconds):
                         if worker.is_dirty:
                             self.renew()
-                        return CaseResult(outcomes=tuple(outcomes), seconds=seconds, rows=tuple(rows)), None
+                        result = CaseResult(
+                            outcomes=tuple(outcomes), seconds=seconds, rows=tuple(rows), refused=refused
+                        )
+                        return result, None
         except EOFError:
+            if refused is not None:  # other checks run then
+                assert self.started is not None
+                checks = applicable(replace(task.spec, valid=False), self.started.checks)
             lost = LostCase.from_worker(worker, worker.wait_for_exit(), checks)
             self.renew()
-            return CaseResult(outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds, rows=tuple(rows)), lost
+            result = CaseResult(
+                outcomes=(*outcomes, *lost.outcomes), seconds=lost.seconds, rows=tuple(rows), refused=refused
+            )
+            return result, lost
         raise AssertionError("a worker is listened to until it ends a case or dies")
 
     def _listen(self, worker: Worker, limits: Limits) -> Iterator[RunStarted | CaseEvent]:
@@ -278,6 +300,7 @@ class InProcessRunner:
                 outcomes=tuple(event.outcome for event in events if isinstance(event, OutcomeReady)),
                 seconds=time.perf_counter() - began,
                 rows=tuple(event.row for event in events if isinstance(event, RowReady)),
+                refused=next((event.reason for event in events if isinstance(event, CaseRefused)), None),
             )
 
     def close(self) -> None:

@@ -58,6 +58,13 @@ class RunStarted(Struct, frozen=True, kw_only=True, tag=True):
     workers: int
 
 
+class CaseRefused(Struct, frozen=True, kw_only=True, tag=True):
+    """A case that was taken for valid, because nobody knew, is refused by Hugging Face; `case` is its id."""
+
+    case: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseStarted:
     """A worker has taken the case."""
@@ -140,6 +147,7 @@ class RunFinished:
 Event = (
     RunStarted
     | CaseStarted
+    | CaseRefused
     | OutcomeReady
     | RowReady
     | EvidenceReady

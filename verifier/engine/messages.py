@@ -9,7 +9,15 @@ import msgspec
 from msgspec import Struct
 
 from verifier.checks.blame import find_site, format_traceback
-from verifier.engine.events import CaseFinished, EvidenceReady, LadderReady, OutcomeReady, RowReady, RunStarted
+from verifier.engine.events import (
+    CaseFinished,
+    CaseRefused,
+    EvidenceReady,
+    LadderReady,
+    OutcomeReady,
+    RowReady,
+    RunStarted,
+)
 from verifier.errors import ExitStatus, ImportFailed, UsageError, VerifierError, one_line, type_name
 from verifier.judging.outcome import as_text
 
@@ -87,12 +95,24 @@ class Answer(Struct, frozen=True, kw_only=True, tag=True):
     found: Mapping[str, int] = {}
 
 
+class Accepted(Struct, frozen=True, kw_only=True, tag=True):
+    """Whether Hugging Face accepts a config that it was asked about.
+
+    Attributes:
+        known: whether that is known.
+        reason: why it is refused; None where it is accepted, or nothing is known.
+    """
+
+    known: bool
+    reason: str | None
+
+
 # The events of a case, which the coordinator passes on, and what a process says of itself.
-CaseEvent = OutcomeReady | RowReady | EvidenceReady | LadderReady | CaseFinished
+CaseEvent = CaseRefused | OutcomeReady | RowReady | EvidenceReady | LadderReady | CaseFinished
 Message = Loading | Refused | RunStarted | CaseFailed | CaseEvent
 
 encode = msgspec.msgpack.Encoder().encode
-_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Message | Answer)
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Message | Answer | Accepted)
 
 
 def decode(data: bytes) -> Message:
@@ -108,7 +128,7 @@ def decode(data: bytes) -> Message:
 def case_of(message: Message) -> str | None:
     """The id of the case that a message is about; None for one about the process."""
     match message:
-        case OutcomeReady(case=case) | CaseFinished(case=case) | CaseFailed(case=case):
+        case CaseRefused(case=case) | OutcomeReady(case=case) | CaseFinished(case=case) | CaseFailed(case=case):
             return case
         case RowReady(row=about) | EvidenceReady(evidence=about) | LadderReady(evidence=about):
             return about.case

@@ -108,6 +108,8 @@ def write_event(writer: Writer, event: object) -> None:
     match event:
         case events.CaseStarted(spec=spec):
             writer.case(spec)
+        case events.CaseRefused(case=case, reason=reason):
+            writer.refused(case, reason)
         case events.OutcomeReady(case=case, outcome=outcome):
             writer.outcome(case, outcome)
         case events.RowReady(row=row):

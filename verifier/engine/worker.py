@@ -21,12 +21,23 @@ from typing import TYPE_CHECKING, NoReturn, TypeGuard
 
 from msgspec import structs
 
+from verifier.cases.spec import CaseSpec
 from verifier.checks.blame import is_outdated
 from verifier.engine import crash_report, safeguard
 from verifier.engine.descendants import adopt_orphans, kill_descendants
-from verifier.engine.events import CaseFinished, EvidenceReady, LadderReady, OutcomeReady, RowReady
+from verifier.engine.events import CaseFinished, CaseRefused, EvidenceReady, LadderReady, OutcomeReady, RowReady
 from verifier.engine.loading import Loaded, load
-from verifier.engine.messages import DETAIL_LIMIT, Answer, CaseEvent, CaseFailed, Loading, Message, Refused, encode
+from verifier.engine.messages import (
+    DETAIL_LIMIT,
+    Accepted,
+    Answer,
+    CaseEvent,
+    CaseFailed,
+    Loading,
+    Message,
+    Refused,
+    encode,
+)
 from verifier.engine.plan import Plan, Task
 from verifier.engine.process import redirect_output
 from verifier.errors import ExitStatus, Unrunnable, VerifierError, one_line
@@ -45,7 +56,7 @@ _KILL_SECONDS = 2.0
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
-Say = Callable[[Message | Answer], None]
+Say = Callable[[Message | Answer | Accepted], None]
 
 
 def work(pipe: connection.Connection, log: str, path: Sequence[str], plan: Plan) -> None:
@@ -175,7 +186,9 @@ def _execute(task: Task, loaded: Loaded, seen: Watcher | None) -> Iterator[CaseE
     began, spec = perf_counter(), task.spec
     wanted = loaded.checks
     if task.checks is not None:
-        wanted = tuple(check for check in wanted if check.id in task.checks)
+        # Nobody could ask for checks of refused cases where the case was taken for valid.
+        was_valid = spec.valid and not task.diagnose
+        wanted = tuple(one for one in wanted if one.id in task.checks or (was_valid and one.applies == "invalid"))
     if task.diagnose:
         from verifier.checks.diagnosis import diagnose_case
 
@@ -184,12 +197,22 @@ def _execute(task: Task, loaded: Loaded, seen: Watcher | None) -> Iterator[CaseE
     else:
         from verifier.checks import runner
 
-        rows: list[RowSummary] = []
-        for outcome in runner.run_case(spec, loaded.family, loaded.adapter, wanted, seen=seen, looked=rows.append):
+        rows, late = list[RowSummary](), list[str]()
+        for outcome in runner.run_case(
+            spec, loaded.family, loaded.adapter, wanted, seen=seen, looked=rows.append, refused=late.append
+        ):
+            yield from _late_refusal(spec, late)
             yield from (RowReady(row=trim_row(row)) for row in rows)
             rows.clear()
             yield OutcomeReady(case=spec.id, outcome=trim_outcome(outcome))
+        yield from _late_refusal(spec, late)  # where no check looks at refused cases
     yield CaseFinished(case=spec.id, seconds=perf_counter() - began)
+
+
+def _late_refusal(spec: CaseSpec, reasons: list[str]) -> Iterator[CaseRefused]:
+    """Tell once that Hugging Face refuses a case."""
+    while reasons:
+        yield CaseRefused(case=spec.id, reason=_cut(str(as_text(reasons.pop())), LINE_LIMIT) or "")
 
 
 def trim_outcome(outcome: Outcome) -> Outcome:

@@ -8,7 +8,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,7 +20,7 @@ from verifier.cases.spec import CaseSpec
 from verifier.checks import OF_SURROUNDINGS
 from verifier.engine import crash_report
 from verifier.engine.descendants import kill, list_descendants
-from verifier.engine.events import CaseFinished, OutcomeReady, RowReady, RunStarted
+from verifier.engine.events import CaseFinished, CaseRefused, OutcomeReady, RowReady, RunStarted
 from verifier.engine.limits import Limits, resident_memory
 from verifier.engine.messages import (
     MOST_BYTES,
@@ -160,6 +160,9 @@ class Worker:
                     case RunStarted():
                         self.ready, self.memory_when_ready = True, self.memory
                         self.helpers = frozenset(self.descendants)
+                    case CaseRefused(reason=reason):
+                        assert self.spec is not None  # or it may not say so
+                        self.spec = replace(self.spec, valid=False, reason=reason)
                     case OutcomeReady(outcome=outcome):
                         self.seen.append(outcome.check)
                         self.is_dirty = self.is_dirty or (outcome.check in OF_SURROUNDINGS and outcome.verdict.gates)

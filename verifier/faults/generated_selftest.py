@@ -29,6 +29,7 @@ from verifier.observing.circumstances.judging import FEW_SEEDS, Named
 from verifier.observing.circumstances.observables import Look, Observer
 from verifier.observing.circumstances.preparing import Build
 from verifier.observing.circumstances.row import Row, RowResult
+from verifier.reference.acceptance import answered_by, ask_here
 from verifier.reference.perturbation import SEEDS
 
 _KINDS = {kind.name: kind for kind in CLASSES}
@@ -168,7 +169,8 @@ def run(
         cases: those that are run; all of a default run if empty, or of a quick one.
         progress: is given after each case how many are done, and of how many.
     """
-    chosen = cases or matrix.cases(family.load(family_reference), family_reference, seed=seed, quick=quick)
+    with answered_by(ask_here):
+        chosen = cases or matrix.cases(family.load(family_reference), family_reference, seed=seed, quick=quick)
     specs = [spec for spec in chosen if spec.valid]
     found: list[Acted] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:

@@ -16,6 +16,7 @@ from verifier.cases.covering import covering
 from verifier.cases.spec import CaseSpec, Depth
 from verifier.family import Family
 from verifier.judging.outcome import NotApplicable, Outcome, Verdict
+from verifier.reference.acceptance import answered_by, ask_here, refusal_of
 
 _CLEAN = (Verdict.PASS, Verdict.REDUCED)
 # A fault is tried on case after case until it is caught: most show in the first, some need a rare meeting of flags,
@@ -107,7 +108,8 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0, quick: 
 
     right_family, right_adapter = family.load(family_reference), adapters.load(adapter_reference)
     known = {check.id: check for check in checks.registered()}
-    planned = matrix.cases(right_family, family_reference, seed=seed, quick=quick)
+    with answered_by(ask_here):
+        planned = matrix.cases(right_family, family_reference, seed=seed, quick=quick)
     cases = planned if quick else choose_trials(planned)
     clean: dict[tuple[str, str, str], Outcome | None] = {}
     caught: set[str] = set()
@@ -120,7 +122,7 @@ def run(family_reference: str, adapter_reference: str, *, seed: int = 0, quick: 
         identities: Iterable[str], spec: CaseSpec, family: Family, adapter: Adapter, where: Sequence[Circumstance]
     ) -> dict[str, Outcome]:
         depth = spec.depth if quick else Depth.SAMPLED
-        sampled = replace(spec.accepted_by(family.refusal), depth=depth, circumstances=tuple(where))
+        sampled = replace(spec.accepted_by(refusal_of(family)), depth=depth, circumstances=tuple(where))
         with told_as_met():
             outcomes = run_case(sampled, family, adapter, [known[identity] for identity in identities])
         return {outcome.check: outcome for outcome in outcomes}

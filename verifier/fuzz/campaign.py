@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 import queue
 import threading
@@ -73,7 +74,13 @@ class _Campaign:
         ledger = self._ledger
         ledger.begin()
         threads = [
-            threading.Thread(target=self._guarded, args=(number,), name=f"verifier-fuzz-{number}", daemon=True)
+            threading.Thread(
+                # Each thread asks Hugging Face as this one does.
+                target=contextvars.copy_context().run,
+                args=(self._guarded, number),
+                name=f"verifier-fuzz-{number}",
+                daemon=True,
+            )
             for number in range(len(self.runners))
         ]
         for thread in threads:

@@ -20,6 +20,7 @@ from verifier.errors import UsageError
 from verifier.family import Family, Fuzzes
 from verifier.output.text import nearest
 from verifier.output.text import value as spelt
+from verifier.reference.acceptance import refusal_of
 
 Choice = tuple[int, ...]
 
@@ -186,7 +187,7 @@ class Space:
         own = {field.name: value for field, value in of_case if not field.is_axis}
         chosen = self.family.fuzzed_config(values) if isinstance(self.family, Fuzzes) else values
         config = {**self.family.dims(), **chosen}
-        reason = self.family.refusal(config)
+        reason = refusal_of(self.family)(config)
         spec = CaseSpec(
             family=self.reference,
             config=config,

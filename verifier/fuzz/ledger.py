@@ -130,6 +130,7 @@ class Ledger:
             answer: its outcomes.
             shrunk: the failure that is being shrunk; None where the case was run for itself.
         """
+        spec = answer.settle(spec)
         self.events.put(events.CaseStarted(spec=spec))
         for outcome in answer.outcomes if shrunk is None else believable(answer.outcomes, shrunk):
             # A failure that does not come when the case is run again is unstable, and stays told.

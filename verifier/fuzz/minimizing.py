@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -125,4 +126,4 @@ def checks_up_to(runner: SubprocessRunner, check: str) -> tuple[str, ...]:
 def _in_own_thread(work: Callable[[], T]) -> T:
     """Run something in a thread of its own: Hypothesis allows no search inside another one of the same thread."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(work).result()
+        return thread.submit(contextvars.copy_context().run, work).result()

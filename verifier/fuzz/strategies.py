@@ -12,6 +12,7 @@ from verifier import family as families
 from verifier.errors import UsageError
 from verifier.fuzz.fields import space
 from verifier.output.text import value
+from verifier.reference.acceptance import refusal_of
 
 
 def configs_of(family: str) -> Callable[..., SearchStrategy[Any]]:
@@ -43,7 +44,8 @@ def configs_of(family: str) -> Callable[..., SearchStrategy[Any]]:
         places = [st.just(0) if field.of_case else st.integers(0, len(field.values) - 1) for field in everything.fields]
         dicts = st.tuples(*places).map(lambda choice: dict(everything.spec(choice).config))
         if valid:
-            dicts = dicts.filter(lambda config: described.refusal(config) is None)
+            refusal = refusal_of(described, asks=True)
+            dicts = dicts.filter(lambda config: refusal(config) is None)
         return dicts if as_dict else dicts.map(lambda config: _make_config(described.architecture, config))
 
     configs.__name__ = configs.__qualname__ = f"{family}_configs"

@@ -7,7 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -81,7 +81,7 @@ class Writer:
         self._place = self._fresh  # where the file is now
         self.verdicts: dict[tuple[str, str], Verdict] = {}
         self.valid: set[str] = set()
-        self._cases: set[str] = set()
+        self._cases: dict[str, CaseSpec] = {}
         self.ended = False
         try:
             if onto is not None:
@@ -133,9 +133,19 @@ class Writer:
         if spec.id in self._cases:
             return
         self._append({"kind": "case", "case": spec.id, **spec.to_json()})
-        self._cases.add(spec.id)
+        self._cases[spec.id] = spec
         if spec.valid:
             self.valid.add(spec.id)
+
+    def refused(self, case: str, reason: str) -> None:
+        """Write a case again, which turned out to be refused; the earlier line of the case is replaced.
+
+        Args:
+            case: the id of a case that was written.
+            reason: why Hugging Face refuses it.
+        """
+        self.valid.discard(case)
+        self.case(replace(self._cases.pop(case), valid=False, reason=reason))
 
     def outcome(self, case: str, outcome: Outcome) -> None:
         """Write what a check said of a case.

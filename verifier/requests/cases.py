@@ -11,6 +11,7 @@ from verifier.cases import matrix
 from verifier.cases.spec import CaseSpec, Depth
 from verifier.engine.plan import drop_repeated
 from verifier.errors import Inconclusive, UsageError
+from verifier.reference.acceptance import refusal_of
 from verifier.requests.request import RunRequest
 from verifier.system.files import MOST_RECORD_BYTES, parse_json, read_file
 
@@ -71,7 +72,7 @@ def read_cases(reference: str, path: Path) -> tuple[CaseSpec, ...]:
     devices = sorted({spec.device for spec in specs})
     if len(devices) > 1:
         raise UsageError(f"{str(path)!r} holds cases of several devices, {', '.join(devices)}: run each device's alone")
-    refusal = family.load(reference).refusal
+    refusal = refusal_of(family.load(reference))
     return drop_repeated(spec.accepted_by(refusal) for spec in specs)
 
 

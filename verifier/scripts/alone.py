@@ -11,6 +11,7 @@ from verifier.canonical import Point
 from verifier.cases.spec import CaseSpec
 from verifier.family import Family, PointSource, ShowsPoints
 from verifier.judging.outcome import Outcome
+from verifier.reference.acceptance import refusal_of
 from verifier.scripts.inputs import ScriptInputs, logit_inputs
 from verifier.scripts.templating import render
 
@@ -47,7 +48,7 @@ def find_reading(spec: CaseSpec, of: Family, library: object, outcome: Outcome) 
     """
     if not isinstance(of, ShowsPoints) or not isinstance(library, ScriptedHooks):
         return None
-    if of.refusal(spec.config) is not None:
+    if refusal_of(of)(spec.config) is not None:
         return None
     # A name that the family does not know does not get into code.
     point = next((point for point in of.points(spec.config) if point.name == outcome.where), None)

@@ -16,6 +16,7 @@ from verifier.errors import UsageError
 from verifier.judging.outcome import Outcome, short_id
 from verifier.output.text import value
 from verifier.record.known_failure import KnownFailure
+from verifier.reference.acceptance import refusal_of
 from verifier.requests.planning import PlannedRun, plan_run
 from verifier.requests.python import PythonOptions, python_request, read_option
 from verifier.requests.request import RunRequest
@@ -50,7 +51,7 @@ class TestPlan:
 
     def revalidate(self, spec: CaseSpec) -> CaseSpec:
         """Ask again whether Hugging Face accepts a recorded case, and put the case on this plan's device."""
-        refusal = families.load(self.run.request.family).refusal
+        refusal = refusal_of(families.load(self.run.request.family))
         return replace(spec.accepted_by(refusal), device=self.run.specs[0].device)
 
 

@@ -123,7 +123,7 @@ class Share:
             wanted = self.selected.get(spec.id, set()) | set(checks)
             ran = self._run(spec, [check.id for check in self.plan.checks if check.id in wanted])
             self._outcomes[spec.id] = had = {outcome.check: outcome for outcome in ran.outcomes}
-            self._news.append(CaseStarted(spec=spec))
+            self._news.append(CaseStarted(spec=ran.settle(spec)))
             self._news += [lost for lost in self._runner.lost if lost.case == spec.id]
             self._news += [OutcomeReady(case=spec.id, outcome=outcome) for outcome in ran.outcomes]
             self._news += [RowReady(row=row) for row in ran.rows]

@@ -55,8 +55,10 @@ def count_plan(request: RunRequest) -> Mapping[str, int]:
         UsageError: a flag, a value or a check does not exist.
     """
     from verifier.engine import catalogue
+    from verifier.reference.acceptance import answered_by, ask_here
     from verifier.requests.cases import select_cases
 
-    specs = select_cases(request)
+    with answered_by(ask_here):
+        specs = select_cases(request)
     valid = sum(spec.valid for spec in specs)
     return {"valid": valid, "refused": len(specs) - valid, "checks": len(catalogue.select(request.only))}

@@ -24,6 +24,7 @@ from verifier.observing.capabilities import require
 from verifier.observing.circumstances.calls import Calls
 from verifier.observing.circumstances.sides import SubjectSide
 from verifier.observing.closing import close_quietly
+from verifier.reference.acceptance import refusal_of
 from verifier.reference.models import save_and_load
 from verifier.reference.process_state import random_states
 from verifier.reference.random_weights import rescale
@@ -518,7 +519,7 @@ def other_configs(family: Family, config: Mapping[str, Any]) -> Iterator[dict[st
         family: whose flags they are.
         config: the one from which they are to differ.
     """
-    flags = family.flags()
+    flags, refusal = family.flags(), refusal_of(family, asks=True)
     others = [
         {**family.dims(), **dict(zip(flags, values, strict=True))} for values in itertools.product(*flags.values())
     ]
@@ -527,5 +528,5 @@ def other_configs(family: Family, config: Mapping[str, Any]) -> Iterator[dict[st
         return sum(config.get(name) == other[name] for name in flags)
 
     for other in sorted(others, key=alike):
-        if alike(other) < len(flags) and family.refusal(other) is None:
+        if alike(other) < len(flags) and refusal(other) is None:
             yield copy.deepcopy(other)
