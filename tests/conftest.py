@@ -8,6 +8,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,8 @@ from verifier import adapter, family
 from verifier.adapter import Adapter
 from verifier.families.falcon import FalconFamily
 from verifier.observing import reuse
+from verifier.reference import kept_answers
+from verifier.system import cache_folder
 
 collect_ignore = ["sample"]  # a project of its own, whose tests run in an environment of its own
 
@@ -79,6 +82,15 @@ def falcon() -> FalconFamily:
 def bridge() -> Adapter:
     """An adapter that is right, so that what a check finds in it is a wrong check."""
     return adapter.load("bridge")
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of this test's own in which what Hugging Face said of configs is kept, by this process and others."""
+    monkeypatch.setenv(cache_folder.VARIABLE, str(tmp_path / "answers"))
+    kept_answers.forget_answers()
+    yield tmp_path / "answers"
+    kept_answers.forget_answers()
 
 
 @pytest.fixture(scope="session")

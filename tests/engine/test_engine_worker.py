@@ -74,7 +74,7 @@ def leave(status):
 def broken(monkeypatch):
     """A case whose second check never ends, because something broke what runs it."""
 
-    def run_case(spec, family, adapter, checks, seen, looked):
+    def run_case(spec, family, adapter, checks, seen, looked, refused):
         yield Outcome(check="a.b", verdict=Verdict.PASS)
         raise LookupError("the harness lost its way")
 

@@ -1,14 +1,49 @@
-"""Llama without a predicate, `asked_llama:AskedLlama`: Hugging Face is asked which of its configs it refuses."""
+"""Llama without a predicate, `asked_llama:AskedLlama`: Hugging Face is asked which of its configs it refuses.
+
+`asked_llama:ForwardAdapter` wraps any model of Hugging Face's that runs.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from llama_family import LlamaFamily
 
+from verifier.adapter import AdapterRefusal, Inputs, Output, Subject
 
-class AskedLlama(LlamaFamily):
+_REST = {name: value for name, value in vars(LlamaFamily).items() if name not in ("refusal", "__dict__", "__weakref__")}
+
+
+class AskedLlama(type("Family", (), _REST)):
     """The reference side of Llama, all but what Hugging Face refuses."""
 
-    @property
-    def refusal(self) -> None:
-        """Nothing: the family has no such method."""
-        raise AttributeError("refusal")
+
+class ForwardSubject(Subject):
+    """Hugging Face's model, which can be called and nothing else."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def forward(self, inputs: Inputs) -> Output:
+        from verifier.reference.models import forward
+
+        return forward(self.model, inputs)
+
+    def close(self) -> None:
+        self.model = None
+
+
+class ForwardAdapter:
+    """Wraps what runs, and refuses the rest."""
+
+    name, version = "forward", "1.0"
+
+    def wrap(self, model: Any) -> ForwardSubject:
+        import torch
+
+        try:
+            with torch.no_grad():
+                model(input_ids=torch.zeros(1, 3, dtype=torch.long))
+        except Exception as error:
+            raise AdapterRefusal(f"it does not run: {error}") from error
+        return ForwardSubject(model)

@@ -7,6 +7,7 @@ import math
 import os
 import resource
 import signal
+from dataclasses import replace
 
 import pytest
 from equal_results import have_same_result
@@ -86,6 +87,16 @@ def test_a_later_outcome_replaces_the_earlier_one(tmp_path):
     found = record.read(path)
     assert [entry.outcome.verdict for entry in found.entries] == [Verdict.CRASH]
     assert found.end.counts == {"crash": 1}
+
+
+def test_a_case_that_turns_out_to_be_refused_is_read_so(tmp_path):
+    with record.Writer(tmp_path) as writer:
+        writer.run(RUN)
+        writer.case(SPEC)
+        assert writer.valid == {SPEC.id}
+        writer.refused(SPEC.id, "HF says no")
+        assert writer.valid == set()
+    assert record.read(tmp_path / record.FILE).cases == {SPEC.id: replace(SPEC, valid=False, reason="HF says no")}
 
 
 def test_a_torn_last_line_is_skipped_and_said(tmp_path):

@@ -77,7 +77,7 @@ class CaseSpec:
     Attributes:
         family: the family's reference, as on the command line.
         config: flags and dims as HF's config names them.
-        valid: whether the family says that HF accepts it.
+        valid: whether HF accepts it, as far as is known; see `reference.acceptance`.
         reason: why HF refuses it, where it does.
         label: the name of a corner, preset or checkpoint; None for a case of the flag matrix.
         seed: of the weights and the inputs.
