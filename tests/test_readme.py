@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from verifier import checks, family, faults
+from verifier.canonical import COMPONENTS, KINDS, WEIGHTS
 from verifier.cases import matrix
 from verifier.checks.runner import run_case
 from verifier.faults.selftest import MutantResult
 from verifier.judging.outcome import Outcome, Verdict
-from verifier.report import kill_table
+from verifier.report import kill_table, vocabulary
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -72,6 +73,14 @@ def test_the_kill_table_has_every_fault_with_its_checks() -> None:
         "run `verifier selftest falcon --markdown > docs/kill-table.md`"
     )
     assert "(docs/kill-table.md)" in README
+
+
+def test_the_page_of_the_vocabulary_has_every_name() -> None:
+    page = (ROOT / "docs" / "vocabulary.md").read_text()
+    assert page == f"{vocabulary.markdown()}\n", "run `verifier list hooks --markdown > docs/vocabulary.md`"
+    for name in (*(kind.template for kind in KINDS), *(weight.template for weight in WEIGHTS), *COMPONENTS):
+        assert f"| `{name}` |" in page
+    assert "(docs/vocabulary.md)" in README
 
 
 def test_every_area_is_in_the_table_of_what_is_checked() -> None:

@@ -273,11 +273,12 @@ def _doctor(family: str | None, adapters: tuple[str, ...], json: Path | None) ->
 @cli.command("list")
 @click.argument("kind", type=TypedParameter(LISTS), metavar=LISTS.metavar)
 @request_option("family", Door.RUN)
-def _list(kind: str, family: str | None) -> ExitStatus:
+@click.option("--markdown", "as_markdown", is_flag=True, help="With hooks: the vocabulary as a page of documentation.")
+def _list(kind: str, family: str | None, *, as_markdown: bool) -> ExitStatus:
     """Name what there is, of FAMILY alone if given."""
     from verifier.commands.listing import listing
 
-    return listing(kind, family)
+    return listing(kind, family, as_markdown=as_markdown)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

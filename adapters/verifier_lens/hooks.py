@@ -26,6 +26,9 @@ def named(bridge: TransformerBridge) -> dict[str, HookInfo]:
     """Describe every key of `hook_dict`. Canonical names are TransformerLens', so a key is canonical if it spells one.
 
     A hook point with several keys is the earliest canonical one, or else the first, and the others are its aliases.
+    `hook_pos_embed` is canonical where there are position embeddings: TransformerLens gives it to a table of rotary
+    positions too, as another name.
+
     A point whose switch TransformerLens refuses for the architecture is not offered. Called while all switches are off:
     TransformerLens tells only then which switch a point waits for.
     """
@@ -33,8 +36,11 @@ def named(bridge: TransformerBridge) -> dict[str, HookInfo]:
     # By the rule by which it refuses a hook there.
     switches = {name: bridge._gated_hook_reason(point.name or name) for name, point in points.items()}
     refused = refusals(bridge, {switch for switch in switches.values() if switch is not None})
+    ranks = dict(_CANONICAL)
+    if "pos_embed.hook_out" not in points:
+        del ranks["hook_pos_embed"]
     first: dict[int, str] = {}
-    for name in sorted(points, key=lambda name: _CANONICAL.get(template_of(name), len(_CANONICAL))):
+    for name in sorted(points, key=lambda name: ranks.get(template_of(name), len(ranks))):
         first.setdefault(id(points[name]), name)
     return {
         name: HookInfo(

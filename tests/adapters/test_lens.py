@@ -202,14 +202,22 @@ def test_generate_is_greedy_hf(name: str) -> None:
 def test_every_canonical_kind_that_the_architecture_has_is_named(name: str) -> None:
     subject, _ = both(name)
     absent = {
-        "falcon": {"blocks.{i}.hook_resid_mid", "blocks.{i}.ln2.hook_scale", "blocks.{i}.ln2.hook_normalized"},
-        "gpt2": {"blocks.{i}.attn.hook_rot_q", "blocks.{i}.attn.hook_rot_k"},
-        "llama": set(),
+        "falcon": {"hook_resid_mid", "ln2.hook_scale", "ln2.hook_normalized", "mlp.hook_pre_linear"},
+        "gpt2": {"attn.hook_rot_q", "attn.hook_rot_k", "mlp.hook_pre_linear"},
+        "llama": set[str](),
     }[name]
-    if name != "llama":
-        absent = {*absent, "blocks.{i}.mlp.hook_pre_linear"}
-    canonical = {template_of(key) for key in subject.hooks.names()} & {kind.template for kind in KINDS}
-    assert canonical == {kind.template for kind in KINDS} - absent
+    # Norms in further places, and experts, which none of them has.
+    further = ("embed_ln.", "_norm.", "_normed", "_post.", "router", "expert")
+    kinds = {kind.template for kind in KINDS if not any(part in kind.template for part in further)}
+    canonical = {template_of(key) for key, info in subject.hooks.names().items() if info.alias_of is None}
+    wanted = kinds - {f"blocks.{{i}}.{point}" for point in absent} - ({"hook_pos_embed"} if name != "gpt2" else set())
+    assert canonical & {kind.template for kind in KINDS} == wanted
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_table_of_rotary_positions_is_no_position_embedding(name: str) -> None:
+    names = both(name)[0].hooks.names()
+    assert names["hook_pos_embed"].alias_of == (None if name == "gpt2" else "rotary_emb.hook_out")
 
 
 def test_every_key_of_the_hook_dict_is_named_and_aliases_name_the_canonical_one() -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from verifier.canonical import points
 from verifier.cases import matrix
 from verifier.cases.circumstances import (
     AXES,
@@ -231,7 +232,7 @@ class Toy:
         return {"flag": (False, True)}
 
     def points(self, config: Mapping[str, Any]) -> Sequence[Any]:
-        return [SimpleNamespace(kind=SimpleNamespace(template="on" if config["flag"] else "off"))]
+        return [SimpleNamespace(kind=SimpleNamespace(template="on" if config["flag"] else "off"), layer=0)]
 
     def circumstance_refusal(self, config: Mapping[str, Any], circumstance: Circumstance) -> str | None:
         return "no" if config["flag"] and circumstance["mask"] == "boolean" else None
@@ -272,6 +273,33 @@ def test_a_refused_case_is_dealt_nothing() -> None:
     given, other = deal(TOY, [refused, *toys(False)])
     assert given.circumstances == ()
     assert other.circumstances
+
+
+DENSE, EXPERTS = ["blocks.{i}.mlp.hook_pre"], ["blocks.{i}.mlp.hook_expert_weights"]
+ATTENTION = ["blocks.{i}.attn.hook_q"]
+
+
+class Mixed(Toy):
+    """A family whose flag says which of two unlike blocks has the attention."""
+
+    def points(self, config: Mapping[str, Any]) -> Sequence[Any]:
+        blocks = [[*DENSE, *ATTENTION], EXPERTS] if config["flag"] else [DENSE, [*EXPERTS, *ATTENTION]]
+        return points(["hook_embed"], by_layer=blocks)
+
+
+def test_models_with_the_same_points_in_other_blocks_are_of_other_kinds() -> None:
+    family = cast("Family", Mixed())
+    one, other = (kind_of_model(family, spec) for spec in toys(False, True))
+    assert one != other
+    shared = {"hook_embed", *DENSE, *EXPERTS, *ATTENTION}
+    assert one & other == shared
+    for row in ({"grad": "grad"}, {"dtype": "bfloat16", "grad": "grad"}):
+        assert all(row in spec.circumstances for spec in deal(family, toys(False, True)))
+
+
+def test_blocks_that_are_alike_make_no_kind_beside_their_points(falcon: FalconFamily) -> None:
+    (spec, *_) = matrix.cases(falcon, "falcon")
+    assert kind_of_model(falcon, spec) == {point.kind.template for point in falcon.points(spec.config)}
 
 
 def test_a_single_value_is_single_with_gradients_or_where_there_can_be_none_without() -> None:

@@ -175,6 +175,18 @@ def test_a_point_of_the_adapters_own_is_no_canonical_one(judge: Judge, broken: B
         assert judge(check, adapter=broken(extra)).verdict is Verdict.PASS
 
 
+def test_a_canonical_name_for_a_point_of_the_librarys_own_is_no_canonical_point(judge: Judge, broken: Broken) -> None:
+    own, name = "blocks.0.hook_own", "blocks.0.mlp.hook_pre_linear"
+
+    def named(alias_of: str | None) -> Mutation:
+        more = {own: HookInfo(native_name="own"), name: HookInfo(native_name="own", alias_of=alias_of)}
+        return altered(names=lambda names: {**names, **more})
+
+    assert judge("hooks.absent", adapter=broken(named(own))).verdict is Verdict.PASS
+    found = judge("hooks.absent", adapter=broken(named(None)))
+    assert (found.verdict, found.where) == (Verdict.FAIL, name)
+
+
 def test_a_point_of_the_adapters_own_must_fire_too(judge: Judge, broken: Broken) -> None:
     silent = altered(
         names=lambda names: {**names, "blocks.0.hook_own": HookInfo(native_name="hook_own")},

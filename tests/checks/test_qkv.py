@@ -57,7 +57,7 @@ def test_a_right_adapter_passes(among_all: AmongAll, kind: str, check: str) -> N
 @pytest.mark.parametrize("check", IDS)
 def test_a_model_without_layers_has_nothing_to_split(among_all: AmongAll, check: str) -> None:
     found = among_all("no-layers")[check]
-    assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: the model has no layers")
+    assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: the model has no attention")
 
 
 @pytest.mark.parametrize("layer", [0, 1])

@@ -50,7 +50,7 @@ def test_a_right_adapter_passes_on_a_sampled_case(judge: Judge, kind: str, check
 def test_a_model_without_layers_has_all_but_attention(among_all: AmongAll, check: str) -> None:
     found = among_all("no-layers")[check]
     if check == "weights.attention":
-        assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: the model has no layers")
+        assert (found.verdict, found.message) == (Verdict.SKIP, "not applicable: the model has no attention")
     else:
         assert found.verdict is Verdict.PASS, found
 

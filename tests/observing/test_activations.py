@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
 import pytest
 import torch
 from falcons import DIMS, KINDS, spec
 from torch import Tensor
 
 from verifier.adapter import Adapter
+from verifier.canonical import points, template_of
 from verifier.cases.spec import Scenario
 from verifier.families.falcon import FalconFamily
 from verifier.faults.altered_hooks import altered, at, shown_as
-from verifier.faults.mutants import MutantAdapter
+from verifier.faults.mutants import Delegate, MutantAdapter
 from verifier.judging.outcome import Blocked, NotApplicable
-from verifier.observing import activations, localization
+from verifier.observing import activations, dependencies, localization
 from verifier.observing.case import Case
 from verifier.reference import models
 
@@ -147,3 +152,49 @@ def test_where_nothing_agrees_what_needs_it_is_blocked(falcon: FalconFamily, bri
 
 def test_a_right_subject_has_no_start_of_a_difference(case: Case) -> None:
     assert localization.first_divergence(case) is None
+
+
+CHOICES = "blocks.1.mlp.hook_expert_indices"
+
+
+class Choosing(Delegate):
+    """Falcon whose second MLP is said to choose experts: those that its largest hidden units name."""
+
+    def points(self, config: Any) -> Any:
+        kinds = {one.kind.template for one in self.original.points(config)}
+        around = [kind for kind in kinds if "{i}" not in kind]
+        inner = sorted(kinds - set(around))
+        return points(around, by_layer=[inner, [*inner, template_of(CHOICES)]])
+
+    @contextlib.contextmanager
+    def taps(self, model: Any, *, names: Any = None, edits: Any = None) -> Iterator[Any]:
+        others = {name: edit for name, edit in (edits or {}).items() if name != CHOICES}
+        with self.original.taps(model, names=names, edits=others) as taps:
+            yield _WithChoices(taps, (edits or {}).get(CHOICES))
+
+
+class _WithChoices(Delegate):
+    def __init__(self, original: Any, edit: Any) -> None:
+        super().__init__(original)
+        self.edit = edit
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        values = dict(self.original.values)
+        hidden = values.get("blocks.1.mlp.hook_pre")
+        if hidden is None:
+            return values
+        chosen = hidden[..., :4].topk(2, dim=-1).indices
+        return {**values, CHOICES: chosen if self.edit is None else self.edit(chosen)}
+
+
+def test_whole_numbers_are_values_without_gradients(falcon: FalconFamily, bridge: Adapter) -> None:
+    case = Case(spec(CONFIG), cast("Any", Choosing(falcon)), bridge)
+    found, noise = activations.reference_trace(case), activations.noise(case)
+    assert found.values[CHOICES].dtype == torch.int64
+    assert CHOICES not in found.gradients
+    assert found.gradients.keys() == noise.gradients.keys() == found.values.keys() - {CHOICES, "logits"}
+    assert noise.values[CHOICES] < 1e-12
+    before = dependencies.reference_dependencies(case)
+    assert "blocks.0.hook_attn_out" in before[CHOICES]
+    assert not any(CHOICES in inputs for inputs in before.values())

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import replace
 
+from verifier.canonical import templates_by_layer
 from verifier.cases.circumstances import (
     AXES,
     CLASSES,
@@ -193,11 +194,16 @@ def can_be_called(family: Family, spec: CaseSpec, row: Circumstance) -> bool:
 def kind_of_model(family: Family, spec: CaseSpec) -> frozenset[str]:
     """Name the kind of model of a case, which is what hook points it has.
 
+    Where the blocks of a model differ, it is also which hook points stand together in one, as a name for each kind of
+    block.
+
     Args:
         family: of the case.
         spec: the case.
     """
-    return frozenset(point.kind.template for point in family.points(spec.config))
+    points = family.points(spec.config)
+    blocks = {" ".join(sorted(templates)) for templates in templates_by_layer(points).values()}
+    return frozenset(point.kind.template for point in points) | (blocks if len(blocks) > 1 else frozenset())
 
 
 def kinds_of_blocks(models: Collection[frozenset[str]]) -> list[frozenset[str]]:

@@ -26,7 +26,7 @@ from verifier.observing.case import Case
 def _points_to_judge(case: Case) -> list[Point]:
     """The points that are asked for gradients: those whose values are right, in a model whose logits are."""
     case.subject.agreeing_rows()
-    return localization.agreeing_points(case)
+    return [point for point in localization.agreeing_points(case) if not point.kind.is_discrete]
 
 
 def _read_gradient_alone(case: Case, point: Point) -> activations.Seen:

@@ -21,6 +21,7 @@ from verifier.observing import isolated_modules
 from verifier.observing.capabilities import component_modules, require
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
+from verifier.reference.weights import attention_layers
 
 _SPLIT = ("blocks.{i}.attn.q", "blocks.{i}.attn.k", "blocks.{i}.attn.v")
 
@@ -86,24 +87,40 @@ def _reporting_check(case: Case, name: str) -> str | None:
             if template_of(other) in templates and not _is_right(case, other):
                 return _reporting_check(case, other) or f"component.{kind}"
     if template in (*_SPLIT, "blocks.{i}.attn", "blocks.{i}") and case.subject.wrapped().weights is not None:
-        return None if split_agrees(case, int(name.split(".")[1])) else "qkv.rows"
+        layer = int(name.split(".")[1])
+        has_split = layer in attention_layers(case.family, case.reference.model())
+        return "qkv.rows" if has_split and not split_agrees(case, layer) else None
     return None
 
 
 # In causal order: what is inside first.
 _KINDS: dict[str, tuple[str, ...]] = {
-    "embeddings": ("embed", "unembed"),
-    "norms": ("blocks.{i}.ln1", "blocks.{i}.ln2", "ln_final"),
+    "embeddings": ("embed", "pos_embed", "unembed"),
+    "norms": (
+        "embed_ln",
+        "blocks.{i}.ln1",
+        "blocks.{i}.attn.q_norm",
+        "blocks.{i}.attn.k_norm",
+        "blocks.{i}.ln1_post",
+        "blocks.{i}.ln2",
+        "blocks.{i}.ln2_post",
+        "ln_final",
+    ),
     "projections": (
         "blocks.{i}.attn.qkv",
         *_SPLIT,
         "blocks.{i}.attn.o",
+        "blocks.{i}.mlp.router",
+        "blocks.{i}.mlp.shared_expert.in",
+        "blocks.{i}.mlp.shared_expert.gate",
+        "blocks.{i}.mlp.shared_expert.out",
+        "blocks.{i}.mlp.shared_expert_gate",
         "blocks.{i}.mlp.in",
         "blocks.{i}.mlp.gate",
         "blocks.{i}.mlp.out",
     ),
     "attention": ("blocks.{i}.attn",),
-    "mlp": ("blocks.{i}.mlp",),
+    "mlp": ("blocks.{i}.mlp.experts", "blocks.{i}.mlp.shared_expert", "blocks.{i}.mlp"),
     "blocks": ("blocks.{i}",),
 }
 # The rest of the vocabulary: components without parameters, which HF calls for positions only.

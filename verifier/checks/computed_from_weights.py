@@ -16,7 +16,7 @@ from verifier.judging.outcome import Finding, Verdict
 from verifier.observing import isolated_modules
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
-from verifier.reference.weights import n_layers_of
+from verifier.reference.weights import attention_layers
 
 _HEADS = "bpm,hmd->bphd"  # a head's matrix: [batch, pos, d_model], [head, d_model, d_head]
 _OUT = "bphd,hdm->bpm"  # what all heads write: [batch, pos, head, d_head], [head, d_head, d_model]
@@ -35,7 +35,7 @@ def judge_attentions(case: Case) -> Mapping[int, list[Finding]]:
     """
     weights = usable_weights(case)
     layers = []
-    for layer in range(n_layers_of(case.family, case.reference.model())):
+    for layer in attention_layers(case.family, case.reference.model()):
         needed = [name for name in reference_weights(case) if name.startswith(f"blocks.{layer}.attn.")]
         if all(name in weights for name in needed) and split_agrees(case, layer):
             layers.append(layer)
@@ -115,17 +115,17 @@ def _scale(normalized: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 # How a component computes with its weight and its bias; `judge_attentions` computes attention as a whole.
+_NORMS = ("embed_ln", *(f"blocks.{{i}}.{name}" for name in ("ln1", "ln1_post", "ln2", "ln2_post")), "ln_final")
 _COMPUTES: Mapping[str, tuple[str, str | None, Compute]] = {
     "embed": ("embed.W_E", None, _look_up),
-    "blocks.{i}.ln1": ("blocks.{i}.ln1.w", "blocks.{i}.ln1.b", _scale),
-    "blocks.{i}.ln2": ("blocks.{i}.ln2.w", "blocks.{i}.ln2.b", _scale),
-    "blocks.{i}.mlp.in": ("blocks.{i}.mlp.W_in", "blocks.{i}.mlp.b_in", _apply_linear),
-    "blocks.{i}.mlp.gate": ("blocks.{i}.mlp.W_gate", "blocks.{i}.mlp.b_gate", _apply_linear),
-    "blocks.{i}.mlp.out": ("blocks.{i}.mlp.W_out", "blocks.{i}.mlp.b_out", _apply_linear),
-    "ln_final": ("ln_final.w", "ln_final.b", _scale),
+    **{norm: (f"{norm}.w", f"{norm}.b", _scale) for norm in _NORMS},
+    **{
+        f"{mlp}.{part}": (f"{mlp}.W_{part}", f"{mlp}.b_{part}", _apply_linear)
+        for mlp in ("blocks.{i}.mlp", "blocks.{i}.mlp.shared_expert")
+        for part in ("in", "gate", "out")
+    },
     "unembed": ("unembed.W_U", "unembed.b_U", _apply_linear),
 }
-_NORMS = tuple(template for template, (_, _, compute) in _COMPUTES.items() if compute is _scale)
 
 
 @memoized
@@ -163,7 +163,7 @@ def _normalized(case: Case) -> Mapping[str, Tensor]:
 def weights_reported_elsewhere(case: Case) -> set[str]:
     """Collect the weights that another check reports: they cannot be used, or compute another function in float64."""
     reported = reference_weights(case).keys() - usable_weights(case).keys()
-    for layer in range(n_layers_of(case.family, case.reference.model())):
+    for layer in attention_layers(case.family, case.reference.model()):
         findings = judge_attentions(case).get(layer, [])
         prefix = f"blocks.{layer}.attn."
         if not findings or any(one.verdict is Verdict.FAIL for one in findings):

@@ -66,11 +66,13 @@ def _declared(case: Case) -> Set[str] | None:
 def absent(case: Case) -> Finding:
     """No canonical hook point is there that a model of this config does not have.
 
-    A failure means that a name promises an activation that does not exist: a stream between attention and MLP in a
-    parallel block, a second norm where there is one.
+    A name that the adapter calls another one of a point of its library's own is none. A failure means that a name
+    promises an activation that does not exist: a stream between attention and MLP in a parallel block, a second norm
+    where there is one.
     """
     has = {point.name for point in case.reference.points}
-    canonical = [name for name in activations.hook_points(case) if template_of(name) in _CANONICAL]
+    named = {name: info.alias_of or name for name, info in activations.hook_points(case).items()}
+    canonical = [name for name, own in named.items() if {template_of(name), template_of(own)} <= _CANONICAL]
     wrong = [name for name in canonical if name not in has]
     if not wrong:
         return Finding()

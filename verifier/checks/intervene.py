@@ -22,7 +22,7 @@ def aliases(case: Case) -> Iterator[Finding]:
 
     A failure means that who hooks by the other name edits nothing, or something else.
     """
-    points = {point.name: point for point in localization.agreeing_points(case)}
+    points = {point.name: point for point in localization.agreeing_points(case) if not point.kind.is_discrete}
     targets = {name: info.alias_of for name, info in activations.hook_points(case).items() if info.alias_of in points}
 
     def logits(edits: Mapping[str, Edit]) -> Tensor:

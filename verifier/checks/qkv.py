@@ -19,13 +19,15 @@ from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.observing.memo import memoized
 from verifier.reference.random_weights import generator
+from verifier.reference.weights import attention_layers
 
 
-def _layer_numbers(case: Case) -> range:
-    n_layers = len({point.layer for point in case.reference.points if point.layer is not None})
-    if not n_layers:
-        raise NotApplicable("the model has no layers")
-    return range(n_layers)
+def _layer_numbers(case: Case) -> list[int]:
+    """List the layers that have an attention; in hybrids others have none."""
+    layers = attention_layers(case.family, case.reference.model())
+    if not layers:
+        raise NotApplicable("the model has no attention")
+    return layers
 
 
 def _split_projections(

@@ -26,6 +26,7 @@ from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.kept_answers import answers_file
 from verifier.reference.process_state import preserve_random_states
+from verifier.reference.weights import attention_layers
 
 STEPS = 4  # tokens that follow the prompt one by one
 
@@ -168,11 +169,11 @@ def taps(case: Case) -> Iterator[Finding]:
     the same function. A failure means that the family's taps are wrong, and no activation can be judged.
     """
 
-    sizes = _axis_lengths(case)
+    sizes = {point.layer: _axis_lengths(case, point.layer) for point in case.reference.points}
     for scenario in case.reference.traced_scenarios:
         seen = activations.reference_trace(case, scenario).values
         for point in case.reference.points:
-            problem = _describe_wrong_shape(point, seen.get(point.name), sizes)
+            problem = _describe_wrong_shape(point, seen.get(point.name), sizes[point.layer])
             if problem:
                 yield replace(failure(point.name, problem), measured=float("inf"), bound=0.0)
         yield case.compare_logits(f"tapped, {scenario}", seen["logits"], scenario)
@@ -192,12 +193,12 @@ def _describe_wrong_shape(point: Point, value: Tensor | None, sizes: Mapping[str
     return None
 
 
-def _axis_lengths(case: Case) -> dict[str, int]:
-    """The lengths of the axes that the case and the family's rows fix, by axis."""
+def _axis_lengths(case: Case, layer: int | None) -> dict[str, int]:
+    """The lengths of the axes that the case and the family's rows fix in a layer, or outside the layers (None)."""
     length, d_model = case.spec.length, case.reference.model().get_input_embeddings().weight.shape[1]
     sizes = {"pos": length, "query": length, "key": length, "d_model": d_model, "1": 1}
-    if any(point.layer is not None for point in case.reference.points):
-        rows = case.family.qkv_rows(case.reference.model(), 0)
+    if layer is not None and layer in attention_layers(case.family, case.reference.model()):
+        rows = case.family.qkv_rows(case.reference.model(), layer)
         n_heads, d_head = rows.q.rows.shape
         sizes |= {"head": n_heads, "kv_head": rows.k.rows.shape[0], "d_head": d_head}
     return sizes

@@ -31,7 +31,7 @@ from verifier.observing.capabilities import require
 from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.random_weights import generator, randomise
-from verifier.reference.weights import canonical_of, n_layers_of
+from verifier.reference.weights import attention_layers, canonical_of
 
 
 @check("weights.names", needs=["weights"])
@@ -74,8 +74,8 @@ def attention(case: Case) -> list[Finding]:
     The finding names the first weight that makes a difference. A failure means that circuits read off these weights
     (QK, OV) belong to another model, whatever the activations show.
     """
-    if not n_layers_of(case.family, case.reference.model()):
-        raise NotApplicable("the model has no layers")
+    if not attention_layers(case.family, case.reference.model()):
+        raise NotApplicable("the model has no attention")
     return require_findings(itertools.chain(*judge_attentions(case).values()), "weights.shapes or qkv.rows")
 
 

@@ -22,19 +22,27 @@ from verifier.requests import configuration
 _OF_A_FAMILY = ("hooks", "presets")
 
 
-def listing(kind: str, family_reference: str | None) -> ExitStatus:
+def listing(kind: str, family_reference: str | None, *, as_markdown: bool = False) -> ExitStatus:
     """Print a line for each name of a kind, with its meaning indented under it.
 
     Args:
         kind: `families`, `adapters`, `checks`, `circumstances`, `hooks` or `presets`.
         family_reference: the family whose hook points or presets are listed; None to name no family.
+        as_markdown: whether the page of the vocabulary is printed, of which the hook points are a part.
 
     Returns:
         `CONFORMS`.
 
     Raises:
-        UsageError: the family is unknown, or the kind is not one of a family.
+        UsageError: the family is unknown, or the kind is not one of a family; or there is no such page.
     """
+    if as_markdown:
+        if (kind, family_reference) != ("hooks", None):
+            raise UsageError("there is a page of all hook points alone: `list hooks --markdown`")
+        from verifier.report import vocabulary
+
+        print(vocabulary.markdown())
+        return ExitStatus.CONFORMS
     if family_reference is not None and kind not in _OF_A_FAMILY:
         raise UsageError(f"`list {kind}` takes no family; {' and '.join(_OF_A_FAMILY)} do")
     if kind == "circumstances":

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from verifier.adapter import Edit, HookInfo, Hooks, Inputs, Output, Subject
-from verifier.canonical import KINDS
+from verifier.canonical import KINDS, name_in
 from verifier.family import Family
 from verifier.faults.altered_hooks import (
     altered,
@@ -127,13 +127,14 @@ def hook_missing(names: Names) -> Names:
 @fault("hooks.absent", plant=in_family)
 def hook_that_cannot_be(family: Family, model: Any) -> Mutation:
     """The adapter offers a canonical point that the model does not have; it shows another point there."""
-    points = family.points(model.config.to_dict())
-    inner = [point for point in points if point.layer == 0]
-    has = {point.kind.template for point in points}
-    lacks = next((kind for kind in KINDS if kind.in_block and kind.template not in has), None)
+    inner = [point for point in family.points(model.config.to_dict()) if point.layer is not None]
+    has = {point.kind.template for point in inner if point.layer == inner[0].layer}
+    # What a later block has is most easily taken for a point of the first.
+    kinds = (*(point.kind for point in inner), *(kind for kind in KINDS if kind.in_block))
+    lacks = next((kind for kind in kinds if kind.template not in has), None)
     if lacks is None or not inner:
         raise NotApplicable("no canonical point is lacking")
-    extra, target = lacks.at(0), inner[0].name
+    extra, target = name_in(lacks.template, inner[0].layer, 0), inner[0].name
     return altered(
         names=lambda names: {**names, extra: HookInfo(native_name=extra)},
         target=lambda name: target if name == extra else name,

@@ -15,6 +15,7 @@ from verifier.adapter import ProjectionLike, SplitQKV
 from verifier.family import Family
 from verifier.faults.mutants import SLIGHTLY, Delegate, Mutation, Plant, fault, in_family, in_split
 from verifier.judging.outcome import NotApplicable
+from verifier.reference.weights import attention_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +104,10 @@ def split_kv_expanded(split: SplitQKV, _layer: int) -> SplitQKV:
 @fault("qkv.reads", "forward.logits", plant=in_family)
 def kv_tiled(family: Family, model: Any) -> Mutation:
     """Key/value heads are tiled over the query heads instead of repeated."""
-    layers = [point for point in family.points(model.config.to_dict()) if point.layer is not None]
-    reads = family.qkv_rows(model, 0).reads if layers else None
-    if reads is None:
+    layers = attention_layers(family, model)
+    if not layers:
         return Mutation()
+    reads = family.qkv_rows(model, layers[0]).reads
     n_kv, n_heads = int(reads.max()) + 1, len(reads)
     slots = torch.tensor([(head % n_kv) * (n_heads // n_kv) + head // n_kv for head in range(n_heads)])
     return Mutation(

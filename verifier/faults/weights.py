@@ -25,7 +25,7 @@ from verifier.faults.mutants import (
     with_methods,
 )
 from verifier.judging.outcome import NotApplicable
-from verifier.reference.weights import canonical_weights, n_layers_of
+from verifier.reference.weights import attention_layers, canonical_weights
 
 Canonical = Mapping[str, Tensor]
 
@@ -233,7 +233,7 @@ def folded_norm_forgets_its_bias(family: Family, model: nn.Module) -> None:
 @fault("weights.processings", plant=_in_processing())
 def value_biases_tiled(family: Family, model: nn.Module) -> None:
     """A processing folds value biases with key/value heads tiled over the query heads."""
-    for layer in range(n_layers_of(family, model)):
+    for layer in attention_layers(family, model):
         here = f"blocks.{layer}.attn"
         weights, rows = canonical_weights(family, model), family.qkv_rows(model, layer)
         if not {f"{here}.b_V", f"{here}.b_O"} <= weights.keys():

@@ -134,14 +134,14 @@ def moved_rows(values: Tensor, base: Tensor, noise: float) -> Tensor:
     Equal elements do not differ, minus infinity at a masked score included. The margin is that of `float64_judge`.
 
     Args:
-        values: `[row, …]`, the float64 results.
+        values: `[row, …]`, the results of a float64 run; whole numbers too.
         base: what they are compared with.
         noise: the float64 noise, an rms in the units of the values.
 
     Returns:
         `[row]`, bool, true where the rms of the row's difference is beyond the bound.
     """
-    difference = (values - base).masked_fill(values == base, 0.0).nan_to_num(nan=math.inf)
+    difference = (values - base).double().masked_fill(values == base, 0.0).nan_to_num(nan=math.inf)
     return difference.square().flatten(1).mean(1).sqrt() > SEMANTICS_MARGIN * noise
 
 

@@ -302,9 +302,11 @@ def subject_gradients(case: Case, scenario: Scenario = Scenario.PLAIN, switch: s
         switch: the one that the points need; None for points that need no switch.
     """
     case.subject.require_forward()
-    names = [point.name for point in shared_points(case) if hook_points(case)[point.name].switch == switch]
+    shared = [point for point in shared_points(case) if hook_points(case)[point.name].switch == switch]
+    names = [point.name for point in shared]
+    differentiable = [point.name for point in shared if not point.kind.is_discrete]
     inputs, along = case.reference.inputs(scenario), case.reference.cotangent(scenario)
-    return observe(case, case.subject.wrapped(), names, inputs, along=along)
+    return observe(case, case.subject.wrapped(), names, inputs, along=along, gradients_of=differentiable)
 
 
 def all_values(case: Case, scenario: Scenario = Scenario.PLAIN) -> Mapping[str, Tensor]:

@@ -242,8 +242,10 @@ class CaseReference:
             scenario: of the forward.
 
         Returns:
-            The gradients at these points, by name, and those of the parameters, by canonical weight.
+            The gradients at these points, by name, and those of the parameters, by canonical weight. A value of whole
+            numbers has no gradient and is left out.
         """
+        at = {name: value for name, value in at.items() if value.is_floating_point()}
         parameters = list(model.parameters())
         found = models.differentiate(logits, self.cotangent(scenario), [*at.values(), *parameters])
         of_parameters = {id(one): grad for one, grad in zip(parameters, found[len(at) :], strict=True)}

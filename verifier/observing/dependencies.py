@@ -51,6 +51,9 @@ def _change_each(case: Case) -> Dependencies:
     def changed_in(row: int) -> Edit:
         def act(value: Tensor) -> Tensor:
             edited = value.clone()
+            if not value.is_floating_point():  # which experts a token chose: each is exchanged for another choice
+                edited[row] = edited[row].flip(-1)
+                return edited
             # Neither the same in each head nor along the last axis, which a norm would take off.
             steps = torch.arange(1, edited[row].numel() + 1, dtype=value.dtype, device=value.device)
             edited[row] = edited[row] * (1.5 + 0.5 * torch.cos(1.7 * steps)).reshape(edited[row].shape)

@@ -25,7 +25,7 @@ from verifier.observing.reuse import memoized_for_equal_models
 from verifier.reference import models
 from verifier.reference.perturbation import PERTURBATION_SEED, Perturbation
 from verifier.reference.random_weights import generator
-from verifier.reference.weights import n_layers_of
+from verifier.reference.weights import attention_layers
 
 SCENARIO = Scenario.PADDED
 
@@ -114,7 +114,7 @@ def parts(case: Case, dtype: str = SEMANTIC_DTYPE) -> Mapping[str, Part]:
 
 def _parts_of(family: Family, model: nn.Module) -> Mapping[str, Part]:
     found = {name: Part(module=module) for name, module in family.components(model).items()}
-    for layer in range(n_layers_of(family, model)):
+    for layer in attention_layers(family, model):
         rows = family.qkv_rows(model, layer)
         for letter in "qkv":
             projection = getattr(rows, letter)

@@ -30,6 +30,7 @@ from verifier.judging.outcome import Blocked
 from verifier.observing.case_reference import CaseReference
 from verifier.observing.memo import arguments_of, memoized
 from verifier.reference import models
+from verifier.reference.weights import attention_layers
 
 # How many bytes of fingerprints a process keeps; the results beside them take about seven times as much. A tiny model's
 # fingerprint is a megabyte, so equal cases of a matrix of some hundred cases meet.
@@ -175,8 +176,7 @@ def _fingerprint(reference: CaseReference) -> ModelFingerprint:
     model, family = reference.model(), reference.family
     named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
     paths = {module: name for name, module in model.named_modules()}
-    layers = sorted({point.layer for point in reference.points if point.layer is not None})
-    rows = [family.qkv_rows(model, layer) for layer in layers]
+    rows = [family.qkv_rows(model, layer) for layer in attention_layers(family, model)]
     described = (
         replace(reference.spec, config={}, label=None, depth=Depth.ALL, circumstances=()),
         tuple((name, type(module), module.extra_repr()) for name, module in model.named_modules()),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from verifier.adapter import Edit
-from verifier.canonical import SCALE, Point
+from verifier.canonical import Point
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ def added(point: Point, value: Tensor, size: float, shift: float = 0.0) -> Tenso
         size: of the wave.
         shift: of the wave.
     """
-    if point.axes == SCALE:
+    if point.kind.is_scale:
         return value + size * 0.1
     if "key" in point.axes:
         return value * (1 + size * wave(value, shift))
@@ -116,7 +116,7 @@ def replaced(point: Point, _real: Tensor) -> Edit:
     def edit(value: Tensor) -> Tensor:
         if "key" in point.axes:
             return value.roll(1, dims=1)  # another head's
-        if point.axes == SCALE:
+        if point.kind.is_scale:
             return torch.ones_like(value) * 1.3
         return wave(value).expand_as(value).clone()
 
@@ -127,7 +127,7 @@ def ablated(point: Point, _real: Tensor) -> Edit:
     """Make an edit that takes the last head, or the last element, out of a value."""
 
     def edit(value: Tensor) -> Tensor:
-        if point.axes == SCALE:
+        if point.kind.is_scale:
             return value * 1.5
         axis = next((place for place, name in enumerate(point.axes) if "head" in name), value.ndim - 1)
         keep = torch.ones(value.shape[axis], dtype=value.dtype, device=value.device)
@@ -139,7 +139,7 @@ def ablated(point: Point, _real: Tensor) -> Edit:
 
 def zeroed(point: Point, _real: Tensor) -> Edit:
     """Make an edit that puts 0 everywhere; where a mask hides or a norm divides, one that halves."""
-    by = 0.5 if "key" in point.axes or point.axes == SCALE else 0.0
+    by = 0.5 if "key" in point.axes or point.kind.is_scale else 0.0
     return lambda value: value * by if by else torch.zeros_like(value)
 
 

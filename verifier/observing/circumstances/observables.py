@@ -36,11 +36,13 @@ class Look:
         calls: of the side that is looked at.
         points: at which hooks are put, in causal order.
         number: of the circumstance, by which it is chosen at which point something is done.
+        attention: the first layer of the model that has an attention; None where none has.
     """
 
     calls: Calls
     points: Sequence[Point]
     number: int
+    attention: int | None
 
     def point(self, step: int, shift: int = 0) -> Point:
         """Choose a point by the number of the circumstance.
@@ -433,8 +435,8 @@ def weights(look: Look) -> Iterator[Observation]:
     for name, weight in canonical.items():
         yield "weights.current", name, weight.detach().clone()
         yield "weights.current", f"{name}: dtype", str(weight.dtype)
-    if any(name.startswith("blocks.0.") for name in canonical):  # a model without layers has no split
-        for name, weight in calls.side.split().items():
+    if look.attention is not None:
+        for name, weight in calls.side.split(look.attention).items():
             yield "weights.current", name, weight.detach().clone()
     width = calls.texts.d_model
     draw = torch.Generator().manual_seed(look.number)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from verifier.adapter import Adapter, Inputs, Modes, Subject, offered_points
+from verifier.canonical import layers_with
 from verifier.cases.circumstance_configs import changed_config
 from verifier.cases.circumstances import Circumstance, steps
 from verifier.cases.lengths import GENERATED_BEFORE, MULTIPLE, longest_text, most_positions
@@ -269,8 +270,8 @@ def _use(subject: Subject, models: Models) -> None:
     )
     if subject.weights is not None:
         subject.weights.canonical()
-        if any(point.layer == 0 for point in models.family.points(models.config)):
-            subject.weights.split(0)
+        for layer in layers_with(models.family.points(models.config), "attn")[:1]:
+            subject.weights.split(layer)
     first = next(iter(offered_points(subject.hooks)), None)
     if first is not None and subject.hooks is not None:
         with subject.hooks.hooked({first: lambda _value: None}, {}):
@@ -372,7 +373,7 @@ def _longer(before: _Before) -> None:
 
 
 def _edited(before: _Before) -> None:
-    zeroed = [point.name for point in before.side.points if "hook_scale" not in point.name and "key" not in point.axes]
+    zeroed = [point.name for point in before.side.points if not point.kind.is_scale and "key" not in point.axes]
     if not zeroed:
         raise NotApplicable("the adapter offers no hooks")
     with before.side.hooked({name: lambda value: value * 0 for name in zeroed}):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from verifier.adapter import Adapter, AdapterRefusal
-from verifier.canonical import Point
+from verifier.canonical import Point, layers_with, templates_by_layer
 from verifier.cases.circumstances import Circumstance, differences
 from verifier.cases.lengths import choose_lengths, lack_of_positions, longest_text, most_positions
 from verifier.cases.spec import CaseSpec
@@ -115,13 +115,21 @@ class Row:
 
     @functools.cached_property
     def points(self) -> Sequence[Point]:
-        """The canonical points of the model; of many layers those of the first two, of the last and of one between."""
-        found = self.models.family.points(self.models.config)
+        """The canonical points of the model at which hooks may read gradients and edit.
+
+        Of many layers they are those of the first two, of the last, of one between, and of the first layer of each
+        further kind of block.
+        """
+        found = [point for point in self.models.family.points(self.models.config) if not point.kind.is_discrete]
         last = max((point.layer for point in found if point.layer is not None), default=0)
         if last >= _MOST_LAYERS:
             # The name of the second layer is how those of later ones begin: `blocks.1`, `blocks.10`.
-            layers = {None, 0, 1, 2 + self.number % (last - 2), last}
-            found = [point for point in found if point.layer in layers]
+            layers = {0, 1, 2 + self.number % (last - 2), last}
+            kinds = templates_by_layer(found)
+            for layer, kind in kinds.items():
+                if all(kinds.get(other) != kind for other in layers):
+                    layers.add(layer)
+            found = [point for point in found if point.layer is None or point.layer in layers]
         if self.circumstance["tokens"] != "embeddings":
             return found
         # Given embeddings do not pass what makes them of tokens: whether a hook there sees them is a convention.
@@ -168,7 +176,7 @@ class Row:
     ) -> Named:
         side = ReferenceSide(self.models.family, model, points, own_kernels=own_kernels)
         texts = self._reference_texts(side.dtype)
-        return by_name(observer(Look(calls=self.calls(side, texts), points=points, number=self.number)))
+        return by_name(observer(self._look_at(self.calls(side, texts), points)))
 
     def _reference_texts(self, dtype: torch.dtype) -> Texts:
         """Make the texts of Hugging Face's models once for each dtype: these write into no input."""
@@ -245,12 +253,16 @@ class Row:
             return family.reference_attention
         return next((one for one in family.attentions if one != family.reference_attention), None)
 
+    def _look_at(self, calls: Calls, points: Sequence[Point]) -> Look:
+        attention = next(iter(layers_with(self.points, "attn")), None)
+        return Look(calls=calls, points=points, number=self.number, attention=attention)
+
     def _look(self, adapter: Adapter, prepared: Prepared, result: RowResult, only: Collection[str]) -> None:
         side = prepared.side
         calls = self.calls(side, self.texts())
         call_before(self.models, adapter, prepared, calls)
         around = untouched.Before(calls)
-        look = Look(calls=calls, points=side.points, number=self.number)
+        look = self._look_at(calls, side.points)
         calling = only if untouched.OF_ALL_CALLS.isdisjoint(only) else ()
         chosen = observers(
             self.circumstance,

@@ -22,7 +22,7 @@ from verifier.judging.outcome import NotApplicable
 from verifier.observing.activations import order_of_axes, permuted
 from verifier.observing.capabilities import require
 from verifier.reference import models
-from verifier.reference.weights import canonical_of
+from verifier.reference.weights import canonical_of, canonical_weights
 
 EMBEDDING = "hook_embed"
 _WEIGHTS = frozenset(one.template for one in WEIGHTS)
@@ -90,8 +90,8 @@ class Side(Protocol):
     def weights(self) -> Mapping[str, Tensor]:
         """Give the canonical weights."""
 
-    def split(self) -> Mapping[str, Tensor]:
-        """Give the weights of the first layer's query, key and value projections, as they are split."""
+    def split(self, layer: int) -> Mapping[str, Tensor]:
+        """Give the weights of a layer's query, key and value projections, as they are split."""
 
     def gradients(self) -> Mapping[str, Tensor]:
         """Give the gradients of the canonical weights that have one."""
@@ -211,11 +211,11 @@ class ReferenceSide:
 
     def weights(self) -> Mapping[str, Tensor]:
         """Give the canonical weights."""
-        return canonical_of(self._family, self._model, lambda parameter: parameter)
+        return canonical_weights(self._family, self._model, lambda parameter: parameter)
 
-    def split(self) -> Mapping[str, Tensor]:
-        """Give Hugging Face's rows of the first layer's query, key and value projections."""
-        rows = self._family.qkv_rows(self._model, 0)
+    def split(self, layer: int) -> Mapping[str, Tensor]:
+        """Give Hugging Face's rows of a layer's query, key and value projections."""
+        rows = self._family.qkv_rows(self._model, layer)
         found: dict[str, Tensor] = {}
         for letter in "qkv":
             projection = getattr(rows, letter)
@@ -375,11 +375,11 @@ class SubjectSide:
         """Give the canonical weights; none where the adapter offers none."""
         return {} if self.subject.weights is None else self.subject.weights.canonical()
 
-    def split(self) -> Mapping[str, Tensor]:
-        """Give the weights of the first layer's split projections; none where the adapter offers none."""
+    def split(self, layer: int) -> Mapping[str, Tensor]:
+        """Give the weights of a layer's split projections; none where the adapter offers none."""
         if self.subject.weights is None:
             return {}
-        split = self.subject.weights.split(0)
+        split = self.subject.weights.split(layer)
         return {f"split.{letter}": getattr(split, letter).weight for letter in "qkv"}
 
     def gradients(self) -> Mapping[str, Tensor]:

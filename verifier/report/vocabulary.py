@@ -1,0 +1,12 @@
+"""The page of the vocabulary: each canonical name, its axes, and what it is."""
+
+from __future__ import annotations
+
+from verifier.canonical import AXES, COMPONENTS, KINDS, WEIGHTS
+from verifier.report import templating
+
+
+def markdown() -> str:
+    """Render the vocabulary as a page of documentation."""
+    page = templating.render("vocabulary.md.j2", points=KINDS, axes=AXES, weights=WEIGHTS, components=COMPONENTS)
+    return page.rstrip("\n")
