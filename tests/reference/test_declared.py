@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from verifier.errors import VerifierError
 from verifier.reference.declared import DeclaredFamily
+from verifier.reference.weights import canonical_weights
 
 IDS = torch.randint(3, 110, (3, 9), generator=torch.Generator().manual_seed(0))
 MASK = torch.ones_like(IDS)
@@ -203,6 +204,25 @@ def test_probing_leaves_hooks_and_random_states_alone() -> None:
     with torch.no_grad():
         model(IDS)
     assert calls == ["called"]
+
+
+def test_a_norms_canonical_weight_is_what_it_multiplies_by() -> None:
+    model = model_of("gemma2")
+    weights = canonical_weights(FAMILIES["gemma2"], model)
+    assert torch.equal(weights["blocks.1.ln1_post.w"], 1 + model.model.layers[1].post_attention_layernorm.weight)
+    assert torch.equal(weights["ln_final.w"], 1 + model.model.norm.weight)
+
+
+@every_family
+def test_every_weight_but_of_experts_has_a_canonical_name(name: str) -> None:
+    model = model_of(name)
+    held = sum(weight.numel() for weight in canonical_weights(FAMILIES[name], model).values())
+    tied = model.lm_head.weight.numel() if model.lm_head.weight is model.get_input_embeddings().weight else 0
+    shared = sum(layers.numel() for layers in model.model.layers[0].parameters()) if name == "shared-blocks" else 0
+    experts = sum(one.numel() for path, one in model.named_parameters() if ".mlp." in path and name == "gpt-oss")
+    before_positions = 2 * 72 if name == "opt" else 0
+    there = sum(parameter.numel() for parameter in model.parameters())
+    assert held == there + tied + 2 * shared - experts - before_positions
 
 
 @every_family

@@ -149,5 +149,23 @@ def test_a_family_keeps_what_falcons_modules_gave(falcon: FalconFamily, kind: st
         assert_close(taps.values[f"blocks.{layer}.hook_mlp_out"], seen[str(layer)])
 
 
+class WritesIntoWhatItGave(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x * 2
+        return h.add_(self.inner(h))
+
+
+def test_an_input_that_is_written_into_later_is_told_and_not_shown() -> None:
+    model, taps = WritesIntoWhatItGave(), TapRecorder(["input"], {})
+    tap_input(taps, "input", model.inner)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="the value of input was written into"), taps:
+        model(torch.ones(1, 2, 4))
+    assert not model.inner._forward_pre_hooks
+
+
 def _put(seen: dict[str, Tensor], layer: int, value: Tensor) -> None:
     seen[str(layer)] = value.detach().clone()

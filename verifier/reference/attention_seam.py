@@ -193,11 +193,12 @@ class AttentionSeam(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._attend(self._current[-1], _asked_of_torch(*args, **kwargs))
-        if func in _PRODUCTS and args[0].ndim > 2:
+        if func in _PRODUCTS and min(args[0].ndim, args[1].ndim) > 2:  # no weight is a factor
             return func(*self._stands.multiply(self._current[-1], *args), **kwargs)
         if func in _ADDED_PRODUCTS:
-            start, left, right, *rest = *args, *(kwargs.pop(name) for name in ("batch1", "batch2") if name in kwargs)
-            return func(start, *self._stands.multiply(self._current[-1], left, right), *rest, **kwargs)
+            named = [kwargs.pop(name) for name in ("batch1", "batch2") if name in kwargs]
+            start, left, right = list(args) + named
+            return func(start, *self._stands.multiply(self._current[-1], left, right), **kwargs)
         if func in _SOFTMAXES:
             return self._stands.soften(
                 self._current[-1], args[0], lambda scores: func(scores, *args[1:], **kwargs).to(scores.dtype)

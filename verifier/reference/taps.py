@@ -47,6 +47,19 @@ class TapRecorder(contextlib.ExitStack):
         self.shape: tuple[int, ...] = ()  # [batch, pos], which some blocks flatten
         self._names = frozenset(names) | frozenset(edits)
         self._edits = edits
+        self._versions: dict[str, int | None] = {}  # of what is kept, when it was
+
+    def __exit__(self, kind: Any, *error: Any) -> bool:
+        """Take the taps off.
+
+        Raises:
+            RuntimeError: the model, or an edit, wrote into what is kept.
+        """
+        super().__exit__(kind, *error)
+        for name, version in self._versions.items():
+            if kind is None and version is not None and self.values[name]._version != version:
+                raise RuntimeError(f"the value of {name} was written into after it was kept")
+        return False
 
     def wants(self, *names: str) -> bool:
         """Whether any of these points is read or edited."""
@@ -73,6 +86,7 @@ class TapRecorder(contextlib.ExitStack):
         if name in self.values:
             raise RuntimeError(f"{name} was visited twice in one forward")
         self.values[name] = value
+        self._versions[name] = None if value.is_inference() else value._version
         edited = self._edits[name](value) if name in self._edits else None
         return value.clone() if edited is None else edited
 
@@ -83,7 +97,7 @@ class TapRecorder(contextlib.ExitStack):
             name: the point.
             value: the tensor there.
         """
-        if value.ndim > 2 or not self.wants(name):
+        if value.ndim > 2 or not self.shape or not self.wants(name):
             return self.visit(name, value)
         return self.visit(name, value.unflatten(0, self.shape)).reshape(value.shape)
 

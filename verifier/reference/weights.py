@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from verifier.canonical import WEIGHTS, name_in
 from verifier.family import Family, Projection, QKVRows
+from verifier.reference.probing import norm_of
 
 Value = Callable[[nn.Parameter], Tensor | None]
 """Gives a tensor of a parameter's shape: the parameter itself, or its gradient; None where there is none."""
@@ -151,9 +152,9 @@ def _from_position_0(module: Any, value: Tensor) -> Tensor:
     return value[getattr(module, "offset", 0) :]
 
 
-def _norm_weight(_module: Any, value: Tensor) -> Tensor:
+def _norm_weight(module: Any, value: Tensor) -> Tensor:
     """Give what a norm multiplies its normalized value by, from the value of its parameter `weight`."""
-    return value
+    return 1.0 + value if norm_of(module, value.shape[-1]).offset else value
 
 
 # By accessor: the component beneath the owner whose module has the parameter (none for the owner itself), the name of
