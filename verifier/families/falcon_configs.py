@@ -91,6 +91,11 @@ _PRESET_VOCABULARY = 1021
 _PRESET: Config = {"vocab_size": _PRESET_VOCABULARY, "max_position_embeddings": 2048, "num_hidden_layers": 1}
 _PRESET_NEW: Config = {**_PRESET, **_NEW, "parallel_attn": True, "num_kv_heads": 8}
 _PRESET_RW: Config = {**_PRESET, **_RW, "new_decoder_architecture": False}
+_PRESET_11B: Config = {
+    **_PRESET_NEW, "hidden_size": 4096, "num_attention_heads": 32, "ffn_hidden_size": 16384, "multi_query": True,
+    "num_ln_in_parallel_attn": 1, "max_position_embeddings": 8192, "tie_word_embeddings": False,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500042.0},
+}  # fmt: skip
 PRESETS: Mapping[str, Config] = {
     "falcon-7b": {
         **_PRESET,
@@ -101,17 +106,7 @@ PRESETS: Mapping[str, Config] = {
     },
     "falcon-40b": {**_PRESET_NEW, "hidden_size": 8192, "num_attention_heads": 128},
     "falcon-180B": {**_PRESET_NEW, "hidden_size": 14848, "num_attention_heads": 232, "multi_query": True},
-    "falcon-11B": {
-        **_PRESET_NEW,
-        "hidden_size": 4096,
-        "num_attention_heads": 32,
-        "ffn_hidden_size": 16384,
-        "multi_query": True,
-        "num_ln_in_parallel_attn": 1,
-        "max_position_embeddings": 8192,
-        "tie_word_embeddings": False,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 500042.0},
-    },
+    "falcon-11B": _PRESET_11B,
     "falcon-rw-1b": {**_PRESET_RW, "hidden_size": 2048, "num_attention_heads": 32},
     "falcon-rw-7b": {**_PRESET_RW, "hidden_size": 4096, "num_attention_heads": 64},
 }

@@ -48,10 +48,8 @@ def _refused_in_blocks(config: Config) -> str | None:
     if config["num_hidden_layers"] < 1:
         return None  # no block is built or run
     hidden, heads, d_ffn = config["hidden_size"], config["num_attention_heads"], config["ffn_hidden_size"]
-    if hidden == 0:
-        return "hidden_size must be at least 1"
-    if hidden % heads:
-        return "num_attention_heads does not divide hidden_size"
+    if hidden == 0 or hidden % heads:
+        return "num_attention_heads does not divide hidden_size" if hidden else "hidden_size must be at least 1"
     if d_ffn is not None and d_ffn < 0:
         return "ffn_hidden_size is negative"
     if config["activation"] not in ACTIVATIONS:
@@ -76,9 +74,7 @@ def _refused_norms(config: Config) -> str | None:
             return f"the new architecture has one or two norms, not num_ln_in_parallel_attn={norms}"
         return None
     if config["parallel_attn"] and norms == 2:
-        return (
-            "two norms are of the new architecture: the old parallel block builds them and then reads input_layernorm"
-        )
+        return "two norms are of the new architecture: the old parallel block builds them and reads input_layernorm"
     return None
 
 
@@ -90,6 +86,5 @@ def _refused_heads(config: Config) -> str | None:
     if config["multi_query"]:
         return None  # num_kv_heads is ignored
     # Keys are split for every head, then reshaped to num_kv_heads; -1 lets reshape infer the right number.
-    return (
-        None if kv_heads in (heads, -1) else "without multi_query every head has its own key: num_kv_heads is not that"
-    )
+    own = "without multi_query every head has its own key: num_kv_heads is not that"
+    return None if kv_heads in (heads, -1) else own
