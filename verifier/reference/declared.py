@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from verifier.canonical import COMPONENTS, Point, points, template_of
-from verifier.errors import VerifierError
+from verifier.errors import UsageError, VerifierError
 from verifier.family import Config, PointSource, QKVRows, Taps
+from verifier.output.text import nearest
 from verifier.reference.point_sources import line_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from verifier.adapter import Edit
+    from verifier.reference.row_probing import AttentionRows
     from verifier.reference.taps import TapRecorder
 
 _MOST_KEPT = 256  # configs whose rows are kept
@@ -29,6 +31,9 @@ _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activ
 _LAYERS, _HEADS, _KV_HEADS = "num_hidden_layers", "num_attention_heads", "num_key_value_heads"
 _CONTEXT = "max_position_embeddings"
 _BLOCKS = "blocks"
+_INSIDE = f"{_BLOCKS}.{{i}}."
+_IN_BLOCK = [name.removeprefix(_INSIDE) for name in COMPONENTS if name.startswith(_INSIDE)]
+_AROUND = [name for name in COMPONENTS if not name.startswith(_BLOCKS)]
 _HEAD_NORMS = ("attn.q_norm", "attn.k_norm")
 
 
@@ -78,8 +83,22 @@ class DeclaredFamily:
     NORM_LINES: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self) -> None:
-        self._rows: WeakKeyDictionary[nn.Module, QKVRows] = WeakKeyDictionary()
-        self._rows_of_configs: dict[str, Mapping[str, QKVRows]] = {}
+        """Make the family.
+
+        Raises:
+            UsageError: a component that it declares is no canonical one, or its blocks are nowhere.
+        """
+        self._require_known((_BLOCKS, *_AROUND), self.COMPONENTS)
+        self._require_known(_IN_BLOCK, self.BLOCK)
+        if _BLOCKS not in self.COMPONENTS:
+            raise UsageError(f"{type(self).__name__}: COMPONENTS has no {_BLOCKS!r}, the path of HF's list of blocks")
+        self._rows: WeakKeyDictionary[nn.Module, AttentionRows] = WeakKeyDictionary()
+        self._rows_of_configs: dict[str, Mapping[str, AttentionRows]] = {}
+
+    def _require_known(self, known: Collection[str], declared: Collection[str]) -> None:
+        for name in declared:
+            if name not in known:
+                raise UsageError(f"{type(self).__name__}: {name!r} is no canonical component{nearest(name, [*known])}")
 
     # --- where a model may depart from its declaration
 
@@ -184,7 +203,11 @@ class DeclaredFamily:
 
         from verifier.reference.models import build
 
-        model_class = getattr(transformers, self.architecture)
+        model_class = getattr(transformers, self.architecture, None)
+        if model_class is None:
+            raise VerifierError(
+                f"{self.name}: transformers has no {self.architecture!r}{nearest(self.architecture, dir(transformers))}"
+            )
         return build(model_class, model_class.config_class, config, **options)
 
     def points(self, config: Config) -> Sequence[Point]:
@@ -270,14 +293,19 @@ class DeclaredFamily:
             names = self.block(config, layer)
             at.tap_block(taps, here, block, run=run)
             if "attn" in names:
-                rows = self.qkv_rows(model, layer)
+                read = self._read_attention(model, layer)
+                rows = read.rows
                 attentions[f"{here}.attn"] = (modules[f"{here}.attn"][0], rows.reads)
                 at.tap_projections(taps, f"{here}.attn", model, rows, run=run)
-                for norm, projection in zip(_HEAD_NORMS, (rows.q, rows.k), strict=True):
-                    if norm in names:
-                        module, own = modules[f"{here}.{norm}"]
-                        heads, rotated = len(projection.rows), self.norms_rotated(config)
-                        at.tap_head_norm(taps, f"{here}.{norm}", module, n_heads=heads, rotated=rotated, run=own)
+                for letter, heads in (("q", rows.q), ("k", rows.k)):
+                    name = f"{here}.attn.{letter}_norm"
+                    if name in modules:
+                        norm, norm_run = modules[name]
+                        axes = at.HeadAxes(heads=len(heads.rows), first=letter in read.heads_first)
+                        at.tap_norm(taps, name, norm, run=norm_run, axes=axes)
+                        if not self.norms_rotated(config):
+                            normed = f"{here}.attn.hook_{letter}_normed"
+                            at.tap_output(taps, normed, norm, run=norm_run, axes=axes)
                 out, out_run = modules[f"{here}.attn.o"]
                 at.tap_output_projection(taps, f"{here}.attn", out, n_heads=len(rows.reads), run=out_run)
             for name, writer in self._writers(config, names).items():
@@ -314,31 +342,39 @@ class DeclaredFamily:
             here = f"{_BLOCKS}.{layer}"
             run = runs[block] = runs.get(block, -1) + 1
             found[here] = block, run if shared else None
-            for name, path in self.block(config, layer).items():
+            declared = self.block(config, layer)
+            self._require_known(_IN_BLOCK, declared)
+            for name, path in declared.items():
                 module, own = self._module(block, f"{here}.{name}", path)
                 found[f"{here}.{name}"] = module, run if shared else own
         return found
 
     def _module(self, of: nn.Module, name: str, path: str) -> tuple[nn.Module, int | None]:
         path, _, run = path.partition("@")
-        try:
-            return of.get_submodule(path), int(run) if run else None
-        except AttributeError as error:
-            there = ", ".join(child for child, _ in of.named_children())
-            raise VerifierError(
-                f"{self.name} declares {name} at {path!r}, where HF's model has no module; "
-                f"{type(of).__name__} has {there}"
-            ) from error
+        found, there = of, list[str]()
+        for part in path.split(".") if path else ():
+            children = dict(found.named_children())
+            if part not in children:
+                where = f"{type(found).__name__} at {'.'.join(there)!r}" if there else type(found).__name__
+                raise VerifierError(
+                    f"{self.name} declares {name} at {path!r}, where HF's model has no module"
+                    f"{nearest(part, [*children])}; {where} has {', '.join(children) or 'no modules'}"
+                )
+            found = children[part]
+            there.append(part)
+        return found, int(run) if run else None
 
     def qkv_rows(self, model: nn.Module, layer: int) -> QKVRows:
         """Find which row is which head's query, key or value, by running HF's model on row numbers.
-
-        Models of one config have one answer, which is kept, because every run with taps needs it.
 
         Args:
             model: HF's model.
             layer: the number of the block, from 0.
         """
+        return self._read_attention(model, layer).rows
+
+    def _read_attention(self, model: nn.Module, layer: int) -> AttentionRows:
+        """Read what models of one config have in common once, because every run with taps needs it."""
         any_model: Any = model
         attention = self._attention(any_model, layer)
         if attention not in self._rows:
@@ -356,7 +392,7 @@ class DeclaredFamily:
         path = self.block(vars(model.config), layer)["attn"]
         return self._module(blocks[layer], f"{_BLOCKS}.{layer}.attn", path)[0]
 
-    def _read_rows(self, model: Any) -> Mapping[str, QKVRows]:
+    def _read_rows(self, model: Any) -> Mapping[str, AttentionRows]:
         from verifier.reference.row_probing import AttentionParts, read_rows
 
         modules, layers = self._modules(model), dict[str, AttentionParts]()
@@ -368,7 +404,7 @@ class DeclaredFamily:
             layers[here] = AttentionParts(
                 attention=modules[f"{here}.attn"][0],
                 projections={one: f"{self.COMPONENTS[_BLOCKS]}.{layer}.{block[f'attn.{one}']}" for one in letters},
-                norms=tuple(modules[f"{here}.{one}"][0] for one in _HEAD_NORMS if one in block),
+                norms={one: modules[f"{here}.attn.{one}_norm"][0] for one in "qk" if f"attn.{one}_norm" in block},
             )
         return read_rows(model, layers)
 

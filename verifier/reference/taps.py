@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,9 +28,6 @@ from verifier.reference.probing import norm_of
 if TYPE_CHECKING:
     from verifier.adapter import Edit
     from verifier.family import Projection, QKVRows
-
-
-Visit = Callable[[str, Tensor], Tensor]
 
 
 class TapRecorder(contextlib.ExitStack):
@@ -49,7 +47,7 @@ class TapRecorder(contextlib.ExitStack):
         self._edits = edits
         self._versions: dict[str, int | None] = {}  # of what is kept, when it was
 
-    def __exit__(self, kind: Any, *error: Any) -> bool:
+    def __exit__(self, kind: Any, *error: Any) -> None:
         """Take the taps off.
 
         Raises:
@@ -59,7 +57,6 @@ class TapRecorder(contextlib.ExitStack):
         for name, version in self._versions.items():
             if kind is None and version is not None and self.values[name]._version != version:
                 raise RuntimeError(f"the value of {name} was written into after it was kept")
-        return False
 
     def wants(self, *names: str) -> bool:
         """Whether any of these points is read or edited."""
@@ -138,7 +135,46 @@ def _on_input(taps: TapRecorder, module: nn.Module, change: Callable[[Tensor], T
     taps.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
 
 
-def tap_output(taps: TapRecorder, name: str, module: nn.Module, *, factor: float = 1.0, run: int | None = None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadAxes:
+    """The axes of what a norm on queries or keys is given: all heads in one, `[batch, pos, head * d_head]`, or apart.
+
+    Attributes:
+        heads: how many there are.
+        first: whether they stand before the positions, `[batch, head, pos, d_head]`.
+    """
+
+    heads: int
+    first: bool
+
+    def canonical(self, value: Tensor) -> Tensor:
+        """Give `[batch, pos, head, d_head]`, or `[batch, pos, head, 1]`; of all heads in one `[batch, pos, 1, 1]`."""
+        if value.ndim == 3:
+            return torch.unflatten(value, -1, (min(self.heads, value.shape[-1]), -1))
+        return value.transpose(1, 2) if self.first else value
+
+    def original(self, value: Tensor, ndim: int) -> Tensor:
+        """Put a canonical value back into the norm's axes, of which there are `ndim`."""
+        if ndim == 3:
+            return value.flatten(2)
+        return value.transpose(1, 2) if self.first else value
+
+
+def _visit_in(taps: TapRecorder, name: str, value: Tensor, axes: HeadAxes | None) -> Tensor:
+    if axes is None:
+        return taps.visit_stream(name, value)
+    return axes.original(taps.visit(name, axes.canonical(value)), value.ndim)
+
+
+def tap_output(
+    taps: TapRecorder,
+    name: str,
+    module: nn.Module,
+    *,
+    factor: float = 1.0,
+    run: int | None = None,
+    axes: HeadAxes | None = None,
+) -> None:
     """Place a point at a module's output.
 
     Args:
@@ -147,11 +183,12 @@ def tap_output(taps: TapRecorder, name: str, module: nn.Module, *, factor: float
         module: the module; if it gives several outputs, the first is meant.
         factor: what the model multiplies the output by before it adds it; the point has the product.
         run: of the module in the forward.
+        axes: of a norm on queries or keys; None for the stream.
     """
 
     def visit(value: Tensor) -> Tensor:
         if factor == 1.0 or not taps.wants(name):
-            return taps.visit_stream(name, value)
+            return _visit_in(taps, name, value, axes)
         return taps.visit_stream(name, value * factor) / factor
 
     _on_output(taps, module, visit, run)
@@ -189,7 +226,7 @@ def tap_block(taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | N
 
 
 def tap_norm(
-    taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | None = None, visit: Visit | None = None
+    taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | None = None, axes: HeadAxes | None = None
 ) -> None:
     """Place the points `hook_scale` and `hook_normalized` of a norm, which is asked what it does.
 
@@ -198,9 +235,8 @@ def tap_norm(
         prefix: of the names, `blocks.0.ln1`.
         module: HF's norm, of `[..., d_model]`.
         run: of the module in the forward.
-        visit: visits a point by its name; the recorder's `visit_stream` if not given.
+        axes: of a norm on queries or keys; None for the stream.
     """
-    visit = visit or taps.visit_stream
     scale_name, normalized_name = f"{prefix}.hook_scale", f"{prefix}.hook_normalized"
     if not taps.wants(scale_name, normalized_name):
         return
@@ -213,40 +249,11 @@ def tap_norm(
         norm = norm_of(module, x.shape[-1])
         # HF's RMS norms multiply by the inverse. Where they take it in float32, only that very number gives back
         # their output; so the scale is its inverse in float64, which loses nothing on the way back.
-        scale = visit(scale_name, norm.inverse(x).to(torch.float64).reciprocal())
+        scale = _visit_in(taps, scale_name, norm.inverse(x).to(torch.float64).reciprocal(), axes)
         normalized = norm.normalized(x, scale.reciprocal())
-        return norm.weighted(module, visit(normalized_name, normalized)).to(output.dtype)
+        return norm.weighted(module, _visit_in(taps, normalized_name, normalized, axes)).to(output.dtype)
 
     taps.enter_context(module.register_forward_hook(hook))
-
-
-def tap_head_norm(
-    taps: TapRecorder, prefix: str, module: nn.Module, *, n_heads: int, rotated: bool, run: int | None = None
-) -> None:
-    """Place the points of a norm on queries or keys: its own two, and what it gives where that is not yet rotated.
-
-    Args:
-        taps: where values are kept.
-        prefix: of the names, `blocks.0.attn.q_norm`.
-        module: HF's norm, of `[batch, pos, head, d_head]`, or of all heads at once, `[batch, pos, head * d_head]`.
-        n_heads: of the queries or keys.
-        rotated: whether it stands after rotary, where HF has `[batch, head, pos, d_head]`.
-        run: of the module in the forward.
-    """
-
-    def visit(name: str, value: Tensor) -> Tensor:
-        if rotated:
-            return taps.visit(name, value.transpose(1, 2)).transpose(1, 2)
-        if value.ndim > 3 or not taps.wants(name):
-            return taps.visit(name, value)
-        heads = n_heads if value.shape[-1] > 1 else 1  # one scale for all of them
-        return taps.visit(name, value.unflatten(-1, (heads, -1))).flatten(-2)
-
-    tap_norm(taps, prefix, module, run=run, visit=visit)
-    if not rotated:
-        attention, _, norm = prefix.rpartition(".")
-        name = f"{attention}.hook_{norm.removesuffix('_norm')}_normed"
-        _on_output(taps, module, lambda value: visit(name, value), run)
 
 
 def tap_projections(taps: TapRecorder, prefix: str, model: nn.Module, rows: QKVRows, *, run: int | None = None) -> None:
