@@ -1,4 +1,4 @@
-"""What the documents say in code is so: every python block in them runs, each alone; but for the guide."""
+"""What the documents say in code is so: every python block in them runs, each alone; but for the guides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parent.parent / "docs"
-GUIDE = "adapters.md"  # its blocks build on each other: `test_guide.py` follows it
+GUIDES = {DOCS / name for name in ("adapters.md", "families.md")}  # `test_guide.py` follows them from block to block
 
 needs_lens = pytest.mark.skipif(
     importlib.util.find_spec("transformer_lens") is None, reason="transformer_lens is not installed"
@@ -48,7 +48,7 @@ def blocks(path: Path) -> Iterator[Block]:
 
 
 def parameters() -> Iterator[Any]:
-    for path in sorted(set(DOCS.glob("*.md")) - {DOCS / GUIDE}):
+    for path in sorted(set(DOCS.glob("*.md")) - GUIDES):
         for block in blocks(path):
             marks = [needs_lens] if "transformer_lens" in block.source else []
             yield pytest.param(block, id=": ".join([path.name, *block.headings[1:]]), marks=marks)

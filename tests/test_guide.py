@@ -1,4 +1,4 @@
-"""The guide for adapter authors is followed: its files are written, its commands run, its output compared.
+"""The guides are followed: their files are written, their commands run, their output compared.
 
 A section starts in a folder with the files of all sections before it. Of a command's output the guide may leave out
 what it likes, where it says `…`; what it shows must have been printed, in that order.
@@ -28,7 +28,7 @@ from verifier.families.falcon import FalconFamily
 from verifier.judging.outcome import Verdict
 
 TESTS = Path(__file__).parent
-GUIDE = TESTS.parent / "docs" / "adapters.md"
+GUIDE, FAMILIES = (TESTS.parent / "docs" / name for name in ("adapters.md", "families.md"))
 SAMPLE = TESTS / "sample"
 ADAPTER = SAMPLE / "sample_lens" / "adapter.py"
 WIDTH = "100"
@@ -57,8 +57,8 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def sections() -> tuple[Section, ...]:
-    text = GUIDE.read_text(encoding="utf-8")
+def sections(guide: Path) -> tuple[Section, ...]:
+    text = guide.read_text(encoding="utf-8")
     found = []
     for part in re.split(r"^#+ (?=[^\n]*\n\n)", text, flags=re.MULTILINE)[1:]:
         heading, _, body = part.partition("\n")
@@ -68,15 +68,21 @@ def sections() -> tuple[Section, ...]:
     return tuple(found)
 
 
-SECTIONS = sections()
-RUNNING = [section for section in SECTIONS if any(block.language in ("python", "console") for block in section.blocks)]
+SECTIONS = sections(GUIDE)
+GUIDES = (SECTIONS, sections(FAMILIES))
+RUNNING = [
+    pytest.param(guide[: number + 1], id=section.heading)
+    for guide in GUIDES
+    for number, section in enumerate(guide)
+    if any(block.language in ("python", "console") for block in section.blocks)
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", RUNNING, ids=lambda section: section.heading)
-def test_section(section: Section, tmp_path: Path) -> None:
-    before = SECTIONS[: SECTIONS.index(section) + 1]
-    for block in (block for one in before for block in one.blocks if block.file is not None):
+@pytest.mark.parametrize("until", RUNNING)
+def test_section(until: tuple[Section, ...], tmp_path: Path) -> None:
+    section = until[-1]
+    for block in (block for one in until for block in one.blocks if block.file is not None):
         (tmp_path / str(block.file)).write_text(block.source)
     ran = 0
     for block in section.blocks:
