@@ -26,7 +26,7 @@ from verifier.observing.case import Case
 from verifier.reference import models
 from verifier.reference.kept_answers import answers_file
 from verifier.reference.process_state import preserve_random_states
-from verifier.reference.weights import attention_layers
+from verifier.reference.weights import attention_layers, canonical_weights
 
 STEPS = 4  # tokens that follow the prompt one by one
 
@@ -169,7 +169,8 @@ def taps(case: Case) -> Iterator[Finding]:
     the same function. A failure means that the family's taps are wrong, and no activation can be judged.
     """
 
-    sizes = {point.layer: _axis_lengths(case, point.layer) for point in case.reference.points}
+    weights = canonical_weights(case.family, case.reference.model())
+    sizes = {point.layer: _axis_lengths(case, point.layer, weights) for point in case.reference.points}
     for scenario in case.reference.traced_scenarios:
         seen = activations.reference_trace(case, scenario).values
         for point in case.reference.points:
@@ -187,20 +188,27 @@ def _describe_wrong_shape(point: Point, value: Tensor | None, sizes: Mapping[str
     found = dict(zip(point.axes, value.shape, strict=True))
     if ".hook_rot_" in point.name:
         found.pop("d_head", None)  # may be wider than the weights: HF broadcasts a head dim of one
+    if point.kind.is_scale and found.get("head", found.get("kv_head")) == 1:
+        found = {axis: size for axis, size in found.items() if axis not in ("head", "kv_head")}  # of all heads at once
+    if point.expert is not None:
+        found.pop("d_mlp", None)
     for axis, wanted in sizes.items():
         if found.get(axis, wanted) != wanted:
             return f"its {axis} axis is {found[axis]} long, not {wanted}"
     return None
 
 
-def _axis_lengths(case: Case, layer: int | None) -> dict[str, int]:
-    """The lengths of the axes that the case and the family's rows fix in a layer, or outside the layers (None)."""
+def _axis_lengths(case: Case, layer: int | None, weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """The lengths of the axes that the case, the family's rows and the weights fix in a layer, or outside (None)."""
     length, d_model = case.spec.length, case.reference.model().get_input_embeddings().weight.shape[1]
     sizes = {"pos": length, "query": length, "key": length, "d_model": d_model, "1": 1}
     if layer is not None and layer in attention_layers(case.family, case.reference.model()):
         rows = case.family.qkv_rows(case.reference.model(), layer)
         n_heads, d_head = rows.q.rows.shape
         sizes |= {"head": n_heads, "kv_head": rows.k.rows.shape[0], "d_head": d_head}
+    hidden = weights.get(f"blocks.{layer}.mlp.W_out")  # [d_mlp, d_model]
+    if hidden is not None:
+        sizes["d_mlp"] = hidden.shape[0]
     return sizes
 
 
