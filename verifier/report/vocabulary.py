@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from verifier.canonical import AXES, COMPONENTS, KINDS, WEIGHTS
+from verifier.canonical import AXES, COMPONENTS, FACTS, KINDS, WEIGHTS
 from verifier.report import templating
 
 
 def markdown() -> str:
     """Render the vocabulary as a page of documentation."""
-    page = templating.render("vocabulary.md.j2", points=KINDS, axes=AXES, weights=WEIGHTS, components=COMPONENTS)
+    known = {"points": KINDS, "axes": AXES, "weights": WEIGHTS, "components": COMPONENTS, "facts": FACTS}
+    page = templating.render("vocabulary.md.j2", **known)
     return page.rstrip("\n")
