@@ -185,9 +185,11 @@ def tap_output(
         run: of the module in the forward.
         axes: of a norm on queries or keys; None for the stream.
     """
+    if not taps.wants(name):
+        return
 
     def visit(value: Tensor) -> Tensor:
-        if factor == 1.0 or not taps.wants(name):
+        if factor == 1.0:
             return _visit_in(taps, name, value, axes)
         return taps.visit_stream(name, value * factor) / factor
 
@@ -203,7 +205,8 @@ def tap_input(taps: TapRecorder, name: str, module: nn.Module, *, run: int | Non
         module: the module; its first argument is meant, or `hidden_states` if all are by name.
         run: of the module in the forward.
     """
-    _on_input(taps, module, lambda value: taps.visit_stream(name, value), run)
+    if taps.wants(name):
+        _on_input(taps, module, lambda value: taps.visit_stream(name, value), run)
 
 
 def tap_block(taps: TapRecorder, prefix: str, module: nn.Module, *, run: int | None = None) -> None:
@@ -271,7 +274,8 @@ def tap_projections(taps: TapRecorder, prefix: str, model: nn.Module, rows: QKVR
         projection: Projection = getattr(rows, letter)
         by_module.setdefault(projection.module, {})[f"{prefix}.hook_{letter}"] = projection
     for path, parts in by_module.items():
-        _tap_projection(taps, model.get_submodule(path), parts, run)
+        if taps.wants(*parts):
+            _tap_projection(taps, model.get_submodule(path), parts, run)
 
 
 def _tap_projection(taps: TapRecorder, module: nn.Module, parts: Mapping[str, Projection], run: int | None) -> None:
@@ -307,10 +311,10 @@ def tap_output_projection(
     is_meant = _in_run(run)
 
     def read_z(x: Tensor) -> Tensor:  # [batch, pos, head * d_head]
-        return taps.visit(z_name, x.unflatten(-1, (n_heads, -1))).flatten(-2) if taps.wants(z_name) else x
+        return taps.visit(z_name, x.unflatten(-1, (n_heads, -1))).flatten(-2)
 
     def recompose(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        if not is_meant() or not taps.wants(result_name):
+        if not is_meant():
             return output
         z = args[0].unflatten(-1, (n_heads, -1))
         matrix: Any = module.weight.T if isinstance(module, Conv1D) else module.weight
@@ -319,8 +323,10 @@ def tap_output_projection(
         bias = getattr(module, "bias", None)
         return result.sum(2) if bias is None else result.sum(2) + bias
 
-    _on_input(taps, module, read_z, run)
-    taps.enter_context(module.register_forward_hook(recompose))
+    if taps.wants(z_name):
+        _on_input(taps, module, read_z, run)
+    if taps.wants(result_name):
+        taps.enter_context(module.register_forward_hook(recompose))
 
 
 def tap_residual_mid(
@@ -351,5 +357,6 @@ def tap_residual_mid(
     def add(output: Tensor) -> Tensor:
         return output + changed.pop().reshape(output.shape) if changed else output
 
-    _on_input(taps, reader, visit, run)
-    _on_output(taps, block, add, run)
+    if taps.wants(name):
+        _on_input(taps, reader, visit, run)
+        _on_output(taps, block, add, run)
