@@ -41,6 +41,7 @@ from verifier.reference.kept_answers import (
     UNKNOWN,
     Acceptance,
     answers_file,
+    asked_by,
     find_answer,
     forget_answers,
     keep_answer,
@@ -135,14 +136,14 @@ def test_what_the_family_raises_is_no_answer(error: Exception, monkeypatch: pyte
 
     monkeypatch.setattr(AskedLlama, "build", build)
     assert asking.ask(ASKED, DIMS) == UNKNOWN
-    assert find_answer(ASKED.architecture, DIMS) == UNKNOWN
+    assert find_answer(asked_by(ASKED), DIMS) == UNKNOWN
 
 
 def test_what_a_patched_hugging_face_says_is_not_kept_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "changed_since_first", lambda described: ["LlamaAttention.forward"])
     assert asking.ask(ASKED, REFUSED).reason is not None
     forget_answers()
-    assert find_answer(ASKED.architecture, REFUSED) == UNKNOWN
+    assert find_answer(asked_by(ASKED), REFUSED) == UNKNOWN
 
 
 def test_a_family_is_looked_up_and_not_asked_unless_somebody_answers(questions: list[Any]) -> None:
@@ -294,7 +295,7 @@ def test_a_case_becomes_refused_when_it_runs(questions: list[Any]) -> None:
     assert refused_as_it_should_be({one.check: one for one in ran})
     assert len(reasons) == 1
     assert questions == [REFUSED]
-    assert find_answer(ASKED.architecture, REFUSED).reason == reasons[0]
+    assert find_answer(asked_by(ASKED), REFUSED).reason == reasons[0]
     assert refused_as_it_should_be(outcomes(case(), *ONLY))  # it is kept
     assert questions == [REFUSED]
 
@@ -302,7 +303,7 @@ def test_a_case_becomes_refused_when_it_runs(questions: list[Any]) -> None:
 def test_a_large_case_becomes_refused_when_its_own_model_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "MOST_WEIGHTS", 0)
     assert refused_as_it_should_be(outcomes(case(), *ONLY))
-    assert find_answer(ASKED.architecture, REFUSED) == UNKNOWN
+    assert find_answer(asked_by(ASKED), REFUSED) == UNKNOWN
     assert outcomes(case(config=DIMS), *ONLY)["forward.logits"].verdict is Verdict.PASS
 
 
@@ -324,13 +325,13 @@ def test_an_accepted_case_runs_as_ever(questions: list[Any]) -> None:
 
 
 def test_a_stale_answer_is_told() -> None:
-    keep_answer(ASKED.architecture, REFUSED, ACCEPTED)
+    keep_answer(asked_by(ASKED), REFUSED, ACCEPTED)
     found = outcomes(case(), "reference.acceptance", "forward.logits")
     assert found["reference.acceptance"].verdict is Verdict.FAIL
     assert found["reference.acceptance"].where == "accepted when asked"
     assert "HF refuses it: RuntimeError" in str(found["reference.acceptance"].message)
     assert "remove the file, and HF is asked again" in str(found["reference.acceptance"].message)
-    assert str(answers_file(ASKED.architecture)) in str(found["reference.acceptance"].message)
+    assert str(answers_file(asked_by(ASKED))) in str(found["reference.acceptance"].message)
     assert found["forward.logits"].verdict is Verdict.SKIP
     found = outcomes(case(config=DIMS, valid=False, reason="once"), "reference.acceptance")
     assert found["reference.acceptance"].where == "refused when asked"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -227,3 +228,27 @@ def test_facts_are_the_models(name: str) -> None:
     assert facts["normalization_type"] == norms.get(name, "RMS")
     epsilons = (getattr(config, one, None) for one in ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"))
     assert facts["eps"] == next((eps for eps in epsilons if eps is not None), 1e-5)
+
+
+# What a script reads in a hook of PyTorch's stands where the taps see it.
+@every_family
+def test_every_line_of_a_script_reads_what_the_taps_read(name: str) -> None:
+    family, model, seen = FAMILIES[name], model_of(name), values_of(name)
+    if name == "shared-blocks":
+        pytest.skip("its modules run several times, which no line can tell")
+    sources = {point: family.point_source(family.dims(), point) for point in seen}
+    found: dict[str, Tensor] = {}
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        for point, source in sources.items():
+            if source is None:
+                continue
+
+            def read(module: Any, args: Any, output: Any, point: str = point, line: str = source.value) -> None:
+                names = {"model": model, "module": module, "args": args, "output": output, "torch": torch}
+                found[point] = eval(line, names)
+
+            stack.enter_context(model.get_submodule(source.module).register_forward_hook(read))
+        model(IDS, attention_mask=MASK, use_cache=False)
+    assert {f"blocks.{layer}.hook_resid_pre" for layer in layers(name)} <= found.keys()
+    for point, value in found.items():
+        assert_close(value, seen[point], rtol=1e-12, atol=1e-12, msg=f"{point}: {sources[point]}")

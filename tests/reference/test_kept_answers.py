@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from verifier.families.llama import LlamaFamily
 from verifier.reference import kept_answers
 from verifier.reference.kept_answers import (
     ACCEPTED,
     UNKNOWN,
     Acceptance,
     answers_file,
+    asked_by,
     find_answer,
     forget_answers,
     keep_answer,
@@ -54,8 +56,24 @@ def test_nothing_is_known_of_another_config(other: dict[str, Any]) -> None:
 def test_nothing_is_known_of_another_architecture_or_version(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_answer("Model", {"width": 5}, REFUSED)
     assert find_answer("Other", {"width": 5}) == UNKNOWN
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0")
+    monkeypatch.setattr("verifier.reference.kept_answers._version", lambda: "99.0")
     assert find_answer("Model", {"width": 5}) == UNKNOWN
+
+
+def test_a_family_that_goes_another_way_is_asked_for_itself() -> None:
+    class Mended(LlamaFamily):
+        reference_attention = "eager"
+
+    class Builds(LlamaFamily):
+        def build(self, config: Any, **options: Any) -> Any:
+            return super().build({**config, "hidden_act": "relu"}, **options)
+
+    class Derived(LlamaFamily):
+        name = "derived"
+
+    plain, *others = (asked_by(one()) for one in (LlamaFamily, Mended, Builds))
+    assert len({plain, *others}) == 3
+    assert asked_by(Derived()) == plain == "LlamaForCausalLM-sdpa"
 
 
 def test_the_later_answer_counts() -> None:

@@ -23,8 +23,9 @@ from verifier.judging.outcome import Blocked, Finding, NotApplicable, Verdict, f
 from verifier.judging.raising import passed_hugging_face
 from verifier.observing import activations
 from verifier.observing.case import Case
+from verifier.observing.stream_sums import stream_sums
 from verifier.reference import models
-from verifier.reference.kept_answers import answers_file
+from verifier.reference.kept_answers import answers_file, asked_by
 from verifier.reference.process_state import preserve_random_states
 from verifier.reference.weights import attention_layers, canonical_weights
 
@@ -66,7 +67,7 @@ def acceptance(case: Case) -> Finding:
 
 def _contradict_answer(case: Case, refused: str | None) -> Finding:
     """Say that HF does not do what it said as it was asked, and how it is asked again."""
-    file = answers_file(case.family.architecture)
+    file = answers_file(asked_by(case.family))
     advice = "HF said so of a tiny float32 model on the CPU"
     if file is not None and file.exists():
         advice = f"the answer is kept in {file}: remove the file, and HF is asked again"
@@ -166,9 +167,9 @@ def taps(case: Case) -> Iterator[Finding]:
     """Reading every canonical activation does not change HF's logits, and every point has its canonical axes.
 
     HF never materialises some activations, so the taps recompute them; this check shows that the recomputed model is
-    the same function. A failure means that the family's taps are wrong, and no activation can be judged.
+    the same function. What is shown as added to the residual stream adds up to it. A failure means that the family's
+    taps are wrong, and no activation can be judged.
     """
-
     weights = canonical_weights(case.family, case.reference.model())
     sizes = {point.layer: _axis_lengths(case, point.layer, weights) for point in case.reference.points}
     for scenario in case.reference.traced_scenarios:
@@ -178,6 +179,11 @@ def taps(case: Case) -> Iterator[Finding]:
             if problem:
                 yield replace(failure(point.name, problem), measured=float("inf"), bound=0.0)
         yield case.compare_logits(f"tapped, {scenario}", seen["logits"], scenario)
+    seen, real = activations.reference_trace(case).values, case.reference.scenario().real[:, :, None]
+    n_layers = 1 + max((point.layer for point in case.reference.points if point.layer is not None), default=-1)
+    for name, addends, summed in stream_sums(seen, n_layers):
+        judge = float64_judge(activations.noise(case).values[name])
+        yield judge.compare(f"{name}, the sum of {' and '.join(addends)}", summed, seen[name], defined=real)
 
 
 def _describe_wrong_shape(point: Point, value: Tensor | None, sizes: Mapping[str, int]) -> str | None:

@@ -22,7 +22,7 @@ from verifier.engine.worker_process import Worker
 from verifier.family import Config, Family
 from verifier.judging.outcome import canonical_json
 from verifier.reference.acceptance import answered_by
-from verifier.reference.kept_answers import UNKNOWN, Acceptance, keep_answer
+from verifier.reference.kept_answers import UNKNOWN, Acceptance, asked_by, keep_answer
 from verifier.system.temporary import temporary_folder
 
 # A question takes some milliseconds, but before the first one torch and transformers are imported.
@@ -68,7 +68,7 @@ class _Asker:
                 self._unknown.add(spelled)
                 return UNKNOWN
             answer = Acceptance(reason=found.reason)
-            keep_answer(family.architecture, config, answer, on_disk=False)  # the process has kept it there
+            keep_answer(asked_by(family), config, answer, on_disk=False)  # the process has kept it there
             return answer
 
     def close(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -87,6 +88,27 @@ def tap_touches(family: Family, model: Any, **how: Any) -> Any:
     names = [point.name for point in family.points(model.config.to_dict())]
     edits = {names[-1]: lambda value: value * (1 + SLIGHTLY)}
     return family.taps(model, names=how.get("names") or names, edits=edits)
+
+
+class _HalfTaps:
+    """What taps show, and half of what the MLP adds."""
+
+    def __init__(self, taps: Any) -> None:
+        self._taps = taps
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        return {
+            name: value / 2 if name.endswith("hook_mlp_out") else value for name, value in self._taps.values.items()
+        }
+
+
+@fault("reference.taps", plant=_in_family("taps"))
+@contextlib.contextmanager
+def tap_shows_less(family: Family, model: Any, **how: Any) -> Iterator[Any]:
+    """The taps show half of what the MLP adds to the stream: a multiplier is forgotten."""
+    with family.taps(model, **how) as taps:
+        yield _HalfTaps(taps)
 
 
 @fault("reference.config", plant=_in_models)

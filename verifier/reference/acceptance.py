@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 from verifier.family import Config, Family, predicate_of
-from verifier.reference.kept_answers import Acceptance, find_answer
+from verifier.reference.kept_answers import Acceptance, asked_by, find_answer
 
 Answerer = Callable[[Family, Config], Acceptance]
 
@@ -46,7 +46,7 @@ def look_up(family: Family, config: Config) -> Acceptance:
     predicate = predicate_of(family)
     if predicate is not None:
         return Acceptance(reason=predicate.refusal(config))
-    found, answerer = find_answer(family.architecture, config), _ANSWERER.get()
+    found, answerer = find_answer(asked_by(family), config), _ANSWERER.get()
     return found if found.known or answerer is None else answerer(family, config)
 
 

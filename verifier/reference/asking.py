@@ -11,10 +11,10 @@ from transformers.initialization import no_init_weights
 
 from verifier.adapter import Inputs
 from verifier.errors import all_but_interrupts, one_line
-from verifier.family import Config, Family
+from verifier.family import Config, Family, TellsLongestText
 from verifier.judging.outcome import as_text
 from verifier.judging.raising import passed_hugging_face
-from verifier.reference.kept_answers import ACCEPTED, UNKNOWN, Acceptance, find_answer, keep_answer
+from verifier.reference.kept_answers import ACCEPTED, UNKNOWN, Acceptance, asked_by, find_answer, keep_answer
 from verifier.reference.models import forward
 from verifier.reference.process_state import preserve_random_states
 from verifier.reference.snapshots import changed_since_first
@@ -23,7 +23,7 @@ from verifier.reference.snapshots import changed_since_first
 MOST_WEIGHTS = 2**22
 MOST_LAYERS = 2**6
 
-_ROWS, _LENGTH = 5, 11  # as a case has them
+_ROWS, _LENGTH = 5, 11  # as a case has them, where the model has positions for so many
 
 
 def ask(family: Family, config: Config) -> Acceptance:
@@ -39,12 +39,12 @@ def ask(family: Family, config: Config) -> Acceptance:
     Returns:
         The answer; `UNKNOWN` where the model is not tiny, or something other than HF failed.
     """
-    found = find_answer(family.architecture, config)
+    found = find_answer(asked_by(family), config)
     if not found.known:
         found = _ask(family, config)
         if found.known:
             # An adapter that changed HF's own code may have changed the answer too.
-            keep_answer(family.architecture, config, found, on_disk=not changed_since_first(family))
+            keep_answer(asked_by(family), config, found, on_disk=not changed_since_first(family))
     return found
 
 
@@ -55,7 +55,9 @@ def _ask(family: Family, config: Config) -> Acceptance:
     try:
         model = family.build(config, dtype=torch.float32, device="cpu", attention=family.reference_attention, seed=0)
         with torch.no_grad():
-            forward(model, Inputs(input_ids=torch.zeros(_ROWS, _LENGTH, dtype=torch.long)))
+            longest = family.longest_text(config) if isinstance(family, TellsLongestText) else None
+            length = _LENGTH if longest is None else min(_LENGTH, longest)
+            forward(model, Inputs(input_ids=torch.zeros(_ROWS, length, dtype=torch.long)))
     except all_but_interrupts() as error:
         return Acceptance(reason=str(as_text(one_line(error)))) if passed_hugging_face(error) else UNKNOWN
     return ACCEPTED

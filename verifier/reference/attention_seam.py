@@ -8,7 +8,8 @@ attention modules that it is given, and says which of them attends.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -128,9 +129,7 @@ class AttentionSeam(TorchFunctionMode):
         with contextlib.ExitStack() as stack:
             for module in self._modules:
                 self._mark(stack, module)
-            found = AttentionInterface.get_interface
-            AttentionInterface.get_interface = self._stand_at(found)  # type: ignore[method-assign]
-            stack.callback(setattr, AttentionInterface, "get_interface", found)
+            stack.enter_context(_standing(self))
             self._stack = stack.pop_all()
         return self
 
@@ -140,38 +139,58 @@ class AttentionSeam(TorchFunctionMode):
     def _mark(self, stack: contextlib.ExitStack, module: nn.Module) -> None:
         """Turn the mode on only while the module runs, because it slows down every torch function."""
 
-        def begin(*_: Any) -> None:
+        # In place of `forward` and not by hooks, which torch does not run when an interrupt ends the forward.
+        own, forward = module.__dict__.get("forward"), module.forward
+
+        @functools.wraps(forward)
+        def run(*args: Any, **kwargs: Any) -> Any:
             self._current.append(module)
             TorchFunctionMode.__enter__(self)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                TorchFunctionMode.__exit__(self, None, None, None)
+                self._current.pop()
 
-        def end(*_: Any) -> None:
-            TorchFunctionMode.__exit__(self, None, None, None)
-            self._current.pop()
+        module.forward = run
+        stack.callback(*((module.__dict__.pop, "forward") if own is None else (setattr, module, "forward", own)))
 
-        stack.enter_context(module.register_forward_pre_hook(begin))
-        stack.enter_context(module.register_forward_hook(end, always_call=True))
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Let what runs inside be nobody's attention, as an edit is."""
+        with self._looking(False):
+            yield
 
     # --- HF's attention function
 
-    def _stand_at(self, found: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
-        def get_interface(interface: AttentionInterface, implementation: str, default: Callable[..., Any]) -> Any:
-            function = found(interface, implementation, default)
+    def attend_by(
+        self, function: Callable[..., Any], module: nn.Module, three: Sequence[Tensor], mask: Any, **more: Any
+    ) -> tuple[Tensor, Any]:
+        """Attend in place of a function of HF's: what it gives, `[batch, query, head, d_head]`, and its pattern.
 
-            def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **more: Any) -> Any:
-                if module not in self._modules:
-                    return function(module, query, key, value, mask, **more)
-                asked = asked_of_hf(module, query, key, value, mask, eager=function is default, **more)
+        Args:
+            function: HF's.
+            module: one of the seam's.
+            three: the query, the key and the value.
+            mask: of the function, as `more` is.
+            more: its other arguments, and whether it is `eager`.
+        """
+        query, key, value = three
+        asked, given = asked_of_hf(module, query, key, value, mask, **more), list[Any]()
+        del more["eager"]
 
-                def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-                    with self._looking(asked.softens):
-                        mixed: Tensor = function(module, query, key, value, mask, **more)[0]
-                    return mixed.transpose(1, 2)
+        def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            with self._looking(asked.softens):
+                mixed, *given[:] = function(module, query, key, value, mask, **more)
+            return mixed.transpose(1, 2)  # type: ignore[no-any-return]
 
-                return self._attend(module, replace(asked, run=run)).transpose(1, 2), None
+        mixed = self._attend(module, replace(asked, run=run)).transpose(1, 2)
+        return mixed, given[0] if given else None
 
-            return attend
-
-        return get_interface
+    @property
+    def modules(self) -> frozenset[nn.Module]:
+        """The attention modules at which it stands."""
+        return self._modules
 
     def _attend(self, module: nn.Module, attention: Attention) -> Tensor:
         with self._looking(False):
@@ -204,6 +223,39 @@ class AttentionSeam(TorchFunctionMode):
                 self._current[-1], args[0], lambda scores: func(scores, *args[1:], **kwargs).to(scores.dtype)
             )
         return func(*args, **kwargs)
+
+
+_STANDING: list[AttentionSeam] = []
+
+
+@contextlib.contextmanager
+def _standing(seam: AttentionSeam) -> Iterator[None]:
+    """Let a seam stand at HF's attention function; several may, and are left in any order."""
+    _STANDING.append(seam)
+    if len(_STANDING) == 1:
+        _FOUND[:] = [AttentionInterface.get_interface]
+        AttentionInterface.get_interface = _get_interface  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        _STANDING.remove(seam)
+        if not _STANDING:
+            AttentionInterface.get_interface = _FOUND[0]  # type: ignore[method-assign]
+
+
+_FOUND: list[Callable[..., Any]] = []  # what stood there before
+
+
+def _get_interface(interface: AttentionInterface, implementation: str, default: Callable[..., Any]) -> Any:
+    function = _FOUND[0](interface, implementation, default)
+
+    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **more: Any) -> Any:
+        seam = next((one for one in reversed(_STANDING) if module in one.modules), None)
+        if seam is None:
+            return function(module, query, key, value, mask, **more)
+        return seam.attend_by(function, module, (query, key, value), mask, eager=function is default, **more)
+
+    return attend
 
 
 def _unset(*_: Tensor) -> Tensor:

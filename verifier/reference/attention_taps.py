@@ -16,7 +16,7 @@ class AttentionTaps:
     """The points of rotated queries and keys, scores and pattern of the layers of one forward.
 
     Every form of a call is handled: keys and values with one entry for each key/value head, or already expanded to
-    one for each query head.
+    one for each query head. The keys of this forward are taken to be the last, as in every cache but a static one.
     """
 
     def __init__(self, taps: TapRecorder, layers: Mapping[str, tuple[nn.Module, Tensor]]) -> None:
@@ -36,9 +36,12 @@ class AttentionTaps:
         self._products: Counter[nn.Module] = Counter()
         self._attends = False
         if taps.wants(*(f"{prefix}.{name}" for prefix in layers for name in _NAMES)):
-            taps.enter_context(AttentionSeam(self._layers, self))
+            seam = taps.enter_context(AttentionSeam(self._layers, self))
+            taps.around_edits = seam.pause
 
     def _names(self, module: nn.Module) -> tuple[Sequence[str], Tensor]:
+        if self._runs[module] == len(self._layers[module]):
+            raise RuntimeError(f"{self._layers[module][-1][0]} attended twice in one forward")
         prefix, reads = self._layers[module][self._runs[module]]
         return [f"{prefix}.{name}" for name in _NAMES], reads
 

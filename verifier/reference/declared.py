@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from verifier.canonical import COMPONENTS, Point, points, template_of
-from verifier.errors import UsageError, VerifierError
+from verifier.errors import VerifierError
 from verifier.family import Config, PointSource, QKVRows, Taps
 from verifier.output.text import nearest
+from verifier.reference.declaration_errors import BLOCKS, require_block, require_components, require_words
 from verifier.reference.point_sources import line_of
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ _MOST_KEPT = 256  # configs whose rows are kept
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 _LAYERS, _HEADS, _KV_HEADS = "num_hidden_layers", "num_attention_heads", "num_key_value_heads"
 _CONTEXT = "max_position_embeddings"
-_BLOCKS = "blocks"
-_INSIDE = f"{_BLOCKS}.{{i}}."
-_IN_BLOCK = [name.removeprefix(_INSIDE) for name in COMPONENTS if name.startswith(_INSIDE)]
-_AROUND = [name for name in COMPONENTS if not name.startswith(_BLOCKS)]
 _HEAD_NORMS = ("attn.q_norm", "attn.k_norm")
 
 
@@ -88,17 +85,12 @@ class DeclaredFamily:
         Raises:
             UsageError: a component that it declares is no canonical one, or its blocks are nowhere.
         """
-        self._require_known((_BLOCKS, *_AROUND), self.COMPONENTS)
-        self._require_known(_IN_BLOCK, self.BLOCK)
-        if _BLOCKS not in self.COMPONENTS:
-            raise UsageError(f"{type(self).__name__}: COMPONENTS has no {_BLOCKS!r}, the path of HF's list of blocks")
+        of = type(self).__name__
+        require_components(of, self.COMPONENTS)
+        require_block(of, self.BLOCK)
+        require_words(of, positions=self.POSITIONS)
         self._rows: WeakKeyDictionary[nn.Module, AttentionRows] = WeakKeyDictionary()
         self._rows_of_configs: dict[str, Mapping[str, AttentionRows]] = {}
-
-    def _require_known(self, known: Collection[str], declared: Collection[str]) -> None:
-        for name in declared:
-            if name not in known:
-                raise UsageError(f"{type(self).__name__}: {name!r} is no canonical component{nearest(name, [*known])}")
 
     # --- where a model may depart from its declaration
 
@@ -192,8 +184,17 @@ class DeclaredFamily:
         return found
 
     def _read(self, config: Config, field: str) -> Any:
-        """Read a field of every model, under the name that all of HF's configs take or under this one's own."""
-        return config.get(field, config.get(self.FIELDS.get(field, field)))
+        """Read a field of every model, under the name that all of HF's configs take or under this one's own.
+
+        Raises:
+            VerifierError: the config has none of the two.
+        """
+        own = self.FIELDS.get(field, field)
+        if field not in config and own not in config and field != _KV_HEADS:
+            raise VerifierError(
+                f"{self.name}: the config has no {own!r}; DIMS must say it, and FIELDS how HF's config calls {field!r}"
+            )
+        return config.get(field, config.get(own))
 
     # --- what follows from it
 
@@ -244,7 +245,9 @@ class DeclaredFamily:
 
     def _writers(self, config: Config, block: Mapping[str, str]) -> dict[str, str]:
         usual = {"attn": "ln1_post", "mlp": "ln2_post"}
-        found = {name: post if post in block else name for name, post in usual.items()} | dict(self.writers(config))
+        own = self.writers(config)
+        require_words(type(self).__name__, positions=self.positions(config), writers=own)
+        found = {name: post if post in block else name for name, post in usual.items()} | dict(own)
         return {name: writer for name, writer in found.items() if writer in block}
 
     @contextlib.contextmanager
@@ -274,6 +277,7 @@ class DeclaredFamily:
         from verifier.reference.attention_taps import AttentionTaps
 
         modules, factors = self._modules(model), self.multipliers(config)
+        require_words(type(self).__name__, positions=self.positions(config), multipliers=factors)
         # Before what reads their outputs: a norm after the attention gives what the attention adds.
         for name, (module, run) in modules.items():
             if not name.endswith(_HEAD_NORMS):
@@ -288,7 +292,7 @@ class DeclaredFamily:
             output("hook_pos_embed", "pos_embed")
         attentions = {}
         for layer in range(self._read(config, _LAYERS)):
-            here = f"{_BLOCKS}.{layer}"
+            here = f"{BLOCKS}.{layer}"
             block, run = modules[here]
             names = self.block(config, layer)
             at.tap_block(taps, here, block, run=run)
@@ -334,16 +338,20 @@ class DeclaredFamily:
     def _modules(self, model: Any) -> dict[str, tuple[nn.Module, int | None]]:
         """Find the module of everything that is declared, and which of its runs is meant."""
         config = vars(model.config)
-        found = {name: self._module(model, name, path) for name, path in self.COMPONENTS.items() if name != _BLOCKS}
-        blocks: Any = self._module(model, _BLOCKS, self.COMPONENTS[_BLOCKS])[0]
+        found = {name: self._module(model, name, path) for name, path in self.COMPONENTS.items() if name != BLOCKS}
+        blocks: Any = self._module(model, BLOCKS, self.COMPONENTS[BLOCKS])[0]
+        if not hasattr(blocks, "__len__"):
+            raise VerifierError(
+                f"{self.name} declares blocks at {self.COMPONENTS[BLOCKS]!r}, which is no list of modules"
+            )
         runs: dict[nn.Module, int] = {}
         shared = len(set(blocks)) < len(blocks)
         for layer, block in enumerate(blocks):
-            here = f"{_BLOCKS}.{layer}"
+            here = f"{BLOCKS}.{layer}"
             run = runs[block] = runs.get(block, -1) + 1
             found[here] = block, run if shared else None
             declared = self.block(config, layer)
-            self._require_known(_IN_BLOCK, declared)
+            require_block(type(self).__name__, declared)
             for name, path in declared.items():
                 module, own = self._module(block, f"{here}.{name}", path)
                 found[f"{here}.{name}"] = module, run if shared else own
@@ -384,26 +392,26 @@ class DeclaredFamily:
                 if len(self._rows_of_configs) >= _MOST_KEPT:
                     self._rows_of_configs.pop(next(iter(self._rows_of_configs)))
                 self._rows_of_configs[key] = self._read_rows(any_model)
-            self._rows[attention] = self._rows_of_configs[key][f"{_BLOCKS}.{layer}"]
+            self._rows[attention] = self._rows_of_configs[key][f"{BLOCKS}.{layer}"]
         return self._rows[attention]
 
     def _attention(self, model: Any, layer: int) -> nn.Module:
-        blocks: Any = self._module(model, _BLOCKS, self.COMPONENTS[_BLOCKS])[0]
+        blocks: Any = self._module(model, BLOCKS, self.COMPONENTS[BLOCKS])[0]
         path = self.block(vars(model.config), layer)["attn"]
-        return self._module(blocks[layer], f"{_BLOCKS}.{layer}.attn", path)[0]
+        return self._module(blocks[layer], f"{BLOCKS}.{layer}.attn", path)[0]
 
     def _read_rows(self, model: Any) -> Mapping[str, AttentionRows]:
         from verifier.reference.row_probing import AttentionParts, read_rows
 
         modules, layers = self._modules(model), dict[str, AttentionParts]()
-        for layer in range(len(model.get_submodule(self.COMPONENTS[_BLOCKS]))):
-            block, here = self.block(vars(model.config), layer), f"{_BLOCKS}.{layer}"
+        for layer in range(len(model.get_submodule(self.COMPONENTS[BLOCKS]))):
+            block, here = self.block(vars(model.config), layer), f"{BLOCKS}.{layer}"
             if "attn" not in block:
                 continue
             letters = ("qkv",) if "attn.qkv" in block else ("q", "k", "v")
             layers[here] = AttentionParts(
                 attention=modules[f"{here}.attn"][0],
-                projections={one: f"{self.COMPONENTS[_BLOCKS]}.{layer}.{block[f'attn.{one}']}" for one in letters},
+                projections={one: f"{self.COMPONENTS[BLOCKS]}.{layer}.{block[f'attn.{one}']}" for one in letters},
                 norms={one: modules[f"{here}.attn.{one}_norm"][0] for one in "qk" if f"attn.{one}_norm" in block},
             )
         return read_rows(model, layers)
@@ -414,17 +422,19 @@ class DeclaredFamily:
         from verifier.reference.probing import norm_of
 
         config, modules = model.config, self._modules(model)
-        norm, positions = norm_of(modules["ln_final"][0], config.hidden_size), self.positions(vars(config))
+        norms = [module for name, (module, _) in modules.items() if name.endswith(("ln_final", "ln1", "ln1_post"))]
+        positions = self.positions(vars(config))
         found: dict[str, object] = {
             "n_layers": config.num_hidden_layers,
             "d_model": config.hidden_size,
             "n_heads": config.num_attention_heads,
             "d_vocab": model.get_input_embeddings().weight.shape[0],
-            "normalization_type": "LN" if norm.centred else "RMS",
-            "eps": norm.eps,
             "positional_embedding_type": positions,
             "tie_word_embeddings": is_tied(model),
         }
+        if norms:
+            norm = norm_of(norms[0], config.hidden_size)
+            found |= {"normalization_type": "LN" if norm.centred else "RMS", "eps": norm.eps}
         if hasattr(config, "max_position_embeddings"):
             found["n_ctx"] = config.max_position_embeddings
         rope = getattr(config, "rope_parameters", None) or {}  # by kind of layer, where kinds have bases of their own
@@ -452,13 +462,20 @@ class DeclaredFamily:
             name: the canonical name of the point, such as `blocks.0.hook_resid_pre`.
         """
         writers: Mapping[str, str] = {}
-        modules = {component: path for component, path in self.COMPONENTS.items() if component != _BLOCKS}
-        if name.startswith(f"{_BLOCKS}."):
+        modules = {component: path for component, path in self.COMPONENTS.items() if component != BLOCKS}
+        if name.startswith(f"{BLOCKS}."):
             layer = int(name.split(".")[1])
-            here, block = f"{_BLOCKS}.{layer}", self.block(config, layer)
+            here, block = f"{BLOCKS}.{layer}", self.block(config, layer)
             writers = self._writers(config, block)
-            modules[here] = at = f"{self.COMPONENTS[_BLOCKS]}.{layer}"
+            modules[here] = at = f"{self.COMPONENTS[BLOCKS]}.{layer}"
             modules |= {f"{here}.{component}": f"{at}.{path}" for component, path in block.items()}
+        template = template_of(name)
+        # What is multiplied, normalised or flattened on its way, or runs several times, is more than a line.
+        more = template in self.multipliers(config) or (name == "hook_embed" and "embed_ln" in modules)
+        flattened = name.startswith(f"{BLOCKS}.") and "mlp" not in self.block(config, int(name.split(".")[1]))
+        if more or (flattened and template.split(".", 2)[2].startswith(("mlp", "ln2", "hook_mlp", "hook_resid_mid"))):
+            return None
+        modules = {component: path for component, path in modules.items() if "@" not in path}
         heads = self._read(config, _HEADS)
         return line_of(name, modules, writers, self.NORM_LINES, (heads, self._read(config, _KV_HEADS) or heads))
 

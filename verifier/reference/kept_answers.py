@@ -1,4 +1,4 @@
-"""What Hugging Face said of configs, kept on disk by version of transformers and architecture. Imports no torch.
+"""What Hugging Face said of configs, kept on disk by version of transformers and who was asked. Imports no torch.
 
 A file has an answer on each line: `{"config": {…}, "reason": null}`, or the reason why the config is refused. Of two
 answers about one config the later one counts.
@@ -15,17 +15,21 @@ What is kept can be asked for again, so no trouble with it ends a run:
 from __future__ import annotations
 
 import fcntl
+import functools
 import importlib.metadata
+import inspect
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from verifier.family import Config
-from verifier.judging.outcome import canonical_json
+from verifier.family import Config, Family
+from verifier.judging.outcome import canonical_json, short_id
+from verifier.reference.declared import DeclaredFamily
 from verifier.system.cache_folder import cache_folder
 from verifier.system.files import read_file
 
@@ -59,11 +63,38 @@ class _Line(msgspec.Struct, frozen=True):
 _read_line = msgspec.json.Decoder(_Line).decode
 
 
-def find_answer(architecture: str, config: Config) -> Acceptance:
+def asked_by(family: Family) -> str:
+    """Name who is asked about a family's configs: HF's class, with the family's attention implementation.
+
+    A family that builds its models itself is named too, by its code: what it does there, HF may accept or not.
+
+    Args:
+        family: whose configs they are.
+    """
+    build = getattr(family.build, "__func__", None)
+    own = "" if build is DeclaredFamily.build else f"-{_mark_of(build or family.build)}"
+    return f"{family.architecture}-{family.reference_attention}{own}"
+
+
+@functools.cache
+def _mark_of(function: Callable[..., Any]) -> str:
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):  # made without a file
+        source = repr(getattr(function, "__code__", function))
+    return short_id([function.__module__, function.__qualname__, source])
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("transformers")
+
+
+def find_answer(asked: str, config: Config) -> Acceptance:
     """Find what Hugging Face said of a config.
 
     Args:
-        architecture: the name of HF's model class.
+        asked: who is asked, as `asked_by` says.
         config: the flags and dims of the model.
 
     Returns:
@@ -72,33 +103,32 @@ def find_answer(architecture: str, config: Config) -> Acceptance:
     Raises:
         TypeError, ValueError: the config holds what JSON cannot spell.
     """
-    return _remembered(architecture).get(canonical_json(dict(config)), UNKNOWN)
+    return _remembered(asked).get(canonical_json(dict(config)), UNKNOWN)
 
 
-def keep_answer(architecture: str, config: Config, answer: Acceptance, *, on_disk: bool = True) -> None:
+def keep_answer(asked: str, config: Config, answer: Acceptance, *, on_disk: bool = True) -> None:
     """Remember what Hugging Face said of a config in this process, and keep it for others.
 
     Args:
-        architecture: the name of HF's model class.
+        asked: who is asked, as `asked_by` says.
         config: the flags and dims of the model.
         answer: what is known.
         on_disk: whether other processes may rely on it.
     """
     spelled = canonical_json(dict(config))
-    _remembered(architecture)[spelled] = answer
-    path = answers_file(architecture)
+    _remembered(asked)[spelled] = answer
+    path = answers_file(asked)
     if on_disk and path is not None:
         # A line is begun and ended here, whatever the file ends in.
         _append(path, f'\n{{"config":{spelled},"reason":{json.dumps(answer.reason)}}}\n'.encode())
 
 
-def answers_file(architecture: str) -> Path | None:
-    """Name the file of an architecture's answers under the installed transformers; None where there is no folder."""
+def answers_file(asked: str) -> Path | None:
+    """Name the file of answers under the installed transformers; None where there is no folder."""
     folder = cache_folder()
     if folder is None:
         return None
-    version = importlib.metadata.version("transformers")
-    return folder / _FOLDER / f"transformers-{version}" / f"{architecture}.jsonl"
+    return folder / _FOLDER / f"transformers-{_version()}" / f"{asked}.jsonl"
 
 
 def forget_answers() -> None:
@@ -106,11 +136,11 @@ def forget_answers() -> None:
     _memory.clear()
 
 
-def _remembered(architecture: str) -> dict[str, Acceptance]:
-    path = answers_file(architecture)
-    if (path, architecture) not in _memory:
-        _memory[path, architecture] = {} if path is None else _read(path)
-    return _memory[path, architecture]
+def _remembered(asked: str) -> dict[str, Acceptance]:
+    path = answers_file(asked)
+    if (path, asked) not in _memory:
+        _memory[path, asked] = {} if path is None else _read(path)
+    return _memory[path, asked]
 
 
 def _read(path: Path) -> dict[str, Acceptance]:

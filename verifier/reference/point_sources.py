@@ -32,7 +32,10 @@ _LINES: Mapping[str, tuple[str, str]] = {
     "blocks.{i}.hook_resid_mid": ("blocks.{i}.ln2", "args[0]"),
     "blocks.{i}.mlp.hook_pre_linear": ("blocks.{i}.mlp.in", "output"),
     "blocks.{i}.mlp.hook_post": ("blocks.{i}.mlp.out", "args[0]"),
-    "blocks.{i}.hook_mlp_out": ("mlp", "output.clone()"),  # a parallel block adds into it in place
+    "blocks.{i}.hook_mlp_out": (
+        "mlp",
+        "(output[0] if isinstance(output, tuple) else output).clone()",
+    ),  # a parallel block adds into it in place
     "blocks.{i}.hook_resid_post": ("blocks.{i}", _FIRST),
 }
 

@@ -118,8 +118,9 @@ def _find(module: nn.Module, width: int, settings: list[float]) -> Norm:
     found: list[tuple[float, Norm]] = []
     for centred, offset, casts in itertools.product((False, True), (False, True), _CASTS):
         norm = Norm(eps=0.0, centred=centred, offset=offset, **casts)
-        norm = replace(norm, eps=_epsilon(norm, asked.module, unit, settings))
-        found.append((asked.how_far(norm), norm))
+        for eps in (*settings, _epsilon(norm, asked.module, unit, settings)):
+            one = replace(norm, eps=eps)
+            found.append((asked.how_far(one), one))
     least = min(apart for apart, _ in found)
     if not least < _SAME:
         raise VerifierError(
@@ -149,7 +150,8 @@ class _Asked:
 
         def apart(x: Tensor, output: Tensor) -> float:
             given = norm.weighted(self.module, norm.normalized(x, norm.inverse(x))).to(x.dtype).double()
-            return float((given - output).abs().max() / output.abs().max())
+            found = float((given - output).abs().max() / output.abs().max())
+            return math.inf if math.isnan(found) else found
 
         return max(apart(x, output) for x, output in zip(self.inputs, self.outputs, strict=True))
 

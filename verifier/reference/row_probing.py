@@ -179,6 +179,9 @@ def _run(model: Any, layers: Mapping[str, AttentionParts], value: Callable[[str,
     with contextlib.ExitStack() as stack:
         for context in (preserve_random_states(), torch.inference_mode(False), torch.no_grad(), _unhooked(model)):
             stack.enter_context(context)
+        for module in [module for module in model.modules() if module.training]:  # where some drop whole layers
+            module.training = False
+            stack.callback(setattr, module, "training", True)
 
         def give(path: str) -> Callable[..., Tensor]:
             return lambda _module, _args, output: value(path, output.shape[-1]).to(output).expand_as(output)
@@ -206,10 +209,17 @@ def _unhooked(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, name, hooks in kept:
+            hooks.update(getattr(module, name))  # what HF installed of its own, once and for all
             setattr(module, name, hooks)
 
 
 def _outputs(module: Any) -> int:
-    """Count the outputs of a linear module: `Linear`, or HF's `Conv1D`."""
-    outputs: int = module.nf if hasattr(module, "nf") else module.out_features
+    """Count the outputs of a linear module: `Linear`, or HF's `Conv1D`.
+
+    Raises:
+        VerifierError: it is none.
+    """
+    outputs: int | None = getattr(module, "nf", getattr(module, "out_features", None))
+    if outputs is None:
+        raise VerifierError(f"a projection of queries, keys or values is declared at a {type(module).__name__}")
     return outputs

@@ -43,6 +43,7 @@ class TapRecorder(contextlib.ExitStack):
         super().__init__()
         self.values: dict[str, Tensor] = {}
         self.shape: tuple[int, ...] = ()  # [batch, pos], which some blocks flatten
+        self.around_edits: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self._names = frozenset(names) | frozenset(edits)
         self._edits = edits
         self._versions: dict[str, int | None] = {}  # of what is kept, when it was
@@ -84,7 +85,10 @@ class TapRecorder(contextlib.ExitStack):
             raise RuntimeError(f"{name} was visited twice in one forward")
         self.values[name] = value
         self._versions[name] = None if value.is_inference() else value._version
-        edited = self._edits[name](value) if name in self._edits else None
+        edited = None
+        if name in self._edits:
+            with self.around_edits():
+                edited = self._edits[name](value)
         return value.clone() if edited is None else edited
 
     def visit_stream(self, name: str, value: Tensor) -> Tensor:
@@ -191,7 +195,8 @@ def tap_output(
     def visit(value: Tensor) -> Tensor:
         if factor == 1.0:
             return _visit_in(taps, name, value, axes)
-        return taps.visit_stream(name, value * factor) / factor
+        visited = taps.visit_stream(name, value * factor)
+        return visited / factor if factor else value
 
     _on_output(taps, module, visit, run)
 
