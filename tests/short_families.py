@@ -160,7 +160,7 @@ class Qwen3(DeclaredFamily):
 
 
 class Opt(DeclaredFamily):
-    """A block that flattens its MLP, and scaled queries."""
+    """A block that flattens its MLP, which is no module of its own, and scaled queries."""
 
     name, architecture, POSITIONS = "opt", "OPTForCausalLM", "standard"
     COMPONENTS: ClassVar[Mapping[str, str]] = {
@@ -182,10 +182,6 @@ class Opt(DeclaredFamily):
         "ffn_dim": 100,
         "word_embed_proj_dim": 72,
     }
-
-    def writers(self, config: Config) -> Mapping[str, str]:
-        """The MLP is no module of its own."""
-        return {"mlp": "mlp.out"}
 
 
 class Bloom(DeclaredFamily):

@@ -34,8 +34,9 @@ class LensComponents:
         self._bridge = bridge
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """Bridge components by canonical name."""
-        return components(self._bridge)
+        """Bridge components by canonical name, without those that only group an MLP's projections and cannot run."""
+        # The type says that every component has a name.
+        return {name: one for name, one in components(self._bridge).items() if getattr(one, "name", None) is not None}
 
     def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """Call a bridge component; if it gives several outputs, take the first.
@@ -46,7 +47,7 @@ class LensComponents:
             kwargs: keyword arguments of the call.
 
         Raises:
-            KeyError: the bridge has no such component.
+            KeyError: the bridge has no such component, or it cannot run.
         """
         output = self.modules()[name](*args, **kwargs)
         main: Tensor = output[0] if isinstance(output, tuple) else output

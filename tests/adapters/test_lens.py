@@ -494,6 +494,13 @@ def test_components_run_alone_as_hf_does(name: str) -> None:
     assert_close(subject.components.run("embed", (ids(),), {}), embedded, rtol=0, atol=0)
 
 
+def test_an_mlp_that_is_no_module_of_hfs_is_no_component_though_its_projections_and_weights_are() -> None:
+    subject = LensAdapter().wrap(build_tiny("OPTForCausalLM"))
+    there = {name for name in subject.components.modules() if name.startswith("blocks.0.mlp")}
+    assert there == {"blocks.0.mlp.in", "blocks.0.mlp.out"}
+    assert {"blocks.0.mlp.W_in", "blocks.0.mlp.b_out"} <= subject.weights.canonical().keys()
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_modes_are_the_bridges(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     subject, model = both(name)

@@ -55,6 +55,15 @@ def wrong(found: list[Outcome]) -> list[Any]:
     return [(one.check, one.where, one.message) for one in found if one.verdict.gates]
 
 
+def test_its_adapter_draws_no_random_numbers_though_dropouts_act(guide: Any) -> None:
+    family = guide("phi_family").PhiFamily()
+    config = {**family.dims(), "resid_pdrop": 0.5}
+    model = family.build(config, dtype=torch.float32, device="cpu", attention="sdpa", seed=0).train()
+    before = torch.get_rng_state()
+    guide("itself").Adapter().wrap(model)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_some_of_its_cases_hold_against_hugging_face(guide: Any) -> None:
     specs = [spec for spec in cases(guide) if spec.valid]
     found = outcomes(guide, [*specs[::9], *specs[-4:]], "reference", "forward.logits", "build.refusal")

@@ -174,6 +174,11 @@ def test_a_norm_of_two_places_is_looked_at_in_each() -> None:
     assert_close(seen["ln_final.hook_scale"], last, rtol=1e-5, atol=1e-5)
 
 
+def test_an_mlp_that_is_no_module_adds_what_its_output_projection_gives() -> None:
+    seen = {name.removeprefix("blocks.1."): value for name, value in values_of("opt").items()}
+    assert_close(seen["hook_resid_mid"] + seen["hook_mlp_out"], seen["hook_resid_post"], rtol=0, atol=1e-12)
+
+
 def test_a_module_that_attends_nowhere_is_one_line() -> None:
     class Wrong(Opt):
         BLOCK: ClassVar[Mapping[str, str]] = {**Opt.BLOCK, "attn": "fc1"}

@@ -118,8 +118,9 @@ class DeclaredFamily:
     def writers(self, config: Config) -> Mapping[str, str]:
         """Name the components whose outputs `attn` and `mlp` add to the stream. Imports no torch.
 
-        They are the norms after attention and MLP where there are such, else attention and MLP. One that is left out
-        adds nothing that is any module's output, and has no `hook_attn_out` or `hook_mlp_out`.
+        They are the norms after attention and MLP where there are such, else attention and MLP; and the MLP's output
+        projection where HF has no module of the MLP. One that is left out adds nothing that is any module's output,
+        and has no `hook_attn_out` or `hook_mlp_out`.
         """
         return {}
 
@@ -244,10 +245,10 @@ class DeclaredFamily:
         return next((reader for reader in readers if reader in block), None)
 
     def _writers(self, config: Config, block: Mapping[str, str]) -> dict[str, str]:
-        usual = {"attn": "ln1_post", "mlp": "ln2_post"}
+        usual = {"attn": ("ln1_post", "attn"), "mlp": ("ln2_post", "mlp", "mlp.out")}
         own = self.writers(config)
         require_words(type(self).__name__, positions=self.positions(config), writers=own)
-        found = {name: post if post in block else name for name, post in usual.items()} | dict(own)
+        found = {name: next(filter(block.__contains__, places), name) for name, places in usual.items()} | dict(own)
         return {name: writer for name, writer in found.items() if writer in block}
 
     @contextlib.contextmanager
