@@ -268,6 +268,13 @@ def test_doctor(both: Both) -> None:
     assert re.search(r"sample-lens +sample_lens\.adapter:LensAdapter, from sample-lens 1\.0", ended.stdout)
 
 
+def test_its_family_is_found(both: Both) -> None:
+    for one in (both.right, both.wrong):
+        listed = one("verifier", "list", "presets", "opt")
+        assert listed.returncode == ExitStatus.CONFORMS, listed.stdout + listed.stderr
+        assert re.search(r"^opt-125m\n +opt: .*ffn_dim=3072", listed.stdout, flags=re.MULTILINE), listed.stdout
+
+
 def pytest_in(project: Project, out: str, *arguments: str) -> Told:
     """What a pytest run says: the failures are those in its record."""
     ended = project("python", "-m", "pytest", "-q", "--verifier-out", out, *arguments)

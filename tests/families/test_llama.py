@@ -11,12 +11,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from case_outcomes import apart, deep, outcomes
 from llama_family import CORNERS, DIMS, FLAGS, LlamaFamily
 from torch import Tensor
 from torch.testing import assert_close
@@ -27,9 +27,8 @@ from verifier import checks, family, faults
 from verifier.adapter import Inputs
 from verifier.cases import matrix
 from verifier.cases.spec import CaseSpec
-from verifier.checks import in_circumstances
 from verifier.checks.runner import run_case
-from verifier.judging.outcome import Outcome, Verdict
+from verifier.judging.outcome import Verdict
 from verifier.reference import models
 
 REFERENCE = "llama_family:LlamaFamily"
@@ -342,12 +341,6 @@ def bridge_of(lens: Any) -> Any:
     return lambda model: build_bridge_from_module(model, "LlamaForCausalLM", hf_config=model.config)
 
 
-def outcomes(spec: CaseSpec, adapter: Any, *only: str) -> list[Outcome]:
-    """What the checks of a case say that is called plainly: circumstances are looked at elsewhere."""
-    wanted = [one for one in checks.select(only) if one not in vars(in_circumstances).values()]
-    return list(run_case(spec, LLAMA, adapter, wanted))
-
-
 def product_case(**flags: Any) -> CaseSpec:
     wanted = {name: flags.get(name, values[0]) for name, values in FLAGS.items()}
     (spec,) = [
@@ -356,11 +349,6 @@ def product_case(**flags: Any) -> CaseSpec:
         if spec.label is None and all(spec.config[name] == value for name, value in wanted.items())
     ]
     return deep(spec)
-
-
-def deep(spec: CaseSpec) -> CaseSpec:
-    """What every check but the dearest looks at."""
-    return spec if spec.is_sampled else replace(spec, depth="pairwise")
 
 
 SPREAD = {
@@ -377,7 +365,7 @@ SPREAD = {
 @pytest.mark.parametrize("label", SPREAD)
 def test_what_is_found_in_transformer_lens_is_this(label: str, lens: Any) -> None:
     spec = SPREAD[label]
-    found = outcomes(spec, lens)
+    found = outcomes(spec, LLAMA, lens)
     grouped = spec.config.get("num_key_value_heads") not in (None, spec.config["num_attention_heads"])
     odd = grouped and spec.config.get("attention_bias", False)
     assert {one.check.partition(".")[0] for one in found} == set(checks.AREAS) - {"cache"}
@@ -396,7 +384,7 @@ def test_what_is_found_in_transformer_lens_is_this(label: str, lens: Any) -> Non
 
 @pytest.mark.slow
 def test_without_layers_only_what_needs_none_is_found(lens: Any) -> None:
-    found = outcomes(CASES["no-layers"], lens)
+    found = outcomes(CASES["no-layers"], LLAMA, lens)
     assert {one.check for one in found if one.verdict.is_finding} == {
         "hooks.fires",
         "hooks.identity",
@@ -409,7 +397,7 @@ def test_without_layers_only_what_needs_none_is_found(lens: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("label", ["kv-heads-not-divided", "kv-heads-too-many", "d_head-3"])
 def test_what_hf_refuses_only_at_its_forward_is_wrapped(label: str, lens: Any) -> None:
-    found = {one.check: one for one in outcomes(CASES[label], lens)}
+    found = {one.check: one for one in outcomes(CASES[label], LLAMA, lens)}
     assert found["reference.acceptance"].verdict is Verdict.PASS
     assert found["build.refusal"].verdict is Verdict.FAIL
     assert "it wraps what HF refuses" in (found["build.refusal"].message or "")
@@ -417,17 +405,12 @@ def test_what_hf_refuses_only_at_its_forward_is_wrapped(label: str, lens: Any) -
 
 @pytest.mark.parametrize("label", ["kv-heads-zero", "d_head-5", "bias-none"])
 def test_what_hf_does_not_even_build_is_not_the_adapters(label: str, lens: Any) -> None:
-    found = {one.check: one for one in outcomes(CASES[label], lens)}
+    found = {one.check: one for one in outcomes(CASES[label], LLAMA, lens)}
     assert found["reference.acceptance"].verdict is Verdict.PASS
     assert found["build.refusal"].verdict is Verdict.SKIP
 
 
 # --- the same findings with no harness: torch, transformers and transformer_lens alone ---------------------------
-
-
-def apart(one: Tensor, other: Tensor, where: Tensor | None = None) -> float:
-    difference = (one - other).abs().amax(-1)  # [batch, pos]
-    return float((difference if where is None else difference[where]).max())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -510,7 +493,7 @@ def test_a_planted_fault_is_seen(name: str, check: str, lens: Any) -> None:
     spec = SPREAD["everything-grouped"]
     (fault,) = [one for one in faults.list_faults(LLAMA) if one.name == name]
     assert check in fault.caught_by
-    (clean,) = outcomes(spec, lens, check)
+    (clean,) = outcomes(spec, LLAMA, lens, check)
     assert clean.verdict in (Verdict.PASS, Verdict.REDUCED)
     broken_family, broken_adapter = fault.plant(LLAMA, lens)
     (broken,) = run_case(spec, broken_family, broken_adapter, checks.select([check]))
