@@ -398,11 +398,15 @@ def test_refactoring_attention_alone_fails(bridge_of: Any, biased: bool, error: 
 
 
 @torch.no_grad()
-def test_hfs_eager_attention_is_no_number_in_float64_under_left_padding() -> None:
+def test_hfs_eager_attention_is_no_number_in_float64_under_left_padding_nor_is_a_bridge_that_follows_it(
+    bridge_of: Any,
+) -> None:
     mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1]]).expand(3, 9)
-    sdpa, eager = (build(path)(ids(), attention_mask=mask).logits[mask.bool()] for path in ("sdpa", "eager"))
-    assert sdpa.isfinite().all()
-    assert not eager.isfinite().all()
+    sdpa, eager = (build(path)(ids(), attention_mask=mask).logits for path in ("sdpa", "eager"))
+    assert sdpa[mask.bool()].isfinite().all()
+    assert not eager[mask.bool()].isfinite().all()
+    assert_close(bridge_of(build("eager"))(ids(), attention_mask=mask), eager, rtol=0, atol=1e-12, equal_nan=True)
+    assert bridge_of(build())(ids(), attention_mask=mask)[mask.bool()].isfinite().all()
 
 
 @torch.no_grad()
