@@ -32,16 +32,13 @@ def unasked() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unasked")
-def test_a_public_switch_of_attention_is_called_contamination(falcon: FalconFamily) -> None:
-    """The adapter is right, and `build.surroundings` fails, because Hugging Face caches an answer on its class.
-
-    To be changed when the harness knows what Hugging Face itself writes there: `build.surroundings` must then pass,
-    and with it the forward, which is blocked today.
-    """
+def test_a_public_switch_of_attention_is_no_contamination(falcon: FalconFamily) -> None:
+    """The adapter is right: what Hugging Face writes on its class, when it is asked, is Hugging Face's own answer."""
     chosen = checks.select(["build.surroundings", "forward.logits"])
     ran = run_case(spec(KINDS["one-norm-multi-query-rope"]), falcon, Adapter(), chosen)
     outcomes = {outcome.check: outcome for outcome in ran}
-    surroundings, forward = outcomes["build.surroundings"], outcomes["forward.logits"]
-    assert surroundings.verdict is Verdict.FAIL
-    assert (surroundings.where or "").endswith(f"FalconForCausalLM: {CACHED_ANSWER}")
-    assert (forward.verdict, forward.message) == (Verdict.SKIP, "blocked by build.surroundings")
+    assert hasattr(FalconForCausalLM, CACHED_ANSWER)
+    assert {name: one.verdict for name, one in outcomes.items()} == {
+        "build.surroundings": Verdict.PASS,
+        "forward.logits": Verdict.PASS,
+    }

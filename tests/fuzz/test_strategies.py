@@ -91,7 +91,7 @@ def test_every_registered_family_has_one() -> None:
 
 
 def test_other_names_are_no_attributes() -> None:
-    for name in ("llama_configs", "_configs", "falcon", "runs"):
+    for name in ("phi_configs", "_configs", "falcon", "runs"):
         with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
             getattr(verifier, name)
     with pytest.raises(UsageError, match="unknown family 'falcno'"):

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from verifier.errors import VerifierError
 
 _ROWS = 8
-_SMALL, _LARGE = 1e-4, 1e4  # how wide the inputs are that show the epsilon, and those that show only the weight
-_LIKELY = 0.01  # how exactly an epsilon is read off float32
+_SMALL, _LARGE = 2.0**-13, 2.0**13  # how wide the inputs are that show the epsilon, and those that show only the weight
 # Beyond this, relative to the output, a norm is not what is supposed: more than float32's rounding of some operations,
 # and far less than another epsilon, centring or weight makes on the inputs that are asked.
-_SAME = 1e-5
+_SAME = 100 * torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,4 +175,4 @@ def _epsilon(norm: Norm, module: Any, unit: Tensor, settings: list[float]) -> fl
     variance = float(norm._prepared(unit).double().pow(2).mean())
     found = variance * (ratio**-2 - 1) * _SMALL**2
     likely = [*settings, float(f"{found:.2g}")]
-    return next((one for one in likely if math.isclose(one, found, rel_tol=_LIKELY)), found)
+    return next((one for one in likely if abs(one - found) < found / 100), found)  # exact to a part in some hundred
