@@ -52,7 +52,8 @@ def run(family: LearnedPositionsFamily, circumstance: Circumstance) -> None:
     assert max(family.farthest) < family.longest_text(spec_of(family).config), words
 
 
-@pytest.mark.parametrize("positions", [POSITIONS, 13, 80])
+@pytest.mark.thinned(3)
+@pytest.mark.parametrize("positions", [13, POSITIONS, 80])
 def test_no_model_is_called_beyond_its_positions(positions: int) -> None:
     family = family_of(positions)
     able = [row for row in singles() if can_be_called(family, spec_of(family), row)]

@@ -206,6 +206,7 @@ def test_planning_listing_and_collecting_import_no_torch(tmp_path: Path) -> None
     assert "refused+kv-heads-zero" in said
 
 
+@pytest.mark.slow
 def test_the_cases_are_those_of_a_predicate() -> None:
     with answered_by(ask_here):
         asked = matrix.cases(ASKED, REFERENCE)
@@ -247,6 +248,7 @@ class Deadly(AskedLlama):
 """
 
 
+@pytest.mark.slow
 def test_a_config_that_kills_it_stays_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deadly_llama.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -255,6 +257,7 @@ def test_a_config_that_kills_it_stays_unknown(tmp_path: Path, monkeypatch: pytes
         assert look_up(ASKED, DIMS) == ACCEPTED
 
 
+@pytest.mark.slow
 def test_it_is_not_started_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[int] = []
     real = asking_process._Asker._start
@@ -347,6 +350,7 @@ def test_a_wrong_predicate_is_told_as_ever() -> None:
 # --- at each door ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_coordinator_is_told_that_a_case_is_refused() -> None:
     with from_here():
         plan = Plan(family=REFERENCE, adapter=ADAPTER, specs=(case(), case(config=DIMS)), only=ONLY)
