@@ -93,5 +93,5 @@ class FalconFamily(DeclaredFamily):
         heads, kv_heads = config["num_attention_heads"], config.get("num_kv_heads")
         copies = heads // kv_heads if config.get("new_decoder_architecture") and kv_heads else 1
         each = f"[:, :, ::{copies}]" if copies > 1 and letter != "q" else ""
-        value = f"model.get_submodule({path!r})._split_heads(output)[{_LETTERS.index(letter)}]{each}"
+        value = f"model.transformer.h[{block[1]}].self_attention._split_heads(output)[{_LETTERS.index(letter)}]{each}"
         return PointSource(module=f"{path}.query_key_value", value=value)

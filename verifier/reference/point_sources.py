@@ -32,10 +32,7 @@ _LINES: Mapping[str, tuple[str, str]] = {
     "blocks.{i}.hook_resid_mid": ("blocks.{i}.ln2", "args[0]"),
     "blocks.{i}.mlp.hook_pre_linear": ("blocks.{i}.mlp.in", "output"),
     "blocks.{i}.mlp.hook_post": ("blocks.{i}.mlp.out", "args[0]"),
-    "blocks.{i}.hook_mlp_out": (
-        "mlp",
-        "(output[0] if isinstance(output, tuple) else output).clone()",
-    ),  # a parallel block adds into it in place
+    "blocks.{i}.hook_mlp_out": ("mlp", "output.clone()"),  # a parallel block adds into it in place
     "blocks.{i}.hook_resid_post": ("blocks.{i}", _FIRST),
 }
 
@@ -66,6 +63,6 @@ def line_of(
         component = f"{block}.{writers[component]}" if component in writers else component.replace("blocks.{i}", block)
     else:
         return None
-    if component not in modules:
-        return None
+    if component not in modules or (component.endswith(".mlp") and f"{block}.mlp.in" not in modules):
+        return None  # experts give what they chose too
     return PointSource(module=modules[component], value=line.format(heads=heads[0], kv_heads=heads[1]))
