@@ -271,6 +271,16 @@ def predicate_of(family: Family) -> RefusesConfigs | None:
     return cast(RefusesConfigs, family) if hasattr(family, "refusal") else None
 
 
+def longest_text_of(family: Family, config: Config) -> int | None:
+    """Ask a family how many positions its model of a config has; None where it tells no limit.
+
+    Args:
+        family: of the config.
+        config: the flags and dims of the model.
+    """
+    return family.longest_text(config) if isinstance(family, TellsLongestText) else None
+
+
 def is_family(candidate: object) -> bool:
     """Whether an object has a family's attributes."""
     return isinstance(candidate, Family)

@@ -15,10 +15,11 @@ from verifier.cases import matrix
 from verifier.cases.circumstances import AXES, PLAIN, Circumstance, complete, differences, is_allowed, read_rows
 from verifier.cases.dealing import can_be_called
 from verifier.cases.inputs import INPUT_MAKERS
-from verifier.cases.lengths import GENERATED, choose_lengths, lack_of_positions, longest_text, shorten_inputs
+from verifier.cases.lengths import GENERATED, choose_lengths, lack_of_positions, shorten_inputs
 from verifier.cases.spec import CaseSpec
 from verifier.errors import UsageError
 from verifier.families.falcon import FalconFamily
+from verifier.family import longest_text_of
 from verifier.fuzz import fields
 from verifier.observing.circumstances.row import Row
 
@@ -156,7 +157,7 @@ def test_inputs_leave_room_for_what_is_generated_after_them() -> None:
 def test_a_model_with_room_gets_the_inputs_of_every_model(falcon: FalconFamily) -> None:
     usual = CaseSpec(family="learned", config=family_of(500).dims())
     assert shorten_inputs(family_of(500), usual) == usual
-    assert longest_text(falcon, falcon.dims()) is None
+    assert longest_text_of(falcon, falcon.dims()) is None
     assert lack_of_positions(falcon, falcon.dims(), PLAIN | {"length": "beyond"}) is None
 
 

@@ -19,7 +19,7 @@ from verifier.cases.circumstances import (
 )
 from verifier.cases.lengths import lack_of_positions
 from verifier.cases.spec import CaseSpec
-from verifier.family import Family, RefusesCircumstances, Reshapes, TellsLongestText
+from verifier.family import Family, RefusesCircumstances, Reshapes, longest_text_of
 from verifier.reference.acceptance import refusal_of
 
 WITH_GRADIENTS: Circumstance = {**PLAIN, "grad": "grad"}
@@ -100,7 +100,8 @@ def deal(family: Family, specs: Sequence[CaseSpec], *, everywhere: bool = False,
         row = {**PLAIN, **dict(zip(asked, values, strict=True))}
         return [number for number in matrix if can_be_called(family, specs[number], row)]
 
-    asked = (*_ASKED, *(_ASKED_OF_POSITIONS if isinstance(family, TellsLongestText) else ()))
+    limited = any(longest_text_of(family, specs[number].config) is not None for number in matrix)
+    asked = (*_ASKED, *(_ASKED_OF_POSITIONS if limited else ()))
     for row in (row for row in rows if row != WITH_GRADIENTS):
         candidates = able(*(row[axis] for axis in asked))
         missing = set[Hashable]().union(*(features[number] for number in candidates))

@@ -15,7 +15,7 @@ from verifier.cases.circumstance_configs import changed_config
 from verifier.cases.circumstances import Circumstance, steps
 from verifier.cases.spec import SHORTEST, CaseSpec
 from verifier.errors import UsageError
-from verifier.family import Config, Family, TellsLongestText
+from verifier.family import Config, Family, TellsLongestText, longest_text_of
 
 SHORT, MULTIPLE, LONG = 7, 32, 70
 """Tokens of a short text, of one whose length is a multiple of 16, and of one beyond 64."""
@@ -56,16 +56,6 @@ class Lengths:
     cropped: int
     first_far: int
     most_shift: int | None
-
-
-def longest_text(family: Family, config: Config) -> int | None:
-    """Ask a family how many positions its model of a config has; None where it tells no limit.
-
-    Args:
-        family: of the config.
-        config: the flags and dims of the model.
-    """
-    return family.longest_text(config) if isinstance(family, TellsLongestText) else None
 
 
 def choose_lengths(circumstance: Circumstance, *, most: int | None, longest: int | None) -> Lengths | None:
@@ -157,7 +147,7 @@ def shorten_inputs(family: Family, spec: CaseSpec) -> CaseSpec:
     Raises:
         UsageError: the model has too few positions for any inputs.
     """
-    longest = longest_text(family, spec.config) if spec.valid else None
+    longest = longest_text_of(family, spec.config) if spec.valid else None
     if longest is None:
         return spec
     if longest < SHORTEST + GENERATED:

@@ -11,7 +11,7 @@ from transformers.initialization import no_init_weights
 
 from verifier.adapter import Inputs
 from verifier.errors import all_but_interrupts, one_line
-from verifier.family import Config, Family, TellsLongestText
+from verifier.family import Config, Family, longest_text_of
 from verifier.judging.outcome import as_text
 from verifier.judging.raising import passed_hugging_face
 from verifier.reference.kept_answers import ACCEPTED, UNKNOWN, Acceptance, asked_by, find_answer, keep_answer
@@ -55,7 +55,7 @@ def _ask(family: Family, config: Config) -> Acceptance:
     try:
         model = family.build(config, dtype=torch.float32, device="cpu", attention=family.reference_attention, seed=0)
         with torch.no_grad():
-            longest = family.longest_text(config) if isinstance(family, TellsLongestText) else None
+            longest = longest_text_of(family, config)
             length = _LENGTH if longest is None else min(_LENGTH, longest)
             forward(model, Inputs(input_ids=torch.zeros(_ROWS, length, dtype=torch.long)))
     except all_but_interrupts() as error:

@@ -16,10 +16,10 @@ from verifier.adapter import Adapter, Inputs, Modes, Subject, offered_points
 from verifier.canonical import layers_with
 from verifier.cases.circumstance_configs import changed_config
 from verifier.cases.circumstances import Circumstance, steps
-from verifier.cases.lengths import GENERATED_BEFORE, MULTIPLE, longest_text, most_positions
+from verifier.cases.lengths import GENERATED_BEFORE, MULTIPLE, most_positions
 from verifier.cases.spec import CaseSpec
 from verifier.errors import all_but_interrupts
-from verifier.family import Family
+from verifier.family import Family, longest_text_of
 from verifier.judging.outcome import NotApplicable
 from verifier.observing.capabilities import require
 from verifier.observing.circumstances.calls import Calls
@@ -365,7 +365,7 @@ def _masked(before: _Before) -> None:
 
 
 def _longer(before: _Before) -> None:
-    most, longest = most_positions(before.models.config), longest_text(before.models.family, before.models.config)
+    most, longest = most_positions(before.models.config), longest_text_of(before.models.family, before.models.config)
     length = before.ids.shape[1] + (MULTIPLE if most is None else most)
     times = -(-length // before.ids.shape[1])  # rounded up
     use_cache = before.side.subject.cache is not None

@@ -13,10 +13,10 @@ import torch
 from verifier.adapter import Adapter, AdapterRefusal
 from verifier.canonical import Point, layers_with, templates_by_layer
 from verifier.cases.circumstances import Circumstance, differences
-from verifier.cases.lengths import choose_lengths, lack_of_positions, longest_text, most_positions
+from verifier.cases.lengths import choose_lengths, lack_of_positions, most_positions
 from verifier.cases.spec import CaseSpec
 from verifier.errors import all_but_interrupts, one_line, text_of
-from verifier.family import Family
+from verifier.family import Family, longest_text_of
 from verifier.judging.comparison import from_condition
 from verifier.judging.outcome import Finding, NotApplicable, Verdict, area_of
 from verifier.judging.raising import is_raised_by_harness
@@ -154,7 +154,7 @@ class Row:
             dtype: of a mask that is added to the scores; the model's if not given.
         """
         config, weight = self.models.config, self.reference.get_input_embeddings().weight
-        longest = longest_text(self.models.family, config)
+        longest = longest_text_of(self.models.family, config)
         lengths = choose_lengths(self.circumstance, most=most_positions(config), longest=longest)
         assert lengths is not None, "a circumstance without room is refused"
         return make_texts(
