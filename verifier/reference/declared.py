@@ -229,7 +229,7 @@ class DeclaredFamily:
                 found += ["attn.hook_rot_q", "attn.hook_rot_k"]
         found += _norm_points(block, "ln1", "ln1_post", "ln2", "ln2_post", *_HEAD_NORMS)
         if not self.norms_rotated(config):
-            found += [f"attn.hook_{norm[5]}_normed" for norm in _HEAD_NORMS if norm in block]
+            found += [f"attn.hook_{letter}_normed" for letter in "qk" if f"attn.{letter}_norm" in block]
         found += [f"hook_{name}_out" for name in writes]
         if self._reads_mid(config, block):
             found.append("hook_resid_mid")
